@@ -1,0 +1,121 @@
+# pg_tenancy: `make` alone lists the targets. Everything that is built or downloaded lands below target/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# As with PGXS, PG_CONFIG alone names the installation, and its version follows; else PG does.
+ifneq ($(filter command environment,$(origin PG_CONFIG)),)
+PG := $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+export PG_CONFIG
+endif
+PG ?= 15
+DESTDIR ?=
+LOADING ?= demand,session,shared
+CLUSTER ?= demo
+CARGO ?= cargo
+CARGOFLAGS ?= $(if $(CI),--locked)
+export PG DESTDIR CARGO CARGOFLAGS
+
+VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
+LIBRARY := target/build-$(PG)/release/libpg_tenancy.so
+SQL_DIR := target/sql
+SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
+PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
+
+# Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
+CARGO_PG = PGRX_PG_CONFIG_PATH="$$(tools/pg-config.sh)" $(CARGO)
+CARGO_PG_FLAGS = --release --features pg$(PG) --target-dir target/build-$(PG) $(CARGOFLAGS)
+PRIVATE = PG_CONFIG="$$(tools/pg-config.sh --private)" DESTDIR=
+
+.PHONY: help
+help: ## list the targets
+	@echo "pg_tenancy $(VERSION). PG=15 (default) to 18 chooses the Postgres version, PG_CONFIG=... an installation."
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: demo
+demo: private ## set up, build, and show in a private Postgres what the extension does
+	@tools/cluster.sh fresh demo
+	@eval "$$(tools/cluster.sh env demo)"; exec tools/demo.sh
+
+.PHONY: test
+test: private ## set up, build, and run every test (LOADING=demand,session,shared; PG=18)
+	@LOADING=$(LOADING) tools/test.sh
+
+.PHONY: bench
+bench: private ## set up, build, and measure in a private Postgres
+	@tools/cluster.sh fresh bench
+	@trap 'tools/cluster.sh stop bench' EXIT; eval "$$(tools/cluster.sh env bench)"; tools/bench.sh
+
+.PHONY: setup
+setup: ## install what is missing to build and test
+	@tools/setup.sh build server
+
+.PHONY: all build
+build: all
+all: $(LIBRARY) $(SQL) ## build the library and the SQL of the extension
+
+$(LIBRARY): Cargo.toml Cargo.lock $(shell find src -type f)
+	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
+	@touch $@
+
+# The folder is a prerequisite so that a removed file is noticed.
+$(SQL): Cargo.toml pg_tenancy.control sql $(sort $(wildcard sql/[0-9]*.sql sql/upgrade/*.sql))
+	@grep -qx "default_version = '$(VERSION)'" pg_tenancy.control \
+	    || { echo "error: default_version in pg_tenancy.control is not the version in Cargo.toml, $(VERSION)" >&2; exit 1; }
+	@rm -rf $(SQL_DIR) && mkdir -p $(SQL_DIR)
+	@echo '\echo Use "CREATE EXTENSION pg_tenancy" to load this file. \quit' > $@
+	@awk 'FNR == 1 { print "\n-- " FILENAME } 1' /dev/null $(filter sql/%.sql,$(filter-out sql/upgrade/%,$^)) >> $@
+	@$(foreach file,$(filter sql/upgrade/%,$^),cp $(file) $(SQL_DIR)/;)
+
+.PHONY: install
+install: all ## install into the Postgres that PG_CONFIG names, below DESTDIR if given
+	@tools/install.sh $(LIBRARY) $(SQL_DIR)
+
+.PHONY: uninstall
+uninstall: ## take the installed files away again
+	@tools/install.sh --uninstall
+
+# `setup` comes before `all` even with make -j.
+.PHONY: private
+private:
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory all
+	@$(PRIVATE) tools/install.sh $(LIBRARY) $(SQL_DIR)
+
+.PHONY: installcheck
+installcheck: ## run the SQL suites against the running server that PGHOST, PGPORT, PGUSER name
+	@tools/installcheck.sh
+
+.PHONY: package
+package: all ## make an installable tree and a .tar.gz of it below target/package
+	@rm -rf target/package/$(PACKAGE)
+	@DESTDIR=$(CURDIR)/target/package/$(PACKAGE) tools/install.sh $(LIBRARY) $(SQL_DIR)
+	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-0} \
+	    -czf target/package/$(PACKAGE).tar.gz -C target/package/$(PACKAGE) .
+	@echo target/package/$(PACKAGE).tar.gz
+
+.PHONY: lint
+lint: ## check format, clippy, licences and sources of dependencies, and the shell scripts
+	@tools/setup.sh build lint
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --target-dir target/build-pure $(CARGOFLAGS) -- -D warnings
+	$(CARGO_PG) clippy --all-targets $(CARGO_PG_FLAGS) -- -D warnings
+	@tools/deny.sh
+	shellcheck -x -P SCRIPTDIR tools/*.sh .ci/run
+
+.PHONY: psql
+psql: ## open psql on a private cluster (CLUSTER=demo)
+	@tools/cluster.sh start $(CLUSTER)
+	@eval "$$(tools/cluster.sh env $(CLUSTER))"; exec psql
+
+.PHONY: stop
+stop: ## stop the private clusters of this checkout
+	@tools/cluster.sh stop
+
+.PHONY: clean
+clean: ## stop them, and delete everything that was built or downloaded
+	@tools/cluster.sh destroy
+	@if [[ -L target/server ]]; then rm -rf "$$(realpath target/server)"; fi
+	rm -rf target

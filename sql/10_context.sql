@@ -1,0 +1,61 @@
+-- The context: who acts, for which organization. Code: src/context/.
+
+CREATE FUNCTION tenancy.org_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id';
+COMMENT ON FUNCTION tenancy.org_id() IS
+'The organization that this transaction is authenticated for. Raises 28000 when there is none or its token has expired.
+Policies call it directly, never as (SELECT tenancy.org_id()): the planner then sees the value, and estimates and
+parallel plans are those of a constant.';
+
+CREATE FUNCTION tenancy.org_id_text() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id_text';
+COMMENT ON FUNCTION tenancy.org_id_text() IS
+'The organization as columns of type text hold it (tenancy.organization.text_id). Raises as tenancy.org_id() does.';
+
+CREATE FUNCTION tenancy.org_id_bigint() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id_bigint';
+COMMENT ON FUNCTION tenancy.org_id_bigint() IS
+'The organization as columns of type integer or bigint hold it (tenancy.organization.integer_id). Raises as
+tenancy.org_id() does, and 42704 when the organization has no integer id.';
+
+CREATE FUNCTION tenancy.subject() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_subject_wrapper';
+COMMENT ON FUNCTION tenancy.subject() IS
+'The "sub" claim of the verified token (RFC 7519 section 4.1.2), unique within its issuer. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.actor_role() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_actor_role_wrapper';
+COMMENT ON FUNCTION tenancy.actor_role() IS
+'The role of the membership that the transaction acts under (tenancy.role), not a database role. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.claims() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_claims_wrapper';
+COMMENT ON FUNCTION tenancy.claims() IS
+'All claims of the verified token as a JSON object. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.correlation_id() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_correlation_id_wrapper';
+COMMENT ON FUNCTION tenancy.correlation_id() IS
+'The correlation id given to tenancy.authenticate; NULL when none was given. It stands in every audit event of the transaction.';
+
+CREATE FUNCTION tenancy.whoami() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_whoami_wrapper';
+COMMENT ON FUNCTION tenancy.whoami() IS
+'What the transaction is authenticated as: authenticated, expired, method, organization, subject, issuer, role, session_id,
+correlation_id, expires_at and permissions ("domain:action"). {"authenticated": false} without a context; never raises for want of one.';
+
+CREATE FUNCTION tenancy.allowed(domain text, action text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_allowed_wrapper';
+COMMENT ON FUNCTION tenancy.allowed(text, text) IS
+'Whether the role of the context may do the action in the domain. NULL for a NULL argument. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.authorize(domain text, action text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_authorize';
+COMMENT ON FUNCTION tenancy.authorize(text, text) IS
+'True when the role of the context may do the action in the domain, otherwise 42501. Call it before an operation that is not
+a change of rows; the generated policies call it for those. NULL for a NULL argument, which no policy passes. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.sign_out() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_sign_out_wrapper';
+COMMENT ON FUNCTION tenancy.sign_out() IS
+'Leaves the rest of the transaction without a context. The end of the transaction does the same by itself.';

@@ -1,0 +1,173 @@
+-- What happened: events, their actors, the seal. Code: src/audit/. Format: docs/audit-format.md.
+-- The library writes these tables by the order of their columns.
+
+CREATE TABLE tenancy.event_actor (
+    id uuid PRIMARY KEY,
+    method text NOT NULL,
+    subject text,
+    issuer text,
+    role text,
+    organization uuid,
+    session_id text,
+    correlation_id text,
+    reason text,
+    session_user_name text NOT NULL,
+    current_user_name text NOT NULL,
+    client_address text,
+    application_name text
+);
+COMMENT ON TABLE tenancy.event_actor IS 'Who acted and how they got in, once for the events of a transaction that share it. Its digest is part of each event''s hash.';
+COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
+COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, or none for a database user without a context.';
+COMMENT ON COLUMN tenancy.event_actor.subject IS '"sub" of the verified token.';
+COMMENT ON COLUMN tenancy.event_actor.issuer IS '"iss" of the verified token.';
+COMMENT ON COLUMN tenancy.event_actor.role IS 'The role of the membership.';
+COMMENT ON COLUMN tenancy.event_actor.organization IS 'The organization the actor was authenticated for.';
+COMMENT ON COLUMN tenancy.event_actor.session_id IS 'Session of the token: sid, session_id or jti.';
+COMMENT ON COLUMN tenancy.event_actor.correlation_id IS 'As given to tenancy.authenticate.';
+COMMENT ON COLUMN tenancy.event_actor.reason IS 'Why, where the way in asks for a reason.';
+COMMENT ON COLUMN tenancy.event_actor.session_user_name IS 'The database role that logged in.';
+COMMENT ON COLUMN tenancy.event_actor.current_user_name IS 'The database role in force.';
+COMMENT ON COLUMN tenancy.event_actor.client_address IS 'Address of the client; NULL on a Unix-domain socket.';
+COMMENT ON COLUMN tenancy.event_actor.application_name IS 'As the client set it: a claim, not a fact.';
+
+CREATE TABLE tenancy.event (
+    id uuid PRIMARY KEY,
+    organization uuid NOT NULL,
+    actor uuid NOT NULL,
+    transaction xid8 NOT NULL,
+    ordinal integer NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    operation text NOT NULL,
+    domain text NOT NULL,
+    table_schema text,
+    table_name text,
+    row_key json,
+    result text NOT NULL,
+    reason text,
+    payload json,
+    payload_salt bytea,
+    payload_digest bytea NOT NULL,
+    encoding smallint NOT NULL,
+    prev_hash bytea NOT NULL,
+    hash bytea NOT NULL
+);
+CREATE INDEX event_transaction_idx ON tenancy.event (transaction);
+COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change. Read them through tenancy.audit_trail.';
+COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
+COMMENT ON COLUMN tenancy.event.organization IS 'The organization whose row was changed; the nil UUID when the row named none that exists.';
+COMMENT ON COLUMN tenancy.event.actor IS 'Row of tenancy.event_actor.';
+COMMENT ON COLUMN tenancy.event.transaction IS 'The top-level transaction.';
+COMMENT ON COLUMN tenancy.event.ordinal IS 'Place among the events of the same transaction and organization, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.event.occurred_at IS 'Clock of the server when the row was changed.';
+COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate.';
+COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the permission matrix that the table belongs to.';
+COMMENT ON COLUMN tenancy.event.table_schema IS 'Schema of the changed table.';
+COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';
+COMMENT ON COLUMN tenancy.event.row_key IS 'Primary key of the row as a JSON object; NULL for a table without one.';
+COMMENT ON COLUMN tenancy.event.result IS 'success.';
+COMMENT ON COLUMN tenancy.event.reason IS 'Why, where the operation asks for a reason.';
+COMMENT ON COLUMN tenancy.event.payload IS '{"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL. Stored as the text that was hashed.';
+COMMENT ON COLUMN tenancy.event.payload_salt IS 'Keeps the digest of an erased payload from betraying it.';
+COMMENT ON COLUMN tenancy.event.payload_digest IS 'Digest of salt and payload; what the hash covers.';
+COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that the hashes are taken over.';
+COMMENT ON COLUMN tenancy.event.prev_hash IS 'Hash of the event before it in the same transaction, or the newest sealed head of the organization.';
+COMMENT ON COLUMN tenancy.event.hash IS 'SHA-256 over the event, its actor, its payload digest and prev_hash.';
+
+CREATE TABLE tenancy.block (
+    number bigint PRIMARY KEY,
+    sealed_at timestamptz NOT NULL,
+    snapshot pg_snapshot NOT NULL,
+    incarnation text NOT NULL,
+    events bigint NOT NULL
+);
+COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
+COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
+COMMENT ON COLUMN tenancy.block.sealed_at IS 'When it was made.';
+COMMENT ON COLUMN tenancy.block.snapshot IS 'Which transactions were over then; the next block takes those that were not.';
+COMMENT ON COLUMN tenancy.block.incarnation IS 'System identifier and database: a restored database is another one, whose transaction ids start anew.';
+COMMENT ON COLUMN tenancy.block.events IS 'How many events it sealed.';
+
+CREATE TABLE tenancy.seal (
+    organization uuid NOT NULL,
+    position bigint NOT NULL,
+    block bigint NOT NULL,
+    event uuid NOT NULL UNIQUE,
+    event_hash bytea NOT NULL,
+    chain bytea NOT NULL,
+    PRIMARY KEY (organization, position)
+);
+COMMENT ON TABLE tenancy.seal IS 'The order of the events of each organization, as one chain.';
+COMMENT ON COLUMN tenancy.seal.organization IS 'Whose chain.';
+COMMENT ON COLUMN tenancy.seal.position IS 'From 1, without gaps.';
+COMMENT ON COLUMN tenancy.seal.block IS 'Row of tenancy.block.';
+COMMENT ON COLUMN tenancy.seal.event IS 'Row of tenancy.event.';
+COMMENT ON COLUMN tenancy.seal.event_hash IS 'Hash of the event when it was sealed.';
+COMMENT ON COLUMN tenancy.seal.chain IS 'SHA-256 over the chain value before, the position and the event''s hash.';
+
+SELECT pg_catalog.pg_extension_config_dump('tenancy.event_actor', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.event', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.block', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.seal', '');
+
+CREATE FUNCTION tenancy.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% of tenancy.% is refused: the audit is append-only', tg_op, tg_table_name
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'What was recorded stays recorded; tenancy.verify_audit() tells whether all of it is there.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.refuse_change() IS 'Trigger that refuses UPDATE, DELETE and TRUNCATE of the audit''s tables, to superusers too. Raises 42501.';
+
+DO $$
+DECLARE
+    kept text;
+BEGIN
+    FOREACH kept IN ARRAY ARRAY['event_actor', 'event', 'block', 'seal'] LOOP
+        EXECUTE pg_catalog.format(
+            'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON tenancy.%I
+                 FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change()', kept);
+        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ENABLE ALWAYS TRIGGER append_only', kept);
+        EXECUTE pg_catalog.format(
+            'COMMENT ON TRIGGER append_only ON tenancy.%I IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION tenancy.audit_row() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_row';
+COMMENT ON FUNCTION tenancy.audit_row() IS
+'AFTER ROW trigger of protected tables: writes the event of the change. Arguments: organization column, domain. Created by tenancy.protect.';
+
+CREATE FUNCTION tenancy.audit_truncate() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_truncate';
+COMMENT ON FUNCTION tenancy.audit_truncate() IS
+'BEFORE TRUNCATE trigger of protected tables: refuses tenants with 42501, and writes an event for each organization that loses rows.
+Arguments: organization column, domain. Created by tenancy.protect.';
+
+CREATE FUNCTION tenancy.seal() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_seal_wrapper';
+COMMENT ON FUNCTION tenancy.seal() IS
+'Gives the events of committed transactions their place in the chains of their organizations. Returns how many. One session seals
+at a time; writers never wait for it.';
+
+CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL)
+    RETURNS TABLE (finding text, organization_id uuid, "position" bigint, event uuid, table_name text, row_key json, explanation text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_verify_audit_wrapper';
+COMMENT ON FUNCTION tenancy.verify_audit(uuid) IS
+'Seals what has committed (not on a standby), then recomputes every hash of the stored events and chains, of one organization or of all.
+Returns a row for each thing that does not fit, none when all is well: altered (the event is not what was sealed), missing (an event, an
+actor or an entry is gone), inserted (an event stands where none was written), broken (the chain does not follow).';
+
+CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
+SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
+       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.result, e.reason,
+       a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address, a.application_name,
+       e.transaction, e.ordinal, s.block, e.prev_hash, e.hash
+  FROM tenancy.event e
+  LEFT JOIN tenancy.event_actor a ON a.id = e.actor
+  LEFT JOIN tenancy.seal s ON s.event = e.id;
+COMMENT ON VIEW tenancy.audit_trail IS 'The events with their actors and their places, for people. Position is NULL until the event is sealed.';

@@ -1,0 +1,45 @@
+-- Who may what. PUBLIC gets nothing; each line below is a decision.
+
+REVOKE ALL ON ALL TABLES IN SCHEMA tenancy FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tenancy FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_auditor;
+
+-- Authenticating, and reading the own context. Policies and defaults call these in the name of whoever queries.
+GRANT EXECUTE ON FUNCTION
+    tenancy.authenticate(text, uuid, text),
+    tenancy.org_id(),
+    tenancy.org_id_text(),
+    tenancy.org_id_bigint(),
+    tenancy.subject(),
+    tenancy.actor_role(),
+    tenancy.claims(),
+    tenancy.correlation_id(),
+    tenancy.whoami(),
+    tenancy.allowed(text, text),
+    tenancy.authorize(text, text),
+    tenancy.sign_out()
+TO tenancy_application, tenancy_admin;
+
+-- Setting up. The trigger functions, because CREATE TRIGGER asks for EXECUTE; called otherwise they refuse.
+GRANT EXECUTE ON FUNCTION
+    tenancy.set_issuer(text, text[], text, text[], text, integer),
+    tenancy.set_issuer_status(text, text),
+    tenancy.create_organization(text, uuid, text, bigint),
+    tenancy.set_organization_status(uuid, text),
+    tenancy.create_role(text, text),
+    tenancy.grant_permission(text, text, text[]),
+    tenancy.revoke_permission(text, text, text[]),
+    tenancy.set_membership(uuid, text, text, text, text, timestamptz),
+    tenancy.remove_membership(uuid, text, text),
+    tenancy.plan(regclass, name, text),
+    tenancy.protect(regclass, name, text),
+    tenancy.unprotect(regclass),
+    tenancy.audit_row(),
+    tenancy.audit_truncate()
+TO tenancy_admin;
+GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership TO tenancy_admin, tenancy_auditor;
+
+-- Reading and checking what happened.
+GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.audit_trail TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;

@@ -1,0 +1,229 @@
+//! The trigger functions: what a changed row says, as an event.
+
+use super::append_pg::{Draft, append};
+use crate::bare_function;
+use crate::context;
+use crate::error::{self, Result};
+use crate::pg::catalog::{self, Column, Shape, Values};
+use crate::pg::json::{self, Kind};
+use crate::pg::report::OrRaise;
+use crate::pg::spi;
+use crate::pg::table::{self, Key};
+use crate::pg::trigger::{Call, Operation};
+use crate::pg::user;
+use pgrx::{FromDatum, pg_sys};
+use uuid::Uuid;
+
+bare_function! {
+    /// `tenancy.audit_row(organization column, domain)`: AFTER ROW trigger of a protected table.
+    tenancy_audit_row, pg_finfo_tenancy_audit_row, |call| {
+        capture_row(call).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+bare_function! {
+    /// `tenancy.audit_truncate(organization column, domain)`: BEFORE TRUNCATE trigger of a protected table.
+    tenancy_audit_truncate, pg_finfo_tenancy_audit_truncate, |call| {
+        capture_truncate(call).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+/// The organization column and the domain, as `tenancy.protect` wrote them into the trigger.
+fn arguments<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str)> {
+    match call.arguments()[..] {
+        [column, domain] => Ok((column, domain)),
+        _ => Err(error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain")),
+    }
+}
+
+fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let call = Call::new(call)?;
+    if !call.is_after_row() {
+        return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
+    }
+    let (organization_column, domain) = arguments(&call)?;
+    let shape = catalog::shape(call.trigger_oid(), call.relation());
+    let column = organization(&shape, organization_column)?;
+    let row = |tuple| Values::of(call.relation(), tuple, &shape);
+    let (old, new) = (call.old().map(row), call.new_row().map(row));
+    let write = || record(&shape, column, domain, old.as_ref(), new.as_ref());
+    if shape.columns.iter().any(|column| column.kind.reads_settings()) {
+        json::with_fixed_settings(write)
+    } else {
+        write()
+    }
+}
+
+/// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
+fn record(shape: &Shape, column: &Column, domain: &str, old: Option<&Values>, new: Option<&Values>) -> Result<()> {
+    let from = old.map(|row| organization_of(row, column));
+    let to = new.map(|row| organization_of(row, column));
+    match (from, to) {
+        (Some(from), Some(to)) if from != to => {
+            event(shape, from, "delete", domain, old, None)?;
+            event(shape, to, "insert", domain, None, new)
+        }
+        (Some(organization), Some(_)) => event(shape, organization, "update", domain, old, new),
+        (Some(organization), None) => event(shape, organization, "delete", domain, old, None),
+        (None, Some(organization)) => event(shape, organization, "insert", domain, None, new),
+        (None, None) => Ok(()),
+    }
+}
+
+fn event(
+    shape: &Shape,
+    organization: Uuid,
+    operation: &str,
+    domain: &str,
+    old: Option<&Values>,
+    new: Option<&Values>,
+) -> Result<()> {
+    let key = new.or(old).and_then(|row| row_key(shape, row));
+    let payload = payload(shape, old, new);
+    append(&Draft {
+        organization,
+        operation,
+        domain,
+        table_schema: Some(&shape.schema),
+        table_name: Some(&shape.name),
+        row_key: key.as_deref(),
+        payload: &payload,
+    })
+}
+
+/// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
+fn payload(shape: &Shape, old: Option<&Values>, new: Option<&Values>) -> String {
+    let mut out = Vec::with_capacity(256);
+    out.push(b'{');
+    for (name, row, other) in [("old", old, new), ("new", new, old)] {
+        let Some(row) = row else { continue };
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, name);
+        out.push(b':');
+        push_row(&mut out, shape, row, |column| match other {
+            Some(other) => !row.same(other, column),
+            None => row.get(column).is_some(),
+        });
+    }
+    out.push(b'}');
+    // Built of JSON strings, numbers and stored JSON in a UTF-8 database.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The primary key as a JSON object; `None` for a table without one.
+fn row_key(shape: &Shape, row: &Values) -> Option<String> {
+    if !shape.has_primary_key {
+        return None;
+    }
+    let mut out = Vec::with_capacity(64);
+    push_row(&mut out, shape, row, |column| column.in_primary_key);
+    Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+fn push_row(out: &mut Vec<u8>, shape: &Shape, row: &Values, wanted: impl Fn(&Column) -> bool) {
+    out.push(b'{');
+    for (n, column) in shape.columns.iter().filter(|column| wanted(column)).enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, &column.name);
+        out.push(b':');
+        match row.get(column) {
+            // SAFETY: the value is of the column's type, whose kind was learned with it.
+            Some(datum) => unsafe { json::push_value(out, column.kind, datum) },
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.push(b'}');
+}
+
+fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+        let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
+        error::COLUMN_MISSING.because(message)
+    })
+}
+
+/// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
+fn organization_of(row: &Values, column: &Column) -> Uuid {
+    let Some(datum) = row.get(column) else { return Uuid::nil() };
+    // SAFETY: the value is of the column's type, and each branch reads it as such.
+    unsafe {
+        match column.kind {
+            Kind::Uuid => Uuid::from_bytes(*datum.cast_mut_ptr::<[u8; 16]>()),
+            Kind::Int4 => by_integer(i64::from(datum.value() as i32)),
+            Kind::Int8 => by_integer(datum.value() as i64),
+            Kind::Text => String::from_datum(datum, false).map_or_else(Uuid::nil, |text| by_text(&text)),
+            _ => Uuid::nil(),
+        }
+    }
+}
+
+fn by_text(text: &str) -> Uuid {
+    if let Ok(Some(context)) = context::current() {
+        if context.organization.text_id == text {
+            return context.organization.id;
+        }
+    }
+    known(table::last(c"organization", c"organization_text_id_key", Key::Text(text), 1))
+}
+
+fn by_integer(number: i64) -> Uuid {
+    if let Ok(Some(context)) = context::current() {
+        if context.organization.integer_id == Some(number) {
+            return context.organization.id;
+        }
+    }
+    known(table::last(c"organization", c"organization_integer_id_key", Key::BigInteger(number), 1))
+}
+
+fn known(id: Option<pgrx::Uuid>) -> Uuid {
+    id.map_or_else(Uuid::nil, |id| Uuid::from_bytes(*id.as_bytes()))
+}
+
+/// TRUNCATE passes row-level security by. A tenant is refused it; whoever may do it has it recorded for every
+/// organization that loses rows.
+fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let call = Call::new(call)?;
+    if call.operation() != Operation::Truncate {
+        return Err(error::CALL_REFUSED.because("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
+    }
+    let (column, domain) = arguments(&call)?;
+    let shape = catalog::shape(call.trigger_oid(), call.relation());
+    let kind = organization(&shape, column)?.kind;
+    if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
+        let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
+        return Err(error::TRUNCATE_REFUSED.because(message));
+    }
+    for (value, rows) in rows_by_organization(&call, column) {
+        let organization = match kind {
+            Kind::Uuid => value.parse().unwrap_or_default(),
+            Kind::Int4 | Kind::Int8 => value.parse().map_or_else(|_| Uuid::nil(), by_integer),
+            _ => by_text(&value),
+        };
+        append(&Draft {
+            organization,
+            operation: "truncate",
+            domain,
+            table_schema: Some(&shape.schema),
+            table_name: Some(&shape.name),
+            row_key: None,
+            payload: &format!("{{\"rows\":{rows}}}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// How many rows each organization has in the table.
+fn rows_by_organization(call: &Call, column: &str) -> Vec<(String, i64)> {
+    let (table, column) = (catalog::quoted_name(call.relation()), catalog::quoted(column));
+    user::as_superuser(|| {
+        spi::execute(&format!("SELECT {column}::pg_catalog.text, pg_catalog.count(*) FROM {table} GROUP BY 1"), |row| {
+            (row.get(1).unwrap_or_default(), row.get(2).unwrap_or_default())
+        })
+    })
+}

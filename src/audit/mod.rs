@@ -1,0 +1,22 @@
+//! What happened: hash-chained events, sealed into one order per organization, verified from what is stored.
+//!
+//! The pure files know bytes, hashes and positions; those that end in `_pg` know triggers, tables and snapshots.
+//! `docs/audit-format.md` has the format byte by byte.
+
+pub mod chain;
+pub mod encoding;
+pub mod event;
+pub mod snapshot;
+pub mod verify;
+
+#[cfg(feature = "pg")]
+mod append_pg;
+#[cfg(feature = "pg")]
+mod capture_pg;
+#[cfg(feature = "pg")]
+mod seal_pg;
+#[cfg(feature = "pg")]
+mod verify_pg;
+
+#[cfg(feature = "pg")]
+pub use append_pg::{savepoint, transaction_ended};

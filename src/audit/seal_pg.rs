@@ -1,0 +1,156 @@
+//! The sealer: gives committed events their place, one sealer at a time, without making any writer wait.
+
+use super::chain;
+use super::encoding::Digest;
+use super::snapshot::Snapshot;
+use crate::error::{self, Result};
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::table::{self, Value};
+use crate::pg::transaction;
+use pgrx::pg_extern;
+use uuid::Uuid;
+
+/// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
+/// forever. It conflicts with itself and lets events be written and blocks be read.
+static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
+
+static LAST_BLOCK: Query = Query::new(
+    "SELECT number, snapshot::pg_catalog.text, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1",
+);
+
+/// Which history of which database this is: transaction ids mean something only within it.
+static INCARNATION: Query = Query::new(
+    "SELECT s.system_identifier::pg_catalog.text || '/' || d.oid::pg_catalog.text
+       FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+      WHERE d.datname = pg_catalog.current_database()",
+);
+
+static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+static UNSEALED: Query = Query::new(
+    "SELECT e.id, e.organization, e.transaction, e.hash
+       FROM tenancy.event e
+      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+      ORDER BY e.organization, e.transaction, e.ordinal",
+);
+
+static BLOCK: Query = Query::new(
+    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events)
+     VALUES ($1, pg_catalog.clock_timestamp(), $2::pg_catalog.pg_snapshot, $3, $4)",
+);
+
+static HEAD: Query = Query::new(
+    "SELECT position, chain FROM tenancy.seal WHERE organization OPERATOR(pg_catalog.=) $1
+      ORDER BY position DESC LIMIT 1",
+);
+
+/// The newest block.
+pub struct Block {
+    number: i64,
+    pub snapshot: Snapshot,
+    incarnation: String,
+}
+
+struct Unsealed {
+    id: Uuid,
+    organization: Uuid,
+    transaction: u64,
+    hash: Digest,
+}
+
+/// `tenancy.seal()`: seals what has committed; returns how many events that were.
+#[pg_extern(sql = false)]
+fn tenancy_seal() -> i64 {
+    seal().or_raise()
+}
+
+/// Seals all events of transactions that were not over at the last block and are over now, in one new block.
+pub fn seal() -> Result<i64> {
+    LOCK.write(&[], |_| ());
+    let (last, incarnation, events, now) = transaction::with_latest_snapshot(collect)?;
+    if events.is_empty() {
+        return Ok(0);
+    }
+    let number = last.map_or(1, |block| block.number + 1);
+    BLOCK.write(&[argument(number), argument(now.to_string()), argument(incarnation), argument(events.len() as i64)], |_| ());
+    for chain in events.chunk_by(|one, other| one.organization == other.organization) {
+        append(number, chain)?;
+    }
+    Ok(events.len() as i64)
+}
+
+type Collected = (Option<Block>, String, Vec<Unsealed>, Snapshot);
+
+/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree.
+fn collect() -> Result<Collected> {
+    let last = last_block()?;
+    let incarnation = INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
+    let own = transaction::id();
+    let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
+    let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
+    // A restored or upgraded database is another incarnation: what its ids say of the old one means nothing.
+    let before = last.as_ref().filter(|block| block.incarnation == incarnation).map(|block| &block.snapshot);
+    let horizon = before.map_or(0, Snapshot::horizon);
+    let candidates = UNSEALED.read(&[argument(horizon.to_string())], unsealed);
+    let mut events = candidates.into_iter().collect::<Result<Vec<_>>>()?;
+    // Seen here means committed, but for the sealer's own events: those wait for its commit.
+    events.retain(|event| event.transaction != own && before.is_none_or(|block| !block.is_over(event.transaction)));
+    Ok((last, incarnation, events, now.but_not(own)))
+}
+
+/// The newest block, if there is any.
+pub fn last_block() -> Result<Option<Block>> {
+    let read = |row: &Row| {
+        let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
+        Some(Block { number: row.get(1)?, snapshot: snapshot?, incarnation: row.get(3)? })
+    };
+    match LAST_BLOCK.read(&[], read).pop() {
+        Some(None) => Err(unreadable("the newest row of tenancy.block")),
+        block => Ok(block.flatten()),
+    }
+}
+
+fn unsealed(row: &Row) -> Result<Unsealed> {
+    let event = || {
+        Some(Unsealed {
+            id: row.uuid(1)?,
+            organization: row.uuid(2)?,
+            transaction: row.transaction(3)?,
+            hash: row.bytes(4)?,
+        })
+    };
+    event().ok_or_else(|| unreadable("a row of tenancy.event"))
+}
+
+/// Extends the chain of one organization.
+fn append(block: i64, events: &[Unsealed]) -> Result<()> {
+    let Some(first) = events.first() else { return Ok(()) };
+    let organization = first.organization;
+    let head = transaction::with_latest_snapshot(|| {
+        HEAD.read(&[spi::uuid(organization)], |row| Some((row.get(1)?, row.bytes(2)?)))
+    });
+    let (mut position, mut chain) = match head.into_iter().next() {
+        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.seal"))?,
+        None => (0i64, chain::genesis(organization)),
+    };
+    for event in events {
+        position += 1;
+        chain = chain::extend(&chain, position, &event.hash);
+        // The columns of tenancy.seal, in order.
+        table::insert(c"seal", &[
+            Value::Uuid(&organization),
+            Value::BigInteger(position),
+            Value::BigInteger(block),
+            Value::Uuid(&event.id),
+            Value::Bytes(&event.hash),
+            Value::Bytes(&chain),
+        ]);
+    }
+    Ok(())
+}
+
+fn unreadable(what: &str) -> error::Error {
+    error::STATE_INVALID.because(format!("{what} cannot be read"))
+}

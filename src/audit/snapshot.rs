@@ -1,0 +1,90 @@
+//! Which transactions a moment saw as over: the arithmetic of `pg_snapshot`.
+//!
+//! The sealer takes the events of transactions that were not over at the block before and are over now. That misses
+//! no transaction that commits late and waits for none (PostgreSQL documentation, functions-info, `pg_snapshot`).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `xmin:xmax:xip,...`: ids below `xmin` are over, ids from `xmax` on are not, and those of `xip` were in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    xmin: u64,
+    xmax: u64,
+    /// Sorted.
+    in_progress: Vec<u64>,
+}
+
+impl Snapshot {
+    /// True if the transaction was over, one way or the other.
+    pub fn is_over(&self, transaction: u64) -> bool {
+        transaction < self.xmin || transaction < self.xmax && self.in_progress.binary_search(&transaction).is_err()
+    }
+
+    /// The oldest transaction that was not over.
+    pub fn horizon(&self) -> u64 {
+        self.xmin
+    }
+
+    /// Marks a transaction as in progress: that of the sealer itself, which its own snapshot leaves out.
+    pub fn but_not(mut self, transaction: u64) -> Self {
+        if self.is_over(transaction) {
+            self.xmin = self.xmin.min(transaction);
+            let place = self.in_progress.partition_point(|other| *other < transaction);
+            self.in_progress.insert(place, transaction);
+        }
+        self
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, ':');
+        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).ok_or(());
+        let (xmin, xmax) = (number()?, number()?);
+        let list = parts.next().ok_or(())?;
+        let mut in_progress: Vec<u64> =
+            list.split(',').filter(|id| !id.is_empty()).map(|id| id.parse().map_err(|_| ())).collect::<Result<_, ()>>()?;
+        in_progress.sort_unstable();
+        Ok(Snapshot { xmin, xmax, in_progress })
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.in_progress.iter().map(u64::to_string).collect();
+        write!(f, "{}:{}:{}", self.xmin, self.xmax, ids.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_over_when_the_snapshot_says_so() {
+        let snapshot: Snapshot = "10:20:10,15".parse().unwrap();
+        let over: Vec<u64> = (8..22).filter(|id| snapshot.is_over(*id)).collect();
+        assert_eq!(over, [8, 9, 11, 12, 13, 14, 16, 17, 18, 19]);
+        assert_eq!(snapshot.to_string(), "10:20:10,15");
+    }
+
+    #[test]
+    fn the_sealers_own_transaction_is_not_over() {
+        let snapshot: Snapshot = "20:20:".parse().unwrap();
+        let own = snapshot.but_not(17);
+        assert!(!own.is_over(17));
+        assert!(own.is_over(16) && own.is_over(18));
+        assert_eq!(own.to_string(), "17:20:17");
+        assert_eq!("20:20:".parse::<Snapshot>().unwrap().but_not(25).to_string(), "20:20:");
+    }
+
+    #[test]
+    fn what_is_not_a_snapshot_is_refused() {
+        for text in ["", "1", "1:2", "a:2:", "1:2:x"] {
+            assert!(text.parse::<Snapshot>().is_err(), "{text}");
+        }
+    }
+}

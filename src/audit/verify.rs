@@ -1,0 +1,352 @@
+//! Verification: recomputes what is stored, in chain order, and names whatever does not fit.
+
+use super::chain;
+use super::encoding::Digest;
+use super::event::{Actor, Header, payload_digest};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// An entry of the seal: which event took which place.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub position: i64,
+    pub event: Uuid,
+    pub event_hash: Digest,
+    pub chain: Digest,
+}
+
+/// An event as the table has it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub id: Uuid,
+    pub organization: Uuid,
+    pub actor: Uuid,
+    /// Absent when the row of the actor is gone.
+    pub actor_row: Option<Actor>,
+    pub transaction: u64,
+    pub ordinal: i32,
+    pub occurred_at: i64,
+    pub operation: String,
+    pub domain: String,
+    pub table_schema: Option<String>,
+    pub table_name: Option<String>,
+    pub row_key: Option<String>,
+    pub result: String,
+    pub reason: Option<String>,
+    pub payload: Option<String>,
+    pub payload_salt: Option<Vec<u8>>,
+    pub payload_digest: Digest,
+    pub previous: Digest,
+    pub hash: Digest,
+}
+
+/// What is wrong at a place of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// The event is not what was sealed.
+    Altered,
+    /// An event, its actor or its entry in the seal is gone.
+    Missing,
+    /// An event stands where none was written.
+    Inserted,
+    /// The seal's own chain does not follow from what is before it.
+    Broken,
+}
+
+impl Finding {
+    pub fn name(self) -> &'static str {
+        match self {
+            Finding::Altered => "altered",
+            Finding::Missing => "missing",
+            Finding::Inserted => "inserted",
+            Finding::Broken => "broken",
+        }
+    }
+}
+
+/// A finding with the words for a person.
+pub type Report = (Finding, String);
+
+impl Stored {
+    /// What in the row does not agree with the row's own hash; `None` when all does.
+    pub fn inconsistency(&self) -> Option<Report> {
+        let Some(actor) = &self.actor_row else {
+            return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone".into()));
+        };
+        let erased = self.payload.is_none() && self.payload_salt.is_none();
+        let digest = payload_digest(
+            self.payload_salt.as_deref().unwrap_or_default(),
+            self.payload.as_deref().unwrap_or_default(),
+        );
+        if !erased && digest != self.payload_digest {
+            return Some((Finding::Altered, "the payload (old and new values) is not the one that was written".into()));
+        }
+        if self.hash_of_content(actor) != self.hash {
+            return Some((Finding::Altered, "the event or its actor is not what was written".into()));
+        }
+        None
+    }
+
+    fn hash_of_content(&self, actor: &Actor) -> Digest {
+        let actor_digest = actor.digest();
+        let header = Header {
+            id: self.id,
+            organization: self.organization,
+            actor: self.actor,
+            actor_digest: &actor_digest,
+            transaction: self.transaction,
+            ordinal: self.ordinal,
+            occurred_at: self.occurred_at,
+            operation: &self.operation,
+            domain: &self.domain,
+            table_schema: self.table_schema.as_deref(),
+            table_name: self.table_name.as_deref(),
+            row_key: self.row_key.as_deref(),
+            result: &self.result,
+            reason: self.reason.as_deref(),
+        };
+        header.hash(&self.payload_digest, &self.previous)
+    }
+}
+
+/// Walks the chain of one organization.
+pub struct ChainVerifier {
+    position: i64,
+    head: Digest,
+    /// Every head so far: the first event of a transaction must name one of them.
+    heads: HashSet<Digest>,
+    /// Transaction, ordinal and hash of the event before.
+    before: Option<(u64, i32, Digest)>,
+}
+
+impl ChainVerifier {
+    pub fn new(organization: Uuid) -> Self {
+        let head = chain::genesis(organization);
+        ChainVerifier { position: 0, head, heads: HashSet::from([head]), before: None }
+    }
+
+    /// The place of the last entry seen.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Takes the next entry, in order of position, with the event it names; tells what is wrong there.
+    pub fn next(&mut self, entry: &Entry, stored: Option<&Stored>) -> Vec<Report> {
+        let mut reports = Vec::new();
+        self.follow(entry, &mut reports);
+        match stored {
+            None => {
+                self.before = None;
+                reports.push((Finding::Missing, "the seal names an event that is gone from tenancy.event".into()));
+            }
+            Some(stored) => self.examine(entry, stored, &mut reports),
+        }
+        reports
+    }
+
+    /// The seal itself: positions without gaps, each head following from the one before.
+    fn follow(&mut self, entry: &Entry, reports: &mut Vec<Report>) {
+        let gap = entry.position != self.position + 1;
+        if gap {
+            let (from, to) = (self.position + 1, entry.position - 1);
+            reports.push((Finding::Missing, format!("the entries {from} to {to} are gone from tenancy.seal")));
+        } else if chain::extend(&self.head, entry.position, &entry.event_hash) != entry.chain {
+            reports.push((Finding::Broken, "the chain value in tenancy.seal does not follow from the one before".into()));
+        }
+        self.position = entry.position;
+        self.head = entry.chain;
+        self.heads.insert(entry.chain);
+        if gap {
+            self.before = None;
+        }
+    }
+
+    fn examine(&mut self, entry: &Entry, stored: &Stored, reports: &mut Vec<Report>) {
+        if let Some(report) = stored.inconsistency() {
+            reports.push(report);
+        } else if stored.hash != entry.event_hash {
+            reports.push((Finding::Altered, "the event was rewritten together with its hash after it was sealed".into()));
+        } else if let Some(report) = self.misplaced(stored) {
+            reports.push(report);
+        }
+        self.before = Some((stored.transaction, stored.ordinal, entry.event_hash));
+    }
+
+    /// The link to the event before: within the transaction, or to a head that was sealed earlier.
+    fn misplaced(&self, stored: &Stored) -> Option<Report> {
+        if stored.ordinal == 1 {
+            let known = self.heads.contains(&stored.previous);
+            return (!known)
+                .then(|| (Finding::Inserted, "the event follows a head that this chain never had".to_string()));
+        }
+        let (transaction, ordinal, hash) = self.before?;
+        let follows =
+            transaction == stored.transaction && ordinal + 1 == stored.ordinal && hash == stored.previous;
+        (!follows).then(|| (Finding::Missing, "the event before it in the same transaction is gone".to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
+
+    fn actor() -> Actor {
+        Actor {
+            id: Uuid::from_u128(1),
+            method: "none".into(),
+            subject: None,
+            issuer: None,
+            role: None,
+            organization: None,
+            session_id: None,
+            correlation_id: None,
+            reason: None,
+            session_user: "postgres".into(),
+            current_user: "postgres".into(),
+            client_address: None,
+            application_name: None,
+        }
+    }
+
+    fn event(transaction: u64, ordinal: i32, previous: Digest) -> Stored {
+        let mut stored = Stored {
+            id: Uuid::from_u128(u128::from(transaction) << 32 | ordinal as u128),
+            organization: ORGANIZATION,
+            actor: Uuid::from_u128(1),
+            actor_row: Some(actor()),
+            transaction,
+            ordinal,
+            occurred_at: 1,
+            operation: "insert".into(),
+            domain: "finding".into(),
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "success".into(),
+            reason: None,
+            payload: Some("{}".into()),
+            payload_salt: Some(vec![1; 16]),
+            payload_digest: payload_digest(&[1; 16], "{}"),
+            previous,
+            hash: [0; 32],
+        };
+        stored.hash = stored.hash_of_content(&actor());
+        stored
+    }
+
+    fn seal(events: &[Stored]) -> Vec<Entry> {
+        let mut head = chain::genesis(ORGANIZATION);
+        let entry = |(n, event): (usize, &Stored)| {
+            let position = n as i64 + 1;
+            head = chain::extend(&head, position, &event.hash);
+            Entry { position, event: event.id, event_hash: event.hash, chain: head }
+        };
+        events.iter().enumerate().map(entry).collect()
+    }
+
+    /// Two transactions: two events, then one that followed the genesis too because nothing was sealed yet.
+    fn chain_of_three() -> (Vec<Stored>, Vec<Entry>) {
+        let genesis = chain::genesis(ORGANIZATION);
+        let first = event(10, 1, genesis);
+        let second = event(10, 2, first.hash);
+        let third = event(11, 1, genesis);
+        let events = vec![first, second, third];
+        let entries = seal(&events);
+        (events, entries)
+    }
+
+    fn verify(events: &[Stored], entries: &[Entry]) -> Vec<(i64, Finding)> {
+        let mut verifier = ChainVerifier::new(ORGANIZATION);
+        let mut found = Vec::new();
+        for entry in entries {
+            let stored = events.iter().find(|event| event.id == entry.event);
+            found.extend(verifier.next(entry, stored).into_iter().map(|(finding, _)| (entry.position, finding)));
+        }
+        found
+    }
+
+    #[test]
+    fn an_untouched_chain_verifies() {
+        let (events, entries) = chain_of_three();
+        assert_eq!(verify(&events, &entries), []);
+    }
+
+    #[test]
+    fn an_altered_payload_is_named() {
+        let (mut events, entries) = chain_of_three();
+        events[1].payload = Some("{\"new\":1}".into());
+        assert_eq!(verify(&events, &entries), [(2, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_altered_header_is_named() {
+        let (mut events, entries) = chain_of_three();
+        events[0].operation = "delete".into();
+        assert_eq!(verify(&events, &entries), [(1, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_altered_actor_is_named_at_each_of_its_events() {
+        let (mut events, entries) = chain_of_three();
+        for event in &mut events[..2] {
+            event.actor_row = Some(Actor { subject: Some("mallory".into()), ..actor() });
+        }
+        assert_eq!(verify(&events, &entries), [(1, Finding::Altered), (2, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_event_rewritten_with_its_hash_is_named() {
+        let (mut events, entries) = chain_of_three();
+        events[2].operation = "delete".into();
+        events[2].hash = events[2].hash_of_content(&actor());
+        assert_eq!(verify(&events, &entries), [(3, Finding::Altered)]);
+    }
+
+    #[test]
+    fn a_missing_event_is_named() {
+        let (mut events, entries) = chain_of_three();
+        events.remove(1);
+        assert_eq!(verify(&events, &entries), [(2, Finding::Missing)]);
+    }
+
+    #[test]
+    fn an_event_removed_together_with_its_entry_is_named() {
+        let (mut events, mut entries) = chain_of_three();
+        events.remove(1);
+        entries.remove(1);
+        assert_eq!(verify(&events, &entries), [(3, Finding::Missing)]);
+    }
+
+    #[test]
+    fn a_forged_event_that_follows_no_head_is_named() {
+        let (mut events, _) = chain_of_three();
+        events.push(event(12, 1, [9; 32]));
+        let entries = seal(&events);
+        assert_eq!(verify(&events, &entries), [(4, Finding::Inserted)]);
+    }
+
+    #[test]
+    fn a_changed_chain_value_is_named() {
+        let (events, mut entries) = chain_of_three();
+        entries[1].chain = [3; 32];
+        assert_eq!(verify(&events, &entries), [(2, Finding::Broken), (3, Finding::Broken)]);
+    }
+
+    #[test]
+    fn events_that_changed_places_are_named() {
+        let (events, mut entries) = chain_of_three();
+        let (one, two) = (entries[0].event, entries[1].event);
+        (entries[0].event, entries[1].event) = (two, one);
+        assert_eq!(verify(&events, &entries), [(1, Finding::Altered), (2, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_erased_payload_still_verifies() {
+        let (mut events, entries) = chain_of_three();
+        events[0].payload = None;
+        events[0].payload_salt = None;
+        assert_eq!(verify(&events, &entries), []);
+    }
+}

@@ -1,0 +1,194 @@
+//! `tenancy.verify_audit()`: hands the stored rows to the pure verifier and its findings to the caller.
+
+use super::event::Actor;
+use super::seal_pg;
+use super::verify::{ChainVerifier, Entry, Finding, Report, Stored};
+use crate::error::{self, Result};
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+use uuid::Uuid;
+
+/// How many entries are read at a time.
+const STRETCH: usize = 10_000;
+
+static ORGANIZATIONS: Query = Query::new("SELECT DISTINCT organization FROM tenancy.seal ORDER BY 1");
+
+/// The columns of an event and of its actor, as [`stored`] reads them from column 5 on.
+macro_rules! event_columns {
+    () => {
+        "e.id, e.organization, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation, e.domain, e.table_schema,
+         e.table_name, e.row_key::pg_catalog.text, e.result, e.reason, e.payload::pg_catalog.text, e.payload_salt,
+         e.payload_digest, e.prev_hash, e.hash, a.id, a.method, a.subject, a.issuer, a.role, a.organization,
+         a.session_id, a.correlation_id, a.reason, a.session_user_name, a.current_user_name, a.client_address,
+         a.application_name"
+    };
+}
+
+/// A stretch of a chain, with the events that its entries name.
+static CHAIN: Query = Query::new(concat!(
+    "SELECT s.position, s.event, s.event_hash, s.chain, ",
+    event_columns!(),
+    " FROM tenancy.seal s
+      LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+      LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
+     WHERE s.organization OPERATOR(pg_catalog.=) $1 AND s.position OPERATOR(pg_catalog.>) $2
+     ORDER BY s.position LIMIT 10000"
+));
+
+/// Events that no entry names.
+static UNSEALED: Query = Query::new(concat!(
+    "SELECT NULL::pg_catalog.int8, e.id, e.hash, e.hash, ",
+    event_columns!(),
+    " FROM tenancy.event e
+      LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
+     WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+     ORDER BY e.id"
+));
+
+/// A row of the result of `tenancy.verify_audit()`.
+type Found = (String, pgrx::Uuid, Option<i64>, pgrx::Uuid, Option<String>, Option<String>, String);
+
+/// `tenancy.verify_audit(organization)`: seals what has committed, then recomputes everything that is stored.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_verify_audit(
+    organization: Option<pgrx::Uuid>,
+) -> TableIterator<
+    'static,
+    (
+        name!(finding, String),
+        name!(organization, pgrx::Uuid),
+        name!(position, Option<i64>),
+        name!(event, pgrx::Uuid),
+        name!(table_name, Option<String>),
+        name!(row_key, Option<String>),
+        name!(explanation, String),
+    ),
+> {
+    let wanted = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
+    if !transaction::in_recovery() {
+        seal_pg::seal().or_raise();
+    }
+    TableIterator::new(transaction::with_latest_snapshot(|| verify(wanted)).or_raise())
+}
+
+fn verify(wanted: Option<Uuid>) -> Result<Vec<Found>> {
+    let organizations = match wanted {
+        Some(organization) => vec![organization],
+        None => ORGANIZATIONS.read(&[], |row| row.uuid(1)).into_iter().flatten().collect(),
+    };
+    let mut found = Vec::new();
+    for organization in organizations {
+        verify_chain(organization, &mut found)?;
+    }
+    inserted(wanted, &mut found)?;
+    Ok(found)
+}
+
+fn verify_chain(organization: Uuid, found: &mut Vec<Found>) -> Result<()> {
+    let mut verifier = ChainVerifier::new(organization);
+    loop {
+        let rows = CHAIN.read(&[spi::uuid(organization), argument(verifier.position())], read);
+        let count = rows.len();
+        for row in rows {
+            let (entry, stored) = row.ok_or_else(unreadable)?;
+            for report in verifier.next(&entry, stored.as_ref()) {
+                found.push(describe(organization, Some(entry.position), entry.event, stored.as_ref(), report));
+            }
+        }
+        if count < STRETCH {
+            return Ok(());
+        }
+    }
+}
+
+/// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
+fn inserted(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
+    let Some(block) = seal_pg::last_block()? else { return Ok(()) };
+    let own = transaction::id_if_any();
+    for row in UNSEALED.read(&[], read) {
+        let Some(stored) = row.ok_or_else(unreadable)?.1 else { continue };
+        let elsewhere = wanted.is_some_and(|wanted| wanted != stored.organization);
+        if elsewhere || Some(stored.transaction) == own || !block.snapshot.is_over(stored.transaction) {
+            continue;
+        }
+        let explanation = "no entry of the seal knows the event, though its transaction was over when it was made";
+        let report = (Finding::Inserted, explanation.to_string());
+        found.push(describe(stored.organization, None, stored.id, Some(&stored), report));
+    }
+    Ok(())
+}
+
+fn describe(organization: Uuid, position: Option<i64>, event: Uuid, stored: Option<&Stored>, report: Report) -> Found {
+    let uuid = |id: Uuid| pgrx::Uuid::from_bytes(*id.as_bytes());
+    let table = stored.and_then(|stored| {
+        Some(format!("{}.{}", stored.table_schema.as_deref()?, stored.table_name.as_deref()?))
+    });
+    let key = stored.and_then(|stored| stored.row_key.clone());
+    let (finding, explanation) = report;
+    (finding.name().to_string(), uuid(organization), position, uuid(event), table, key, explanation)
+}
+
+/// An entry and its event, if the event is there; `None` when a value is not of the length it must have.
+fn read(row: &Row) -> Option<(Entry, Option<Stored>)> {
+    let entry = Entry {
+        position: row.get(1).unwrap_or_default(),
+        event: row.uuid(2)?,
+        event_hash: row.bytes(3)?,
+        chain: row.bytes(4)?,
+    };
+    let stored = match row.uuid(5) {
+        Some(id) => Some(stored(row, id)?),
+        None => None,
+    };
+    Some((entry, stored))
+}
+
+fn stored(row: &Row, id: Uuid) -> Option<Stored> {
+    Some(Stored {
+        id,
+        organization: row.uuid(6)?,
+        actor: row.uuid(7)?,
+        actor_row: row.uuid(23).and_then(|id| actor(row, id)),
+        transaction: row.transaction(8)?,
+        ordinal: row.get(9)?,
+        occurred_at: row.timestamp(10)?,
+        operation: row.get(11)?,
+        domain: row.get(12)?,
+        table_schema: row.get(13),
+        table_name: row.get(14),
+        row_key: row.get(15),
+        result: row.get(16)?,
+        reason: row.get(17),
+        payload: row.get(18),
+        payload_salt: row.get(19),
+        payload_digest: row.bytes(20)?,
+        previous: row.bytes(21)?,
+        hash: row.bytes(22)?,
+    })
+}
+
+fn actor(row: &Row, id: Uuid) -> Option<Actor> {
+    Some(Actor {
+        id,
+        method: row.get(24)?,
+        subject: row.get(25),
+        issuer: row.get(26),
+        role: row.get(27),
+        organization: row.uuid(28),
+        session_id: row.get(29),
+        correlation_id: row.get(30),
+        reason: row.get(31),
+        session_user: row.get(32)?,
+        current_user: row.get(33)?,
+        client_address: row.get(34),
+        application_name: row.get(35),
+    })
+}
+
+fn unreadable() -> error::Error {
+    error::STATE_INVALID.because("a row of tenancy.event or tenancy.seal cannot be read")
+}

@@ -1,0 +1,161 @@
+//! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
+
+use super::current_pg::{check, checked, current, end, generation, integer, require, text_datum, uuid_datum};
+use crate::bare_function;
+use crate::error::{self, Result};
+use crate::pg::report::OrRaise;
+use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
+use serde_json::{Value, json};
+
+bare_function! {
+    /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
+    tenancy_org_id, pg_finfo_tenancy_org_id, |_call| {
+        check().or_raise();
+        uuid_datum()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_text()`: the organization as text columns hold it.
+    tenancy_org_id_text, pg_finfo_tenancy_org_id_text, |_call| {
+        check().or_raise();
+        text_datum().ok_or_else(|| error::CONTEXT_MISSING.because("no organization is authenticated in this transaction")).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_bigint()`: the organization as integer columns hold it.
+    tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, |_call| {
+        check().or_raise();
+        integer().map(pg_sys::Datum::from).ok_or_else(|| {
+            error::NOT_FOUND.because("the organization of this transaction has no integer id")
+        }).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
+    ///
+    /// A policy's WITH CHECK calls this once per inserted row with the same constants: the answer is remembered at the
+    /// call site while the context stays the same.
+    tenancy_authorize, pg_finfo_tenancy_authorize, |call| {
+        if !remembered(call) {
+            let (domain, action) = arguments(call);
+            authorize(&domain, &action).or_raise();
+            remember(call);
+        }
+        pg_sys::Datum::from(true)
+    }
+}
+
+/// Raises unless the role of the context may do `action` in `domain`.
+fn authorize(domain: &str, action: &str) -> Result<()> {
+    check()?;
+    let context = require()?;
+    if context.permissions.allow(domain, action) {
+        return Ok(());
+    }
+    let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
+    Err(error::PERMISSION_DENIED.because(message))
+}
+
+/// The two text arguments of a strict function.
+fn arguments(call: pg_sys::FunctionCallInfo) -> (String, String) {
+    // SAFETY: declared STRICT with two text arguments, so both are there and not NULL.
+    unsafe {
+        let argument = |n: usize| String::from_datum((*call).args.as_slice(2)[n].value, false).unwrap_or_default();
+        (argument(0), argument(1))
+    }
+}
+
+/// True if this call site passed under the context as it is, in this statement, with arguments that cannot change.
+fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: fn_extra belongs to this call site; only `remember` writes it.
+    unsafe {
+        let extra: *const u64 = (*(*call).flinfo).fn_extra.cast();
+        !extra.is_null() && checked() && *extra == generation()
+    }
+}
+
+fn remember(call: pg_sys::FunctionCallInfo) {
+    // SAFETY: the memory is taken from fn_mcxt, which lives as long as the call site.
+    unsafe {
+        let site = (*call).flinfo;
+        if !pg_sys::get_fn_expr_arg_stable(site, 0) || !pg_sys::get_fn_expr_arg_stable(site, 1) {
+            return;
+        }
+        if (*site).fn_extra.is_null() {
+            (*site).fn_extra = pg_sys::MemoryContextAlloc((*site).fn_mcxt, size_of::<u64>());
+        }
+        *(*site).fn_extra.cast::<u64>() = generation();
+    }
+}
+
+/// `tenancy.allowed(domain, action)`.
+#[pg_extern(sql = false)]
+fn tenancy_allowed(domain: &str, action: &str) -> bool {
+    require().or_raise().permissions.allow(domain, action)
+}
+
+/// `tenancy.subject()`.
+#[pg_extern(sql = false)]
+fn tenancy_subject() -> String {
+    require().or_raise().subject.clone()
+}
+
+/// `tenancy.actor_role()`.
+#[pg_extern(sql = false)]
+fn tenancy_actor_role() -> String {
+    require().or_raise().role.clone()
+}
+
+/// `tenancy.claims()`.
+#[pg_extern(sql = false)]
+fn tenancy_claims() -> JsonB {
+    let context = require().or_raise();
+    let claims = serde_json::from_str(&context.claims)
+        .map_err(|_| error::STATE_INVALID.because("the claims of the transaction are unreadable"));
+    JsonB(claims.or_raise())
+}
+
+/// `tenancy.correlation_id()`.
+#[pg_extern(sql = false)]
+fn tenancy_correlation_id() -> Option<String> {
+    current().or_raise().and_then(|context| context.correlation_id.clone())
+}
+
+/// `tenancy.whoami()`: what the transaction is, for people; never raises for want of a context.
+#[pg_extern(sql = false)]
+fn tenancy_whoami() -> JsonB {
+    let Some(context) = current().or_raise() else {
+        return JsonB(json!({ "authenticated": false }));
+    };
+    let expired = require().is_err();
+    let permissions: Vec<Value> =
+        context.permissions.iter().map(|(domain, action)| json!(format!("{domain}:{action}"))).collect();
+    JsonB(json!({
+        "authenticated": !expired,
+        "expired": expired,
+        "method": context.method,
+        "organization": context.organization.id,
+        "subject": context.subject,
+        "issuer": context.issuer,
+        "role": context.role,
+        "session_id": context.session_id,
+        "correlation_id": context.correlation_id,
+        "expires_at": timestamp(context.expires_at),
+        "permissions": permissions,
+    }))
+}
+
+/// A time in microseconds since 1970, as Postgres writes it in JSON.
+fn timestamp(microseconds: i64) -> Value {
+    let timestamp = pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::transaction::to_timestamptz(microseconds));
+    timestamp.ok().map_or(Value::Null, |timestamp| json!(timestamp))
+}
+
+/// `tenancy.sign_out()`.
+#[pg_extern(sql = false)]
+fn tenancy_sign_out() {
+    end();
+}

@@ -1,0 +1,133 @@
+//! What a context holds, and how it is written into the setting.
+
+use crate::error::{self, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// The verified identity of a transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// How the actor got in; `token` here, later also `assumed` and `break-glass`.
+    pub method: String,
+    pub organization: Organization,
+    /// `sub` of the token (RFC 7519 section 4.1.2): unique only within the issuer.
+    pub subject: String,
+    pub issuer: String,
+    /// The organization's role, not a database role.
+    pub role: String,
+    /// `sid`, `session_id` or `jti` of the token, for revocation and audit.
+    pub session_id: Option<String>,
+    /// Named by the caller, so that an audit event can be found from a request's log.
+    pub correlation_id: Option<String>,
+    /// Microseconds since 1970: the token's `exp` with the issuer's leeway.
+    pub expires_at: i64,
+    pub permissions: Permissions,
+    /// The token's claims, as JSON text.
+    pub claims: String,
+}
+
+/// An organization in each of the types that a tenant column may have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Organization {
+    pub id: Uuid,
+    /// What text columns hold; the id's text unless the organization was given another.
+    pub text_id: String,
+    /// What integer columns hold, if the organization has such a number.
+    pub integer_id: Option<i64>,
+}
+
+/// What a role may do: actions by domain. `*` stands for every domain or every action.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Permissions(BTreeMap<String, BTreeSet<String>>);
+
+/// Stands for every domain, or for every action.
+const ANY: &str = "*";
+
+impl Permissions {
+    /// True if the role may do `action` in `domain`.
+    pub fn allow(&self, domain: &str, action: &str) -> bool {
+        [domain, ANY]
+            .iter()
+            .filter_map(|domain| self.0.get(*domain))
+            .any(|actions| actions.contains(action) || actions.contains(ANY))
+    }
+
+    /// Each (domain, action) in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|(domain, actions)| actions.iter().map(move |action| (domain.as_str(), action.as_str())))
+    }
+}
+
+impl FromIterator<(String, String)> for Permissions {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let mut permissions = Permissions::default();
+        for (domain, action) in pairs {
+            permissions.0.entry(domain).or_default().insert(action);
+        }
+        permissions
+    }
+}
+
+impl Context {
+    /// The text of the setting.
+    pub fn encode(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))
+    }
+
+    /// Reads the text of the setting.
+    pub fn decode(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|_| error::STATE_INVALID.because("the context of the transaction is unreadable"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permissions(pairs: &[(&str, &str)]) -> Permissions {
+        pairs.iter().map(|(domain, action)| (domain.to_string(), action.to_string())).collect()
+    }
+
+    #[test]
+    fn a_role_may_do_what_its_matrix_says_and_nothing_else() {
+        let viewer = permissions(&[("finding", "read")]);
+        assert!(viewer.allow("finding", "read"));
+        assert!(!viewer.allow("finding", "update"));
+        assert!(!viewer.allow("action", "read"));
+    }
+
+    #[test]
+    fn a_star_stands_for_every_domain_or_every_action() {
+        assert!(permissions(&[("*", "read")]).allow("finding", "read"));
+        assert!(!permissions(&[("*", "read")]).allow("finding", "update"));
+        assert!(permissions(&[("finding", "*")]).allow("finding", "approve"));
+        assert!(permissions(&[("*", "*")]).allow("anything", "at all"));
+    }
+
+    #[test]
+    fn asking_for_a_star_needs_a_star() {
+        assert!(!permissions(&[("finding", "read")]).allow("finding", "*"));
+        assert!(!permissions(&[("finding", "read")]).allow("*", "read"));
+    }
+
+    #[test]
+    fn a_context_survives_its_encoding() {
+        let context = Context {
+            method: "token".into(),
+            organization: Organization { id: Uuid::from_u128(7), text_id: "acme \"x\"".into(), integer_id: Some(-1) },
+            subject: "auth0|žluť".into(),
+            issuer: "https://issuer.example/".into(),
+            role: "admin".into(),
+            session_id: None,
+            correlation_id: Some("line\nbreak".into()),
+            expires_at: i64::MAX,
+            permissions: permissions(&[("*", "*")]),
+            claims: r#"{"a":[1,{"b":null}]}"#.into(),
+        };
+        let text = context.encode().unwrap();
+        assert_eq!(Context::decode(&text).unwrap(), context);
+        assert!(!text.contains('\0'));
+        assert!(Context::decode("{}").is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Every error of the extension: one table of kinds, one type that carries an occurrence of them.
+//!
+//! A kind fixes the SQLSTATE and the hint; an occurrence adds the message and, where the caller may know more, a
+//! detail. `docs/errors.md` lists the same table, and a test in this file compares the two.
+
+use std::fmt;
+
+/// A kind of error: what never differs between two occurrences of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Stable name, used in `docs/errors.md` and in tests.
+    pub name: &'static str,
+    /// SQLSTATE of PostgreSQL's own classes (PostgreSQL documentation, appendix A).
+    pub sqlstate: &'static str,
+    /// The next step, for the person who reads the error.
+    pub hint: &'static str,
+}
+
+/// One occurrence of a [`Kind`].
+///
+/// Neither message nor detail may hold a token, a secret, or a value of another organization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub kind: &'static Kind,
+    pub message: String,
+    pub detail: Option<String>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Kind {
+    /// An occurrence of this kind with the message given.
+    pub fn because(&'static self, message: impl Into<String>) -> Error {
+        Error { kind: self, message: message.into(), detail: None }
+    }
+}
+
+impl Error {
+    /// Adds what the caller may know beyond the message.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Declares the kinds and the table of them all, so that none can be left out of the table.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident, $sqlstate:literal, $hint:literal;)*) => {
+        $($(#[$doc])* pub static $name: Kind = Kind { name: stringify!($name), sqlstate: $sqlstate, hint: $hint };)*
+        /// Every kind, in the order of `docs/errors.md`.
+        pub static ALL: &[&Kind] = &[$(&$name),*];
+    };
+}
+
+kinds! {
+    /// The text is not a compact JWS (RFC 7515 section 7.1) of at most 16 KiB with a JSON header and JSON claims.
+    TOKEN_MALFORMED, "28000", "Pass the access token exactly as the identity provider issued it: three base64url parts joined by dots, at most 16 KiB.";
+    /// No active row of `tenancy.issuer` has the `iss` of the token.
+    ISSUER_UNKNOWN, "28000", "Register the issuer with tenancy.set_issuer, spelled exactly as the token's \"iss\" claim.";
+    /// The header asks for something that is not allowed: algorithm, `crit`, an embedded key.
+    TOKEN_REFUSED, "28000", "Compare the token's header with the algorithms and keys in tenancy.issuer.";
+    /// No key of the issuer fits the token's `kid` and `alg`.
+    KEY_UNKNOWN, "28000", "If the provider rotated its keys, set the new JWKS with tenancy.set_issuer.";
+    /// The signature does not belong to header and claims.
+    SIGNATURE_INVALID, "28000", "Ask the identity provider for a new token; if new tokens fail too, compare its JWKS with tenancy.issuer.";
+    /// A required claim is absent or of the wrong JSON type (RFC 7519 section 4.1).
+    CLAIM_INVALID, "28000", "The token needs \"iss\", \"sub\", \"aud\" and \"exp\" of the types that RFC 7519 section 4.1 gives them.";
+    /// `aud` names none of the issuer's audiences.
+    AUDIENCE_REFUSED, "28000", "Ask the identity provider for a token for this database's audience, or add the audience with tenancy.set_issuer.";
+    /// `exp` has passed.
+    TOKEN_EXPIRED, "28000", "Refresh the session with the identity provider and authenticate again.";
+    /// `nbf` or `iat` lies in the future.
+    TOKEN_NOT_YET_VALID, "28000", "Check the clocks of the identity provider and of the database server.";
+    /// The JWKS given to `tenancy.set_issuer` cannot be used.
+    KEY_SET_INVALID, "22023", "Pass the provider's JWK Set (RFC 7517 section 5) with public keys, or an \"oct\" key with \"alg\" and enough bytes.";
+    /// An argument of a set-up function is out of its range.
+    ARGUMENT_INVALID, "22023", "See the function's description: \\df+ tenancy.*";
+    /// Nothing in the transaction has authenticated, or the context was cleared.
+    CONTEXT_MISSING, "28000", "Call tenancy.authenticate(token) first, in the same transaction.";
+    /// The token behind the context has passed its `exp` since.
+    CONTEXT_EXPIRED, "28000", "Authenticate again with a fresh token, in a new transaction.";
+    /// Neither the token nor the caller names an organization, and the subject is a member of several.
+    ORGANIZATION_UNNAMED, "28000", "Name the organization: tenancy.authenticate(token, organization => ...).";
+    /// The caller names one organization and the token another.
+    ORGANIZATION_CONFLICT, "28000", "Leave the argument out, or get a token for the organization you want.";
+    /// No active membership of the subject in an active organization of that name.
+    MEMBERSHIP_MISSING, "28000", "Ask an admin of the organization, or call tenancy.authenticate with another organization.";
+    /// The role of the context has no permission for the domain and action.
+    PERMISSION_DENIED, "42501", "An admin of the organization can change your role; tenancy.whoami() shows what it permits.";
+    /// The relation is of a kind that cannot be protected.
+    TABLE_UNSUITABLE, "42809", "tenancy.protect takes ordinary tables with an organization column.";
+    /// The table has no column that could hold the organization.
+    COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...), or add the column first.";
+    /// The organization column is nullable or of a type that cannot hold an organization.
+    COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL.";
+    /// A name that the organization, role or issuer does not have.
+    NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
+    /// TRUNCATE under a tenant's context would remove other organizations' rows.
+    TRUNCATE_REFUSED, "42501", "Delete the organization's own rows instead: DELETE FROM the table.";
+    /// A stored value of the extension itself cannot be read.
+    STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
+    /// A function of the extension was called in a way that only Postgres may.
+    CALL_REFUSED, "39P01", "tenancy.protect creates the triggers that call this function.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_stands_in_the_documentation_with_its_sqlstate_and_hint() {
+        let documentation = include_str!("../docs/errors.md");
+        let rows: Vec<&str> = documentation.lines().filter(|line| line.starts_with("| `")).collect();
+        for kind in ALL {
+            let row = format!("| `{}` | `{}` | {} |", kind.name.to_lowercase(), kind.sqlstate, kind.hint);
+            assert!(rows.iter().any(|found| found.ends_with(&row[2..]) || *found == row), "docs/errors.md lacks the row\n{row}");
+        }
+        assert_eq!(rows.len(), ALL.len(), "docs/errors.md has a row that no kind stands behind");
+    }
+}

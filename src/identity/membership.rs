@@ -1,0 +1,166 @@
+//! Which organization: from the token's claim, from the caller, or the only one there is.
+
+use crate::context::Organization;
+use crate::error::{self, Result};
+use uuid::Uuid;
+
+/// A membership of the subject, as the database has it now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    pub organization: Organization,
+    pub organization_active: bool,
+    pub role: String,
+    pub active: bool,
+    /// Microseconds since 1970; `None` for no end.
+    pub valid_until: Option<i64>,
+}
+
+/// How the organization was named, if it was.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// By the token, under the issuer's `organization_claim`.
+    pub claim: Option<&'a str>,
+    /// By the caller.
+    pub argument: Option<Uuid>,
+}
+
+impl Membership {
+    fn is_named_by(&self, claim: &str) -> bool {
+        self.organization.text_id == claim || claim.parse() == Ok(self.organization.id)
+    }
+
+    /// Why the membership gives no access now; `None` when it does.
+    fn obstacle(&self, now: i64) -> Option<&'static str> {
+        if !self.organization_active {
+            Some("The organization is suspended.")
+        } else if !self.active {
+            Some("The membership is suspended.")
+        } else if self.valid_until.is_some_and(|end| end <= now) {
+            Some("The membership has ended.")
+        } else {
+            None
+        }
+    }
+}
+
+/// Chooses the membership to act under, or says why there is none.
+///
+/// An organization that does not exist and one that the subject is no member of give the same error: the difference is
+/// not the caller's to know.
+pub fn choose<'a>(named: Named, memberships: &'a [Membership], now: i64) -> Result<&'a Membership> {
+    if named.claim.is_none() && named.argument.is_none() {
+        return choose_unnamed(memberships, now);
+    }
+    let by_argument = |membership: &&Membership| named.argument.is_none_or(|id| membership.organization.id == id);
+    let by_claim = |membership: &&Membership| named.claim.is_none_or(|claim| membership.is_named_by(claim));
+    let Some(membership) = memberships.iter().filter(by_argument).find(by_claim) else {
+        let known = |test: &dyn Fn(&&Membership) -> bool| memberships.iter().any(|membership| test(&membership));
+        if named.claim.is_some() && named.argument.is_some() && known(&by_argument) {
+            return Err(error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named"));
+        }
+        return Err(missing(None));
+    };
+    match membership.obstacle(now) {
+        None => Ok(membership),
+        Some(obstacle) => Err(missing(Some(obstacle))),
+    }
+}
+
+fn choose_unnamed(memberships: &[Membership], now: i64) -> Result<&Membership> {
+    let mut usable = memberships.iter().filter(|membership| membership.obstacle(now).is_none());
+    match (usable.next(), usable.next(), memberships) {
+        (Some(only), None, _) => Ok(only),
+        (Some(_), Some(_), _) => {
+            Err(error::ORGANIZATION_UNNAMED.because("the subject is a member of several organizations, and none is named"))
+        }
+        (None, _, [single]) => Err(missing(single.obstacle(now))),
+        (None, ..) => Err(missing(None)),
+    }
+}
+
+fn missing(obstacle: Option<&str>) -> error::Error {
+    let error = error::MEMBERSHIP_MISSING.because("the token is valid, but its subject has no active membership here");
+    match obstacle {
+        Some(obstacle) => error.detail(obstacle),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000;
+
+    fn member_of(id: u128) -> Membership {
+        let id = Uuid::from_u128(id);
+        Membership {
+            organization: Organization { id, text_id: format!("org_{}", id.as_u128()), integer_id: None },
+            organization_active: true,
+            role: "viewer".into(),
+            active: true,
+            valid_until: None,
+        }
+    }
+
+    fn chosen(named: Named, memberships: &[Membership]) -> std::result::Result<u128, &'static str> {
+        choose(named, memberships, NOW).map(|found| found.organization.id.as_u128()).map_err(|error| error.kind.name)
+    }
+
+    fn argument<'a>(id: u128) -> Named<'a> {
+        Named { claim: None, argument: Some(Uuid::from_u128(id)) }
+    }
+
+    fn claim(claim: &str) -> Named<'_> {
+        Named { claim: Some(claim), argument: None }
+    }
+
+    #[test]
+    fn the_organization_is_the_one_that_claim_or_caller_name() {
+        let both = [member_of(1), member_of(2)];
+        assert_eq!(chosen(argument(2), &both), Ok(2));
+        assert_eq!(chosen(claim("org_2"), &both), Ok(2));
+        assert_eq!(chosen(claim("00000000-0000-0000-0000-000000000001"), &both), Ok(1));
+    }
+
+    #[test]
+    fn a_token_for_one_organization_never_serves_another() {
+        let both = [member_of(1), member_of(2)];
+        let named = Named { claim: Some("org_1"), argument: Some(Uuid::from_u128(2)) };
+        assert_eq!(chosen(named, &both), Err("ORGANIZATION_CONFLICT"));
+    }
+
+    #[test]
+    fn a_foreign_and_an_unknown_organization_look_the_same() {
+        let one = [member_of(1)];
+        let named = Named { claim: Some("org_1"), argument: Some(Uuid::from_u128(9)) };
+        assert_eq!(choose(named, &one, NOW), choose(argument(9), &one, NOW));
+        assert_eq!(chosen(claim("org_9"), &one), Err("MEMBERSHIP_MISSING"));
+    }
+
+    #[test]
+    fn without_a_name_only_a_single_membership_decides() {
+        assert_eq!(chosen(Named::default(), &[member_of(1)]), Ok(1));
+        assert_eq!(chosen(Named::default(), &[member_of(1), member_of(2)]), Err("ORGANIZATION_UNNAMED"));
+        assert_eq!(chosen(Named::default(), &[]), Err("MEMBERSHIP_MISSING"));
+        let suspended = Membership { active: false, ..member_of(2) };
+        assert_eq!(chosen(Named::default(), &[member_of(1), suspended]), Ok(1));
+    }
+
+    #[test]
+    fn a_suspended_or_ended_membership_gives_no_access_and_says_so() {
+        let cases = [
+            (Membership { active: false, ..member_of(1) }, "The membership is suspended."),
+            (Membership { organization_active: false, ..member_of(1) }, "The organization is suspended."),
+            (Membership { valid_until: Some(NOW), ..member_of(1) }, "The membership has ended."),
+        ];
+        for (membership, detail) in cases {
+            for named in [argument(1), Named::default()] {
+                let error = choose(named, std::slice::from_ref(&membership), NOW).unwrap_err();
+                assert_eq!((error.kind.name, error.detail.as_deref()), ("MEMBERSHIP_MISSING", Some(detail)));
+            }
+        }
+        let still = Membership { valid_until: Some(NOW + 1), ..member_of(1) };
+        assert_eq!(chosen(argument(1), &[still]), Ok(1));
+    }
+}

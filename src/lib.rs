@@ -1,0 +1,39 @@
+//! pg_tenancy: the security model of a multi-tenant SaaS inside Postgres.
+//!
+//! The modules are the rooms of `docs/architecture.md`. Files that end in `_pg` and the room `pg` need a server and
+//! are built with a `pgXX` feature; everything else is the pure core.
+
+pub mod audit;
+pub mod context;
+pub mod error;
+pub mod identity;
+pub mod policy;
+pub mod undo;
+
+#[cfg(feature = "pg")]
+mod pg;
+
+#[cfg(feature = "pg")]
+mod front_door {
+    use crate::pg::transaction::Listener;
+    use crate::{audit, context, pg};
+    use pgrx::pg_guard;
+
+    pgrx::pg_module_magic!();
+
+    /// Called by Postgres when it loads the library: on demand, by session_preload_libraries or by
+    /// shared_preload_libraries. In the last case that is in the postmaster, so nothing random is drawn here.
+    #[pg_guard]
+    pub extern "C-unwind" fn _PG_init() {
+        context::define();
+        pg::catalog::watch();
+        pg::transaction::listen(Listener {
+            ended: || {
+                context::transaction_ended();
+                audit::transaction_ended();
+            },
+            savepoint: audit::savepoint,
+            statement: context::statement_started,
+        });
+    }
+}

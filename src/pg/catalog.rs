@@ -1,0 +1,176 @@
+//! The shape of a user's table, learned once and remembered until the table changes.
+
+use super::json::Kind;
+use super::setting::Backend;
+use pgrx::{PgTupleDesc, pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+/// A column as capturing its values needs it.
+pub struct Column {
+    pub name: String,
+    /// Position in the row, from 0, dropped columns counted.
+    pub place: usize,
+    pub kind: Kind,
+    pub in_primary_key: bool,
+    by_value: bool,
+    length: i16,
+}
+
+/// A table as capturing its rows needs it.
+pub struct Shape {
+    pub schema: String,
+    pub name: String,
+    /// The columns that are not dropped.
+    pub columns: Vec<Column>,
+    /// Length of the row, dropped columns counted.
+    pub places: usize,
+    pub has_primary_key: bool,
+}
+
+unsafe extern "C-unwind" {
+    /// Compares two values byte for byte, detoasting only when the sizes agree (src/backend/utils/adt/datum.c).
+    fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
+/// What was learned, by trigger: the same table may stand under several.
+static SHAPES: Backend<RefCell<Option<HashMap<pg_sys::Oid, Rc<Shape>>>>> = Backend::new(RefCell::new(None));
+/// Some table changed since; set from a callback that must not touch the map.
+static OUTDATED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+
+/// Registers for news of changed tables. Called once from `_PG_init`.
+pub fn watch() {
+    // SAFETY: called once per process; the callback only sets a flag.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
+    OUTDATED.set(true);
+}
+
+/// The shape of the table that `trigger` stands on.
+pub fn shape(trigger: pg_sys::Oid, relation: pg_sys::Relation) -> Rc<Shape> {
+    let mut shapes = SHAPES.borrow_mut();
+    if OUTDATED.replace(false) {
+        *shapes = None;
+    }
+    let shapes = shapes.get_or_insert_default();
+    if let Some(shape) = shapes.get(&trigger) {
+        return shape.clone();
+    }
+    let shape = Rc::new(learn(relation));
+    shapes.insert(trigger, shape.clone());
+    shape
+}
+
+fn learn(relation: pg_sys::Relation) -> Shape {
+    // SAFETY: the relation is open, so its descriptor and names are valid; the names returned are palloc'ed copies.
+    unsafe {
+        let key = primary_key(relation);
+        let descriptor = PgTupleDesc::from_pg_copy((*relation).rd_att);
+        let columns = (0..descriptor.len())
+            .filter_map(|place| descriptor.get(place).map(|attribute| (place, attribute)))
+            .filter(|(_, attribute)| !attribute.attisdropped)
+            .map(|(place, attribute)| Column {
+                name: text(attribute.attname.data.as_ptr()),
+                place,
+                kind: Kind::of(attribute.atttypid),
+                in_primary_key: key.contains(&attribute.attnum),
+                by_value: attribute.attbyval,
+                length: attribute.attlen,
+            })
+            .collect();
+        let form = &*(*relation).rd_rel;
+        Shape {
+            schema: text(pg_sys::get_namespace_name(form.relnamespace)),
+            name: text(form.relname.data.as_ptr()),
+            columns,
+            places: descriptor.len(),
+            has_primary_key: !key.is_empty(),
+        }
+    }
+}
+
+/// The attribute numbers of the primary key; none when there is no primary key.
+unsafe fn primary_key(relation: pg_sys::Relation) -> Vec<i16> {
+    // SAFETY: as `learn`. RelationGetIndexList fills rd_pkindex (relcache.c); the index is opened under the weakest lock.
+    unsafe {
+        pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
+        let oid = (*relation).rd_pkindex;
+        if oid == pg_sys::InvalidOid {
+            return Vec::new();
+        }
+        let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as i32);
+        let form = (*index).rd_index;
+        let count = (*form).indnkeyatts as usize;
+        let key = (*form).indkey.values.as_slice(count).to_vec();
+        pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
+        key
+    }
+}
+
+/// SAFETY of the caller: `text` is NULL or NUL-terminated.
+unsafe fn text(text: *const std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// A row taken apart; valid while the tuple is.
+pub struct Values {
+    datums: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl Values {
+    /// Takes `tuple`, a row of `relation`, apart.
+    pub fn of(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, shape: &Shape) -> Self {
+        let mut datums = vec![pg_sys::Datum::null(); shape.places];
+        let mut nulls = vec![true; shape.places];
+        // SAFETY: both arrays have as many places as the relation's descriptor, of which `shape` was learned; a change
+        // of the table invalidates the shape before another row can come.
+        unsafe {
+            pg_sys::heap_deform_tuple(tuple, (*relation).rd_att, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        }
+        Values { datums, nulls }
+    }
+
+    /// The value of a column; `None` for NULL.
+    pub fn get(&self, column: &Column) -> Option<pg_sys::Datum> {
+        (!self.nulls[column.place]).then(|| self.datums[column.place])
+    }
+
+    /// True if the column has the same bytes in both rows.
+    pub fn same(&self, other: &Values, column: &Column) -> bool {
+        match (self.get(column), other.get(column)) {
+            (None, None) => true,
+            // SAFETY: both are values of the column's type.
+            (Some(one), Some(two)) => unsafe {
+                datum_image_eq(one, two, column.by_value, i32::from(column.length))
+            },
+            _ => false,
+        }
+    }
+}
+
+/// A name quoted by Postgres' own rule.
+pub fn quoted(name: &str) -> String {
+    let name = CString::new(name).unwrap_or_default();
+    // SAFETY: NUL-terminated in, palloc'ed and NUL-terminated out.
+    unsafe { text(pg_sys::quote_identifier(name.as_ptr())) }
+}
+
+/// The name of a table with its schema, quoted.
+pub fn quoted_name(relation: pg_sys::Relation) -> String {
+    // SAFETY: the relation is open.
+    unsafe {
+        let form = &*(*relation).rd_rel;
+        let schema = text(pg_sys::get_namespace_name(form.relnamespace));
+        format!("{}.{}", quoted(&schema), quoted(&text(form.relname.data.as_ptr())))
+    }
+}

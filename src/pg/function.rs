@@ -1,0 +1,24 @@
+//! The shape of a function that Postgres calls directly, without pgrx's conversion of arguments.
+//!
+//! Used where a policy calls once per row: there the conversion would cost more than the work.
+
+/// Declares a function of the C calling convention, version 1, with its `pg_finfo_` record (fmgr.h).
+///
+/// The body is an expression that yields a `pg_sys::Datum`.
+#[macro_export]
+macro_rules! bare_function {
+    ($(#[$doc:meta])* $name:ident, $finfo:ident, |$call:ident| $body:expr) => {
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            static INFO: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &INFO
+        }
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name($call: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            // SAFETY: the guard turns a panic into an ereport at the border to C; nothing here outlives the call.
+            unsafe { pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| $body) }
+        }
+    };
+}

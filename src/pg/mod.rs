@@ -1,0 +1,12 @@
+//! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
+
+pub mod catalog;
+pub mod function;
+pub mod json;
+pub mod report;
+pub mod setting;
+pub mod spi;
+pub mod table;
+pub mod transaction;
+pub mod trigger;
+pub mod user;

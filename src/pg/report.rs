@@ -1,0 +1,40 @@
+//! From an [`Error`] of the pure core to an `ereport(ERROR)`.
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+/// Raises `error` as a Postgres error. Does not return: pgrx unwinds to the function's guard, which longjmps.
+#[track_caller]
+pub fn raise(error: Error) -> ! {
+    let mut report = ErrorReport::new(sqlstate(error.kind.sqlstate), error.message, error.kind.name);
+    report = report.set_hint(error.kind.hint);
+    if let Some(detail) = error.detail {
+        report = report.set_detail(detail);
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("ereport(ERROR) does not return")
+}
+
+/// Unwraps a result at the border to Postgres.
+pub trait OrRaise<T> {
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T> {
+    #[track_caller]
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => raise(error),
+        }
+    }
+}
+
+/// The five characters packed as `MAKE_SQLSTATE` does (src/include/utils/elog.h).
+fn sqlstate(code: &str) -> PgSqlErrorCode {
+    let packed = code.bytes().take(5).enumerate().fold(0i32, |packed, (position, character)| {
+        packed | (i32::from(character.wrapping_sub(b'0') & 0x3f) << (6 * position))
+    });
+    PgSqlErrorCode::from(packed)
+}

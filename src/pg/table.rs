@@ -1,0 +1,130 @@
+//! The extension's own tables, written without SQL.
+//!
+//! No role has INSERT on them, and a trigger must work in the name of whoever changes a row: so the rows are written
+//! below the privilege system, the way Postgres writes its catalogs.
+
+use super::transaction;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use std::ffi::CStr;
+use uuid::Uuid;
+
+const SCHEMA: &CStr = c"tenancy";
+
+/// A value of a column.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Uuid(&'a Uuid),
+    /// `text` or `json`, which are stored alike.
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    SmallInteger(i16),
+    Integer(i32),
+    BigInteger(i64),
+    TransactionId(u64),
+    /// `timestamptz`, in microseconds since 1970.
+    Timestamp(i64),
+}
+
+impl<'a> Value<'a> {
+    pub fn optional_text(text: Option<&'a str>) -> Self {
+        text.map_or(Value::Null, Value::Text)
+    }
+
+    fn datum(self) -> Option<pg_sys::Datum> {
+        match self {
+            Value::Null => None,
+            Value::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
+            Value::Text(text) => text.into_datum(),
+            Value::Bytes(bytes) => bytes.into_datum(),
+            Value::SmallInteger(number) => number.into_datum(),
+            Value::Integer(number) => number.into_datum(),
+            Value::BigInteger(number) => number.into_datum(),
+            Value::TransactionId(id) => Some(pg_sys::Datum::from(id)),
+            Value::Timestamp(time) => Some(pg_sys::Datum::from(transaction::to_timestamptz(time))),
+        }
+    }
+}
+
+/// Appends a row to `tenancy.<table>`; `values` are its columns in order.
+pub fn insert(table: &CStr, values: &[Value]) {
+    let datums: Vec<Option<pg_sys::Datum>> = values.iter().map(|value| value.datum()).collect();
+    let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
+    let mut datums: Vec<pg_sys::Datum> = datums.into_iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
+    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; the arrays have as
+    // many places as it has columns, which is checked. CatalogTupleInsert keeps the indexes; the tables have no other
+    // constraint than those of their indexes and NOT NULL, which the callers' types ensure.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+        let descriptor = (*relation).rd_att;
+        if (*descriptor).natts as usize != values.len() {
+            pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+        }
+        let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::CatalogTupleInsert(relation, tuple);
+        pg_sys::heap_freetuple(tuple);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// What the first column of an index is compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum Key<'a> {
+    Uuid(&'a Uuid),
+    /// The column has the collation "C", which is what a scan key made here compares by.
+    Text(&'a str),
+    BigInteger(i64),
+}
+
+impl Key<'_> {
+    fn equality_and_datum(self) -> (pg_sys::Oid, pg_sys::Datum) {
+        match self {
+            Key::Uuid(id) => (pg_sys::F_UUID_EQ.into(), pg_sys::Datum::from(id.as_bytes().as_ptr())),
+            Key::Text(text) => (pg_sys::F_TEXTEQ.into(), text.into_datum().unwrap_or(pg_sys::Datum::null())),
+            Key::BigInteger(number) => (pg_sys::F_INT8EQ.into(), pg_sys::Datum::from(number)),
+        }
+    }
+}
+
+/// Reads `column` (from 1) of the last row of `tenancy.<table>` in the order of `index` under `key`.
+///
+/// Sees the newest committed state and takes no lock on rows.
+pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> Option<T> {
+    let (equality, datum) = key.equality_and_datum();
+    // SAFETY: relations are opened and closed in pairs; the key is of the type of the index's first column and stays
+    // valid during the scan; the tuple belongs to the scan, and its value is copied before the end.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
+        let index = pg_sys::index_open(oid(index), pg_sys::AccessShareLock as i32);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(&mut key, 1, pg_sys::BTEqualStrategyNumber as u16, equality, datum);
+        let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut key);
+        let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
+        let value = if tuple.is_null() {
+            None
+        } else {
+            let mut null = false;
+            let datum = pg_sys::heap_getattr(tuple, column, (*relation).rd_att, &mut null);
+            T::from_datum(datum, null)
+        };
+        pg_sys::systable_endscan_ordered(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        value
+    }
+}
+
+/// The oid of `tenancy.<name>`.
+fn oid(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: catalog lookups by NUL-terminated names.
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    };
+    if oid == pg_sys::InvalidOid {
+        pgrx::error!("relation tenancy.{} is gone; is the extension pg_tenancy installed?", name.to_string_lossy());
+    }
+    oid
+}

@@ -1,0 +1,122 @@
+//! Hooks into the life of transactions, savepoints and statements, registered once from `_PG_init`.
+//!
+//! Raw callbacks, not pgrx's: those keep a PRE_COMMIT hook of a prepared transaction for the next one.
+
+use super::setting::Backend;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+
+/// What a room wants to hear of.
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// The transaction committed, aborted or was prepared for two-phase commit.
+    pub ended: fn(),
+    /// The savepoint at this nesting level was rolled back (true) or released (false).
+    pub savepoint: fn(level: i32, rolled_back: bool),
+    /// The executor starts a statement, nested ones included.
+    pub statement: fn(),
+}
+
+static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
+static PREVIOUS_START: Backend<Cell<pg_sys::ExecutorStart_hook_type>> = Backend::new(Cell::new(None));
+
+/// Registers the callbacks. Called once.
+pub fn listen(listener: Listener) {
+    LISTENER.set(Some(listener));
+    // SAFETY: called once per process from _PG_init; the callbacks are never unregistered and the library stays loaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
+        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(start);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction(event: u32, _argument: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    let over = [XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE];
+    if let Some(listener) = LISTENER.get().filter(|_| over.contains(&event)) {
+        (listener.ended)();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction(event: u32, _child: u32, _parent: u32, _argument: *mut std::ffi::c_void) {
+    use pg_sys::SubXactEvent::*;
+    if event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB {
+        if let Some(listener) = LISTENER.get() {
+            (listener.savepoint)(level(), event == SUBXACT_EVENT_ABORT_SUB);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    if let Some(listener) = LISTENER.get() {
+        (listener.statement)();
+    }
+    // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
+    unsafe {
+        match PREVIOUS_START.get() {
+            Some(previous) => previous(query, flags),
+            None => pg_sys::standard_ExecutorStart(query, flags),
+        }
+    }
+}
+
+/// The nesting level: 1 in the transaction itself, one more for each open savepoint.
+pub fn level() -> i32 {
+    // SAFETY: reads a counter; valid at any time.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// The 64-bit id of the transaction, given to it now if it has none.
+pub fn id() -> u64 {
+    // SAFETY: inside a transaction, as every caller is; raises in recovery, where nothing is written.
+    unsafe { pg_sys::GetTopFullTransactionId().value }
+}
+
+/// The 64-bit id of the transaction if it has one already.
+pub fn id_if_any() -> Option<u64> {
+    // SAFETY: as above, without assigning.
+    let id = unsafe { pg_sys::GetTopFullTransactionIdIfAny().value };
+    (id != 0).then_some(id)
+}
+
+/// Microseconds between the epochs of Unix (1970) and of Postgres (2000).
+const EPOCHS: i64 = 946_684_800_000_000;
+
+/// The clock now, in microseconds since 1970.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() + EPOCHS }
+}
+
+/// Converts between Postgres' `timestamptz` and microseconds since 1970.
+pub fn to_timestamptz(microseconds: i64) -> pg_sys::TimestampTz {
+    microseconds - EPOCHS
+}
+
+/// Converts between Postgres' `timestamptz` and microseconds since 1970.
+pub fn from_timestamptz(timestamp: pg_sys::TimestampTz) -> i64 {
+    timestamp + EPOCHS
+}
+
+/// Runs `read` with the newest committed state as the active snapshot, whatever the isolation level.
+///
+/// A membership suspended a moment ago must count in a REPEATABLE READ transaction that began before.
+pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
+    // SAFETY: push and pop are paired; if `read` raises, Postgres pops the snapshot at the abort of the (sub)transaction.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = read();
+    // SAFETY: the snapshot pushed above is on top.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
+/// True on a standby, where nothing can be written.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}

@@ -1,0 +1,85 @@
+//! The database's own idea of who is connected.
+
+use pgrx::{direct_function_call, pg_sys};
+use std::ffi::CStr;
+
+/// The roles and the name of the connection, cheap enough to compare at each event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    session_user: pg_sys::Oid,
+    current_user: pg_sys::Oid,
+    /// As the client set it; a claim, not a fact.
+    pub application_name: Option<String>,
+}
+
+/// The session as it is now.
+pub fn session() -> Session {
+    // SAFETY: plain reads of backend state; application_name is NULL or NUL-terminated.
+    unsafe {
+        let name = pg_sys::application_name;
+        let name = (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned());
+        Session {
+            session_user: pg_sys::GetSessionUserId(),
+            current_user: pg_sys::GetUserId(),
+            application_name: name.filter(|name| !name.is_empty()),
+        }
+    }
+}
+
+impl Session {
+    /// The role that logged in.
+    pub fn session_user_name(&self) -> String {
+        role_name(self.session_user)
+    }
+
+    /// The role in force.
+    pub fn current_user_name(&self) -> String {
+        role_name(self.current_user)
+    }
+}
+
+fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'ed name, or NULL for a role that was dropped meanwhile.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    if name.is_null() {
+        return role.to_u32().to_string();
+    }
+    // SAFETY: NUL-terminated, as names are.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// The address of the client; `None` on a Unix-domain socket and in a background worker.
+pub fn client_address() -> Option<String> {
+    // SAFETY: inet_client_addr takes no argument and reads the connection; inet_out prints what it returned.
+    unsafe {
+        let address: pg_sys::Datum = pgrx::direct_function_call_as_datum(pg_sys::inet_client_addr, &[])?;
+        direct_function_call::<&CStr>(pg_sys::inet_out, &[Some(address)]).map(|text| text.to_string_lossy().into_owned())
+    }
+}
+
+/// True if row-level security never applies to the role in force, or the role owns `relation`.
+pub fn may_pass_row_security(relation: pg_sys::Relation) -> bool {
+    // SAFETY: catalog lookups; the relation is open.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        pg_sys::has_bypassrls_privilege(user) || pg_sys::has_privs_of_role(user, (*(*relation).rd_rel).relowner)
+    }
+}
+
+/// Runs `work` as the bootstrap superuser, for reads that must see every organization's rows.
+///
+/// Only for queries whose text and functions are all this extension's and Postgres' own.
+pub fn as_superuser<T>(work: impl FnOnce() -> T) -> T {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: what is saved here is put back below; if `work` raises, the abort of the (sub)transaction does it. The
+    // flags are those of maintenance commands that act as a table's owner (src/backend/commands/vacuum.c).
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        pg_sys::SetUserIdAndSecContext(pg_sys::BOOTSTRAP_SUPERUSERID.into(), context | restricted as i32);
+    }
+    let result = work();
+    // SAFETY: as above.
+    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    result
+}

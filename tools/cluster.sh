@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# The private clusters below target/server: cluster.sh COMMAND [NAME], where NAME is test, demo or bench.
+#   start     starts it, creating it first where there is none
+#   fresh     throws it away and starts a new one
+#   restart   restarts it, which takes up a changed LOADING
+#   stop      stops it; without NAME, stops every cluster of this checkout
+#   destroy   stops it and deletes its data; without NAME, every cluster of this checkout
+#   env       prints the shell code that points psql, pg_prove and the tests to it
+# LOADING says how the library gets into a server process: demand, session or shared (the preload setting of that name).
+source "$(dirname "$0")/lib.sh"
+
+command=${1:-} name=${2:-}
+server=$(realpath -m "$ROOT/target/server")
+
+use() {
+    local pg_config
+    name=$1 state=$server/$1-$PG data=$server/$1-$PG/data
+    pg_config=$(private_pg_config)
+    [[ -n $pg_config ]] || die "there is no private installation of Postgres $PG yet; run: make setup PG=$PG"
+    bin=$(dirname "$(realpath "$pg_config")")
+}
+
+running() { as_server "$bin/pg_ctl" status -D "$data" >/dev/null 2>&1; }
+
+free_port() {
+    local port
+    for _ in {1..100}; do
+        port=$((20000 + RANDOM % 12000)) # below the range that the kernel gives to outgoing connections
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
+    done
+    die "found no free port on 127.0.0.1"
+}
+
+# Local connections are trusted, because only the server's user and root can enter the socket's folder. Connections to
+# 127.0.0.1 need the password, because every user of the machine can make them.
+create() {
+    mkdir -p "$state"
+    if ((EUID == 0)); then chown postgres: "$state"; fi
+    chmod 700 "$state"
+    head -c 24 /dev/urandom | base64 | as_server tee "$state/password" >/dev/null
+    # A socket's path may have 107 bytes.
+    if ((${#state} < 85)); then echo "$state"; else as_server mktemp -d /tmp/pg_tenancy.XXXXXX; fi >"$state/socket"
+    as_server "$bin/initdb" -D "$data" -U postgres --auth-local=trust --auth-host=scram-sha-256 \
+        --pwfile="$state/password" --encoding=UTF8 --locale=C.UTF-8 --no-sync >"$state/initdb.log" \
+        || die "initdb failed, see $state/initdb.log"
+    as_server tee -a "$data/postgresql.conf" >/dev/null <<<"include = 'pg_tenancy.conf'"
+}
+
+configure() {
+    local socket loading=${LOADING:-demand}
+    socket=$(cat "$state/socket")
+    {
+        cat <<EOF
+listen_addresses = '127.0.0.1'
+port = $1
+unix_socket_directories = '$socket'
+max_connections = 100
+max_prepared_transactions = 10
+log_line_prefix = '%m [%p] %q%u@%d '
+EOF
+        # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
+        case $name in
+        bench) printf '%s\n' 'shared_buffers = 512MB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' ;;
+        *) printf '%s\n' 'fsync = off' 'full_page_writes = off' ;;
+        esac
+        case $loading in
+        demand) ;;
+        session | shared) echo "${loading}_preload_libraries = 'pg_tenancy'" ;;
+        *) die "LOADING is demand, session or shared, not '$loading'" ;;
+        esac
+    } | as_server tee "$data/pg_tenancy.conf" >/dev/null
+}
+
+start() {
+    if running; then return; fi
+    if [[ ! -e $data/PG_VERSION ]]; then
+        rm -rf "$state"
+        create
+    fi
+    for _ in 1 2 3; do # another program may take the port in between
+        configure "$(free_port)"
+        if as_server "$bin/pg_ctl" start -D "$data" -w -t 60 -s -l "$state/server.log" </dev/null; then return; fi
+    done
+    tail -n 20 "$state/server.log" >&2
+    die "the $name cluster of Postgres $PG did not start, see $state/server.log"
+}
+
+stop() {
+    if running; then as_server "$bin/pg_ctl" stop -D "$data" -m "${1:-fast}" -w -s; fi
+}
+
+destroy() {
+    stop immediate
+    if [[ -e $state/socket && $(cat "$state/socket") != "$state" ]]; then rm -rf "$(cat "$state/socket")"; fi
+    rm -rf "$state"
+}
+
+environment() {
+    running || die "the $name cluster of Postgres $PG does not run; run: tools/cluster.sh start $name"
+    # Settings meant for another server must not reach this one.
+    echo 'unset PGHOSTADDR PGSERVICE PGOPTIONS PGPASSFILE PGSSLMODE PGDATABASE PGTZ PGCLIENTENCODING'
+    printf 'export %s=%q\n' \
+        PGHOST "$(cat "$state/socket")" \
+        PGPORT "$(sed -n 's/^port = //p' "$data/pg_tenancy.conf")" \
+        PGUSER postgres \
+        PGPASSWORD "$(cat "$state/password")" \
+        PG_TENANCY_MAJOR "$PG" \
+        PG_TENANCY_BIN "$bin" \
+        PG_TENANCY_DATA "$data" \
+        PG_TENANCY_RUN "$( ((EUID == 0)) && echo 'runuser -u postgres --')" \
+        PG_TENANCY_LOADING "$(sed -n 's/_preload_libraries = .*//p' "$data/pg_tenancy.conf" | grep . || echo demand)"
+}
+
+each() {
+    local cluster
+    for cluster in "$server"/{test,demo,bench}-[0-9]*; do
+        [[ -e $cluster ]] || continue
+        PG=${cluster##*-}
+        use "$(basename "${cluster%-*}")"
+        "$1"
+    done
+}
+
+case $command in
+stop | destroy) if [[ -z $name ]]; then each "$command"; exit; fi ;;
+esac
+case $name in
+test | demo | bench) use "$name" ;;
+*) die "usage: tools/cluster.sh start|fresh|restart|stop|destroy|env test|demo|bench" ;;
+esac
+case $command in
+start | stop | destroy) "$command" ;;
+fresh) destroy && start ;;
+restart) stop && start ;;
+env) environment ;;
+*) die "unknown command '$command'" ;;
+esac

