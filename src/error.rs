@@ -121,7 +121,10 @@ mod tests {
         let rows: Vec<&str> = documentation.lines().filter(|line| line.starts_with("| `")).collect();
         for kind in ALL {
             let row = format!("| `{}` | `{}` | {} |", kind.name.to_lowercase(), kind.sqlstate, kind.hint);
-            assert!(rows.iter().any(|found| found.ends_with(&row[2..]) || *found == row), "docs/errors.md lacks the row\n{row}");
+            assert!(
+                rows.iter().any(|found| found.ends_with(&row[2..]) || *found == row),
+                "docs/errors.md lacks the row\n{row}"
+            );
         }
         assert_eq!(rows.len(), ALL.len(), "docs/errors.md has a row that no kind stands behind");
     }

@@ -25,6 +25,7 @@ mod front_door {
     /// shared_preload_libraries. In the last case that is in the postmaster, so nothing random is drawn here.
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
+        pg::report::keep_backtraces_to_panics();
         context::define();
         pg::catalog::watch();
         pg::transaction::listen(Listener {

@@ -92,27 +92,30 @@ pub fn append(draft: &Draft) -> Result<()> {
     let hash = header.hash(&digest, &previous);
 
     // The columns of tenancy.event, in order.
-    table::insert(c"event", &[
-        Value::Uuid(&id),
-        Value::Uuid(&draft.organization),
-        Value::Uuid(&actor.id),
-        Value::TransactionId(header.transaction),
-        Value::Integer(ordinal),
-        Value::Timestamp(occurred_at),
-        Value::Text(draft.operation),
-        Value::Text(draft.domain),
-        Value::optional_text(draft.table_schema),
-        Value::optional_text(draft.table_name),
-        Value::optional_text(draft.row_key),
-        Value::Text(header.result),
-        Value::optional_text(header.reason),
-        Value::Text(draft.payload),
-        Value::Bytes(&salt),
-        Value::Bytes(&digest),
-        Value::SmallInteger(ENCODING),
-        Value::Bytes(&previous),
-        Value::Bytes(&hash),
-    ]);
+    table::insert(
+        c"event",
+        &[
+            Value::Uuid(&id),
+            Value::Uuid(&draft.organization),
+            Value::Uuid(&actor.id),
+            Value::TransactionId(header.transaction),
+            Value::Integer(ordinal),
+            Value::Timestamp(occurred_at),
+            Value::Text(draft.operation),
+            Value::Text(draft.domain),
+            Value::optional_text(draft.table_schema),
+            Value::optional_text(draft.table_name),
+            Value::optional_text(draft.row_key),
+            Value::Text(header.result),
+            Value::optional_text(header.reason),
+            Value::Text(draft.payload),
+            Value::Bytes(&salt),
+            Value::Bytes(&digest),
+            Value::SmallInteger(ENCODING),
+            Value::Bytes(&previous),
+            Value::Bytes(&hash),
+        ],
+    );
     remember(level, draft.organization, ordinal, hash);
     Ok(())
 }
@@ -144,29 +147,31 @@ fn remember(level: i32, organization: Uuid, ordinal: i32, hash: Digest) {
 fn actor(level: i32, occurred_at: i64) -> Result<Rc<WrittenActor>> {
     let context = context::generation();
     let session = user::session();
-    if let Some(actor) = &WRITTEN.borrow().get().actor {
-        if actor.context == context && actor.session == session {
-            return Ok(actor.clone());
-        }
+    let same = |actor: &&Rc<WrittenActor>| actor.context == context && actor.session == session;
+    if let Some(actor) = WRITTEN.borrow().get().actor.as_ref().filter(same) {
+        return Ok(actor.clone());
     }
     let row = describe(time_ordered_id(occurred_at, rand::rng().random()), &session)?;
     let organization = row.organization;
     // The columns of tenancy.event_actor, in order.
-    table::insert(c"event_actor", &[
-        Value::Uuid(&row.id),
-        Value::Text(&row.method),
-        Value::optional_text(row.subject.as_deref()),
-        Value::optional_text(row.issuer.as_deref()),
-        Value::optional_text(row.role.as_deref()),
-        organization.as_ref().map_or(Value::Null, Value::Uuid),
-        Value::optional_text(row.session_id.as_deref()),
-        Value::optional_text(row.correlation_id.as_deref()),
-        Value::optional_text(row.reason.as_deref()),
-        Value::Text(&row.session_user),
-        Value::Text(&row.current_user),
-        Value::optional_text(row.client_address.as_deref()),
-        Value::optional_text(row.application_name.as_deref()),
-    ]);
+    table::insert(
+        c"event_actor",
+        &[
+            Value::Uuid(&row.id),
+            Value::Text(&row.method),
+            Value::optional_text(row.subject.as_deref()),
+            Value::optional_text(row.issuer.as_deref()),
+            Value::optional_text(row.role.as_deref()),
+            organization.as_ref().map_or(Value::Null, Value::Uuid),
+            Value::optional_text(row.session_id.as_deref()),
+            Value::optional_text(row.correlation_id.as_deref()),
+            Value::optional_text(row.reason.as_deref()),
+            Value::Text(&row.session_user),
+            Value::Text(&row.current_user),
+            Value::optional_text(row.client_address.as_deref()),
+            Value::optional_text(row.application_name.as_deref()),
+        ],
+    );
     let actor = Rc::new(WrittenActor { id: row.id, digest: row.digest(), context, session });
     WRITTEN.borrow_mut().change(level).actor = Some(actor.clone());
     Ok(actor)

@@ -2,7 +2,7 @@
 
 use super::append_pg::{Draft, append};
 use crate::bare_function;
-use crate::context;
+use crate::context::{self, Organization};
 use crate::error::{self, Result};
 use crate::pg::catalog::{self, Column, Shape, Values};
 use crate::pg::json::{self, Kind};
@@ -164,21 +164,22 @@ fn organization_of(row: &Values, column: &Column) -> Uuid {
 }
 
 fn by_text(text: &str) -> Uuid {
-    if let Ok(Some(context)) = context::current() {
-        if context.organization.text_id == text {
-            return context.organization.id;
-        }
+    match current_organization() {
+        Some(current) if current.text_id == text => current.id,
+        _ => known(table::last(c"organization", c"organization_text_id_key", Key::Text(text), 1)),
     }
-    known(table::last(c"organization", c"organization_text_id_key", Key::Text(text), 1))
 }
 
 fn by_integer(number: i64) -> Uuid {
-    if let Ok(Some(context)) = context::current() {
-        if context.organization.integer_id == Some(number) {
-            return context.organization.id;
-        }
+    match current_organization() {
+        Some(current) if current.integer_id == Some(number) => current.id,
+        _ => known(table::last(c"organization", c"organization_integer_id_key", Key::BigInteger(number), 1)),
     }
-    known(table::last(c"organization", c"organization_integer_id_key", Key::BigInteger(number), 1))
+}
+
+/// The organization of the transaction, which nearly every row belongs to.
+fn current_organization() -> Option<Organization> {
+    context::current().ok().flatten().map(|context| context.organization.clone())
 }
 
 fn known(id: Option<pgrx::Uuid>) -> Uuid {

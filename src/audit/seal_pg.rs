@@ -15,9 +15,8 @@ use uuid::Uuid;
 /// forever. It conflicts with itself and lets events be written and blocks be read.
 static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
 
-static LAST_BLOCK: Query = Query::new(
-    "SELECT number, snapshot::pg_catalog.text, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1",
-);
+static LAST_BLOCK: Query =
+    Query::new("SELECT number, snapshot::pg_catalog.text, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1");
 
 /// Which history of which database this is: transaction ids mean something only within it.
 static INCARNATION: Query = Query::new(
@@ -74,7 +73,10 @@ pub fn seal() -> Result<i64> {
         return Ok(0);
     }
     let number = last.map_or(1, |block| block.number + 1);
-    BLOCK.write(&[argument(number), argument(now.to_string()), argument(incarnation), argument(events.len() as i64)], |_| ());
+    BLOCK.write(
+        &[argument(number), argument(now.to_string()), argument(incarnation), argument(events.len() as i64)],
+        |_| (),
+    );
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
         append(number, chain)?;
     }
@@ -139,14 +141,17 @@ fn append(block: i64, events: &[Unsealed]) -> Result<()> {
         position += 1;
         chain = chain::extend(&chain, position, &event.hash);
         // The columns of tenancy.seal, in order.
-        table::insert(c"seal", &[
-            Value::Uuid(&organization),
-            Value::BigInteger(position),
-            Value::BigInteger(block),
-            Value::Uuid(&event.id),
-            Value::Bytes(&event.hash),
-            Value::Bytes(&chain),
-        ]);
+        table::insert(
+            c"seal",
+            &[
+                Value::Uuid(&organization),
+                Value::BigInteger(position),
+                Value::BigInteger(block),
+                Value::Uuid(&event.id),
+                Value::Bytes(&event.hash),
+                Value::Bytes(&chain),
+            ],
+        );
     }
     Ok(())
 }

@@ -45,8 +45,11 @@ impl FromStr for Snapshot {
         let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).ok_or(());
         let (xmin, xmax) = (number()?, number()?);
         let list = parts.next().ok_or(())?;
-        let mut in_progress: Vec<u64> =
-            list.split(',').filter(|id| !id.is_empty()).map(|id| id.parse().map_err(|_| ())).collect::<Result<_, ()>>()?;
+        let mut in_progress: Vec<u64> = list
+            .split(',')
+            .filter(|id| !id.is_empty())
+            .map(|id| id.parse().map_err(|_| ()))
+            .collect::<Result<_, ()>>()?;
         in_progress.sort_unstable();
         Ok(Snapshot { xmin, xmax, in_progress })
     }

@@ -151,7 +151,8 @@ impl ChainVerifier {
             let (from, to) = (self.position + 1, entry.position - 1);
             reports.push((Finding::Missing, format!("the entries {from} to {to} are gone from tenancy.seal")));
         } else if chain::extend(&self.head, entry.position, &entry.event_hash) != entry.chain {
-            reports.push((Finding::Broken, "the chain value in tenancy.seal does not follow from the one before".into()));
+            reports
+                .push((Finding::Broken, "the chain value in tenancy.seal does not follow from the one before".into()));
         }
         self.position = entry.position;
         self.head = entry.chain;
@@ -165,7 +166,8 @@ impl ChainVerifier {
         if let Some(report) = stored.inconsistency() {
             reports.push(report);
         } else if stored.hash != entry.event_hash {
-            reports.push((Finding::Altered, "the event was rewritten together with its hash after it was sealed".into()));
+            reports
+                .push((Finding::Altered, "the event was rewritten together with its hash after it was sealed".into()));
         } else if let Some(report) = self.misplaced(stored) {
             reports.push(report);
         }
@@ -180,8 +182,7 @@ impl ChainVerifier {
                 .then(|| (Finding::Inserted, "the event follows a head that this chain never had".to_string()));
         }
         let (transaction, ordinal, hash) = self.before?;
-        let follows =
-            transaction == stored.transaction && ordinal + 1 == stored.ordinal && hash == stored.previous;
+        let follows = transaction == stored.transaction && ordinal + 1 == stored.ordinal && hash == stored.previous;
         (!follows).then(|| (Finding::Missing, "the event before it in the same transaction is gone".to_string()))
     }
 }

@@ -124,9 +124,8 @@ fn inserted(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
 
 fn describe(organization: Uuid, position: Option<i64>, event: Uuid, stored: Option<&Stored>, report: Report) -> Found {
     let uuid = |id: Uuid| pgrx::Uuid::from_bytes(*id.as_bytes());
-    let table = stored.and_then(|stored| {
-        Some(format!("{}.{}", stored.table_schema.as_deref()?, stored.table_name.as_deref()?))
-    });
+    let table = stored
+        .and_then(|stored| Some(format!("{}.{}", stored.table_schema.as_deref()?, stored.table_name.as_deref()?)));
     let key = stored.and_then(|stored| stored.row_key.clone());
     let (finding, explanation) = report;
     (finding.name().to_string(), uuid(organization), position, uuid(event), table, key, explanation)

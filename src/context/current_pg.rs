@@ -72,9 +72,8 @@ pub fn current() -> Result<Option<Rc<Context>>> {
 
 /// The context of the transaction, for access: an error when there is none or its token has expired.
 pub fn require() -> Result<Rc<Context>> {
-    let context = current()?.ok_or_else(|| {
-        error::CONTEXT_MISSING.because("no organization is authenticated in this transaction")
-    })?;
+    let context = current()?
+        .ok_or_else(|| error::CONTEXT_MISSING.because("no organization is authenticated in this transaction"))?;
     if transaction::now() >= context.expires_at {
         return Err(error::CONTEXT_EXPIRED.because("the token behind this transaction has expired"));
     }

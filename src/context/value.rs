@@ -77,7 +77,8 @@ impl Context {
 
     /// Reads the text of the setting.
     pub fn decode(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|_| error::STATE_INVALID.because("the context of the transaction is unreadable"))
+        serde_json::from_str(text)
+            .map_err(|_| error::STATE_INVALID.because("the context of the transaction is unreadable"))
     }
 }
 

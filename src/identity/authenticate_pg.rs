@@ -51,7 +51,8 @@ fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<
         let (issuer, token) = verify(token)?;
         let claim = organization_claim(&issuer, &token)?;
         let named = Named { claim, argument: organization };
-        let memberships = MEMBERSHIPS.read(&[argument(token.issuer.as_str()), argument(token.subject.as_str())], membership);
+        let memberships =
+            MEMBERSHIPS.read(&[argument(token.issuer.as_str()), argument(token.subject.as_str())], membership);
         let memberships: Vec<Membership> = memberships.into_iter().flatten().collect();
         let membership = choose(named, &memberships, transaction::now())?;
         describe(&issuer, &token, membership, correlation_id)
@@ -85,7 +86,12 @@ fn membership(row: &Row) -> Option<Membership> {
     })
 }
 
-fn describe(issuer: &Issuer, token: &VerifiedToken, membership: &Membership, correlation_id: Option<&str>) -> Result<Context> {
+fn describe(
+    issuer: &Issuer,
+    token: &VerifiedToken,
+    membership: &Membership,
+    correlation_id: Option<&str>,
+) -> Result<Context> {
     let permissions = PERMISSIONS.read(&[argument(membership.role.as_str())], |row| Some((row.get(1)?, row.get(2)?)));
     let permissions: Permissions = permissions.into_iter().flatten().collect();
     let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;

@@ -39,8 +39,10 @@ static SET: Query = Query::new(
             status = 'active', revision = EXCLUDED.revision, updated_at = EXCLUDED.updated_at",
 );
 
+type Issuers = HashMap<String, Rc<Issuer>>;
+
 /// Parsed issuers by name; a row with another revision replaces its entry.
-static PARSED: Backend<RefCell<Option<HashMap<String, Rc<Issuer>>>>> = Backend::new(RefCell::new(None));
+static PARSED: Backend<RefCell<Option<Issuers>>> = Backend::new(RefCell::new(None));
 
 /// How many issuers a backend keeps parsed.
 const MAX_PARSED: usize = 64;
@@ -80,7 +82,10 @@ fn read(name: &str, row: &Row) -> Result<Rc<Issuer>> {
 
 fn algorithms(names: &[String]) -> Result<Vec<Algorithm>> {
     let parse = |name: &String| {
-        name.parse().map_err(|_| error::ARGUMENT_INVALID.because(format!("\"{name}\" is not a signature algorithm of RFC 7518 that is supported")))
+        name.parse().map_err(|_| {
+            error::ARGUMENT_INVALID
+                .because(format!("\"{name}\" is not a signature algorithm of RFC 7518 that is supported"))
+        })
     };
     names.iter().map(parse).collect()
 }
@@ -99,7 +104,14 @@ fn tenancy_set_issuer(
 ) {
     let names = check(issuer, &audiences, jwks, algorithms, organization_claim, leeway_seconds).or_raise();
     let claim = organization_claim.map(str::to_owned);
-    let row = [argument(issuer), argument(audiences), argument(names), argument(jwks), argument(claim), argument(leeway_seconds)];
+    let row = [
+        argument(issuer),
+        argument(audiences),
+        argument(names),
+        argument(jwks),
+        argument(claim),
+        argument(leeway_seconds),
+    ];
     SET.write(&row, |_| ());
 }
 

@@ -56,7 +56,9 @@ pub fn choose<'a>(named: Named, memberships: &'a [Membership], now: i64) -> Resu
     let Some(membership) = memberships.iter().filter(by_argument).find(by_claim) else {
         let known = |test: &dyn Fn(&&Membership) -> bool| memberships.iter().any(|membership| test(&membership));
         if named.claim.is_some() && named.argument.is_some() && known(&by_argument) {
-            return Err(error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named"));
+            return Err(
+                error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named")
+            );
         }
         return Err(missing(None));
     };
@@ -71,7 +73,8 @@ fn choose_unnamed(memberships: &[Membership], now: i64) -> Result<&Membership> {
     match (usable.next(), usable.next(), memberships) {
         (Some(only), None, _) => Ok(only),
         (Some(_), Some(_), _) => {
-            Err(error::ORGANIZATION_UNNAMED.because("the subject is a member of several organizations, and none is named"))
+            Err(error::ORGANIZATION_UNNAMED
+                .because("the subject is a member of several organizations, and none is named"))
         }
         (None, _, [single]) => Err(missing(single.obstacle(now))),
         (None, ..) => Err(missing(None)),

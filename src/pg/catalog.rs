@@ -35,8 +35,10 @@ unsafe extern "C-unwind" {
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
+type Shapes = HashMap<pg_sys::Oid, Rc<Shape>>;
+
 /// What was learned, by trigger: the same table may stand under several.
-static SHAPES: Backend<RefCell<Option<HashMap<pg_sys::Oid, Rc<Shape>>>>> = Backend::new(RefCell::new(None));
+static SHAPES: Backend<RefCell<Option<Shapes>>> = Backend::new(RefCell::new(None));
 /// Some table changed since; set from a callback that must not touch the map.
 static OUTDATED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
 
@@ -150,9 +152,7 @@ impl Values {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
             // SAFETY: both are values of the column's type.
-            (Some(one), Some(two)) => unsafe {
-                datum_image_eq(one, two, column.by_value, i32::from(column.length))
-            },
+            (Some(one), Some(two)) => unsafe { datum_image_eq(one, two, column.by_value, i32::from(column.length)) },
             _ => false,
         }
     }

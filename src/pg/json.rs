@@ -111,11 +111,7 @@ fn push_integer(out: &mut Vec<u8>, value: i64) {
 }
 
 /// JSON has no word for what is not finite: those become strings, as in Postgres' own JSON.
-fn push_float(
-    out: &mut Vec<u8>,
-    value: f64,
-    finite: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
-) {
+fn push_float(out: &mut Vec<u8>, value: f64, finite: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) {
     if value.is_finite() {
         let _ = finite(out);
     } else if value.is_nan() {

@@ -1,7 +1,7 @@
 //! From an [`Error`] of the pure core to an `ereport(ERROR)`.
 
 use crate::error::{Error, Result};
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// Raises `error` as a Postgres error. Does not return: pgrx unwinds to the function's guard, which longjmps.
@@ -29,6 +29,19 @@ impl<T> OrRaise<T> for Result<T> {
             Err(error) => raise(error),
         }
     }
+}
+
+/// Keeps pgrx from adding a Rust backtrace to every error when RUST_BACKTRACE is set: an error that Postgres or this
+/// library raised on purpose says what it has to say, and a backtrace would show a client the paths of the build.
+/// A genuine panic keeps its location and backtrace. Called once from `_PG_init`.
+pub fn keep_backtraces_to_panics() {
+    let hook_of_pgrx = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        if !payload.is::<CaughtError>() && !payload.is::<ErrorReportWithLevel>() {
+            hook_of_pgrx(panic);
+        }
+    }));
 }
 
 /// The five characters packed as `MAKE_SQLSTATE` does (src/include/utils/elog.h).

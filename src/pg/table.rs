@@ -50,7 +50,8 @@ impl<'a> Value<'a> {
 pub fn insert(table: &CStr, values: &[Value]) {
     let datums: Vec<Option<pg_sys::Datum>> = values.iter().map(|value| value.datum()).collect();
     let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
-    let mut datums: Vec<pg_sys::Datum> = datums.into_iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
+    let mut datums: Vec<pg_sys::Datum> =
+        datums.into_iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
     // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; the arrays have as
     // many places as it has columns, which is checked. CatalogTupleInsert keeps the indexes; the tables have no other
     // constraint than those of their indexes and NOT NULL, which the callers' types ensure.

@@ -44,14 +44,22 @@ unsafe extern "C-unwind" fn transaction(event: u32, _argument: *mut std::ffi::c_
 #[pg_guard]
 unsafe extern "C-unwind" fn subtransaction(event: u32, _child: u32, _parent: u32, _argument: *mut std::ffi::c_void) {
     use pg_sys::SubXactEvent::*;
-    if event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB {
-        if let Some(listener) = LISTENER.get() {
-            (listener.savepoint)(level(), event == SUBXACT_EVENT_ABORT_SUB);
-        }
+    let over = [SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB];
+    if let Some(listener) = LISTENER.get().filter(|_| over.contains(&event)) {
+        (listener.savepoint)(level(), event == SUBXACT_EVENT_ABORT_SUB);
     }
 }
 
-#[pg_guard]
+unsafe extern "C-unwind" {
+    /// Postgres' own function, without pgrx's guard around it: see [`start`].
+    #[link_name = "standard_ExecutorStart"]
+    fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: i32);
+}
+
+/// Runs at the start of every statement, so it has no guard, which would cost a `sigsetjmp` each time.
+///
+/// SAFETY: an error that Postgres raises below jumps over this frame, which holds nothing to drop; the listener only
+/// sets flags and cannot panic.
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     if let Some(listener) = LISTENER.get() {
         (listener.statement)();
@@ -60,7 +68,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     unsafe {
         match PREVIOUS_START.get() {
             Some(previous) => previous(query, flags),
-            None => pg_sys::standard_ExecutorStart(query, flags),
+            None => postgres_executor_start(query, flags),
         }
     }
 }

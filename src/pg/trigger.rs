@@ -43,7 +43,8 @@ impl<'a> Call<'a> {
     /// True for `AFTER ... FOR EACH ROW`.
     pub fn is_after_row(&self) -> bool {
         let event = self.data.tg_event;
-        event & pg_sys::TRIGGER_EVENT_ROW != 0 && event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER
+        event & pg_sys::TRIGGER_EVENT_ROW != 0
+            && event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER
     }
 
     pub fn relation(&self) -> pg_sys::Relation {

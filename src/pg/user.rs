@@ -53,7 +53,8 @@ pub fn client_address() -> Option<String> {
     // SAFETY: inet_client_addr takes no argument and reads the connection; inet_out prints what it returned.
     unsafe {
         let address: pg_sys::Datum = pgrx::direct_function_call_as_datum(pg_sys::inet_client_addr, &[])?;
-        direct_function_call::<&CStr>(pg_sys::inet_out, &[Some(address)]).map(|text| text.to_string_lossy().into_owned())
+        direct_function_call::<&CStr>(pg_sys::inet_out, &[Some(address)])
+            .map(|text| text.to_string_lossy().into_owned())
     }
 }
 

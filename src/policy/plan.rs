@@ -172,7 +172,10 @@ pub fn organization_column<'a>(facts: &'a Facts, named: Option<&str>) -> Result<
         return unsuitable(format!("column \"{name}\" of {} is of type {data_type}", facts.table));
     }
     if !column.not_null {
-        return unsuitable(format!("column \"{name}\" of {} may be NULL: such a row would belong to nobody", facts.table));
+        return unsuitable(format!(
+            "column \"{name}\" of {} may be NULL: such a row would belong to nobody",
+            facts.table
+        ));
     }
     if column.generated {
         return unsuitable(format!("column \"{name}\" of {} is generated and cannot have a default", facts.table));
@@ -222,7 +225,9 @@ pub fn protect(facts: &Facts, named_column: Option<&str>, named_domain: Option<&
     let column = organization_column(facts, named_column.or(earlier.as_ref().map(|earlier| earlier.column.as_str())))?;
     if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.column != column.name) {
         let message = format!("{} is protected by column \"{}\" already", facts.table, earlier.column);
-        return Err(error::ARGUMENT_INVALID.because(message).detail("Call tenancy.unprotect first to change the column."));
+        return Err(error::ARGUMENT_INVALID
+            .because(message)
+            .detail("Call tenancy.unprotect first to change the column."));
     }
     let Some(comparison) = comparison(column) else { return Ok(Vec::new()) };
     let domain = named_domain.or(earlier.as_ref().map(|earlier| earlier.domain.as_str()));
@@ -273,10 +278,14 @@ fn index_step(facts: &Facts, column: &Column) -> (Option<String>, Step) {
 
 /// Postgres cuts identifiers at 63 bytes.
 fn index_name(facts: &Facts) -> String {
-    let stem: String = facts.name.chars().scan(0, |bytes, c| {
-        *bytes += c.len_utf8();
-        (*bytes <= 40).then_some(c)
-    }).collect();
+    let stem: String = facts
+        .name
+        .chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= 40).then_some(c)
+        })
+        .collect();
     let free = |name: &String| !facts.taken_names.contains(name);
     let plain = format!("{stem}_tenancy_idx");
     if free(&plain) {
@@ -374,7 +383,8 @@ fn trigger_steps(facts: &Facts, column: &str, domain: &str) -> Vec<Step> {
     for (name, definition, why) in triggers {
         let existing = facts.triggers.iter().find(|trigger| trigger.name == name);
         let same = existing.is_some_and(|trigger| trigger.definition == definition);
-        let replace = if existing.is_some() && !same { format!("DROP TRIGGER {name} ON {table}; ") } else { String::new() };
+        let replace =
+            if existing.is_some() && !same { format!("DROP TRIGGER {name} ON {table}; ") } else { String::new() };
         steps.push(step(same, SHARE_ROW_EXCLUSIVE, why, format!("{replace}{definition}")));
         steps.push(step(
             same && existing.is_some_and(|trigger| trigger.enabled == "A"),
@@ -430,7 +440,9 @@ pub fn unprotect(facts: &Facts) -> Result<Vec<Step>> {
     let table = &facts.table;
     let mut steps = Vec::new();
     let mut undo = |lock, sql| steps.push(step(false, lock, "Takes back what tenancy.protect made.", sql));
-    for trigger in facts.triggers.iter().filter(|trigger| [ROW_TRIGGER, TRUNCATE_TRIGGER].contains(&trigger.name.as_str())) {
+    for trigger in
+        facts.triggers.iter().filter(|trigger| [ROW_TRIGGER, TRUNCATE_TRIGGER].contains(&trigger.name.as_str()))
+    {
         undo(ACCESS_EXCLUSIVE, format!("DROP TRIGGER {} ON {table}", trigger.name));
     }
     for policy in &facts.policies {
@@ -449,7 +461,8 @@ pub fn unprotect(facts: &Facts) -> Result<Vec<Step>> {
     if let Some(column) = facts.columns.iter().find(|column| column.name == before.column) {
         let ours = comparison(column).is_some_and(|comparison| column.default.as_deref() == Some(comparison.accessor));
         if ours {
-            let change = before.previous_default.as_ref().map_or("DROP DEFAULT".into(), |sql| format!("SET DEFAULT {sql}"));
+            let change =
+                before.previous_default.as_ref().map_or("DROP DEFAULT".into(), |sql| format!("SET DEFAULT {sql}"));
             undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} ALTER COLUMN {} {change}", column.quoted));
         }
     }

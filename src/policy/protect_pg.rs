@@ -56,6 +56,10 @@ fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
 }
 
 fn run(steps: &[Step]) -> i32 {
-    let todo = steps.iter().filter(|step| step.state == State::Todo);
-    todo.map(|step| spi::execute(&step.sql, |_| ())).count() as i32
+    let mut count = 0;
+    for step in steps.iter().filter(|step| step.state == State::Todo) {
+        spi::execute(&step.sql, |_| ());
+        count += 1;
+    }
+    count
 }
