@@ -3,25 +3,23 @@
 //! Never the reverse: ours may be stricter, and is (`crit`, `typ`, claim types, repeated names). The two share the
 //! primitives of `aws-lc-rs` but no code of their own, so what they check on each other is everything around these.
 
+#[path = "common/signer.rs"]
+mod signer;
+
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    Ed25519KeyPair, KeyPair, RsaKeyPair,
-};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Validation, decode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use pg_tenancy::identity::algorithm::{Algorithm, KeyFamily};
 use pg_tenancy::identity::keys::KeySet;
 use pg_tenancy::identity::token::{IssuerPolicy, UnverifiedToken, VerifiedToken};
+use signer::Signer;
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "db";
@@ -36,79 +34,27 @@ fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// One key pair, as each of the two libraries wants it.
+/// A key pair, and the issuer that our side knows it by.
 struct Pair {
-    algorithm: Algorithm,
-    signing: EncodingKey,
-    oracle: DecodingKey,
+    signer: Signer,
     policy: IssuerPolicy,
 }
 
 impl Pair {
     fn new(algorithm: Algorithm) -> Self {
-        let (signing, oracle, mut jwk) = match algorithm.family() {
-            KeyFamily::Symmetric => Self::symmetric(&[42; 64]),
-            KeyFamily::Rsa => Self::rsa(),
-            KeyFamily::EllipticCurve if algorithm == Algorithm::Es256 => {
-                Self::elliptic_curve(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256")
-            }
-            KeyFamily::EllipticCurve => Self::elliptic_curve(&ECDSA_P384_SHA384_FIXED_SIGNING, "P-384"),
-            KeyFamily::OctetKeyPair => Self::ed25519(),
-        };
-        jwk["kid"] = json!("k1");
-        jwk["alg"] = json!(algorithm.name());
+        let signer = Signer::new(algorithm);
         let policy = IssuerPolicy {
             issuer: ISSUER.to_owned(),
             audiences: vec![AUDIENCE.to_owned()],
             algorithms: vec![algorithm],
-            keys: KeySet::parse(&json!({"keys": [jwk]}).to_string()).unwrap(),
+            keys: KeySet::parse(&signer.key_set()).unwrap(),
             leeway_seconds: LEEWAY,
         };
-        Self { algorithm, signing, oracle, policy }
+        Self { signer, policy }
     }
 
-    fn symmetric(secret: &[u8]) -> (EncodingKey, DecodingKey, Value) {
-        let jwk = json!({"kty": "oct", "k": base64url(secret)});
-        (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret), jwk)
-    }
-
-    fn rsa() -> (EncodingKey, DecodingKey, Value) {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let n = base64url(pair.public_key().modulus().big_endian_without_leading_zero());
-        let e = base64url(pair.public_key().exponent().big_endian_without_leading_zero());
-        // The oracle reads PKCS #1, which PKCS #8 wraps into 26 bytes for a key of this size (RFC 5958 section 2).
-        let pkcs8 = pair.as_der().unwrap();
-        let oracle = DecodingKey::from_rsa_components(&n, &e).unwrap();
-        (EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]), oracle, json!({"kty": "RSA", "n": n, "e": e}))
-    }
-
-    fn elliptic_curve(curve: &'static EcdsaSigningAlgorithm, crv: &str) -> (EncodingKey, DecodingKey, Value) {
-        let pair = EcdsaKeyPair::generate(curve).unwrap();
-        let point = &pair.public_key().as_ref()[1..];
-        let (x, y) = point.split_at(point.len() / 2);
-        let (x, y) = (base64url(x), base64url(y));
-        let oracle = DecodingKey::from_ec_components(&x, &y).unwrap();
-        let signing = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
-        (signing, oracle, json!({"kty": "EC", "crv": crv, "x": x, "y": y}))
-    }
-
-    fn ed25519() -> (EncodingKey, DecodingKey, Value) {
-        let pair = Ed25519KeyPair::generate().unwrap();
-        let x = base64url(pair.public_key());
-        let oracle = DecodingKey::from_ed_components(&x).unwrap();
-        let signing = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
-        (signing, oracle, json!({"kty": "OKP", "crv": "Ed25519", "x": x}))
-    }
-
-    fn oracle_algorithm(&self) -> jsonwebtoken::Algorithm {
-        self.algorithm.name().parse().unwrap()
-    }
-
-    /// A token that the oracle's library makes.
     fn token(&self, claims: &Value) -> String {
-        let mut header = Header::new(self.oracle_algorithm());
-        header.kid = Some("k1".to_owned());
-        encode(&header, claims, &self.signing).unwrap()
+        self.signer.token(claims)
     }
 
     fn ours(&self, token: &str) -> Option<VerifiedToken> {
@@ -117,13 +63,13 @@ impl Pair {
     }
 
     fn oracle_accepts(&self, token: &str) -> bool {
-        let mut validation = Validation::new(self.oracle_algorithm());
+        let mut validation = Validation::new(self.signer.oracle_algorithm());
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY.into();
-        decode::<Value>(token, &self.oracle, &validation).is_ok()
+        decode::<Value>(token, &self.signer.verifying, &validation).is_ok()
     }
 }
 

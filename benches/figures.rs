@@ -1,0 +1,291 @@
+//! `make bench`: what protection costs, as ratios of pairs measured in turn within one run.
+//!
+//! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
+//! machine in the same mood; the figure is the median of the pairs' ratios.
+
+#[path = "../tests/common/signer.rs"]
+mod signer;
+
+use pg_tenancy::identity::algorithm::Algorithm;
+use serde_json::json;
+use signer::Signer;
+use std::env;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio_postgres::{Client, Config, NoTls};
+
+const ORGANIZATIONS: u32 = 100;
+const ROWS: u32 = 500_000;
+/// The largest tenant's share of the rows, in percent: a skew that fools planners.
+const LARGEST: u32 = 40;
+const BULK_ROWS: u32 = 50_000;
+const CLIENTS: usize = 8;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    if env::var_os("PGHOST").is_none() {
+        println!("no server named by PGHOST: nothing measured");
+        return Ok(());
+    }
+    let client = connect().await?;
+    let signer = Signer::new(Algorithm::Hs256);
+    prepare(&client, &signer).await?;
+    println!(
+        "{:<62} {:>11} {:>11} {:>6}",
+        "figure: medians, and the ratio of interleaved pairs", "without", "with", "ratio"
+    );
+    reads(&client, &signer).await?;
+    single_inserts(&client).await?;
+    bulk(&client).await?;
+    sign_in(&client).await
+}
+
+async fn connect() -> Result<Client> {
+    let mut config = Config::new();
+    config.host(env::var("PGHOST")?).port(env::var("PGPORT")?.parse()?).user(env::var("PGUSER")?).dbname("postgres");
+    if let Ok(password) = env::var("PGPASSWORD") {
+        config.password(password);
+    }
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Two tables with the same rows and the same indexes, one protected; two more for the writes, one audited.
+async fn prepare(client: &Client, signer: &Signer) -> Result<()> {
+    client
+        .batch_execute(&format!(
+            "DROP EXTENSION IF EXISTS pg_tenancy CASCADE;
+             DROP TABLE IF EXISTS bare, guarded, unaudited, audited;
+             DROP ROLE IF EXISTS bench_application;
+             CREATE EXTENSION pg_tenancy;
+             CREATE ROLE bench_application;
+             GRANT tenancy_application TO bench_application;
+             SELECT tenancy.create_organization('Tenant ' || n, lpad(to_hex(n), 32, '0')::uuid) FROM generate_series(1, {ORGANIZATIONS}) n;
+             SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*');
+             CREATE TABLE bare (id bigint PRIMARY KEY, organization_id uuid NOT NULL, title text, cost numeric, at timestamptz);
+             INSERT INTO bare
+             SELECT n, lpad(to_hex(CASE WHEN n % 100 < {LARGEST} THEN 1 ELSE 2 + n % ({ORGANIZATIONS} - 1) END), 32, '0')::uuid, 'finding ' || n,
+                    n % 1000, timestamptz '2026-01-01' + n * interval '1 minute'
+               FROM generate_series(1, {ROWS}) n;
+             CREATE INDEX ON bare (organization_id);
+             CREATE TABLE guarded (LIKE bare INCLUDING ALL);
+             INSERT INTO guarded SELECT * FROM bare;
+             CREATE TABLE unaudited (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL,
+                                     title text, cost numeric, at timestamptz NOT NULL DEFAULT now());
+             CREATE TABLE audited (LIKE unaudited INCLUDING ALL);
+             SELECT tenancy.protect('guarded'), tenancy.protect('unaudited'), tenancy.protect('audited');
+             DROP TRIGGER tenancy_audit ON unaudited;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON bare, guarded, unaudited, audited TO bench_application;",
+        ))
+        .await?;
+    for alone in [
+        "ALTER SYSTEM SET max_wal_size = '8GB'",
+        "SELECT pg_reload_conf()",
+        "VACUUM ANALYZE bare, guarded",
+        "CHECKPOINT",
+    ] {
+        client.batch_execute(alone).await?;
+    }
+    register(client, signer).await
+}
+
+/// Makes the signer's key the only one, and "alice" an admin of the largest tenant.
+async fn register(client: &Client, signer: &Signer) -> Result<()> {
+    client.execute("SELECT tenancy.set_issuer('https://idp.example/', '{bench}', $1)", &[&signer.key_set()]).await?;
+    client.execute("SELECT tenancy.set_membership(lpad('1', 32, '0')::uuid, 'alice', 'admin')", &[]).await?;
+    Ok(())
+}
+
+fn token(signer: &Signer) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let organization = uuid::Uuid::from_u128(1);
+    signer.token(&json!({
+        "iss": "https://idp.example/", "aud": "bench", "sub": "alice", "org_id": organization, "iat": now, "exp": now + 3600,
+        "email": "alice@acme.example", "sid": "b4d2b0a6-5b5c-4c9e-9a53-2f6b9a1b7c11",
+    }))
+}
+
+/// Measures `without` and `with` in turn; prints medians and the median of the ratios with / without.
+struct Pairs {
+    without: Vec<Duration>,
+    with: Vec<Duration>,
+}
+
+impl Pairs {
+    fn new() -> Self {
+        Pairs { without: Vec::new(), with: Vec::new() }
+    }
+
+    fn report(&self, name: &str, each: u32, goal: &str) {
+        let mut ratios: Vec<f64> = self
+            .with
+            .iter()
+            .zip(&self.without)
+            .map(|(with, without)| with.as_secs_f64() / without.as_secs_f64())
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = ratios[ratios.len() / 2];
+        let (without, with) = (median(&self.without) / each, median(&self.with) / each);
+        println!("{name:<62} {:>11} {:>11} {ratio:>6.2}  {goal}", show(without), show(with));
+    }
+}
+
+fn median(durations: &[Duration]) -> Duration {
+    let mut sorted = durations.to_vec();
+    sorted.sort();
+    sorted[sorted.len() / 2]
+}
+
+fn show(duration: Duration) -> String {
+    let micros = duration.as_secs_f64() * 1e6;
+    if micros < 1000.0 { format!("{micros:.1} us") } else { format!("{:.2} ms", micros / 1000.0) }
+}
+
+/// Runs `sql` `times` times as one prepared statement.
+async fn timed(client: &Client, sql: &str, times: u32) -> Result<Duration> {
+    let statement = client.prepare(sql).await?;
+    client.query(&statement, &[]).await?;
+    let start = Instant::now();
+    for _ in 0..times {
+        client.query(&statement, &[]).await?;
+    }
+    Ok(start.elapsed())
+}
+
+async fn reads(client: &Client, signer: &Signer) -> Result<()> {
+    client.batch_execute("BEGIN; SET LOCAL ROLE bench_application").await?;
+    client.query("SELECT tenancy.authenticate($1)", &[&token(signer)]).await?;
+    let tenant = "organization_id = '00000000-0000-0000-0000-000000000001'";
+    let cases = [
+        (
+            "full scan, count and sum of 40 % of 500,000 rows",
+            "SELECT count(*), sum(cost) FROM {table} WHERE title IS NOT NULL",
+            1,
+            25,
+        ),
+        ("indexed point select", "SELECT * FROM {table} WHERE id = 300101", 300, 25),
+    ];
+    for (name, sql, times, rounds) in cases {
+        let mut pairs = Pairs::new();
+        for _ in 0..rounds {
+            let hand_written = format!("{} AND {tenant}", sql.replace("{table}", "bare"));
+            pairs.without.push(timed(client, &hand_written, times).await?);
+            pairs.with.push(timed(client, &sql.replace("{table}", "guarded"), times).await?);
+        }
+        pairs.report(name, times, "(goal: at most 1.05)");
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+async fn single_inserts(client: &Client) -> Result<()> {
+    const TIMES: u32 = 300;
+    let sql = "INSERT INTO {table} (organization_id, title, cost) VALUES (lpad('1', 32, '0')::uuid, 'finding', 12.5)";
+    let (without, with) = (sql.replace("{table}", "unaudited"), sql.replace("{table}", "audited"));
+    let mut pairs = Pairs::new();
+    for _ in 0..15 {
+        pairs.without.push(timed(client, &without, TIMES).await?);
+        pairs.with.push(timed(client, &with, TIMES).await?);
+    }
+    pairs.report(
+        "INSERT transaction of one row, 1 client",
+        TIMES,
+        "(goal of the audit: at most 1.43, 0.7 of the rate)",
+    );
+
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect().await?);
+    }
+    let mut pairs = Pairs::new();
+    for _ in 0..15 {
+        for (sql, durations) in [(&without, &mut pairs.without), (&with, &mut pairs.with)] {
+            let start = Instant::now();
+            let runs = clients.iter().map(|client| timed(client, sql, TIMES));
+            for run in futures_util::future::join_all(runs).await {
+                run?;
+            }
+            durations.push(start.elapsed());
+        }
+    }
+    pairs.report("INSERT transaction of one row, 8 clients of one tenant", TIMES * CLIENTS as u32, "(the same)");
+    Ok(())
+}
+
+async fn bulk(client: &Client) -> Result<()> {
+    let cases = [
+        (
+            "INSERT of 50,000 rows in one statement",
+            format!(
+                "INSERT INTO {{table}} (organization_id, title, cost)
+                 SELECT lpad('1', 32, '0')::uuid, 'finding ' || n, n FROM generate_series(1, {BULK_ROWS}) n"
+            ),
+        ),
+        (
+            "UPDATE of 50,000 rows in one statement",
+            format!(
+                "UPDATE {{table}} SET cost = cost + 1 WHERE id IN (SELECT id FROM {{table}} ORDER BY id DESC LIMIT {BULK_ROWS})"
+            ),
+        ),
+    ];
+    for (name, sql) in cases {
+        let mut pairs = Pairs::new();
+        for _ in 0..7 {
+            for (table, durations) in [("unaudited", &mut pairs.without), ("audited", &mut pairs.with)] {
+                let sql = sql.replace("{table}", table);
+                let start = Instant::now();
+                client.batch_execute(&sql).await?;
+                durations.push(start.elapsed());
+            }
+        }
+        pairs.report(name, 1, "(goal of the audit: at most 3)");
+    }
+    let before = wal(client).await?;
+    let events: i64 = client.query_one("SELECT count(*) FROM tenancy.event", &[]).await?.get(0);
+    let start = Instant::now();
+    let sealed: i64 = client.query_one("SELECT tenancy.seal()", &[]).await?.get(0);
+    println!(
+        "sealing: {sealed} events in {}, {} bytes of WAL each",
+        show(start.elapsed()),
+        (wal(client).await? - before) / sealed.max(1)
+    );
+    let start = Instant::now();
+    let found: i64 = client.query_one("SELECT count(*) FROM tenancy.verify_audit()", &[]).await?.get(0);
+    println!("verify_audit: {events} events in {}, {found} findings", show(start.elapsed()));
+    Ok(())
+}
+
+async fn wal(client: &Client) -> Result<i64> {
+    let row = client.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint", &[]).await?;
+    Ok(row.get(0))
+}
+
+async fn sign_in(client: &Client) -> Result<()> {
+    const TIMES: u32 = 300;
+    for algorithm in [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
+        let signer = Signer::new(algorithm);
+        register(client, &signer).await?;
+        let token = token(&signer);
+        let authenticate = client.prepare("SELECT tenancy.authenticate($1)").await?;
+        let setting = client.prepare("SELECT set_config('x.y', $1, true)").await?;
+        let mut pairs = Pairs::new();
+        for _ in 0..15 {
+            for (statement, durations) in [(&setting, &mut pairs.without), (&authenticate, &mut pairs.with)] {
+                let start = Instant::now();
+                for _ in 0..TIMES {
+                    client.query(statement, &[&token]).await?;
+                }
+                durations.push(start.elapsed());
+            }
+        }
+        let rate = f64::from(TIMES) / median(&pairs.with).as_secs_f64();
+        pairs.report(
+            &format!("authenticate {algorithm}, beside set_config"),
+            TIMES,
+            &format!("({rate:.0} per second)"),
+        );
+    }
+    Ok(())
+}
