@@ -1,19 +1,21 @@
 -- The context: who acts, for which organization. Code: src/context/.
 
+-- The accessors cost less than the comparison they stand in; their plans should be those of a constant.
+
 CREATE FUNCTION tenancy.org_id() RETURNS uuid
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id';
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id';
 COMMENT ON FUNCTION tenancy.org_id() IS
 'The organization that this transaction is authenticated for. Raises 28000 when there is none or its token has expired.
 Policies call it directly, never as (SELECT tenancy.org_id()): the planner then sees the value, and estimates and
 parallel plans are those of a constant.';
 
 CREATE FUNCTION tenancy.org_id_text() RETURNS text
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id_text';
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_text';
 COMMENT ON FUNCTION tenancy.org_id_text() IS
 'The organization as columns of type text hold it (tenancy.organization.text_id). Raises as tenancy.org_id() does.';
 
 CREATE FUNCTION tenancy.org_id_bigint() RETURNS bigint
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_org_id_bigint';
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_bigint';
 COMMENT ON FUNCTION tenancy.org_id_bigint() IS
 'The organization as columns of type integer or bigint hold it (tenancy.organization.integer_id). Raises as
 tenancy.org_id() does, and 42704 when the organization has no integer id.';
@@ -49,8 +51,13 @@ CREATE FUNCTION tenancy.allowed(domain text, action text) RETURNS boolean
 COMMENT ON FUNCTION tenancy.allowed(text, text) IS
 'Whether the role of the context may do the action in the domain. NULL for a NULL argument. Raises 28000 without a context.';
 
+CREATE FUNCTION tenancy.authorize_support(internal) RETURNS internal
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_authorize_support';
+COMMENT ON FUNCTION tenancy.authorize_support(internal) IS
+'Planner support for tenancy.authorize: it removes no rows, so it does not change estimates.';
+
 CREATE FUNCTION tenancy.authorize(domain text, action text) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_authorize';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 0.01 SUPPORT tenancy.authorize_support AS 'MODULE_PATHNAME', 'tenancy_authorize';
 COMMENT ON FUNCTION tenancy.authorize(text, text) IS
 'True when the role of the context may do the action in the domain, otherwise 42501. Call it before an operation that is not
 a change of rows; the generated policies call it for those. NULL for a NULL argument, which no policy passes. Raises 28000 without a context.';

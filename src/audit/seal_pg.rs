@@ -27,13 +27,11 @@ static INCARNATION: Query = Query::new(
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
-static UNSEALED: Query = Query::new(
-    "SELECT e.id, e.organization, e.transaction, e.hash
+const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash
        FROM tenancy.event e
       WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
         AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
-      ORDER BY e.organization, e.transaction, e.ordinal",
-);
+      ORDER BY e.organization, e.transaction, e.ordinal";
 
 static BLOCK: Query = Query::new(
     "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events)
@@ -95,10 +93,15 @@ fn collect() -> Result<Collected> {
     // A restored or upgraded database is another incarnation: what its ids say of the old one means nothing.
     let before = last.as_ref().filter(|block| block.incarnation == incarnation).map(|block| &block.snapshot);
     let horizon = before.map_or(0, Snapshot::horizon);
-    let candidates = UNSEALED.read(&[argument(horizon.to_string())], unsealed);
-    let mut events = candidates.into_iter().collect::<Result<Vec<_>>>()?;
-    // Seen here means committed, but for the sealer's own events: those wait for its commit.
-    events.retain(|event| event.transaction != own && before.is_none_or(|block| !block.is_over(event.transaction)));
+    let mut events = Vec::new();
+    spi::stream(UNSEALED, &[argument(horizon.to_string())], |row| {
+        let event = unsealed(row)?;
+        // Seen here means committed, but for the sealer's own events: those wait for its commit.
+        if event.transaction != own && before.is_none_or(|block| !block.is_over(event.transaction)) {
+            events.push(event);
+        }
+        Ok(())
+    })?;
     Ok((last, incarnation, events, now.but_not(own)))
 }
 

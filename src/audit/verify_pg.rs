@@ -5,16 +5,11 @@ use super::seal_pg;
 use super::verify::{ChainVerifier, Entry, Finding, Report, Stored};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
-use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::spi::{self, Row};
 use crate::pg::transaction;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
-
-/// How many entries are read at a time.
-const STRETCH: usize = 10_000;
-
-static ORGANIZATIONS: Query = Query::new("SELECT DISTINCT organization FROM tenancy.seal ORDER BY 1");
 
 /// The columns of an event and of its actor, as [`stored`] reads them from column 5 on.
 macro_rules! event_columns {
@@ -27,26 +22,27 @@ macro_rules! event_columns {
     };
 }
 
-/// A stretch of a chain, with the events that its entries name.
-static CHAIN: Query = Query::new(concat!(
+/// The entries of all chains, or of one, in order, with the events that they name.
+const CHAINS: &str = concat!(
     "SELECT s.position, s.event, s.event_hash, s.chain, ",
     event_columns!(),
-    " FROM tenancy.seal s
+    ", s.organization FROM tenancy.seal s
       LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
-     WHERE s.organization OPERATOR(pg_catalog.=) $1 AND s.position OPERATOR(pg_catalog.>) $2
-     ORDER BY s.position LIMIT 10000"
-));
+     WHERE $1 IS NULL OR s.organization OPERATOR(pg_catalog.=) $1
+     ORDER BY s.organization, s.position"
+);
 
 /// Events that no entry names.
-static UNSEALED: Query = Query::new(concat!(
+const UNSEALED: &str = concat!(
     "SELECT NULL::pg_catalog.int8, e.id, e.hash, e.hash, ",
     event_columns!(),
     " FROM tenancy.event e
       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
-     WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+     WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
+       AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
      ORDER BY e.id"
-));
+);
 
 /// A row of the result of `tenancy.verify_audit()`.
 type Found = (String, pgrx::Uuid, Option<i64>, pgrx::Uuid, Option<String>, Option<String>, String);
@@ -76,50 +72,42 @@ fn tenancy_verify_audit(
 }
 
 fn verify(wanted: Option<Uuid>) -> Result<Vec<Found>> {
-    let organizations = match wanted {
-        Some(organization) => vec![organization],
-        None => ORGANIZATIONS.read(&[], |row| row.uuid(1)).into_iter().flatten().collect(),
-    };
     let mut found = Vec::new();
-    for organization in organizations {
-        verify_chain(organization, &mut found)?;
-    }
+    chains(wanted, &mut found)?;
     inserted(wanted, &mut found)?;
     Ok(found)
 }
 
-fn verify_chain(organization: Uuid, found: &mut Vec<Found>) -> Result<()> {
-    let mut verifier = ChainVerifier::new(organization);
-    loop {
-        let rows = CHAIN.read(&[spi::uuid(organization), argument(verifier.position())], read);
-        let count = rows.len();
-        for row in rows {
-            let (entry, stored) = row.ok_or_else(unreadable)?;
-            for report in verifier.next(&entry, stored.as_ref()) {
-                found.push(describe(organization, Some(entry.position), entry.event, stored.as_ref(), report));
-            }
+/// Walks each chain in turn.
+fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
+    let mut current: Option<(Uuid, ChainVerifier)> = None;
+    spi::stream(CHAINS, &[spi::uuid(wanted)], |row| {
+        let (entry, stored) = read(row).ok_or_else(unreadable)?;
+        let organization = row.uuid(36).ok_or_else(unreadable)?;
+        let (_, verifier) = match &mut current {
+            Some(current) if current.0 == organization => current,
+            other => other.insert((organization, ChainVerifier::new(organization))),
+        };
+        for report in verifier.next(&entry, stored.as_ref()) {
+            found.push(describe(organization, Some(entry.position), entry.event, stored.as_ref(), report));
         }
-        if count < STRETCH {
-            return Ok(());
-        }
-    }
+        Ok(())
+    })
 }
 
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 fn inserted(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
     let Some(block) = seal_pg::last_block()? else { return Ok(()) };
     let own = transaction::id_if_any();
-    for row in UNSEALED.read(&[], read) {
-        let Some(stored) = row.ok_or_else(unreadable)?.1 else { continue };
-        let elsewhere = wanted.is_some_and(|wanted| wanted != stored.organization);
-        if elsewhere || Some(stored.transaction) == own || !block.snapshot.is_over(stored.transaction) {
-            continue;
+    spi::stream(UNSEALED, &[spi::uuid(wanted)], |row| {
+        let Some(stored) = read(row).ok_or_else(unreadable)?.1 else { return Ok(()) };
+        if Some(stored.transaction) != own && block.snapshot.is_over(stored.transaction) {
+            let explanation = "no entry of the seal knows the event, though its transaction was over when it was made";
+            let report = (Finding::Inserted, explanation.to_string());
+            found.push(describe(stored.organization, None, stored.id, Some(&stored), report));
         }
-        let explanation = "no entry of the seal knows the event, though its transaction was over when it was made";
-        let report = (Finding::Inserted, explanation.to_string());
-        found.push(describe(stored.organization, None, stored.id, Some(&stored), report));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn describe(organization: Uuid, position: Option<i64>, event: Uuid, stored: Option<&Stored>, report: Report) -> Found {

@@ -17,8 +17,9 @@ macro_rules! bare_function {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($call: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            let body = || $body;
             // SAFETY: the guard turns a panic into an ereport at the border to C; nothing here outlives the call.
-            unsafe { pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(|| $body) }
+            unsafe { pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(body) }
         }
     };
 }

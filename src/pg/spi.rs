@@ -2,9 +2,9 @@
 
 use super::setting::Backend;
 use super::transaction;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CString, c_char};
 use uuid::Uuid;
 
 /// A query on the extension's own tables whose plan is kept for the life of the backend.
@@ -19,8 +19,8 @@ pub struct Query {
 pub struct Argument(pg_sys::Oid, Option<pg_sys::Datum>);
 
 /// A `uuid` argument.
-pub fn uuid(id: Uuid) -> Argument {
-    argument(pgrx::Uuid::from_bytes(*id.as_bytes()))
+pub fn uuid(id: impl Into<Option<Uuid>>) -> Argument {
+    argument(id.into().map(|id| pgrx::Uuid::from_bytes(*id.as_bytes())))
 }
 
 /// Makes an argument of a Rust value.
@@ -99,10 +99,7 @@ impl Query {
     }
 
     fn run<T>(&self, arguments: &[Argument], access: Access, each: impl FnMut(&Row) -> T) -> Vec<T> {
-        let mut values: Vec<pg_sys::Datum> =
-            arguments.iter().map(|argument| argument.1.unwrap_or(pg_sys::Datum::null())).collect();
-        let nulls: Vec<i8> =
-            arguments.iter().map(|argument| if argument.1.is_some() { b' ' } else { b'n' } as i8).collect();
+        let (mut values, nulls) = bind(arguments);
         // SAFETY: connect and finish are paired (an error in between is cleaned up by Postgres); the plan takes as many
         // arguments as it was prepared with, because text and arguments stand side by side at every call.
         unsafe {
@@ -119,21 +116,73 @@ impl Query {
     }
 
     /// Prepares the query at its first use.
+    ///
+    /// SAFETY of the caller: SPI is connected.
     unsafe fn plan(&self, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
         if self.plan.get().is_null() {
-            let text = CString::new(self.text).unwrap_or_default();
-            let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.0).collect();
-            // SAFETY: SPI is connected; SPI_keepplan moves the plan to permanent memory.
+            // SAFETY: as promised; SPI_keepplan moves the plan to permanent memory.
             unsafe {
-                let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
-                if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
-                    pgrx::error!("SPI could not prepare a query of pg_tenancy");
+                let plan = prepare(self.text, arguments);
+                if pg_sys::SPI_keepplan(plan) != 0 {
+                    pgrx::error!("SPI could not keep a query of pg_tenancy");
                 }
                 self.plan.set(plan);
             }
         }
         self.plan.get()
     }
+}
+
+/// How many rows [`stream`] fetches at a time.
+const BATCH: i64 = 10_000;
+
+/// Reads a result of any size with the active snapshot, a batch in memory at a time; `each` gets every row.
+///
+/// Planned anew at each call: a plan made when the tables were small would be wrong for ever.
+pub fn stream<E>(text: &str, arguments: &[Argument], mut each: impl FnMut(&Row) -> Result<(), E>) -> Result<(), E> {
+    let (mut values, nulls) = bind(arguments);
+    let mut outcome = Ok(());
+    // SAFETY: connect and finish, the portal and the memory context are paired (an error in between is cleaned up by
+    // Postgres); a row is used only while its batch is in memory.
+    unsafe {
+        pg_sys::SPI_connect();
+        let plan = prepare(text, arguments);
+        let portal = pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
+        let mut memory = PgMemoryContexts::new("pg_tenancy batch");
+        while outcome.is_ok() {
+            pg_sys::SPI_cursor_fetch(portal, true, BATCH);
+            if pg_sys::SPI_processed == 0 {
+                break;
+            }
+            outcome = memory.switch_to(|_| rows(&mut each).into_iter().collect());
+            pg_sys::SPI_freetuptable(pg_sys::SPI_tuptable);
+            memory.reset();
+        }
+        // Before SPI_finish, which deletes the memory that this one is part of.
+        drop(memory);
+        pg_sys::SPI_cursor_close(portal);
+        pg_sys::SPI_finish();
+    }
+    outcome
+}
+
+/// The values of arguments, and for each a blank or an `n` for NULL, as SPI wants them.
+fn bind(arguments: &[Argument]) -> (Vec<pg_sys::Datum>, Vec<c_char>) {
+    let value = |argument: &Argument| argument.1.unwrap_or(pg_sys::Datum::null());
+    let null = |argument: &Argument| if argument.1.is_some() { b' ' } else { b'n' } as c_char;
+    (arguments.iter().map(value).collect(), arguments.iter().map(null).collect())
+}
+
+/// SAFETY of the caller: SPI is connected.
+unsafe fn prepare(text: &str, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
+    let text = CString::new(text).unwrap_or_default();
+    let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.0).collect();
+    // SAFETY: as promised; Postgres copies text and types.
+    let plan = unsafe { pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr()) };
+    if plan.is_null() {
+        pgrx::error!("SPI could not prepare a query of pg_tenancy");
+    }
+    plan
 }
 
 /// Runs a text once, for DDL and for queries over catalogs; `each` gets every row.
