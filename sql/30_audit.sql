@@ -158,7 +158,7 @@ CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_verify_audit_wrapper';
 COMMENT ON FUNCTION tenancy.verify_audit(uuid) IS
-'Seals what has committed (not on a standby), then recomputes every hash of the stored events and chains, of one organization or of all.
+'Seals what has committed (unless the transaction is read-only), then recomputes every hash of the stored events and chains, of one organization or of all.
 Returns a row for each thing that does not fit, none when all is well: altered (the event is not what was sealed), missing (an event, an
 actor or an entry is gone), inserted (an event stands where none was written), broken (the chain does not follow).';
 

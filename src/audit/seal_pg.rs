@@ -78,6 +78,7 @@ pub fn seal() -> Result<i64> {
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
         append(number, chain)?;
     }
+    transaction::next_command();
     Ok(events.len() as i64)
 }
 

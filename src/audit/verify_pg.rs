@@ -65,7 +65,7 @@ fn tenancy_verify_audit(
     ),
 > {
     let wanted = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    if !transaction::in_recovery() {
+    if !transaction::read_only() {
         seal_pg::seal().or_raise();
     }
     TableIterator::new(transaction::with_latest_snapshot(|| verify(wanted)).or_raise())

@@ -2,6 +2,7 @@
 
 use super::json::Kind;
 use super::setting::Backend;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgTupleDesc, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -151,8 +152,10 @@ impl Values {
     pub fn same(&self, other: &Values, column: &Column) -> bool {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
-            // SAFETY: both are values of the column's type.
-            (Some(one), Some(two)) => unsafe { datum_image_eq(one, two, column.by_value, i32::from(column.length)) },
+            // SAFETY: both are values of the column's type; the boundary turns an error of detoasting into a panic.
+            (Some(one), Some(two)) => unsafe {
+                pg_guard_ffi_boundary(|| datum_image_eq(one, two, column.by_value, i32::from(column.length)))
+            },
             _ => false,
         }
     }

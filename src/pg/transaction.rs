@@ -13,12 +13,12 @@ pub struct Listener {
     pub ended: fn(),
     /// The savepoint at this nesting level was rolled back (true) or released (false).
     pub savepoint: fn(level: i32, rolled_back: bool),
-    /// The executor starts a statement, nested ones included.
+    /// The executor runs a statement or fetches from a cursor, nested ones included.
     pub statement: fn(),
 }
 
 static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
-static PREVIOUS_START: Backend<Cell<pg_sys::ExecutorStart_hook_type>> = Backend::new(Cell::new(None));
+static PREVIOUS_RUN: Backend<Cell<pg_sys::ExecutorRun_hook_type>> = Backend::new(Cell::new(None));
 
 /// Registers the callbacks. Called once.
 pub fn listen(listener: Listener) {
@@ -27,8 +27,8 @@ pub fn listen(listener: Listener) {
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
-        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
-        pg_sys::ExecutorStart_hook = Some(start);
+        PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
+        pg_sys::ExecutorRun_hook = Some(run);
     }
 }
 
@@ -50,28 +50,37 @@ unsafe extern "C-unwind" fn subtransaction(event: u32, _child: u32, _parent: u32
     }
 }
 
-unsafe extern "C-unwind" {
-    /// Postgres' own function, without pgrx's guard around it: see [`start`].
-    #[link_name = "standard_ExecutorStart"]
-    fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: i32);
+/// Declares the hook in the form that the Postgres version has.
+///
+/// It runs at every run of a plan, so it has no guard, which would cost a `sigsetjmp` each time: an error that Postgres
+/// raises below jumps over its frame, which holds nothing to drop, and the listener only sets flags and cannot panic.
+macro_rules! run_hook {
+    ($($argument:ident: $type:ty),*) => {
+        unsafe extern "C-unwind" {
+            /// Postgres' own function, without pgrx's guard around it.
+            #[link_name = "standard_ExecutorRun"]
+            fn postgres_executor_run($($argument: $type),*);
+        }
+
+        unsafe extern "C-unwind" fn run($($argument: $type),*) {
+            if let Some(listener) = LISTENER.get() {
+                (listener.statement)();
+            }
+            // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
+            unsafe {
+                match PREVIOUS_RUN.get() {
+                    Some(previous) => previous($($argument),*),
+                    None => postgres_executor_run($($argument),*),
+                }
+            }
+        }
+    };
 }
 
-/// Runs at the start of every statement, so it has no guard, which would cost a `sigsetjmp` each time.
-///
-/// SAFETY: an error that Postgres raises below jumps over this frame, which holds nothing to drop; the listener only
-/// sets flags and cannot panic.
-unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
-    if let Some(listener) = LISTENER.get() {
-        (listener.statement)();
-    }
-    // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
-    unsafe {
-        match PREVIOUS_START.get() {
-            Some(previous) => previous(query, flags),
-            None => postgres_executor_start(query, flags),
-        }
-    }
-}
+#[cfg(not(feature = "pg18"))]
+run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+#[cfg(feature = "pg18")]
+run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
 
 /// The nesting level: 1 in the transaction itself, one more for each open savepoint.
 pub fn level() -> i32 {
@@ -123,8 +132,14 @@ pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
     result
 }
 
-/// True on a standby, where nothing can be written.
-pub fn in_recovery() -> bool {
-    // SAFETY: reads shared state.
-    unsafe { pg_sys::RecoveryInProgress() }
+/// True where nothing can be written: on a standby, or in a transaction that is READ ONLY.
+pub fn read_only() -> bool {
+    // SAFETY: reads shared state and a flag of the transaction.
+    unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly }
+}
+
+/// Makes visible to what follows what was written so far.
+pub fn next_command() {
+    // SAFETY: inside a transaction, outside of parallel mode.
+    unsafe { pg_sys::CommandCounterIncrement() }
 }
