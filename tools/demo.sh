@@ -313,7 +313,7 @@ $(printf '%q' "$psql") -U finops_app -d finops \\
 
   BEGIN;
   SELECT tenancy.authenticate(:'alice');
-  SELECT tenancy.whoami();
+  SELECT jsonb_pretty(tenancy.whoami());
   SELECT severity, count(*), sum("monthlySavings") FROM "Finding" GROUP BY severity;
   COMMIT;
 
