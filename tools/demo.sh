@@ -18,6 +18,7 @@ fi
 # --- Tokens: keys and signatures of two identity providers, made by examples/sign_token.rs ---------------------------
 
 read -ra flags <<<"${CARGOFLAGS:-}"
+if [[ ! -x $ROOT/target/build-$PG/release/examples/sign_token ]]; then say 'Building what signs the tokens of the demo'; fi
 (cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --target-dir "target/build-$PG" "${flags[@]}")
 sign() { "$ROOT/target/build-$PG/release/examples/sign_token" "$@"; }
 base64url() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
