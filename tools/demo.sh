@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 
 psql=${PG_TENANCY_BIN:+$PG_TENANCY_BIN/}psql
 files=$ROOT/examples/finops
-tokens=$ROOT/target/demo
+tokens=$ROOT/target/demo-$PG
 export PGDATABASE=finops PGAPPNAME=demo PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PAGER=
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
@@ -18,12 +18,13 @@ fi
 # --- Tokens: keys and signatures of two identity providers, made by examples/sign_token.rs ---------------------------
 
 read -ra flags <<<"${CARGOFLAGS:-}"
-if [[ ! -x $ROOT/target/build-$PG/release/examples/sign_token ]]; then say 'Building what signs the tokens of the demo'; fi
+if [[ ! -x $ROOT/target/build-$PG/release/examples/sign_token ]]; then echo 'Building what signs the tokens of the demo'; fi
 (cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --target-dir "target/build-$PG" "${flags[@]}")
 sign() { "$ROOT/target/build-$PG/release/examples/sign_token" "$@"; }
 base64url() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
 
 begin_of_story=${EPOCHREALTIME/./}
+"$psql" -q -v ON_ERROR_STOP=1 -d postgres -c 'CREATE DATABASE finops TEMPLATE template0 ENCODING UTF8'
 rm -rf "$tokens"
 (umask 077 && mkdir -p "$tokens")
 sign key ES256 sso-2026 "$tokens/sso-es256.key"
@@ -51,7 +52,6 @@ token[unsigned]=$(printf '{"alg":"none","typ":"JWT"}' | base64url).$claims.${tok
 
 # --- The conversation with the server: one psql for the whole story --------------------------------------------------
 
-"$psql" -q -v ON_ERROR_STOP=1 -d postgres -c 'CREATE DATABASE finops TEMPLATE template0 ENCODING UTF8'
 coproc SERVER { exec "$psql" 2>&1; }
 server_pid=${SERVER_PID:?}
 trap 'kill "$server_pid" 2>/dev/null || true' EXIT
