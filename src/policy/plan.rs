@@ -270,7 +270,7 @@ fn index_step(facts: &Facts, column: &Column) -> (Option<String>, Step) {
     let previous = facts.provenance().and_then(|provenance| provenance.index);
     let existing = facts.indexes.iter().find(|index| index.first_column == column.name);
     let own = previous.filter(|name| facts.indexes.iter().any(|index| index.name == *name));
-    let wanted = index_name(facts);
+    let wanted = own.clone().unwrap_or_else(|| index_name(facts));
     let name = if existing.is_some() { own } else { Some(wanted.clone()) };
     let sql = format!("CREATE INDEX {} ON {} ({})", quote_generated(&wanted), facts.table, column.quoted);
     (name, step(existing.is_some(), "SHARE", "A tenant's rows are found without reading the others'.", sql))
@@ -470,4 +470,194 @@ pub fn unprotect(facts: &Facts) -> Result<Vec<Step>> {
         undo(ACCESS_EXCLUSIVE, format!("DROP INDEX {}.{}", facts.schema_quoted, quote_generated(&index)));
     }
     Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, data_type: &str) -> Column {
+        let quoted = if name.chars().any(char::is_uppercase) { format!("\"{name}\"") } else { name.to_owned() };
+        Column {
+            name: name.into(),
+            quoted,
+            data_type: data_type.into(),
+            not_null: true,
+            default: None,
+            generated: false,
+        }
+    }
+
+    fn facts(columns: Vec<Column>) -> Facts {
+        Facts {
+            table: "public.\"CloudAccount\"".into(),
+            name: "CloudAccount".into(),
+            schema_quoted: "public".into(),
+            kind: "r".into(),
+            temporary: false,
+            system: false,
+            inherits: false,
+            row_security: false,
+            force_row_security: false,
+            columns,
+            policies: Vec::new(),
+            triggers: Vec::new(),
+            indexes: Vec::new(),
+            taken_names: Vec::new(),
+            provenance: None,
+        }
+    }
+
+    fn plan_of(facts: &Facts) -> Vec<Step> {
+        protect(facts, None, None).unwrap()
+    }
+
+    fn refusal(facts: &Facts, column: Option<&str>) -> &'static str {
+        protect(facts, column, None).unwrap_err().kind.name
+    }
+
+    #[test]
+    fn the_organization_column_is_the_first_of_the_usual_ones_or_the_one_named() {
+        let both = facts(vec![column("tenant_id", "uuid"), column("organizationId", "uuid"), column("owner", "uuid")]);
+        assert_eq!(organization_column(&both, None).unwrap().name, "organizationId");
+        assert_eq!(organization_column(&both, Some("owner")).unwrap().name, "owner");
+    }
+
+    #[test]
+    fn a_column_that_cannot_hold_an_organization_is_refused() {
+        assert_eq!(refusal(&facts(vec![column("id", "uuid")]), None), "COLUMN_MISSING");
+        assert_eq!(refusal(&facts(vec![column("org_id", "uuid")]), Some("nobody")), "COLUMN_MISSING");
+        assert_eq!(refusal(&facts(vec![column("org_id", "jsonb")]), None), "COLUMN_UNSUITABLE");
+        let nullable = Column { not_null: false, ..column("org_id", "uuid") };
+        assert_eq!(refusal(&facts(vec![nullable]), None), "COLUMN_UNSUITABLE");
+        let generated = Column { generated: true, ..column("org_id", "uuid") };
+        assert_eq!(refusal(&facts(vec![generated]), None), "COLUMN_UNSUITABLE");
+    }
+
+    #[test]
+    fn what_is_no_ordinary_table_is_refused() {
+        let table = facts(vec![column("org_id", "uuid")]);
+        for kind in ["v", "m", "p", "f", "S"] {
+            assert_eq!(refusal(&Facts { kind: kind.into(), ..table.clone() }, None), "TABLE_UNSUITABLE", "{kind}");
+        }
+        assert_eq!(refusal(&Facts { temporary: true, ..table.clone() }, None), "TABLE_UNSUITABLE");
+        assert_eq!(refusal(&Facts { system: true, ..table.clone() }, None), "TABLE_UNSUITABLE");
+        assert_eq!(refusal(&Facts { inherits: true, ..table }, None), "TABLE_UNSUITABLE");
+    }
+
+    #[test]
+    fn the_isolation_is_restrictive_and_compares_by_the_columns_type() {
+        for (data_type, expression) in [
+            ("uuid", "(org_id = tenancy.org_id())"),
+            ("text", "(org_id = tenancy.org_id_text())"),
+            ("character varying", "((org_id)::text = tenancy.org_id_text())"),
+            ("integer", "(org_id = tenancy.org_id_bigint())"),
+            ("bigint", "(org_id = tenancy.org_id_bigint())"),
+        ] {
+            let steps = plan_of(&facts(vec![column("org_id", data_type)]));
+            let wanted = format!("AS RESTRICTIVE FOR ALL TO PUBLIC USING ({expression}) WITH CHECK ({expression})");
+            assert!(steps.iter().any(|step| step.sql.ends_with(&wanted)), "{data_type}");
+        }
+    }
+
+    #[test]
+    fn every_step_of_an_untouched_table_is_to_do() {
+        let steps = plan_of(&facts(vec![column("organizationId", "uuid")]));
+        assert!(steps.iter().all(|step| step.state == State::Todo));
+        assert!(steps.iter().any(|step| step.sql.contains("('organizationId', 'cloud_account')")));
+    }
+
+    #[test]
+    fn a_policy_changed_by_hand_is_made_anew() {
+        let mut table = facts(vec![column("org_id", "uuid")]);
+        table.policies.push(Policy {
+            name: ISOLATION_POLICY.into(),
+            permissive: false,
+            command: "*".into(),
+            to_public: true,
+            using: Some("true".into()),
+            check: None,
+        });
+        let steps = plan_of(&table);
+        let step = steps.iter().find(|step| step.sql.contains(ISOLATION_POLICY)).unwrap();
+        assert!(step.sql.starts_with("DROP POLICY tenancy_isolation ON") && step.state == State::Todo);
+    }
+
+    #[test]
+    fn an_index_of_the_user_serves_and_is_not_taken_away() {
+        let mut table = facts(vec![column("org_id", "uuid")]);
+        table.indexes.push(Index { name: "theirs".into(), first_column: "org_id".into() });
+        let steps = plan_of(&table);
+        assert_eq!(steps[0].state, State::Done);
+        assert!(steps.last().unwrap().sql.contains("\"index\":null"));
+    }
+
+    #[test]
+    fn the_name_of_the_index_avoids_those_that_are_taken() {
+        let mut table = facts(vec![column("org_id", "uuid")]);
+        table.taken_names = vec!["CloudAccount_tenancy_idx".into(), "CloudAccount_tenancy_idx1".into()];
+        assert!(plan_of(&table)[0].sql.contains("\"CloudAccount_tenancy_idx2\""));
+        table.name = "ž".repeat(60);
+        assert!(index_name(&table).len() <= 63);
+    }
+
+    #[test]
+    fn a_protected_table_cannot_change_its_column_but_keeps_its_domain() {
+        let mut table = facts(vec![column("org_id", "uuid"), column("tenant_id", "uuid")]);
+        let provenance = Provenance {
+            column: "org_id".into(),
+            domain: "account".into(),
+            index: None,
+            previous_default: Some("gen_random_uuid()".into()),
+            row_security: true,
+            force_row_security: false,
+        };
+        table.provenance = Some(write_provenance(&provenance));
+        assert_eq!(refusal(&table, Some("tenant_id")), "ARGUMENT_INVALID");
+        assert!(plan_of(&table).iter().any(|step| step.sql.contains("'account'::text")));
+    }
+
+    #[test]
+    fn unprotect_puts_back_what_was_there_before() {
+        let mut table = facts(vec![Column { default: Some("tenancy.org_id()".into()), ..column("org_id", "uuid") }]);
+        assert_eq!(unprotect(&table).unwrap(), []);
+        table.row_security = true;
+        table.force_row_security = true;
+        let provenance = Provenance {
+            column: "org_id".into(),
+            domain: "account".into(),
+            index: None,
+            previous_default: Some("gen_random_uuid()".into()),
+            row_security: true,
+            force_row_security: false,
+        };
+        table.provenance = Some(write_provenance(&provenance));
+        let sql: Vec<String> = unprotect(&table).unwrap().into_iter().map(|step| step.sql).collect();
+        let table = "ALTER TABLE public.\"CloudAccount\"";
+        assert_eq!(
+            sql,
+            [
+                format!("{table} NO FORCE ROW LEVEL SECURITY"),
+                format!("{table} ALTER COLUMN org_id SET DEFAULT gen_random_uuid()"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_domain_is_the_tables_name_in_snake_case() {
+        for (table, domain) in [
+            ("Invoice", "invoice"),
+            ("CloudAccount", "cloud_account"),
+            ("finding", "finding"),
+            ("HTTPLog2Day", "httplog2_day"),
+        ] {
+            assert_eq!(usual_domain(table), domain);
+        }
+    }
+
+    #[test]
+    fn a_provenance_with_quotes_and_backslashes_survives_the_comment() {
+        let comment = "it's \\ \"odd\"";
+        assert_eq!(quoted_text(comment), "E'it''s \\\\ \"odd\"'");
+    }
 }
