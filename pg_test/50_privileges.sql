@@ -1,0 +1,85 @@
+-- Privileges: PUBLIC has nothing, and each role of the extension what it was given and nothing more.
+BEGIN;
+\ir helpers/fixture.sql
+SELECT plan(80);
+
+CREATE VIEW test.member AS
+SELECT d.classid, d.objid FROM pg_depend d
+ WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_tenancy');
+
+-- PUBLIC --------------------------------------------------------------------------------------------------------------
+
+SELECT is_empty($$
+    SELECT p.oid::regprocedure, a.privilege_type FROM pg_proc p JOIN test.member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid,
+           aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0
+$$, 'PUBLIC may execute no function of the extension');
+SELECT is_empty($$
+    SELECT c.oid::regclass, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
+           aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a WHERE a.grantee = 0
+$$, 'PUBLIC may neither read nor write a table of the extension');
+SELECT is_empty($$
+    SELECT attrelid::regclass, attname FROM pg_attribute JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = attrelid WHERE attacl IS NOT NULL
+$$, 'no column has privileges of its own');
+SELECT is_empty($$
+    SELECT a.privilege_type FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a WHERE n.nspname = 'tenancy' AND a.grantee = 0
+$$, 'PUBLIC may not look into the schema');
+SELECT is_empty($$ SELECT rolname FROM pg_roles WHERE rolname LIKE 'tenancy\_%' AND has_schema_privilege(oid, 'tenancy', 'CREATE') $$,
+                'no role of the extension may create anything in the schema');
+
+-- Roles: a new function or table fails here until somebody has decided who may use it. -----------------------------------
+
+SELECT bag_eq($$
+    SELECT r.rolname::text, p.proname::text FROM pg_proc p JOIN test.member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid,
+           aclexplode(p.proacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
+$$, $$
+    SELECT 'tenancy_application' AS role, unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,sign_out,subject,whoami}'::text[]) AS function
+    UNION ALL SELECT 'tenancy_admin', unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,sign_out,subject,whoami,
+        set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
+        plan,protect,unprotect,audit_row,audit_truncate,seal,verify_audit}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit}'::text[])
+$$, 'each role may execute what is listed here');
+SELECT bag_eq($$
+    SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
+           aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
+$$, $$
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership}'::text[]) AS relation, 'SELECT' AS privilege
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,event,event_actor,block,seal,audit_trail}'::text[]), 'SELECT'
+$$, 'each role may read what is listed here, and none may write');
+SELECT is_empty($$ SELECT r.rolname FROM pg_roles r, pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,TRIGGER,REFERENCES}'::text[]) p
+     WHERE r.rolname IN ('tenancy_application', 'tenancy_admin', 'tenancy_auditor') AND c.oid = 'tenancy.issuer'::regclass AND has_table_privilege(r.oid, c.oid, p) $$,
+                'no role but the owner may read the issuers'' keys');
+
+-- In deed -------------------------------------------------------------------------------------------------------------
+
+SET LOCAL SESSION AUTHORIZATION test_stranger;
+SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'a stranger may not call ' || call)
+  FROM unnest('{org_id(),whoami(),authenticate(NULL),seal(),"protect(''app.finding'')","create_organization(''x'')"}'::text[]) call;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,audit_trail}'::text[]) name;
+RESET SESSION AUTHORIZATION;
+
+SET LOCAL SESSION AUTHORIZATION test_application;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,audit_trail}'::text[]) name;
+SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'an application may not call ' || call)
+  FROM unnest(ARRAY['set_issuer(''x'', ''{x}'', ''{}'')', 'set_issuer_status(''x'', ''active'')', 'create_organization(''x'')', 'set_organization_status(test.acme(), ''active'')', 'create_role(''x'')',
+                    'grant_permission(''viewer'', ''*'', ''*'')', 'revoke_permission(''viewer'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',
+                    'plan(''app.finding'')', 'protect(''app.finding'')', 'unprotect(''app.finding'')', 'audit_row()', 'audit_truncate()', 'refuse_change()', 'seal()', 'verify_audit()']) call;
+SELECT throws_ok('CREATE TABLE tenancy.mine ()', '42501', NULL, 'an application may not create a table in the schema');
+SELECT throws_ok('CREATE FUNCTION tenancy.org_id(integer) RETURNS uuid LANGUAGE sql RETURN NULL::uuid', '42501', NULL, 'nor a function');
+SELECT throws_ok('CREATE OR REPLACE FUNCTION tenancy.org_id() RETURNS uuid LANGUAGE sql AS ''SELECT NULL::uuid''', '42501', NULL, 'nor replace one');
+RESET SESSION AUTHORIZATION;
+
+SET LOCAL SESSION AUTHORIZATION test_owner;
+SELECT throws_ok(format('INSERT INTO tenancy.%1$s SELECT * FROM tenancy.%1$s', name), '42501', NULL, 'an administrator may not write ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal}'::text[]) name;
+SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an administrator may not delete from ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.audit_trail', '42501', NULL, 'an administrator may not read the events');
+RESET SESSION AUTHORIZATION;
+
+SET LOCAL SESSION AUTHORIZATION test_auditor;
+SELECT lives_ok('SELECT * FROM tenancy.audit_trail', 'an auditor may read the events');
+SELECT lives_ok('SELECT * FROM tenancy.verify_audit()', 'an auditor may verify them');
+SELECT throws_ok('SELECT tenancy.authenticate(NULL)', '42501', NULL, 'an auditor may not authenticate');
+SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an auditor may not delete from ' || name) FROM unnest('{event,event_actor,block,seal}'::text[]) name;
+RESET SESSION AUTHORIZATION;
+
+SELECT * FROM finish();
+ROLLBACK;
