@@ -75,7 +75,7 @@ BEGIN
     EXCEPTION WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
     END;
-    good := coalesce(state = expected_state AND message LIKE message_pattern AND hint LIKE hint_pattern, false);
+    good := coalesce(state LIKE expected_state AND message LIKE message_pattern AND hint LIKE hint_pattern, false);
     RETURN ok(good, promise) || CASE WHEN good THEN '' ELSE E'\n' || diag(
         format(E'  statement: %s\n   expected: %s %s\n       hint: %s\n      found: %s %s\n       hint: %s', statement,
                expected_state, message_pattern, hint_pattern, coalesce(state, 'no error'), message, hint)) END;
