@@ -95,6 +95,7 @@ $$, $$ VALUES
     ('audit_truncate',           'v', 'u', false, false),
     ('authenticate',             'v', 'u', false, true),
     ('authorize',                's', 's', true,  false),
+    ('authorize_support',        'i', 's', true,  false),
     ('claims',                   's', 's', false, false),
     ('correlation_id',           's', 's', false, false),
     ('create_organization',      'v', 'u', false, true),
@@ -122,7 +123,7 @@ $$, 'volatility, parallel safety, strictness and SECURITY DEFINER of every funct
 
 SELECT is_empty($$
     SELECT oid::regprocedure FROM test.extension_function
-     WHERE pronargs > 0 AND (proargnames IS NULL OR '' = ANY (proargnames[1:pronargs]))
+     WHERE pronargs > 0 AND 'internal'::regtype <> ALL (proargtypes) AND (proargnames IS NULL OR '' = ANY (proargnames[1:pronargs]))
 $$, 'every argument has a name');
 
 -- Relations -----------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ COPY (SELECT id FROM app.finding) TO STDOUT;
 
 CREATE TEMP TABLE call (n serial, text text);
 INSERT INTO call (text) SELECT format('SELECT tenancy.%I(%s)', p.proname, (SELECT string_agg(format('%s => NULL::%s', quote_ident(p.proargnames[i]), format_type(p.proargtypes[i - 1], NULL)), ', ') FROM generate_series(1, p.pronargs) i))
-  FROM pg_proc p WHERE p.pronamespace = 'tenancy'::regnamespace AND p.provariadic = 0 AND p.prorettype <> 'trigger'::regtype;
+  FROM pg_proc p WHERE p.pronamespace = 'tenancy'::regnamespace AND p.provariadic = 0 AND p.prorettype <> ALL ('{trigger,internal}'::regtype[]);
 INSERT INTO call (text) SELECT format('SELECT tenancy.%s', c) FROM unnest(ARRAY[
     'authenticate(repeat(''.'', 1000000))', 'authenticate(E''\x01'')', 'authenticate(''a.b.c'', test.bolt(), repeat(''x'', 201))', 'allowed('''', '''')', 'allowed(repeat(''x'', 100000), ''*'')', 'authorize(''*'', ''*'')',
     'allowed(''finding'', ''read'' || chr(10))', 'whoami()']) c;
