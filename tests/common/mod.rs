@@ -1,0 +1,197 @@
+//! What the integration tests stand on: a database of its own for each test, real connections, tokens of another library.
+//!
+//! Without `PGHOST` there is no server, and each test says so and passes; `make test` starts one and sets it.
+
+#![allow(dead_code, unused_imports)] // Each test program uses its own part.
+
+pub mod issuer;
+pub mod session;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls};
+use uuid::{Uuid, uuid};
+
+pub use issuer::{Issuer, now};
+pub use session::*;
+
+pub const ACME: Uuid = uuid!("aaaaaaaa-0000-4000-8000-000000000001");
+pub const GLOBEX: Uuid = uuid!("bbbbbbbb-0000-4000-8000-000000000002");
+pub const INITECH: Uuid = uuid!("cccccccc-0000-4000-8000-000000000003");
+
+/// What the application logs in as.
+pub const APPLICATION: &str = "tenancy_test_application";
+/// Who owns the application's tables; no superuser.
+pub const OWNER: &str = "tenancy_test_owner";
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// A database with the extension, the application's tables, three organizations and their members.
+pub struct Database {
+    pub name: String,
+    pub issuer: Issuer,
+    server: Config,
+}
+
+impl Database {
+    pub async fn superuser(&self) -> Client {
+        connect(&self.config()).await
+    }
+
+    pub async fn application(&self) -> Client {
+        connect(self.config().user(APPLICATION)).await
+    }
+
+    pub async fn owner(&self) -> Client {
+        connect(self.config().user(OWNER)).await
+    }
+
+    /// A connection as the superuser, to be changed.
+    pub fn config(&self) -> Config {
+        let mut config = self.server.clone();
+        config.dbname(&self.name);
+        config
+    }
+
+    /// A client program of the server's installation, pointed to this database.
+    pub fn program(&self, name: &str) -> Command {
+        let path =
+            std::env::var("PG_TENANCY_BIN").map_or_else(|_| PathBuf::from(name), |bin| PathBuf::from(bin).join(name));
+        let mut command = Command::new(path);
+        command.env("PGDATABASE", &self.name);
+        command
+    }
+
+    /// A token of a member, signed with the HMAC key.
+    pub fn token(&self, subject: &str) -> String {
+        self.issuer.token(subject)
+    }
+}
+
+/// Opens a connection and keeps it going until the client is dropped.
+pub async fn connect(config: &Config) -> Client {
+    try_connect(config).await.expect("a connection to the test server")
+}
+
+pub async fn try_connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The server of the environment, if one is named.
+pub fn server() -> Option<Config> {
+    let host = std::env::var("PGHOST").ok()?;
+    let mut config = Config::new();
+    if host.starts_with('/') {
+        config.host_path(&host)
+    } else {
+        config.host(&host)
+    };
+    config.port(std::env::var("PGPORT").map_or(5432, |port| port.parse().expect("PGPORT is a number")));
+    config.user(std::env::var("PGUSER").unwrap_or_else(|_| "postgres".into()));
+    if let Ok(password) = std::env::var("PGPASSWORD") {
+        config.password(password);
+    }
+    config.dbname("postgres");
+    Some(config)
+}
+
+/// The major version of the server.
+pub fn major() -> u32 {
+    std::env::var("PG_TENANCY_MAJOR").map_or(15, |major| major.parse().expect("PG_TENANCY_MAJOR is a number"))
+}
+
+/// Runs `test` in a database of its own, which is dropped afterwards, and checks that the server outlived it.
+pub fn in_database(test: impl AsyncFnOnce(&Database)) {
+    if let Some((before, after)) = host(test) {
+        assert_eq!(before, after, "the server restarted under the test");
+    }
+}
+
+/// As [`in_database`], for a test that kills a process of the server: only the postmaster has to stay.
+pub fn in_database_of_a_server_that_crashes(test: impl AsyncFnOnce(&Database)) {
+    if let Some((before, after)) = host(test) {
+        assert_eq!(before[0], after[0], "the postmaster went down");
+    }
+}
+
+/// Returns what the server said of its start before the test and after it; `None` without a server.
+fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])> {
+    let Some(server) = server() else {
+        println!("skipped: PGHOST names no server");
+        return None;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let database = Database { name: database_name(), issuer: Issuer::generate(), server };
+    let before = runtime.block_on(async {
+        let admin = connect(&database.server).await;
+        prepare_cluster(&admin).await;
+        admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await.unwrap();
+        started(&admin).await
+    });
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            fill(&database).await;
+            test(&database).await;
+        });
+    }));
+    let after = runtime.block_on(async {
+        let admin = connect(&database.server).await;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", database.name)).await.ok();
+        started(&admin).await
+    });
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    Some((before, after))
+}
+
+/// A name that no other test uses.
+pub fn database_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("tenancy_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// When the postmaster started, and when the checkpointer did, which a crash of any process ends as well.
+async fn started(client: &Client) -> [String; 2] {
+    let sql = "SELECT pg_postmaster_start_time()::text, backend_start::text
+                 FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    [row.get(0), row.get(1)]
+}
+
+/// Creates what all databases share, once: the roles of the tests and, so that no two tests race for them, those of the
+/// extension.
+async fn prepare_cluster(admin: &Client) {
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+    if PREPARED.load(Ordering::Acquire) {
+        return;
+    }
+    admin.batch_execute("SET client_min_messages = warning; SELECT pg_advisory_lock(7325)").await.unwrap();
+    let password = std::env::var("PGPASSWORD").unwrap_or_default().replace('\'', "''");
+    for role in ["tenancy_application", "tenancy_admin", "tenancy_auditor", APPLICATION, OWNER] {
+        if count(admin, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await == 0 {
+            admin.batch_execute(&format!("CREATE ROLE {role}")).await.unwrap();
+        }
+    }
+    let roles = format!(
+        "ALTER ROLE {APPLICATION} LOGIN PASSWORD '{password}'; ALTER ROLE {OWNER} LOGIN PASSWORD '{password}';
+         GRANT tenancy_application TO {APPLICATION}; GRANT tenancy_admin TO {OWNER};"
+    );
+    admin.batch_execute(&roles).await.unwrap();
+    admin.batch_execute("SELECT pg_advisory_unlock(7325)").await.unwrap();
+    PREPARED.store(true, Ordering::Release);
+}
+
+/// The extension, the issuer, the tables and the tenants.
+async fn fill(database: &Database) {
+    let superuser = database.superuser().await;
+    superuser.batch_execute("CREATE EXTENSION pg_tenancy").await.unwrap();
+    let set_issuer = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3, leeway_seconds => 0)";
+    let arguments: [&(dyn ToSql + Sync); 3] = [&issuer::ISSUER, &issuer::AUDIENCE, &database.issuer.key_set()];
+    superuser.execute(set_issuer, &arguments).await.unwrap();
+    superuser.batch_execute(SCHEMA).await.unwrap();
+}

@@ -1,0 +1,108 @@
+//! What the tests say to the server, in few words.
+
+use serde_json::Value;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// An error of the server, as a client sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        let error = error.as_db_error().unwrap_or_else(|| panic!("no error of the server: {error:?}"));
+        Refusal {
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// Begins a transaction and authenticates in it.
+pub async fn as_tenant(client: &Client, token: &str) {
+    run(client, "BEGIN").await;
+    authenticate(client, token).await.unwrap();
+}
+
+/// Authenticates in the transaction that is open.
+pub async fn authenticate(client: &Client, token: &str) -> Result<(), Refusal> {
+    let done = client.execute("SELECT tenancy.authenticate($1)", &[&token]).await;
+    done.map(drop).map_err(|error| Refusal::of(&error))
+}
+
+/// Runs statements that must succeed.
+pub async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
+}
+
+/// Runs statements that must fail, and says how they did.
+pub async fn refused(client: &Client, sql: &str) -> Refusal {
+    match client.simple_query(sql).await {
+        Ok(answer) => panic!("{sql} was not refused, but gave {answer:?}"),
+        Err(error) => Refusal::of(&error),
+    }
+}
+
+/// Runs statements that must fail in the open transaction, which goes on without them.
+pub async fn refused_within(client: &Client, sql: &str) -> Refusal {
+    run(client, "SAVEPOINT before_refusal").await;
+    let refusal = refused(client, sql).await;
+    run(client, "ROLLBACK TO before_refusal; RELEASE before_refusal").await;
+    refusal
+}
+
+/// The rows of the statements' results, each value as text.
+pub async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
+    try_rows(client, sql).await.unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
+}
+
+pub async fn try_rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, Refusal> {
+    let messages = client.simple_query(sql).await.map_err(|error| Refusal::of(&error))?;
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|n| row.get(n).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
+}
+
+/// The first column of the result, each value as text, NULL as the empty text.
+pub async fn column(client: &Client, sql: &str) -> Vec<String> {
+    rows(client, sql).await.into_iter().map(|row| row.into_iter().next().flatten().unwrap_or_default()).collect()
+}
+
+/// The only value of the result.
+pub async fn value(client: &Client, sql: &str) -> String {
+    let mut values = column(client, sql).await;
+    assert_eq!(values.len(), 1, "{sql} gave {values:?}");
+    values.remove(0)
+}
+
+pub async fn count(client: &Client, sql: &str) -> i64 {
+    value(client, sql).await.parse().unwrap_or_else(|_| panic!("{sql} gave no number"))
+}
+
+pub async fn whoami(client: &Client) -> Value {
+    serde_json::from_str(&value(client, "SELECT tenancy.whoami()").await).unwrap()
+}
+
+/// How many rows the last statement of `sql` changed.
+pub async fn changed(client: &Client, sql: &str) -> u64 {
+    client.execute(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()))
+}
+
+/// Waits until the query gives true, for at most ten seconds.
+pub async fn eventually(client: &Client, sql: &str) {
+    for _ in 0..200 {
+        if value(client, sql).await == "t" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{sql} never became true");
+}

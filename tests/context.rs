@@ -1,0 +1,484 @@
+//! The context over real connections: where it ends, what it follows, and who cannot give it a value.
+
+mod common;
+
+use std::time::Duration;
+
+use common::issuer::ISSUER;
+use common::*;
+use pg_tenancy::context::{Context, Organization};
+use serde_json::json;
+use tokio_postgres::Client;
+
+const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
+
+async fn assert_no_access(client: &Client) {
+    assert_eq!(whoami(client).await, json!({"authenticated": false}));
+    let statements =
+        [FINDINGS, "SELECT count(*) FROM cloud_account", "SELECT tenancy.org_id()", "SELECT tenancy.claims()"];
+    // Row-level security is not for superusers; the accessors are the same for them.
+    let superuser = value(client, "SHOW is_superuser").await == "on";
+    for sql in statements.into_iter().skip(if superuser { 2 } else { 0 }) {
+        let refusal = refused(client, sql).await;
+        assert_eq!(refusal.sqlstate, "28000", "{sql}");
+        assert!(refusal.hint.unwrap().contains("tenancy.authenticate"), "{sql}");
+    }
+}
+
+#[test]
+fn the_context_ends_with_the_transaction_whichever_way_that_goes() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let token = database.token("alice");
+        for end in ["COMMIT", "ROLLBACK", "SELECT 1/0", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"] {
+            as_tenant(&client, &token).await;
+            assert_eq!(count(&client, FINDINGS).await, 5);
+            if client.batch_execute(end).await.is_err() {
+                run(&client, "ROLLBACK").await;
+            }
+            assert_eq!(whoami(&client).await, json!({"authenticated": false}), "{end}");
+            assert_eq!(refused(&client, FINDINGS).await.sqlstate, "28000", "{end}");
+            run(&client, "ROLLBACK").await;
+        }
+        authenticate(&client, &token).await.unwrap(); // a transaction of its own
+        assert_no_access(&client).await;
+        let both = format!("SELECT tenancy.authenticate('{token}')::text; {FINDINGS}");
+        assert_eq!(column(&client, &both).await, [ACME.to_string(), "5".to_owned()]);
+        assert_no_access(&client).await;
+    });
+}
+
+#[test]
+fn the_context_ends_at_a_commit_inside_a_procedure() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let sql = format!(
+            r#"DO $$ BEGIN
+                 PERFORM tenancy.authenticate('{}');
+                 PERFORM count(*) FROM "Finding";
+                 COMMIT;
+                 IF tenancy.whoami() ->> 'authenticated' <> 'false' THEN RAISE 'still authenticated'; END IF;
+                 PERFORM count(*) FROM "Finding";
+               END $$"#,
+            database.token("alice")
+        );
+        assert_eq!(refused(&client, &sql).await.message, "no organization is authenticated in this transaction");
+        assert_no_access(&client).await;
+    });
+}
+
+#[test]
+fn the_context_follows_savepoints() {
+    in_database(async |database| {
+        let client = database.application().await;
+        run(&client, "BEGIN; SAVEPOINT nobody").await;
+        authenticate(&client, &database.token("alice")).await.unwrap();
+        run(&client, "SAVEPOINT as_alice").await;
+        authenticate(&client, &database.token("bob")).await.unwrap();
+        assert_eq!(count(&client, FINDINGS).await, 7);
+        run(&client, "ROLLBACK TO as_alice").await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        run(&client, "SAVEPOINT inner_savepoint").await;
+        authenticate(&client, &database.token("bob")).await.unwrap();
+        run(&client, "RELEASE inner_savepoint").await;
+        assert_eq!(count(&client, FINDINGS).await, 7);
+        run(&client, "ROLLBACK TO as_alice; SELECT tenancy.sign_out()").await;
+        assert_eq!(refused_within(&client, FINDINGS).await.sqlstate, "28000");
+        run(&client, "ROLLBACK TO as_alice").await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        run(&client, "ROLLBACK TO nobody").await;
+        assert_eq!(refused_within(&client, FINDINGS).await.sqlstate, "28000");
+    });
+}
+
+#[test]
+fn a_refused_token_leaves_the_context_before_it_as_it_was() {
+    in_database(async |database| {
+        let client = database.application().await;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "SAVEPOINT s").await;
+        authenticate(&client, &Issuer::generate().token("bob")).await.unwrap_err();
+        run(&client, "ROLLBACK TO s").await;
+        assert_eq!(value(&client, "SELECT tenancy.subject()").await, "alice");
+        assert_eq!(count(&client, FINDINGS).await, 5);
+    });
+}
+
+#[test]
+fn one_connection_serves_one_organization_after_another() {
+    in_database(async |database| {
+        let client = database.application().await;
+        for round in 0..6 {
+            let (subject, organization, findings) = [("alice", ACME, 5), ("bob", GLOBEX, 7)][round % 2];
+            as_tenant(&client, &database.token(subject)).await;
+            assert_eq!(count(&client, FINDINGS).await, findings);
+            let organizations = column(&client, r#"SELECT DISTINCT "organizationId" FROM "Finding""#).await;
+            assert_eq!(organizations, [organization.to_string()]);
+            run(&client, "COMMIT").await;
+        }
+    });
+}
+
+/// The statements are planned for alice, often enough for a generic plan, and then run for bob and for nobody.
+async fn prepared_statements_follow_the_context(database: &Database, mode: &str) {
+    let client = database.application().await;
+    run(&client, &format!("SET plan_cache_mode = {mode}")).await;
+    run(&client, "BEGIN").await;
+    authenticate(&client, &database.token("alice")).await.unwrap();
+    let all = client.prepare(r#"SELECT title FROM "Finding" ORDER BY id"#).await.unwrap();
+    let one = client.prepare(r#"SELECT title FROM "Finding" WHERE id = $1"#).await.unwrap();
+    let update =
+        client.prepare(r#"UPDATE "Finding" SET "amountCents" = "amountCents" + 1 WHERE id = $1"#).await.unwrap();
+    let insert =
+        client.prepare(r#"INSERT INTO "Finding" (title) VALUES ($1) RETURNING "organizationId""#).await.unwrap();
+    let titles =
+        async || -> Vec<String> { client.query(&all, &[]).await.unwrap().iter().map(|row| row.get(0)).collect() };
+    let found = async |id: i64| client.query(&one, &[&id]).await.unwrap().len();
+    let changed = async |id: i64| client.execute(&update, &[&id]).await.unwrap();
+    let inserted = async || -> uuid::Uuid { client.query_one(&insert, &[&"new"]).await.unwrap().get(0) };
+    for _ in 0..8 {
+        assert!(titles().await.iter().all(|title| title.starts_with("acme finding")));
+        assert_eq!((found(1).await, found(101).await), (1, 0));
+        assert_eq!((changed(1).await, changed(101).await), (1, 0));
+    }
+    for _ in 0..8 {
+        assert_eq!(inserted().await, ACME);
+    }
+    run(&client, "ROLLBACK").await;
+    as_tenant(&client, &database.token("bob")).await;
+    for _ in 0..8 {
+        let titles = titles().await;
+        assert!(titles.len() == 7 && titles.iter().all(|title| title.starts_with("globex finding")), "{titles:?}");
+        assert_eq!((found(1).await, found(101).await), (0, 1));
+        assert_eq!((changed(1).await, changed(101).await), (0, 1));
+    }
+    assert_eq!(inserted().await, GLOBEX);
+    run(&client, "ROLLBACK").await;
+    let error = client.query(&all, &[]).await.unwrap_err();
+    assert_eq!(Refusal::of(&error).sqlstate, "28000");
+    let error = client.execute(&update, &[&101i64]).await.unwrap_err();
+    assert_eq!(Refusal::of(&error).sqlstate, "28000");
+}
+
+#[test]
+fn a_prepared_statement_planned_for_one_tenant_never_answers_for_another() {
+    in_database(async |database| {
+        for mode in ["auto", "force_generic_plan", "force_custom_plan"] {
+            prepared_statements_follow_the_context(database, mode).await;
+        }
+    });
+}
+
+#[test]
+fn a_statement_kept_in_a_function_never_answers_for_another_tenant() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        let function = r#"CREATE FUNCTION findings() RETURNS TABLE (title text) LANGUAGE plpgsql STABLE AS
+                          $$ BEGIN RETURN QUERY SELECT f.title FROM "Finding" f; END $$"#;
+        run(&superuser, function).await;
+        for round in 0..16 {
+            let (subject, prefix, findings) = [("alice", "acme", 5), ("bob", "globex", 7)][round / 7 % 2];
+            as_tenant(&client, &database.token(subject)).await;
+            let titles = column(&client, "SELECT title FROM findings()").await;
+            assert!(titles.len() == findings && titles.iter().all(|title| title.starts_with(prefix)), "{titles:?}");
+            run(&client, "COMMIT").await;
+        }
+        assert_eq!(refused(&client, "SELECT title FROM findings()").await.sqlstate, "28000");
+    });
+}
+
+#[test]
+fn parallel_workers_see_the_context_of_their_leader() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        let fill = r#"INSERT INTO "Finding" ("organizationId", title)
+                      SELECT (ARRAY['aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002'])[1 + n % 2]::uuid,
+                             'bulk ' || n FROM generate_series(1, 4000) n; ANALYZE "Finding""#;
+        run(&superuser, fill).await;
+        let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+        let settings = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+                        SET enable_indexscan = off; SET enable_bitmapscan = off; SET parallel_leader_participation = off";
+        run(&client, settings).await;
+        let sql = r#"SELECT "organizationId"::text, count(*)::text, count(DISTINCT tenancy.subject())::text,
+                            min(tenancy.org_id_text()) FROM "Finding" WHERE length(title) > 1 GROUP BY 1"#;
+        let launched = async || {
+            let plan = column(&client, &format!("EXPLAIN (ANALYZE, COSTS OFF) {sql}")).await;
+            plan.iter().any(|line| line.contains("Workers Launched: ") && !line.ends_with(" 0"))
+        };
+        for force in ["off", "on"] {
+            run(&client, &format!("SET {forced} = {force}")).await;
+            for (subject, organization, findings) in [("alice", ACME, "2005"), ("bob", GLOBEX, "2007")] {
+                as_tenant(&client, &database.token(subject)).await;
+                assert!(launched().await, "no worker was launched, so this test shows nothing");
+                let id = organization.to_string();
+                let text_id = if organization == ACME { "acme" } else { "globex" };
+                let expected = [id.as_str(), findings, "1", text_id].map(|text| Some(text.to_owned()));
+                assert_eq!(rows(&client, sql).await, [expected]);
+                run(&client, "COMMIT").await;
+            }
+            assert_eq!(refused(&client, sql).await.sqlstate, "28000");
+        }
+    });
+}
+
+#[test]
+fn no_reset_and_no_change_of_role_leaves_or_gives_access() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let token = database.token("alice");
+        for sql in ["RESET ALL", "SELECT tenancy.sign_out()"] {
+            as_tenant(&client, &token).await;
+            run(&client, sql).await;
+            assert_eq!(refused(&client, FINDINGS).await.sqlstate, "28000", "{sql}");
+            run(&client, "ROLLBACK").await;
+            assert_no_access(&client).await;
+        }
+        as_tenant(&client, &token).await;
+        assert_eq!(refused(&client, "DISCARD ALL").await.sqlstate, "25001"); // not within a transaction
+        run(&client, "ROLLBACK").await;
+        run(&client, "DISCARD ALL").await;
+        assert_no_access(&client).await;
+
+        let role = format!("{}_member", database.name);
+        run(&superuser, &format!("CREATE ROLE {role} LOGIN IN ROLE {OWNER}, {APPLICATION}")).await;
+        run(&superuser, &format!("SET SESSION AUTHORIZATION {role}")).await;
+        for change in [format!("SET ROLE {OWNER}"), format!("SET ROLE {APPLICATION}"), "RESET ROLE".to_owned()] {
+            as_tenant(&superuser, &token).await;
+            run(&superuser, &change).await;
+            assert_eq!(count(&superuser, FINDINGS).await, 5, "{change}");
+            run(&superuser, "COMMIT").await;
+            assert_no_access(&superuser).await;
+        }
+        run(&superuser, "RESET SESSION AUTHORIZATION").await;
+        as_tenant(&superuser, &token).await;
+        run(&superuser, &format!("SET SESSION AUTHORIZATION {role}")).await;
+        assert_eq!(count(&superuser, FINDINGS).await, 5);
+        run(&superuser, "COMMIT").await;
+        assert_no_access(&superuser).await;
+        run(&superuser, &format!("RESET SESSION AUTHORIZATION; DROP ROLE {role}")).await;
+    });
+}
+
+/// What the setting would hold for alice.
+fn forged_context() -> String {
+    let context = Context {
+        method: "token".into(),
+        organization: Organization { id: ACME, text_id: "acme".into(), integer_id: Some(1) },
+        subject: "alice".into(),
+        issuer: ISSUER.into(),
+        role: "admin".into(),
+        session_id: None,
+        correlation_id: None,
+        expires_at: (now() + 3600) * 1_000_000,
+        permissions: [("*".to_owned(), "*".to_owned())].into_iter().collect(),
+        claims: "{}".into(),
+    };
+    context.encode().unwrap()
+}
+
+#[test]
+fn a_value_set_before_the_library_is_loaded_never_becomes_a_context() {
+    in_database(async |database| {
+        let forged = forged_context();
+        for sql in [
+            format!("SET tenancy.context = '{forged}'"),
+            format!("SET SESSION tenancy.context = '{forged}'"),
+            format!("SELECT set_config('tenancy.context', '{forged}', false)"),
+            format!("BEGIN; SET LOCAL tenancy.context = '{forged}'"),
+            format!("BEGIN; SELECT set_config('tenancy.context', '{forged}', true)"),
+            format!("BEGIN; SAVEPOINT s; SET tenancy.context = '{forged}'; RELEASE s; COMMIT"),
+        ] {
+            for role in [APPLICATION, "postgres"] {
+                let client = connect(database.config().user(role)).await;
+                // On demand the library is not loaded yet and Postgres takes any value; else it is refused at once.
+                if let Err(error) = client.batch_execute(&sql).await {
+                    assert_eq!(Refusal::of(&error).sqlstate, "42501", "{sql}");
+                    run(&client, "ROLLBACK").await;
+                }
+                assert_eq!(whoami(&client).await, json!({"authenticated": false}), "{sql} as {role}");
+                assert_eq!(refused(&client, "SELECT tenancy.org_id()").await.sqlstate, "28000", "{sql} as {role}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_loaded_library_refuses_every_value_from_anybody() {
+    in_database(async |database| {
+        let forged = forged_context();
+        let superuser = database.superuser().await;
+        let role = format!("{}_setter", database.name);
+        let grant =
+            format!("CREATE ROLE {role} LOGIN IN ROLE {APPLICATION}; GRANT SET ON PARAMETER tenancy.context TO {role}");
+        run(&superuser, &grant).await;
+        let function = format!(
+            "CREATE FUNCTION forge() RETURNS jsonb LANGUAGE sql SET tenancy.context = '{forged}' AS 'SELECT tenancy.whoami()'"
+        );
+        for client in [&superuser, &connect(database.config().user(&role)).await, &database.application().await] {
+            assert_eq!(whoami(client).await, json!({"authenticated": false}));
+            for sql in [
+                format!("SET tenancy.context = '{forged}'"),
+                format!("SET LOCAL tenancy.context = '{forged}'"),
+                format!("SELECT set_config('tenancy.context', '{forged}', false)"),
+                format!(
+                    "UPDATE pg_settings SET setting = '{forged}' WHERE name = 'tenancy.context'; SET tenancy.context = 'x'"
+                ),
+                function.clone() + "; SELECT forge()",
+                "SET tenancy.anything = 'else'".to_owned(),
+            ] {
+                let refusal = refused(client, &sql).await;
+                assert!(["42501", "42602"].contains(&refusal.sqlstate.as_str()), "{sql}: {refusal:?}");
+                assert_no_access(client).await;
+            }
+        }
+        // A function that keeps the context of its creator does not give it to its callers.
+        as_tenant(&superuser, &database.token("alice")).await;
+        let keep = "CREATE FUNCTION keep() RETURNS jsonb LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT tenancy.whoami()'";
+        if superuser.batch_execute(keep).await.is_ok() {
+            run(&superuser, "COMMIT").await;
+            assert_eq!(refused(&superuser, "SELECT keep()").await.sqlstate, "42501");
+        }
+        run(&superuser, "ROLLBACK").await;
+        assert_no_access(&superuser).await;
+        run(
+            &superuser,
+            &format!("REVOKE ALL ON PARAMETER tenancy.context FROM {role}; DROP OWNED BY {role}; DROP ROLE {role}"),
+        )
+        .await;
+    });
+}
+
+#[test]
+fn neither_startup_options_nor_settings_of_role_or_database_become_a_context() {
+    in_database(async |database| {
+        let forged = forged_context();
+        let superuser = database.superuser().await;
+        let role = format!("{}_forger", database.name);
+        run(&superuser, &format!("CREATE ROLE {role} LOGIN IN ROLE {APPLICATION}")).await;
+        let ours = database.config().user(&role).clone();
+
+        let option = forged.replace('\\', "\\\\").replace(' ', "\\ ");
+        for user in [role.as_str(), "postgres"] {
+            let mut config = ours.clone();
+            config.user(user).options(format!("-c tenancy.context={option}"));
+            // A preloaded library may refuse the connection.
+            if let Ok(client) = try_connect(&config).await {
+                assert_no_access(&client).await;
+            }
+        }
+
+        // Into the catalog by hand, because a loaded library refuses ALTER ROLE ... SET and ALTER DATABASE ... SET.
+        let oid =
+            |catalog: &str, column: &str, name: &str| format!("(SELECT oid FROM {catalog} WHERE {column} = '{name}')");
+        let (database_oid, role_oid) =
+            (oid("pg_database", "datname", &database.name), oid("pg_roles", "rolname", &role));
+        for (of_database, of_role) in [(&*database_oid, "0"), ("0", &*role_oid), (&*database_oid, &*role_oid)] {
+            let insert = format!("INSERT INTO pg_db_role_setting VALUES ({of_database}, {of_role}, ARRAY[$1])");
+            superuser.execute(&insert, &[&format!("tenancy.context={forged}")]).await.unwrap();
+            assert_no_access(&connect(&ours).await).await;
+            run(
+                &superuser,
+                &format!("DELETE FROM pg_db_role_setting WHERE setrole = {role_oid} OR setdatabase = {database_oid}"),
+            )
+            .await;
+        }
+        assert_eq!(whoami(&superuser).await, json!({"authenticated": false}));
+        for object in [format!("ROLE {role}"), format!("DATABASE {}", database.name)] {
+            let refusal = refused(&superuser, &format!("ALTER {object} SET tenancy.context = '{forged}'")).await;
+            assert_eq!(refusal.sqlstate, "42501");
+        }
+        run(&superuser, &format!("DROP ROLE {role}")).await;
+    });
+}
+
+#[test]
+fn the_value_of_the_context_is_not_shown_to_the_application() {
+    in_database(async |database| {
+        let client = database.application().await;
+        as_tenant(&client, &database.token("alice")).await;
+        for sql in ["SHOW tenancy.context", "SELECT current_setting('tenancy.context')"] {
+            assert_eq!(refused_within(&client, sql).await.sqlstate, "42501", "{sql}");
+        }
+        let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND setting <> ''";
+        assert_eq!(column(&client, listed).await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_cursor_kept_over_the_transaction_keeps_only_the_rows_of_its_tenant() {
+    in_database(async |database| {
+        let client = database.application().await;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"DECLARE kept CURSOR WITH HOLD FOR SELECT title FROM "Finding""#).await;
+        assert_eq!(column(&client, "FETCH 1 FROM kept").await.len(), 1);
+        run(&client, "COMMIT").await;
+        as_tenant(&client, &database.token("bob")).await;
+        let titles = column(&client, "FETCH ALL FROM kept").await;
+        assert!(titles.len() == 4 && titles.iter().all(|title| title.starts_with("acme finding")), "{titles:?}");
+        run(&client, "COMMIT; CLOSE kept").await;
+        assert_eq!(
+            refused(&client, r#"DECLARE nobody CURSOR WITH HOLD FOR SELECT * FROM "Finding""#).await.sqlstate,
+            "28000"
+        );
+    });
+}
+
+/// Until the clock of the server has passed the token's end.
+async fn wait_until(seconds: i64) {
+    while now() < seconds {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_token_that_ends_within_the_transaction_ends_the_access() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let end = now() + 2;
+        let insert = r#"INSERT INTO "Finding" (title) VALUES ('late')"#;
+        as_tenant(&client, &database.issuer.token_until("alice", 2)).await;
+        let prepared = client.prepare(FINDINGS).await.unwrap();
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        run(&client, insert).await;
+        wait_until(end + 1).await;
+        for sql in [FINDINGS, insert, "SELECT tenancy.org_id()", "SELECT tenancy.allowed('finding', 'read')"] {
+            let refusal = refused_within(&client, sql).await;
+            assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("expired")), ("28000", true), "{sql}");
+        }
+        assert_eq!(whoami(&client).await["expired"], json!(true));
+        assert_eq!(Refusal::of(&client.query(&prepared, &[]).await.unwrap_err()).sqlstate, "28000");
+    });
+}
+
+#[test]
+fn a_token_that_ends_while_a_loop_runs_ends_the_loop() {
+    in_database(async |database| {
+        let client = database.application().await;
+        as_tenant(&client, &database.issuer.token_until("alice", 2)).await;
+        let body = r#"DO $$ BEGIN FOR i IN 1..80 LOOP PERFORM count(*) FROM "Finding"; PERFORM pg_sleep(0.05); END LOOP; END $$"#;
+        let refusal = refused(&client, body).await;
+        assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("expired")), ("28000", true), "{refusal:?}");
+    });
+}
+
+#[test]
+fn a_prepared_transaction_leaves_no_context_in_its_session() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        run(&superuser, "SELECT tenancy.seal()").await;
+        let name = &database.name;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (title) VALUES ('prepared')"#).await;
+        run(&client, &format!("PREPARE TRANSACTION '{name}'")).await;
+        assert_no_access(&client).await;
+        // The next transaction of the session starts a chain of its own.
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (title) VALUES ('meanwhile'); COMMIT"#).await;
+        assert_eq!(count(&superuser, "SELECT tenancy.seal()").await, 1);
+        assert_eq!(count(&superuser, "SELECT tenancy.seal()").await, 0, "the prepared one is not committed yet");
+        run(&client, &format!("COMMIT PREPARED '{name}'")).await;
+        assert_no_access(&client).await;
+        assert_eq!(count(&superuser, "SELECT tenancy.seal()").await, 1);
+        assert!(rows(&superuser, "SELECT * FROM tenancy.verify_audit()").await.is_empty());
+    });
+}
