@@ -194,7 +194,6 @@ fn nobody_without_a_context_reads_or_writes_not_even_the_owner_of_the_table() {
             let named = format!(r#"INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', 'x')"#);
             assert_eq!(refused(&client, &named).await.sqlstate, "28000");
         }
-        assert_eq!(refused(&database.owner().await, r#"TRUNCATE "Finding""#).await.sqlstate, "42501");
     });
 }
 
@@ -401,7 +400,7 @@ fn whatever_one_tenant_runs_the_rows_of_another_stay_and_stay_unseen() {
             assert_eq!(checksum_without(&superuser, ACME).await, before, "{statements:?}");
         }
         assert!(failed < done * 2 / 3, "{failed} of {done} statements failed: that shows little");
-        assert!(rows(&superuser, "SELECT * FROM tenancy.verify_audit()").await.is_empty());
+        assert_audit_is_whole(&superuser).await;
     });
 }
 

@@ -106,3 +106,32 @@ pub async fn eventually(client: &Client, sql: &str) {
     }
     panic!("{sql} never became true");
 }
+
+/// Seals what has committed; returns how many events that were.
+pub async fn seal(client: &Client) -> i64 {
+    count(client, "SELECT tenancy.seal()").await
+}
+
+/// What `verify_audit` finds after sealing: finding, position and event of each.
+pub async fn findings(client: &Client) -> Vec<(String, Option<i64>, String)> {
+    seal(client).await;
+    let rows = rows(client, r#"SELECT finding, "position", event FROM tenancy.verify_audit()"#).await;
+    rows.into_iter()
+        .map(|row| match &row[..] {
+            [Some(finding), position, Some(event)] => {
+                (finding.clone(), position.as_ref().and_then(|position| position.parse().ok()), event.clone())
+            }
+            _ => panic!("{row:?}"),
+        })
+        .collect()
+}
+
+pub async fn assert_audit_is_whole(client: &Client) {
+    assert_eq!(findings(client).await, []);
+    // Every committed event once, without a gap.
+    let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(*) FROM tenancy.seal),
+                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT sum(events) FROM tenancy.block),
+                      (SELECT sum(n) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY organization) s)";
+    let numbers = rows(client, sql).await.remove(0);
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "events, entries, blocks, positions: {numbers:?}");
+}

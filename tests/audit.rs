@@ -1,0 +1,577 @@
+//! The audit over real connections: one event for each committed change, sealed exactly once, and nobody waits.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::*;
+use futures_util::SinkExt as _;
+use futures_util::future::{join, join_all};
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const EVENTS: &str = "SELECT operation || ' ' || table_name || ' ' || coalesce(row_key ->> 'id', '-') || ' ' ||
+                             left(organization::text, 1) || ' ' || coalesce(subject, 'nobody') FROM tenancy.audit_trail
+                       WHERE domain <> 'before' ORDER BY transaction::text::bigint, ordinal, organization";
+
+/// The events since the last call, as lines: operation, table, id, organization, subject.
+async fn new_events(superuser: &Client) -> Vec<String> {
+    let sql = EVENTS.replace("domain <> 'before'", r#""position" IS NULL"#);
+    let events = column(superuser, &sql).await;
+    seal(superuser).await;
+    events
+}
+
+async fn insert_findings(client: &Client, title: &str, count: i32) {
+    let sql = r#"INSERT INTO "Finding" (title) SELECT $1 || n FROM generate_series(1, $2) n"#;
+    client.execute(sql, &[&title, &count]).await.unwrap();
+}
+
+#[test]
+fn every_committed_change_has_exactly_one_event() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        for (sql, events) in [
+            (r#"INSERT INTO "Finding" (id, title) VALUES (20, 'x')"#, vec!["insert Finding 20 a alice"]),
+            (r#"UPDATE "Finding" SET title = 'y' WHERE id = 20"#, vec!["update Finding 20 a alice"]),
+            (r#"DELETE FROM "Finding" WHERE id = 20"#, vec!["delete Finding 20 a alice"]),
+            (r#"DELETE FROM "Finding" WHERE id = 101"#, vec![]),
+            (r#"SELECT * FROM "Finding" FOR UPDATE"#, vec![]),
+            (
+                r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x'), (21, 'x') ON CONFLICT (id) DO UPDATE SET title = 'z'"#,
+                vec!["update Finding 1 a alice", "insert Finding 21 a alice"],
+            ),
+            (r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x'), (101, 'x') ON CONFLICT DO NOTHING"#, vec![]),
+            (
+                r#"MERGE INTO "Finding" f USING (VALUES (2), (3), (22)) v (id) ON f.id = v.id
+                   WHEN MATCHED AND v.id = 2 THEN UPDATE SET title = 'm' WHEN MATCHED THEN DELETE
+                   WHEN NOT MATCHED THEN INSERT (id, title) VALUES (v.id, 'm')"#,
+                vec!["update Finding 2 a alice", "delete Finding 3 a alice", "insert Finding 22 a alice"],
+            ),
+            (
+                "DELETE FROM cloud_account WHERE id = 1",
+                vec![
+                    "delete cloud_account 1 a alice",
+                    "delete Finding 1 a alice",
+                    "delete Finding 2 a alice",
+                    "delete Finding 4 a alice",
+                    "delete Finding 5 a alice",
+                ],
+            ),
+        ] {
+            new_events(&superuser).await;
+            as_tenant(&client, &database.token("alice")).await;
+            run(&client, sql).await;
+            assert_eq!(new_events(&superuser).await, Vec::<String>::new(), "an event before its commit: {sql}");
+            run(&client, "COMMIT").await;
+            let (mut found, mut expected) = (new_events(&superuser).await, events);
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{sql}");
+        }
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn an_event_says_who_did_what_to_which_values() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        seal(&superuser).await;
+        run(&client, "SET application_name = 'finops'; BEGIN").await;
+        client
+            .execute("SELECT tenancy.authenticate($1, NULL, 'request 7')", &[&database.token("alice")])
+            .await
+            .unwrap();
+        run(&client, r#"UPDATE "Finding" SET "amountCents" = 7, title = title WHERE id = 1; COMMIT"#).await;
+        let sql = r#"SELECT operation, domain, table_schema, table_name, row_key, old_values, new_values, result, subject, role,
+                            method, correlation_id, session_id, session_user_name, application_name, ordinal
+                       FROM tenancy.audit_trail WHERE "position" IS NULL"#;
+        let expected = [
+            "update",
+            "finding",
+            "public",
+            "Finding",
+            r#"{"id":1}"#,
+            r#"{"amountCents":100}"#,
+            r#"{"amountCents":7}"#,
+            "success",
+            "alice",
+            "admin",
+            "token",
+            "request 7",
+            "session of alice",
+            APPLICATION,
+            "finops",
+            "1",
+        ];
+        assert_eq!(rows(&superuser, sql).await, [expected.map(|text| Some(text.to_owned()))]);
+    });
+}
+
+#[test]
+fn what_was_rolled_back_leaves_no_event_and_no_gap() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        new_events(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        insert_findings(&client, "gone ", 3).await;
+        run(&client, "ROLLBACK").await;
+        assert_eq!(new_events(&superuser).await, Vec::<String>::new());
+
+        as_tenant(&client, &database.token("alice")).await;
+        let insert = |id: i32| format!(r#"INSERT INTO "Finding" (id, title) VALUES ({id}, 'x')"#);
+        run(&client, &format!("{}; SAVEPOINT a; {}; SAVEPOINT b; {}", insert(31), insert(32), insert(33))).await;
+        run(&client, &format!("ROLLBACK TO b; {}; RELEASE b; SAVEPOINT c; {}; RELEASE c", insert(34), insert(35)))
+            .await;
+        run(&client, &format!("SAVEPOINT d; {}; SAVEPOINT e; {}; RELEASE e; ROLLBACK TO d", insert(36), insert(37)))
+            .await;
+        let caught = format!(
+            "DO $$ BEGIN BEGIN {}; RAISE 'x'; EXCEPTION WHEN raise_exception THEN {}; END; END $$",
+            insert(38),
+            insert(39)
+        );
+        run(&client, &caught).await;
+        run(&client, "ROLLBACK TO a").await;
+        run(&client, &format!("{}; SAVEPOINT f; {}; RELEASE f; COMMIT", insert(40), insert(41))).await;
+        let expected = [31, 40, 41].map(|id| format!("insert Finding {id} a alice"));
+        assert_eq!(new_events(&superuser).await, expected);
+        let ordinals =
+            "SELECT ordinal FROM tenancy.audit_trail WHERE row_key ->> 'id' IN ('31', '40', '41') ORDER BY 1";
+        assert_eq!(column(&superuser, ordinals).await, ["1", "2", "3"]);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn an_actor_written_under_a_rolled_back_savepoint_is_written_again() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        run(&client, "BEGIN; SAVEPOINT a").await;
+        authenticate(&client, &database.token("alice")).await.unwrap();
+        insert_findings(&client, "gone ", 1).await;
+        run(&client, "ROLLBACK TO a").await;
+        authenticate(&client, &database.token("alice")).await.unwrap();
+        insert_findings(&client, "kept by alice ", 2).await;
+        run(&client, "SAVEPOINT b").await;
+        authenticate(&client, &database.token("bob")).await.unwrap();
+        insert_findings(&client, "gone ", 1).await;
+        run(&client, "ROLLBACK TO b").await;
+        insert_findings(&client, "kept by alice again ", 1).await;
+        authenticate(&client, &database.token("bob")).await.unwrap();
+        insert_findings(&client, "kept by bob ", 1).await;
+        run(&client, "COMMIT").await;
+        let sql = "SELECT subject || left(organization::text, 1) || ordinal FROM tenancy.audit_trail
+                    WHERE new_values ->> 'title' LIKE 'kept%' ORDER BY 1";
+        assert_eq!(column(&superuser, sql).await, ["alicea1", "alicea2", "alicea3", "bobb1"]);
+        assert_eq!(
+            count(&superuser, "SELECT count(*) FROM tenancy.event WHERE payload ->> 'new' LIKE '%gone%'").await,
+            0
+        );
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+/// Eight writers in one organization, and a sealer beside them until they are done.
+async fn writers_and_a_sealer(database: &Database, level: &str, rounds: usize) {
+    let done = AtomicBool::new(false);
+    let writers = join_all((0..8).map(async |n| {
+        let client = database.application().await;
+        run(&client, &format!("SET default_transaction_isolation = '{level}'; SET statement_timeout = '20s'")).await;
+        let token = database.token("alice");
+        for round in 0..rounds {
+            as_tenant(&client, &token).await;
+            insert_findings(&client, &format!("{level} {n} {round} "), 1 + (round % 3) as i32).await;
+            if round % 4 == 1 {
+                run(&client, "SAVEPOINT s").await;
+                insert_findings(&client, "gone ", 2).await;
+                run(&client, "ROLLBACK TO s").await;
+            }
+            if round % 7 == 2 {
+                tokio::time::sleep(Duration::from_millis(3)).await; // commits late
+            }
+            run(&client, if round % 5 == 4 { "ROLLBACK" } else { "COMMIT" }).await;
+        }
+    }));
+    let writers = async {
+        writers.await;
+        done.store(true, Ordering::Relaxed);
+    };
+    let sealer = async {
+        let client = database.superuser().await;
+        run(&client, "SET statement_timeout = '20s'").await;
+        let mut runs = 0;
+        while !done.load(Ordering::Relaxed) {
+            seal(&client).await;
+            runs += 1;
+        }
+        runs
+    };
+    let ((), runs) = join(writers, sealer).await;
+    assert!(runs > 10, "the sealer ran only {runs} times beside the writers");
+    let superuser = database.superuser().await;
+    assert_audit_is_whole(&superuser).await;
+    let written = format!(r#"SELECT count(*) FROM "Finding" WHERE title LIKE '{level} %'"#);
+    let recorded = format!("SELECT count(*) FROM tenancy.event WHERE payload -> 'new' ->> 'title' LIKE '{level} %'");
+    assert_eq!(count(&superuser, &written).await, count(&superuser, &recorded).await);
+    assert!(count(&superuser, "SELECT count(*) FROM tenancy.block").await > 5);
+}
+
+#[test]
+fn concurrent_writers_and_a_sealer_make_one_chain_at_every_isolation_level() {
+    in_database(async |database| {
+        // Inserts alone read nothing that another transaction writes, so none may fail to serialize.
+        for level in ["read committed", "repeatable read", "serializable"] {
+            writers_and_a_sealer(database, level, 25).await;
+        }
+    });
+}
+
+#[test]
+fn two_sealers_at_once_seal_nothing_twice() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let superuser = database.superuser().await;
+        let before = count(&superuser, "SELECT count(*) FROM tenancy.event").await;
+        let sealers = join_all((0..3).map(async |n| {
+            let client = database.superuser().await;
+            let level = ["read committed", "repeatable read", "serializable"][n];
+            let mut sealed = 0;
+            for _ in 0..40 {
+                run(&client, &format!("BEGIN ISOLATION LEVEL {level}; SELECT 1")).await;
+                match try_rows(&client, "SELECT tenancy.seal()").await {
+                    Ok(rows) => {
+                        sealed += rows[0][0].as_ref().unwrap().parse::<i64>().unwrap();
+                        run(&client, "COMMIT").await;
+                    }
+                    // A serializable sealer may be asked to try again, as any serializable transaction may.
+                    Err(refusal) => {
+                        assert_eq!((refusal.sqlstate.as_str(), level), ("40001", "serializable"));
+                        run(&client, "ROLLBACK").await;
+                    }
+                }
+            }
+            sealed
+        }));
+        let writer = async {
+            for round in 0..30 {
+                as_tenant(&client, &database.token(["alice", "bob"][round % 2])).await;
+                insert_findings(&client, "x", 2).await;
+                run(&client, "COMMIT").await;
+            }
+        };
+        let (sealed, ()) = join(sealers, writer).await;
+        let last = seal(&superuser).await;
+        assert_eq!(sealed.iter().sum::<i64>() + last, before + 60);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn a_writer_with_an_open_transaction_makes_neither_others_nor_the_sealer_wait() {
+    in_database(async |database| {
+        let (open, other, superuser) =
+            (database.application().await, database.application().await, database.superuser().await);
+        for client in [&other, &superuser] {
+            run(client, "SET statement_timeout = '2s'; SET lock_timeout = '2s'").await;
+        }
+        seal(&superuser).await;
+        as_tenant(&open, &database.token("alice")).await;
+        insert_findings(&open, "late ", 2).await;
+        for _ in 0..3 {
+            as_tenant(&other, &database.token("alice")).await;
+            insert_findings(&other, "soon ", 1).await;
+            run(&other, "COMMIT").await;
+            assert_eq!(seal(&superuser).await, 1);
+        }
+        insert_findings(&open, "late ", 1).await;
+        run(&open, "COMMIT").await;
+        assert_eq!(seal(&superuser).await, 3, "the late committer's events are sealed after all");
+        assert_audit_is_whole(&superuser).await;
+
+        // Nor does a sealer whose transaction stays open make writers wait.
+        run(&superuser, "BEGIN; SELECT tenancy.seal()").await;
+        as_tenant(&other, &database.token("alice")).await;
+        insert_findings(&other, "beside the sealer ", 1).await;
+        run(&other, "COMMIT").await;
+        run(&superuser, "COMMIT").await;
+        assert_eq!(seal(&superuser).await, 1);
+    });
+}
+
+#[test]
+fn events_written_beside_the_sealing_in_one_transaction_are_sealed_later_exactly_once() {
+    in_database(async |database| {
+        let (superuser, other) = (database.superuser().await, database.superuser().await);
+        seal(&superuser).await;
+        let write =
+            format!(r#"INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', 'x'), ('{GLOBEX}', 'y')"#);
+        for level in ["READ COMMITTED", "REPEATABLE READ"] {
+            run(&superuser, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            run(&superuser, &write).await;
+            run(&other, &write).await;
+            assert_eq!(seal(&superuser).await, 2, "those of the other, not its own");
+            run(&superuser, &write).await;
+            run(&other, &write).await;
+            assert_eq!(column(&superuser, "SELECT tenancy.seal() UNION ALL SELECT tenancy.seal()").await, ["2", "0"]);
+            run(&superuser, "SAVEPOINT s; SELECT tenancy.seal(); ROLLBACK TO s").await;
+            run(&superuser, &write).await;
+            run(&superuser, "COMMIT").await;
+            assert_eq!(seal(&superuser).await, 6);
+            assert_audit_is_whole(&superuser).await;
+        }
+    });
+}
+
+#[test]
+fn a_seal_that_was_rolled_back_is_made_again() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        let events = count(&superuser, "SELECT count(*) FROM tenancy.event").await;
+        run(&superuser, "BEGIN").await;
+        assert_eq!(seal(&superuser).await, events);
+        run(&superuser, "ROLLBACK").await;
+        assert_eq!(seal(&superuser).await, events);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn a_prepared_transaction_is_sealed_after_its_commit_and_a_rolled_back_one_never() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        seal(&superuser).await;
+        for (n, end) in ["COMMIT", "ROLLBACK"].into_iter().enumerate() {
+            let name = format!("{}_{n}", database.name);
+            as_tenant(&client, &database.token("alice")).await;
+            insert_findings(&client, "prepared ", 2).await;
+            run(&client, &format!("SAVEPOINT s; PREPARE TRANSACTION '{name}'")).await;
+            as_tenant(&client, &database.token("bob")).await;
+            insert_findings(&client, "after ", 1).await;
+            run(&client, "COMMIT").await;
+            assert_eq!(seal(&superuser).await, 1);
+            // From another session than the one that prepared it.
+            run(&superuser, &format!("{end} PREPARED '{name}'")).await;
+            assert_eq!(seal(&superuser).await, if n == 0 { 2 } else { 0 });
+            assert_audit_is_whole(&superuser).await;
+        }
+    });
+}
+
+#[test]
+fn a_transaction_over_several_organizations_writes_into_the_chain_of_each() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        new_events(&superuser).await;
+        let sql = format!(
+            r#"BEGIN; INSERT INTO "Finding" (id, "organizationId", title) VALUES (51, '{ACME}', 'x'), (52, '{GLOBEX}', 'x'), (53, '{ACME}', 'x');
+               UPDATE "Finding" SET "organizationId" = '{GLOBEX}' WHERE id = 51;
+               INSERT INTO "Finding" (id, "organizationId", title) VALUES (54, '{}', 'of nobody known'); COMMIT"#,
+            Uuid::from_u128(7)
+        );
+        run(&superuser, &sql).await;
+        let mut events = new_events(&superuser).await;
+        events.sort();
+        let expected = [
+            "delete Finding 51 a nobody",
+            "insert Finding 51 a nobody",
+            "insert Finding 51 b nobody",
+            "insert Finding 52 b nobody",
+            "insert Finding 53 a nobody",
+            "insert Finding 54 0 nobody",
+        ];
+        assert_eq!(events, expected);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn copy_from_and_truncate_by_a_superuser_are_recorded() {
+    in_database(async |database| {
+        let (superuser, owner) = (database.superuser().await, database.owner().await);
+        new_events(&superuser).await;
+        let sink = superuser.copy_in(r#"COPY "Finding" (id, "organizationId", title) FROM STDIN"#).await.unwrap();
+        let lines = format!("61\t{ACME}\tcopied\n62\t{GLOBEX}\tcopied\n");
+        let mut sink = std::pin::pin!(sink);
+        sink.send(lines.as_bytes()).await.unwrap();
+        assert_eq!(sink.finish().await.unwrap(), 2);
+        assert_eq!(new_events(&superuser).await, ["insert Finding 61 a nobody", "insert Finding 62 b nobody"]);
+        run(&superuser, "SET session_replication_role = replica").await;
+        run(&superuser, r#"UPDATE "Finding" SET title = 'x' WHERE id = 61; SET session_replication_role = origin"#)
+            .await;
+        assert_eq!(new_events(&superuser).await, ["update Finding 61 a nobody"]);
+        run(&owner, r#"TRUNCATE "Finding""#).await;
+        let mut events = new_events(&superuser).await;
+        events.sort();
+        assert_eq!(events, ["truncate Finding - a nobody", "truncate Finding - b nobody"]);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn what_deferred_triggers_and_constraints_do_at_commit_is_recorded_too() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let trigger = r#"CREATE FUNCTION echo() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN INSERT INTO cloud_account (id, external_id) VALUES (NEW.id, NEW.title); RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER echo AFTER INSERT ON "Finding" DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION echo()"#;
+        run(&superuser, trigger).await;
+        new_events(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (id, title) VALUES (71, 'echoed'); COMMIT"#).await;
+        assert_eq!(new_events(&superuser).await, ["insert Finding 71 a alice", "insert cloud_account 71 a alice"]);
+        // A deferred foreign key that fails at COMMIT takes the events back with the rows.
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (id, title, "accountId") VALUES (72, 'x', 999)"#).await;
+        assert_eq!(refused(&client, "COMMIT").await.sqlstate, "23503");
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (id, title) VALUES (73, 'after'); COMMIT"#).await;
+        assert_eq!(new_events(&superuser).await, ["insert Finding 73 a alice", "insert cloud_account 73 a alice"]);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn nobody_changes_what_was_recorded_through_sql() {
+    in_database(async |database| {
+        let (superuser, client, owner) =
+            (database.superuser().await, database.application().await, database.owner().await);
+        as_tenant(&client, &database.token("alice")).await;
+        for table in ["event", "event_actor", "seal", "block"] {
+            for sql in [
+                format!("DELETE FROM tenancy.{table}"),
+                format!("TRUNCATE tenancy.{table}"),
+                format!("INSERT INTO tenancy.{table} DEFAULT VALUES"),
+            ] {
+                assert_eq!(refused_within(&client, &sql).await.sqlstate, "42501", "{sql}");
+                assert_eq!(refused(&owner, &sql).await.sqlstate, "42501", "{sql}");
+                if !sql.starts_with("INSERT") {
+                    assert_eq!(refused(&superuser, &sql).await.sqlstate, "42501", "{sql}");
+                    let quietly = format!("SET session_replication_role = replica; {sql}");
+                    assert_eq!(refused(&superuser, &quietly).await.sqlstate, "42501", "{sql}");
+                    run(&superuser, "RESET session_replication_role").await;
+                }
+            }
+        }
+        for sql in ["SELECT tenancy.audit_row()", "SELECT tenancy.refuse_change()"] {
+            assert!(
+                ["42501", "39P01", "0A000"].contains(&refused_within(&client, sql).await.sqlstate.as_str()),
+                "{sql}"
+            );
+        }
+    });
+}
+
+/// A record as the description of the encoding has it, written anew: each field after its length in four bytes, an
+/// absent one as the length 2^32-1.
+fn digest(tag: &str, fields: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for field in [Some(tag.as_bytes())].iter().chain(fields) {
+        match field {
+            Some(field) => {
+                bytes.extend((field.len() as u32).to_be_bytes());
+                bytes.extend(*field);
+            }
+            None => bytes.extend([0xff; 4]),
+        }
+    }
+    Sha256::digest(&bytes).to_vec()
+}
+
+#[test]
+fn every_hash_is_the_one_that_the_documented_encoding_gives() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        // Settings that change how values look must not change what is hashed or what verifies.
+        let odd = "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET bytea_output = escape; SET extra_float_digits = -5";
+        run(&client, odd).await;
+        for subject in ["alice", "bob"] {
+            as_tenant(&client, &database.token(subject)).await;
+            run(
+                &client,
+                r#"INSERT INTO "Finding" (title, resource) VALUES ('naïve "quoted" \ 漢字', '{"a": [1.50, null]}')"#,
+            )
+            .await;
+            run(&client, r#"UPDATE "Finding" SET "amountCents" = -1, resource = NULL"#).await;
+            run(&client, r#"DELETE FROM "Finding" WHERE title LIKE 'na%'; COMMIT"#).await;
+            if subject == "alice" {
+                seal(&superuser).await;
+            }
+        }
+        seal(&superuser).await;
+        run(&superuser, odd).await;
+        assert_eq!(findings(&superuser).await, []);
+        run(&superuser, "RESET ALL").await;
+
+        let sql = r#"SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal,
+                            (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
+                            e.table_name, e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt, e.payload_digest,
+                            e.prev_hash, e.hash, s."position", s.chain, s.event_hash,
+                            a.method, a.subject, a.issuer, a.role, a.organization::text, a.session_id, a.correlation_id, a.reason,
+                            a.session_user_name, a.current_user_name, a.client_address, a.application_name
+                       FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id JOIN tenancy.event_actor a ON a.id = e.actor
+                      ORDER BY e.organization, s."position""#;
+        let rows = superuser.query(sql, &[]).await.unwrap();
+        assert!(rows.len() >= 20, "{}", rows.len());
+        let mut heads: HashMap<Uuid, Vec<Vec<u8>>> = HashMap::new();
+        let mut before: Option<(Uuid, String, Vec<u8>)> = None;
+        for row in rows {
+            let uuid = |n: usize| row.get::<_, Uuid>(n);
+            let bytes = |n: usize| row.get::<_, Vec<u8>>(n);
+            let text = |n: usize| row.get::<_, Option<String>>(n);
+            let texts = |range: std::ops::Range<usize>| range.map(text).collect::<Vec<_>>();
+            fn borrow(texts: &[Option<String>]) -> impl Iterator<Item = Option<&[u8]>> {
+                texts.iter().map(|text| text.as_deref().map(str::as_bytes))
+            }
+            let (id, organization, actor) = (uuid(0), uuid(1), uuid(2));
+            let actor_texts = texts(21..33);
+            let actor_fields: Vec<_> =
+                [Some(actor.as_bytes().as_slice())].into_iter().chain(borrow(&actor_texts)).collect();
+            let actor_digest = digest("pg_tenancy/actor/1", &actor_fields);
+            let payload = text(13).unwrap();
+            let payload_digest = digest("pg_tenancy/payload/1", &[Some(&bytes(14)), Some(payload.as_bytes())]);
+            assert_eq!(payload_digest, bytes(15), "{payload}");
+
+            let transaction = text(3).unwrap();
+            let numbers =
+                [transaction.parse().unwrap(), i64::from(row.get::<_, i32>(4)), row.get(5)].map(i64::to_be_bytes);
+            let event_texts = texts(6..13);
+            let previous = bytes(16);
+            let mut fields: Vec<Option<&[u8]>> = vec![
+                Some(id.as_bytes()),
+                Some(organization.as_bytes()),
+                Some(actor.as_bytes()),
+                Some(&actor_digest),
+                Some(&numbers[0]),
+                Some(&numbers[1]),
+                Some(&numbers[2]),
+            ];
+            fields.extend(borrow(&event_texts));
+            fields.extend([Some(payload_digest.as_slice()), Some(&previous)]);
+            let hash = digest("pg_tenancy/event/1", &fields);
+            assert_eq!(hash, bytes(17), "{id}");
+            assert_eq!(hash, bytes(20), "{id}");
+
+            let genesis = || vec![digest("pg_tenancy/genesis/1", &[Some(organization.as_bytes())])];
+            let chain = heads.entry(organization).or_insert_with(genesis);
+            let position: i64 = row.get(18);
+            assert_eq!(position as usize, chain.len(), "positions count from 1 without gaps");
+            if row.get::<_, i32>(4) == 1 {
+                assert!(chain.contains(&previous), "the first event of a transaction follows a sealed head");
+            } else {
+                assert_eq!(before, Some((organization, transaction.clone(), previous)), "{id}");
+            }
+            let head = digest(
+                "pg_tenancy/chain/1",
+                &[chain.last().map(Vec::as_slice), Some(&position.to_be_bytes()), Some(&hash)],
+            );
+            assert_eq!(head, bytes(19), "{id}");
+            chain.push(head);
+            before = Some((organization, transaction, hash));
+        }
+    });
+}
