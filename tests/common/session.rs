@@ -130,8 +130,8 @@ pub async fn assert_audit_is_whole(client: &Client) {
     assert_eq!(findings(client).await, []);
     // Every committed event once, without a gap.
     let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(*) FROM tenancy.seal),
-                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT sum(events) FROM tenancy.block),
-                      (SELECT sum(n) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY organization) s)";
+                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT coalesce(sum(events), 0) FROM tenancy.block),
+                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY organization) s)";
     let numbers = rows(client, sql).await.remove(0);
     assert!(numbers.iter().all(|number| *number == numbers[0]), "events, entries, blocks, positions: {numbers:?}");
 }

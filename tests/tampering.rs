@@ -1,0 +1,281 @@
+//! What a superuser does to the stored audit, and how `verify_audit` names it.
+//!
+//! Not here, because nothing inside the database can show it: the newest events taken away together with their entries,
+//! and a history rewritten from some place to its end. Those show against a checkpoint that somebody else holds.
+
+mod common;
+
+use common::*;
+use tokio_postgres::Client;
+
+/// Five events of Acme: three of one transaction, one of another, and one that was written after those were sealed; each
+/// at the position of its row's id less 80. One of Globex.
+async fn record(database: &Database) -> Client {
+    let (client, superuser) = (database.application().await, database.superuser().await);
+    for (subject, ids) in [("alice", 81..=83), ("alice", 84..=84), ("bob", 91..=91), ("alice", 85..=85)] {
+        as_tenant(&client, &database.token(subject)).await;
+        for id in ids {
+            run(&client, &format!(r#"INSERT INTO "Finding" (id, title) VALUES ({id}, 'x')"#)).await;
+        }
+        run(&client, "COMMIT").await;
+        if subject == "bob" {
+            seal(&superuser).await;
+        }
+    }
+    seal(&superuser).await;
+    assert_audit_is_whole(&superuser).await;
+    let guards = "DO $$ DECLARE t regclass; BEGIN
+        FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block']::regclass[] LOOP
+            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t);
+        END LOOP; END $$";
+    run(&superuser, guards).await;
+    superuser
+}
+
+/// What is found after the statements, which are taken back again: finding, position, and id of the row.
+async fn found_after(superuser: &Client, sql: &str) -> Vec<String> {
+    run(superuser, "BEGIN").await;
+    run(superuser, sql).await;
+    let query = r#"SELECT finding || ' ' || coalesce("position"::text, '-') || ' ' || coalesce(row_key ->> 'id', '-')
+                     FROM tenancy.verify_audit()"#;
+    let found = column(superuser, query).await;
+    run(superuser, "ROLLBACK").await;
+    assert_eq!(findings(superuser).await, [], "the tampering was not taken back");
+    found
+}
+
+/// The event at a position of Acme's chain.
+fn at(position: i32) -> String {
+    format!("(SELECT event FROM tenancy.seal WHERE organization = '{ACME}' AND position = {position})")
+}
+
+#[test]
+fn each_changed_column_of_an_event_is_found_at_its_row() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let changes = [
+            ("organization", "gen_random_uuid()"),
+            ("actor", "(SELECT actor FROM tenancy.event WHERE row_key ->> 'id' = '91')"),
+            ("transaction", "(transaction::text::bigint + 1)::text::xid8"),
+            ("ordinal", "ordinal + 7"),
+            ("occurred_at", "occurred_at - interval '1 us'"),
+            ("operation", "'delete'"),
+            ("domain", "'other'"),
+            ("table_schema", "'other'"),
+            ("table_name", "NULL"),
+            ("result", "'denied'"),
+            ("reason", "''"),
+            ("payload", "replace(payload::text, 'x', 'y')::json"),
+            ("payload", "(payload::text || ' ')::json"),
+            ("payload", "NULL"),
+            ("payload_salt", r"'\x00'"),
+            ("payload_salt", "NULL"),
+            ("payload_digest", "sha256('')"),
+            ("prev_hash", "sha256('')"),
+            ("hash", "sha256('')"),
+        ];
+        for (column, value) in changes {
+            for position in [1, 2, 4, 5] {
+                let sql = format!("UPDATE tenancy.event SET {column} = {value} WHERE id = {}", at(position));
+                let found = found_after(&superuser, &sql).await;
+                let expected = format!("altered {position} {}", position + 80);
+                assert!(found.contains(&expected), "{column} = {value} at {position} gave {found:?}");
+                assert!(!found.iter().any(|line| line.ends_with(" 91")), "the other chain is whole: {found:?}");
+            }
+        }
+        let found = found_after(
+            &superuser,
+            &format!("UPDATE tenancy.event SET row_key = '{{\"id\":99}}' WHERE id = {}", at(2)),
+        )
+        .await;
+        assert_eq!(found, ["altered 2 99"]);
+    });
+}
+
+#[test]
+fn a_changed_actor_is_found_at_each_of_its_events() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        for change in [
+            "subject = 'mallory'",
+            "subject = NULL",
+            "issuer = 'https://other'",
+            "role = 'viewer'",
+            "method = 'none'",
+            "organization = NULL",
+            "session_id = NULL",
+            "correlation_id = 'x'",
+            "reason = 'x'",
+            "session_user_name = 'x'",
+            "current_user_name = 'x'",
+            "client_address = '192.0.2.1'",
+            "application_name = 'x'",
+        ] {
+            let sql = format!(
+                "UPDATE tenancy.event_actor SET {change} WHERE id = (SELECT actor FROM tenancy.event WHERE id = {})",
+                at(1)
+            );
+            let found = found_after(&superuser, &sql).await;
+            assert_eq!(found, ["altered 1 81", "altered 2 82", "altered 3 83"], "{change}");
+        }
+        let sql = format!(
+            "DELETE FROM tenancy.event_actor WHERE id = (SELECT actor FROM tenancy.event WHERE id = {})",
+            at(4)
+        );
+        assert_eq!(found_after(&superuser, &sql).await, ["missing 4 84"]);
+    });
+}
+
+#[test]
+fn an_event_rewritten_together_with_its_own_hash_is_found() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        // As if written by somebody who can compute the hash: the seal knows another.
+        let sql = format!(
+            "UPDATE tenancy.event SET hash = (SELECT hash FROM tenancy.event WHERE id = {1}), prev_hash = (SELECT prev_hash FROM tenancy.event WHERE id = {1}) WHERE id = {0}",
+            at(4),
+            at(5)
+        );
+        assert_eq!(found_after(&superuser, &sql).await, ["altered 4 84"]);
+    });
+}
+
+#[test]
+fn a_deleted_event_is_found_with_its_place() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        for position in 1..=5 {
+            let found =
+                found_after(&superuser, &format!("DELETE FROM tenancy.event WHERE id = {}", at(position))).await;
+            assert!(found.contains(&format!("missing {position} -")), "{position}: {found:?}");
+        }
+        assert_eq!(found_after(&superuser, "DELETE FROM tenancy.event").await.len(), 6);
+    });
+}
+
+#[test]
+fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        for position in 1..=4 {
+            let sql = format!(
+                "DELETE FROM tenancy.event WHERE id = {}; DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = {position}",
+                at(position)
+            );
+            let found = found_after(&superuser, &sql).await;
+            let next = position + 1;
+            assert!(found.contains(&format!("missing {next} {}", next + 80)), "{position}: {found:?}");
+            // Closing the gap in the numbers does not hide it.
+            let sql = format!("{sql}; UPDATE tenancy.seal SET position = -position WHERE organization = '{ACME}' AND position > {position};
+                UPDATE tenancy.seal SET position = -position - 1 WHERE organization = '{ACME}' AND position < 0");
+            let found = found_after(&superuser, &sql).await;
+            assert!(found.contains(&format!("broken {position} {}", next + 80)), "{position}: {found:?}");
+        }
+    });
+}
+
+#[test]
+fn entries_taken_from_the_end_of_the_seal_betray_the_events_they_leave() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let sql = format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position >= 4");
+        assert_eq!(found_after(&superuser, &sql).await, ["inserted - 84", "inserted - 85"]);
+        assert_eq!(found_after(&superuser, "DELETE FROM tenancy.seal").await.len(), 6);
+    });
+}
+
+#[test]
+fn an_event_inserted_by_hand_into_the_past_is_found() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        for position in [1, 4, 5] {
+            let sql = format!(
+                "INSERT INTO tenancy.event SELECT gen_random_uuid(), organization, actor, transaction, ordinal + 1, occurred_at, 'delete',
+                        domain, table_schema, table_name, '{{\"id\":86}}', result, reason, payload, payload_salt, payload_digest, encoding,
+                        hash, sha256(hash) FROM tenancy.event WHERE id = {}",
+                at(position)
+            );
+            assert_eq!(found_after(&superuser, &sql).await, ["inserted - 86"]);
+            // With an entry of its own at the end of the chain it is found there.
+            let sealed = format!(
+                "{sql}; INSERT INTO tenancy.seal SELECT organization, 6, 2, id, hash, sha256('') FROM tenancy.event WHERE row_key ->> 'id' = '86'"
+            );
+            let found = found_after(&superuser, &sealed).await;
+            assert!(
+                found.contains(&"broken 6 86".to_owned()) && found.contains(&"altered 6 86".to_owned()),
+                "{found:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn events_that_changed_places_are_found() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let swap = |columns: &str, one: i32, other: i32| {
+            format!(
+                "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM tenancy.seal WHERE organization = '{ACME}' AND position IN ({one}, {other});
+                 UPDATE tenancy.seal s SET event = gen_random_uuid() FROM kept k WHERE (s.organization, s.position) = (k.organization, k.position);
+                 UPDATE tenancy.seal s SET ({columns}) = (SELECT {columns} FROM kept k WHERE k.position = {one} + {other} - s.position)
+                  WHERE organization = '{ACME}' AND position IN ({one}, {other})"
+            )
+        };
+        for (one, other) in [(1, 2), (2, 3), (3, 4), (1, 5)] {
+            let found = found_after(&superuser, &swap("event, block", one, other)).await;
+            for position in [one, other] {
+                let row = one + other - position + 80;
+                assert!(found.contains(&format!("altered {position} {row}")), "{one} and {other}: {found:?}");
+            }
+            let found = found_after(&superuser, &swap("event, block, event_hash", one, other)).await;
+            for position in [one, other] {
+                let row = one + other - position + 80;
+                assert!(found.contains(&format!("broken {position} {row}")), "{one} and {other}: {found:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_changed_entry_of_the_seal_is_found() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let update = |change: &str, position: i32| {
+            format!("UPDATE tenancy.seal SET {change} WHERE organization = '{ACME}' AND position = {position}")
+        };
+        for position in 1..=5 {
+            let found = found_after(&superuser, &update("chain = sha256('')", position)).await;
+            assert!(found.contains(&format!("broken {position} {}", position + 80)), "{found:?}");
+            let found = found_after(&superuser, &update("event_hash = sha256('')", position)).await;
+            assert!(found.contains(&format!("altered {position} {}", position + 80)), "{found:?}");
+            assert!(found.contains(&format!("broken {position} {}", position + 80)), "{found:?}");
+            let found = found_after(&superuser, &update("event = gen_random_uuid()", position)).await;
+            assert!(found.contains(&format!("missing {position} -")), "{found:?}");
+            assert!(found.contains(&format!("inserted - {}", position + 80)), "{found:?}");
+            let found = found_after(&superuser, &update("position = 9", position)).await;
+            assert!(
+                found.contains(&format!("missing 9 {}", position + 80))
+                    || found.contains(&format!("broken 9 {}", position + 80)),
+                "{found:?}"
+            );
+        }
+        let found = found_after(
+            &superuser,
+            &format!("UPDATE tenancy.seal SET organization = '{INITECH}' WHERE organization = '{ACME}'"),
+        )
+        .await;
+        assert!(found.contains(&"broken 1 81".to_owned()), "{found:?}");
+    });
+}
+
+#[test]
+fn verifying_one_organization_tells_nothing_of_another() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        run(&superuser, &format!("UPDATE tenancy.event SET reason = 'x' WHERE id = {}", at(2))).await;
+        let of = |organization| format!("SELECT event FROM tenancy.verify_audit('{organization}')");
+        assert_eq!(column(&superuser, &of(ACME)).await.len(), 1);
+        assert_eq!(column(&superuser, &of(GLOBEX)).await.len(), 0);
+        assert_eq!(column(&superuser, &of(INITECH)).await.len(), 0);
+    });
+}
