@@ -105,6 +105,18 @@ jwks: its JWK Set as text. algorithms: those to accept; by default those of the 
 (RFC 6901) to the organization in the claims; NULL when tokens do not name one. leeway_seconds: 0 to 300.
 Raises 22023 for keys or arguments that cannot be used.';
 
+CREATE FUNCTION tenancy.require_argument(argument text, value text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF value IS NULL THEN
+        RAISE EXCEPTION '% may not be NULL', argument
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'See the function''s description: \df+ tenancy.*';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tenancy.require_argument(text, text) IS
+'Internal: raises 22004, naming the argument, when the value is NULL.';
+
 CREATE FUNCTION tenancy.set_issuer_status(issuer text, status text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -125,6 +137,7 @@ CREATE FUNCTION tenancy.create_organization(
 DECLARE
     new_id uuid := coalesce(create_organization.id, gen_random_uuid());
 BEGIN
+    PERFORM tenancy.require_argument('name', create_organization.name);
     INSERT INTO tenancy.organization (id, name, text_id, integer_id)
     VALUES (new_id, create_organization.name, coalesce(create_organization.text_id, new_id::text), create_organization.integer_id);
     RETURN new_id;
@@ -148,11 +161,13 @@ COMMENT ON FUNCTION tenancy.set_organization_status(uuid, text) IS
 'Makes an organization active or suspended. Raises 42704 for an unknown organization, 23514 for another status.';
 
 CREATE FUNCTION tenancy.create_role(name text, description text DEFAULT NULL) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    INSERT INTO tenancy.role (name, description) VALUES (create_role.name, create_role.description)
-    ON CONFLICT (name) DO UPDATE SET description = EXCLUDED.description;
-END;
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('name', create_role.name);
+    INSERT INTO tenancy.role AS r (name, description) VALUES (create_role.name, create_role.description)
+    ON CONFLICT ON CONSTRAINT role_pkey DO UPDATE SET description = EXCLUDED.description;
+END
+$$;
 COMMENT ON FUNCTION tenancy.create_role(text, text) IS
 'Creates a role without permissions, or changes the description of one that exists.';
 
@@ -163,6 +178,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', role
             USING ERRCODE = 'undefined_object', HINT = 'Create it with tenancy.create_role.';
     END IF;
+    PERFORM tenancy.require_argument('an action', a) FROM unnest(actions) a;
     INSERT INTO tenancy.role_permission (role, domain, action)
     SELECT grant_permission.role, grant_permission.domain, a FROM unnest(actions) a
     ON CONFLICT DO NOTHING;
@@ -188,6 +204,10 @@ CREATE FUNCTION tenancy.set_membership(
 DECLARE
     of_issuer text := issuer;
 BEGIN
+    PERFORM tenancy.require_argument('organization', set_membership.organization::text),
+            tenancy.require_argument('subject', set_membership.subject),
+            tenancy.require_argument('role', set_membership.role),
+            tenancy.require_argument('status', set_membership.status);
     IF of_issuer IS NULL THEN
         -- Without several issuers there is nothing to mistake.
         SELECT min(i.issuer) INTO of_issuer FROM tenancy.issuer i HAVING count(*) = 1;

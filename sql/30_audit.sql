@@ -79,7 +79,10 @@ CREATE TABLE tenancy.block (
     sealed_at timestamptz NOT NULL,
     snapshot pg_snapshot NOT NULL,
     incarnation text NOT NULL,
-    events bigint NOT NULL
+    events bigint NOT NULL,
+    entries_digest bytea NOT NULL,
+    prev_hash bytea NOT NULL,
+    hash bytea NOT NULL
 );
 COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
 COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
@@ -87,6 +90,9 @@ COMMENT ON COLUMN tenancy.block.sealed_at IS 'When it was made.';
 COMMENT ON COLUMN tenancy.block.snapshot IS 'Which transactions were over then; the next block takes those that were not.';
 COMMENT ON COLUMN tenancy.block.incarnation IS 'System identifier and database: a restored database is another one, whose transaction ids start anew.';
 COMMENT ON COLUMN tenancy.block.events IS 'How many events it sealed.';
+COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over its entries in tenancy.seal.';
+COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the block before it.';
+COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its entries'' digest and prev_hash.';
 
 CREATE TABLE tenancy.seal (
     organization uuid NOT NULL,
@@ -160,7 +166,8 @@ CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL)
 COMMENT ON FUNCTION tenancy.verify_audit(uuid) IS
 'Seals what has committed (unless the transaction is read-only), then recomputes every hash of the stored events and chains, of one organization or of all.
 Returns a row for each thing that does not fit, none when all is well: altered (the event is not what was sealed), missing (an event, an
-actor or an entry is gone), inserted (an event stands where none was written), broken (the chain does not follow).';
+actor or an entry is gone), inserted (an event stands where none was written), broken (a chain does not follow). A finding that
+concerns a block of the seal has neither organization nor event.';
 
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
 SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,

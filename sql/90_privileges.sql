@@ -32,8 +32,8 @@ GRANT EXECUTE ON FUNCTION
     tenancy.revoke_permission(text, text, text[]),
     tenancy.set_membership(uuid, text, text, text, text, timestamptz),
     tenancy.remove_membership(uuid, text, text),
-    tenancy.plan(regclass, name, text),
-    tenancy.protect(regclass, name, text),
+    tenancy.plan(regclass, text, text),
+    tenancy.protect(regclass, text, text),
     tenancy.unprotect(regclass),
     tenancy.audit_row(),
     tenancy.audit_truncate()

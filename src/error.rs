@@ -83,6 +83,8 @@ kinds! {
     KEY_SET_INVALID, "22023", "Pass the provider's JWK Set (RFC 7517 section 5) with public keys, or an \"oct\" key with \"alg\" and enough bytes.";
     /// An argument of a set-up function is out of its range.
     ARGUMENT_INVALID, "22023", "See the function's description: \\df+ tenancy.*";
+    /// An argument that a set-up function needs is NULL.
+    ARGUMENT_MISSING, "22004", "See the function's description: \\df+ tenancy.*";
     /// Nothing in the transaction has authenticated, or the context was cleared.
     CONTEXT_MISSING, "28000", "Call tenancy.authenticate(token) first, in the same transaction.";
     /// The token behind the context has passed its `exp` since.
@@ -101,6 +103,8 @@ kinds! {
     COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...), or add the column first.";
     /// The organization column is nullable or of a type that cannot hold an organization.
     COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL.";
+    /// The caller neither owns the table nor is a superuser.
+    NOT_OWNER, "42501", "Call it as the role that owns the table, or as a superuser.";
     /// A name that the organization, role or issuer does not have.
     NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
     /// TRUNCATE under a tenant's context would remove other organizations' rows.

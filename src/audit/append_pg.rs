@@ -129,7 +129,7 @@ fn next_place(organization: Uuid) -> (i32, Digest) {
     }
     drop(written);
     // tenancy.seal: organization, position, block, event, event_hash, chain
-    let head: Option<Vec<u8>> = table::last(c"seal", c"seal_pkey", Key::Uuid(&organization), 6);
+    let head: Option<Vec<u8>> = table::last(c"seal", c"seal_pkey", Key::uuid(1, &organization), 6);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
     (1, head.unwrap_or_else(|| chain::genesis(organization)))
 }

@@ -43,6 +43,7 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if !call.is_after_row() {
         return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
     }
+    check_protected(&call)?;
     let (organization_column, domain) = arguments(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
     let column = organization(&shape, organization_column)?;
@@ -141,11 +142,29 @@ fn push_row(out: &mut Vec<u8>, shape: &Shape, row: &Values, wanted: impl Fn(&Col
     out.push(b'}');
 }
 
+/// The types that `protect` accepts for the organization. Another one could bring a cast of its owner's making, which
+/// `rows_by_organization` would run.
+const ORGANIZATION_TYPES: [pg_sys::Oid; 5] =
+    [pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::INT4OID, pg_sys::INT8OID];
+
 fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
-    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+    let column = shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
         error::COLUMN_MISSING.because(message)
-    })
+    })?;
+    if !ORGANIZATION_TYPES.contains(&column.type_oid) {
+        let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
+        return Err(error::COLUMN_UNSUITABLE.because(message));
+    }
+    Ok(column)
+}
+
+/// The triggers stand on protected tables only: elsewhere anybody who may create triggers could write events freely.
+fn check_protected(call: &Call) -> Result<()> {
+    if catalog::is_protected(call.relation()) {
+        return Ok(());
+    }
+    Err(error::CALL_REFUSED.because("the audit triggers are for permanent tables with forced row-level security"))
 }
 
 /// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
@@ -166,14 +185,14 @@ fn organization_of(row: &Values, column: &Column) -> Uuid {
 fn by_text(text: &str) -> Uuid {
     match current_organization() {
         Some(current) if current.text_id == text => current.id,
-        _ => known(table::last(c"organization", c"organization_text_id_key", Key::Text(text), 1)),
+        _ => known(table::last(c"organization", c"organization_text_id_key", Key::text(3, text), 1)),
     }
 }
 
 fn by_integer(number: i64) -> Uuid {
     match current_organization() {
         Some(current) if current.integer_id == Some(number) => current.id,
-        _ => known(table::last(c"organization", c"organization_integer_id_key", Key::BigInteger(number), 1)),
+        _ => known(table::last(c"organization", c"organization_integer_id_key", Key::big_integer(4, number), 1)),
     }
 }
 
@@ -193,6 +212,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if call.operation() != Operation::Truncate {
         return Err(error::CALL_REFUSED.because("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
     }
+    check_protected(&call)?;
     let (column, domain) = arguments(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
     let kind = organization(&shape, column)?.kind;

@@ -3,6 +3,7 @@
 //! The pure files know bytes, hashes and positions; those that end in `_pg` know triggers, tables and snapshots.
 //! `docs/audit-format.md` has the format byte by byte.
 
+pub mod block;
 pub mod chain;
 pub mod encoding;
 pub mod event;

@@ -1,8 +1,10 @@
 //! The sealer: gives committed events their place, one sealer at a time, without making any writer wait.
 
+use super::block::{self, Block, Entries};
 use super::chain;
 use super::encoding::Digest;
 use super::snapshot::Snapshot;
+use super::verify::Entry;
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
@@ -15,8 +17,9 @@ use uuid::Uuid;
 /// forever. It conflicts with itself and lets events be written and blocks be read.
 static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
 
-static LAST_BLOCK: Query =
-    Query::new("SELECT number, snapshot::pg_catalog.text, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1");
+static LAST_BLOCK: Query = Query::new(
+    "SELECT number, snapshot::pg_catalog.text, incarnation, hash FROM tenancy.block ORDER BY number DESC LIMIT 1",
+);
 
 /// Which history of which database this is: transaction ids mean something only within it.
 static INCARNATION: Query = Query::new(
@@ -34,8 +37,8 @@ const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash
       ORDER BY e.organization, e.transaction, e.ordinal";
 
 static BLOCK: Query = Query::new(
-    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events)
-     VALUES ($1, pg_catalog.clock_timestamp(), $2::pg_catalog.pg_snapshot, $3, $4)",
+    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
+     VALUES ($1, $2, $3::pg_catalog.pg_snapshot, $4, $5, $6, $7, $8)",
 );
 
 static HEAD: Query = Query::new(
@@ -43,11 +46,12 @@ static HEAD: Query = Query::new(
       ORDER BY position DESC LIMIT 1",
 );
 
-/// The newest block.
-pub struct Block {
+/// The newest block, as far as the next one needs it.
+pub struct Last {
     number: i64,
     pub snapshot: Snapshot,
     incarnation: String,
+    hash: Digest,
 }
 
 struct Unsealed {
@@ -70,19 +74,40 @@ pub fn seal() -> Result<i64> {
     if events.is_empty() {
         return Ok(0);
     }
-    let number = last.map_or(1, |block| block.number + 1);
-    BLOCK.write(
-        &[argument(number), argument(now.to_string()), argument(incarnation), argument(events.len() as i64)],
-        |_| (),
-    );
+    let number = last.as_ref().map_or(1, |last| last.number + 1);
+    let mut entries = Entries::default();
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
-        append(number, chain)?;
+        entries = append(number, chain, entries)?;
     }
+    write(&Block {
+        number,
+        sealed_at: transaction::now(),
+        snapshot: now.to_string(),
+        incarnation,
+        events: entries.count(),
+        entries_digest: entries.digest(),
+        previous: last.map_or_else(block::origin, |last| last.hash),
+    });
     transaction::next_command();
     Ok(events.len() as i64)
 }
 
-type Collected = (Option<Block>, String, Vec<Unsealed>, Snapshot);
+fn write(block: &Block) {
+    let hash = block.hash();
+    let values = [
+        argument(block.number),
+        spi::timestamp(block.sealed_at),
+        argument(block.snapshot.as_str()),
+        argument(block.incarnation.as_str()),
+        argument(block.events),
+        argument(block.entries_digest.as_slice()),
+        argument(block.previous.as_slice()),
+        argument(hash.as_slice()),
+    ];
+    BLOCK.write(&values, |_| ());
+}
+
+type Collected = (Option<Last>, String, Vec<Unsealed>, Snapshot);
 
 /// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree.
 fn collect() -> Result<Collected> {
@@ -107,10 +132,10 @@ fn collect() -> Result<Collected> {
 }
 
 /// The newest block, if there is any.
-pub fn last_block() -> Result<Option<Block>> {
+pub fn last_block() -> Result<Option<Last>> {
     let read = |row: &Row| {
         let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
-        Some(Block { number: row.get(1)?, snapshot: snapshot?, incarnation: row.get(3)? })
+        Some(Last { number: row.get(1)?, snapshot: snapshot?, incarnation: row.get(3)?, hash: row.bytes(4)? })
     };
     match LAST_BLOCK.read(&[], read).pop() {
         Some(None) => Err(unreadable("the newest row of tenancy.block")),
@@ -130,9 +155,9 @@ fn unsealed(row: &Row) -> Result<Unsealed> {
     event().ok_or_else(|| unreadable("a row of tenancy.event"))
 }
 
-/// Extends the chain of one organization.
-fn append(block: i64, events: &[Unsealed]) -> Result<()> {
-    let Some(first) = events.first() else { return Ok(()) };
+/// Extends the chain of one organization, and the digest over the block's entries.
+fn append(block: i64, events: &[Unsealed], mut entries: Entries) -> Result<Entries> {
+    let Some(first) = events.first() else { return Ok(entries) };
     let organization = first.organization;
     let head = transaction::with_latest_snapshot(|| {
         HEAD.read(&[spi::uuid(organization)], |row| Some((row.get(1)?, row.bytes(2)?)))
@@ -144,6 +169,8 @@ fn append(block: i64, events: &[Unsealed]) -> Result<()> {
     for event in events {
         position += 1;
         chain = chain::extend(&chain, position, &event.hash);
+        let entry = Entry { position, event: event.id, event_hash: event.hash, chain, block };
+        entries = entries.add(organization, &entry);
         // The columns of tenancy.seal, in order.
         table::insert(
             c"seal",
@@ -151,13 +178,13 @@ fn append(block: i64, events: &[Unsealed]) -> Result<()> {
                 Value::Uuid(&organization),
                 Value::BigInteger(position),
                 Value::BigInteger(block),
-                Value::Uuid(&event.id),
-                Value::Bytes(&event.hash),
-                Value::Bytes(&chain),
+                Value::Uuid(&entry.event),
+                Value::Bytes(&entry.event_hash),
+                Value::Bytes(&entry.chain),
             ],
         );
     }
-    Ok(())
+    Ok(entries)
 }
 
 fn unreadable(what: &str) -> error::Error {

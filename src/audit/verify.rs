@@ -1,9 +1,10 @@
 //! Verification: recomputes what is stored, in chain order, and names whatever does not fit.
 
+use super::block::{self, Block, Entries};
 use super::chain;
 use super::encoding::Digest;
-use super::event::{Actor, Header, payload_digest};
-use std::collections::HashSet;
+use super::event::{Actor, ENCODING, Header, payload_digest};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// An entry of the seal: which event took which place.
@@ -13,6 +14,8 @@ pub struct Entry {
     pub event: Uuid,
     pub event_hash: Digest,
     pub chain: Digest,
+    /// The number of the block that sealed it.
+    pub block: i64,
 }
 
 /// An event as the table has it.
@@ -36,6 +39,7 @@ pub struct Stored {
     pub payload: Option<String>,
     pub payload_salt: Option<Vec<u8>>,
     pub payload_digest: Digest,
+    pub encoding: i16,
     pub previous: Digest,
     pub hash: Digest,
 }
@@ -73,12 +77,13 @@ impl Stored {
         let Some(actor) = &self.actor_row else {
             return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone".into()));
         };
-        let erased = self.payload.is_none() && self.payload_salt.is_none();
-        let digest = payload_digest(
-            self.payload_salt.as_deref().unwrap_or_default(),
-            self.payload.as_deref().unwrap_or_default(),
-        );
-        if !erased && digest != self.payload_digest {
+        if self.encoding != ENCODING {
+            return Some((Finding::Altered, "the version of the encoding is not the one that was written".into()));
+        }
+        let (Some(payload), Some(salt)) = (&self.payload, &self.payload_salt) else {
+            return Some((Finding::Altered, "the payload (old and new values) is gone".into()));
+        };
+        if payload_digest(salt, payload) != self.payload_digest {
             return Some((Finding::Altered, "the payload (old and new values) is not the one that was written".into()));
         }
         if self.hash_of_content(actor) != self.hash {
@@ -187,6 +192,67 @@ impl ChainVerifier {
     }
 }
 
+/// Compares the blocks with the entries that name them. Takes all entries first, then the blocks in order.
+pub struct BlockVerifier {
+    entries: HashMap<i64, Entries>,
+    number: i64,
+    hash: Digest,
+}
+
+impl Default for BlockVerifier {
+    fn default() -> Self {
+        BlockVerifier { entries: HashMap::new(), number: 0, hash: block::origin() }
+    }
+}
+
+impl BlockVerifier {
+    /// Takes the next entry, in order of organization and position.
+    pub fn entry(&mut self, organization: Uuid, entry: &Entry) {
+        let entries = self.entries.remove(&entry.block).unwrap_or_default();
+        self.entries.insert(entry.block, entries.add(organization, entry));
+    }
+
+    /// Takes the next block, in order of number; tells what is wrong with which one.
+    pub fn block(&mut self, block: &Block, hash: &Digest) -> Vec<(i64, Report)> {
+        let mut found = Vec::new();
+        let mut report = |number, finding, text: String| found.push((number, (finding, text)));
+        let entries = self.entries.remove(&block.number).unwrap_or_default();
+        let count = entries.count();
+        if block.hash() != *hash {
+            report(block.number, Finding::Altered, format!("block {} is not what was written", block.number));
+        } else if count < block.events {
+            let gone = block.events - count;
+            report(block.number, Finding::Missing, format!("{gone} entries of block {} are gone", block.number));
+        } else if entries.digest() != block.entries_digest {
+            report(
+                block.number,
+                Finding::Altered,
+                format!("the entries of block {} are not those it sealed", block.number),
+            );
+        }
+        let expected = self.number + 1;
+        if block.number != expected {
+            report(expected, Finding::Missing, format!("the blocks {expected} to {} are gone", block.number - 1));
+        } else if block.previous != self.hash {
+            report(
+                block.number,
+                Finding::Broken,
+                format!("block {} does not follow from the one before", block.number),
+            );
+        }
+        (self.number, self.hash) = (block.number, *hash);
+        found
+    }
+
+    /// After the last block: the entries that no block sealed.
+    pub fn finish(self) -> Vec<(i64, Report)> {
+        let mut numbers: Vec<i64> = self.entries.into_keys().collect();
+        numbers.sort_unstable();
+        let report = |number| (number, (Finding::Missing, format!("block {number} is gone, which its entries name")));
+        numbers.into_iter().map(report).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +296,7 @@ mod tests {
             payload: Some("{}".into()),
             payload_salt: Some(vec![1; 16]),
             payload_digest: payload_digest(&[1; 16], "{}"),
+            encoding: ENCODING,
             previous,
             hash: [0; 32],
         };
@@ -242,7 +309,7 @@ mod tests {
         let entry = |(n, event): (usize, &Stored)| {
             let position = n as i64 + 1;
             head = chain::extend(&head, position, &event.hash);
-            Entry { position, event: event.id, event_hash: event.hash, chain: head }
+            Entry { position, event: event.id, event_hash: event.hash, chain: head, block: 1 }
         };
         events.iter().enumerate().map(entry).collect()
     }
@@ -344,10 +411,84 @@ mod tests {
     }
 
     #[test]
-    fn an_erased_payload_still_verifies() {
+    fn a_payload_that_is_gone_is_named() {
         let (mut events, entries) = chain_of_three();
         events[0].payload = None;
         events[0].payload_salt = None;
-        assert_eq!(verify(&events, &entries), []);
+        assert_eq!(verify(&events, &entries), [(1, Finding::Altered)]);
+    }
+
+    #[test]
+    fn another_version_of_the_encoding_is_named() {
+        let (mut events, entries) = chain_of_three();
+        events[0].encoding += 1;
+        assert_eq!(verify(&events, &entries), [(1, Finding::Altered)]);
+    }
+
+    fn block_of(entries: &[Entry], number: i64, previous: Digest) -> (Block, Digest) {
+        let digest = entries.iter().fold(Entries::default(), |all, entry| all.add(ORGANIZATION, entry));
+        let block = Block {
+            number,
+            sealed_at: 1,
+            snapshot: "1:1:".into(),
+            incarnation: "1/1".into(),
+            events: digest.count(),
+            entries_digest: digest.digest(),
+            previous,
+        };
+        let hash = block.hash();
+        (block, hash)
+    }
+
+    /// Findings for blocks with these entries, after the entries found in the table.
+    fn verify_blocks(blocks: &[(Block, Digest)], entries: &[Entry]) -> Vec<(i64, Finding)> {
+        let mut verifier = BlockVerifier::default();
+        for entry in entries {
+            verifier.entry(ORGANIZATION, entry);
+        }
+        let mut found: Vec<_> = blocks.iter().flat_map(|(block, hash)| verifier.block(block, hash)).collect();
+        found.extend(verifier.finish());
+        found.into_iter().map(|(number, (finding, _))| (number, finding)).collect()
+    }
+
+    fn two_blocks() -> (Vec<(Block, Digest)>, Vec<Entry>) {
+        let (_, mut entries) = chain_of_three();
+        entries[2].block = 2;
+        let first = block_of(&entries[..2], 1, block::origin());
+        let second = block_of(&entries[2..], 2, first.1);
+        (vec![first, second], entries)
+    }
+
+    #[test]
+    fn untouched_blocks_verify() {
+        let (blocks, entries) = two_blocks();
+        assert_eq!(verify_blocks(&blocks, &entries), []);
+    }
+
+    #[test]
+    fn the_newest_entry_cannot_go_without_a_trace() {
+        let (blocks, entries) = two_blocks();
+        assert_eq!(verify_blocks(&blocks, &entries[..2]), [(2, Finding::Missing)]);
+    }
+
+    #[test]
+    fn an_altered_block_is_named() {
+        let (mut blocks, entries) = two_blocks();
+        blocks[0].0.sealed_at += 1;
+        assert_eq!(verify_blocks(&blocks, &entries), [(1, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_entry_moved_to_another_block_is_named() {
+        let (blocks, mut entries) = two_blocks();
+        entries[1].block = 2;
+        assert_eq!(verify_blocks(&blocks, &entries), [(1, Finding::Missing), (2, Finding::Altered)]);
+    }
+
+    #[test]
+    fn a_missing_block_is_named_by_the_gap_and_by_its_entries() {
+        let (blocks, entries) = two_blocks();
+        assert_eq!(verify_blocks(&blocks[1..], &entries), [(1, Finding::Missing), (1, Finding::Missing)]);
+        assert_eq!(verify_blocks(&blocks[..1], &entries), [(2, Finding::Missing)]);
     }
 }

@@ -1,8 +1,10 @@
 //! `tenancy.verify_audit()`: hands the stored rows to the pure verifier and its findings to the caller.
 
+use super::block::Block;
+use super::encoding::Digest;
 use super::event::Actor;
 use super::seal_pg;
-use super::verify::{ChainVerifier, Entry, Finding, Report, Stored};
+use super::verify::{BlockVerifier, ChainVerifier, Entry, Finding, Report, Stored};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Row};
@@ -18,7 +20,7 @@ macro_rules! event_columns {
          e.table_name, e.row_key::pg_catalog.text, e.result, e.reason, e.payload::pg_catalog.text, e.payload_salt,
          e.payload_digest, e.prev_hash, e.hash, a.id, a.method, a.subject, a.issuer, a.role, a.organization,
          a.session_id, a.correlation_id, a.reason, a.session_user_name, a.current_user_name, a.client_address,
-         a.application_name"
+         a.application_name, e.encoding"
     };
 }
 
@@ -26,18 +28,22 @@ macro_rules! event_columns {
 const CHAINS: &str = concat!(
     "SELECT s.position, s.event, s.event_hash, s.chain, ",
     event_columns!(),
-    ", s.organization FROM tenancy.seal s
+    ", s.organization, s.block FROM tenancy.seal s
       LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
      WHERE $1 IS NULL OR s.organization OPERATOR(pg_catalog.=) $1
      ORDER BY s.organization, s.position"
 );
 
+const BLOCKS: &str =
+    "SELECT number, sealed_at, snapshot::pg_catalog.text, incarnation, events, entries_digest, prev_hash, hash
+       FROM tenancy.block ORDER BY number";
+
 /// Events that no entry names.
 const UNSEALED: &str = concat!(
     "SELECT NULL::pg_catalog.int8, e.id, e.hash, e.hash, ",
     event_columns!(),
-    " FROM tenancy.event e
+    ", e.organization, NULL::pg_catalog.int8 FROM tenancy.event e
       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
      WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
@@ -45,7 +51,7 @@ const UNSEALED: &str = concat!(
 );
 
 /// A row of the result of `tenancy.verify_audit()`.
-type Found = (String, pgrx::Uuid, Option<i64>, pgrx::Uuid, Option<String>, Option<String>, String);
+type Found = (String, Option<pgrx::Uuid>, Option<i64>, Option<pgrx::Uuid>, Option<String>, Option<String>, String);
 
 /// `tenancy.verify_audit(organization)`: seals what has committed, then recomputes everything that is stored.
 #[allow(clippy::type_complexity)]
@@ -56,9 +62,9 @@ fn tenancy_verify_audit(
     'static,
     (
         name!(finding, String),
-        name!(organization, pgrx::Uuid),
+        name!(organization, Option<pgrx::Uuid>),
         name!(position, Option<i64>),
-        name!(event, pgrx::Uuid),
+        name!(event, Option<pgrx::Uuid>),
         name!(table_name, Option<String>),
         name!(row_key, Option<String>),
         name!(explanation, String),
@@ -73,17 +79,21 @@ fn tenancy_verify_audit(
 
 fn verify(wanted: Option<Uuid>) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    chains(wanted, &mut found)?;
+    let blocks = chains(wanted, &mut found)?;
+    if wanted.is_none() {
+        verify_blocks(blocks, &mut found)?;
+    }
     inserted(wanted, &mut found)?;
     Ok(found)
 }
 
-/// Walks each chain in turn.
-fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
+/// Walks each chain in turn, and gathers what the blocks must hold.
+fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<BlockVerifier> {
+    let mut blocks = BlockVerifier::default();
     let mut current: Option<(Uuid, ChainVerifier)> = None;
     spi::stream(CHAINS, &[spi::uuid(wanted)], |row| {
         let (entry, stored) = read(row).ok_or_else(unreadable)?;
-        let organization = row.uuid(36).ok_or_else(unreadable)?;
+        let organization = row.uuid(37).ok_or_else(unreadable)?;
         let (_, verifier) = match &mut current {
             Some(current) if current.0 == organization => current,
             other => other.insert((organization, ChainVerifier::new(organization))),
@@ -91,8 +101,38 @@ fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
         for report in verifier.next(&entry, stored.as_ref()) {
             found.push(describe(organization, Some(entry.position), entry.event, stored.as_ref(), report));
         }
+        blocks.entry(organization, &entry);
         Ok(())
-    })
+    })?;
+    Ok(blocks)
+}
+
+/// Compares the blocks with the entries that name them.
+fn verify_blocks(mut verifier: BlockVerifier, found: &mut Vec<Found>) -> Result<()> {
+    let mut reports = Vec::new();
+    spi::stream(BLOCKS, &[], |row| {
+        let (block, hash) = read_block(row).ok_or_else(unreadable)?;
+        reports.extend(verifier.block(&block, &hash));
+        Ok(())
+    })?;
+    reports.extend(verifier.finish());
+    for (_, (finding, explanation)) in reports {
+        found.push((finding.name().to_string(), None, None, None, None, None, explanation));
+    }
+    Ok(())
+}
+
+fn read_block(row: &Row) -> Option<(Block, Digest)> {
+    let block = Block {
+        number: row.get(1)?,
+        sealed_at: row.timestamp(2)?,
+        snapshot: row.get(3)?,
+        incarnation: row.get(4)?,
+        events: row.get(5)?,
+        entries_digest: row.bytes(6)?,
+        previous: row.bytes(7)?,
+    };
+    Some((block, row.bytes(8)?))
 }
 
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
@@ -116,7 +156,7 @@ fn describe(organization: Uuid, position: Option<i64>, event: Uuid, stored: Opti
         .and_then(|stored| Some(format!("{}.{}", stored.table_schema.as_deref()?, stored.table_name.as_deref()?)));
     let key = stored.and_then(|stored| stored.row_key.clone());
     let (finding, explanation) = report;
-    (finding.name().to_string(), uuid(organization), position, uuid(event), table, key, explanation)
+    (finding.name().to_string(), Some(uuid(organization)), position, Some(uuid(event)), table, key, explanation)
 }
 
 /// An entry and its event, if the event is there; `None` when a value is not of the length it must have.
@@ -126,6 +166,7 @@ fn read(row: &Row) -> Option<(Entry, Option<Stored>)> {
         event: row.uuid(2)?,
         event_hash: row.bytes(3)?,
         chain: row.bytes(4)?,
+        block: row.get(38).unwrap_or_default(),
     };
     let stored = match row.uuid(5) {
         Some(id) => Some(stored(row, id)?),
@@ -153,6 +194,7 @@ fn stored(row: &Row, id: Uuid) -> Option<Stored> {
         payload: row.get(18),
         payload_salt: row.get(19),
         payload_digest: row.bytes(20)?,
+        encoding: row.get(36)?,
         previous: row.bytes(21)?,
         hash: row.bytes(22)?,
     })

@@ -1,6 +1,6 @@
 //! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
 
-use super::current_pg::{check, checked, current, end, generation, integer, require, text_datum, uuid_datum};
+use super::current_pg::{check, checked, current, end, generation, integer, missing, require, text_datum, uuid_datum};
 use crate::bare_function;
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
@@ -11,7 +11,7 @@ bare_function! {
     /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
     tenancy_org_id, pg_finfo_tenancy_org_id, |_call| {
         check().or_raise();
-        uuid_datum()
+        uuid_datum().ok_or_else(missing).or_raise()
     }
 }
 
@@ -19,7 +19,7 @@ bare_function! {
     /// `tenancy.org_id_text()`: the organization as text columns hold it.
     tenancy_org_id_text, pg_finfo_tenancy_org_id_text, |_call| {
         check().or_raise();
-        text_datum().ok_or_else(|| error::CONTEXT_MISSING.because("no organization is authenticated in this transaction")).or_raise()
+        text_datum().ok_or_else(missing).or_raise()
     }
 }
 

@@ -1,11 +1,11 @@
 //! The context of this backend: parsed once from the setting, checked once per statement, read for nothing per row.
 
-use super::Context;
+use super::{Context, Organization};
 use crate::error::{self, Result};
 use crate::pg::setting::{self, Backend};
 use crate::pg::transaction;
-use pgrx::pg_sys;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use pgrx::{IntoDatum, pg_sys};
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -17,19 +17,16 @@ static CHECKED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
 /// Counts the changes, so that others can tell whether what they remember is of this context.
 static GENERATION: Backend<Cell<u64>> = Backend::new(Cell::new(0));
 
-/// The organization as Datums that stay valid while a statement holds them, for instance as a scan key.
+/// The organization as Datums in TopTransactionContext, made anew after each change of the context: whatever a
+/// statement still holds, a scan key for instance, keeps its value until the end of the transaction.
 struct OrganizationDatums {
-    uuid: UnsafeCell<[u8; 16]>,
-    /// A `text` in TopTransactionContext, which outlives every statement of the transaction.
+    uuid: Cell<Option<pg_sys::Datum>>,
     text: Cell<Option<pg_sys::Datum>>,
     integer: Cell<Option<i64>>,
 }
 
-static ORGANIZATION: Backend<OrganizationDatums> = Backend::new(OrganizationDatums {
-    uuid: UnsafeCell::new([0; 16]),
-    text: Cell::new(None),
-    integer: Cell::new(None),
-});
+static ORGANIZATION: Backend<OrganizationDatums> =
+    Backend::new(OrganizationDatums { uuid: Cell::new(None), text: Cell::new(None), integer: Cell::new(None) });
 
 /// Defines the setting behind the context. Called once from `_PG_init`.
 pub fn define() {
@@ -44,14 +41,16 @@ pub fn statement_started() {
     CHECKED.set(false);
 }
 
-/// The `text` Datum went away with the transaction's memory.
+/// The Datums went away with the transaction's memory.
 pub fn transaction_ended() {
     forget();
 }
 
 fn forget() {
     CHECKED.set(false);
+    ORGANIZATION.uuid.set(None);
     ORGANIZATION.text.set(None);
+    ORGANIZATION.integer.set(None);
     GENERATION.set(GENERATION.get().wrapping_add(1));
 }
 
@@ -70,10 +69,14 @@ pub fn current() -> Result<Option<Rc<Context>>> {
     Ok(PARSED.borrow().clone())
 }
 
+/// The error of a transaction without a context.
+pub fn missing() -> error::Error {
+    error::CONTEXT_MISSING.because("no organization is authenticated in this transaction")
+}
+
 /// The context of the transaction, for access: an error when there is none or its token has expired.
 pub fn require() -> Result<Rc<Context>> {
-    let context = current()?
-        .ok_or_else(|| error::CONTEXT_MISSING.because("no organization is authenticated in this transaction"))?;
+    let context = current()?.ok_or_else(missing)?;
     if transaction::now() >= context.expires_at {
         return Err(error::CONTEXT_EXPIRED.because("the token behind this transaction has expired"));
     }
@@ -104,27 +107,24 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     let context = require()?;
-    // SAFETY: one thread; nobody holds a reference into the array, only pointers that Postgres copies from.
-    unsafe { *ORGANIZATION.uuid.get() = *context.organization.id.as_bytes() };
-    ORGANIZATION.integer.set(context.organization.integer_id);
-    if ORGANIZATION.text.get().is_none() {
-        let text = &context.organization.text_id;
-        // SAFETY: allocates in TopTransactionContext, which exists inside a transaction; the old context is restored.
-        let datum = unsafe {
+    if ORGANIZATION.uuid.get().is_none() {
+        let Organization { id, text_id, integer_id } = &context.organization;
+        // SAFETY: allocates in TopTransactionContext, which exists inside a transaction; the current context is put back.
+        unsafe {
             let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
-            let datum = pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32);
+            ORGANIZATION.uuid.set(pgrx::Uuid::from_bytes(*id.as_bytes()).into_datum());
+            ORGANIZATION.text.set(text_id.as_str().into_datum());
             pg_sys::MemoryContextSwitchTo(before);
-            pg_sys::Datum::from(datum)
-        };
-        ORGANIZATION.text.set(Some(datum));
+        }
+        ORGANIZATION.integer.set(*integer_id);
     }
     CHECKED.set(true);
     Ok(())
 }
 
 /// The organization as a `uuid` Datum. Meaningful after [`check`].
-pub fn uuid_datum() -> pg_sys::Datum {
-    pg_sys::Datum::from(ORGANIZATION.uuid.get().cast::<u8>())
+pub fn uuid_datum() -> Option<pg_sys::Datum> {
+    ORGANIZATION.uuid.get()
 }
 
 /// The organization as a `text` Datum. Meaningful after [`check`].

@@ -95,13 +95,18 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>> {
 /// The JWKS comes as the text that was given, so that a member named twice is seen.
 #[pg_extern(sql = false)]
 fn tenancy_set_issuer(
-    issuer: &str,
-    audiences: Vec<String>,
-    jwks: &str,
-    algorithms: Option<Vec<String>>,
+    issuer: Option<&str>,
+    audiences: Option<Vec<Option<String>>>,
+    jwks: Option<&str>,
+    algorithms: Option<Vec<Option<String>>>,
     organization_claim: Option<&str>,
-    leeway_seconds: i32,
+    leeway_seconds: Option<i32>,
 ) {
+    let issuer = given(issuer, "issuer").or_raise();
+    let audiences = all_given(given(audiences, "audiences").or_raise(), "audiences").or_raise();
+    let jwks = given(jwks, "jwks").or_raise();
+    let algorithms = algorithms.map(|algorithms| all_given(algorithms, "algorithms").or_raise());
+    let leeway_seconds = given(leeway_seconds, "leeway_seconds").or_raise();
     let names = check(issuer, &audiences, jwks, algorithms, organization_claim, leeway_seconds).or_raise();
     let claim = organization_claim.map(str::to_owned);
     let row = [
@@ -113,6 +118,16 @@ fn tenancy_set_issuer(
         argument(leeway_seconds),
     ];
     SET.write(&row, |_| ());
+}
+
+/// An argument that may not be NULL.
+fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| error::ARGUMENT_MISSING.because(format!("{name} may not be NULL")))
+}
+
+/// An array whose elements may not be NULL.
+fn all_given(elements: Vec<Option<String>>, name: &str) -> Result<Vec<String>> {
+    elements.into_iter().map(|element| given(element, &format!("an element of {name}"))).collect()
 }
 
 /// Checks the arguments of `tenancy.set_issuer`; returns the names of the algorithms to allow.

@@ -15,6 +15,7 @@ pub struct Column {
     /// Position in the row, from 0, dropped columns counted.
     pub place: usize,
     pub kind: Kind,
+    pub type_oid: pg_sys::Oid,
     pub in_primary_key: bool,
     by_value: bool,
     length: i16,
@@ -81,6 +82,7 @@ fn learn(relation: pg_sys::Relation) -> Shape {
                 name: text(attribute.attname.data.as_ptr()),
                 place,
                 kind: Kind::of(attribute.atttypid),
+                type_oid: attribute.atttypid,
                 in_primary_key: key.contains(&attribute.attnum),
                 by_value: attribute.attbyval,
                 length: attribute.attlen,
@@ -159,6 +161,14 @@ impl Values {
             _ => false,
         }
     }
+}
+
+/// True for a permanent table whose row-level security is enabled and forced.
+pub fn is_protected(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open.
+    let form = unsafe { &*(*relation).rd_rel };
+    let temporary = form.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP;
+    form.relrowsecurity && form.relforcerowsecurity && !temporary
 }
 
 /// A name quoted by Postgres' own rule.

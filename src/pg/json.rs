@@ -21,7 +21,7 @@ pub enum Kind {
     Uuid,
     /// date, time and timestamp types: ISO 8601, with time zone in UTC.
     DateTime(pg_sys::Oid),
-    /// `json`, copied as it is stored.
+    /// `json`, copied as it is stored; see [`push_json`] for the exception.
     Json,
     Jsonb,
     /// Any other type, by its output function, as a JSON string.
@@ -98,7 +98,7 @@ pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
             Kind::DateTime(type_oid) => push_datetime(out, datum, type_oid),
             Kind::Json => {
                 let value = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-                out.extend_from_slice(varlena::varlena_to_byte_slice(value));
+                push_json(out, varlena::varlena_to_byte_slice(value));
             }
             Kind::Jsonb => out.extend_from_slice(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum).to_bytes()),
             Kind::Output(function) => push_string(out, &output(function, datum).to_string_lossy()),
@@ -127,6 +127,16 @@ fn push_numeric(out: &mut Vec<u8>, text: &CStr) {
         out.extend_from_slice(bytes);
     } else {
         push_string(out, &text.to_string_lossy());
+    }
+}
+
+/// The type `json` takes escapes that Postgres then refuses to read (`\u0000`, lone surrogates), and one of them would
+/// make the whole payload unreadable. A value with any such escape is kept as a JSON string of its text.
+fn push_json(out: &mut Vec<u8>, json: &[u8]) {
+    if json.windows(2).any(|pair| pair == b"\\u") {
+        push_string(out, &String::from_utf8_lossy(json));
+    } else {
+        out.extend_from_slice(json);
     }
 }
 
@@ -159,13 +169,15 @@ unsafe fn output<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> &'a CStr {
 }
 
 /// Settings that change what output functions print, and the values they are fixed to.
-const FIXED: [(&CStr, &CStr); 6] = [
+const FIXED: [(&CStr, &CStr); 8] = [
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"iso_8601"),
     (c"extra_float_digits", c"3"),
     (c"bytea_output", c"hex"),
     (c"timezone", c"UTC"),
     (c"search_path", c"pg_catalog"),
+    (c"lc_monetary", c"C"),
+    (c"quote_all_identifiers", c"off"),
 ];
 
 /// Runs `write` with fixed settings, and puts the session's own back.

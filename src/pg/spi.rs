@@ -23,6 +23,11 @@ pub fn uuid(id: impl Into<Option<Uuid>>) -> Argument {
     argument(id.into().map(|id| pgrx::Uuid::from_bytes(*id.as_bytes())))
 }
 
+/// A `timestamptz` argument, from microseconds since 1970.
+pub fn timestamp(microseconds: i64) -> Argument {
+    Argument(pg_sys::TIMESTAMPTZOID, Some(pg_sys::Datum::from(transaction::to_timestamptz(microseconds))))
+}
+
 /// Makes an argument of a Rust value.
 pub fn argument<T: IntoDatum>(value: T) -> Argument {
     Argument(T::type_oid(), value.into_datum())

@@ -34,6 +34,7 @@ impl<'a> Value<'a> {
     fn datum(self) -> Option<pg_sys::Datum> {
         match self {
             Value::Null => None,
+            // Postgres copies what the pointer points at; the id outlives the call.
             Value::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
             Value::Text(text) => text.into_datum(),
             Value::Bytes(bytes) => bytes.into_datum(),
@@ -68,22 +69,30 @@ pub fn insert(table: &CStr, values: &[Value]) {
     }
 }
 
-/// What the first column of an index is compared with.
-#[derive(Debug, Clone, Copy)]
-pub enum Key<'a> {
-    Uuid(&'a Uuid),
-    /// The column has the collation "C", which is what a scan key made here compares by.
-    Text(&'a str),
-    BigInteger(i64),
+/// What the first column of an index must equal.
+pub struct Key {
+    /// The column's number in its table, from 1.
+    column: i16,
+    equality: pg_sys::Oid,
+    datum: pg_sys::Datum,
 }
 
-impl Key<'_> {
-    fn equality_and_datum(self) -> (pg_sys::Oid, pg_sys::Datum) {
-        match self {
-            Key::Uuid(id) => (pg_sys::F_UUID_EQ.into(), pg_sys::Datum::from(id.as_bytes().as_ptr())),
-            Key::Text(text) => (pg_sys::F_TEXTEQ.into(), text.into_datum().unwrap_or(pg_sys::Datum::null())),
-            Key::BigInteger(number) => (pg_sys::F_INT8EQ.into(), pg_sys::Datum::from(number)),
+impl Key {
+    pub fn uuid(column: i16, id: &Uuid) -> Self {
+        Key {
+            column,
+            equality: pg_sys::F_UUID_EQ.into(),
+            datum: Value::Uuid(id).datum().unwrap_or(pg_sys::Datum::null()),
         }
+    }
+
+    /// A column of collation "C", which is what a scan key made here compares by.
+    pub fn text(column: i16, text: &str) -> Self {
+        Key { column, equality: pg_sys::F_TEXTEQ.into(), datum: text.into_datum().unwrap_or(pg_sys::Datum::null()) }
+    }
+
+    pub fn big_integer(column: i16, number: i64) -> Self {
+        Key { column, equality: pg_sys::F_INT8EQ.into(), datum: pg_sys::Datum::from(number) }
     }
 }
 
@@ -91,16 +100,16 @@ impl Key<'_> {
 ///
 /// Sees the newest committed state and takes no lock on rows.
 pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> Option<T> {
-    let (equality, datum) = key.equality_and_datum();
-    // SAFETY: relations are opened and closed in pairs; the key is of the type of the index's first column and stays
-    // valid during the scan; the tuple belongs to the scan, and its value is copied before the end.
+    // SAFETY: relations are opened and closed in pairs; the key is of the type of the index's first column, which it
+    // names by its number in the table (genam.c translates), and stays valid during the scan; the tuple belongs to the
+    // scan, and its value is copied before the end.
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
         let index = pg_sys::index_open(oid(index), pg_sys::AccessShareLock as i32);
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(&mut key, 1, pg_sys::BTEqualStrategyNumber as u16, equality, datum);
-        let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut key);
+        let mut scan_key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(&mut scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
+        let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut scan_key);
         let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
         let value = if tuple.is_null() {
             None

@@ -69,15 +69,33 @@ pub fn may_pass_row_security(relation: pg_sys::Relation) -> bool {
 
 /// Runs `work` as the bootstrap superuser, for reads that must see every organization's rows.
 ///
-/// Only for queries whose text and functions are all this extension's and Postgres' own.
+/// Only for queries whose text, types and functions are all this extension's and Postgres' own.
 pub fn as_superuser<T>(work: impl FnOnce() -> T) -> T {
+    run_as(pg_sys::BOOTSTRAP_SUPERUSERID.into(), work)
+}
+
+/// Runs `work` as the owner of a table if the role in force may act for that owner; `None` if it may not.
+///
+/// For statements that hold text which the owner wrote: a superuser who runs them must lend the owner nothing.
+pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
+    // SAFETY: catalog lookups; the relation is open for the time of one.
+    let owner = unsafe {
+        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let owner = (*(*relation).rd_rel).relowner;
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner).then_some(owner)
+    };
+    owner.map(|owner| run_as(owner, work))
+}
+
+fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: what is saved here is put back below; if `work` raises, the abort of the (sub)transaction does it. The
     // flags are those of maintenance commands that act as a table's owner (src/backend/commands/vacuum.c).
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-        pg_sys::SetUserIdAndSecContext(pg_sys::BOOTSTRAP_SUPERUSERID.into(), context | restricted as i32);
+        pg_sys::SetUserIdAndSecContext(role, context | restricted as i32);
     }
     let result = work();
     // SAFETY: as above.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Columns that are taken for the organization when none is named, in this order.
 pub const USUAL_COLUMNS: [&str; 4] = ["organizationId", "organization_id", "org_id", "tenant_id"];
 
+/// A table's name has at most 63 bytes; in snake case it may get twice as long.
+const MAX_DOMAIN_BYTES: usize = 200;
+
 pub const ISOLATION_POLICY: &str = "tenancy_isolation";
 const ROW_TRIGGER: &str = "tenancy_audit";
 const TRUNCATE_TRIGGER: &str = "tenancy_audit_truncate";
@@ -232,8 +235,12 @@ pub fn protect(facts: &Facts, named_column: Option<&str>, named_domain: Option<&
     let Some(comparison) = comparison(column) else { return Ok(Vec::new()) };
     let domain = named_domain.or(earlier.as_ref().map(|earlier| earlier.domain.as_str()));
     let domain = domain.map_or_else(|| usual_domain(&facts.name), str::to_owned);
-    if domain.is_empty() || domain.len() > 63 || domain.contains(['\\', '*']) || domain.chars().any(char::is_control) {
-        return Err(error::ARGUMENT_INVALID.because("the domain must be a name of at most 63 bytes without * and \\"));
+    if domain.is_empty()
+        || domain.len() > MAX_DOMAIN_BYTES
+        || domain.contains(['\\', '*'])
+        || domain.chars().any(char::is_control)
+    {
+        return Err(error::ARGUMENT_INVALID.because("the domain must be a name of at most 200 bytes without * and \\"));
     }
     if column.name.contains('\\') {
         return Err(error::COLUMN_UNSUITABLE.because("the name of the organization column holds a backslash"));
@@ -247,7 +254,9 @@ pub fn protect(facts: &Facts, named_column: Option<&str>, named_domain: Option<&
         format!("ALTER TABLE {table} ALTER COLUMN {} SET DEFAULT {}", column.quoted, comparison.accessor),
     );
     let mut steps = vec![index_step, default_step];
-    steps.extend(policy_steps(facts, &comparison.expression, &domain));
+    let policies = policy_steps(facts, &comparison.expression, &domain);
+    let isolation_done = policies.first().is_some_and(|isolation| isolation.state == State::Done);
+    steps.extend(policies);
     steps.push(step(
         facts.row_security,
         ACCESS_EXCLUSIVE,
@@ -261,7 +270,7 @@ pub fn protect(facts: &Facts, named_column: Option<&str>, named_domain: Option<&
         format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY"),
     ));
     steps.extend(trigger_steps(facts, &column.name, &domain));
-    steps.push(provenance_step(facts, column, &domain, index));
+    steps.push(provenance_step(facts, column, &domain, index, isolation_done));
     Ok(steps)
 }
 
@@ -396,25 +405,35 @@ fn trigger_steps(facts: &Facts, column: &str, domain: &str) -> Vec<Step> {
     steps
 }
 
-fn provenance_step(facts: &Facts, column: &Column, domain: &str, index: Option<String>) -> Step {
+/// The comment goes with the isolation policy: where that is made anew, so is the comment.
+fn provenance_step(facts: &Facts, column: &Column, domain: &str, index: Option<String>, isolation_done: bool) -> Step {
+    // Somebody dropped the isolation policy, and the comment with it: what stands there is our own work.
+    let accessor = comparison(column).map(|comparison| comparison.accessor);
+    let half_protected =
+        facts.policies.iter().any(is_generated) || facts.triggers.iter().any(|t| t.name == ROW_TRIGGER);
     let provenance = match facts.provenance() {
         Some(earlier) => Provenance { domain: domain.to_owned(), index, ..earlier },
         None => Provenance {
             column: column.name.clone(),
             domain: domain.to_owned(),
             index,
-            previous_default: column.default.clone(),
-            row_security: facts.row_security,
-            force_row_security: facts.force_row_security,
+            previous_default: column.default.clone().filter(|default| Some(default.as_str()) != accessor),
+            row_security: facts.row_security && !half_protected,
+            force_row_security: facts.force_row_security && !half_protected,
         },
     };
     let comment = write_provenance(&provenance);
     step(
-        facts.provenance.as_deref() == Some(&comment),
+        isolation_done && facts.provenance.as_deref() == Some(&comment),
         "SHARE UPDATE EXCLUSIVE",
         "Remembers what was there before, for tenancy.unprotect.",
         format!("COMMENT ON POLICY {ISOLATION_POLICY} ON {} IS {}", facts.table, quoted_text(&comment)),
     )
+}
+
+/// True for a policy of a name that `protect` gives.
+fn is_generated(policy: &Policy) -> bool {
+    policy.name == ISOLATION_POLICY || COMMANDS.iter().any(|(name, ..)| *name == policy.name)
 }
 
 const PROVENANCE_INTRODUCTION: &str = "Made by tenancy.protect; tenancy.unprotect takes it back. Before: ";
@@ -445,11 +464,8 @@ pub fn unprotect(facts: &Facts) -> Result<Vec<Step>> {
     {
         undo(ACCESS_EXCLUSIVE, format!("DROP TRIGGER {} ON {table}", trigger.name));
     }
-    for policy in &facts.policies {
-        let generated = policy.name == ISOLATION_POLICY || COMMANDS.iter().any(|(name, ..)| *name == policy.name);
-        if generated {
-            undo(ACCESS_EXCLUSIVE, format!("DROP POLICY {} ON {table}", policy.name));
-        }
+    for policy in facts.policies.iter().filter(|policy| is_generated(policy)) {
+        undo(ACCESS_EXCLUSIVE, format!("DROP POLICY {} ON {table}", policy.name));
     }
     let Some(before) = facts.provenance() else { return Ok(steps) };
     if facts.force_row_security && !before.force_row_security {

@@ -6,6 +6,7 @@ use super::plan::{self, Facts, State, Step};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
+use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
@@ -22,7 +23,7 @@ fn facts(table: pg_sys::Oid) -> Result<Facts> {
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
 fn tenancy_plan(
-    table: pg_sys::Oid,
+    table: Option<pg_sys::Oid>,
     organization_column: Option<&str>,
     domain: Option<&str>,
 ) -> TableIterator<
@@ -36,7 +37,8 @@ fn tenancy_plan(
         name!(state, String),
     ),
 > {
-    let steps = facts(table).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
+    let steps =
+        named(table).and_then(facts).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
     TableIterator::new(steps.into_iter().zip(1..).map(|(step, number)| {
         (number, step.sql, step.why.to_string(), step.lock.to_string(), true, step.state.name().to_string())
     }))
@@ -44,15 +46,26 @@ fn tenancy_plan(
 
 /// `tenancy.protect(table, organization_column, domain)`: runs what the plan has left to do; returns how many steps.
 #[pg_extern(sql = false)]
-fn tenancy_protect(table: pg_sys::Oid, organization_column: Option<&str>, domain: Option<&str>) -> i32 {
-    let steps = facts(table).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
+fn tenancy_protect(table: Option<pg_sys::Oid>, organization_column: Option<&str>, domain: Option<&str>) -> i32 {
+    let steps =
+        named(table).and_then(facts).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
     run(&steps)
 }
 
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
+///
+/// The default to put back is text that the table's owner could have changed, so it all runs as the owner.
 #[pg_extern(sql = false)]
 fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
-    run(&facts(table).and_then(|facts| plan::unprotect(&facts)).or_raise())
+    let facts = facts(table).or_raise();
+    let steps = plan::unprotect(&facts).or_raise();
+    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", facts.table));
+    user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise()
+}
+
+/// The table of the call, which may not be NULL.
+fn named(table: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
+    table.ok_or_else(|| error::ARGUMENT_MISSING.because("the table may not be NULL"))
 }
 
 fn run(steps: &[Step]) -> i32 {
