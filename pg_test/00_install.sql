@@ -108,6 +108,7 @@ $$, $$ VALUES
     ('protect',                  'v', 'u', false, false),
     ('refuse_change',            'v', 'u', false, false),
     ('remove_membership',        'v', 'u', false, true),
+    ('require_argument',         'i', 's', false, false),
     ('revoke_permission',        'v', 'u', true,  true),
     ('seal',                     'v', 'u', false, true),
     ('set_issuer',               'v', 'u', false, true),

@@ -11,7 +11,7 @@ SELECT dblink_connect('work', :'server' || ' dbname=' || :'work'), dblink_exec('
 
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(52);
+SELECT plan(61);
 
 SELECT dblink_exec('work', statement) FROM (VALUES
     ('CREATE EXTENSION pg_tenancy'),
@@ -68,7 +68,7 @@ DECLARE
 BEGIN
     PERFORM dblink_exec('work', 'BEGIN; ALTER TABLE tenancy.event DISABLE TRIGGER USER; ALTER TABLE tenancy.event_actor DISABLE TRIGGER USER; ALTER TABLE tenancy.seal DISABLE TRIGGER USER; ALTER TABLE tenancy.block DISABLE TRIGGER USER');
     PERFORM dblink_exec('work', damage);
-    found := ARRAY(SELECT pg_temp.answer('SELECT concat_ws('' '', finding, left(organization_id::text, 1) || coalesce(position::text, ''-''), table_name, row_key) FROM tenancy.verify_audit()'));
+    found := ARRAY(SELECT pg_temp.answer('SELECT concat_ws('' '', finding, coalesce(left(organization_id::text, 1) || coalesce(position::text, ''-''), substring(explanation from ''block [0-9]+'')), table_name, row_key) FROM tenancy.verify_audit()'));
     PERFORM dblink_exec('work', 'ROLLBACK');
     RETURN found;
 END
@@ -99,20 +99,29 @@ SELECT is(pg_temp.found_after(damage), found, promise) FROM (VALUES
     (19, $$ UPDATE tenancy.event SET actor = (SELECT actor FROM tenancy.event WHERE id = e('a1')) WHERE id = e('a5') $$, ARRAY['altered a5 public.finding {"id":3}'], 'an event given to another actor is found'),
     (20, $$ DELETE FROM tenancy.event_actor WHERE id = (SELECT actor FROM tenancy.event WHERE id = e('a5')) $$, ARRAY['missing a5 public.finding {"id":3}'], 'a deleted actor is found'),
     (21, $$ DELETE FROM tenancy.event WHERE id = e('a4') $$, ARRAY['missing a4'], 'a deleted event is found'),
-    (22, $$ WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a4') RETURNING event) DELETE FROM tenancy.event USING gone WHERE id = event $$, ARRAY['missing a5 public.finding {"id":3}'],
+    (22, $$ WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a4') RETURNING event) DELETE FROM tenancy.event USING gone WHERE id = event $$, ARRAY['missing a5 public.finding {"id":3}', 'missing block 1'],
         'an event deleted together with its place is found at the next one'),
-    (23, $$ DELETE FROM tenancy.seal WHERE event = e('a4') $$, ARRAY['missing a5 public.finding {"id":3}', 'inserted a- public.finding {"id":2}'], 'a deleted place is found, and the event without one'),
-    (24, $$ DELETE FROM tenancy.seal WHERE event = e('a6') $$, ARRAY['inserted a- public.finding {"id":6}'], 'a place deleted at the end leaves an event that no seal knows'),
+    (23, $$ DELETE FROM tenancy.seal WHERE event = e('a4') $$, ARRAY['missing a5 public.finding {"id":3}', 'missing block 1', 'inserted a- public.finding {"id":2}'], 'a deleted place is found, and the event without one'),
+    (24, $$ DELETE FROM tenancy.seal WHERE event = e('a6') $$, ARRAY['missing block 2', 'inserted a- public.finding {"id":6}'], 'a place deleted at the end leaves an event that no seal knows'),
     (25, $$ INSERT INTO tenancy.event SELECT gen_random_uuid(), organization, actor, transaction, ordinal + 1, occurred_at, operation, domain, table_schema, table_name, row_key, result, reason, payload, payload_salt, payload_digest, encoding, hash, sha256('x')
              FROM tenancy.event WHERE id = e('a5') $$, ARRAY['inserted a- public.finding {"id":3}'], 'an event put in is found'),
     (26, $$ UPDATE tenancy.event SET hash = sha256('x') WHERE id = e('a5') $$, ARRAY['altered a5 public.finding {"id":3}'], 'a rewritten hash is found'),
     (27, $$ UPDATE tenancy.event SET prev_hash = sha256('x') WHERE id = e('a5') $$, ARRAY['altered a5 public.finding {"id":3}'], 'a rewritten link is found'),
     (28, $$ UPDATE tenancy.event SET ordinal = 2 WHERE id = e('a5') $$, ARRAY['altered a5 public.finding {"id":3}'], 'a changed ordinal is found'),
-    (29, $$ UPDATE tenancy.seal SET event_hash = sha256('x') WHERE event = e('a6') $$, ARRAY['broken a6 public.finding {"id":6}', 'altered a6 public.finding {"id":6}'], 'a rewritten hash in the seal is found'),
-    (30, $$ UPDATE tenancy.seal SET chain = sha256('x') WHERE event = e('a6') $$, ARRAY['broken a6 public.finding {"id":6}'], 'a rewritten chain value is found'),
-    (31, $$ UPDATE tenancy.seal SET event = gen_random_uuid() WHERE event = e('a6') $$, ARRAY['missing a6', 'inserted a- public.finding {"id":6}'], 'a place that names no event is found'),
+    (29, $$ UPDATE tenancy.seal SET event_hash = sha256('x') WHERE event = e('a6') $$, ARRAY['broken a6 public.finding {"id":6}', 'altered a6 public.finding {"id":6}', 'altered block 2'], 'a rewritten hash in the seal is found'),
+    (30, $$ UPDATE tenancy.seal SET chain = sha256('x') WHERE event = e('a6') $$, ARRAY['broken a6 public.finding {"id":6}', 'altered block 2'], 'a rewritten chain value is found'),
+    (31, $$ UPDATE tenancy.seal SET event = gen_random_uuid() WHERE event = e('a6') $$, ARRAY['missing a6', 'altered block 2', 'inserted a- public.finding {"id":6}'], 'a place that names no event is found'),
     (32, $$ UPDATE tenancy.event SET id = gen_random_uuid() WHERE id = e('a6') $$, ARRAY['missing a6', 'inserted a- public.finding {"id":6}'], 'an event under another id is found'),
-    (33, $$ DELETE FROM tenancy.seal WHERE event = e('a1') $$, ARRAY['missing a2 public.finding {"id":2}', 'inserted a- public.finding {"id":1}'], 'a chain without its beginning is found')
+    (33, $$ DELETE FROM tenancy.seal WHERE event = e('a1') $$, ARRAY['missing a2 public.finding {"id":2}', 'missing block 1', 'inserted a- public.finding {"id":1}'], 'a chain without its beginning is found'),
+    (34, $$ WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a6') RETURNING event) DELETE FROM tenancy.event USING gone WHERE id = event $$, ARRAY['missing block 2'], 'the newest event of a chain, deleted together with its place, is found'),
+    (35, $$ UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = e('a2') $$, ARRAY['altered a2 public.finding {"id":2}'], 'a payload taken away with its salt is found'),
+    (36, $$ UPDATE tenancy.event SET encoding = 2 WHERE id = e('a2') $$, ARRAY['altered a2 public.finding {"id":2}'], 'another version of the encoding is found'),
+    (37, $$ UPDATE tenancy.block SET events = events + 1 WHERE number = 2 $$, ARRAY['altered block 2'], 'another count of a block is found'),
+    (38, $$ UPDATE tenancy.block SET sealed_at = sealed_at + interval '1 microsecond' WHERE number = 2 $$, ARRAY['altered block 2'], 'another time of a block is found'),
+    (39, $$ UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 2 $$, ARRAY['altered block 2'], 'another snapshot of a block is found'),
+    (40, $$ UPDATE tenancy.seal SET block = 3 WHERE event = e('a6') $$, ARRAY['missing block 2', 'altered block 3'], 'a place moved to another block is found'),
+    (41, $$ DELETE FROM tenancy.block WHERE number = 2 $$, ARRAY['missing block 2', 'missing block 2'], 'a deleted block is found, by the gap and by its places'),
+    (42, $$ DELETE FROM tenancy.block WHERE number = 3 $$, ARRAY['missing block 3'], 'the newest block, deleted, is found by its places')
 ) AS v (n, damage, found, promise) ORDER BY n;
 
 SELECT cmp_ok(cardinality(pg_temp.found_after($$

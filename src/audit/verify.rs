@@ -153,8 +153,8 @@ impl ChainVerifier {
     fn follow(&mut self, entry: &Entry, reports: &mut Vec<Report>) {
         let gap = entry.position != self.position + 1;
         if gap {
-            let (from, to) = (self.position + 1, entry.position - 1);
-            reports.push((Finding::Missing, format!("the entries {from} to {to} are gone from tenancy.seal")));
+            let places = range("entry", "entries", self.position + 1, entry.position - 1);
+            reports.push((Finding::Missing, format!("{places} gone from tenancy.seal")));
         } else if chain::extend(&self.head, entry.position, &entry.event_hash) != entry.chain {
             reports
                 .push((Finding::Broken, "the chain value in tenancy.seal does not follow from the one before".into()));
@@ -190,6 +190,11 @@ impl ChainVerifier {
         let follows = transaction == stored.transaction && ordinal + 1 == stored.ordinal && hash == stored.previous;
         (!follows).then(|| (Finding::Missing, "the event before it in the same transaction is gone".to_string()))
     }
+}
+
+/// Numbers that are gone, as the beginning of a sentence.
+fn range(one: &str, several: &str, from: i64, to: i64) -> String {
+    if from == to { format!("{one} {from} is") } else { format!("{several} {from} to {to} are") }
 }
 
 /// Compares the blocks with the entries that name them. Takes all entries first, then the blocks in order.
@@ -232,7 +237,8 @@ impl BlockVerifier {
         }
         let expected = self.number + 1;
         if block.number != expected {
-            report(expected, Finding::Missing, format!("the blocks {expected} to {} are gone", block.number - 1));
+            let gone = range("block", "blocks", expected, block.number - 1);
+            report(expected, Finding::Missing, format!("{gone} gone from tenancy.block"));
         } else if block.previous != self.hash {
             report(
                 block.number,
