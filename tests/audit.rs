@@ -341,6 +341,25 @@ fn a_seal_that_was_rolled_back_is_made_again() {
 }
 
 #[test]
+fn verifying_seals_what_has_committed_and_accuses_none_of_it() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        for sealed_before in [false, true] {
+            run(&superuser, r#"UPDATE "Finding" SET title = title || '!'"#).await;
+            if sealed_before {
+                seal(&superuser).await;
+            }
+            assert_eq!(findings(&superuser).await, []);
+            assert_eq!(seal(&superuser).await, 0, "verify_audit seals first");
+        }
+        run(&superuser, r#"BEGIN ISOLATION LEVEL REPEATABLE READ; UPDATE "Finding" SET title = title || '?'"#).await;
+        assert_eq!(findings(&superuser).await, [], "events of the open transaction");
+        run(&superuser, "COMMIT").await;
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
 fn a_prepared_transaction_is_sealed_after_its_commit_and_a_rolled_back_one_never() {
     in_database(async |database| {
         let (client, superuser) = (database.application().await, database.superuser().await);

@@ -451,6 +451,29 @@ fn a_token_that_ends_within_the_transaction_ends_the_access() {
 }
 
 #[test]
+fn a_cursor_gives_no_more_rows_once_the_access_has_ended() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let plans = [
+            "enable_seqscan = off; SET LOCAL enable_bitmapscan = off",
+            "enable_indexscan = off; SET LOCAL enable_bitmapscan = off",
+        ];
+        for plan in plans {
+            for end in ["SELECT tenancy.sign_out()", "SELECT pg_sleep(3)"] {
+                as_tenant(&client, &database.issuer.token_until("alice", 2)).await;
+                let open = r#"DECLARE opened NO SCROLL CURSOR FOR SELECT title FROM "Finding" WHERE "organizationId" IS NOT NULL"#;
+                run(&client, &format!("SET LOCAL {plan}; {open}")).await;
+                assert_eq!(column(&client, "FETCH 2 FROM opened").await.len(), 2);
+                run(&client, end).await;
+                let refusal = refused(&client, "FETCH 2 FROM opened").await;
+                assert_eq!(refusal.sqlstate, "28000", "{plan}, {end}");
+                run(&client, "ROLLBACK").await;
+            }
+        }
+    });
+}
+
+#[test]
 fn a_token_that_ends_while_a_loop_runs_ends_the_loop() {
     in_database(async |database| {
         let client = database.application().await;

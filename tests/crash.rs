@@ -76,7 +76,8 @@ fn after_a_killed_backend_every_acknowledged_change_has_its_event() {
             let mut events = column(&superuser, &sql).await;
             let mut written =
                 column(&superuser, &format!(r#"SELECT title FROM "Finding" WHERE title LIKE 'round {round} %'"#)).await;
-            (events.sort(), written.sort());
+            events.sort();
+            written.sort();
             assert_eq!(events, written, "a row without an event, or an event without a row");
             assert!(done.iter().all(|title| events.binary_search(title).is_ok()), "an acknowledged change is gone");
         }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 
@@ -404,10 +404,12 @@ fn whatever_one_tenant_runs_the_rows_of_another_stay_and_stay_unseen() {
     });
 }
 
-fn text_of(messages: &[tokio_postgres::SimpleQueryMessage]) -> Vec<Vec<Option<&str>>> {
-    let row = |message| match message {
-        &tokio_postgres::SimpleQueryMessage::Row(ref row) => Some((0..row.len()).map(|n| row.get(n)).collect()),
-        _ => None,
-    };
-    messages.iter().filter_map(row).collect()
+fn text_of(messages: &[SimpleQueryMessage]) -> Vec<Vec<Option<&str>>> {
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|n| row.get(n)).collect()),
+            _ => None,
+        })
+        .collect()
 }
