@@ -108,6 +108,7 @@ $$, $$ VALUES
     ('protect',                  'v', 'u', false, false),
     ('refuse_change',            'v', 'u', false, false),
     ('remove_membership',        'v', 'u', false, true),
+    ('renew_revision',           'v', 'u', false, false),
     ('require_argument',         'i', 's', false, false),
     ('revoke_permission',        'v', 'u', true,  true),
     ('seal',                     'v', 'u', false, true),

@@ -36,10 +36,13 @@ BEGIN
             ('tenancy_auditor', 'pg_tenancy: may read the events of every organization, seal and verify them.')
         ) AS r (name, comment)
     LOOP
-        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) wanted.name) THEN
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) wanted.name);
+        BEGIN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted.name);
             EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.comment);
-        END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- Another database's CREATE EXTENSION was quicker.
+        END;
     END LOOP;
 END
 $$;

@@ -105,6 +105,20 @@ jwks: its JWK Set as text. algorithms: those to accept; by default those of the 
 (RFC 6901) to the organization in the claims; NULL when tokens do not name one. leeway_seconds: 0 to 300.
 Raises 22023 for keys or arguments that cannot be used.';
 
+CREATE FUNCTION tenancy.renew_revision() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    new.revision := gen_random_uuid();
+    new.updated_at := now();
+    RETURN new;
+END
+$$;
+COMMENT ON FUNCTION tenancy.renew_revision() IS
+'Trigger of tenancy.issuer: whatever changes a row, sessions notice and drop the keys they have parsed.';
+CREATE TRIGGER renew_revision BEFORE UPDATE ON tenancy.issuer FOR EACH ROW EXECUTE FUNCTION tenancy.renew_revision();
+ALTER TABLE tenancy.issuer ENABLE ALWAYS TRIGGER renew_revision;
+COMMENT ON TRIGGER renew_revision ON tenancy.issuer IS 'Gives the row a new revision.';
+
 CREATE FUNCTION tenancy.require_argument(argument text, value text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -120,7 +134,7 @@ COMMENT ON FUNCTION tenancy.require_argument(text, text) IS
 CREATE FUNCTION tenancy.set_issuer_status(issuer text, status text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE tenancy.issuer i SET status = set_issuer_status.status, revision = gen_random_uuid(), updated_at = now()
+    UPDATE tenancy.issuer i SET status = set_issuer_status.status
      WHERE i.issuer = set_issuer_status.issuer;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'issuer "%" is not registered', issuer

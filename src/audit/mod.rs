@@ -7,6 +7,7 @@ pub mod block;
 pub mod chain;
 pub mod encoding;
 pub mod event;
+pub mod order;
 pub mod snapshot;
 pub mod verify;
 

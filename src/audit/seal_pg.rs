@@ -3,6 +3,7 @@
 use super::block::{self, Block, Entries};
 use super::chain;
 use super::encoding::Digest;
+use super::order::{Unsealed, by_links};
 use super::snapshot::Snapshot;
 use super::verify::Entry;
 use crate::error::{self, Result};
@@ -11,7 +12,6 @@ use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::table::{self, Value};
 use crate::pg::transaction;
 use pgrx::pg_extern;
-use uuid::Uuid;
 
 /// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
 /// forever. It conflicts with itself and lets events be written and blocks be read.
@@ -30,11 +30,11 @@ static INCARNATION: Query = Query::new(
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
-const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash
+const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash
        FROM tenancy.event e
       WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
         AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
-      ORDER BY e.organization, e.transaction, e.ordinal";
+      ORDER BY e.organization, e.transaction, e.ordinal, e.id";
 
 static BLOCK: Query = Query::new(
     "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
@@ -51,13 +51,6 @@ pub struct Last {
     number: i64,
     pub snapshot: Snapshot,
     incarnation: String,
-    hash: Digest,
-}
-
-struct Unsealed {
-    id: Uuid,
-    organization: Uuid,
-    transaction: u64,
     hash: Digest,
 }
 
@@ -128,7 +121,7 @@ fn collect() -> Result<Collected> {
         }
         Ok(())
     })?;
-    Ok((last, incarnation, events, now.but_not(own)))
+    Ok((last, incarnation, by_links(events), now.but_not(own)))
 }
 
 /// The newest block, if there is any.
@@ -150,6 +143,8 @@ fn unsealed(row: &Row) -> Result<Unsealed> {
             organization: row.uuid(2)?,
             transaction: row.transaction(3)?,
             hash: row.bytes(4)?,
+            ordinal: row.get(5)?,
+            previous: row.bytes(6)?,
         })
     };
     event().ok_or_else(|| unreadable("a row of tenancy.event"))

@@ -116,6 +116,7 @@ impl Stored {
 
 /// Walks the chain of one organization.
 pub struct ChainVerifier {
+    organization: Uuid,
     position: i64,
     head: Digest,
     /// Every head so far: the first event of a transaction must name one of them.
@@ -127,7 +128,7 @@ pub struct ChainVerifier {
 impl ChainVerifier {
     pub fn new(organization: Uuid) -> Self {
         let head = chain::genesis(organization);
-        ChainVerifier { position: 0, head, heads: HashSet::from([head]), before: None }
+        ChainVerifier { organization, position: 0, head, heads: HashSet::from([head]), before: None }
     }
 
     /// The place of the last entry seen.
@@ -170,6 +171,8 @@ impl ChainVerifier {
     fn examine(&mut self, entry: &Entry, stored: &Stored, reports: &mut Vec<Report>) {
         if let Some(report) = stored.inconsistency() {
             reports.push(report);
+        } else if stored.organization != self.organization {
+            reports.push((Finding::Inserted, "the event is another organization's".into()));
         } else if stored.hash != entry.event_hash {
             reports
                 .push((Finding::Altered, "the event was rewritten together with its hash after it was sealed".into()));
@@ -399,6 +402,15 @@ mod tests {
         events.push(event(12, 1, [9; 32]));
         let entries = seal(&events);
         assert_eq!(verify(&events, &entries), [(4, Finding::Inserted)]);
+    }
+
+    #[test]
+    fn an_event_of_another_organization_is_named() {
+        let (mut events, _) = chain_of_three();
+        events[2].organization = Uuid::from_u128(0xb);
+        events[2].hash = events[2].hash_of_content(&actor());
+        let entries = seal(&events);
+        assert_eq!(verify(&events, &entries), [(3, Finding::Inserted)]);
     }
 
     #[test]

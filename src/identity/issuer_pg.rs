@@ -36,7 +36,7 @@ static SET: Query = Query::new(
      ON CONFLICT (issuer) DO UPDATE
         SET audiences = EXCLUDED.audiences, algorithms = EXCLUDED.algorithms, jwks = EXCLUDED.jwks,
             organization_claim = EXCLUDED.organization_claim, leeway_seconds = EXCLUDED.leeway_seconds,
-            status = 'active', revision = EXCLUDED.revision, updated_at = EXCLUDED.updated_at",
+            status = 'active'",
 );
 
 type Issuers = HashMap<String, Rc<Issuer>>;

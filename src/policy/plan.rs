@@ -15,13 +15,26 @@ pub const ISOLATION_POLICY: &str = "tenancy_isolation";
 const ROW_TRIGGER: &str = "tenancy_audit";
 const TRUNCATE_TRIGGER: &str = "tenancy_audit_truncate";
 
-/// Permissive policies: name, command, action of the permission matrix.
-const COMMANDS: [(&str, &str, &str); 4] = [
-    ("tenancy_read", "SELECT", "read"),
-    ("tenancy_create", "INSERT", "create"),
-    ("tenancy_update", "UPDATE", "update"),
-    ("tenancy_delete", "DELETE", "delete"),
+/// The permissive policies.
+const COMMANDS: [Command; 4] = [
+    Command { policy: "tenancy_read", name: "SELECT", letter: "r", action: "read", using: true, check: false },
+    Command { policy: "tenancy_create", name: "INSERT", letter: "a", action: "create", using: false, check: true },
+    Command { policy: "tenancy_update", name: "UPDATE", letter: "w", action: "update", using: true, check: true },
+    Command { policy: "tenancy_delete", name: "DELETE", letter: "d", action: "delete", using: true, check: false },
 ];
+
+/// A command that the permission matrix decides on.
+struct Command {
+    policy: &'static str,
+    name: &'static str,
+    /// `pg_policy.polcmd`.
+    letter: &'static str,
+    /// What the permission matrix calls it.
+    action: &'static str,
+    /// Which expressions CREATE POLICY takes for it.
+    using: bool,
+    check: bool,
+}
 
 /// What the catalogs say of a table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -316,21 +329,12 @@ fn policy_steps(facts: &Facts, isolation: &str, domain: &str) -> Vec<Step> {
         "Restrictive, so that no policy added later can open the table past the organization.",
         (Some(isolation.to_owned()), Some(isolation.to_owned())),
     )];
-    for (name, command, action) in COMMANDS {
-        let authorize = format!("tenancy.authorize({}::text, {}::text)", literal(domain), literal(action));
-        let (using, check) = match command {
-            "INSERT" => (None, Some(authorize)),
-            "UPDATE" => (Some(authorize.clone()), Some(authorize)),
-            _ => (Some(authorize), None),
-        };
-        let (clause, letter) = match command {
-            "SELECT" => ("AS PERMISSIVE FOR SELECT", "r"),
-            "INSERT" => ("AS PERMISSIVE FOR INSERT", "a"),
-            "UPDATE" => ("AS PERMISSIVE FOR UPDATE", "w"),
-            _ => ("AS PERMISSIVE FOR DELETE", "d"),
-        };
+    for command in COMMANDS {
+        let authorize = format!("tenancy.authorize({}::text, {}::text)", literal(domain), literal(command.action));
+        let clause = format!("AS PERMISSIVE FOR {}", command.name);
         let why = "The role needs the permission; without it the statement fails and says so.";
-        steps.push(policy_step(facts, name, (clause, letter), why, (using, check)));
+        let expressions = (command.using.then(|| authorize.clone()), command.check.then_some(authorize));
+        steps.push(policy_step(facts, command.policy, (&clause, command.letter), why, expressions));
     }
     steps
 }
@@ -433,7 +437,7 @@ fn provenance_step(facts: &Facts, column: &Column, domain: &str, index: Option<S
 
 /// True for a policy of a name that `protect` gives.
 fn is_generated(policy: &Policy) -> bool {
-    policy.name == ISOLATION_POLICY || COMMANDS.iter().any(|(name, ..)| *name == policy.name)
+    policy.name == ISOLATION_POLICY || COMMANDS.iter().any(|command| command.policy == policy.name)
 }
 
 const PROVENANCE_INTRODUCTION: &str = "Made by tenancy.protect; tenancy.unprotect takes it back. Before: ";
@@ -528,6 +532,18 @@ mod tests {
         protect(facts, None, None).unwrap()
     }
 
+    /// What was there before a `protect` of a table that had row-level security already.
+    fn earlier() -> Provenance {
+        Provenance {
+            column: "org_id".into(),
+            domain: "account".into(),
+            index: None,
+            previous_default: Some("gen_random_uuid()".into()),
+            row_security: true,
+            force_row_security: false,
+        }
+    }
+
     fn refusal(facts: &Facts, column: Option<&str>) -> &'static str {
         protect(facts, column, None).unwrap_err().kind.name
     }
@@ -620,15 +636,7 @@ mod tests {
     #[test]
     fn a_protected_table_cannot_change_its_column_but_keeps_its_domain() {
         let mut table = facts(vec![column("org_id", "uuid"), column("tenant_id", "uuid")]);
-        let provenance = Provenance {
-            column: "org_id".into(),
-            domain: "account".into(),
-            index: None,
-            previous_default: Some("gen_random_uuid()".into()),
-            row_security: true,
-            force_row_security: false,
-        };
-        table.provenance = Some(write_provenance(&provenance));
+        table.provenance = Some(write_provenance(&earlier()));
         assert_eq!(refusal(&table, Some("tenant_id")), "ARGUMENT_INVALID");
         assert!(plan_of(&table).iter().any(|step| step.sql.contains("'account'::text")));
     }
@@ -639,15 +647,7 @@ mod tests {
         assert_eq!(unprotect(&table).unwrap(), []);
         table.row_security = true;
         table.force_row_security = true;
-        let provenance = Provenance {
-            column: "org_id".into(),
-            domain: "account".into(),
-            index: None,
-            previous_default: Some("gen_random_uuid()".into()),
-            row_security: true,
-            force_row_security: false,
-        };
-        table.provenance = Some(write_provenance(&provenance));
+        table.provenance = Some(write_provenance(&earlier()));
         let sql: Vec<String> = unprotect(&table).unwrap().into_iter().map(|step| step.sql).collect();
         let table = "ALTER TABLE public.\"CloudAccount\"";
         assert_eq!(

@@ -90,7 +90,42 @@ def chain(vector):
     return record("pg_tenancy/chain/1", bytes.fromhex(head), integer(position), bytes.fromhex(event_hash))
 
 
-KINDS = {"actor": actor, "payload": payload, "event": event, "genesis": genesis, "chain": chain}
+def origin(vector):
+    return record("pg_tenancy/blocks/1")
+
+
+def entries(vector):
+    fields = []
+    for entry in vector["entries"]:
+        fields += [identifier(entry["organization"]), integer(entry["position"]), identifier(entry["event"])]
+        fields += [bytes.fromhex(entry["event_hash"]), bytes.fromhex(entry["chain"])]
+    return record("pg_tenancy/entries/1", *fields)
+
+
+def block(vector):
+    row = vector["block"]
+    return record(
+        "pg_tenancy/block/1",
+        integer(row["number"]),
+        integer(row["sealed_at"]),
+        row["snapshot"],
+        row["incarnation"],
+        integer(row["events"]),
+        bytes.fromhex(row["entries_digest"]),
+        bytes.fromhex(row["prev_hash"]),
+    )
+
+
+KINDS = {
+    "actor": actor,
+    "payload": payload,
+    "event": event,
+    "genesis": genesis,
+    "chain": chain,
+    "origin": origin,
+    "entries": entries,
+    "block": block,
+}
 
 
 def main():
