@@ -11,7 +11,7 @@ SELECT dblink_connect('work', :'server' || ' dbname=' || :'work'), dblink_exec('
 
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(61);
+SELECT plan(62);
 
 SELECT dblink_exec('work', statement) FROM (VALUES
     ('CREATE EXTENSION pg_tenancy'),
@@ -121,6 +121,7 @@ SELECT is(pg_temp.found_after(damage), found, promise) FROM (VALUES
     (39, $$ UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 2 $$, ARRAY['altered block 2'], 'another snapshot of a block is found'),
     (40, $$ UPDATE tenancy.seal SET block = 3 WHERE event = e('a6') $$, ARRAY['missing block 2', 'altered block 3'], 'a place moved to another block is found'),
     (41, $$ DELETE FROM tenancy.block WHERE number = 2 $$, ARRAY['missing block 2', 'missing block 2'], 'a deleted block is found, by the gap and by its places'),
+    (43, $$ ALTER TABLE tenancy.event DROP CONSTRAINT event_hash_check; UPDATE tenancy.event SET hash = '\x00' WHERE id = e('a2') $$, ARRAY['altered a2'], 'a hash of another length is found, and hides nothing else'),
     (42, $$ DELETE FROM tenancy.block WHERE number = 3 $$, ARRAY['missing block 3'], 'the newest block, deleted, is found by its places')
 ) AS v (n, damage, found, promise) ORDER BY n;
 

@@ -1,7 +1,7 @@
 -- Tables whose organization is a text or a number: every change finds its organization, with a context and without.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(21);
+SELECT plan(23);
 
 CREATE TABLE app.by_text (id integer PRIMARY KEY, organization_id text NOT NULL);
 CREATE TABLE app.by_varchar (id integer PRIMARY KEY, org_id varchar(40) NOT NULL);
@@ -31,6 +31,14 @@ CREATE TABLE app.note (id integer PRIMARY KEY, organization_id uuid NOT NULL, bo
 SELECT tenancy.protect('app.note') \g /dev/null
 INSERT INTO app.note VALUES (1, test.acme(), '{"a": "\u0000"}'), (2, test.acme(), '"\ud83d"');
 SELECT lives_ok($$ SELECT old_values::text, new_values::text FROM tenancy.audit_trail $$, 'json that cannot become text leaves the audit trail readable');
+
+-- What people do to tables and schemas.
+ALTER SCHEMA app RENAME TO renamed;
+INSERT INTO renamed.note VALUES (3, test.acme(), '1');
+SELECT is((SELECT table_schema FROM tenancy.event WHERE row_key::text = '{"id":3}' AND table_name = 'note'), 'renamed', 'an event names the schema as it is called now');
+CREATE INDEX by_expression ON tenancy.event ((domain || operation));
+SELECT test.refused($$ INSERT INTO renamed.note VALUES (4, test.acme(), '1') $$, '55000', 'a table of the audit has an index on an expression or with a predicate', 'Drop that index%',
+                    'an index that the library cannot keep is refused, not the server crashed');
 
 SELECT * FROM finish();
 ROLLBACK;

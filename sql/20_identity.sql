@@ -102,7 +102,8 @@ CREATE FUNCTION tenancy.set_issuer(
 COMMENT ON FUNCTION tenancy.set_issuer(text, text[], text, text[], text, integer) IS
 'Registers an identity provider, or replaces all that was registered under the same "iss".
 jwks: its JWK Set as text. algorithms: those to accept; by default those of the keys. organization_claim: JSON pointer
-(RFC 6901) to the organization in the claims; NULL when tokens do not name one. leeway_seconds: 0 to 300.
+(RFC 6901) to the organization in the claims; NULL when tokens do not name one. leeway_seconds: 0 to 300. A disabled issuer
+stays disabled: see tenancy.set_issuer_status.
 Raises 22023 for keys or arguments that cannot be used.';
 
 CREATE FUNCTION tenancy.renew_revision() RETURNS trigger

@@ -47,10 +47,10 @@ CREATE TABLE tenancy.event (
     reason text,
     payload json,
     payload_salt bytea,
-    payload_digest bytea NOT NULL,
+    payload_digest bytea NOT NULL CHECK (pg_catalog.octet_length(payload_digest) = 32),
     encoding smallint NOT NULL,
-    prev_hash bytea NOT NULL,
-    hash bytea NOT NULL
+    prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
+    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
 );
 CREATE INDEX event_transaction_idx ON tenancy.event (transaction);
 COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change. Read them through tenancy.audit_trail.';
@@ -80,9 +80,9 @@ CREATE TABLE tenancy.block (
     snapshot pg_snapshot NOT NULL,
     incarnation text NOT NULL,
     events bigint NOT NULL,
-    entries_digest bytea NOT NULL,
-    prev_hash bytea NOT NULL,
-    hash bytea NOT NULL
+    entries_digest bytea NOT NULL CHECK (pg_catalog.octet_length(entries_digest) = 32),
+    prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
+    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
 );
 COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
 COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
@@ -99,8 +99,8 @@ CREATE TABLE tenancy.seal (
     position bigint NOT NULL,
     block bigint NOT NULL,
     event uuid NOT NULL UNIQUE,
-    event_hash bytea NOT NULL,
-    chain bytea NOT NULL,
+    event_hash bytea NOT NULL CHECK (pg_catalog.octet_length(event_hash) = 32),
+    chain bytea NOT NULL CHECK (pg_catalog.octet_length(chain) = 32),
     PRIMARY KEY (organization, position)
 );
 COMMENT ON TABLE tenancy.seal IS 'The order of the events of each organization, as one chain.';

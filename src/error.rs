@@ -109,6 +109,8 @@ kinds! {
     NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
     /// TRUNCATE under a tenant's context would remove other organizations' rows.
     TRUNCATE_REFUSED, "42501", "Delete the organization's own rows instead: DELETE FROM the table.";
+    /// Somebody added an index to a table of the audit that the library cannot keep.
+    INDEX_UNSUITABLE, "55000", "Drop that index; index plain columns, or a copy of the events.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function of the extension was called in a way that only Postgres may.

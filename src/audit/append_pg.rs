@@ -12,6 +12,7 @@ use crate::pg::user::{self, Session};
 use crate::undo::Undo;
 use rand::RngExt as _;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -30,13 +31,13 @@ pub struct Draft<'a> {
 #[derive(Clone, Default)]
 struct Written {
     actor: Option<Rc<WrittenActor>>,
-    links: Vec<Link>,
+    /// By organization.
+    links: BTreeMap<Uuid, Link>,
 }
 
 /// The last event of an organization in this transaction.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Link {
-    organization: Uuid,
     ordinal: i32,
     hash: Digest,
 }
@@ -50,7 +51,7 @@ struct WrittenActor {
 }
 
 static WRITTEN: Backend<RefCell<Undo<Written>>> =
-    Backend::new(RefCell::new(Undo::new(Written { actor: None, links: Vec::new() })));
+    Backend::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
 
 /// A savepoint was rolled back or released: the rows written under it went the same way.
 pub fn savepoint(level: i32, rolled_back: bool) {
@@ -124,7 +125,7 @@ pub fn append(draft: &Draft) -> Result<()> {
 /// transaction, or the newest sealed head.
 fn next_place(organization: Uuid) -> (i32, Digest) {
     let written = WRITTEN.borrow();
-    if let Some(link) = written.get().links.iter().find(|link| link.organization == organization) {
+    if let Some(link) = written.get().links.get(&organization) {
         return (link.ordinal + 1, link.hash);
     }
     drop(written);
@@ -135,12 +136,7 @@ fn next_place(organization: Uuid) -> (i32, Digest) {
 }
 
 fn remember(level: i32, organization: Uuid, ordinal: i32, hash: Digest) {
-    let mut written = WRITTEN.borrow_mut();
-    let links = &mut written.change(level).links;
-    match links.iter_mut().find(|link| link.organization == organization) {
-        Some(link) => (link.ordinal, link.hash) = (ordinal, hash),
-        None => links.push(Link { organization, ordinal, hash }),
-    }
+    WRITTEN.borrow_mut().change(level).links.insert(organization, Link { ordinal, hash });
 }
 
 /// The actor of this moment, written if the last one written differs.

@@ -30,9 +30,12 @@ static INCARNATION: Query = Query::new(
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
+/// What no entry names. A hash of another length was written by hand: `verify_audit` names it, nothing seals it.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash
        FROM tenancy.event e
       WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+        AND pg_catalog.octet_length(e.hash) OPERATOR(pg_catalog.=) 32
+        AND pg_catalog.octet_length(e.prev_hash) OPERATOR(pg_catalog.=) 32
         AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
       ORDER BY e.organization, e.transaction, e.ordinal, e.id";
 
@@ -47,9 +50,9 @@ static HEAD: Query = Query::new(
 );
 
 /// The newest block, as far as the next one needs it.
-pub struct Last {
+struct Last {
     number: i64,
-    pub snapshot: Snapshot,
+    snapshot: Snapshot,
     incarnation: String,
     hash: Digest,
 }
@@ -64,7 +67,9 @@ fn tenancy_seal() -> i64 {
 pub fn seal() -> Result<i64> {
     LOCK.write(&[], |_| ());
     let (last, incarnation, events, now) = transaction::with_latest_snapshot(collect)?;
-    if events.is_empty() {
+    // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
+    let moved = last.as_ref().is_some_and(|last| last.incarnation != incarnation);
+    if events.is_empty() && !moved {
         return Ok(0);
     }
     let number = last.as_ref().map_or(1, |last| last.number + 1);
@@ -105,7 +110,7 @@ type Collected = (Option<Last>, String, Vec<Unsealed>, Snapshot);
 /// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree.
 fn collect() -> Result<Collected> {
     let last = last_block()?;
-    let incarnation = INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
+    let incarnation = incarnation();
     let own = transaction::id();
     let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
@@ -125,7 +130,7 @@ fn collect() -> Result<Collected> {
 }
 
 /// The newest block, if there is any.
-pub fn last_block() -> Result<Option<Last>> {
+fn last_block() -> Result<Option<Last>> {
     let read = |row: &Row| {
         let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
         Some(Last { number: row.get(1)?, snapshot: snapshot?, incarnation: row.get(3)?, hash: row.bytes(4)? })
@@ -134,6 +139,16 @@ pub fn last_block() -> Result<Option<Last>> {
         Some(None) => Err(unreadable("the newest row of tenancy.block")),
         block => Ok(block.flatten()),
     }
+}
+
+fn incarnation() -> String {
+    INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default()
+}
+
+/// Which transactions the newest block saw as over; `None` before the first block of this history of the database.
+pub fn sealed_until() -> Result<Option<Snapshot>> {
+    let incarnation = incarnation();
+    Ok(last_block()?.filter(|last| last.incarnation == incarnation).map(|last| last.snapshot))
 }
 
 fn unsealed(row: &Row) -> Result<Unsealed> {

@@ -44,6 +44,15 @@ pub struct Stored {
     pub hash: Digest,
 }
 
+/// What stands in `tenancy.event` under the id that an entry names.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Stored(Box<Stored>),
+    /// A row with a value that no event has, a hash of another length for instance.
+    Unreadable,
+    Gone,
+}
+
 /// What is wrong at a place of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
@@ -137,15 +146,19 @@ impl ChainVerifier {
     }
 
     /// Takes the next entry, in order of position, with the event it names; tells what is wrong there.
-    pub fn next(&mut self, entry: &Entry, stored: Option<&Stored>) -> Vec<Report> {
+    pub fn next(&mut self, entry: &Entry, event: &Event) -> Vec<Report> {
         let mut reports = Vec::new();
         self.follow(entry, &mut reports);
-        match stored {
-            None => {
+        match event {
+            Event::Stored(stored) => self.examine(entry, stored, &mut reports),
+            Event::Unreadable => {
+                self.before = None;
+                reports.push((Finding::Altered, "the event has a value that no event has".into()));
+            }
+            Event::Gone => {
                 self.before = None;
                 reports.push((Finding::Missing, "the seal names an event that is gone from tenancy.event".into()));
             }
-            Some(stored) => self.examine(entry, stored, &mut reports),
         }
         reports
     }
@@ -339,7 +352,8 @@ mod tests {
         let mut found = Vec::new();
         for entry in entries {
             let stored = events.iter().find(|event| event.id == entry.event);
-            found.extend(verifier.next(entry, stored).into_iter().map(|(finding, _)| (entry.position, finding)));
+            let event = stored.map_or(Event::Gone, |stored| Event::Stored(Box::new(stored.clone())));
+            found.extend(verifier.next(entry, &event).into_iter().map(|(finding, _)| (entry.position, finding)));
         }
         found
     }

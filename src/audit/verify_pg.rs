@@ -4,8 +4,8 @@ use super::block::Block;
 use super::encoding::Digest;
 use super::event::Actor;
 use super::seal_pg;
-use super::verify::{BlockVerifier, ChainVerifier, Entry, Finding, Report, Stored};
-use crate::error::{self, Result};
+use super::verify::{BlockVerifier, ChainVerifier, Entry, Event, Finding, Report, Stored};
+use crate::error::{Error, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Row};
 use crate::pg::transaction;
@@ -92,17 +92,21 @@ fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<BlockVerifier>
     let mut blocks = BlockVerifier::default();
     let mut current: Option<(Uuid, ChainVerifier)> = None;
     spi::stream(CHAINS, &[spi::uuid(wanted)], |row| {
-        let (entry, stored) = read(row).ok_or_else(unreadable)?;
-        let organization = row.uuid(37).ok_or_else(unreadable)?;
+        let organization = row.uuid(37).unwrap_or_default();
+        let Some(entry) = entry(row) else {
+            found.push(unreadable(organization, row));
+            return Ok(());
+        };
+        let event = event(row);
         let (_, verifier) = match &mut current {
             Some(current) if current.0 == organization => current,
             other => other.insert((organization, ChainVerifier::new(organization))),
         };
-        for report in verifier.next(&entry, stored.as_ref()) {
-            found.push(describe(organization, Some(entry.position), entry.event, stored.as_ref(), report));
+        for report in verifier.next(&entry, &event) {
+            found.push(describe(organization, Some(entry.position), entry.event, &event, report));
         }
         blocks.entry(organization, &entry);
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     Ok(blocks)
 }
@@ -111,9 +115,14 @@ fn chains(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<BlockVerifier>
 fn verify_blocks(mut verifier: BlockVerifier, found: &mut Vec<Found>) -> Result<()> {
     let mut reports = Vec::new();
     spi::stream(BLOCKS, &[], |row| {
-        let (block, hash) = read_block(row).ok_or_else(unreadable)?;
-        reports.extend(verifier.block(&block, &hash));
-        Ok(())
+        match read_block(row) {
+            Some((block, hash)) => reports.extend(verifier.block(&block, &hash)),
+            None => {
+                let number = row.get(1).unwrap_or_default();
+                reports.push((number, (Finding::Altered, format!("block {number} has a value that no block has"))));
+            }
+        }
+        Ok::<(), Error>(())
     })?;
     reports.extend(verifier.finish());
     for (_, (finding, explanation)) in reports {
@@ -137,42 +146,63 @@ fn read_block(row: &Row) -> Option<(Block, Digest)> {
 
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 fn inserted(wanted: Option<Uuid>, found: &mut Vec<Found>) -> Result<()> {
-    let Some(block) = seal_pg::last_block()? else { return Ok(()) };
+    let Some(sealed) = seal_pg::sealed_until()? else { return Ok(()) };
     let own = transaction::id_if_any();
     spi::stream(UNSEALED, &[spi::uuid(wanted)], |row| {
-        let Some(stored) = read(row).ok_or_else(unreadable)?.1 else { return Ok(()) };
-        if Some(stored.transaction) != own && block.snapshot.is_over(stored.transaction) {
-            let explanation = "no entry of the seal knows the event, though its transaction was over when it was made";
-            let report = (Finding::Inserted, explanation.to_string());
-            found.push(describe(stored.organization, None, stored.id, Some(&stored), report));
-        }
+        let event = event(row);
+        let (id, organization) = (row.uuid(2).unwrap_or_default(), row.uuid(37).unwrap_or_default());
+        let report = match &event {
+            Event::Stored(stored) if Some(stored.transaction) == own || !sealed.is_over(stored.transaction) => {
+                return Ok(());
+            }
+            Event::Unreadable => (Finding::Altered, "the event has a value that no event has".to_string()),
+            _ => {
+                let explanation =
+                    "no entry of the seal knows the event, though its transaction was over when it was made";
+                (Finding::Inserted, explanation.to_string())
+            }
+        };
+        found.push(describe(organization, None, id, &event, report));
         Ok(())
     })
 }
 
-fn describe(organization: Uuid, position: Option<i64>, event: Uuid, stored: Option<&Stored>, report: Report) -> Found {
-    let uuid = |id: Uuid| pgrx::Uuid::from_bytes(*id.as_bytes());
+fn uuid(id: Uuid) -> Option<pgrx::Uuid> {
+    Some(pgrx::Uuid::from_bytes(*id.as_bytes()))
+}
+
+fn describe(organization: Uuid, position: Option<i64>, id: Uuid, event: &Event, report: Report) -> Found {
+    let stored = if let Event::Stored(stored) = event { Some(stored) } else { None };
     let table = stored
         .and_then(|stored| Some(format!("{}.{}", stored.table_schema.as_deref()?, stored.table_name.as_deref()?)));
     let key = stored.and_then(|stored| stored.row_key.clone());
     let (finding, explanation) = report;
-    (finding.name().to_string(), Some(uuid(organization)), position, Some(uuid(event)), table, key, explanation)
+    (finding.name().to_string(), uuid(organization), position, uuid(id), table, key, explanation)
 }
 
-/// An entry and its event, if the event is there; `None` when a value is not of the length it must have.
-fn read(row: &Row) -> Option<(Entry, Option<Stored>)> {
-    let entry = Entry {
-        position: row.get(1).unwrap_or_default(),
+/// The finding for an entry that cannot be read.
+fn unreadable(organization: Uuid, row: &Row) -> Found {
+    let explanation = "the entry in tenancy.seal has a value that no entry has";
+    let id = row.uuid(2).and_then(uuid);
+    (Finding::Altered.name().to_string(), uuid(organization), row.get(1), id, None, None, explanation.to_string())
+}
+
+/// An entry, if its values are of the lengths they must have.
+fn entry(row: &Row) -> Option<Entry> {
+    Some(Entry {
+        position: row.get(1)?,
         event: row.uuid(2)?,
         event_hash: row.bytes(3)?,
         chain: row.bytes(4)?,
-        block: row.get(38).unwrap_or_default(),
-    };
-    let stored = match row.uuid(5) {
-        Some(id) => Some(stored(row, id)?),
-        None => None,
-    };
-    Some((entry, stored))
+        block: row.get(38)?,
+    })
+}
+
+fn event(row: &Row) -> Event {
+    match row.uuid(5) {
+        None => Event::Gone,
+        Some(id) => stored(row, id).map_or(Event::Unreadable, |stored| Event::Stored(Box::new(stored))),
+    }
 }
 
 fn stored(row: &Row, id: Uuid) -> Option<Stored> {
@@ -216,8 +246,4 @@ fn actor(row: &Row, id: Uuid) -> Option<Actor> {
         client_address: row.get(34),
         application_name: row.get(35),
     })
-}
-
-fn unreadable() -> error::Error {
-    error::STATE_INVALID.because("a row of tenancy.event or tenancy.seal cannot be read")
 }

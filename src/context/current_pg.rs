@@ -12,8 +12,10 @@ use std::rc::Rc;
 /// The parsed setting; stale after a change until the next read.
 static PARSED: Backend<RefCell<Option<Rc<Context>>>> = Backend::new(RefCell::new(None));
 static STALE: Backend<Cell<bool>> = Backend::new(Cell::new(true));
-/// True when the organization below was checked, expiry included, within the running statement.
-static CHECKED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+/// The client's statement in which the organization below was checked, expiry included; `None` when it was not, or when
+/// the executor has begun another plan since. What runs outside of the executor (DO, CALL, simple expressions of
+/// PL/pgSQL) is told by the time that Postgres gives each statement.
+static CHECKED: Backend<Cell<Option<i64>>> = Backend::new(Cell::new(None));
 /// Counts the changes, so that others can tell whether what they remember is of this context.
 static GENERATION: Backend<Cell<u64>> = Backend::new(Cell::new(0));
 
@@ -38,7 +40,7 @@ pub fn define() {
 
 /// Each statement checks the expiry anew, so that a long session fails closed when its token ends.
 pub fn statement_started() {
-    CHECKED.set(false);
+    CHECKED.set(None);
 }
 
 /// The Datums went away with the transaction's memory.
@@ -47,7 +49,7 @@ pub fn transaction_ended() {
 }
 
 fn forget() {
-    CHECKED.set(false);
+    CHECKED.set(None);
     ORGANIZATION.uuid.set(None);
     ORGANIZATION.text.set(None);
     ORGANIZATION.integer.set(None);
@@ -98,12 +100,12 @@ pub fn end() {
 
 /// True while what was checked in this statement still holds.
 pub fn checked() -> bool {
-    CHECKED.get()
+    CHECKED.get() == Some(transaction::statement())
 }
 
 /// Checks the context once per statement and lays out its organization for the accessors.
 pub fn check() -> Result<()> {
-    if CHECKED.get() {
+    if checked() {
         return Ok(());
     }
     let context = require()?;
@@ -118,7 +120,7 @@ pub fn check() -> Result<()> {
         }
         ORGANIZATION.integer.set(*integer_id);
     }
-    CHECKED.set(true);
+    CHECKED.set(Some(transaction::statement()));
     Ok(())
 }
 

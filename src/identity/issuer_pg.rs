@@ -35,8 +35,7 @@ static SET: Query = Query::new(
      VALUES ($1, $2, $3, $4::pg_catalog.json, $5, $6)
      ON CONFLICT (issuer) DO UPDATE
         SET audiences = EXCLUDED.audiences, algorithms = EXCLUDED.algorithms, jwks = EXCLUDED.jwks,
-            organization_claim = EXCLUDED.organization_claim, leeway_seconds = EXCLUDED.leeway_seconds,
-            status = 'active'",
+            organization_claim = EXCLUDED.organization_claim, leeway_seconds = EXCLUDED.leeway_seconds",
 );
 
 type Issuers = HashMap<String, Rc<Issuer>>;

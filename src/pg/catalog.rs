@@ -6,7 +6,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgTupleDesc, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::rc::Rc;
 
 /// A column as capturing its values needs it.
@@ -46,12 +46,22 @@ static OUTDATED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
 
 /// Registers for news of changed tables. Called once from `_PG_init`.
 pub fn watch() {
-    // SAFETY: called once per process; the callback only sets a flag.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
+    // SAFETY: called once per process; the callbacks only set a flag. A renamed schema changes nothing of its tables, so
+    // it is news of its own.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null());
+        let schemas = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(schemas, Some(schema_changed), pg_sys::Datum::null());
+    }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
+unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    OUTDATED.set(true);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
     OUTDATED.set(true);
 }
 
@@ -171,19 +181,21 @@ pub fn is_protected(relation: pg_sys::Relation) -> bool {
     form.relrowsecurity && form.relforcerowsecurity && !temporary
 }
 
-/// A name quoted by Postgres' own rule.
-pub fn quoted(name: &str) -> String {
-    let name = CString::new(name).unwrap_or_default();
-    // SAFETY: NUL-terminated in, palloc'ed and NUL-terminated out.
-    unsafe { text(pg_sys::quote_identifier(name.as_ptr())) }
-}
-
-/// The name of a table with its schema, quoted.
-pub fn quoted_name(relation: pg_sys::Relation) -> String {
-    // SAFETY: the relation is open.
+/// Hands every row of a table to `each`, whatever row-level security says, without running any SQL.
+pub fn each_row(relation: pg_sys::Relation, mut each: impl FnMut(pg_sys::HeapTuple)) {
+    // SAFETY: the relation is open and locked; snapshot and scan are paired (an error in between is cleaned up by
+    // Postgres); a tuple is used only until the next one is fetched. Without an index this is a plain table scan.
     unsafe {
-        let form = &*(*relation).rd_rel;
-        let schema = text(pg_sys::get_namespace_name(form.relnamespace));
-        format!("{}.{}", quoted(&schema), quoted(&text(form.relname.data.as_ptr())))
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, snapshot, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            each(tuple);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
     }
 }

@@ -3,7 +3,9 @@
 //! No role has INSERT on them, and a trigger must work in the name of whoever changes a row: so the rows are written
 //! below the privilege system, the way Postgres writes its catalogs.
 
+use super::report::raise;
 use super::transaction;
+use crate::error;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::ffi::CStr;
 use uuid::Uuid;
@@ -54,8 +56,8 @@ pub fn insert(table: &CStr, values: &[Value]) {
     let mut datums: Vec<pg_sys::Datum> =
         datums.into_iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
     // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; the arrays have as
-    // many places as it has columns, which is checked. CatalogTupleInsert keeps the indexes; the tables have no other
-    // constraint than those of their indexes and NOT NULL, which the callers' types ensure.
+    // many places as it has columns, which is checked. The indexes are kept as those of catalogs are, which is checked
+    // to be enough for them; NOT NULL and the lengths of hashes are ensured by the callers' types.
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         let descriptor = (*relation).rd_att;
@@ -63,9 +65,30 @@ pub fn insert(table: &CStr, values: &[Value]) {
             pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
         }
         let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
-        pg_sys::CatalogTupleInsert(relation, tuple);
+        let indexes = pg_sys::CatalogOpenIndexes(relation);
+        check_indexes(indexes);
+        pg_sys::CatalogTupleInsertWithInfo(relation, tuple, indexes);
+        pg_sys::CatalogCloseIndexes(indexes);
         pg_sys::heap_freetuple(tuple);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// Refuses an index that somebody added and that the way of catalogs cannot keep (`CatalogIndexInsert`, indexing.c).
+///
+/// SAFETY of the caller: the indexes are open.
+unsafe fn check_indexes(indexes: pg_sys::CatalogIndexState) {
+    // SAFETY: as promised; the array has as many elements as the count says.
+    let unsuitable = unsafe {
+        (0..(*indexes).ri_NumIndices as usize).any(|n| {
+            let index = &**(*indexes).ri_IndexRelationInfo.add(n);
+            !index.ii_Expressions.is_null() || !index.ii_Predicate.is_null() || !index.ii_ExclusionOps.is_null()
+        })
+    };
+    if unsuitable {
+        raise(
+            error::INDEX_UNSUITABLE.because("a table of the audit has an index on an expression or with a predicate"),
+        );
     }
 }
 

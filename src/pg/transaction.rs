@@ -110,6 +110,16 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() + EPOCHS }
 }
 
+/// The start of the client's statement, which tells one from another.
+pub fn statement() -> i64 {
+    unsafe extern "C-unwind" {
+        /// Without pgrx's guard, which would cost more than the function: this runs once per row.
+        #[link_name = "GetCurrentStatementStartTimestamp"]
+        safe fn postgres_statement_start() -> pg_sys::TimestampTz;
+    }
+    postgres_statement_start()
+}
+
 /// Converts between Postgres' `timestamptz` and microseconds since 1970.
 pub fn to_timestamptz(microseconds: i64) -> pg_sys::TimestampTz {
     microseconds - EPOCHS

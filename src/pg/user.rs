@@ -67,13 +67,6 @@ pub fn may_pass_row_security(relation: pg_sys::Relation) -> bool {
     }
 }
 
-/// Runs `work` as the bootstrap superuser, for reads that must see every organization's rows.
-///
-/// Only for queries whose text, types and functions are all this extension's and Postgres' own.
-pub fn as_superuser<T>(work: impl FnOnce() -> T) -> T {
-    run_as(pg_sys::BOOTSTRAP_SUPERUSERID.into(), work)
-}
-
 /// Runs `work` as the owner of a table if the role in force may act for that owner; `None` if it may not.
 ///
 /// For statements that hold text which the owner wrote: a superuser who runs them must lend the owner nothing.
@@ -88,6 +81,7 @@ pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
     owner.map(|owner| run_as(owner, work))
 }
 
+/// Switches the role in force for the time of `work`.
 fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: what is saved here is put back below; if `work` raises, the abort of the (sub)transaction does it. The
