@@ -122,7 +122,7 @@ SELECT is(tenancy.authenticate(test.token('ada', '{"iss": "https://other.test/"}
 SELECT tenancy.set_issuer_status(test.issuer(), 'disabled') \g /dev/null
 SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '28000', '%issuer%', 'Register the issuer with tenancy.set_issuer%', 'tokens of a disabled issuer are refused');
 SELECT tenancy.set_issuer(test.issuer(), '{database}', test.jwks()) \g /dev/null
-SELECT is((SELECT status FROM tenancy.issuer WHERE issuer = test.issuer()), 'disabled', 'new keys make no issuer active again');
+SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '28000', '%issuer%', '%', 'new keys make no issuer active again');
 SELECT tenancy.set_issuer_status(test.issuer(), 'active') \g /dev/null
 SELECT is(pg_temp.enter('ada'), test.acme(), 'tokens of an issuer made active again are accepted');
 SELECT throws_ok($$ SELECT tenancy.set_issuer_status(test.issuer(), 'asleep') $$, '23514', NULL, 'an issuer is active or disabled and nothing else');
