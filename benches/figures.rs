@@ -158,16 +158,14 @@ async fn reads(client: &Client, signer: &Signer) -> Result<()> {
     client.batch_execute("BEGIN; SET LOCAL ROLE bench_application").await?;
     client.query("SELECT tenancy.authenticate($1)", &[&token(signer)]).await?;
     let tenant = "organization_id = '00000000-0000-0000-0000-000000000001'";
+    let scan = "SELECT count(*), sum(cost) FROM {table} WHERE title IS NOT NULL";
     let cases = [
-        (
-            "full scan, count and sum of 40 % of 500,000 rows",
-            "SELECT count(*), sum(cost) FROM {table} WHERE title IS NOT NULL",
-            1,
-            25,
-        ),
-        ("indexed point select", "SELECT * FROM {table} WHERE id = 300101", 300, 25),
+        ("full scan, 40 % of 500,000 rows, one process", 0, scan, 1, 25),
+        ("full scan, 40 % of 500,000 rows, parallel", 2, scan, 1, 25),
+        ("indexed point select", 2, "SELECT * FROM {table} WHERE id = 300101", 300, 25),
     ];
-    for (name, sql, times, rounds) in cases {
+    for (name, workers, sql, times, rounds) in cases {
+        client.batch_execute(&format!("SET LOCAL max_parallel_workers_per_gather = {workers}")).await?;
         let mut pairs = Pairs::new();
         for _ in 0..rounds {
             let hand_written = format!("{} AND {tenant}", sql.replace("{table}", "bare"));

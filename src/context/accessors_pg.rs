@@ -1,6 +1,8 @@
 //! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
 
-use super::current_pg::{check, checked, current, end, generation, integer, missing, require, text_datum, uuid_datum};
+use super::current_pg::{
+    check, checked, current, end, generation, integer_datum, missing, require, text_datum, uuid_datum,
+};
 use crate::bare_function;
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 bare_function! {
     /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
-    tenancy_org_id, pg_finfo_tenancy_org_id, |_call| {
+    tenancy_org_id, pg_finfo_tenancy_org_id, ready: uuid_datum(), |_call| {
         check().or_raise();
         uuid_datum().ok_or_else(missing).or_raise()
     }
@@ -17,7 +19,7 @@ bare_function! {
 
 bare_function! {
     /// `tenancy.org_id_text()`: the organization as text columns hold it.
-    tenancy_org_id_text, pg_finfo_tenancy_org_id_text, |_call| {
+    tenancy_org_id_text, pg_finfo_tenancy_org_id_text, ready: text_datum(), |_call| {
         check().or_raise();
         text_datum().ok_or_else(missing).or_raise()
     }
@@ -25,9 +27,9 @@ bare_function! {
 
 bare_function! {
     /// `tenancy.org_id_bigint()`: the organization as integer columns hold it.
-    tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, |_call| {
+    tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, ready: integer_datum(), |_call| {
         check().or_raise();
-        integer().map(pg_sys::Datum::from).ok_or_else(|| {
+        integer_datum().ok_or_else(|| {
             error::NOT_FOUND.because("the organization of this transaction has no integer id")
         }).or_raise()
     }
@@ -38,12 +40,10 @@ bare_function! {
     ///
     /// A policy's WITH CHECK calls this once per inserted row with the same constants: the answer is remembered at the
     /// call site while the context stays the same.
-    tenancy_authorize, pg_finfo_tenancy_authorize, |call| {
-        if !remembered(call) {
-            let (domain, action) = arguments(call);
-            authorize(&domain, &action).or_raise();
-            remember(call);
-        }
+    tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
+        let (domain, action) = arguments(call);
+        authorize(&domain, &action).or_raise();
+        remember(call);
         pg_sys::Datum::from(true)
     }
 }
@@ -86,6 +86,7 @@ fn arguments(call: pg_sys::FunctionCallInfo) -> (String, String) {
 }
 
 /// True if this call site passed under the context as it is, in this statement, with arguments that cannot change.
+#[inline]
 fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: fn_extra belongs to this call site; only `remember` writes it.
     unsafe {

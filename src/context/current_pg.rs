@@ -99,6 +99,7 @@ pub fn end() {
 }
 
 /// True while what was checked in this statement still holds.
+#[inline]
 pub fn checked() -> bool {
     CHECKED.get() == Some(transaction::statement())
 }
@@ -124,17 +125,20 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// The organization as a `uuid` Datum. Meaningful after [`check`].
+/// The organization as a `uuid` Datum; `None` before [`check`].
+#[inline]
 pub fn uuid_datum() -> Option<pg_sys::Datum> {
-    ORGANIZATION.uuid.get()
+    if checked() { ORGANIZATION.uuid.get() } else { None }
 }
 
-/// The organization as a `text` Datum. Meaningful after [`check`].
+/// The organization as a `text` Datum; `None` before [`check`].
+#[inline]
 pub fn text_datum() -> Option<pg_sys::Datum> {
-    ORGANIZATION.text.get()
+    if checked() { ORGANIZATION.text.get() } else { None }
 }
 
-/// The organization's number, if it has one. Meaningful after [`check`].
-pub fn integer() -> Option<i64> {
-    ORGANIZATION.integer.get()
+/// The organization's number as a `bigint` Datum, if it has one; `None` before [`check`].
+#[inline]
+pub fn integer_datum() -> Option<pg_sys::Datum> {
+    if checked() { ORGANIZATION.integer.get().map(pg_sys::Datum::from) } else { None }
 }

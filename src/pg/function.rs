@@ -4,10 +4,14 @@
 
 /// Declares a function of the C calling convention, version 1, with its `pg_finfo_` record (fmgr.h).
 ///
-/// The body is an expression that yields a `pg_sys::Datum`.
+/// The body is an expression that yields a `pg_sys::Datum`. Where most calls have their answer ready, `ready` comes
+/// before it: an `Option<Datum>` that cannot panic and is looked at without the cost of a guard.
 #[macro_export]
 macro_rules! bare_function {
     ($(#[$doc:meta])* $name:ident, $finfo:ident, |$call:ident| $body:expr) => {
+        $crate::bare_function! { $(#[$doc])* $name, $finfo, ready: None, |$call| $body }
+    };
+    ($(#[$doc:meta])* $name:ident, $finfo:ident, ready: $ready:expr, |$call:ident| $body:expr) => {
         #[unsafe(no_mangle)]
         #[doc(hidden)]
         pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
@@ -17,6 +21,10 @@ macro_rules! bare_function {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name($call: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            let ready: Option<pgrx::pg_sys::Datum> = $ready;
+            if let Some(datum) = ready {
+                return datum;
+            }
             let body = || $body;
             // SAFETY: the guard turns a panic into an ereport at the border to C; nothing here outlives the call.
             unsafe { pgrx::pg_sys::submodules::panic::pgrx_extern_c_guard(body) }
