@@ -35,6 +35,11 @@ impl Kind {
     }
 }
 
+/// An argument that may not be NULL.
+pub fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| ARGUMENT_MISSING.because(format!("{name} may not be NULL")))
+}
+
 impl Error {
     /// Adds what the caller may know beyond the message.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {

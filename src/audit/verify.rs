@@ -140,11 +140,6 @@ impl ChainVerifier {
         ChainVerifier { organization, position: 0, head, heads: HashSet::from([head]), before: None }
     }
 
-    /// The place of the last entry seen.
-    pub fn position(&self) -> i64 {
-        self.position
-    }
-
     /// Takes the next entry, in order of position, with the event it names; tells what is wrong there.
     pub fn next(&mut self, entry: &Entry, event: &Event) -> Vec<Report> {
         let mut reports = Vec::new();

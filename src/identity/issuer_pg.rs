@@ -3,7 +3,7 @@
 use super::algorithm::Algorithm;
 use super::keys::KeySet;
 use super::token::{IssuerPolicy, MAX_ISSUER_BYTES, UnverifiedToken};
-use crate::error::{self, Result};
+use crate::error::{self, Result, given};
 use crate::pg::report::OrRaise;
 use crate::pg::setting::Backend;
 use crate::pg::spi::{Query, Row, argument};
@@ -117,11 +117,6 @@ fn tenancy_set_issuer(
         argument(leeway_seconds),
     ];
     SET.write(&row, |_| ());
-}
-
-/// An argument that may not be NULL.
-fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
-    argument.ok_or_else(|| error::ARGUMENT_MISSING.because(format!("{name} may not be NULL")))
 }
 
 /// An array whose elements may not be NULL.

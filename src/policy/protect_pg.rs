@@ -3,7 +3,7 @@
 //! They run with the rights of the caller: Postgres itself refuses whoever does not own the table.
 
 use super::plan::{self, Facts, State, Step};
-use crate::error::{self, Result};
+use crate::error::{self, Result, given};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
@@ -37,8 +37,10 @@ fn tenancy_plan(
         name!(state, String),
     ),
 > {
-    let steps =
-        named(table).and_then(facts).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
+    let steps = given(table, "the table")
+        .and_then(facts)
+        .and_then(|facts| plan::protect(&facts, organization_column, domain))
+        .or_raise();
     TableIterator::new(steps.into_iter().zip(1..).map(|(step, number)| {
         (number, step.sql, step.why.to_string(), step.lock.to_string(), true, step.state.name().to_string())
     }))
@@ -47,8 +49,10 @@ fn tenancy_plan(
 /// `tenancy.protect(table, organization_column, domain)`: runs what the plan has left to do; returns how many steps.
 #[pg_extern(sql = false)]
 fn tenancy_protect(table: Option<pg_sys::Oid>, organization_column: Option<&str>, domain: Option<&str>) -> i32 {
-    let steps =
-        named(table).and_then(facts).and_then(|facts| plan::protect(&facts, organization_column, domain)).or_raise();
+    let steps = given(table, "the table")
+        .and_then(facts)
+        .and_then(|facts| plan::protect(&facts, organization_column, domain))
+        .or_raise();
     run(&steps)
 }
 
@@ -61,11 +65,6 @@ fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     let steps = plan::unprotect(&facts).or_raise();
     let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", facts.table));
     user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise()
-}
-
-/// The table of the call, which may not be NULL.
-fn named(table: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
-    table.ok_or_else(|| error::ARGUMENT_MISSING.because("the table may not be NULL"))
 }
 
 fn run(steps: &[Step]) -> i32 {
