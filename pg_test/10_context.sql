@@ -2,6 +2,8 @@
 BEGIN;
 \ir helpers/fixture.sql
 SELECT plan(41);
+SELECT tenancy.create_organization('No number', 'cccccccc-0000-4000-8000-000000000003') \g /dev/null
+SELECT tenancy.set_membership('cccccccc-0000-4000-8000-000000000003', 'nina', 'admin') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 
 -- Without a context ---------------------------------------------------------------------------------------------------
@@ -18,6 +20,9 @@ SELECT is(tenancy.correlation_id(), NULL, 'without a context there is no correla
 SELECT lives_ok('SELECT tenancy.sign_out()', 'signing out without a context is no error');
 
 -- With one ------------------------------------------------------------------------------------------------------------
+-- Each identity has a subtransaction, which is rolled back before the next.
+
+SAVEPOINT nobody;
 
 SELECT is(tenancy.authenticate(test.token('ada', '{"email": "ada@acme.test"}'), correlation_id => 'request 7'), test.acme(),
           'authenticate returns the organization');
@@ -36,18 +41,16 @@ SELECT cmp_ok((tenancy.whoami() ->> 'expires_at')::timestamptz, '>', now(), 'who
 SELECT is(tenancy.allowed(NULL, 'read'), NULL, 'a NULL domain has no answer');
 SELECT is(tenancy.authorize('finding', NULL), NULL, 'a NULL action has no answer');
 
+ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('bob');
-SELECT is(tenancy.org_id(), test.bolt(), 'authenticating again replaces the organization');
-SELECT is(tenancy.org_id_text(), 'bolt', 'authenticating again replaces the text id');
-SELECT is(tenancy.correlation_id(), NULL, 'authenticating again leaves nothing of the one before');
+SELECT is(tenancy.org_id(), test.bolt(), 'the next identity has its own organization');
+SELECT is(tenancy.org_id_text(), 'bolt', 'the next identity has its own text id');
+SELECT is(tenancy.correlation_id(), NULL, 'the next identity has nothing of the one before');
 
 CALL test.sign_out();
 SELECT is(tenancy.whoami(), '{"authenticated": false}', 'sign_out leaves no context');
 
-RESET SESSION AUTHORIZATION;
-SELECT tenancy.create_organization('No number', 'cccccccc-0000-4000-8000-000000000003') \g /dev/null
-SELECT tenancy.set_membership('cccccccc-0000-4000-8000-000000000003', 'nina', 'admin') \g /dev/null
-SET LOCAL SESSION AUTHORIZATION test_application;
+ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('nina');
 SELECT is(tenancy.org_id_text(), 'cccccccc-0000-4000-8000-000000000003', 'the text id is the id''s text unless another was given');
 SELECT test.refused('SELECT tenancy.org_id_bigint()', '42704', 'the organization of this transaction has no integer id', '%',
@@ -55,14 +58,15 @@ SELECT test.refused('SELECT tenancy.org_id_bigint()', '42704', 'the organization
 
 -- Savepoints ----------------------------------------------------------------------------------------------------------
 
-CALL test.sign_in('ada');
+ROLLBACK TO SAVEPOINT nobody;
+CALL test.sign_in('ada', correlation_id => 'one');
 SAVEPOINT a;
-CALL test.sign_in('bob');
+CALL test.sign_in('ada', correlation_id => 'two');
 ROLLBACK TO SAVEPOINT a;
-SELECT is(tenancy.org_id(), test.acme(), 'rolling back to a savepoint brings back the context that was there before it');
-CALL test.sign_in('bob');
+SELECT is(tenancy.correlation_id(), 'one', 'rolling back to a savepoint brings back the context that was there before it');
+CALL test.sign_in('ada', correlation_id => 'two');
 RELEASE SAVEPOINT a;
-SELECT is(tenancy.org_id(), test.bolt(), 'a released savepoint keeps the context');
+SELECT is(tenancy.correlation_id(), 'two', 'a released savepoint keeps the context');
 CALL test.sign_out();
 SAVEPOINT b;
 CALL test.sign_in('ada');

@@ -2,6 +2,10 @@
 BEGIN;
 \ir helpers/fixture.sql
 SELECT plan(29);
+
+-- Roles of the application: one that may write but not read, one that may nothing.
+SELECT tenancy.create_role('collector'), tenancy.grant_permission('collector', 'finding', 'create'), tenancy.create_role('nothing'),
+       tenancy.set_membership(test.acme(), 'cora', 'collector'), tenancy.set_membership(test.acme(), 'ned', 'nothing') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 
 CREATE FUNCTION pg_temp.attempts(subject text) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -49,31 +53,34 @@ SELECT is(tenancy.allowed('finding', '*'), false, 'asking for a star needs a sta
 SELECT is(tenancy.authorize('report', 'read'), true, 'authorize passes what is allowed');
 SELECT test.refused($$ SELECT tenancy.authorize('report', 'approve') $$, '42501', 'role "viewer" may not approve in domain "report"', '%', 'authorize guards actions of the application''s own');
 
+ROLLBACK TO SAVEPOINT before;
 CALL test.sign_in('eve');
 SELECT test.refused($$ SELECT tenancy.authorize('invoice', 'read') $$, '42501', 'role "editor" may not read in domain "invoice"', '%', 'permissions of one domain count in no other');
 
--- A role of the application that may write but not read.
-RESET SESSION AUTHORIZATION;
-SELECT tenancy.create_role('collector'), tenancy.grant_permission('collector', 'finding', 'create'), tenancy.create_role('nothing'),
-       tenancy.set_membership(test.acme(), 'cora', 'collector'), tenancy.set_membership(test.acme(), 'ned', 'nothing') \g /dev/null
-SET LOCAL SESSION AUTHORIZATION test_application;
+ROLLBACK TO SAVEPOINT before;
 CALL test.sign_in('cora');
 SELECT lives_ok($$ INSERT INTO app.finding (id, title) VALUES (10, 'x') $$, 'who may create may insert');
 SELECT test.refused($$ INSERT INTO app.finding (id, title) VALUES (11, 'x') RETURNING id $$, '42501', 'role "collector" may not read in domain "finding"', '%', 'but not read what RETURNING shows');
 SELECT test.refused('SELECT FROM app.finding', '42501', 'role "collector" may not read in domain "finding"', '%', 'nor anything else');
+ROLLBACK TO SAVEPOINT before;
 CALL test.sign_in('ned');
 SELECT is(pg_temp.attempts('ned') -> 'select', '"role \"nothing\" may not read in domain \"finding\""', 'a role without permissions may nothing');
 
 -- The same statement under another role: nothing is remembered.
+ROLLBACK TO SAVEPOINT before;
 PREPARE change AS UPDATE app.finding SET severity = 0 WHERE id = 1;
 SET LOCAL plan_cache_mode = force_generic_plan;
+CREATE FUNCTION pg_temp.ask() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN tenancy.authorize('finding', 'update'); END $$;
+SAVEPOINT prepared;
 CALL test.sign_in('eve');
 SELECT lives_ok('EXECUTE change', 'a prepared statement serves who may');
+ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('vic');
 SELECT test.refused('EXECUTE change', '42501', 'role "viewer" may not update%', '%', 'and refuses who may not');
-CREATE FUNCTION pg_temp.ask() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN tenancy.authorize('finding', 'update'); END $$;
+ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('eve');
 SELECT is(pg_temp.ask(), true, 'a function that asked for one role');
+ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('vic');
 SELECT test.refused('SELECT pg_temp.ask()', '42501', 'role "viewer" may not update%', '%', 'asks again for another');
 RESET SESSION AUTHORIZATION;

@@ -82,9 +82,9 @@ SELECT test.same('SELECT operation, old, new, row_key::text FROM test.newest()',
 
 -- Actors --------------------------------------------------------------------------------------------------------------
 
-CALL test.sign_in('eve', correlation_id => 'request 8');
-INSERT INTO app.finding (id, title) VALUES (22, 'by eve');
-SELECT test.same('SELECT subject, role, correlation_id FROM test.newest()', $$ VALUES ('eve', 'editor', 'request 8') $$, 'another sign-in is another actor');
+CALL test.sign_in('ada', correlation_id => 'request 8');
+INSERT INTO app.finding (id, title) VALUES (22, 'by ada again');
+SELECT test.same('SELECT subject, role, correlation_id FROM test.newest()', $$ VALUES ('ada', 'admin', 'request 8') $$, 'another sign-in is another actor');
 RESET SESSION AUTHORIZATION;
 CALL test.sign_out();
 INSERT INTO app.finding VALUES (23, test.bolt(), 'by the superuser');
@@ -125,12 +125,12 @@ SELECT is((SELECT count(*) FROM (SELECT prev_hash, lag(hash) OVER (ORDER BY ordi
 SELECT throws_ok($$ INSERT INTO app.finding (id, organization_id, title) VALUES (32, test.acme(), 'x'), (30, test.acme(), 'x') $$, '23505', NULL, 'a statement that fails');
 SELECT is((SELECT count(*) FROM test.event WHERE row_key ->> 'id' = '32'), 0::bigint, 'leaves no event');
 SAVEPOINT c;
-CALL test.sign_in('vic');
+CALL test.sign_in('ada', correlation_id => 'request 9');
 SELECT lives_ok($$ INSERT INTO app.finding (id, organization_id, title) VALUES (33, test.acme(), 'x') $$, '(an actor inside a savepoint)');
 ROLLBACK TO SAVEPOINT c;
-CALL test.sign_in('vic');
+CALL test.sign_in('ada', correlation_id => 'request 9');
 INSERT INTO app.finding (id, organization_id, title) VALUES (33, test.acme(), 'x');
-SELECT is((SELECT subject FROM test.newest()), 'vic', 'an actor that went with a savepoint is written again');
+SELECT is((SELECT correlation_id FROM test.newest()), 'request 9', 'an actor that went with a savepoint is written again');
 CALL test.sign_out();
 
 -- Replication role, COPY, TRUNCATE ------------------------------------------------------------------------------------

@@ -181,19 +181,23 @@ fn an_actor_written_under_a_rolled_back_savepoint_is_written_again() {
         authenticate(&client, &database.token("alice")).await.unwrap();
         insert_findings(&client, "gone ", 1).await;
         run(&client, "ROLLBACK TO a").await;
-        authenticate(&client, &database.token("alice")).await.unwrap();
-        insert_findings(&client, "kept by alice ", 2).await;
-        run(&client, "SAVEPOINT b").await;
         authenticate(&client, &database.token("bob")).await.unwrap();
         insert_findings(&client, "gone ", 1).await;
+        run(&client, "ROLLBACK TO a").await;
+        authenticate(&client, &database.token("alice")).await.unwrap();
+        insert_findings(&client, "kept by alice ", 2).await;
+        let again = "SELECT tenancy.authenticate($1, NULL, 'again')";
+        run(&client, "SAVEPOINT b").await;
+        client.execute(again, &[&database.token("alice")]).await.unwrap();
+        insert_findings(&client, "gone ", 1).await;
         run(&client, "ROLLBACK TO b").await;
+        insert_findings(&client, "kept by alice ", 1).await;
+        client.execute(again, &[&database.token("alice")]).await.unwrap();
         insert_findings(&client, "kept by alice again ", 1).await;
-        authenticate(&client, &database.token("bob")).await.unwrap();
-        insert_findings(&client, "kept by bob ", 1).await;
         run(&client, "COMMIT").await;
-        let sql = "SELECT subject || left(organization::text, 1) || ordinal FROM tenancy.audit_trail
-                    WHERE new_values ->> 'title' LIKE 'kept%' ORDER BY 1";
-        assert_eq!(column(&superuser, sql).await, ["alicea1", "alicea2", "alicea3", "bobb1"]);
+        let sql = "SELECT subject || left(organization::text, 1) || ordinal || coalesce(correlation_id, '')
+                     FROM tenancy.audit_trail WHERE new_values ->> 'title' LIKE 'kept%' ORDER BY 1";
+        assert_eq!(column(&superuser, sql).await, ["alicea1", "alicea2", "alicea3", "alicea4again"]);
         assert_eq!(
             count(&superuser, "SELECT count(*) FROM tenancy.event WHERE payload ->> 'new' LIKE '%gone%'").await,
             0

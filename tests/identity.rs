@@ -192,9 +192,10 @@ fn a_suspension_reaches_snapshots_that_are_older_than_it() {
         let (client, superuser) = (database.application().await, database.superuser().await);
         let (token, other) = (database.token("alice"), database.token("bob"));
         for level in ["REPEATABLE READ", "SERIALIZABLE"] {
-            run(&client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            run(&client, &format!("BEGIN ISOLATION LEVEL {level}; SAVEPOINT nobody")).await;
             authenticate(&client, &other).await.unwrap();
             assert_eq!(count(&client, FINDINGS).await, 7); // the snapshot is taken
+            run(&client, "ROLLBACK TO nobody").await;
             run(&superuser, "BEGIN").await;
             run(&superuser, SUSPEND).await;
             run(&client, "SAVEPOINT s").await;
