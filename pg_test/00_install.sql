@@ -106,12 +106,22 @@ $$, $$ VALUES
     ('org_id_text',              's', 's', false, false),
     ('plan',                     'v', 'u', false, false),
     ('protect',                  'v', 'u', false, false),
+    ('purge_revocations',        'v', 'u', true,  true),
+    ('refresh_issuer_keys',      'v', 'u', false, true),
     ('refuse_change',            'v', 'u', false, false),
+    ('remove_external_organization', 'v', 'u', true, true),
+    ('remove_external_role',     'v', 'u', true,  true),
     ('remove_membership',        'v', 'u', false, true),
+    ('renew_issuer',             'v', 'u', false, false),
     ('renew_revision',           'v', 'u', false, false),
     ('require_argument',         'i', 's', false, false),
+    ('retire_key',               'v', 'u', false, true),
     ('revoke_permission',        'v', 'u', true,  true),
+    ('revoke_session',           'v', 'u', false, true),
+    ('revoke_subject',           'v', 'u', false, true),
     ('seal',                     'v', 'u', false, true),
+    ('set_external_organization', 'v', 'u', false, true),
+    ('set_external_role',        'v', 'u', false, true),
     ('set_issuer',               'v', 'u', false, true),
     ('set_issuer_status',        'v', 'u', true,  true),
     ('set_membership',           'v', 'u', false, true),
@@ -131,8 +141,9 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('issuer', 'r'), ('membership', 'r'),
-    ('organization', 'r'), ('role', 'r'), ('role_permission', 'r'), ('seal', 'r')
+    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
+    ('role', 'r'), ('role_permission', 'r'), ('seal', 'r')
 $$, 'the extension has these tables and views and no others');
 
 SELECT is_empty($$

@@ -70,7 +70,7 @@ SELECT test.refused($$ SELECT pg_temp.enter('mia') $$, '28000', 'the subject is 
 SELECT test.refused($$ SELECT pg_temp.enter('mia', '{"org_id": "acme"}', test.bolt()) $$, '28000',
                     'the token is for another organization than the one named', 'Leave the argument out%',
                     'a token for one organization never serves another');
-SELECT test.refused($$ SELECT pg_temp.enter('ada', '{"org_id": 1}') $$, '28000', 'the organization claim of the token is not a string', '%',
+SELECT test.refused($$ SELECT pg_temp.enter('ada', '{"org_id": 1}') $$, '28000', 'the organization claim of the token is not of the form that is expected', '%',
                     'the organization claim is a string');
 SELECT is(pg_temp.enter('ada', '{"org_id": null}'), test.acme(), 'a null claim names no organization');
 
@@ -120,7 +120,7 @@ SELECT test.refused($$ SELECT pg_temp.enter('eve') $$, '28000', '%no active memb
 
 -- Issuers -------------------------------------------------------------------------------------------------------------
 
-SELECT lives_ok($$ SELECT tenancy.set_issuer('https://other.test/', '{database}', test.jwks('another secret of thirty-two bytes'::bytea)) $$,
+SELECT lives_ok($$ SELECT tenancy.set_issuer('https://other.test/', '{database}', jwks_file => test.key_file(test.jwks('another secret of thirty-two bytes'::bytea))) $$,
                 'a second issuer may use the same "kid"');
 SELECT test.refused($$ SELECT tenancy.set_membership(test.acme(), 'zoe', 'viewer') $$, '22023', 'the issuer of the member must be named%',
                     'tenancy.set_membership(..., issuer => ...).', 'with two issuers a member''s must be named');
@@ -134,7 +134,7 @@ SELECT is(pg_temp.admitted(test.token('ada', '{"iss": "https://other.test/"}', k
 
 SELECT tenancy.set_issuer_status(test.issuer(), 'disabled') \g /dev/null
 SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '28000', '%issuer%', 'Register the issuer with tenancy.set_issuer%', 'tokens of a disabled issuer are refused');
-SELECT tenancy.set_issuer(test.issuer(), '{database}', test.jwks()) \g /dev/null
+SELECT tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks())) \g /dev/null
 SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '28000', '%issuer%', '%', 'new keys make no issuer active again');
 SELECT tenancy.set_issuer_status(test.issuer(), 'active') \g /dev/null
 SELECT is(pg_temp.enter('ada'), test.acme(), 'tokens of an issuer made active again are accepted');
@@ -142,14 +142,14 @@ SELECT throws_ok($$ SELECT tenancy.set_issuer_status(test.issuer(), 'asleep') $$
 SELECT test.refused($$ SELECT tenancy.set_issuer_status('https://nobody.test/', 'active') $$, '42704', 'issuer "https://nobody.test/" is not registered',
                     'Register it with tenancy.set_issuer.', 'an unknown issuer has no status');
 
-SELECT tenancy.set_issuer(test.issuer(), '{database}', test.jwks('the new secret, also of 32 bytes.'::bytea), leeway_seconds => 0) \g /dev/null
+SELECT tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks('the new secret, also of 32 bytes.'::bytea)), leeway_seconds => 0) \g /dev/null
 SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '28000', 'the token''s signature is not valid', '%', 'after a change of keys the old key signs nothing');
 SELECT is(pg_temp.admitted(test.token('ada', key => 'the new secret, also of 32 bytes.')), test.acme(), 'and the new key does');
 SELECT is((SELECT count(*) FROM tenancy.membership WHERE issuer = test.issuer()), 5::bigint, 'the memberships stay');
 
-SELECT tenancy.set_issuer(test.issuer(), '{database}', test.jwks(), organization_claim => '/app_metadata/https:~1~1claims.test~1org', leeway_seconds => 0) \g /dev/null
+SELECT tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks()), organization_claim => '/app_metadata/https:~1~1claims.test~1org', leeway_seconds => 0) \g /dev/null
 SELECT is(pg_temp.enter('mia', '{"app_metadata": {"https://claims.test/org": "bolt"}}'), test.bolt(), 'the organization claim may lie deep, under a name with slashes');
-SELECT tenancy.set_issuer(test.issuer(), '{database}', test.jwks(), organization_claim => NULL, leeway_seconds => 0) \g /dev/null
+SELECT tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks()), organization_claim => '', leeway_seconds => 0) \g /dev/null
 SELECT test.refused($$ SELECT pg_temp.enter('mia', '{"org_id": "bolt"}') $$, '28000', '%several organizations%', '%',
                     'without an organization claim the issuer''s tokens name none');
 

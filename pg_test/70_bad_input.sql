@@ -1,7 +1,7 @@
 -- Bad input: a clear error with SQLSTATE and hint, and nothing changed.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(117);
+SELECT plan(118);
 
 -- Relations that cannot be protected ------------------------------------------------------------------------------------
 
@@ -71,20 +71,21 @@ SELECT is_empty($$ SELECT FROM pg_policy WHERE polrelid = 'app.plain'::regclass 
 
 CREATE TEMP TABLE registered AS SELECT * FROM tenancy.issuer;
 SELECT test.refused(format('SELECT tenancy.set_issuer(%L, %L, %L, %L, %L, %L)', issuer, audiences, jwks, algorithms, claim, leeway), '22023', message, '%_%', promise) FROM (VALUES
-    ('', '{a}', test.jwks(), NULL, '/org_id', 30, 'the issuer must be the text of the token''s "iss" claim', 'an issuer needs a name'),
-    (repeat('x', 3000), '{a}', test.jwks(), NULL, '/org_id', 30, 'the issuer must be%', 'an issuer of 3000 bytes is refused'),
-    (test.issuer(), '{}', test.jwks(), NULL, '/org_id', 30, 'at least one audience is needed%', 'an issuer without audience is refused'),
-    (test.issuer(), '{""}', test.jwks(), NULL, '/org_id', 30, 'at least one audience is needed%', 'an empty audience is refused'),
-    (test.issuer(), '{a}', test.jwks(), NULL, '/org_id', -1, 'leeway_seconds must be between 0 and 300', 'a negative leeway is refused'),
-    (test.issuer(), '{a}', test.jwks(), NULL, '/org_id', 301, 'leeway_seconds must be between 0 and 300', 'a leeway of over five minutes is refused'),
-    (test.issuer(), '{a}', test.jwks(), NULL, 'org_id', 30, 'organization_claim must be a JSON pointer%', 'a claim that is no JSON pointer is refused'),
-    (test.issuer(), '{a}', test.jwks(), '{none}', '/org_id', 30, '"none" is not a signature algorithm%', 'the algorithm "none" is refused'),
-    (test.issuer(), '{a}', test.jwks(), '{hs256}', '/org_id', 30, '"hs256" is not a signature algorithm%', 'algorithms are spelled exactly'),
-    (test.issuer(), '{a}', test.jwks(), '{EdDSA}', '/org_id', 30, 'none of the keys is for an algorithm that is allowed', 'an algorithm without a key is refused'),
+    ('', '{a}', test.public_jwks(), NULL, '/org_id', 30, 'the issuer must be the text of the token''s "iss" claim', 'an issuer needs a name'),
+    (repeat('x', 3000), '{a}', test.public_jwks(), NULL, '/org_id', 30, 'the issuer must be%', 'an issuer of 3000 bytes is refused'),
+    (test.issuer(), '{}', test.public_jwks(), NULL, '/org_id', 30, 'at least one audience is needed%', 'an issuer without audience is refused'),
+    (test.issuer(), '{""}', test.public_jwks(), NULL, '/org_id', 30, 'at least one audience is needed%', 'an empty audience is refused'),
+    (test.issuer(), '{a}', test.public_jwks(), NULL, '/org_id', -1, 'leeway_seconds must be between 0 and 300', 'a negative leeway is refused'),
+    (test.issuer(), '{a}', test.public_jwks(), NULL, '/org_id', 301, 'leeway_seconds must be between 0 and 300', 'a leeway of over five minutes is refused'),
+    (test.issuer(), '{a}', test.public_jwks(), NULL, 'org_id', 30, 'organization_claim must be a JSON pointer%', 'a claim that is no JSON pointer is refused'),
+    (test.issuer(), '{a}', test.public_jwks(), '{none}', '/org_id', 30, '"none" is not a signature algorithm%', 'the algorithm "none" is refused'),
+    (test.issuer(), '{a}', test.public_jwks(), '{hs256}', '/org_id', 30, '"hs256" is not a signature algorithm%', 'algorithms are spelled exactly'),
+    (test.issuer(), '{a}', test.public_jwks(), '{ES256}', '/org_id', 30, 'none of the keys is for an algorithm that is allowed', 'an algorithm without a key is refused'),
     (test.issuer(), '{a}', '', NULL, '/org_id', 30, 'the JWK Set cannot be used', 'an empty JWK Set is refused'),
     (test.issuer(), '{a}', 'rubbish', NULL, '/org_id', 30, 'the JWK Set cannot be used', 'rubbish is no JWK Set'),
     (test.issuer(), '{a}', '{"keys": []}', NULL, '/org_id', 30, 'the JWK Set cannot be used', 'a JWK Set without keys is refused'),
     (test.issuer(), '{a}', '{"keys": [], "keys": []}', NULL, '/org_id', 30, 'the JWK Set cannot be used', 'a JWK Set that says "keys" twice is refused'),
+    (test.issuer(), '{a}', test.jwks(), NULL, '/org_id', 30, 'an HMAC secret is not taken through SQL', 'a secret is refused: what the database holds can be read from it'),
     (test.issuer(), '{a}', test.jwks('short'), NULL, '/org_id', 30, 'the JWK Set cannot be used', 'a secret of five bytes is refused'),
     (test.issuer(), '{a}', repeat(' ', 300000), NULL, '/org_id', 30, 'the JWK Set cannot be used', 'a JWK Set of over 256 KiB is refused'),
     (test.issuer(), '{a}', '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}]}', NULL, '/org_id', 30, 'the JWK Set cannot be used', 'a private key is refused')

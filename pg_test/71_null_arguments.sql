@@ -4,8 +4,8 @@ BEGIN;
 SELECT plan(8);
 
 SELECT test.refused('SELECT ' || call, '22%', '%', '%_%', 'refused with a hint: ' || call) FROM unnest(ARRAY[
-    'tenancy.set_issuer(NULL, ''{a}'', test.jwks())', 'tenancy.set_issuer(''x'', NULL, test.jwks())', 'tenancy.set_issuer(''x'', ''{a}'', NULL)', 'tenancy.set_issuer(''x'', ''{NULL}'', test.jwks())',
-    'tenancy.set_issuer(''x'', ''{a}'', test.jwks(), ''{NULL}'')', 'tenancy.set_issuer(''x'', ''{a}'', test.jwks(), leeway_seconds => NULL)',
+    'tenancy.set_issuer(NULL, ''{a}'', test.public_jwks())', 'tenancy.set_issuer(''x'', NULL, test.public_jwks())', 'tenancy.set_issuer(''x'', ''{a}'', NULL)', 'tenancy.set_issuer(''x'', ''{NULL}'', test.public_jwks())',
+    'tenancy.set_issuer(''x'', ''{a}'', test.public_jwks(), ''{NULL}'')', 'tenancy.set_issuer(''x'', ''{a}'', test.public_jwks(), leeway_seconds => NULL)',
     'tenancy.protect(NULL)', 'tenancy.plan(NULL)']) call;
 
 SELECT * FROM finish();

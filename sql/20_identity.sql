@@ -1,4 +1,7 @@
--- Who calls: organizations, roles, issuers, memberships. Code: src/identity/.
+-- Who calls: organizations, roles, issuers, memberships, revocations. Code: src/identity/.
+
+-- Names that are compared exactly have the collation "C": the library reads them by index below SQL, and an index that
+-- a change of the operating system's collations broke would let nobody in, or the wrong one.
 
 CREATE TABLE tenancy.organization (
     id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
@@ -17,7 +20,7 @@ COMMENT ON COLUMN tenancy.organization.status IS 'active, or suspended: nobody c
 COMMENT ON COLUMN tenancy.organization.created_at IS 'When it was created.';
 
 CREATE TABLE tenancy.role (
-    name text PRIMARY KEY CHECK (name <> ''),
+    name text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
     description text,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -27,7 +30,7 @@ COMMENT ON COLUMN tenancy.role.description IS 'For people.';
 COMMENT ON COLUMN tenancy.role.created_at IS 'When it was created.';
 
 CREATE TABLE tenancy.role_permission (
-    role text NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
+    role text COLLATE "C" NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
     domain text NOT NULL CHECK (domain <> ''),
     action text NOT NULL CHECK (action <> ''),
     PRIMARY KEY (role, domain, action)
@@ -38,32 +41,83 @@ COMMENT ON COLUMN tenancy.role_permission.domain IS 'What it may act on, as name
 COMMENT ON COLUMN tenancy.role_permission.action IS 'What it may do: read, create, update, delete, or an action of the application''s own; * for every action.';
 
 CREATE TABLE tenancy.issuer (
-    issuer text PRIMARY KEY CHECK (issuer <> ''),
-    audiences text[] NOT NULL CHECK (pg_catalog.cardinality(audiences) > 0),
-    algorithms text[] NOT NULL CHECK (pg_catalog.cardinality(algorithms) > 0),
-    jwks json NOT NULL,
-    organization_claim text,
-    leeway_seconds integer NOT NULL CHECK (leeway_seconds BETWEEN 0 AND 300),
+    issuer text COLLATE "C" PRIMARY KEY CHECK (issuer <> ''),
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
     revision uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
-    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    jwks_file text CHECK (jwks_file <> ''),
+    jwks json,
+    audiences text[] NOT NULL CHECK (pg_catalog.cardinality(audiences) > 0),
+    algorithms text[] CHECK (pg_catalog.cardinality(algorithms) > 0),
+    leeway_seconds integer NOT NULL CHECK (leeway_seconds BETWEEN 0 AND 300),
+    preset text NOT NULL,
+    audience_claim text NOT NULL,
+    organization_claim text,
+    organization_form text NOT NULL CHECK (organization_form IN ('text', 'keyed')),
+    role_claim text,
+    role_rule text NOT NULL CHECK (role_rule IN ('membership', 'claim', 'narrower')),
+    issuer_binding text,
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CHECK (jwks IS NOT NULL OR jwks_file IS NOT NULL),
+    CHECK (role_claim IS NOT NULL OR role_rule = 'membership')
 );
-COMMENT ON TABLE tenancy.issuer IS 'The identity providers whose tokens are accepted. Filled by tenancy.set_issuer. Holds HMAC keys where HS256 is used: no role but the owner reads it.';
+COMMENT ON TABLE tenancy.issuer IS 'The identity providers whose tokens are accepted. Filled by tenancy.set_issuer. Holds no secret: HMAC keys are in files.';
 COMMENT ON COLUMN tenancy.issuer.issuer IS 'The "iss" claim of its tokens, compared exactly (RFC 7519 section 4.1.1).';
-COMMENT ON COLUMN tenancy.issuer.audiences IS 'A token must name one of them in "aud".';
-COMMENT ON COLUMN tenancy.issuer.algorithms IS 'Signature algorithms that are accepted (RFC 7518 section 3.1, RFC 8037); each key is for exactly one of them.';
-COMMENT ON COLUMN tenancy.issuer.jwks IS 'Its keys as a JWK Set (RFC 7517 section 5).';
-COMMENT ON COLUMN tenancy.issuer.organization_claim IS 'Where the token names the organization: a JSON pointer (RFC 6901); NULL when tokens do not name one.';
-COMMENT ON COLUMN tenancy.issuer.leeway_seconds IS 'How far the clocks may differ, in seconds.';
 COMMENT ON COLUMN tenancy.issuer.status IS 'active, or disabled: its tokens are refused.';
-COMMENT ON COLUMN tenancy.issuer.revision IS 'New with each change, so that sessions drop the keys they have parsed.';
+COMMENT ON COLUMN tenancy.issuer.revision IS 'New with each change, so that sessions drop what they have parsed and remembered.';
+COMMENT ON COLUMN tenancy.issuer.jwks_file IS 'The file below tenancy.jwks_directory that has its keys; NULL when they stand in jwks.';
+COMMENT ON COLUMN tenancy.issuer.jwks IS 'Its public keys as a JWK Set (RFC 7517 section 5). With a file: those that the file had when it was last registered or refreshed, for sessions that find it broken.';
+COMMENT ON COLUMN tenancy.issuer.audiences IS 'A token must name one of them in its audience_claim.';
+COMMENT ON COLUMN tenancy.issuer.algorithms IS 'Signature algorithms that are accepted (RFC 7518 section 3.1, RFC 8037); NULL for those of the keys, of which each is for exactly one.';
+COMMENT ON COLUMN tenancy.issuer.leeway_seconds IS 'How far the clocks may differ, in seconds.';
+COMMENT ON COLUMN tenancy.issuer.preset IS 'The provider whose claims the columns below were taken from, where the caller named none.';
+COMMENT ON COLUMN tenancy.issuer.audience_claim IS 'JSON pointer (RFC 6901) to the audience: /aud unless the provider''s tokens have none, and /azp for instance says whom they are for.';
+COMMENT ON COLUMN tenancy.issuer.organization_claim IS 'JSON pointer to the organization; NULL when tokens do not name one.';
+COMMENT ON COLUMN tenancy.issuer.organization_form IS 'text: the claim is a string; keyed: an object with an organization''s name as key and its "id" inside, or an array of names (Keycloak).';
+COMMENT ON COLUMN tenancy.issuer.role_claim IS 'JSON pointer to the role, a string or an array of strings; NULL when roles come from the membership alone.';
+COMMENT ON COLUMN tenancy.issuer.role_rule IS 'membership: the claim counts for nothing; claim: it alone gives the role; narrower: of the claim''s and the membership''s the one that permits less.';
+COMMENT ON COLUMN tenancy.issuer.issuer_binding IS 'JSON pointer to a claim whose value must be a segment of the path of "iss", such as Entra''s /tid; NULL for none.';
 COMMENT ON COLUMN tenancy.issuer.updated_at IS 'When it was last set.';
+
+CREATE TABLE tenancy.retired_key (
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    key_id text COLLATE "C" NOT NULL CHECK (key_id <> ''),
+    retired_at timestamptz NOT NULL,
+    PRIMARY KEY (issuer, key_id)
+);
+COMMENT ON TABLE tenancy.retired_key IS 'Keys that sign nothing any more, whatever the JWK Set still holds. Filled by tenancy.retire_key.';
+COMMENT ON COLUMN tenancy.retired_key.issuer IS 'Whose key.';
+COMMENT ON COLUMN tenancy.retired_key.key_id IS 'Its "kid" (RFC 7517 section 4.5).';
+COMMENT ON COLUMN tenancy.retired_key.retired_at IS 'From when on tokens that it signed are refused.';
+
+CREATE TABLE tenancy.external_organization (
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    external_id text COLLATE "C" NOT NULL CHECK (external_id <> ''),
+    organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
+    PRIMARY KEY (issuer, external_id)
+);
+CREATE INDEX external_organization_organization_idx ON tenancy.external_organization (organization);
+COMMENT ON TABLE tenancy.external_organization IS 'What an issuer''s tokens call an organization, such as org_2ab3. Filled by tenancy.set_external_organization.';
+COMMENT ON COLUMN tenancy.external_organization.issuer IS 'Whose name it is: two issuers may mean two organizations by one.';
+COMMENT ON COLUMN tenancy.external_organization.external_id IS 'The value of the organization claim.';
+COMMENT ON COLUMN tenancy.external_organization.organization IS 'The organization that it names.';
+
+CREATE TABLE tenancy.external_role (
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    external_role text COLLATE "C" NOT NULL CHECK (external_role <> ''),
+    role text COLLATE "C" NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
+    PRIMARY KEY (issuer, external_role)
+);
+CREATE INDEX external_role_role_idx ON tenancy.external_role (role);
+COMMENT ON TABLE tenancy.external_role IS 'What an issuer''s tokens call a role, such as org:admin. Filled by tenancy.set_external_role.';
+COMMENT ON COLUMN tenancy.external_role.issuer IS 'Whose name it is.';
+COMMENT ON COLUMN tenancy.external_role.external_role IS 'A value of the role claim.';
+COMMENT ON COLUMN tenancy.external_role.role IS 'The role that it names.';
 
 CREATE TABLE tenancy.membership (
     organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
-    issuer text NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
-    subject text NOT NULL CHECK (subject <> ''),
-    role text NOT NULL REFERENCES tenancy.role,
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    subject text COLLATE "C" NOT NULL CHECK (subject <> ''),
+    role text COLLATE "C" NOT NULL REFERENCES tenancy.role,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     valid_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -79,10 +133,43 @@ COMMENT ON COLUMN tenancy.membership.status IS 'active, or suspended: refused fr
 COMMENT ON COLUMN tenancy.membership.valid_until IS 'When it ends by itself; NULL for never.';
 COMMENT ON COLUMN tenancy.membership.created_at IS 'When it was created.';
 
+CREATE TABLE tenancy.revoked_session (
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    session_id text COLLATE "C" NOT NULL CHECK (session_id <> ''),
+    reason text,
+    revoked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (issuer, session_id)
+);
+COMMENT ON TABLE tenancy.revoked_session IS 'Sessions whose tokens are refused before they expire. Filled by tenancy.revoke_session.';
+COMMENT ON COLUMN tenancy.revoked_session.issuer IS 'Whose session.';
+COMMENT ON COLUMN tenancy.revoked_session.session_id IS 'The value of "sid", "session_id" or "jti" in its tokens.';
+COMMENT ON COLUMN tenancy.revoked_session.reason IS 'For people.';
+COMMENT ON COLUMN tenancy.revoked_session.revoked_at IS 'When it was revoked; tenancy.purge_revocations goes by it.';
+
+CREATE TABLE tenancy.revoked_subject (
+    issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
+    subject text COLLATE "C" NOT NULL CHECK (subject <> ''),
+    issued_before timestamptz NOT NULL,
+    reason text,
+    revoked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (issuer, subject)
+);
+COMMENT ON TABLE tenancy.revoked_subject IS 'Subjects all of whose tokens from before a time are refused. Filled by tenancy.revoke_subject.';
+COMMENT ON COLUMN tenancy.revoked_subject.issuer IS 'Whose subject.';
+COMMENT ON COLUMN tenancy.revoked_subject.subject IS 'The "sub" claim of the tokens.';
+COMMENT ON COLUMN tenancy.revoked_subject.issued_before IS 'Tokens with an "iat" before it, or with none, are refused.';
+COMMENT ON COLUMN tenancy.revoked_subject.reason IS 'For people.';
+COMMENT ON COLUMN tenancy.revoked_subject.revoked_at IS 'When it was revoked; tenancy.purge_revocations goes by it.';
+
 SELECT pg_catalog.pg_extension_config_dump('tenancy.organization', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.role', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.role_permission', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.issuer', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.retired_key', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.external_organization', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.external_role', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_session', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_subject', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.membership', '');
 
 CREATE FUNCTION tenancy.authenticate(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
@@ -95,16 +182,28 @@ names none and the subject has several. correlation_id: at most 200 bytes, kept 
 Returns the organization. Raises 28000 for a token, organization or membership that is not accepted, 22023 for a correlation id that is too long.';
 
 CREATE FUNCTION tenancy.set_issuer(
-    issuer text, audiences text[], jwks text, algorithms text[] DEFAULT NULL,
-    organization_claim text DEFAULT '/org_id', leeway_seconds integer DEFAULT 30) RETURNS void
+    issuer text, audiences text[], jwks text DEFAULT NULL, algorithms text[] DEFAULT NULL,
+    organization_claim text DEFAULT NULL, leeway_seconds integer DEFAULT 30, preset text DEFAULT 'generic',
+    jwks_file text DEFAULT NULL, organization_form text DEFAULT NULL, role_claim text DEFAULT NULL,
+    role_rule text DEFAULT NULL, audience_claim text DEFAULT NULL, issuer_binding text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_set_issuer_wrapper';
-COMMENT ON FUNCTION tenancy.set_issuer(text, text[], text, text[], text, integer) IS
-'Registers an identity provider, or replaces all that was registered under the same "iss".
-jwks: its JWK Set as text. algorithms: those to accept; by default those of the keys. organization_claim: JSON pointer
-(RFC 6901) to the organization in the claims; NULL when tokens do not name one. leeway_seconds: 0 to 300. A disabled issuer
-stays disabled: see tenancy.set_issuer_status.
-Raises 22023 for keys or arguments that cannot be used.';
+COMMENT ON FUNCTION tenancy.set_issuer(text, text[], text, text[], text, integer, text, text, text, text, text, text, text) IS
+'Registers an identity provider, or replaces all that was registered under the same "iss". Give either jwks, its public keys as a
+JWK Set, or jwks_file, a file below tenancy.jwks_directory that is read again when it changes; HMAC secrets may stand only in a file.
+algorithms: those to accept; by default those of the keys. preset: generic, supabase, supabase_hook, auth0, clerk_v1, clerk_v2,
+workos, keycloak, entra or okta; it says where tokens carry what. organization_claim, role_claim, audience_claim, issuer_binding:
+JSON pointers (RFC 6901) in place of the preset''s, or the empty text for none. organization_form: text or keyed. role_rule: membership,
+claim or narrower; by default narrower where a role claim is read. leeway_seconds: 0 to 300. A disabled issuer stays disabled: see
+tenancy.set_issuer_status. Raises 22023 for keys or arguments that cannot be used, F0000 for a file that cannot.';
+
+CREATE FUNCTION tenancy.refresh_issuer_keys(issuer text) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_refresh_issuer_keys_wrapper';
+COMMENT ON FUNCTION tenancy.refresh_issuer_keys(text) IS
+'Reads the issuer''s key file now and keeps its public keys in tenancy.issuer.jwks, which new sessions go by while the file is broken.
+For the job that writes the file; sessions notice a new file without it. True if the keys are others than before. Raises F0000 for a
+file that cannot be used, 42704 for an issuer without one.';
 
 CREATE FUNCTION tenancy.renew_revision() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -115,10 +214,29 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.renew_revision() IS
-'Trigger of tenancy.issuer: whatever changes a row, sessions notice and drop the keys they have parsed.';
+'Trigger of tenancy.issuer: whatever changes a row, sessions notice and drop what they have parsed and remembered.';
+
+CREATE FUNCTION tenancy.renew_issuer() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE tenancy.issuer i SET updated_at = now()
+     WHERE i.issuer IN (CASE WHEN tg_op <> 'INSERT' THEN old.issuer END, CASE WHEN tg_op <> 'DELETE' THEN new.issuer END);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tenancy.renew_issuer() IS
+'Trigger of the tables that belong to an issuer: a change of theirs is a change of the issuer.';
 CREATE TRIGGER renew_revision BEFORE UPDATE ON tenancy.issuer FOR EACH ROW EXECUTE FUNCTION tenancy.renew_revision();
+CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.retired_key FOR EACH ROW EXECUTE FUNCTION tenancy.renew_issuer();
+CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.external_role FOR EACH ROW EXECUTE FUNCTION tenancy.renew_issuer();
+-- On a subscriber too, and under session_replication_role.
+ALTER TABLE tenancy.issuer ENABLE ALWAYS TRIGGER renew_revision;
+ALTER TABLE tenancy.retired_key ENABLE ALWAYS TRIGGER renew_issuer;
+ALTER TABLE tenancy.external_role ENABLE ALWAYS TRIGGER renew_issuer;
 ALTER TABLE tenancy.issuer ENABLE ALWAYS TRIGGER renew_revision;
 COMMENT ON TRIGGER renew_revision ON tenancy.issuer IS 'Gives the row a new revision.';
+COMMENT ON TRIGGER renew_issuer ON tenancy.retired_key IS 'Gives the issuer a new revision.';
+COMMENT ON TRIGGER renew_issuer ON tenancy.external_role IS 'Gives the issuer a new revision.';
 
 CREATE FUNCTION tenancy.require_argument(argument text, value text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -258,3 +376,133 @@ END
 $$;
 COMMENT ON FUNCTION tenancy.remove_membership(uuid, text, text) IS
 'Ends a membership at once, of one issuer or, without one named, of all. True if there was one.';
+
+CREATE FUNCTION tenancy.set_external_organization(organization uuid, issuer text, external_id text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('organization', set_external_organization.organization::text),
+            tenancy.require_argument('issuer', set_external_organization.issuer),
+            tenancy.require_argument('external_id', set_external_organization.external_id);
+    INSERT INTO tenancy.external_organization AS e (issuer, external_id, organization)
+    VALUES (set_external_organization.issuer, set_external_organization.external_id, set_external_organization.organization)
+    ON CONFLICT ON CONSTRAINT external_organization_pkey DO UPDATE SET organization = EXCLUDED.organization;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'the organization or the issuer does not exist'
+        USING ERRCODE = 'undefined_object', HINT = 'Create them first: tenancy.create_organization, tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.set_external_organization(uuid, text, text) IS
+'Says what an issuer''s tokens call an organization: tenancy.set_external_organization(id, ''https://clerk.example.com'', ''org_2ab3''). A name
+given before is given to this organization. Raises 42704 when organization or issuer do not exist.';
+
+CREATE FUNCTION tenancy.remove_external_organization(issuer text, external_id text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM tenancy.external_organization e
+     WHERE e.issuer = remove_external_organization.issuer AND e.external_id = remove_external_organization.external_id;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION tenancy.remove_external_organization(text, text) IS
+'Takes a name of an issuer''s tokens from its organization. True if there was one.';
+
+CREATE FUNCTION tenancy.set_external_role(issuer text, external_role text, role text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('issuer', set_external_role.issuer),
+            tenancy.require_argument('external_role', set_external_role.external_role),
+            tenancy.require_argument('role', set_external_role.role);
+    INSERT INTO tenancy.external_role AS e (issuer, external_role, role)
+    VALUES (set_external_role.issuer, set_external_role.external_role, set_external_role.role)
+    ON CONFLICT ON CONSTRAINT external_role_pkey DO UPDATE SET role = EXCLUDED.role;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'the role or the issuer does not exist'
+        USING ERRCODE = 'undefined_object', HINT = 'Create them first: tenancy.create_role, tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.set_external_role(text, text, text) IS
+'Says which role an issuer''s tokens mean by a value of the role claim: tenancy.set_external_role(''https://clerk.example.com'', ''org:admin'',
+''admin''). A value that is not set means the role of the same name. Raises 42704 when role or issuer do not exist.';
+
+CREATE FUNCTION tenancy.remove_external_role(issuer text, external_role text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM tenancy.external_role e
+     WHERE e.issuer = remove_external_role.issuer AND e.external_role = remove_external_role.external_role;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION tenancy.remove_external_role(text, text) IS
+'Takes the meaning from a value of an issuer''s role claim. True if it had one.';
+
+CREATE FUNCTION tenancy.retire_key(issuer text, key_id text, at timestamptz DEFAULT pg_catalog.now()) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('issuer', retire_key.issuer),
+            tenancy.require_argument('key_id', retire_key.key_id),
+            tenancy.require_argument('at', retire_key.at::text);
+    INSERT INTO tenancy.retired_key AS k (issuer, key_id, retired_at) VALUES (retire_key.issuer, retire_key.key_id, retire_key.at)
+    ON CONFLICT ON CONSTRAINT retired_key_pkey DO UPDATE SET retired_at = EXCLUDED.retired_at;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'issuer "%" is not registered', retire_key.issuer
+        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.retire_key(text, text, timestamptz) IS
+'Refuses from a time on whatever the issuer''s key of that "kid" has signed, though its JWK Set may still hold the key. A later call moves
+the time; ''infinity'' takes the retirement back. Raises 42704 for an unknown issuer.';
+
+CREATE FUNCTION tenancy.revoke_session(issuer text, session_id text, reason text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('issuer', revoke_session.issuer),
+            tenancy.require_argument('session_id', revoke_session.session_id);
+    INSERT INTO tenancy.revoked_session AS s (issuer, session_id, reason)
+    VALUES (revoke_session.issuer, revoke_session.session_id, revoke_session.reason)
+    ON CONFLICT ON CONSTRAINT revoked_session_pkey DO NOTHING;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'issuer "%" is not registered', revoke_session.issuer
+        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.revoke_session(text, text, text) IS
+'Refuses every token with this value in "sid", "session_id" or "jti", from the next authentication on. Raises 42704 for an unknown issuer.';
+
+CREATE FUNCTION tenancy.revoke_subject(
+    issuer text, subject text, issued_before timestamptz DEFAULT pg_catalog.clock_timestamp(), reason text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_argument('issuer', revoke_subject.issuer),
+            tenancy.require_argument('subject', revoke_subject.subject),
+            tenancy.require_argument('issued_before', revoke_subject.issued_before::text);
+    -- Never an earlier time than before: that would let tokens in again.
+    INSERT INTO tenancy.revoked_subject AS s (issuer, subject, issued_before, reason)
+    VALUES (revoke_subject.issuer, revoke_subject.subject, revoke_subject.issued_before, revoke_subject.reason)
+    ON CONFLICT ON CONSTRAINT revoked_subject_pkey DO UPDATE
+       SET issued_before = EXCLUDED.issued_before, reason = EXCLUDED.reason, revoked_at = EXCLUDED.revoked_at
+     WHERE s.issued_before < EXCLUDED.issued_before;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'issuer "%" is not registered', revoke_subject.issuer
+        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.revoke_subject(text, text, timestamptz, text) IS
+'Refuses every token of the subject whose "iat" lies before the time, or which has none, from the next authentication on: "sign out
+everywhere". "iat" counts whole seconds, so a token of the same second is refused too. Raises 42704 for an unknown issuer.';
+
+CREATE FUNCTION tenancy.purge_revocations(revoked_before timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sessions bigint;
+    subjects bigint;
+BEGIN
+    DELETE FROM tenancy.revoked_session s WHERE s.revoked_at < revoked_before;
+    GET DIAGNOSTICS sessions = ROW_COUNT;
+    DELETE FROM tenancy.revoked_subject s WHERE s.revoked_at < revoked_before AND s.issued_before < revoked_before;
+    GET DIAGNOSTICS subjects = ROW_COUNT;
+    RETURN sessions + subjects;
+END
+$$;
+COMMENT ON FUNCTION tenancy.purge_revocations(timestamptz) IS
+'Deletes revocations from before a time and returns how many. Safe once every token from before it has expired; "exp" of the longest-lived
+tokens tells when.';

@@ -23,7 +23,9 @@ TO tenancy_application, tenancy_admin;
 
 -- Setting up. The trigger functions, because CREATE TRIGGER asks for EXECUTE; called otherwise they refuse.
 GRANT EXECUTE ON FUNCTION
-    tenancy.set_issuer(text, text[], text, text[], text, integer),
+    tenancy.set_issuer(text, text[], text, text[], text, integer, text, text, text, text, text, text, text),
+    tenancy.refresh_issuer_keys(text),
+    tenancy.retire_key(text, text, timestamptz),
     tenancy.set_issuer_status(text, text),
     tenancy.create_organization(text, uuid, text, bigint),
     tenancy.set_organization_status(uuid, text),
@@ -32,13 +34,23 @@ GRANT EXECUTE ON FUNCTION
     tenancy.revoke_permission(text, text, text[]),
     tenancy.set_membership(uuid, text, text, text, text, timestamptz),
     tenancy.remove_membership(uuid, text, text),
+    tenancy.set_external_organization(uuid, text, text),
+    tenancy.remove_external_organization(text, text),
+    tenancy.set_external_role(text, text, text),
+    tenancy.remove_external_role(text, text),
+    tenancy.revoke_session(text, text, text),
+    tenancy.revoke_subject(text, text, timestamptz, text),
+    tenancy.purge_revocations(timestamptz),
     tenancy.plan(regclass, text, text),
     tenancy.protect(regclass, text, text),
     tenancy.unprotect(regclass),
     tenancy.audit_row(),
     tenancy.audit_truncate()
 TO tenancy_admin;
-GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership TO tenancy_admin, tenancy_auditor;
+-- tenancy.issuer holds public keys and names of files, no secret.
+GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer, tenancy.retired_key,
+    tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject
+TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.audit_trail TO tenancy_auditor;

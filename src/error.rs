@@ -74,6 +74,10 @@ kinds! {
     TOKEN_REFUSED, "28000", "Compare the token's header with the algorithms and keys in tenancy.issuer.";
     /// No key of the issuer fits the token's `kid` and `alg`.
     KEY_UNKNOWN, "28000", "If the provider rotated its keys, set the new JWKS with tenancy.set_issuer.";
+    /// The key that signed the token was retired with `tenancy.retire_key`.
+    KEY_RETIRED, "28000", "Refresh the session with the identity provider: new tokens are signed with its current key.";
+    /// The session or all tokens of the subject were revoked.
+    TOKEN_REVOKED, "28000", "Sign in anew with the identity provider.";
     /// The signature does not belong to header and claims.
     SIGNATURE_INVALID, "28000", "Ask the identity provider for a new token; if new tokens fail too, compare its JWKS with tenancy.issuer.";
     /// A required claim is absent or of the wrong JSON type (RFC 7519 section 4.1).
@@ -85,7 +89,9 @@ kinds! {
     /// `nbf` or `iat` lies in the future.
     TOKEN_NOT_YET_VALID, "28000", "Check the clocks of the identity provider and of the database server.";
     /// The JWKS given to `tenancy.set_issuer` cannot be used.
-    KEY_SET_INVALID, "22023", "Pass the provider's JWK Set (RFC 7517 section 5) with public keys, or an \"oct\" key with \"alg\" and enough bytes.";
+    KEY_SET_INVALID, "22023", "Pass the provider's JWK Set (RFC 7517 section 5) with public keys; an \"oct\" key belongs in a file, with \"alg\" and enough bytes.";
+    /// The key file of an issuer is absent, cannot be read, or holds something else than a usable JWK Set.
+    KEY_FILE_INVALID, "F0000", "See tenancy.jwks_directory and the file that tenancy.issuer names; replace it with mv, so that nobody reads half of it.";
     /// An argument of a set-up function is out of its range.
     ARGUMENT_INVALID, "22023", "See the function's description: \\df+ tenancy.*";
     /// An argument that a set-up function needs is NULL.
@@ -100,6 +106,10 @@ kinds! {
     ORGANIZATION_CONFLICT, "28000", "Leave the argument out, or get a token for the organization you want.";
     /// No active membership of the subject in an active organization of that name.
     MEMBERSHIP_MISSING, "28000", "Ask an admin of the organization, or call tenancy.authenticate with another organization.";
+    /// The role claim of the token is absent or holds no role that is known, or several.
+    ROLE_MISSING, "28000", "Compare the token's role with tenancy.role and tenancy.external_role, and role_claim of the issuer with the token.";
+    /// Token and membership give different roles, of which neither permits less than the other.
+    ROLE_CONFLICT, "28000", "Give the membership the role that the identity provider gives, or change role_rule with tenancy.set_issuer.";
     /// The role of the context has no permission for the domain and action.
     PERMISSION_DENIED, "42501", "An admin of the organization can change your role; tenancy.whoami() shows what it permits.";
     /// The relation is of a kind that cannot be protected.

@@ -26,6 +26,7 @@ mod front_door {
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         pg::report::keep_backtraces_to_panics();
+        pg::configuration::define();
         context::define();
         pg::catalog::watch();
         pg::transaction::listen(Listener {

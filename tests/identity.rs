@@ -254,8 +254,7 @@ fn a_rotated_key_is_seen_by_a_session_that_has_the_old_one_parsed() {
         as_tenant(&client, &old).await;
         let rotated = Issuer::generate();
         run(&superuser, "BEGIN").await;
-        let sql = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3)";
-        superuser.execute(sql, &[&ISSUER, &AUDIENCE, &rotated.key_set()]).await.unwrap();
+        register(&superuser, &rotated).await;
         run(&client, "COMMIT; BEGIN").await;
         assert!(!is_refused(&client, &old).await, "the rotation is not committed yet");
         run(&client, "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
@@ -272,8 +271,7 @@ fn a_rotation_that_was_rolled_back_leaves_the_keys_as_they_were() {
         let superuser = database.superuser().await;
         let rotated = Issuer::generate();
         run(&superuser, "BEGIN").await;
-        let sql = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3)";
-        superuser.execute(sql, &[&ISSUER, &AUDIENCE, &rotated.key_set()]).await.unwrap();
+        register(&superuser, &rotated).await;
         assert!(!is_refused(&superuser, &rotated.token("alice")).await);
         run(&superuser, "ROLLBACK; BEGIN").await;
         assert!(!is_refused(&superuser, &database.token("alice")).await);

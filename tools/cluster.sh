@@ -37,9 +37,9 @@ free_port() {
 # Local connections are trusted, because only the server's user and root can enter the socket's folder. Connections to
 # 127.0.0.1 need the password, because every user of the machine can make them.
 create() {
-    mkdir -p "$state"
-    if ((EUID == 0)); then chown postgres: "$state"; fi
-    chmod 700 "$state"
+    mkdir -p "$state/jwks"
+    if ((EUID == 0)); then chown postgres: "$state" "$state/jwks"; fi
+    chmod 700 "$state" "$state/jwks"
     head -c 24 /dev/urandom | base64 | as_server tee "$state/password" >/dev/null
     # A socket's path may have 107 bytes.
     if ((${#state} < 85)); then echo "$state"; else as_server mktemp -d /tmp/pg_tenancy.XXXXXX; fi >"$state/socket"
@@ -60,6 +60,7 @@ unix_socket_directories = '$socket'
 max_connections = 100
 max_prepared_transactions = 10
 log_line_prefix = '%m [%p] %q%u@%d '
+tenancy.jwks_directory = '$state/jwks'
 EOF
         # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
         case $name in
@@ -110,6 +111,7 @@ environment() {
         PG_TENANCY_MAJOR "$PG" \
         PG_TENANCY_BIN "$bin" \
         PG_TENANCY_DATA "$data" \
+        PG_TENANCY_JWKS "$state/jwks" \
         PG_TENANCY_RUN "$( ((EUID == 0)) && echo 'runuser -u postgres --')" \
         PG_TENANCY_LOADING "$(sed -n 's/_preload_libraries = .*//p' "$data/pg_tenancy.conf" | grep . || echo demand)"
 }

@@ -32,7 +32,9 @@ sign key EdDSA sso-2027 "$tokens/sso-eddsa.key"
 sign key HS256 supabase "$tokens/supabase.key"
 sign key ES256 sso-2026 "$tokens/mallory.key" # another key under the same name
 sign jwks "$tokens/sso-es256.key" "$tokens/sso-eddsa.key" >"$tokens/sso.jwks"
-sign jwks "$tokens/supabase.key" >"$tokens/supabase.jwks"
+# An HMAC key is a secret: it goes into a file that only the server reads, never through SQL.
+# shellcheck disable=SC2086 # PG_TENANCY_RUN is a command with its arguments, or nothing
+sign jwks "$tokens/supabase.key" | $PG_TENANCY_RUN sh -c 'umask 077 && cat >"$1"' - "$PG_TENANCY_JWKS/supabase.json"
 
 northwind=11111111-1111-4111-8111-111111111111
 sso='"iss": "https://sso.example.com", "aud": "finops"'
@@ -180,7 +182,6 @@ printf '  %sLoaded 100,000 findings, 20 cloud accounts and their remediation act
 ask 'CREATE EXTENSION pg_tenancy'
 refused 00000 'installed'
 quietly "\\set jwks_sso \`cat '$tokens/sso.jwks'\`"
-quietly "\\set jwks_supabase \`cat '$tokens/supabase.jwks'\`"
 quietly "\\i '$files/tenancy.sql'"
 as owner finops_owner
 protect_time=0

@@ -1,6 +1,6 @@
 -- The migration that brings pg_tenancy into the product of schema.sql: who may log in, who belongs where, what each
 -- role may do. Run by tools/demo.sh as a superuser, after CREATE EXTENSION.
--- psql variables: jwks_sso and jwks_supabase, the public keys of the two identity providers.
+-- psql variable: jwks_sso, the public keys of the first identity provider. Those of the second are in a key file.
 
 -- Database roles. Nobody else may use anything in the schema tenancy.
 GRANT tenancy_application TO finops_app;
@@ -10,10 +10,10 @@ GRANT tenancy_auditor TO finops_auditor;
 -- From here on as the owner of the tables: no superuser is needed.
 SET ROLE finops_owner;
 
--- Identity providers. The first names the organization in the claim "org_id", the second where Supabase keeps it.
+-- Identity providers. The first names the organization in the claim "org_id", the second where Supabase keeps it. The
+-- second signs with an HMAC secret, which is taken only from a file in the folder of tenancy.jwks_directory.
 SELECT tenancy.set_issuer('https://sso.example.com', ARRAY['finops'], :'jwks_sso');
-SELECT tenancy.set_issuer('https://finops.supabase.example/auth/v1', ARRAY['authenticated'], :'jwks_supabase',
-                          organization_claim => '/app_metadata/org_id');
+SELECT tenancy.set_issuer('https://finops.supabase.example/auth/v1', ARRAY['authenticated'], jwks_file => 'supabase.json', preset => 'supabase');
 
 SELECT tenancy.create_organization('Northwind Traders', '11111111-1111-4111-8111-111111111111', 'northwind');
 SELECT tenancy.create_organization('Contoso Health', '22222222-2222-4222-8222-222222222222', 'contoso');

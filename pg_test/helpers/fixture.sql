@@ -34,6 +34,25 @@ CREATE FUNCTION test.jwks(key bytea DEFAULT test.signing_key(), kid text DEFAULT
         json_build_object('kty', 'oct', 'alg', 'HS256', 'kid', kid, 'k', test.base64url(key))))::text
 $$;
 
+-- Puts a JWK Set into a key file and returns the name for tenancy.set_issuer. HMAC keys are taken from nowhere else.
+CREATE FUNCTION test.key_file(jwks text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    folder text := nullif(current_setting('tenancy.jwks_directory', true), '');
+    name text := 'pgtap-' || md5(jwks) || '.json';
+BEGIN
+    IF folder IS NULL THEN
+        RAISE EXCEPTION 'the suites need a folder that the server may write to in tenancy.jwks_directory';
+    END IF;
+    EXECUTE format('COPY (SELECT %L) TO PROGRAM %L', jwks, format('umask 077 && cat > "%s/%s"', folder, name));
+    RETURN name;
+END
+$$;
+
+-- The public key of RFC 8037 appendix A.2.
+CREATE FUNCTION test.public_jwks() RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+$$;
+
 -- A good token for the subject. Members of claims and header replace the usual ones; null takes one away.
 CREATE FUNCTION test.token(subject text, claims jsonb DEFAULT '{}', header jsonb DEFAULT '{}', key bytea DEFAULT test.signing_key())
 RETURNS text LANGUAGE plpgsql VOLATILE AS $$
@@ -107,7 +126,7 @@ CREATE FUNCTION test.bolt() RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT 'bb
 
 DO $$
 BEGIN
-    PERFORM tenancy.set_issuer(test.issuer(), '{database}', test.jwks(), leeway_seconds => 0);
+    PERFORM tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks()), leeway_seconds => 0);
     PERFORM tenancy.create_organization('Acme Inc.', test.acme(), 'acme', 1);
     PERFORM tenancy.create_organization('Bolt Ltd.', test.bolt(), 'bolt', 2);
     PERFORM tenancy.create_role('admin');

@@ -53,6 +53,11 @@ impl Permissions {
             .any(|actions| actions.contains(action) || actions.contains(ANY))
     }
 
+    /// True if nothing is permitted here that `other` does not permit.
+    pub fn within(&self, other: &Self) -> bool {
+        self.iter().all(|(domain, action)| other.allow(domain, action))
+    }
+
     /// Each (domain, action) in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(domain, actions)| actions.iter().map(move |action| (domain.as_str(), action.as_str())))
@@ -110,6 +115,16 @@ mod tests {
     fn asking_for_a_star_needs_a_star() {
         assert!(!permissions(&[("finding", "read")]).allow("finding", "*"));
         assert!(!permissions(&[("finding", "read")]).allow("*", "read"));
+    }
+
+    #[test]
+    fn permissions_lie_within_others_that_permit_all_of_them() {
+        let viewer = permissions(&[("finding", "read")]);
+        let reader = permissions(&[("*", "read")]);
+        let admin = permissions(&[("*", "*")]);
+        assert!(viewer.within(&viewer) && viewer.within(&reader) && viewer.within(&admin) && reader.within(&admin));
+        assert!(!reader.within(&viewer) && !admin.within(&reader));
+        assert!(permissions(&[]).within(&viewer) && !viewer.within(&permissions(&[])));
     }
 
     #[test]

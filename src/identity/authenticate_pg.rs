@@ -1,15 +1,19 @@
 //! `tenancy.authenticate`: from a token to the context of the transaction.
 
+use super::cache::{Fingerprint, SignatureCache};
 use super::issuer_pg::{self, Issuer};
+use super::lookup_pg;
+use super::mapping;
 use super::membership::{Membership, Named, choose};
+use super::role::{self, Role};
 use super::token::{UnverifiedToken, VerifiedToken};
-use crate::context::{self, Context, Organization, Permissions};
+use crate::context::{self, Context};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
-use crate::pg::spi::{Query, Row, argument};
+use crate::pg::setting::Backend;
 use crate::pg::transaction;
 use pgrx::pg_extern;
-use serde_json::Value;
+use std::cell::RefCell;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -17,17 +21,6 @@ use uuid::Uuid;
 const MAX_CORRELATION_BYTES: usize = 200;
 
 const SECOND: i64 = 1_000_000;
-
-static MEMBERSHIPS: Query = Query::new(
-    "SELECT o.id, o.text_id, o.integer_id, o.status OPERATOR(pg_catalog.=) 'active',
-            m.role, m.status OPERATOR(pg_catalog.=) 'active', m.valid_until
-       FROM tenancy.membership m
-       JOIN tenancy.organization o ON o.id OPERATOR(pg_catalog.=) m.organization
-      WHERE m.issuer OPERATOR(pg_catalog.=) $1 AND m.subject OPERATOR(pg_catalog.=) $2",
-);
-
-static PERMISSIONS: Query =
-    Query::new("SELECT domain, action FROM tenancy.role_permission WHERE role OPERATOR(pg_catalog.=) $1");
 
 /// `tenancy.authenticate(token, organization, correlation_id)`: returns the organization.
 #[pg_extern(sql = false)]
@@ -49,62 +42,96 @@ fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     transaction::with_latest_snapshot(|| {
         let (issuer, token) = verify(token)?;
-        let claim = organization_claim(&issuer, &token)?;
-        let named = Named { claim, argument: organization };
-        let memberships =
-            MEMBERSHIPS.read(&[argument(token.issuer.as_str()), argument(token.subject.as_str())], membership);
-        let memberships: Vec<Membership> = memberships.into_iter().flatten().collect();
-        let membership = choose(named, &memberships, transaction::now())?;
-        describe(&issuer, &token, membership, correlation_id)
+        let membership = membership(&issuer, &token, organization)?;
+        let role = role(&issuer, &token, &membership)?;
+        Ok(describe(&issuer, &token, membership, role, correlation_id))
     })
 }
 
-fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
-    let token = UnverifiedToken::parse(token)?;
-    let issuer = issuer_pg::find(&token)?;
+/// A token whose signature and claims are good now, and that nobody revoked.
+pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
+    static SIGNED: Backend<RefCell<Option<SignatureCache>>> = Backend::new(RefCell::new(None));
     let now = transaction::now().div_euclid(SECOND);
-    let token = token.verify_signature(&issuer.policy)?.check_claims(&issuer.policy, now)?;
-    Ok((issuer, token))
+    let mut signed = SIGNED.borrow_mut();
+    let signed = signed.get_or_insert_default();
+
+    let fingerprint = Fingerprint::of(token);
+    let known = fingerprint.and_then(|fingerprint| signed.find(&fingerprint));
+    if let Some((signed, generation)) = known
+        && let Some(issuer) = issuer_pg::find(signed.issuer())?
+        && issuer.generation == generation
+    {
+        let token = signed.check_claims(&issuer.policy, now)?;
+        return not_revoked(token).map(|token| (issuer, token));
+    }
+
+    let bytes = token.len();
+    let token = UnverifiedToken::parse(token)?;
+    let issuer = issuer_pg::find(token.issuer())?.ok_or_else(|| token.unknown_issuer())?;
+    let token = Rc::new(token.verify_signature(&issuer.policy)?);
+    if let Some(fingerprint) = fingerprint {
+        signed.keep(fingerprint, bytes, token.clone(), issuer.generation);
+    }
+    let token = token.check_claims(&issuer.policy, now)?;
+    not_revoked(token).map(|token| (issuer, token))
 }
 
-/// The organization in the claims; absent is allowed, another type than text is not.
-fn organization_claim<'a>(issuer: &Issuer, token: &'a VerifiedToken) -> Result<Option<&'a str>> {
-    match issuer.organization_claim.as_deref().and_then(|pointer| token.claim(pointer)) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(organization)) => Ok(Some(organization)),
-        Some(_) => Err(error::CLAIM_INVALID.because("the organization claim of the token is not a string")),
+fn not_revoked(token: VerifiedToken) -> Result<VerifiedToken> {
+    match lookup_pg::revocation(&token) {
+        None => Ok(token),
+        Some(why) => Err(error::TOKEN_REVOKED.because("the token was revoked").detail(why)),
     }
 }
 
-fn membership(row: &Row) -> Option<Membership> {
-    Some(Membership {
-        organization: Organization { id: row.uuid(1)?, text_id: row.get(2)?, integer_id: row.get(3) },
-        organization_active: row.get(4)?,
-        role: row.get(5)?,
-        active: row.get(6)?,
-        valid_until: row.timestamp(7),
-    })
+/// The membership that token and caller choose.
+pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: Option<Uuid>) -> Result<Membership> {
+    let named = match &issuer.organization_claim {
+        Some(pointer) => mapping::organizations(&token.claims, pointer, issuer.organization_form)?,
+        None => None,
+    };
+    // Of an organization's names the first one that stands for something; names of nothing are left out.
+    let resolve = |names: mapping::Names| {
+        names.into_iter().find_map(|name| lookup_pg::organization_named(&token.issuer, name))
+    };
+    let claim = named.map(|named| named.into_iter().filter_map(resolve).collect());
+    let named = Named { claim, argument: organization };
+    let candidates = named.candidates();
+    let memberships = lookup_pg::memberships(&token.issuer, &token.subject, candidates.as_deref());
+    choose(&named, &memberships, transaction::now()).cloned()
+}
+
+fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
+    let mut claimed: Vec<String> = match &issuer.role_claim {
+        Some(pointer) if issuer.role_rule != mapping::RoleRule::Membership => mapping::roles(&token.claims, pointer)?
+            .into_iter()
+            .map(|name| issuer.role_named(name).to_owned())
+            .filter(|name| lookup_pg::is_role(name))
+            .collect(),
+        _ => Vec::new(),
+    };
+    claimed.sort();
+    claimed.dedup();
+    role::choose(issuer.role_rule, &claimed, &membership.role, lookup_pg::permissions)
 }
 
 fn describe(
     issuer: &Issuer,
     token: &VerifiedToken,
-    membership: &Membership,
+    membership: Membership,
+    role: Role,
     correlation_id: Option<&str>,
-) -> Result<Context> {
-    let permissions = PERMISSIONS.read(&[argument(membership.role.as_str())], |row| Some((row.get(1)?, row.get(2)?)));
-    let permissions: Permissions = permissions.into_iter().flatten().collect();
+) -> Context {
     let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;
-    Ok(Context {
+    Context {
         method: "token".into(),
-        organization: membership.organization.clone(),
+        organization: membership.organization,
         subject: token.subject.clone(),
         issuer: token.issuer.clone(),
-        role: membership.role.clone(),
+        role: role.name,
         session_id: token.session_id.clone(),
         correlation_id: correlation_id.map(str::to_owned),
         expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),
-        permissions,
-        claims: Value::Object(token.claims.clone()).to_string(),
-    })
+        permissions: role.permissions,
+        claims: token.claims.text().to_owned(),
+    }
 }

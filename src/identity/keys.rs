@@ -122,6 +122,11 @@ impl KeySet {
         &self.keys
     }
 
+    /// Whether one of the keys is a secret, which signs as well as it verifies.
+    pub fn has_secrets(&self) -> bool {
+        self.keys.iter().any(|key| key.algorithm.family() == KeyFamily::Symmetric)
+    }
+
     /// The key for a token's header, if there is exactly one.
     ///
     /// With a `kid`, it is the key of that name, and only if it is pinned to `algorithm`; without one, the only key
@@ -135,6 +140,14 @@ impl KeySet {
         let key = fitting.next()?;
         fitting.next().is_none().then_some(key)
     }
+}
+
+/// The JWK Set without its `oct` keys, as text; `None` if nothing that verifies is left.
+pub fn without_secrets(jwks_json: &str) -> Option<String> {
+    let mut document = strict_json::parse(jwks_json).ok()?;
+    document.get_mut("keys")?.as_array_mut()?.retain(|jwk| jwk.get("kty").is_some_and(|kty| kty != "oct"));
+    let public = document.to_string();
+    KeySet::parse(&public).is_ok().then_some(public)
 }
 
 fn refused(detail: impl Into<String>) -> Error {

@@ -16,19 +16,27 @@ pub struct Membership {
 }
 
 /// How the organization was named, if it was.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Named<'a> {
-    /// By the token, under the issuer's `organization_claim`.
-    pub claim: Option<&'a str>,
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// By the token: the organizations that its claim stands for, of which those that do not exist are left out. `None`
+    /// if the token has no such claim.
+    pub claim: Option<Vec<Uuid>>,
     /// By the caller.
     pub argument: Option<Uuid>,
 }
 
-impl Membership {
-    fn is_named_by(&self, claim: &str) -> bool {
-        self.organization.text_id == claim || claim.parse() == Ok(self.organization.id)
+impl Named {
+    /// The only organizations whose memberships can matter; `None` for all of the subject's.
+    pub fn candidates(&self) -> Option<Vec<Uuid>> {
+        match (&self.claim, self.argument) {
+            (None, None) => None,
+            (Some(claimed), None) => Some(claimed.clone()),
+            (_, Some(argument)) => Some(vec![argument]),
+        }
     }
+}
 
+impl Membership {
     /// Why the membership gives no access now; `None` when it does.
     fn obstacle(&self, now: i64) -> Option<&'static str> {
         if !self.organization_active {
@@ -43,33 +51,31 @@ impl Membership {
     }
 }
 
-/// Chooses the membership to act under, or says why there is none.
+/// Chooses the membership to act under, or says why there is none. `memberships` are the subject's, at least those of
+/// [`Named::candidates`].
 ///
 /// An organization that does not exist and one that the subject is no member of give the same error: the difference is
 /// not the caller's to know.
-pub fn choose<'a>(named: Named, memberships: &'a [Membership], now: i64) -> Result<&'a Membership> {
-    if named.claim.is_none() && named.argument.is_none() {
-        return choose_unnamed(memberships, now);
-    }
-    let by_argument = |membership: &&Membership| named.argument.is_none_or(|id| membership.organization.id == id);
-    let by_claim = |membership: &&Membership| named.claim.is_none_or(|claim| membership.is_named_by(claim));
-    let Some(membership) = memberships.iter().filter(by_argument).find(by_claim) else {
-        let known = |test: &dyn Fn(&&Membership) -> bool| memberships.iter().any(|membership| test(&membership));
-        if named.claim.is_some() && named.argument.is_some() && known(&by_argument) {
-            return Err(
-                error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named")
-            );
-        }
+pub fn choose<'a>(named: &Named, memberships: &'a [Membership], now: i64) -> Result<&'a Membership> {
+    let claims = |id: &Uuid| named.claim.as_ref().is_none_or(|claimed| claimed.contains(id));
+    let Some(argument) = named.argument else {
+        let claimed: Vec<&Membership> = memberships.iter().filter(|found| claims(&found.organization.id)).collect();
+        return choose_unnamed(&claimed, now);
+    };
+    let Some(membership) = memberships.iter().find(|found| found.organization.id == argument) else {
         return Err(missing(None));
     };
+    if !claims(&argument) {
+        return Err(error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named"));
+    }
     match membership.obstacle(now) {
         None => Ok(membership),
         Some(obstacle) => Err(missing(Some(obstacle))),
     }
 }
 
-fn choose_unnamed(memberships: &[Membership], now: i64) -> Result<&Membership> {
-    let mut usable = memberships.iter().filter(|membership| membership.obstacle(now).is_none());
+fn choose_unnamed<'a>(memberships: &[&'a Membership], now: i64) -> Result<&'a Membership> {
+    let mut usable = memberships.iter().copied().filter(|membership| membership.obstacle(now).is_none());
     match (usable.next(), usable.next(), memberships) {
         (Some(only), None, _) => Ok(only),
         (Some(_), Some(_), _) => {
@@ -106,48 +112,67 @@ mod tests {
         }
     }
 
-    fn chosen(named: Named, memberships: &[Membership]) -> std::result::Result<u128, &'static str> {
+    fn chosen(named: &Named, memberships: &[Membership]) -> std::result::Result<u128, &'static str> {
         choose(named, memberships, NOW).map(|found| found.organization.id.as_u128()).map_err(|error| error.kind.name)
     }
 
-    fn argument<'a>(id: u128) -> Named<'a> {
+    fn argument(id: u128) -> Named {
         Named { claim: None, argument: Some(Uuid::from_u128(id)) }
     }
 
-    fn claim(claim: &str) -> Named<'_> {
-        Named { claim: Some(claim), argument: None }
+    fn claim(ids: &[u128]) -> Named {
+        Named { claim: Some(ids.iter().map(|id| Uuid::from_u128(*id)).collect()), argument: None }
     }
 
     #[test]
     fn the_organization_is_the_one_that_claim_or_caller_name() {
         let both = [member_of(1), member_of(2)];
-        assert_eq!(chosen(argument(2), &both), Ok(2));
-        assert_eq!(chosen(claim("org_2"), &both), Ok(2));
-        assert_eq!(chosen(claim("00000000-0000-0000-0000-000000000001"), &both), Ok(1));
+        assert_eq!(chosen(&argument(2), &both), Ok(2));
+        assert_eq!(chosen(&claim(&[2]), &both), Ok(2));
+        assert_eq!(chosen(&Named { claim: claim(&[1]).claim, ..argument(1) }, &both), Ok(1));
+    }
+
+    #[test]
+    fn of_several_organizations_in_the_token_the_caller_names_one() {
+        let all = [member_of(1), member_of(2), member_of(3)];
+        assert_eq!(chosen(&claim(&[1, 2]), &all), Err("ORGANIZATION_UNNAMED"));
+        assert_eq!(chosen(&Named { claim: claim(&[1, 2]).claim, ..argument(2) }, &all), Ok(2));
+        assert_eq!(chosen(&Named { claim: claim(&[1, 2]).claim, ..argument(3) }, &all), Err("ORGANIZATION_CONFLICT"));
+        assert_eq!(chosen(&claim(&[2, 9]), &all), Ok(2), "the subject is a member of one of them only");
+        assert_eq!(chosen(&claim(&[]), &all), Err("MEMBERSHIP_MISSING"), "a token for no organization serves none");
     }
 
     #[test]
     fn a_token_for_one_organization_never_serves_another() {
         let both = [member_of(1), member_of(2)];
-        let named = Named { claim: Some("org_1"), argument: Some(Uuid::from_u128(2)) };
-        assert_eq!(chosen(named, &both), Err("ORGANIZATION_CONFLICT"));
+        let named = Named { claim: claim(&[1]).claim, ..argument(2) };
+        assert_eq!(chosen(&named, &both), Err("ORGANIZATION_CONFLICT"));
     }
 
     #[test]
     fn a_foreign_and_an_unknown_organization_look_the_same() {
         let one = [member_of(1)];
-        let named = Named { claim: Some("org_1"), argument: Some(Uuid::from_u128(9)) };
-        assert_eq!(choose(named, &one, NOW), choose(argument(9), &one, NOW));
-        assert_eq!(chosen(claim("org_9"), &one), Err("MEMBERSHIP_MISSING"));
+        let named = Named { claim: claim(&[1]).claim, ..argument(9) };
+        assert_eq!(choose(&named, &one, NOW), choose(&argument(9), &one, NOW));
+        assert_eq!(chosen(&claim(&[9]), &one), Err("MEMBERSHIP_MISSING"));
+        assert_eq!(chosen(&claim(&[]), &one), Err("MEMBERSHIP_MISSING"));
+    }
+
+    #[test]
+    fn what_has_to_be_read_is_what_can_matter() {
+        assert_eq!(Named::default().candidates(), None);
+        assert_eq!(argument(1).candidates(), Some(vec![Uuid::from_u128(1)]));
+        assert_eq!(claim(&[1, 2]).candidates().map(|all| all.len()), Some(2));
+        assert_eq!(Named { claim: claim(&[1, 2]).claim, ..argument(3) }.candidates(), argument(3).candidates());
     }
 
     #[test]
     fn without_a_name_only_a_single_membership_decides() {
-        assert_eq!(chosen(Named::default(), &[member_of(1)]), Ok(1));
-        assert_eq!(chosen(Named::default(), &[member_of(1), member_of(2)]), Err("ORGANIZATION_UNNAMED"));
-        assert_eq!(chosen(Named::default(), &[]), Err("MEMBERSHIP_MISSING"));
+        assert_eq!(chosen(&Named::default(), &[member_of(1)]), Ok(1));
+        assert_eq!(chosen(&Named::default(), &[member_of(1), member_of(2)]), Err("ORGANIZATION_UNNAMED"));
+        assert_eq!(chosen(&Named::default(), &[]), Err("MEMBERSHIP_MISSING"));
         let suspended = Membership { active: false, ..member_of(2) };
-        assert_eq!(chosen(Named::default(), &[member_of(1), suspended]), Ok(1));
+        assert_eq!(chosen(&Named::default(), &[member_of(1), suspended]), Ok(1));
     }
 
     #[test]
@@ -159,11 +184,11 @@ mod tests {
         ];
         for (membership, detail) in cases {
             for named in [argument(1), Named::default()] {
-                let error = choose(named, std::slice::from_ref(&membership), NOW).unwrap_err();
+                let error = choose(&named, std::slice::from_ref(&membership), NOW).unwrap_err();
                 assert_eq!((error.kind.name, error.detail.as_deref()), ("MEMBERSHIP_MISSING", Some(detail)));
             }
         }
         let still = Membership { valid_until: Some(NOW + 1), ..member_of(1) };
-        assert_eq!(chosen(argument(1), &[still]), Ok(1));
+        assert_eq!(chosen(&argument(1), &[still]), Ok(1));
     }
 }

@@ -1,8 +1,12 @@
-//! Who calls: tokens, keys, claims, membership.
+//! Who calls: tokens, keys, claims, membership, role.
 
 pub mod algorithm;
+pub mod cache;
+pub mod key_file;
 pub mod keys;
+pub mod mapping;
 pub mod membership;
+pub mod role;
 pub mod strict_json;
 pub mod token;
 
@@ -10,3 +14,5 @@ pub mod token;
 mod authenticate_pg;
 #[cfg(feature = "pg")]
 mod issuer_pg;
+#[cfg(feature = "pg")]
+mod lookup_pg;

@@ -12,7 +12,10 @@
 //! The primitives are `aws-lc-rs`'s; what is decided here is what they are asked (RFC 7515, RFC 7519, RFC 8725).
 //! Nothing here reads a clock, and no error holds a piece of the token except a printable issuer.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +25,7 @@ use super::algorithm::Algorithm;
 use super::keys::{KeySet, MAX_KEY_ID_BYTES};
 use super::strict_json;
 use crate::error::{
-    AUDIENCE_REFUSED, CLAIM_INVALID, Error, ISSUER_UNKNOWN, KEY_UNKNOWN, Result, SIGNATURE_INVALID, TOKEN_EXPIRED,
+    AUDIENCE_REFUSED, CLAIM_INVALID, Error, ISSUER_UNKNOWN, KEY_RETIRED, KEY_UNKNOWN, Result, SIGNATURE_INVALID, TOKEN_EXPIRED,
     TOKEN_MALFORMED, TOKEN_NOT_YET_VALID, TOKEN_REFUSED,
 };
 
@@ -62,12 +65,36 @@ pub struct IssuerPolicy {
     pub issuer: String,
     /// Who this database is to the issuer: one of these has to stand in `aud`. If empty, no token is accepted.
     pub audiences: Vec<String>,
+    /// Where tokens say whom they are for, as a JSON pointer: `/aud`, unless the issuer's tokens have none and another
+    /// claim names the party, such as `/azp`.
+    pub audience_claim: String,
+    /// JSON pointer to a claim whose value has to be a segment of the path of `iss`, if that is asked for.
+    pub issuer_binding: Option<String>,
     /// The algorithms that the issuer may use. If empty, no token is accepted.
     pub algorithms: Vec<Algorithm>,
     /// The issuer's keys.
     pub keys: KeySet,
+    /// From when on, in Unix seconds, keys sign nothing any more; by `kid`.
+    pub retired_keys: HashMap<String, i64>,
     /// By how many seconds the clocks of issuer and database may differ.
     pub leeway_seconds: u32,
+}
+
+impl IssuerPolicy {
+    /// The policy that asks for what RFC 8725 does and nothing beyond: any algorithm that the issuer has a key for, no
+    /// leeway.
+    pub fn new(issuer: &str, audiences: Vec<String>, keys: KeySet) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            audiences,
+            audience_claim: "/aud".to_owned(),
+            issuer_binding: None,
+            algorithms: keys.keys().iter().map(|key| key.algorithm).collect(),
+            keys,
+            retired_keys: HashMap::new(),
+            leeway_seconds: 0,
+        }
+    }
 }
 
 /// A well-formed token of which nothing is proven.
@@ -79,7 +106,14 @@ pub struct UnverifiedToken<'t> {
     algorithm: Algorithm,
     key_id: Option<String>,
     issuer: String,
-    claims: Map<String, Value>,
+    claims: Claims,
+}
+
+/// All claims of a token, the registered ones included.
+pub struct Claims {
+    members: Map<String, Value>,
+    /// As the issuer wrote them: what is kept as evidence is what was signed.
+    text: String,
 }
 
 /// A token that a key of its issuer signed; its claims are not checked yet.
@@ -88,7 +122,7 @@ pub struct SignedToken {
     issuer: String,
     algorithm: Algorithm,
     key_id: Option<String>,
-    claims: Map<String, Value>,
+    claims: Rc<Claims>,
 }
 
 /// A token whose signature and claims were good at the time they were checked.
@@ -98,8 +132,7 @@ pub struct VerifiedToken {
     pub issuer: String,
     /// The `sub`: unique within the issuer, 1 to 255 bytes, no control characters.
     pub subject: String,
-    /// All claims, the registered ones included.
-    pub claims: Map<String, Value>,
+    pub claims: Rc<Claims>,
     /// The `exp` in Unix seconds, without leeway.
     pub expires_at: i64,
     /// The `iat` in Unix seconds.
@@ -135,7 +168,7 @@ impl<'t> UnverifiedToken<'t> {
             return Err(malformed("one of its three parts is empty"));
         }
 
-        let header = json_object("header", header)?;
+        let header = json_object("header", header)?.members;
         let algorithm = header_algorithm(&header)?;
         check_header_members(&header)?;
         let key_id = header_key_id(&header)?;
@@ -179,31 +212,45 @@ impl<'t> UnverifiedToken<'t> {
         if !key.verify(self.signing_input.as_bytes(), &self.signature) {
             return Err(SIGNATURE_INVALID.because("the token's signature is not valid"));
         }
-        Ok(SignedToken { issuer: self.issuer, algorithm: key.algorithm, key_id: key.kid.clone(), claims: self.claims })
+        let claims = Rc::new(self.claims);
+        Ok(SignedToken { issuer: self.issuer, algorithm: key.algorithm, key_id: key.kid.clone(), claims })
     }
 }
 
 impl SignedToken {
+    /// The `iss`, which is that of the policy that the signature was good under.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Checks that the token is meant for this database and valid at `now_unix_seconds`.
     ///
     /// The leeway is applied here, and nowhere else: a token is refused from `exp` + leeway on, and before `nbf` or
     /// `iat` - leeway.
     ///
-    /// Errors: [`ISSUER_UNKNOWN`], [`CLAIM_INVALID`], [`AUDIENCE_REFUSED`], [`TOKEN_EXPIRED`],
+    /// Errors: [`ISSUER_UNKNOWN`], [`KEY_RETIRED`], [`CLAIM_INVALID`], [`AUDIENCE_REFUSED`], [`TOKEN_EXPIRED`],
     /// [`TOKEN_NOT_YET_VALID`].
     pub fn check_claims(&self, policy: &IssuerPolicy, now_unix_seconds: i64) -> Result<VerifiedToken> {
         // The signature was good under some policy; the audiences and the leeway below are those of this one.
         if self.issuer != policy.issuer {
             return Err(unknown_issuer(&self.issuer));
         }
+        // Here and not with the signature, because it passes with time.
+        let retired_at = self.key_id.as_ref().and_then(|key_id| policy.retired_keys.get(key_id));
+        if retired_at.is_some_and(|retired_at| *retired_at <= now_unix_seconds) {
+            return Err(KEY_RETIRED.because("the key that signed the token is retired"));
+        }
         // Types first: a claim of the wrong type is an error and never an absent claim (CVE-2026-25537).
         let subject = subject(&self.claims)?;
-        let audiences = audiences(&self.claims)?;
+        let audiences = audiences(&self.claims, &policy.audience_claim)?;
         let expires_at = numeric_date(&self.claims, "exp")?.ok_or_else(|| invalid_claim("exp", "is absent"))?;
         let not_before = numeric_date(&self.claims, "nbf")?;
         let issued_at = numeric_date(&self.claims, "iat")?;
         optional_text(&self.claims, "jti")?;
         let session_id = session_id(&self.claims)?;
+        if let Some(pointer) = &policy.issuer_binding {
+            bound_to_issuer(&self.claims, pointer, &self.issuer)?;
+        }
 
         if !audiences.iter().any(|audience| policy.audiences.iter().any(|accepted| accepted == audience)) {
             return Err(AUDIENCE_REFUSED.because("the token is meant for another audience"));
@@ -234,16 +281,41 @@ impl SignedToken {
     }
 }
 
-impl VerifiedToken {
+impl Claims {
     /// The claim that an RFC 6901 JSON Pointer names, such as `/app_metadata/org_id` or `/https:~1~1ns~1roles`.
     ///
-    /// The empty pointer names the whole document, which is [`VerifiedToken::claims`]: here it finds nothing.
-    pub fn claim(&self, pointer: &str) -> Option<&Value> {
+    /// The empty pointer names the whole document, which is no claim: here it finds nothing.
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
         let path = pointer.strip_prefix('/')?;
         let end_of_first = path.find('/').unwrap_or(path.len());
         let (first, rest) = path.split_at(end_of_first);
         // RFC 6901 section 4: first ~1, then ~0, so that ~01 becomes ~1 and not a slash.
-        self.claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
+        self.members.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(claims: &Value) -> Self {
+        Self { members: claims.as_object().cloned().unwrap_or_default(), text: claims.to_string() }
+    }
+
+    /// The JSON text that was signed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Deref for Claims {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Map<String, Value> {
+        &self.members
+    }
+}
+
+impl VerifiedToken {
+    /// Every name that the token gives its session: what a revocation may go by.
+    pub fn session_ids(&self) -> impl Iterator<Item = &str> {
+        SESSION_CLAIMS.iter().filter_map(|name| self.claims.get(*name)?.as_str())
     }
 }
 
@@ -286,12 +358,12 @@ fn base64url(part: &str, encoded: &str) -> Result<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(encoded).map_err(|_| malformed(format!("its {part} is not canonical unpadded base64url")))
 }
 
-fn json_object(part: &str, encoded: &str) -> Result<Map<String, Value>> {
+fn json_object(part: &str, encoded: &str) -> Result<Claims> {
     let bytes = base64url(part, encoded)?;
     // RFC 8725 section 3.7.
-    let text = std::str::from_utf8(&bytes).map_err(|_| malformed(format!("its {part} is not UTF-8")))?;
-    match strict_json::parse(text) {
-        Ok(Value::Object(members)) => Ok(members),
+    let text = String::from_utf8(bytes).map_err(|_| malformed(format!("its {part} is not UTF-8")))?;
+    match strict_json::parse(&text) {
+        Ok(Value::Object(members)) => Ok(Claims { members, text }),
         Ok(_) => Err(malformed(format!("its {part} is not a JSON object"))),
         Err(error) => Err(malformed(format!("its {part} is not strict JSON: {error}"))),
     }
@@ -363,18 +435,30 @@ fn subject(claims: &Map<String, Value>) -> Result<&str> {
     Ok(subject)
 }
 
-/// RFC 7519 section 4.1.3: one string or an array of them.
-fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>> {
-    let audiences: Option<Vec<&str>> = match claims.get("aud") {
-        None => return Err(invalid_claim("aud", "is absent")),
+/// RFC 7519 section 4.1.3: one string or an array of them, here also of a claim that the policy reads in its place.
+fn audiences<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
+    let name = pointer.strip_prefix('/').unwrap_or(pointer);
+    let audiences: Option<Vec<&str>> = match claims.at(pointer) {
+        None => return Err(invalid_claim(name, "is absent")),
         Some(Value::String(audience)) => Some(vec![audience]),
         Some(Value::Array(audiences)) => audiences.iter().map(Value::as_str).collect(),
         Some(_) => None,
     };
     match audiences {
-        None => Err(invalid_claim("aud", "is neither a string nor an array of strings")),
-        Some(audiences) if audiences.is_empty() || audiences.contains(&"") => Err(invalid_claim("aud", "is empty")),
+        None => Err(invalid_claim(name, "is neither a string nor an array of strings")),
+        Some(audiences) if audiences.is_empty() || audiences.contains(&"") => Err(invalid_claim(name, "is empty")),
         Some(audiences) => Ok(audiences),
+    }
+}
+
+/// Microsoft's rule for Entra: whoever takes a claim for the tenant must see that the issuer is that tenant's, because
+/// one set of keys signs for all of them. The value has to be a whole segment, so that no prefix passes.
+fn bound_to_issuer(claims: &Claims, pointer: &str, issuer: &str) -> Result<()> {
+    let name = pointer.strip_prefix('/').unwrap_or(pointer);
+    match claims.at(pointer) {
+        Some(Value::String(value)) if !value.is_empty() && issuer.split('/').skip(3).any(|part| part == value) => Ok(()),
+        Some(_) => Err(invalid_claim(name, "is not a part of the issuer's path")),
+        None => Err(invalid_claim(name, "is absent")),
     }
 }
 
@@ -400,8 +484,11 @@ fn whole_seconds(number: &Number) -> Option<i64> {
     (0.0..=MAX_NUMERIC_DATE as f64).contains(&seconds).then_some(seconds.floor() as i64)
 }
 
+/// Where tokens name their session, the first one first: OpenID Connect, Supabase, RFC 7519 section 4.1.7.
+const SESSION_CLAIMS: [&str; 3] = ["sid", "session_id", "jti"];
+
 fn session_id(claims: &Map<String, Value>) -> Result<Option<&str>> {
-    for name in ["sid", "session_id", "jti"] {
+    for name in SESSION_CLAIMS {
         if let Some(Value::String(_)) = claims.get(name) {
             return required_text(claims, name).map(Some);
         }
@@ -449,7 +536,7 @@ fn unknown_issuer(issuer: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use aws_lc_rs::hmac;
     use proptest::prelude::*;
     use serde_json::json;
@@ -471,11 +558,10 @@ mod tests {
         fn new(signers: Vec<Signer>) -> Self {
             let jwks: Vec<Value> = signers.iter().map(Signer::jwk).collect();
             let policy = IssuerPolicy {
-                issuer: ISSUER.to_owned(),
                 audiences: vec!["db".to_owned(), "db-staging".to_owned()],
                 algorithms: signers.iter().map(|signer| signer.algorithm).collect(),
-                keys: key_set(&jwks),
                 leeway_seconds: LEEWAY as u32,
+                ..IssuerPolicy::new(ISSUER, Vec::new(), key_set(&jwks))
             };
             Self { signers, policy }
         }
@@ -514,6 +600,12 @@ mod tests {
         }
     }
 
+    /// Any token with a good signature, for those who only keep it.
+    pub(in crate::identity) fn signed() -> Rc<SignedToken> {
+        let claims = Rc::new(Claims::of(&good_claims()));
+        Rc::new(SignedToken { issuer: ISSUER.to_owned(), algorithm: Algorithm::Es256, key_id: None, claims })
+    }
+
     fn good_claims() -> Value {
         json!({"iss": ISSUER, "sub": "user_1", "aud": "db", "exp": NOW + 300})
     }
@@ -540,7 +632,8 @@ mod tests {
             assert_eq!(token.session_id.as_deref(), Some("s1"));
             assert_eq!(token.expires_at, NOW + 300, "without leeway");
             assert_eq!(token.issued_at, Some(NOW - 11), "the fraction is cut off");
-            assert_eq!(Value::Object(token.claims), claims);
+            assert_eq!(Value::Object((**token.claims).clone()), claims);
+            assert_eq!(token.claims.text(), claims.to_string());
         }
     }
 
@@ -873,7 +966,7 @@ mod tests {
             ("/sub/", None),
             ("/nothing", None),
         ] {
-            assert_eq!(token.claim(pointer), found.as_ref(), "{pointer:?}");
+            assert_eq!(token.claims.at(pointer), found.as_ref(), "{pointer:?}");
         }
     }
 
@@ -885,7 +978,50 @@ mod tests {
             NOW + 1
         );
         let token = provider.verify(&provider.sign(br#"{"alg":"ES256"}"#, text.as_bytes())).unwrap();
-        assert_eq!(token.claim("/x/$serde_json::private::RawValue"), Some(&json!("1")));
+        assert_eq!(token.claims.at("/x/$serde_json::private::RawValue"), Some(&json!("1")));
+    }
+
+    // What an issuer may ask for beyond
+
+    #[test]
+    fn a_retired_key_signs_nothing_from_its_time_on_though_it_is_still_in_the_set() {
+        let mut provider = Provider::of(Algorithm::Es256);
+        provider.policy.retired_keys = HashMap::from([("k1".to_owned(), NOW), ("k2".to_owned(), 0)]);
+        assert_eq!(provider.verdict_at(&good_claims(), NOW - 1), "ok");
+        assert_eq!(provider.verdict_at(&good_claims(), NOW), "KEY_RETIRED");
+        assert_eq!(provider.verdict_at(&good_claims(), NOW + 1), "KEY_RETIRED");
+    }
+
+    #[test]
+    fn another_claim_than_aud_may_say_whom_the_token_is_for_and_then_has_to() {
+        let mut provider = Provider::of(Algorithm::Es256);
+        provider.policy.audience_claim = "/azp".to_owned();
+        let claims = json!({"iss": ISSUER, "sub": "user_1", "azp": "db", "exp": NOW + 300});
+        assert_eq!(provider.verdict(&claims), "ok");
+        assert_eq!(provider.verdict(&with(claims, "azp", json!("web"))), "AUDIENCE_REFUSED");
+        assert_eq!(provider.verdict(&good_claims()), "CLAIM_INVALID", "\"aud\" is not read then");
+    }
+
+    #[test]
+    fn a_binding_claim_has_to_be_a_whole_segment_of_the_issuers_path() {
+        let mut provider = Provider::of(Algorithm::Es256);
+        provider.policy.issuer = "https://login.example/1b2c/v2.0".to_owned();
+        provider.policy.issuer_binding = Some("/tid".to_owned());
+        let claims = with(good_claims(), "iss", json!(provider.policy.issuer));
+        assert_eq!(provider.verdict(&with(claims.clone(), "tid", json!("1b2c"))), "ok");
+        for tid in [json!("1b2"), json!("b2c"), json!("1B2C"), json!("login.example"), json!(""), json!("https:"), json!(1)] {
+            assert_eq!(provider.verdict(&with(claims.clone(), "tid", tid.clone())), "CLAIM_INVALID", "{tid}");
+        }
+        assert_eq!(provider.verdict(&claims), "CLAIM_INVALID", "absent");
+    }
+
+    #[test]
+    fn every_name_of_the_session_can_be_revoked() {
+        let provider = Provider::of(Algorithm::Es256);
+        let mut claims = good_claims();
+        claims.as_object_mut().unwrap().extend(json!({"sid": "a", "session_id": 7, "jti": "c"}).as_object().unwrap().clone());
+        let token = provider.verify(&provider.token(&claims)).unwrap();
+        assert_eq!(token.session_ids().collect::<Vec<_>>(), ["a", "c"]);
     }
 
     // What may be seen

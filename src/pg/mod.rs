@@ -1,6 +1,7 @@
 //! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
 
 pub mod catalog;
+pub mod configuration;
 pub mod function;
 pub mod json;
 pub mod report;

@@ -16,6 +16,16 @@ pub fn raise(error: Error) -> ! {
     unreachable!("ereport(ERROR) does not return")
 }
 
+/// Tells client and log of something that is wrong and that the statement survives.
+pub fn warn(error: &Error) {
+    let mut report = ErrorReport::new(sqlstate(error.kind.sqlstate), error.message.clone(), error.kind.name);
+    report = report.set_hint(error.kind.hint);
+    if let Some(detail) = &error.detail {
+        report = report.set_detail(detail.clone());
+    }
+    report.report(PgLogLevel::WARNING);
+}
+
 /// Unwraps a result at the border to Postgres.
 pub trait OrRaise<T> {
     fn or_raise(self) -> T;

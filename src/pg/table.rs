@@ -92,7 +92,8 @@ unsafe fn check_indexes(indexes: pg_sys::CatalogIndexState) {
     }
 }
 
-/// What the first column of an index must equal.
+/// What a column of an index must equal.
+#[derive(Clone, Copy)]
 pub struct Key {
     /// The column's number in its table, from 1.
     column: i16,
@@ -101,6 +102,7 @@ pub struct Key {
 }
 
 impl Key {
+    /// The id must live as long as the key.
     pub fn uuid(column: i16, id: &Uuid) -> Self {
         Key {
             column,
@@ -119,6 +121,68 @@ impl Key {
     }
 }
 
+/// A row that a scan has found; alive only inside the callback that receives it.
+pub struct Tuple {
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Tuple {
+    /// The value of the column (from 1), copied; `None` for NULL.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut null = false;
+        // SAFETY: the tuple is the scan's current one, which stays until the callback returns; the caller asks for the
+        // type that the column has.
+        unsafe {
+            let datum = pg_sys::heap_getattr(self.tuple, column, self.descriptor, &mut null);
+            T::from_datum(datum, null)
+        }
+    }
+
+    /// A `uuid` column.
+    pub fn uuid(&self, column: i32) -> Option<Uuid> {
+        self.get::<pgrx::Uuid>(column).map(|id| Uuid::from_bytes(*id.as_bytes()))
+    }
+
+    /// A `timestamptz` column, in microseconds since 1970.
+    pub fn timestamp(&self, column: i32) -> Option<i64> {
+        self.get::<i64>(column).map(transaction::from_timestamptz)
+    }
+}
+
+/// The most columns that a key of [`find`] may have.
+const MAX_KEYS: usize = 4;
+
+/// Hands each row of `tenancy.<table>` that `keys` find in `index` to `each`, with the active snapshot.
+///
+/// No SQL, no privileges, no policies: what `authenticate` reads once per transaction would cost several times as much
+/// as a query. `keys` are the first columns of the index.
+pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
+    let mut found = Vec::new();
+    let mut scan_keys = [pg_sys::ScanKeyData::default(); MAX_KEYS];
+    // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the keys
+    // name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
+    unsafe {
+        for (scan_key, key) in scan_keys.iter_mut().zip(keys) {
+            pg_sys::ScanKeyInit(scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
+        }
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let count = keys.len().min(MAX_KEYS) as i32;
+        let scan = pg_sys::systable_beginscan(relation, oid(index), true, snapshot, count, scan_keys.as_mut_ptr());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            found.push(each(&Tuple { tuple, descriptor: (*relation).rd_att }));
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    found
+}
+
 /// Reads `column` (from 1) of the last row of `tenancy.<table>` in the order of `index` under `key`.
 ///
 /// Sees the newest committed state and takes no lock on rows.
@@ -134,13 +198,8 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> 
         pg_sys::ScanKeyInit(&mut scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
         let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut scan_key);
         let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
-        let value = if tuple.is_null() {
-            None
-        } else {
-            let mut null = false;
-            let datum = pg_sys::heap_getattr(tuple, column, (*relation).rd_att, &mut null);
-            T::from_datum(datum, null)
-        };
+        let value =
+            if tuple.is_null() { None } else { Tuple { tuple, descriptor: (*relation).rd_att }.get(column) };
         pg_sys::systable_endscan_ordered(scan);
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::index_close(index, pg_sys::AccessShareLock as i32);

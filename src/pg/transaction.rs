@@ -125,9 +125,9 @@ pub fn to_timestamptz(microseconds: i64) -> pg_sys::TimestampTz {
     microseconds - EPOCHS
 }
 
-/// Converts between Postgres' `timestamptz` and microseconds since 1970.
+/// Converts between Postgres' `timestamptz` and microseconds since 1970; infinity is the last moment that there is.
 pub fn from_timestamptz(timestamp: pg_sys::TimestampTz) -> i64 {
-    timestamp + EPOCHS
+    timestamp.saturating_add(EPOCHS)
 }
 
 /// Runs `read` with the newest committed state as the active snapshot, whatever the isolation level.

@@ -190,8 +190,27 @@ async fn prepare_cluster(admin: &Client) {
 async fn fill(database: &Database) {
     let superuser = database.superuser().await;
     superuser.batch_execute("CREATE EXTENSION pg_tenancy").await.unwrap();
-    let set_issuer = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3, leeway_seconds => 0)";
-    let arguments: [&(dyn ToSql + Sync); 3] = [&issuer::ISSUER, &issuer::AUDIENCE, &database.issuer.key_set()];
-    superuser.execute(set_issuer, &arguments).await.unwrap();
+    register(&superuser, &database.issuer).await;
     superuser.batch_execute(SCHEMA).await.unwrap();
+}
+
+/// Makes the keys of `issuer` those of [`issuer::ISSUER`].
+pub async fn register(superuser: &Client, issuer: &Issuer) {
+    let sql = "SELECT tenancy.set_issuer($1, ARRAY[$2], jwks_file => $3, leeway_seconds => 0)";
+    let file = key_file(superuser, &issuer.key_set()).await;
+    superuser.execute(sql, &[&issuer::ISSUER, &issuer::AUDIENCE, &file]).await.unwrap();
+}
+
+/// Writes a key file of a new name where the server reads them, as the server's user; returns the name.
+pub async fn key_file(superuser: &Client, jwks: &str) -> String {
+    let name = format!("{}.json", Uuid::from_u128(rand::random()));
+    write_key_file(superuser, &name, jwks).await;
+    name
+}
+
+/// Writes the key file of that name, new or not.
+pub async fn write_key_file(superuser: &Client, name: &str, jwks: &str) {
+    let folder = value(superuser, "SELECT current_setting('tenancy.jwks_directory')").await;
+    let program = format!("umask 077 && cat > \"{folder}/{name}.new\" && mv \"{folder}/{name}.new\" \"{folder}/{name}\"");
+    superuser.batch_execute(&format!("COPY (SELECT '{jwks}') TO PROGRAM '{program}'")).await.unwrap();
 }
