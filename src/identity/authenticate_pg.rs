@@ -90,9 +90,8 @@ pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: O
         None => None,
     };
     // Of an organization's names the first one that stands for something; names of nothing are left out.
-    let resolve = |names: mapping::Names| {
-        names.into_iter().find_map(|name| lookup_pg::organization_named(&token.issuer, name))
-    };
+    let resolve =
+        |names: mapping::Names| names.into_iter().find_map(|name| lookup_pg::organization_named(&token.issuer, name));
     let claim = named.map(|named| named.into_iter().filter_map(resolve).collect());
     let named = Named { claim, argument: organization };
     let candidates = named.candidates();

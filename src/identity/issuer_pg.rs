@@ -70,13 +70,11 @@ static SET: Query = Query::new(
             role_rule = EXCLUDED.role_rule, issuer_binding = EXCLUDED.issuer_binding",
 );
 
-static KEYS_OF: Query = Query::new(
-    "SELECT jwks_file, jwks::pg_catalog.text FROM tenancy.issuer WHERE issuer OPERATOR(pg_catalog.=) $1",
-);
+static KEYS_OF: Query =
+    Query::new("SELECT jwks_file, jwks::pg_catalog.text FROM tenancy.issuer WHERE issuer OPERATOR(pg_catalog.=) $1");
 
-static SET_KEYS: Query = Query::new(
-    "UPDATE tenancy.issuer SET jwks = $2::pg_catalog.json WHERE issuer OPERATOR(pg_catalog.=) $1",
-);
+static SET_KEYS: Query =
+    Query::new("UPDATE tenancy.issuer SET jwks = $2::pg_catalog.json WHERE issuer OPERATOR(pg_catalog.=) $1");
 
 /// What a backend keeps of an issuer.
 struct Loaded {
@@ -421,7 +419,9 @@ impl ClaimArguments<'_> {
             return refuse("without a role_claim the role_rule can only be membership");
         }
         let Some(audience) = pointer("audience_claim", self.audience, Some(preset.audience_claim))? else {
-            return refuse("audience_claim may not be empty: a token for any audience is a token for other services too");
+            return refuse(
+                "audience_claim may not be empty: a token for any audience is a token for other services too",
+            );
         };
         Ok(ClaimSettings {
             audience,

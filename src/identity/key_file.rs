@@ -78,7 +78,9 @@ pub fn path(folder: Option<&str>, name: &str) -> Result<PathBuf> {
         && (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if !plain {
-        return Err(KEY_FILE_INVALID.because("the name of a key file has only A-Z a-z 0-9 . _ - and begins with no dot"));
+        return Err(
+            KEY_FILE_INVALID.because("the name of a key file has only A-Z a-z 0-9 . _ - and begins with no dot")
+        );
     }
     Ok(Path::new(folder).join(name))
 }
@@ -128,9 +130,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const PUBLIC: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-    const SECRET: &str =
-        r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"s","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}]}"#;
+    const PUBLIC: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const SECRET: &str = r#"{"keys":[{"kty":"oct","alg":"HS256","kid":"s","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}]}"#;
 
     struct Folder(PathBuf);
 

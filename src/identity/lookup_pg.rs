@@ -25,8 +25,10 @@ pub fn issuer(name: &str) -> Option<IssuerVersion> {
 /// else by its id. Whether it exists is seen when the membership is read.
 pub fn organization_named(issuer: &str, name: &str) -> Option<Uuid> {
     let external = [Key::text(1, issuer), Key::text(2, name)];
-    let by_external = || find(c"external_organization", c"external_organization_pkey", &external, |row| row.uuid(3)).pop()?;
-    let by_text = || find(c"organization", c"organization_text_id_key", &[Key::text(3, name)], |row| row.uuid(1)).pop()?;
+    let by_external =
+        || find(c"external_organization", c"external_organization_pkey", &external, |row| row.uuid(3)).pop()?;
+    let by_text =
+        || find(c"organization", c"organization_text_id_key", &[Key::text(3, name)], |row| row.uuid(1)).pop()?;
     let by_id = || name.parse().ok().filter(|id| organization(id).is_some());
     by_external().or_else(by_text).or_else(by_id)
 }
@@ -89,7 +91,8 @@ pub fn revocation(token: &VerifiedToken) -> Option<&'static str> {
         return Some("The session was revoked.");
     }
     let keys = [Key::text(1, &token.issuer), Key::text(2, &token.subject)];
-    let issued_before = find(c"revoked_subject", c"revoked_subject_pkey", &keys, |row| row.timestamp(3)).pop().flatten()?;
+    let issued_before =
+        find(c"revoked_subject", c"revoked_subject_pkey", &keys, |row| row.timestamp(3)).pop().flatten()?;
     // A token that does not say when it was issued may be older.
     let issued_at = token.issued_at.map_or(i64::MIN, |seconds| seconds.saturating_mul(1_000_000));
     (issued_at < issued_before).then_some("The subject's tokens from before a time were revoked.")

@@ -177,7 +177,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn organizations_in(claim: Value, form: OrganizationForm) -> std::result::Result<Option<Vec<Vec<String>>>, &'static str> {
+    fn organizations_in(
+        claim: Value,
+        form: OrganizationForm,
+    ) -> std::result::Result<Option<Vec<Vec<String>>>, &'static str> {
         let claims = Claims::of(&json!({ "org": claim }));
         let found = organizations(&claims, "/org", form).map_err(|error| error.kind.name)?;
         Ok(found.map(|all| all.into_iter().map(|names| names.into_iter().map(str::to_owned).collect()).collect()))
@@ -200,11 +203,19 @@ mod tests {
     #[test]
     fn keycloaks_organizations_are_named_by_id_and_alias_or_by_alias_alone() {
         let keyed = OrganizationForm::Keyed;
-        assert_eq!(organizations_in(json!({"acme": {"id": "42c3", "tier": ["gold"]}}), keyed), Ok(names(&[&["42c3", "acme"]])));
+        assert_eq!(
+            organizations_in(json!({"acme": {"id": "42c3", "tier": ["gold"]}}), keyed),
+            Ok(names(&[&["42c3", "acme"]]))
+        );
         assert_eq!(organizations_in(json!({"acme": {}}), keyed), Ok(names(&[&["acme"]])));
         assert_eq!(organizations_in(json!(["acme", "bolt"]), keyed), Ok(names(&[&["acme"], &["bolt"]])));
-        assert_eq!(organizations_in(json!({}), keyed), Ok(names(&[])), "no organization, which is not the same as unnamed");
-        for claim in [json!("acme"), json!({"acme": 1}), json!({"acme": {"id": 1}}), json!([1]), json!({"acme": null})] {
+        assert_eq!(
+            organizations_in(json!({}), keyed),
+            Ok(names(&[])),
+            "no organization, which is not the same as unnamed"
+        );
+        for claim in [json!("acme"), json!({"acme": 1}), json!({"acme": {"id": 1}}), json!([1]), json!({"acme": null})]
+        {
             assert_eq!(organizations_in(claim.clone(), keyed), Err("CLAIM_INVALID"), "{claim}");
         }
     }
@@ -237,9 +248,24 @@ mod tests {
             ),
             ("supabase_hook", json!({"aud": "db", "org_id": "acme", "org_role": "admin"}), Some("acme"), Some("admin")),
             ("auth0", json!({"aud": ["db"], "azp": "x", "org_id": "acme", "permissions": ["a"]}), Some("acme"), None),
-            ("clerk_v1", json!({"azp": "db", "sid": "s", "org_id": "acme", "org_role": "org:admin"}), Some("acme"), Some("org:admin")),
-            ("clerk_v2", json!({"azp": "db", "v": 2, "o": {"id": "acme", "slg": "a", "rol": "admin"}}), Some("acme"), Some("admin")),
-            ("workos", json!({"aud": "db", "sid": "s", "org_id": "acme", "role": "member"}), Some("acme"), Some("member")),
+            (
+                "clerk_v1",
+                json!({"azp": "db", "sid": "s", "org_id": "acme", "org_role": "org:admin"}),
+                Some("acme"),
+                Some("org:admin"),
+            ),
+            (
+                "clerk_v2",
+                json!({"azp": "db", "v": 2, "o": {"id": "acme", "slg": "a", "rol": "admin"}}),
+                Some("acme"),
+                Some("admin"),
+            ),
+            (
+                "workos",
+                json!({"aud": "db", "sid": "s", "org_id": "acme", "role": "member"}),
+                Some("acme"),
+                Some("member"),
+            ),
             ("keycloak", json!({"aud": "db", "organization": {"a": {"id": "acme"}}}), Some("acme"), None),
             ("entra", json!({"aud": "db", "tid": "acme", "oid": "o"}), Some("acme"), None),
             ("okta", json!({"aud": "db", "org_id": "bolt", "groups": ["g"]}), None, None),
@@ -248,7 +274,8 @@ mod tests {
         for (name, claims, organization, role) in tokens {
             let preset = Preset::named(name).unwrap();
             let claims = Claims::of(&claims);
-            let found = preset.organization_claim.map(|at| organizations(&claims, at, preset.organization_form).unwrap());
+            let found =
+                preset.organization_claim.map(|at| organizations(&claims, at, preset.organization_form).unwrap());
             assert_eq!(found.flatten().map(|all| all[0][0]), organization, "{name}");
             assert_eq!(preset.role_claim.and_then(|at| roles(&claims, at).unwrap().pop()), role, "{name}");
             assert!(claims.at(preset.audience_claim).is_some(), "{name}");

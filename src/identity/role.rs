@@ -94,7 +94,11 @@ mod tests {
         assert_eq!(chosen(rule, &["viewer"], "admin"), Ok("viewer".into()));
         assert_eq!(chosen(rule, &["viewer"], "viewer"), Ok("viewer".into()));
         assert_eq!(chosen(rule, &["admin", "editor"], "editor"), Ok("editor".into()), "one of several is the member's");
-        assert_eq!(chosen(rule, &["nothing"], "admin"), Ok("nothing".into()), "a role without permissions is the narrowest");
+        assert_eq!(
+            chosen(rule, &["nothing"], "admin"),
+            Ok("nothing".into()),
+            "a role without permissions is the narrowest"
+        );
     }
 
     #[test]

@@ -25,8 +25,8 @@ use super::algorithm::Algorithm;
 use super::keys::{KeySet, MAX_KEY_ID_BYTES};
 use super::strict_json;
 use crate::error::{
-    AUDIENCE_REFUSED, CLAIM_INVALID, Error, ISSUER_UNKNOWN, KEY_RETIRED, KEY_UNKNOWN, Result, SIGNATURE_INVALID, TOKEN_EXPIRED,
-    TOKEN_MALFORMED, TOKEN_NOT_YET_VALID, TOKEN_REFUSED,
+    AUDIENCE_REFUSED, CLAIM_INVALID, Error, ISSUER_UNKNOWN, KEY_RETIRED, KEY_UNKNOWN, Result, SIGNATURE_INVALID,
+    TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_NOT_YET_VALID, TOKEN_REFUSED,
 };
 
 /// The longest token that is read, in bytes.
@@ -456,7 +456,9 @@ fn audiences<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
 fn bound_to_issuer(claims: &Claims, pointer: &str, issuer: &str) -> Result<()> {
     let name = pointer.strip_prefix('/').unwrap_or(pointer);
     match claims.at(pointer) {
-        Some(Value::String(value)) if !value.is_empty() && issuer.split('/').skip(3).any(|part| part == value) => Ok(()),
+        Some(Value::String(value)) if !value.is_empty() && issuer.split('/').skip(3).any(|part| part == value) => {
+            Ok(())
+        }
         Some(_) => Err(invalid_claim(name, "is not a part of the issuer's path")),
         None => Err(invalid_claim(name, "is absent")),
     }
@@ -1009,7 +1011,9 @@ pub(super) mod tests {
         provider.policy.issuer_binding = Some("/tid".to_owned());
         let claims = with(good_claims(), "iss", json!(provider.policy.issuer));
         assert_eq!(provider.verdict(&with(claims.clone(), "tid", json!("1b2c"))), "ok");
-        for tid in [json!("1b2"), json!("b2c"), json!("1B2C"), json!("login.example"), json!(""), json!("https:"), json!(1)] {
+        for tid in
+            [json!("1b2"), json!("b2c"), json!("1B2C"), json!("login.example"), json!(""), json!("https:"), json!(1)]
+        {
             assert_eq!(provider.verdict(&with(claims.clone(), "tid", tid.clone())), "CLAIM_INVALID", "{tid}");
         }
         assert_eq!(provider.verdict(&claims), "CLAIM_INVALID", "absent");
@@ -1019,7 +1023,10 @@ pub(super) mod tests {
     fn every_name_of_the_session_can_be_revoked() {
         let provider = Provider::of(Algorithm::Es256);
         let mut claims = good_claims();
-        claims.as_object_mut().unwrap().extend(json!({"sid": "a", "session_id": 7, "jti": "c"}).as_object().unwrap().clone());
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({"sid": "a", "session_id": 7, "jti": "c"}).as_object().unwrap().clone());
         let token = provider.verify(&provider.token(&claims)).unwrap();
         assert_eq!(token.session_ids().collect::<Vec<_>>(), ["a", "c"]);
     }

@@ -198,8 +198,7 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> 
         pg_sys::ScanKeyInit(&mut scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
         let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut scan_key);
         let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
-        let value =
-            if tuple.is_null() { None } else { Tuple { tuple, descriptor: (*relation).rd_att }.get(column) };
+        let value = if tuple.is_null() { None } else { Tuple { tuple, descriptor: (*relation).rd_att }.get(column) };
         pg_sys::systable_endscan_ordered(scan);
         pg_sys::UnregisterSnapshot(snapshot);
         pg_sys::index_close(index, pg_sys::AccessShareLock as i32);

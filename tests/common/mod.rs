@@ -211,6 +211,7 @@ pub async fn key_file(superuser: &Client, jwks: &str) -> String {
 /// Writes the key file of that name, new or not.
 pub async fn write_key_file(superuser: &Client, name: &str, jwks: &str) {
     let folder = value(superuser, "SELECT current_setting('tenancy.jwks_directory')").await;
-    let program = format!("umask 077 && cat > \"{folder}/{name}.new\" && mv \"{folder}/{name}.new\" \"{folder}/{name}\"");
+    let program =
+        format!("umask 077 && cat > \"{folder}/{name}.new\" && mv \"{folder}/{name}.new\" \"{folder}/{name}\"");
     superuser.batch_execute(&format!("COPY (SELECT '{jwks}') TO PROGRAM '{program}'")).await.unwrap();
 }
