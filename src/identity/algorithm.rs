@@ -19,6 +19,7 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    /// EdDSA with the curve Ed25519, the only one there is here.
     EdDsa,
 }
 
@@ -95,7 +96,14 @@ impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     /// RFC 7515 section 4.1.1: the name is case-sensitive, so `rs256` is not RS256.
+    ///
+    /// RFC 9864 section 2.2 gives EdDSA with this curve a name of its own, `Ed25519`, and deprecates the old one,
+    /// which leaves the curve to the key. Both ask for one and the same operation, so they are one algorithm here: a
+    /// key that is published under either name verifies tokens that carry either.
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        if name == "Ed25519" {
+            return Ok(Self::EdDsa);
+        }
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or(UnknownAlgorithm)
     }
 }
@@ -116,6 +124,15 @@ mod tests {
     fn every_algorithm_is_found_by_its_own_name() {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
+        }
+    }
+
+    #[test]
+    fn rfc_9864_ed25519_is_another_name_of_eddsa_and_ed448_is_none() {
+        assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDsa));
+        assert_eq!(Algorithm::EdDsa.name(), "EdDSA", "which every library knows");
+        for name in ["Ed448", "ED25519", "ed25519", "Ed25519ph", "ESP256", "ESP384"] {
+            assert_eq!(name.parse::<Algorithm>(), Err(UnknownAlgorithm), "{name}");
         }
     }
 

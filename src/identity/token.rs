@@ -22,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Number, Value};
 
 use super::algorithm::Algorithm;
-use super::keys::{KeySet, MAX_KEY_ID_BYTES};
+use super::keys::{Key, KeySet, MAX_KEY_ID_BYTES};
 use super::strict_json;
 use crate::error::{
     AUDIENCE_REFUSED, CLAIM_INVALID, Error, ISSUER_UNKNOWN, KEY_RETIRED, KEY_UNKNOWN, Result, SIGNATURE_INVALID,
@@ -99,14 +99,22 @@ impl IssuerPolicy {
 
 /// A well-formed token of which nothing is proven.
 pub struct UnverifiedToken<'t> {
-    /// What the signature is over: header and claims as they were sent (RFC 7515 section 5.2, step 8).
+    jws: Jws<'t>,
+    issuer: String,
+    claims: Claims,
+}
+
+/// What a token is before its payload is read: a compact JWS (RFC 7515 section 7.1) whose header asks for nothing that
+/// is never allowed. Public for test vectors alone, the payloads of which are no claims.
+#[doc(hidden)]
+pub struct Jws<'t> {
+    /// What the signature is over: header and payload as they were sent (RFC 7515 section 5.2, step 8).
     signing_input: &'t str,
+    payload: &'t str,
     signature: Vec<u8>,
     /// The `alg` of the header: a request, compared with the key's own algorithm and never obeyed.
     algorithm: Algorithm,
     key_id: Option<String>,
-    issuer: String,
-    claims: Claims,
 }
 
 /// All claims of a token, the registered ones included.
@@ -145,10 +153,8 @@ pub struct VerifiedToken {
     pub algorithm: Algorithm,
 }
 
-impl<'t> UnverifiedToken<'t> {
-    /// Reads a compact JWS (RFC 7515 section 7.1) with a JSON header and a JSON object of claims.
-    ///
-    /// Errors: [`TOKEN_MALFORMED`], [`TOKEN_REFUSED`], and [`CLAIM_INVALID`] for an unusable `iss`.
+impl<'t> Jws<'t> {
+    /// Errors: [`TOKEN_MALFORMED`], [`TOKEN_REFUSED`].
     pub fn parse(token: &'t str) -> Result<Self> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(malformed("it is longer than 16 KiB"));
@@ -158,13 +164,13 @@ impl<'t> UnverifiedToken<'t> {
             return Err(malformed("it holds a character outside of A-Z a-z 0-9 _ - ."));
         }
         let (signing_input, signature) = token.rsplit_once('.').ok_or_else(wrong_number_of_parts)?;
-        let (header, claims) = signing_input.split_once('.').ok_or_else(wrong_number_of_parts)?;
-        // An encrypted token (RFC 7516) has five parts, of which three more would stand in `claims`.
-        if claims.contains('.') {
+        let (header, payload) = signing_input.split_once('.').ok_or_else(wrong_number_of_parts)?;
+        // An encrypted token (RFC 7516) has five parts, of which three more would stand in `payload`.
+        if payload.contains('.') {
             return Err(wrong_number_of_parts());
         }
         // A token whose signature was taken off is an unsigned one, whatever its header says.
-        if header.is_empty() || claims.is_empty() || signature.is_empty() {
+        if header.is_empty() || payload.is_empty() || signature.is_empty() {
             return Err(malformed("one of its three parts is empty"));
         }
 
@@ -172,11 +178,40 @@ impl<'t> UnverifiedToken<'t> {
         let algorithm = header_algorithm(&header)?;
         check_header_members(&header)?;
         let key_id = header_key_id(&header)?;
-
-        let claims = json_object("claims", claims)?;
-        let issuer = unverified_issuer(&claims)?;
         let signature = base64url("signature", signature)?;
-        Ok(Self { signing_input, signature, algorithm, key_id, issuer, claims })
+        Ok(Self { signing_input, payload, signature, algorithm, key_id })
+    }
+
+    /// The bytes that are signed beside the header.
+    pub fn payload(&self) -> Result<Vec<u8>> {
+        base64url("payload", self.payload)
+    }
+
+    /// The key that signed this. Errors: [`KEY_UNKNOWN`], [`SIGNATURE_INVALID`].
+    pub fn verify<'k>(&self, keys: &'k KeySet) -> Result<&'k Key> {
+        let key = keys.find(self.key_id.as_deref(), self.algorithm).ok_or_else(|| {
+            KEY_UNKNOWN.because("no key of the issuer fits the token").detail(match self.key_id {
+                Some(_) => format!("The issuer has no {} key of the token's \"kid\".", self.algorithm),
+                None => format!("The token has no \"kid\", and the issuer has not exactly one {} key.", self.algorithm),
+            })
+        })?;
+        // RFC 8725 section 3.1: the algorithm comes from the key, never from the header.
+        if !key.verify(self.signing_input.as_bytes(), &self.signature) {
+            return Err(SIGNATURE_INVALID.because("the token's signature is not valid"));
+        }
+        Ok(key)
+    }
+}
+
+impl<'t> UnverifiedToken<'t> {
+    /// Reads a compact JWS (RFC 7515 section 7.1) with a JSON header and a JSON object of claims.
+    ///
+    /// Errors: [`TOKEN_MALFORMED`], [`TOKEN_REFUSED`], and [`CLAIM_INVALID`] for an unusable `iss`.
+    pub fn parse(token: &'t str) -> Result<Self> {
+        let jws = Jws::parse(token)?;
+        let claims = json_object("claims", jws.payload)?;
+        let issuer = unverified_issuer(&claims)?;
+        Ok(Self { jws, issuer, claims })
     }
 
     /// The `iss` that the token claims, to choose the policy by: 1 to 2048 bytes, no control characters.
@@ -199,19 +234,10 @@ impl<'t> UnverifiedToken<'t> {
         if self.issuer != policy.issuer {
             return Err(self.unknown_issuer());
         }
-        if !policy.algorithms.contains(&self.algorithm) {
-            return Err(TOKEN_REFUSED.because(format!("the issuer may not use the algorithm {}", self.algorithm)));
+        if !policy.algorithms.contains(&self.jws.algorithm) {
+            return Err(TOKEN_REFUSED.because(format!("the issuer may not use the algorithm {}", self.jws.algorithm)));
         }
-        let key = policy.keys.find(self.key_id.as_deref(), self.algorithm).ok_or_else(|| {
-            KEY_UNKNOWN.because("no key of the issuer fits the token").detail(match self.key_id {
-                Some(_) => format!("The issuer has no {} key of the token's \"kid\".", self.algorithm),
-                None => format!("The token has no \"kid\", and the issuer has not exactly one {} key.", self.algorithm),
-            })
-        })?;
-        // RFC 8725 section 3.1: the algorithm comes from the key, never from the header.
-        if !key.verify(self.signing_input.as_bytes(), &self.signature) {
-            return Err(SIGNATURE_INVALID.because("the token's signature is not valid"));
-        }
+        let key = self.jws.verify(&policy.keys)?;
         let claims = Rc::new(self.claims);
         Ok(SignedToken { issuer: self.issuer, algorithm: key.algorithm, key_id: key.kid.clone(), claims })
     }
@@ -323,7 +349,7 @@ impl VerifiedToken {
 
 impl fmt::Debug for UnverifiedToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnverifiedToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("UnverifiedToken").field("algorithm", &self.jws.algorithm).finish_non_exhaustive()
     }
 }
 
@@ -736,6 +762,27 @@ pub(super) mod tests {
         for algorithms in [vec![], vec![Algorithm::EdDsa]] {
             provider.policy.algorithms = algorithms;
             assert_eq!(provider.verdict(&good_claims()), "TOKEN_REFUSED");
+        }
+    }
+
+    #[test]
+    fn rfc_9864_either_name_of_ed25519_in_the_key_verifies_either_in_the_token() {
+        for key_alg in [json!("EdDSA"), json!("Ed25519"), Value::Null] {
+            let signer = Signer::new(Algorithm::EdDsa, Some("k1"));
+            let mut jwk = signer.jwk();
+            jwk["alg"] = key_alg.clone();
+            if key_alg.is_null() {
+                jwk.as_object_mut().unwrap().remove("alg");
+            }
+            let provider = Provider::of(Algorithm::EdDsa);
+            let policy = IssuerPolicy { keys: key_set(&[jwk]), ..provider.policy };
+            let provider = Provider { signers: vec![signer], policy };
+            for (alg, verdict) in [("EdDSA", "ok"), ("Ed25519", "ok"), ("Ed448", "TOKEN_REFUSED")] {
+                let header = json!({"alg": alg, "kid": "k1"}).to_string();
+                let token = provider.sign(header.as_bytes(), good_claims().to_string().as_bytes());
+                let found = provider.verify(&token).map_or_else(|error| error.kind.name, |_| "ok");
+                assert_eq!(found, verdict, "{alg} under {key_alg}");
+            }
         }
     }
 
