@@ -14,6 +14,7 @@ PG ?= 15
 DESTDIR ?=
 LOADING ?= demand,session,shared
 CLUSTER ?= demo
+FUZZ_SECONDS ?= 60
 CARGO ?= cargo
 CARGOFLAGS ?= $(if $(CI),--locked)
 export PG DESTDIR CARGO CARGOFLAGS
@@ -47,6 +48,11 @@ test: private ## set up, build, and run every test (LOADING=demand,session,share
 bench: private ## set up, build, and measure in a private Postgres
 	@tools/cluster.sh fresh bench
 	@trap 'tools/cluster.sh stop bench' EXIT; eval "$$(tools/cluster.sh env bench)"; tools/bench.sh
+
+.PHONY: fuzz
+fuzz: ## fuzz the readers of tokens and keys (FUZZ_SECONDS=60)
+	@tools/setup.sh build fuzz
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh
 
 .PHONY: setup
 setup: ## install what is missing to build and test
@@ -100,7 +106,9 @@ package: all ## make an installable tree and a .tar.gz of it below target/packag
 lint: ## check format, clippy, licences and sources of dependencies, and the shell scripts
 	@tools/setup.sh build lint
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets --target-dir target/build-pure $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/build-pure -- -D warnings
 	$(CARGO_PG) clippy --all-targets $(CARGO_PG_FLAGS) -- -D warnings
 	@tools/deny.sh
 	shellcheck -x -P SCRIPTDIR tools/*.sh .ci/run

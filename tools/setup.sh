@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and test with Postgres $PG, and nothing else: setup.sh [build|server|lint]...
+# Installs what is missing to build and test with Postgres $PG, and nothing else: setup.sh [build|server|lint|fuzz]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   lint     shellcheck and cargo-deny
+#   fuzz     a C++ compiler, for libFuzzer
 source "$(dirname "$0")/lib.sh"
 
 as_root() {
@@ -124,9 +125,13 @@ setup_lint() {
     fi
 }
 
+setup_fuzz() {
+    packages g++
+}
+
 for part in "${@:-build}"; do
     case $part in
-    build | server | lint) "setup_$part" ;;
-    *) die "unknown part '$part': build, server or lint" ;;
+    build | server | lint | fuzz) "setup_$part" ;;
+    *) die "unknown part '$part': build, server, lint or fuzz" ;;
     esac
 done
