@@ -245,6 +245,9 @@ fn rsa_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     if !RSA_MODULUS_BITS.contains(&modulus_bits) {
         return Err(format!("an RSA modulus needs 2048 to 8192 bits and this one has {modulus_bits}"));
     }
+    if has_roca_fingerprint(&n) {
+        return Err("its \"n\" was made by a chip whose keys can be factored (CVE-2017-15361); make a new key".into());
+    }
     let key = RsaPublicKeyComponents { n, e }
         .to_parsed_public_key(parameters)
         .and_then(|key| {
@@ -254,6 +257,23 @@ fn rsa_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
         })
         .map_err(not_a_public_key)?;
     Ok((algorithm, Material::Public(key)))
+}
+
+/// Whether the modulus is of the form that CVE-2017-15361 (ROCA) gives away: modulo each small prime a power of 65537.
+///
+/// The test of Nemec and others, "The Return of Coppersmith's Attack" (2017), section 2.3. Another modulus is taken for
+/// one with a chance of 2^-27.
+fn has_roca_fingerprint(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
+        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let residue = modulus.iter().fold(0, |residue, byte| (residue * 256 + u32::from(*byte)) % prime);
+        std::iter::successors(Some(1), |power| Some(power * 65537 % prime))
+            .take(*prime as usize)
+            .any(|power| power == residue)
+    })
 }
 
 struct Curve {
