@@ -309,6 +309,9 @@ fn ed25519_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     if x.len() != signature::ED25519_PUBLIC_KEY_LEN {
         return Err(format!("\"x\" needs {} bytes", signature::ED25519_PUBLIC_KEY_LEN));
     }
+    if is_weak_ed25519_point(&x) {
+        return Err(NO_PUBLIC_KEY.into());
+    }
     let key = ParsedPublicKey::new(&signature::ED25519, x).map_err(not_a_public_key)?;
     Ok((Algorithm::EdDsa, Material::Public(key)))
 }
@@ -334,8 +337,45 @@ fn require_algorithm(jwk: &Map<String, Value>, family: KeyFamily, algorithm: Alg
     }
 }
 
+/// Whether it is a point of small order, for which one signature fits every message, or not reduced modulo the prime
+/// (RFC 8032 section 5.1.3). The library takes both.
+fn is_weak_ed25519_point(x: &[u8]) -> bool {
+    /// The ordinates, little-endian, of the points whose order divides 8, the cofactor (RFC 7748 section 4.1).
+    const SMALL_ORDER: [[u8; 32]; 5] = [
+        hex32(b"0000000000000000000000000000000000000000000000000000000000000000"),
+        hex32(b"0100000000000000000000000000000000000000000000000000000000000000"),
+        hex32(b"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+        hex32(b"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+        hex32(b"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    ];
+    /// 2^255 - 19
+    const PRIME: [u8; 32] = hex32(b"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f");
+    let mut ordinate = x.to_vec();
+    // The highest bit is the sign of the other coordinate.
+    if let Some(last) = ordinate.last_mut() {
+        *last &= 0x7f;
+    }
+    let reduced = ordinate.iter().rev().lt(PRIME.iter().rev());
+    !reduced || SMALL_ORDER.iter().any(|weak| weak == ordinate.as_slice())
+}
+
+const fn hex32(digits: &[u8; 64]) -> [u8; 32] {
+    const fn digit(character: u8) -> u8 {
+        if character.is_ascii_digit() { character - b'0' } else { character - b'a' + 10 }
+    }
+    let mut bytes = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        bytes[at] = digit(digits[2 * at]) << 4 | digit(digits[2 * at + 1]);
+        at += 1;
+    }
+    bytes
+}
+
+const NO_PUBLIC_KEY: &str = "its numbers are no valid public key";
+
 fn not_a_public_key(_: KeyRejected) -> String {
-    "its numbers are no valid public key".into()
+    NO_PUBLIC_KEY.into()
 }
 
 fn optional_text<'j>(jwk: &'j Map<String, Value>, member: &str) -> Checked<Option<&'j str>> {
