@@ -15,8 +15,9 @@ mod pg;
 
 #[cfg(feature = "pg")]
 mod front_door {
+    use crate::pg::log::Redaction;
     use crate::pg::transaction::Listener;
-    use crate::{audit, context, pg};
+    use crate::{audit, context, identity, pg};
     use pgrx::pg_guard;
 
     pgrx::pg_module_magic!();
@@ -29,6 +30,7 @@ mod front_door {
         pg::configuration::define();
         context::define();
         pg::catalog::watch();
+        pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::transaction::listen(Listener {
             ended: || {
                 context::transaction_ended();

@@ -29,6 +29,7 @@ fn tenancy_authenticate(
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
+    crate::pg::log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
     let context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
     context::begin(&context).or_raise();

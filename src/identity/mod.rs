@@ -6,6 +6,7 @@ pub mod key_file;
 pub mod keys;
 pub mod mapping;
 pub mod membership;
+pub mod redact;
 pub mod role;
 pub mod strict_json;
 pub mod token;

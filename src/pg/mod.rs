@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod configuration;
 pub mod function;
 pub mod json;
+pub mod log;
 pub mod report;
 pub mod setting;
 pub mod spi;
