@@ -32,8 +32,8 @@ SELECT bag_eq($$
     SELECT r.rolname::text, p.proname::text FROM pg_proc p JOIN test.member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid,
            aclexplode(p.proacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_application' AS role, unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,sign_out,subject,whoami}'::text[]) AS function
-    UNION ALL SELECT 'tenancy_admin', unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,sign_out,subject,whoami,
+    SELECT 'tenancy_application' AS role, unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,sign_out,subject,whoami}'::text[]) AS function
+    UNION ALL SELECT 'tenancy_admin', unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,sign_out,subject,whoami,
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         plan,protect,unprotect,audit_row,audit_truncate,seal,verify_audit}'::text[])

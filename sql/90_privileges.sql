@@ -8,6 +8,7 @@ GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_aud
 -- Authenticating, and reading the own context. Policies and defaults call these in the name of whoever queries.
 GRANT EXECUTE ON FUNCTION
     tenancy.authenticate(text, uuid, text),
+    tenancy.pre_request(),
     tenancy.org_id(),
     tenancy.org_id_text(),
     tenancy.org_id_bigint(),
