@@ -272,7 +272,16 @@ async fn measure(server: &LoggingServer, database: &str, preload: &str) -> Strin
 #[test]
 fn what_is_seen_of_a_token_is_what_the_documentation_says() {
     LoggingServer::host("pg_stat_statements", async |server| {
-        let documentation = include_str!("../docs/tokens-in-logs.md");
+        let mut documentation = include_str!("../docs/tokens-in-logs.md").to_owned();
+        if major() < 16 {
+            // auto_explain logs no parameters yet.
+            for row in
+                ["| bind parameter | - | - | - |", "| `PREPARE` without it, `EXECUTE` with it | **seen** | - | - |"]
+            {
+                let with = |seen| format!("{row} **seen** | **seen** | - | {seen} | **seen** |");
+                documentation = documentation.replace(&with("**seen**"), &with("-"));
+            }
+        }
         let mut missing = String::new();
         for (what, database, preload) in [
             ("without the extension", "plain", ""),
