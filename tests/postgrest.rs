@@ -12,20 +12,22 @@ const AUTHENTICATOR: &str = "tenancy_test_authenticator";
 
 /// The roles of a PostgREST set-up: one that logs in and has nothing, and those it may become.
 async fn authenticator(database: &Database) -> Client {
-    let superuser = database.superuser().await;
-    run(&superuser, "SELECT pg_advisory_lock(7326)").await;
+    // An advisory lock is one database's, and the roles are those of all.
+    let admin = connect(database.config().dbname("postgres")).await;
+    run(&admin, "SELECT pg_advisory_lock(7326)").await;
     for role in [ANONYMOUS, AUTHENTICATOR] {
-        if count(&superuser, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await == 0 {
-            run(&superuser, &format!("CREATE ROLE {role}")).await;
+        if count(&admin, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await == 0 {
+            run(&admin, &format!("CREATE ROLE {role}")).await;
         }
     }
     let password = std::env::var("PGPASSWORD").unwrap_or_default().replace('\'', "''");
     let roles = format!(
-        r#"ALTER ROLE {ANONYMOUS} INHERIT; ALTER ROLE {AUTHENTICATOR} NOINHERIT LOGIN PASSWORD '{password}';
-           GRANT {APPLICATION}, {ANONYMOUS} TO {AUTHENTICATOR}; GRANT tenancy_application TO {ANONYMOUS};
-           GRANT SELECT ON public."Finding" TO {ANONYMOUS}; SELECT pg_advisory_unlock(7326)"#
+        "ALTER ROLE {AUTHENTICATOR} NOINHERIT LOGIN PASSWORD '{password}';
+         GRANT {APPLICATION}, {ANONYMOUS} TO {AUTHENTICATOR}; GRANT tenancy_application TO {ANONYMOUS};
+         SELECT pg_advisory_unlock(7326)"
     );
-    run(&superuser, &roles).await;
+    run(&admin, &roles).await;
+    run(&database.superuser().await, &format!(r#"GRANT SELECT ON public."Finding" TO {ANONYMOUS}"#)).await;
     connect(database.config().user(AUTHENTICATOR)).await
 }
 
