@@ -94,6 +94,7 @@ $$, $$ VALUES
     ('audit_row',                'v', 'u', false, false),
     ('audit_truncate',           'v', 'u', false, false),
     ('authenticate',             'v', 'u', false, true),
+    ('authenticate_session',     'v', 'u', false, true),
     ('authorize',                's', 's', true,  false),
     ('authorize_support',        'i', 's', true,  false),
     ('claims',                   's', 's', false, false),

@@ -34,7 +34,7 @@ SELECT is(tenancy.actor_role(), 'admin', 'actor_role is the role of the membersh
 SELECT is(tenancy.correlation_id(), 'request 7', 'correlation_id is the one given');
 SELECT is(tenancy.claims() ->> 'email', 'ada@acme.test', 'claims holds what the token says');
 SELECT is(tenancy.whoami() - 'expires_at', jsonb_build_object(
-    'authenticated', true, 'expired', false, 'method', 'token', 'organization', test.acme(), 'subject', 'ada',
+    'authenticated', true, 'expired', false, 'scope', 'transaction', 'method', 'token', 'organization', test.acme(), 'subject', 'ada',
     'issuer', test.issuer(), 'role', 'admin', 'session_id', 'session of ada', 'correlation_id', 'request 7',
     'permissions', '["*:*"]'::jsonb), 'whoami tells all of it');
 SELECT cmp_ok((tenancy.whoami() ->> 'expires_at')::timestamptz, '>', now(), 'whoami tells when it ends');

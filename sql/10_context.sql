@@ -43,7 +43,7 @@ COMMENT ON FUNCTION tenancy.correlation_id() IS
 CREATE FUNCTION tenancy.whoami() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_whoami_wrapper';
 COMMENT ON FUNCTION tenancy.whoami() IS
-'What the transaction is authenticated as: authenticated, expired, method, organization, subject, issuer, role, session_id,
+'What the transaction is authenticated as: authenticated, expired, scope (transaction or session), method, organization, subject, issuer, role, session_id,
 correlation_id, expires_at and permissions ("domain:action"). {"authenticated": false} without a context; never raises for want of one.';
 
 CREATE FUNCTION tenancy.allowed(domain text, action text) RETURNS boolean
@@ -65,4 +65,14 @@ a change of rows; the generated policies call it for those. NULL for a NULL argu
 CREATE FUNCTION tenancy.sign_out() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_sign_out_wrapper';
 COMMENT ON FUNCTION tenancy.sign_out() IS
-'Leaves the rest of the transaction without a context. The end of the transaction does the same by itself.';
+'Leaves the rest of the transaction without a context, and the session, if it has one. The end of the transaction does the
+former by itself. The transaction still refuses another subject or organization.';
+
+CREATE FUNCTION tenancy.authenticate_session(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_authenticate_session_wrapper';
+COMMENT ON FUNCTION tenancy.authenticate_session(text, uuid, text) IS
+'As tenancy.authenticate, but the identity stays with the connection: until tenancy.sign_out, RESET ALL, DISCARD ALL, another
+authenticate_session or the end of the token. Each transaction checks at its first use that the membership is still there.
+No role may call it until it is granted: behind a pooler in transaction mode the identity would be that of the next client.
+GRANT EXECUTE only to roles whose clients have each a connection of their own.';

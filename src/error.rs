@@ -100,6 +100,10 @@ kinds! {
     CONTEXT_MISSING, "28000", "Call tenancy.authenticate(token) first, in the same transaction.";
     /// The token behind the context has passed its `exp` since.
     CONTEXT_EXPIRED, "28000", "Authenticate again with a fresh token, in a new transaction.";
+    /// The transaction has used another identity already.
+    CONTEXT_SEALED, "28000", "Authenticate somebody else in a new transaction: COMMIT or ROLLBACK first.";
+    /// DECLARE ... WITH HOLD under an identity that ends with the transaction.
+    CURSOR_REFUSED, "55000", "Fetch within the transaction, from a cursor without HOLD; sessions of tenancy.authenticate_session may hold cursors.";
     /// Neither the token nor the caller names an organization, and the subject is a member of several.
     ORGANIZATION_UNNAMED, "28000", "Name the organization: tenancy.authenticate(token, organization => ...).";
     /// The caller names one organization and the token another.

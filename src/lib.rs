@@ -28,15 +28,19 @@ mod front_door {
     pub extern "C-unwind" fn _PG_init() {
         pg::report::keep_backtraces_to_panics();
         pg::configuration::define();
-        context::define();
+        context::define(identity::revalidate);
         pg::catalog::watch();
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
+        pg::cursor::watch(context::cursor_held);
         pg::transaction::listen(Listener {
             ended: || {
                 context::transaction_ended();
                 audit::transaction_ended();
             },
-            savepoint: audit::savepoint,
+            savepoint: |level, rolled_back| {
+                context::savepoint(level, rolled_back);
+                audit::savepoint(level, rolled_back);
+            },
             statement: context::statement_started,
         });
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::issuer::ISSUER;
 use common::*;
-use pg_tenancy::context::{Context, Organization};
+use pg_tenancy::context::{Context, Organization, Scope};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -258,6 +258,7 @@ fn no_reset_and_no_change_of_role_leaves_or_gives_access() {
 /// What the setting would hold for alice.
 fn forged_context() -> String {
     let context = Context {
+        scope: Scope::Session,
         method: "token".into(),
         organization: Organization { id: ACME, text_id: "acme".into(), integer_id: Some(1) },
         subject: "alice".into(),
@@ -401,21 +402,72 @@ fn the_value_of_the_context_is_not_shown_to_the_application() {
 }
 
 #[test]
-fn a_cursor_kept_over_the_transaction_keeps_only_the_rows_of_its_tenant() {
+fn no_cursor_keeps_rows_of_a_tenant_for_the_next_client_of_the_connection() {
     in_database(async |database| {
         let client = database.application().await;
+        let held = r#"DECLARE kept CURSOR WITH HOLD FOR SELECT title FROM "Finding""#;
         as_tenant(&client, &database.token("alice")).await;
-        run(&client, r#"DECLARE kept CURSOR WITH HOLD FOR SELECT title FROM "Finding""#).await;
-        assert_eq!(column(&client, "FETCH 1 FROM kept").await.len(), 1);
-        run(&client, "COMMIT").await;
-        as_tenant(&client, &database.token("bob")).await;
-        let titles = column(&client, "FETCH ALL FROM kept").await;
-        assert!(titles.len() == 4 && titles.iter().all(|title| title.starts_with("acme finding")), "{titles:?}");
+        let refusal = refused(&client, held).await;
+        assert_eq!((refusal.sqlstate.as_str(), refusal.hint.is_some()), ("55000", true), "{refusal:?}");
+        run(&client, "ROLLBACK").await;
+        // Declared before, from a function that reads when the rows are asked for, which is at the commit.
+        let function = r#"CREATE FUNCTION pg_temp.titles() RETURNS SETOF text LANGUAGE plpgsql AS
+                          $$ BEGIN RETURN QUERY SELECT title FROM "Finding"; END $$"#;
+        run(&client, function).await;
+        run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
+        assert_eq!(authenticate(&client, &database.token("alice")).await.unwrap_err().sqlstate, "55000");
+        run(&client, "ROLLBACK").await;
+        run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
+        assert_eq!(refused(&client, "COMMIT").await.sqlstate, "28000", "without an identity there is nothing to keep");
+        // Rows of nobody may be kept, and hinder no later transaction.
+        run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR VALUES (1), (2); COMMIT").await;
+        as_tenant(&client, &database.token("alice")).await;
+        assert_eq!(column(&client, "FETCH ALL FROM kept").await, ["1", "2"]);
         run(&client, "COMMIT; CLOSE kept").await;
-        assert_eq!(
-            refused(&client, r#"DECLARE nobody CURSOR WITH HOLD FOR SELECT * FROM "Finding""#).await.sqlstate,
-            "28000"
+        assert_eq!(refused(&client, held).await.sqlstate, "28000");
+    });
+}
+
+#[test]
+fn a_transaction_keeps_its_first_identity_and_the_next_transaction_is_free() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let (alice, bob) = (database.token("alice"), database.token("bob"));
+        let name = &database.name;
+        let sealed = "this transaction has another identity already";
+        for end in ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT 1/0", "PREPARE TRANSACTION"]
+        {
+            as_tenant(&client, &alice).await;
+            assert_eq!(count(&client, FINDINGS).await, 5);
+            run(&client, "SAVEPOINT s").await;
+            assert_eq!(authenticate(&client, &bob).await.unwrap_err().message, sealed);
+            run(&client, "ROLLBACK TO s; SELECT tenancy.sign_out()").await;
+            assert_eq!(authenticate(&client, &bob).await.unwrap_err().message, sealed);
+            run(&client, "ROLLBACK TO s").await;
+            let end = if end.starts_with("PREPARE") { format!("{end} '{name}'") } else { end.to_owned() };
+            if client.batch_execute(&end).await.is_err() {
+                run(&client, "ROLLBACK").await;
+            }
+            if !end.ends_with("CHAIN") {
+                run(&client, "BEGIN").await;
+            }
+            authenticate(&client, &bob).await.unwrap_or_else(|refusal| panic!("{end}: {refusal:?}"));
+            assert_eq!(count(&client, FINDINGS).await, 7, "{end}");
+            run(&client, "ROLLBACK").await;
+        }
+        run(&superuser, &format!("ROLLBACK PREPARED '{name}'")).await;
+        // Each transaction of a procedure is one.
+        let body = format!(
+            r#"DO $$ BEGIN
+                 PERFORM tenancy.authenticate('{alice}');
+                 IF (SELECT count(*) FROM "Finding") <> 5 THEN RAISE 'alice'; END IF;
+                 COMMIT;
+                 PERFORM tenancy.authenticate('{bob}');
+                 IF (SELECT count(*) FROM "Finding") <> 7 THEN RAISE 'bob'; END IF;
+                 PERFORM tenancy.authenticate('{alice}');
+               END $$"#
         );
+        assert_eq!(refused(&client, &body).await.message, sealed);
     });
 }
 
@@ -501,5 +553,245 @@ fn a_prepared_transaction_leaves_no_context_in_its_session() {
         assert_no_access(&client).await;
         assert_eq!(count(&superuser, "SELECT tenancy.seal()").await, 1);
         assert_audit_is_whole(&superuser).await;
+    });
+}
+
+/// Lets the application's clients keep an identity, as if each had a connection of its own.
+async fn allow_sessions(superuser: &Client) {
+    let grant = format!("GRANT EXECUTE ON FUNCTION tenancy.authenticate_session(text, uuid, text) TO {APPLICATION}");
+    run(superuser, &grant).await;
+}
+
+async fn authenticate_session(client: &Client, token: &str) -> Result<(), Refusal> {
+    let done = client.execute("SELECT tenancy.authenticate_session($1)", &[&token]).await;
+    done.map(drop).map_err(|error| Refusal::of(&error))
+}
+
+#[test]
+fn a_session_has_an_identity_of_its_own_only_where_that_was_granted() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let token = database.token("alice");
+        for role in [&client, &database.owner().await] {
+            assert_eq!(authenticate_session(role, &token).await.unwrap_err().sqlstate, "42501");
+            assert_no_access(role).await;
+        }
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &token).await.unwrap();
+        assert_eq!(whoami(&client).await["scope"], "session");
+        assert_no_access(&database.application().await).await; // of this connection, not of its role
+    });
+}
+
+#[test]
+fn the_identity_of_a_session_lasts_until_it_is_ended() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        let (alice, bob) = (database.token("alice"), database.token("bob"));
+        for end in ["SELECT tenancy.sign_out()", "RESET ALL", "DISCARD ALL", "BEGIN; SELECT tenancy.sign_out(); COMMIT"]
+        {
+            authenticate_session(&client, &alice).await.unwrap();
+            for between in
+                ["SELECT 1", "BEGIN; COMMIT", "BEGIN; ROLLBACK", "BEGIN; SELECT tenancy.sign_out(); ROLLBACK"]
+            {
+                run(&client, between).await;
+                assert_eq!(count(&client, FINDINGS).await, 5, "{between}");
+            }
+            assert!(client.batch_execute("SELECT 1/0").await.is_err());
+            assert_eq!(value(&client, "SELECT tenancy.subject()").await, "alice");
+            run(&client, end).await;
+            assert_no_access(&client).await;
+        }
+        // What is rolled back was never there.
+        run(&client, "BEGIN").await;
+        authenticate_session(&client, &alice).await.unwrap();
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        run(&client, "ROLLBACK").await;
+        assert_no_access(&client).await;
+        // Another identity takes its place in a transaction of its own.
+        authenticate_session(&client, &alice).await.unwrap();
+        run(&client, "BEGIN").await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        assert_eq!(
+            authenticate_session(&client, &bob).await.unwrap_err().message,
+            "this transaction has another identity already"
+        );
+        run(&client, "ROLLBACK").await;
+        authenticate_session(&client, &bob).await.unwrap();
+        assert_eq!(count(&client, FINDINGS).await, 7);
+        // The token's end is the session's.
+        let end = now() + 2;
+        authenticate_session(&client, &database.issuer.token_until("alice", 2)).await.unwrap();
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        wait_until(end + 1).await;
+        assert!(refused(&client, FINDINGS).await.message.contains("expired"));
+        let who = whoami(&client).await;
+        assert_eq!((&who["authenticated"], &who["expired"]), (&json!(false), &json!(true)));
+    });
+}
+
+#[test]
+fn another_identity_within_a_session_lasts_for_its_transaction() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &database.token("alice")).await.unwrap();
+        for end in ["COMMIT", "ROLLBACK"] {
+            as_tenant(&client, &database.token("bob")).await;
+            assert_eq!(count(&client, FINDINGS).await, 7);
+            assert_eq!(whoami(&client).await["scope"], "transaction");
+            assert_eq!(
+                refused_within(&client, r#"DECLARE kept CURSOR WITH HOLD FOR SELECT title FROM "Finding""#)
+                    .await
+                    .sqlstate,
+                "55000"
+            );
+            run(&client, end).await;
+            assert_eq!(whoami(&client).await["subject"], "alice", "{end}");
+            assert_eq!(count(&client, FINDINGS).await, 5, "{end}");
+        }
+        // Once the session's identity is used, within a savepoint that is rolled back or not, it is the transaction's.
+        for used in [
+            FINDINGS,
+            "SELECT tenancy.org_id()",
+            "SELECT tenancy.allowed('finding', 'read')",
+            "SELECT tenancy.claims()",
+        ] {
+            run(&client, &format!("BEGIN; {used}")).await;
+            assert!(
+                authenticate(&client, &database.token("bob")).await.unwrap_err().message.contains("another identity"),
+                "{used}"
+            );
+            run(&client, "ROLLBACK").await;
+        }
+        let block = format!(
+            r#"DO $$ BEGIN
+                 BEGIN PERFORM count(*) FROM "Finding"; RAISE 'back'; EXCEPTION WHEN raise_exception THEN NULL; END;
+                 IF tenancy.subject() <> 'alice' THEN RAISE 'lost'; END IF;
+                 PERFORM tenancy.authenticate('{}');
+               END $$"#,
+            database.token("bob")
+        );
+        assert!(refused(&client, &block).await.message.contains("another identity"));
+        // Signing out under it leaves nobody.
+        as_tenant(&client, &database.token("bob")).await;
+        run(&client, "SELECT tenancy.sign_out()").await;
+        assert_eq!(whoami(&client).await, json!({"authenticated": false}));
+        run(&client, "COMMIT").await;
+        assert_no_access(&client).await;
+    });
+}
+
+#[test]
+fn each_transaction_of_a_session_asks_whether_the_member_is_one_still() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &database.token("alice")).await.unwrap();
+        let member = |rest: &str| format!("SELECT tenancy.set_membership('{ACME}', 'alice', {rest})");
+        let back = format!("{}; SELECT tenancy.set_organization_status('{ACME}', 'active')", member("'admin'"));
+        for change in [
+            member("'admin', status => 'suspended'"),
+            member("'viewer'"),
+            member("'admin', valid_until => now()"),
+            format!("SELECT tenancy.remove_membership('{ACME}', 'alice')"),
+            format!("SELECT tenancy.set_organization_status('{ACME}', 'suspended')"),
+        ] {
+            run(&client, "BEGIN").await;
+            assert_eq!(count(&client, FINDINGS).await, 5, "{change}");
+            run(&superuser, &change).await;
+            assert_eq!(count(&client, FINDINGS).await, 5, "in use before: {change}");
+            run(&client, "COMMIT").await;
+            let uses =
+                [FINDINGS, "SELECT tenancy.org_id()", "SELECT tenancy.subject()", "SELECT tenancy.authorize('a', 'b')"];
+            for sql in uses {
+                let refusal = refused(&client, sql).await;
+                assert_eq!(
+                    (refusal.sqlstate.as_str(), refusal.message.contains("membership")),
+                    ("28000", true),
+                    "{refusal:?}"
+                );
+            }
+            assert_eq!(whoami(&client).await["authenticated"], false, "{change}");
+            run(&superuser, &back).await;
+            assert_eq!(count(&client, FINDINGS).await, 5, "after {change} was taken back");
+        }
+        // A snapshot that is older than the change does not hide it.
+        run(&client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class").await;
+        run(&superuser, &member("'admin', status => 'suspended'")).await;
+        assert_eq!(refused(&client, FINDINGS).await.sqlstate, "28000");
+        run(&client, "ROLLBACK").await;
+    });
+}
+
+#[test]
+fn parallel_workers_have_the_identity_of_the_session_and_ask_for_themselves() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+        run(&client, &format!("SET {forced} = on")).await;
+        authenticate_session(&client, &database.token("alice")).await.unwrap();
+        let plan = column(&client, &format!("EXPLAIN (ANALYZE, COSTS OFF) {FINDINGS}")).await;
+        assert!(plan.iter().any(|line| line.contains("Workers Launched: 1")), "{plan:?}");
+        for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+            run(&client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            assert_eq!(count(&client, FINDINGS).await, 5);
+            run(&client, "COMMIT").await;
+        }
+        run(&client, "BEGIN").await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        let status = |status| format!("SELECT tenancy.set_organization_status('{ACME}', '{status}')");
+        run(&superuser, &status("suspended")).await;
+        assert!(refused(&client, FINDINGS).await.message.contains("membership"));
+        run(&client, "ROLLBACK").await;
+        run(&superuser, &status("active")).await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+    });
+}
+
+#[test]
+fn nobody_authenticates_or_signs_out_within_a_parallel_operation() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
+        let token = database.token("bob");
+        let calls = [
+            format!("tenancy.authenticate('{token}')"),
+            format!("tenancy.authenticate_session('{token}')"),
+            "tenancy.sign_out()".into(),
+        ];
+        for call in calls {
+            // Somebody declares safe what is not.
+            let function = format!(
+                "CREATE FUNCTION pg_temp.sneak() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN PERFORM {call}; RETURN tenancy.whoami(); END $$"
+            );
+            run(&client, &function).await;
+            run(&client, &format!("SET {forced} = on; BEGIN")).await;
+            authenticate(&client, &database.token("alice")).await.unwrap();
+            let refusal = refused_within(&client, "SELECT pg_temp.sneak()").await;
+            assert_eq!(refusal.sqlstate, "25000", "{call}: {refusal:?}");
+            assert_eq!(value(&client, "SELECT tenancy.subject()").await, "alice");
+            run(&client, &format!("ROLLBACK; SET {forced} = off; DROP FUNCTION pg_temp.sneak()")).await;
+        }
+    });
+}
+
+#[test]
+fn a_session_keeps_its_cursors_and_its_identity_over_prepared_transactions() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &database.token("alice")).await.unwrap();
+        run(&client, r#"BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT title FROM "Finding"; COMMIT"#).await;
+        assert_eq!(column(&client, "FETCH ALL FROM kept").await.len(), 5);
+        let name = &database.name;
+        run(&client, r#"CLOSE kept; BEGIN; INSERT INTO "Finding" (title) VALUES ('prepared')"#).await;
+        run(&client, &format!("PREPARE TRANSACTION '{name}'")).await;
+        assert_eq!(count(&client, FINDINGS).await, 5);
+        run(&client, &format!("COMMIT PREPARED '{name}'")).await;
+        assert_eq!(count(&client, FINDINGS).await, 6);
     });
 }

@@ -1,7 +1,8 @@
 //! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
 
 use super::current_pg::{
-    check, checked, current, end, generation, integer_datum, missing, require, text_datum, uuid_datum,
+    check, checked, current, end, expired, generation, in_force, integer_datum, missing, require, text_datum,
+    uuid_datum,
 };
 use crate::bare_function;
 use crate::error::{self, Result};
@@ -148,12 +149,12 @@ fn tenancy_whoami() -> JsonB {
     let Some(context) = current().or_raise() else {
         return JsonB(json!({ "authenticated": false }));
     };
-    let expired = require().is_err();
     let permissions: Vec<Value> =
         context.permissions.iter().map(|(domain, action)| json!(format!("{domain}:{action}"))).collect();
     JsonB(json!({
-        "authenticated": !expired,
-        "expired": expired,
+        "authenticated": in_force(&context),
+        "expired": expired(&context),
+        "scope": context.scope.name(),
         "method": context.method,
         "organization": context.organization.id,
         "subject": context.subject,

@@ -1,9 +1,12 @@
 //! The context of this backend: parsed once from the setting, checked once per statement, read for nothing per row.
 
-use super::{Context, Organization};
+use super::seal::Seal;
+use super::{Context, Organization, Scope};
 use crate::error::{self, Result};
-use crate::pg::setting::{self, Backend};
-use crate::pg::transaction;
+use crate::pg::setting::{self, Backend, Lasting};
+use crate::pg::spi::{Query, argument, timestamp};
+use crate::pg::{cursor, transaction};
+use crate::undo::Undo;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
@@ -30,8 +33,25 @@ struct OrganizationDatums {
 static ORGANIZATION: Backend<OrganizationDatums> =
     Backend::new(OrganizationDatums { uuid: Cell::new(None), text: Cell::new(None), integer: Cell::new(None) });
 
-/// Defines the setting behind the context. Called once from `_PG_init`.
-pub fn define() {
+/// The identity that this transaction keeps.
+static SEAL: Backend<RefCell<Seal>> = Backend::new(RefCell::new(Seal::new()));
+/// True if this transaction declared a cursor WITH HOLD before it had an identity.
+static HOLDING: Backend<RefCell<Undo<bool>>> = Backend::new(RefCell::new(Undo::new(false)));
+/// Whether a membership still gives access; asked for the identity of a session, once a transaction.
+static REVALIDATE: Backend<Cell<fn(&Context) -> Result<()>>> = Backend::new(Cell::new(|_| Ok(())));
+
+/// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so.
+static OPEN_CURSORS: Query = Query::new(
+    "SELECT FROM pg_catalog.pg_cursors c
+      WHERE c.creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp()
+        AND ($1 IS NULL OR c.name OPERATOR(pg_catalog.<>) $1) AND (c.is_holdable OR NOT $2)
+        AND c.creation_time OPERATOR(pg_catalog.<=) $3",
+);
+
+/// Defines the setting behind the context. Called once from `_PG_init`; `revalidate` tells whether the membership behind
+/// the identity of a session gives access still.
+pub fn define(revalidate: fn(&Context) -> Result<()>) {
+    REVALIDATE.set(revalidate);
     setting::define(|| {
         STALE.set(true);
         forget();
@@ -43,9 +63,27 @@ pub fn statement_started() {
     CHECKED.set(None);
 }
 
-/// The Datums went away with the transaction's memory.
+/// The Datums went away with the transaction's memory. The next transaction is another one's, or has to ask anew whether
+/// the session is still a member.
 pub fn transaction_ended() {
     forget();
+    SEAL.borrow_mut().clear();
+    HOLDING.borrow_mut().clear();
+}
+
+/// The savepoint at this level was rolled back or released, and the seal and the cursors with it.
+pub fn savepoint(level: i32, rolled_back: bool) {
+    let (mut seal, mut holding) = (SEAL.borrow_mut(), HOLDING.borrow_mut());
+    if rolled_back {
+        holding.roll_back(level);
+        if seal.roll_back(level, transaction::from_timestamptz(transaction::statement())) {
+            // What was checked is to be checked again, which seals again.
+            forget();
+        }
+    } else {
+        holding.release(level);
+        seal.release(level);
+    }
 }
 
 fn forget() {
@@ -79,23 +117,95 @@ pub fn missing() -> error::Error {
 /// The context of the transaction, for access: an error when there is none or its token has expired.
 pub fn require() -> Result<Rc<Context>> {
     let context = current()?.ok_or_else(missing)?;
-    if transaction::now() >= context.expires_at {
+    if expired(&context) {
         return Err(error::CONTEXT_EXPIRED.because("the token behind this transaction has expired"));
     }
+    seal(&context)?;
     Ok(context)
 }
 
-/// Sets the context until the end of the transaction.
-pub fn begin(context: &Context) -> Result<()> {
-    let text = CString::new(context.encode()?)
-        .map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))?;
-    setting::set_local(&text);
+/// Seals the transaction to the identity of the session at its first use, if its membership still gives access.
+///
+/// An identity of the transaction was sealed when it began. A parallel worker has no seal but that of its leader, whose
+/// context it received; the identity of a session it checks again for itself.
+fn seal(context: &Rc<Context>) -> Result<()> {
+    if context.scope == Scope::Transaction || SEAL.borrow().keeps(context) {
+        return Ok(());
+    }
+    if SEAL.borrow().refuses(context) {
+        return Err(sealed());
+    }
+    REVALIDATE.get()(context)?;
+    SEAL.borrow_mut().keep(transaction::level(), Rc::clone(context));
     Ok(())
 }
 
-/// Leaves the transaction without a context.
+/// Whether the context gives access now, without sealing the transaction.
+pub fn in_force(context: &Context) -> bool {
+    let known = context.scope == Scope::Transaction || SEAL.borrow().keeps(context);
+    !expired(context) && (known || REVALIDATE.get()(context).is_ok())
+}
+
+/// True once the token behind the context has ended.
+pub fn expired(context: &Context) -> bool {
+    transaction::now() >= context.expires_at
+}
+
+fn sealed() -> error::Error {
+    error::CONTEXT_SEALED
+        .because("this transaction has another identity already")
+        .detail("A transaction keeps the first subject and organization that it authenticates, also after sign_out.")
+}
+
+/// Gives the transaction, or the session, an identity; refused where the transaction has another one.
+pub fn begin(context: &Context) -> Result<()> {
+    if SEAL.borrow().refuses(context) {
+        return Err(sealed());
+    }
+    let undone = SEAL.borrow().somebody_else_undone(context);
+    if undone.is_some_and(|at| cursors_are_open(false, at)) {
+        return Err(error::CONTEXT_SEALED
+            .because("an open cursor may hold rows of the identity that was rolled back")
+            .detail("The cursor is older than the savepoint: close it before another subject authenticates."));
+    }
+    if context.scope == Scope::Transaction && *HOLDING.borrow().get() && cursors_are_open(true, transaction::now()) {
+        return Err(cursor_refused());
+    }
+    let text = CString::new(context.encode()?)
+        .map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))?;
+    let lasting = match context.scope {
+        Scope::Transaction => Lasting::Transaction,
+        Scope::Session => Lasting::Session,
+    };
+    setting::set(&text, lasting);
+    SEAL.borrow_mut().keep(transaction::level(), Rc::new(context.clone()));
+    Ok(())
+}
+
+/// Leaves the transaction without a context, and the session too. The seal stays.
 pub fn end() {
-    setting::set_local(&CString::default());
+    setting::set(&CString::default(), Lasting::Session);
+}
+
+/// A cursor WITH HOLD is about to be declared. Its rows are kept at the commit for whoever comes next on the connection,
+/// so an identity that ends with the transaction may not leave them there.
+pub fn cursor_held() -> Result<()> {
+    let of_the_transaction = current()?.is_some_and(|context| context.scope == Scope::Transaction);
+    if of_the_transaction || SEAL.borrow().ends_with_the_transaction() {
+        return Err(cursor_refused());
+    }
+    *HOLDING.borrow_mut().change(transaction::level()) = true;
+    Ok(())
+}
+
+fn cursor_refused() -> error::Error {
+    error::CURSOR_REFUSED.because("a cursor WITH HOLD would keep rows of the organization beyond this transaction")
+}
+
+/// True if cursors are open that this transaction opened until then, apart from the statement that asks.
+fn cursors_are_open(held: bool, until: i64) -> bool {
+    let arguments = [argument(cursor::running_first()), argument(held), timestamp(until)];
+    !OPEN_CURSORS.read(&arguments, |_| ()).is_empty()
 }
 
 /// True while what was checked in this statement still holds.

@@ -1,12 +1,15 @@
 //! The sealed context: who acts, for which organization, with which permissions, until when.
 
+mod seal;
 mod value;
 
-pub use value::{Context, Organization, Permissions};
+pub use value::{Context, Organization, Permissions, Scope};
 
 #[cfg(feature = "pg")]
 mod accessors_pg;
 #[cfg(feature = "pg")]
 mod current_pg;
 #[cfg(feature = "pg")]
-pub use current_pg::{begin, current, define, generation, require, statement_started, transaction_ended};
+pub use current_pg::{
+    begin, current, cursor_held, define, generation, require, savepoint, statement_started, transaction_ended,
+};

@@ -5,9 +5,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
+/// How long an identity lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Until the end of the transaction: the next one on the connection may be anybody's.
+    Transaction,
+    /// Until the session signs out or ends: the connection is one client's own.
+    Session,
+}
+
+impl Scope {
+    /// The word for it in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Transaction => "transaction",
+            Scope::Session => "session",
+        }
+    }
+}
+
 /// The verified identity of a transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
+    pub scope: Scope,
     /// How the actor got in; `token` here, later also `assumed` and `break-glass`.
     pub method: String,
     pub organization: Organization,
@@ -80,6 +101,11 @@ impl Context {
         serde_json::to_string(self).map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))
     }
 
+    /// True if both are the same subject of the same issuer in the same organization.
+    pub fn is_of_the_same(&self, other: &Context) -> bool {
+        self.organization.id == other.organization.id && self.issuer == other.issuer && self.subject == other.subject
+    }
+
     /// Reads the text of the setting.
     pub fn decode(text: &str) -> Result<Self> {
         serde_json::from_str(text)
@@ -130,6 +156,7 @@ mod tests {
     #[test]
     fn a_context_survives_its_encoding() {
         let context = Context {
+            scope: Scope::Session,
             method: "token".into(),
             organization: Organization { id: Uuid::from_u128(7), text_id: "acme \"x\"".into(), integer_id: Some(-1) },
             subject: "auth0|žluť".into(),

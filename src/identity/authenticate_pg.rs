@@ -7,7 +7,7 @@ use super::mapping;
 use super::membership::{Membership, Named, choose};
 use super::role::{self, Role};
 use super::token::{UnverifiedToken, VerifiedToken};
-use crate::context::{self, Context};
+use crate::context::{self, Context, Scope};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::setting::Backend;
@@ -32,6 +32,20 @@ fn tenancy_authenticate(
     crate::pg::log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
     let context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
+    context::begin(&context).or_raise();
+    pgrx::Uuid::from_bytes(*context.organization.id.as_bytes())
+}
+
+/// `tenancy.authenticate_session(token, organization, correlation_id)`: the same for the session.
+#[pg_extern(sql = false)]
+fn tenancy_authenticate_session(
+    token: Option<&str>,
+    organization: Option<pgrx::Uuid>,
+    correlation_id: Option<&str>,
+) -> pgrx::Uuid {
+    let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
+    let mut context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
+    context.scope = Scope::Session;
     context::begin(&context).or_raise();
     pgrx::Uuid::from_bytes(*context.organization.id.as_bytes())
 }
@@ -123,6 +137,7 @@ fn describe(
 ) -> Context {
     let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;
     Context {
+        scope: Scope::Transaction,
         method: "token".into(),
         organization: membership.organization,
         subject: token.subject.clone(),

@@ -17,3 +17,7 @@ mod authenticate_pg;
 mod issuer_pg;
 #[cfg(feature = "pg")]
 mod lookup_pg;
+#[cfg(feature = "pg")]
+mod revalidate_pg;
+#[cfg(feature = "pg")]
+pub use revalidate_pg::revalidate;

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod configuration;
+pub mod cursor;
 pub mod function;
 pub mod json;
 pub mod log;

@@ -31,7 +31,7 @@ const NAME: &CStr = c"tenancy.context";
 
 /// Where Postgres keeps the pointer to the value (`config_string.variable`).
 static VALUE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-/// True only while [`set_local`] is on the stack: the check hook refuses every other writer.
+/// True only while [`set`] is on the stack: the check hook refuses every other writer.
 static WRITING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
 /// What to call when the value changed, by whatever way.
 static CHANGED: Backend<Cell<fn()>> = Backend::new(Cell::new(|| ()));
@@ -61,8 +61,17 @@ pub fn define(changed: fn()) {
     }
 }
 
-/// Gives the setting a value until the end of the transaction, or of the savepoint if that is rolled back.
-pub fn set_local(value: &CString) {
+/// Until when a value lasts, unless its savepoint or transaction is rolled back.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Lasting {
+    /// As SET LOCAL: the value that was there before comes back at the commit.
+    Transaction,
+    /// As SET: until the session ends or the setting is reset.
+    Session,
+}
+
+/// Gives the setting a value.
+pub fn set(value: &CString, lasting: Lasting) {
     /// Closes the seal again, also when Postgres raises in between.
     struct Seal;
     impl Drop for Seal {
@@ -72,15 +81,19 @@ pub fn set_local(value: &CString) {
     }
     WRITING.set(true);
     let _seal = Seal;
+    let action = match lasting {
+        Lasting::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
+        Lasting::Session => pg_sys::GucAction::GUC_ACTION_SET,
+    };
     // SAFETY: both strings are NUL-terminated and copied by Postgres. Passing PGC_SUSET skips the privilege check,
-    // whoever the current user is; GUC_ACTION_LOCAL is what SET LOCAL uses (SetConfigOption would outlive the transaction).
+    // whoever the current user is. Within a parallel operation Postgres refuses any change.
     unsafe {
         pg_sys::set_config_option(
             NAME.as_ptr(),
             value.as_ptr(),
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            action,
             true,
             0,
             false,
@@ -100,7 +113,7 @@ pub fn read() -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Refuses every value that does not come from [`set_local`]: SET by a superuser or by a role with GRANT SET ON
+/// Refuses every value that does not come from [`set`]: SET by a superuser or by a role with GRANT SET ON
 /// PARAMETER, ALTER ROLE ... SET, PGOPTIONS, and a placeholder that was set before the library was loaded.
 ///
 /// The empty value passes: it is no access at all. A parallel worker receives its leader's value. A rollback to an

@@ -135,7 +135,16 @@ pub fn from_timestamptz(timestamp: pg_sys::TimestampTz) -> i64 {
 /// A membership suspended a moment ago must count in a REPEATABLE READ transaction that began before.
 pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
     // SAFETY: push and pop are paired; if `read` raises, Postgres pops the snapshot at the abort of the (sub)transaction.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    // GetLatestSnapshot refuses to work within a parallel operation. The snapshot for catalogs does not, and is taken anew
+    // each time for what is no catalog (GetNonHistoricCatalogSnapshot, snapmgr.c); PushActiveSnapshot copies it.
+    unsafe {
+        let newest = if pg_sys::IsInParallelMode() {
+            pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid)
+        } else {
+            pg_sys::GetLatestSnapshot()
+        };
+        pg_sys::PushActiveSnapshot(newest);
+    }
     let result = read();
     // SAFETY: the snapshot pushed above is on top.
     unsafe { pg_sys::PopActiveSnapshot() };
