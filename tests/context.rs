@@ -417,6 +417,11 @@ fn no_cursor_keeps_rows_of_a_tenant_for_the_next_client_of_the_connection() {
         run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
         assert_eq!(authenticate(&client, &database.token("alice")).await.unwrap_err().sqlstate, "55000");
         run(&client, "ROLLBACK").await;
+        // Before the library is loaded, too, where it is loaded on demand.
+        let fresh = database.application().await;
+        run(&fresh, function).await;
+        run(&fresh, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
+        assert_eq!(authenticate(&fresh, &database.token("alice")).await.unwrap_err().sqlstate, "55000");
         run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
         assert_eq!(refused(&client, "COMMIT").await.sqlstate, "28000", "without an identity there is nothing to keep");
         // Rows of nobody may be kept, and hinder no later transaction.
@@ -468,6 +473,78 @@ fn a_transaction_keeps_its_first_identity_and_the_next_transaction_is_free() {
                END $$"#
         );
         assert_eq!(refused(&client, &body).await.message, sealed);
+    });
+}
+
+#[test]
+fn whoever_injects_sql_keeps_the_identity_of_the_transaction_or_none() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let role = format!("{}_member", database.name);
+        run(&superuser, &format!("CREATE ROLE {role} LOGIN IN ROLE {APPLICATION}")).await;
+        let member = connect(database.config().user(&role)).await;
+        let forged = forged_context().replace('\'', "''");
+        let refusals = [
+            ("42501", "SET ROLE postgres".to_owned()),
+            ("42501", format!("SET ROLE {OWNER}")),
+            ("42501", "SET ROLE tenancy_admin".to_owned()),
+            ("42501", "SET SESSION AUTHORIZATION postgres".to_owned()),
+            ("42501", format!("SELECT set_config('role', '{OWNER}', false)")),
+            ("42501", "SELECT set_config('session_authorization', 'postgres', true)".to_owned()),
+            ("42501", format!("ALTER ROLE {role} SET tenancy.context = '{forged}'")),
+            ("42501", format!("ALTER ROLE ALL SET tenancy.context = '{forged}'")),
+            ("42501", format!("ALTER DATABASE {} SET tenancy.context = '{forged}'", database.name)),
+            ("42501", format!("GRANT SET ON PARAMETER tenancy.context TO {role}")),
+            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql SET tenancy.context = '' AS 'SELECT tenancy.org_id()'".to_owned()),
+            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql AS 'SELECT tenancy.org_id()'; ALTER FUNCTION pg_temp.f() SET tenancy.context TO ''".to_owned()),
+            ("42501", "CREATE PROCEDURE pg_temp.p() LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT tenancy.org_id()'".to_owned()),
+            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE c AS 'pg_tenancy', 'tenancy_org_id'".to_owned()),
+            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE internal AS 'gen_random_uuid'".to_owned()),
+            ("42501", "CREATE FUNCTION pg_temp.f(internal) RETURNS internal LANGUAGE internal AS 'nothing'".to_owned()),
+            ("42501", "COPY cloud_account FROM PROGRAM 'id'".to_owned()),
+            ("42501", "COPY (SELECT tenancy.claims()) TO PROGRAM 'cat'".to_owned()),
+            ("42501", "SELECT pg_read_file('postgresql.auto.conf')".to_owned()),
+            ("42501", "SELECT tenancy.authenticate_session('x.y.z')".to_owned()),
+            ("42501", "SELECT tenancy.audit_row()".to_owned()),
+            ("42501", "SELECT tenancy.audit_truncate()".to_owned()),
+            ("42883", "SELECT tenancy.authorize_support(NULL)".to_owned()),
+            ("42501", "CREATE EVENT TRIGGER t ON ddl_command_start EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()".to_owned()),
+            ("42883", "SELECT tenancy.authorize(1, 2)".to_owned()),
+            ("42883", "SELECT tenancy.authenticate(NULL::jsonb)".to_owned()),
+            ("28000", "SELECT tenancy.authenticate(NULL)".to_owned()),
+            ("28000", "SELECT tenancy.authenticate(repeat('a.', 10000000))".to_owned()),
+        ];
+        let harmless = [
+            "RESET ROLE",
+            "SET ROLE NONE",
+            "SET LOCAL ROLE NONE",
+            "RESET SESSION AUTHORIZATION",
+            "SET SESSION AUTHORIZATION DEFAULT",
+            "DISCARD PLANS",
+            "DISCARD TEMP",
+            "DEALLOCATE ALL",
+            "UNLISTEN *",
+            "CLOSE ALL",
+            "SET search_path = pg_temp",
+            "SET LOCAL row_security = on",
+        ];
+        for client in [&client, &member] {
+            as_tenant(client, &database.token("alice")).await;
+            for (sqlstate, sql) in &refusals {
+                assert_eq!(refused_within(client, sql).await.sqlstate, *sqlstate, "{sql}");
+                assert_eq!(value(client, "SELECT tenancy.org_id()").await, ACME.to_string(), "{sql}");
+            }
+            for sql in harmless {
+                run(client, sql).await;
+                assert_eq!(value(client, "SELECT tenancy.org_id()").await, ACME.to_string(), "{sql}");
+                assert_eq!(count(client, r#"SELECT count(*) FROM public."Finding""#).await, 5, "{sql}");
+            }
+            run(client, "ROLLBACK").await;
+            let system = format!("ALTER SYSTEM SET tenancy.context = '{forged}'");
+            assert_eq!(refused(client, &system).await.sqlstate, "42501");
+        }
+        drop(member);
+        run(&superuser, &format!("DROP ROLE {role}")).await;
     });
 }
 

@@ -1,7 +1,6 @@
 //! The context of this backend: parsed once from the setting, checked once per statement, read for nothing per row.
 
-use super::seal::Seal;
-use super::{Context, Organization, Scope};
+use super::{Context, Organization, Scope, Seal};
 use crate::error::{self, Result};
 use crate::pg::setting::{self, Backend, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
@@ -35,8 +34,9 @@ static ORGANIZATION: Backend<OrganizationDatums> =
 
 /// The identity that this transaction keeps.
 static SEAL: Backend<RefCell<Seal>> = Backend::new(RefCell::new(Seal::new()));
-/// True if this transaction declared a cursor WITH HOLD before it had an identity.
-static HOLDING: Backend<RefCell<Undo<bool>>> = Backend::new(RefCell::new(Undo::new(false)));
+/// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it did
+/// before the library was loaded is not known.
+static HOLDING: Backend<RefCell<Undo<bool>>> = Backend::new(RefCell::new(Undo::new(true)));
 /// Whether a membership still gives access; asked for the identity of a session, once a transaction.
 static REVALIDATE: Backend<Cell<fn(&Context) -> Result<()>>> = Backend::new(Cell::new(|_| Ok(())));
 

@@ -3,6 +3,7 @@
 mod seal;
 mod value;
 
+pub use seal::Seal;
 pub use value::{Context, Organization, Permissions, Scope};
 
 #[cfg(feature = "pg")]
