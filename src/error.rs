@@ -130,6 +130,8 @@ kinds! {
     TRUNCATE_REFUSED, "42501", "Delete the organization's own rows instead: DELETE FROM the table.";
     /// Somebody added an index to a table of the audit that the library cannot keep.
     INDEX_UNSUITABLE, "55000", "Drop that index; index plain columns, or a copy of the events.";
+    /// Something must be written on a standby, or in a READ ONLY transaction.
+    READ_ONLY, "25006", "Call it on the primary server, in a transaction that may write; a standby follows by itself.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function of the extension was called in a way that only Postgres may.

@@ -65,6 +65,9 @@ fn tenancy_seal() -> i64 {
 
 /// Seals all events of transactions that were not over at the last block and are over now, in one new block.
 pub fn seal() -> Result<i64> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
+    }
     LOCK.write(&[], |_| ());
     let (last, incarnation, events, now) = transaction::with_latest_snapshot(collect)?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.

@@ -37,8 +37,11 @@ static SEAL: Backend<RefCell<Seal>> = Backend::new(RefCell::new(Seal::new()));
 /// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it did
 /// before the library was loaded is not known.
 static HOLDING: Backend<RefCell<Undo<bool>>> = Backend::new(RefCell::new(Undo::new(true)));
-/// Whether a membership still gives access; asked for the identity of a session, once a transaction.
-static REVALIDATE: Backend<Cell<fn(&Context) -> Result<()>>> = Backend::new(Cell::new(|_| Ok(())));
+/// Tells whether the membership behind an identity gives access still.
+type Revalidate = fn(&Context) -> Result<()>;
+
+/// Asked for the identity of a session, once a transaction.
+static REVALIDATE: Backend<Cell<Revalidate>> = Backend::new(Cell::new(|_| Ok(())));
 
 /// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so.
 static OPEN_CURSORS: Query = Query::new(
@@ -50,7 +53,7 @@ static OPEN_CURSORS: Query = Query::new(
 
 /// Defines the setting behind the context. Called once from `_PG_init`; `revalidate` tells whether the membership behind
 /// the identity of a session gives access still.
-pub fn define(revalidate: fn(&Context) -> Result<()>) {
+pub fn define(revalidate: Revalidate) {
     REVALIDATE.set(revalidate);
     setting::define(|| {
         STALE.set(true);

@@ -7,11 +7,14 @@ use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 
-static HELD: Backend<Cell<Option<fn() -> Result<()>>>> = Backend::new(Cell::new(None));
+/// Refuses a cursor, or does not.
+type Listener = fn() -> Result<()>;
+
+static HELD: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
 static PREVIOUS: Backend<Cell<pg_sys::ProcessUtility_hook_type>> = Backend::new(Cell::new(None));
 
 /// Calls `held` before each DECLARE ... WITH HOLD, which its error refuses. Called once from `_PG_init`.
-pub fn watch(held: fn() -> Result<()>) {
+pub fn watch(held: Listener) {
     HELD.set(Some(held));
     // SAFETY: called once per process from _PG_init, as every library that takes this hook does it.
     unsafe {
