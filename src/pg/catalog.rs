@@ -181,6 +181,12 @@ pub fn is_protected(relation: pg_sys::Relation) -> bool {
     form.relrowsecurity && form.relforcerowsecurity && !temporary
 }
 
+/// True for a table of the extension itself: nobody else may create one in its schema.
+pub fn is_own(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open; a catalog lookup by a NUL-terminated name.
+    unsafe { (*(*relation).rd_rel).relnamespace == pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true) }
+}
+
 /// Hands every row of a table to `each`, whatever row-level security says, without running any SQL.
 pub fn each_row(relation: pg_sys::Relation, mut each: impl FnMut(pg_sys::HeapTuple)) {
     // SAFETY: the relation is open and locked; snapshot and scan are paired (an error in between is cleaned up by
