@@ -90,7 +90,9 @@ SELECT results_eq($$
     SELECT proname, provolatile, proparallel, proisstrict, prosecdef FROM test.extension_function ORDER BY proname
 $$, $$ VALUES
     ('actor_role'::name,         's'::"char", 's'::"char", false, false),
+    ('add_sso_domain',           'v', 'u', false, true),
     ('allowed',                  's', 's', true,  false),
+    ('alter_sso_connection',     'v', 'u', false, true),
     ('audit_row',                'v', 'u', false, false),
     ('audit_truncate',           'v', 'u', false, false),
     ('authenticate',             'v', 'u', false, true),
@@ -101,7 +103,11 @@ $$, $$ VALUES
     ('correlation_id',           's', 's', false, false),
     ('create_organization',      'v', 'u', false, true),
     ('create_role',              'v', 'u', false, true),
+    ('create_sso_connection',    'v', 'u', false, true),
+    ('drop_sso_connection',      'v', 'u', false, true),
     ('grant_permission',         'v', 'u', true,  true),
+    ('lock_sso_connection',      'v', 'u', false, false),
+    ('may_break_glass',          's', 's', false, false),
     ('org_id',                   's', 's', false, false),
     ('org_id_bigint',            's', 's', false, false),
     ('org_id_text',              's', 's', false, false),
@@ -114,6 +120,7 @@ $$, $$ VALUES
     ('remove_external_organization', 'v', 'u', true, true),
     ('remove_external_role',     'v', 'u', true,  true),
     ('remove_membership',        'v', 'u', false, true),
+    ('remove_sso_domain',        'v', 'u', false, true),
     ('renew_issuer',             'v', 'u', false, false),
     ('renew_revision',           'v', 'u', false, false),
     ('require_argument',         'i', 's', false, false),
@@ -128,10 +135,14 @@ $$, $$ VALUES
     ('set_issuer_status',        'v', 'u', true,  true),
     ('set_membership',           'v', 'u', false, true),
     ('set_organization_status',  'v', 'u', true,  true),
+    ('set_sso_break_glass',      'v', 'u', false, true),
+    ('set_sso_state',            'v', 'u', false, true),
     ('sign_out',                 'v', 'u', false, false),
     ('subject',                  's', 's', false, false),
+    ('test_sso',                 'v', 'u', false, true),
     ('unprotect',                'v', 'u', true,  false),
     ('verify_audit',             'v', 'u', false, true),
+    ('verify_sso_domain',        'v', 'u', false, true),
     ('whoami',                   's', 's', false, false)
 $$, 'volatility, parallel safety, strictness and SECURITY DEFINER of every function are as meant');
 
@@ -145,7 +156,8 @@ $$, 'every argument has a name');
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
     ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
-    ('role', 'r'), ('role_permission', 'r'), ('seal', 'r')
+    ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'),
+    ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r')
 $$, 'the extension has these tables and views and no others');
 
 SELECT is_empty($$

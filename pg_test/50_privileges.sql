@@ -36,6 +36,7 @@ $$, $$
     UNION ALL SELECT 'tenancy_admin', unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,sign_out,subject,whoami,
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
+        create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
         plan,protect,unprotect,audit_row,audit_truncate,seal,verify_audit}'::text[])
     UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit}'::text[])
 $$, 'each role may execute what is listed here');
@@ -43,8 +44,8 @@ SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject}'::text[]) AS relation, 'SELECT' AS privilege
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,event,event_actor,block,seal,audit_trail}'::text[]), 'SELECT'
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test}'::text[]) AS relation, 'SELECT' AS privilege
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,event,event_actor,block,seal,audit_trail}'::text[]), 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,
                 'what they may read of an issuer holds no secret');

@@ -42,6 +42,15 @@ GRANT EXECUTE ON FUNCTION
     tenancy.revoke_session(text, text, text),
     tenancy.revoke_subject(text, text, timestamptz, text),
     tenancy.purge_revocations(timestamptz),
+    tenancy.create_sso_connection(uuid, text, text, text[], text[], text[]),
+    tenancy.alter_sso_connection(uuid, text, text, text[], text[], text[]),
+    tenancy.drop_sso_connection(uuid),
+    tenancy.add_sso_domain(uuid, text),
+    tenancy.verify_sso_domain(uuid, text, text[]),
+    tenancy.remove_sso_domain(uuid, text),
+    tenancy.set_sso_break_glass(uuid, text, text),
+    tenancy.set_sso_state(uuid, text),
+    tenancy.test_sso(uuid, text),
     tenancy.plan(regclass, text, text),
     tenancy.protect(regclass, text, text),
     tenancy.unprotect(regclass),
@@ -50,7 +59,8 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_admin;
 -- tenancy.issuer holds public keys and names of files, no secret.
 GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer, tenancy.retired_key,
-    tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject
+    tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,
+    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test
 TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.

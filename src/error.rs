@@ -114,6 +114,10 @@ kinds! {
     ROLE_MISSING, "28000", "Compare the token's role with tenancy.role and tenancy.external_role, and role_claim of the issuer with the token.";
     /// Token and membership give different roles, of which neither permits less than the other.
     ROLE_CONFLICT, "28000", "Give the membership the role that the identity provider gives, or change role_rule with tenancy.set_issuer.";
+    /// The organization enforces single sign-on, and the token did not come through it.
+    SSO_REQUIRED, "28000", "Sign in through the organization's single sign-on and authenticate with the token you get there; an admin of the organization can see its conditions.";
+    /// A test sign-in on a connection that is still a draft.
+    SSO_DRAFT, "55000", "Begin to test it: tenancy.set_sso_state(connection, 'testing').";
     /// The role of the context has no permission for the domain and action.
     PERMISSION_DENIED, "42501", "An admin of the organization can change your role; tenancy.whoami() shows what it permits.";
     /// The relation is of a kind that cannot be protected.

@@ -42,6 +42,10 @@ fn the_reference_has_no_function_that_does_not_exist() {
     let (sql, reference) = (in_one_line(&sql()), read("docs/sql-reference.md"));
     for signature in between(&reference, "```text\n", "```").flat_map(|block| between(block, "tenancy.", " RETURNS")) {
         let signature = in_one_line(signature);
+        // The type that a function returns may be one of the extension's, too.
+        if !signature.contains('(') {
+            continue;
+        }
         assert!(sql.contains(&format!("CREATE FUNCTION tenancy.{signature} RETURNS")), "there is no {signature}");
     }
 }

@@ -29,7 +29,7 @@ impl Scope {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
     pub scope: Scope,
-    /// How the actor got in; `token` here, later also `assumed` and `break-glass`.
+    /// How the actor got in: `token`, or `break-glass` past an enforced single sign-on; later also `assumed`.
     pub method: String,
     pub organization: Organization,
     /// `sub` of the token (RFC 7519 section 4.1.2): unique only within the issuer.

@@ -6,6 +6,7 @@ use super::lookup_pg;
 use super::mapping;
 use super::membership::{Membership, Named, choose};
 use super::role::{self, Role};
+use super::sso_pg;
 use super::token::{UnverifiedToken, VerifiedToken};
 use crate::context::{self, Context, Scope};
 use crate::error::{self, Result};
@@ -59,7 +60,8 @@ fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<
         let (issuer, token) = verify(token)?;
         let membership = membership(&issuer, &token, organization)?;
         let role = role(&issuer, &token, &membership)?;
-        Ok(describe(&issuer, &token, membership, role, correlation_id))
+        let method = sso_pg::gate(membership.organization.id, &token, &role.permissions)?;
+        Ok(describe(&issuer, &token, membership, role, method, correlation_id))
     })
 }
 
@@ -114,7 +116,8 @@ pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: O
     choose(&named, &memberships, transaction::now()).cloned()
 }
 
-fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
+/// The role that token and membership agree on.
+pub(super) fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
     let mut claimed: Vec<String> = match &issuer.role_claim {
         Some(pointer) if issuer.role_rule != mapping::RoleRule::Membership => mapping::roles(&token.claims, pointer)?
             .into_iter()
@@ -133,12 +136,13 @@ fn describe(
     token: &VerifiedToken,
     membership: Membership,
     role: Role,
+    method: &str,
     correlation_id: Option<&str>,
 ) -> Context {
     let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;
     Context {
         scope: Scope::Transaction,
-        method: "token".into(),
+        method: method.into(),
         organization: membership.organization,
         subject: token.subject.clone(),
         issuer: token.issuer.clone(),

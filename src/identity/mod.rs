@@ -8,6 +8,7 @@ pub mod mapping;
 pub mod membership;
 pub mod redact;
 pub mod role;
+pub mod sso;
 pub mod strict_json;
 pub mod token;
 
@@ -19,5 +20,7 @@ mod issuer_pg;
 mod lookup_pg;
 #[cfg(feature = "pg")]
 mod revalidate_pg;
+#[cfg(feature = "pg")]
+mod sso_pg;
 #[cfg(feature = "pg")]
 pub use revalidate_pg::revalidate;
