@@ -3,7 +3,7 @@ BEGIN;
 \ir helpers/fixture.sql
 SELECT plan(50);
 GRANT EXECUTE ON FUNCTION tenancy.authenticate_session(text, uuid, text) TO test_application;
-SELECT tenancy.set_issuer('https://other.test/', '{database}', test.jwks(), leeway_seconds => 0) \g /dev/null
+SELECT tenancy.set_issuer('https://other.test/', '{database}', jwks_file => test.key_file(test.jwks()), leeway_seconds => 0) \g /dev/null
 SELECT tenancy.set_membership(test.acme(), 'ada', 'admin', 'https://other.test/') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 

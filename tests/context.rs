@@ -264,6 +264,7 @@ fn forged_context() -> String {
         subject: "alice".into(),
         issuer: ISSUER.into(),
         role: "admin".into(),
+        membership_role: "admin".into(),
         session_id: None,
         correlation_id: None,
         expires_at: (now() + 3600) * 1_000_000,

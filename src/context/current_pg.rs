@@ -161,11 +161,11 @@ fn sealed() -> error::Error {
 }
 
 /// Gives the transaction, or the session, an identity; refused where the transaction has another one.
-pub fn begin(context: &Context) -> Result<()> {
-    if SEAL.borrow().refuses(context) {
+pub fn begin(context: Context) -> Result<()> {
+    if SEAL.borrow().refuses(&context) {
         return Err(sealed());
     }
-    let undone = SEAL.borrow().somebody_else_undone(context);
+    let undone = SEAL.borrow().somebody_else_undone(&context);
     if undone.is_some_and(|at| cursors_are_open(false, at)) {
         return Err(error::CONTEXT_SEALED
             .because("an open cursor may hold rows of the identity that was rolled back")
@@ -181,7 +181,11 @@ pub fn begin(context: &Context) -> Result<()> {
         Scope::Session => Lasting::Session,
     };
     setting::set(&text, lasting);
-    SEAL.borrow_mut().keep(transaction::level(), Rc::new(context.clone()));
+    let context = Rc::new(context);
+    SEAL.borrow_mut().keep(transaction::level(), Rc::clone(&context));
+    // What was just written need not be read again.
+    PARSED.replace(Some(context));
+    STALE.set(false);
     Ok(())
 }
 

@@ -87,6 +87,7 @@ mod tests {
             subject: subject.into(),
             issuer: "https://issuer.example/".into(),
             role: "admin".into(),
+            membership_role: "admin".into(),
             session_id: None,
             correlation_id: None,
             expires_at: 0,

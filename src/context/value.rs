@@ -37,6 +37,8 @@ pub struct Context {
     pub issuer: String,
     /// The organization's role, not a database role.
     pub role: String,
+    /// The role of the membership, which may be wider or another than the one that token and membership agreed on.
+    pub membership_role: String,
     /// `sid`, `session_id` or `jti` of the token, for revocation and audit.
     pub session_id: Option<String>,
     /// Named by the caller, so that an audit event can be found from a request's log.
@@ -162,6 +164,7 @@ mod tests {
             subject: "auth0|žluť".into(),
             issuer: "https://issuer.example/".into(),
             role: "admin".into(),
+            membership_role: "admin".into(),
             session_id: None,
             correlation_id: Some("line\nbreak".into()),
             expires_at: i64::MAX,

@@ -12,7 +12,7 @@ use crate::context::{self, Context, Scope};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::setting::Backend;
-use crate::pg::transaction;
+use crate::pg::{log, transaction};
 use pgrx::pg_extern;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,11 +30,7 @@ fn tenancy_authenticate(
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
-    crate::pg::log::hide_tokens_of_statement();
-    let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    let context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
-    context::begin(&context).or_raise();
-    pgrx::Uuid::from_bytes(*context.organization.id.as_bytes())
+    enter(token, organization, correlation_id, Scope::Transaction)
 }
 
 /// `tenancy.authenticate_session(token, organization, correlation_id)`: the same for the session.
@@ -44,11 +40,21 @@ fn tenancy_authenticate_session(
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
+    enter(token, organization, correlation_id, Scope::Session)
+}
+
+fn enter(
+    token: Option<&str>,
+    organization: Option<pgrx::Uuid>,
+    correlation_id: Option<&str>,
+    scope: Scope,
+) -> pgrx::Uuid {
+    log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    let mut context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
-    context.scope = Scope::Session;
-    context::begin(&context).or_raise();
-    pgrx::Uuid::from_bytes(*context.organization.id.as_bytes())
+    let context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
+    let entered = pgrx::Uuid::from_bytes(*context.organization.id.as_bytes());
+    context::begin(Context { scope, ..context }).or_raise();
+    entered
 }
 
 fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<&str>) -> Result<Context> {
@@ -94,10 +100,15 @@ pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
 }
 
 fn not_revoked(token: VerifiedToken) -> Result<VerifiedToken> {
-    match lookup_pg::revocation(&token) {
+    match lookup_pg::revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
         None => Ok(token),
-        Some(why) => Err(error::TOKEN_REVOKED.because("the token was revoked").detail(why)),
+        Some(why) => Err(revoked(why)),
     }
+}
+
+/// The error of a revoked token.
+pub(super) fn revoked(why: &str) -> error::Error {
+    error::TOKEN_REVOKED.because("the token was revoked").detail(why)
 }
 
 /// The membership that token and caller choose.
@@ -146,6 +157,7 @@ fn describe(
         organization: membership.organization,
         subject: token.subject.clone(),
         issuer: token.issuer.clone(),
+        membership_role: membership.role,
         role: role.name,
         session_id: token.session_id.clone(),
         correlation_id: correlation_id.map(str::to_owned),

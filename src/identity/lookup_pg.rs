@@ -4,9 +4,10 @@
 //! those of the columns in `sql/20_identity.sql`.
 
 use super::membership::Membership;
-use super::token::VerifiedToken;
+use super::token::session_ids;
 use crate::context::{Organization, Permissions};
 use crate::pg::table::{Key, Tuple, find};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// What of an issuer's row is looked at each time.
@@ -81,20 +82,30 @@ pub fn permissions(role: &str) -> Permissions {
     find(c"role_permission", c"role_permission_pkey", &[Key::text(1, role)], read).into_iter().flatten().collect()
 }
 
-/// Why the token no longer counts, if its session or the tokens of its subject were revoked.
-pub fn revocation(token: &VerifiedToken) -> Option<&'static str> {
+/// True if members of the organization must come through single sign-on.
+pub fn enforces_sso(organization: &Uuid) -> bool {
+    !find(c"sso_connection", c"sso_connection_enforced_idx", &[Key::uuid(2, organization)], |_| ()).is_empty()
+}
+
+/// Why a token no longer counts, if its session or the tokens of its subject were revoked. `issued_at`: in Unix seconds.
+pub fn revocation(
+    issuer: &str,
+    subject: &str,
+    claims: &Map<String, Value>,
+    issued_at: Option<i64>,
+) -> Option<&'static str> {
     let revoked = |session_id| {
-        let keys = [Key::text(1, &token.issuer), Key::text(2, session_id)];
+        let keys = [Key::text(1, issuer), Key::text(2, session_id)];
         !find(c"revoked_session", c"revoked_session_pkey", &keys, |_| ()).is_empty()
     };
-    if token.session_ids().any(revoked) {
+    if session_ids(claims).any(revoked) {
         return Some("The session was revoked.");
     }
-    let keys = [Key::text(1, &token.issuer), Key::text(2, &token.subject)];
+    let keys = [Key::text(1, issuer), Key::text(2, subject)];
     let issued_before =
         find(c"revoked_subject", c"revoked_subject_pkey", &keys, |row| row.timestamp(3)).pop().flatten()?;
     // A token that does not say when it was issued may be older.
-    let issued_at = token.issued_at.map_or(i64::MIN, |seconds| seconds.saturating_mul(1_000_000));
+    let issued_at = issued_at.map_or(i64::MIN, |seconds| seconds.saturating_mul(1_000_000));
     (issued_at < issued_before).then_some("The subject's tokens from before a time were revoked.")
 }
 

@@ -38,7 +38,7 @@ impl Named {
 
 impl Membership {
     /// Why the membership gives no access now; `None` when it does.
-    fn obstacle(&self, now: i64) -> Option<&'static str> {
+    pub fn obstacle(&self, now: i64) -> Option<&'static str> {
         if !self.organization_active {
             Some("The organization is suspended.")
         } else if !self.active {
