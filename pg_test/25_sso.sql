@@ -1,7 +1,7 @@
 -- Single sign-on: from a draft to enforcement, what is refused on the way, who gets in then, and what the audit says of it.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(245);
+SELECT plan(247);
 
 -- Acme signs in through an issuer of its own; a spare one is for the break-glass admin.
 CREATE FUNCTION test.sso_key() RETURNS bytea LANGUAGE sql IMMUTABLE AS $$ SELECT 'the key of acme''s own provider...'::bytea $$;
@@ -159,6 +159,10 @@ SELECT isnt(tenancy.add_sso_domain(test.c(), 'pending.example'), NULL, 'a domain
 SELECT matches(test.tried(test.good('sso-eve', '{"email": "eve@pending.example"}')), '^false: .*"email"', 'lets nobody in');
 SELECT lives_ok($$ SELECT tenancy.remove_sso_domain(test.c(), 'acme.example') $$, 'and alone');
 SELECT matches(test.tried(test.good('sso-eve', '{"email": null}')), '^true: ', 'it asks for no address');
+ROLLBACK TO tested;
+SELECT lives_ok($$ SELECT tenancy.set_issuer('https://sso.test/', '{database}', jwks_file => (SELECT jwks_file FROM tenancy.issuer WHERE issuer = 'https://sso.test/'), role_claim => '/org_role', role_rule => 'claim') $$,
+                'where the token names the role');
+SELECT matches(test.tried(test.good('sso-eve')), '^false: the token names no role', 'a test fails as the sign-in would');
 ROLLBACK TO tested;
 SELECT is(tenancy.whoami(), '{"authenticated": false}', 'a test gives the transaction no identity');
 SELECT test.same($$ SELECT succeeded, count(*), count(subject), min(version), max(version) FROM tenancy.sso_test GROUP BY 1 ORDER BY 1 $$,
