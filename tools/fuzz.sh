@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes the readers of tokens, key sets and JSON for FUZZ_SECONDS in all (60), guided by coverage, on one core:
-# fuzz.sh [TARGET]... (token, key_set, strict_json). A finding stays in target/fuzz/findings, and its bytes go into the
-# seeds of the next run once it is mended: put them into tests/hostile_tokens.
+# fuzz.sh [TARGET]... (token, key_set, strict_json). A finding stays in target/fuzz/findings; once mended it belongs into
+# tests/hostile_tokens, which the seeds are made of.
 #
 # libFuzzer with the stable toolchain: cargo-fuzz would set the same flags and wants a nightly one for -Zsanitizer only.
 # Without AddressSanitizer, which has little to find here: neither the readers nor serde_json use `unsafe` much.
@@ -14,7 +14,8 @@ if ((${#targets[@]} == 0)); then targets=(token key_set strict_json); fi
 triple=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
 folder=target/fuzz
 
-# Not --locked: fuzz/Cargo.lock may lag behind the library's dependencies. With --target the flags are for the fuzzed code alone, and build scripts stay as they are.
+# Not --locked: fuzz/Cargo.lock may lag behind the library's dependencies. With --target the flags are for the fuzzed
+# code alone, and build scripts stay as they are.
 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing" \
