@@ -42,6 +42,7 @@ demo: private ## set up, build, and show in a private Postgres what the extensio
 
 .PHONY: test
 test: private ## set up, build, and run every test (LOADING=demand,session,shared; PG=18)
+	@tools/setup.sh clients
 	@LOADING=$(LOADING) tools/test.sh
 
 .PHONY: bench

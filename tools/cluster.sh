@@ -22,18 +22,6 @@ use() {
 
 running() { as_server "$bin/pg_ctl" status -D "$data" >/dev/null 2>&1; }
 
-free_port() {
-    local port
-    for _ in {1..100}; do
-        port=$((20000 + RANDOM % 12000)) # below the range that the kernel gives to outgoing connections
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
-            return
-        fi
-    done
-    die "found no free port on 127.0.0.1"
-}
-
 # Local connections are trusted, because only the server's user and root can enter the socket's folder. Connections to
 # 127.0.0.1 need the password, because every user of the machine can make them.
 create() {
@@ -90,6 +78,7 @@ start() {
 }
 
 stop() {
+    if [[ -e $state/pooler/pid ]]; then PG=$PG "$ROOT/tools/pooler.sh" stop "$name"; fi
     if running; then as_server "$bin/pg_ctl" stop -D "$data" -m "${1:-fast}" -w -s; fi
 }
 

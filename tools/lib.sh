@@ -50,3 +50,16 @@ build_pg_config() {
 private_pg_config() {
     find "$ROOT/target/server/pg$PG/" -path '*/bin/pg_config' -print -quit 2>/dev/null || true
 }
+
+# A port of 127.0.0.1 that nobody listens on.
+free_port() {
+    local port
+    for _ in {1..100}; do
+        port=$((20000 + RANDOM % 12000)) # below the range that the kernel gives to outgoing connections
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
+    done
+    die "found no free port on 127.0.0.1"
+}

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and test with Postgres $PG, and nothing else: setup.sh [build|server|lint|fuzz]...
+# Installs what is missing to build and test with Postgres $PG, and nothing else:
+# setup.sh [build|server|clients|lint|fuzz]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
+#   clients  PgBouncer, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
 #   lint     shellcheck and cargo-deny
 #   fuzz     a C++ compiler, for libFuzzer
 source "$(dirname "$0")/lib.sh"
@@ -115,6 +117,49 @@ setup_server() {
     fi
 }
 
+# Debian's PgBouncer would run as a service once installed, so what is missing is unpacked below target/server instead.
+setup_pooler() {
+    local folder download
+    folder=$(server_dir)/pgbouncer
+    if [[ -x ${PGBOUNCER:-} || -x /usr/sbin/pgbouncer || -x $folder/usr/sbin/pgbouncer ]]; then return; fi
+    packages libc-ares2 libevent-2.1-7
+    say "Downloading pgbouncer"
+    if [[ -z ${updated:-} ]]; then as_root apt-get update -qq; fi
+    updated=yes
+    download=$(mktemp -d)
+    (cd "$download" && apt-get download -qq pgbouncer)
+    rm -rf "$folder" "$folder.partial"
+    dpkg-deb -x "$download"/pgbouncer_*.deb "$folder.partial"
+    mv "$folder.partial" "$folder"
+    rm -rf "$download"
+}
+
+# Both installations are exactly what the lock file and the hashes name; each is made anew when its list changes.
+setup_clients() {
+    local clients=$ROOT/target/clients
+    setup_pooler
+
+    command -v node >/dev/null || packages nodejs
+    command -v npm >/dev/null || packages npm
+    if ! cmp -s "$ROOT/tests/clients/node/package-lock.json" "$clients/node/.installed"; then
+        say "Installing the npm packages of tests/clients/node"
+        rm -rf "$clients/node" && mkdir -p "$clients/node"
+        cp "$ROOT"/tests/clients/node/package{,-lock}.json "$clients/node/"
+        (cd "$clients/node" && npm ci --ignore-scripts --no-audit --no-fund --silent)
+        cp "$ROOT/tests/clients/node/package-lock.json" "$clients/node/.installed"
+    fi
+
+    packages python3-venv
+    if ! cmp -s "$ROOT/tests/clients/python/requirements.txt" "$clients/python/.installed"; then
+        say "Installing the Python packages of tests/clients/python"
+        rm -rf "$clients/python"
+        /usr/bin/python3 -m venv "$clients/python"
+        "$clients/python/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
+            --require-hashes --requirement "$ROOT/tests/clients/python/requirements.txt"
+        cp "$ROOT/tests/clients/python/requirements.txt" "$clients/python/.installed"
+    fi
+}
+
 setup_lint() {
     packages shellcheck
     if ! command -v cargo-deny >/dev/null && [[ ! -x $ROOT/target/tools/cargo-deny ]]; then
@@ -131,7 +176,7 @@ setup_fuzz() {
 
 for part in "${@:-build}"; do
     case $part in
-    build | server | lint | fuzz) "setup_$part" ;;
-    *) die "unknown part '$part': build, server, lint or fuzz" ;;
+    build | server | clients | lint | fuzz) "setup_$part" ;;
+    *) die "unknown part '$part': build, server, clients, lint or fuzz" ;;
     esac
 done

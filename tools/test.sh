@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and the
-# Rust tests (the pure core's and the integration tests in tests/) once. A failure does not keep the rest from running.
+# Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and once the
+# Rust tests (the pure core's and the integration tests in tests/) and the client suites (tests/clients), both with a
+# private PgBouncer before the cluster. A failure does not keep the rest from running.
 source "$(dirname "$0")/lib.sh"
 
 failed=()
@@ -23,8 +24,11 @@ done
 # With shared_preload_libraries, as production runs it, unless LOADING left that out.
 say "Rust tests on Postgres $PG, library loaded: $loading"
 read -ra flags <<<"${CARGOFLAGS:-}"
+"$ROOT/tools/pooler.sh" start test
+eval "$("$ROOT/tools/pooler.sh" env test)"
 (cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast --target-dir target/build-pure "${flags[@]}") \
     || failed+=("Rust tests")
+"$ROOT/tools/clients.sh" || failed+=("clients")
 
 if ((${#failed[@]})); then die "failed on Postgres $PG: $(printf '%s; ' "${failed[@]}")"; fi
 say "All tests passed on Postgres $PG"
