@@ -289,7 +289,7 @@ async fn sign_in_again(client: &Client, signer: &Signer, algorithm: Algorithm) -
     const TIMES: u32 = 300;
     let token = token(signer, 0);
     let authenticate = client.prepare("SELECT tenancy.authenticate($1)").await?;
-    let setting = client.prepare("SELECT set_config('x', 'y', true) WHERE $1::text IS NOT NULL").await?;
+    let setting = client.prepare("SELECT set_config('x.y', 'y', true) WHERE $1::text IS NOT NULL").await?;
     let mut pairs = Pairs::new();
     for _ in 0..15 {
         for (statement, durations) in [(&setting, &mut pairs.without), (&authenticate, &mut pairs.with)] {
