@@ -3,8 +3,8 @@
 # libraries as applications have them. Each gets a database of its own, which is dropped afterwards.
 source "$(dirname "$0")/lib.sh"
 
-[[ -n ${PGHOST:-} ]] || die 'PGHOST names no server; run: eval "$(tools/cluster.sh env test)"'
-[[ -n ${PG_TENANCY_POOLER_PORT:-} ]] || die 'no pooler is named; run: tools/pooler.sh start test, then eval "$(tools/pooler.sh env test)"'
+[[ -n ${PGHOST:-} ]] || die 'PGHOST names no server: see tools/cluster.sh env'
+[[ -n ${PG_TENANCY_POOLER_PORT:-} ]] || die 'no pooler is named: see tools/pooler.sh start and env'
 psql=${PG_TENANCY_BIN:+$PG_TENANCY_BIN/}psql
 psql() { "$psql" -XqAt -v ON_ERROR_STOP=1 "$@"; }
 drop() { PGOPTIONS='-c client_min_messages=warning' psql -d postgres -c "DROP DATABASE IF EXISTS $PGDATABASE WITH (FORCE)" </dev/null; }
@@ -12,11 +12,11 @@ trap drop EXIT
 
 node_suite() {
     cp "$ROOT"/tests/clients/node/*.js "$ROOT/target/clients/node/" # beside node_modules, where imports are looked for
-    (cd "$ROOT/target/clients/node" && node --test --test-reporter=tap clients.test.js)
+    (cd "$ROOT/target/clients/node" && timeout 120 node --test --test-reporter=tap clients.test.js)
 }
 
 python_suite() {
-    (cd "$ROOT/tests/clients/python" && "$ROOT/target/clients/python/bin/python" -B -m unittest -v test_clients)
+    (cd "$ROOT/tests/clients/python" && timeout 120 "$ROOT/target/clients/python/bin/python" -B -m unittest -v test_clients)
 }
 
 failed=()

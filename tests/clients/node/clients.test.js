@@ -54,6 +54,20 @@ const tokenOf = (subject, key) => sign(claims(subject), key);
 const titles = async (client) => (await client.query(TITLES)).rows.map((row) => row.title);
 const as = (token, work) => withIdentity(pool, token, null, work);
 
+// A client without identity; one whose transaction is open when the work fails is not used again.
+async function bare(from, work) {
+  const client = await from.connect();
+  let broken;
+  try {
+    await work(client);
+  } catch (error) {
+    broken = error;
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
 before(async () => {
   admin = new pg.Client();
   await admin.connect();
@@ -122,11 +136,11 @@ test('a viewer reads and does not write', async () => {
 test('without a token there is no access, inside of a transaction and outside, whoever came before', async () => {
   await as(await tokenOf('alice'), titles);
   await assert.rejects(pool.query(TITLES), (error) => error.code === '28000' && statusOf(error) === 401);
-  const client = await pool.connect();
-  await client.query('BEGIN');
-  await assert.rejects(client.query(TITLES), { code: '28000' });
-  await client.query('ROLLBACK');
-  client.release();
+  await bare(pool, async (client) => {
+    await client.query('BEGIN');
+    await assert.rejects(client.query(TITLES), { code: '28000' });
+    await client.query('ROLLBACK');
+  });
 });
 
 test('tokens that are not good are refused with 28000, and nothing is told of them', async (t) => {
@@ -235,9 +249,7 @@ test('a named statement made for one organization never answers for another', as
           await client.query(`SET LOCAL plan_cache_mode = ${mode}`);
           assert.deepEqual(await named(client), OWN[subject]);
         });
-        const client = await single.connect();
-        await assert.rejects(named(client), { code: '28000' });
-        client.release();
+        await bare(single, (client) => assert.rejects(named(client), { code: '28000' }));
       }
     }
   } finally {
@@ -255,10 +267,37 @@ test('a cursor reads the rows of its member in portions', async () => {
   });
 });
 
-test('the token is of no use to the other connections of the pool', async () => {
+test('without BEGIN the identity ends with the statement that gave it', async () => {
   const token = await tokenOf('alice');
-  const client = await pool.connect();
-  await client.query('SELECT tenancy.authenticate($1)', [token]); // without BEGIN: for this statement alone
-  await assert.rejects(client.query(TITLES), { code: '28000' });
-  client.release();
+  await bare(pool, async (client) => {
+    await client.query('SELECT tenancy.authenticate($1)', [token]); // without BEGIN: for this statement alone
+    await assert.rejects(client.query(TITLES), { code: '28000' });
+  });
+});
+
+test('the server of docs/clients.md answers 200 with own rows, and 401 without a good token', async () => {
+  process.env.PGHOST = process.env.PG_TENANCY_POOLER_HOST; // the other connections are made already, or name theirs
+  process.env.PGPORT = process.env.PG_TENANCY_POOLER_PORT;
+  process.env.PGUSER = 'tenancy_test_application';
+  const { server, pool: serverPool } = await import('./server.js');
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const get = async (token) => {
+    const response = await fetch(`http://127.0.0.1:${server.address().port}/`, {
+      headers: { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), 'x-request-id': 'web-1' },
+    });
+    return [response.status, await response.json()];
+  };
+  try {
+    const [status, rows] = await get(await tokenOf('victor'));
+    assert.equal(status, 200);
+    assert.deepEqual(rows.slice(0, 2), [{ title: 'acme two', total: '20' }, { title: 'acme three', total: '30' }]);
+    assert.ok(!JSON.stringify(rows).includes('globex'));
+    for (const token of [undefined, '', 'no token', await tokenOf('mallory')]) {
+      assert.deepEqual(await get(token), [401, { error: 'Unauthorized' }]);
+    }
+  } finally {
+    server.closeAllConnections?.();
+    await new Promise((resolve) => { server.close(resolve); });
+    await serverPool.end();
+  }
 });

@@ -2,11 +2,14 @@
 
 import base64
 import json
+import logging
 import os
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from unittest import mock
+from wsgiref.util import setup_testing_defaults
 
 import jwt
 import psycopg
@@ -14,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
+import server
 from identity import identity, status_of
 
 ISSUER = "https://python.example/"
@@ -24,6 +28,8 @@ OWN = {"alice": ["acme one", "acme two", "acme three"], "bob": ["globex one", "g
 TITLES = "SELECT title FROM invoice WHERE id < 1000 ORDER BY id"
 # Since 1.21 PgBouncer keeps the prepared statements of several clients apart; before, only one can have any.
 POOLER_PREPARES = os.environ["PG_TENANCY_POOLER_PREPARED"] != "0"
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of the pipelines that are meant to fail
 
 
 class Key:
@@ -300,3 +306,20 @@ class Clients(unittest.TestCase):
                     list(copy.rows())
 
             self.assert_refused("28000", copy_for_nobody)
+
+    def test_the_server_of_the_documentation_answers_with_own_rows_or_401(self):
+        def get(token):
+            environ = {"HTTP_X_REQUEST_ID": "web-1"} if token is None else {"HTTP_AUTHORIZATION": f"Bearer {token}"}
+            setup_testing_defaults(environ)
+            started = []
+            body = b"".join(server.application(environ, lambda status, headers: started.append(status)))
+            return started, json.loads(body)
+
+        to_the_pooler = {f"PG{name.upper()}": value for name, value in address().items()}
+        with mock.patch.dict(os.environ, to_the_pooler), server.pool:
+            status, rows = get(token_of("victor"))
+            self.assertEqual(status, ["200 OK"])
+            self.assertEqual(rows[:2], [["acme two", "20"], ["acme three", "30"]])
+            self.assertNotIn("globex", json.dumps(rows))
+            for token in (None, "", "no token", token_of("mallory")):
+                self.assertEqual(get(token), (["401 Unauthorized"], "Unauthorized"))
