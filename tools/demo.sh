@@ -33,7 +33,7 @@ sign key HS256 supabase "$tokens/supabase.key"
 sign key ES256 sso-2026 "$tokens/mallory.key" # another key under the same name
 sign jwks "$tokens/sso-es256.key" "$tokens/sso-eddsa.key" >"$tokens/sso.jwks"
 # An HMAC key is a secret: it goes into a file that only the server reads, never through SQL.
-# shellcheck disable=SC2086 # PG_TENANCY_RUN is a command with its arguments, or nothing
+# shellcheck disable=SC2086,SC2016 # PG_TENANCY_RUN is a command with its arguments, or nothing; $1 is its shell's
 sign jwks "$tokens/supabase.key" | $PG_TENANCY_RUN sh -c 'umask 077 && cat >"$1"' - "$PG_TENANCY_JWKS/supabase.json"
 
 northwind=11111111-1111-4111-8111-111111111111
