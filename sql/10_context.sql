@@ -56,10 +56,8 @@ CREATE FUNCTION tenancy.authorize_support(internal) RETURNS internal
 COMMENT ON FUNCTION tenancy.authorize_support(internal) IS
 'Planner support for tenancy.authorize: it removes no rows, so it does not change estimates.';
 
--- Costs more than the comparison with the organization, so that the planner puts it after that (order_qual_clauses,
--- src/backend/optimizer/plan/createplan.c): it is asked for the organization's own rows alone.
 CREATE FUNCTION tenancy.authorize(domain text, action text) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1.1 SUPPORT tenancy.authorize_support AS 'MODULE_PATHNAME', 'tenancy_authorize';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 0.01 SUPPORT tenancy.authorize_support AS 'MODULE_PATHNAME', 'tenancy_authorize';
 COMMENT ON FUNCTION tenancy.authorize(text, text) IS
 'True when the role of the context may do the action in the domain, otherwise 42501. Call it before an operation that is not
 a change of rows; the generated policies call it for those. NULL for a NULL argument, which no policy passes. Raises 28000 without a context.';
