@@ -124,6 +124,7 @@ $$, $$ VALUES
     ('renew_issuer',             'v', 'u', false, false),
     ('renew_revision',           'v', 'u', false, false),
     ('require_argument',         'i', 's', false, false),
+    ('require_issuer',           's', 's', false, false),
     ('retire_key',               'v', 'u', false, true),
     ('revoke_permission',        'v', 'u', true,  true),
     ('revoke_session',           'v', 'u', false, true),

@@ -250,15 +250,24 @@ $$;
 COMMENT ON FUNCTION tenancy.require_argument(text, text) IS
 'Internal: raises 22004, naming the argument, when the value is NULL.';
 
-CREATE FUNCTION tenancy.set_issuer_status(issuer text, status text) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION tenancy.require_issuer(issuer text) RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE tenancy.issuer i SET status = set_issuer_status.status
-     WHERE i.issuer = set_issuer_status.issuer;
-    IF NOT FOUND THEN
+    IF NOT EXISTS (SELECT FROM tenancy.issuer i WHERE i.issuer = require_issuer.issuer) THEN
         RAISE EXCEPTION 'issuer "%" is not registered', issuer
             USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
     END IF;
+END
+$$;
+COMMENT ON FUNCTION tenancy.require_issuer(text) IS
+'Internal: raises 42704 unless the issuer is registered.';
+
+CREATE FUNCTION tenancy.set_issuer_status(issuer text, status text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.require_issuer(set_issuer_status.issuer);
+    UPDATE tenancy.issuer i SET status = set_issuer_status.status
+     WHERE i.issuer = set_issuer_status.issuer;
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_issuer_status(text, text) IS
@@ -441,11 +450,9 @@ BEGIN
     PERFORM tenancy.require_argument('issuer', retire_key.issuer),
             tenancy.require_argument('key_id', retire_key.key_id),
             tenancy.require_argument('at', retire_key.at::text);
+    PERFORM tenancy.require_issuer(retire_key.issuer);
     INSERT INTO tenancy.retired_key AS k (issuer, key_id, retired_at) VALUES (retire_key.issuer, retire_key.key_id, retire_key.at)
     ON CONFLICT ON CONSTRAINT retired_key_pkey DO UPDATE SET retired_at = EXCLUDED.retired_at;
-EXCEPTION WHEN foreign_key_violation THEN
-    RAISE EXCEPTION 'issuer "%" is not registered', retire_key.issuer
-        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.retire_key(text, text, timestamptz) IS
@@ -457,12 +464,10 @@ CREATE FUNCTION tenancy.revoke_session(issuer text, session_id text, reason text
 BEGIN
     PERFORM tenancy.require_argument('issuer', revoke_session.issuer),
             tenancy.require_argument('session_id', revoke_session.session_id);
+    PERFORM tenancy.require_issuer(revoke_session.issuer);
     INSERT INTO tenancy.revoked_session AS s (issuer, session_id, reason)
     VALUES (revoke_session.issuer, revoke_session.session_id, revoke_session.reason)
     ON CONFLICT ON CONSTRAINT revoked_session_pkey DO NOTHING;
-EXCEPTION WHEN foreign_key_violation THEN
-    RAISE EXCEPTION 'issuer "%" is not registered', revoke_session.issuer
-        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.revoke_session(text, text, text) IS
@@ -475,15 +480,13 @@ BEGIN
     PERFORM tenancy.require_argument('issuer', revoke_subject.issuer),
             tenancy.require_argument('subject', revoke_subject.subject),
             tenancy.require_argument('issued_before', revoke_subject.issued_before::text);
+    PERFORM tenancy.require_issuer(revoke_subject.issuer);
     -- Never an earlier time than before: that would let tokens in again.
     INSERT INTO tenancy.revoked_subject AS s (issuer, subject, issued_before, reason)
     VALUES (revoke_subject.issuer, revoke_subject.subject, revoke_subject.issued_before, revoke_subject.reason)
     ON CONFLICT ON CONSTRAINT revoked_subject_pkey DO UPDATE
        SET issued_before = EXCLUDED.issued_before, reason = EXCLUDED.reason, revoked_at = EXCLUDED.revoked_at
      WHERE s.issued_before < EXCLUDED.issued_before;
-EXCEPTION WHEN foreign_key_violation THEN
-    RAISE EXCEPTION 'issuer "%" is not registered', revoke_subject.issuer
-        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.revoke_subject(text, text, timestamptz, text) IS

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::io::Write as _;
-use std::process::Stdio;
 use std::time::Duration;
 
 use common::issuer::{AUDIENCE, ISSUER};
@@ -168,13 +166,7 @@ fn a_broken_key_file_is_told_once_per_version() {
         let spoil = |with: &str| format!("COPY (SELECT '{with}') TO PROGRAM 'cat > \"{folder}/{file}\"';\n");
         let (once, twice) = (spoil("x"), spoil("xy"));
         let script = [&authenticate, &once, &authenticate, &authenticate, &twice, &authenticate].map(String::as_str);
-        let mut psql = database.program("psql");
-        let psql = psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut psql = psql.spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(script.concat().as_bytes()).unwrap();
-        let output = psql.wait_with_output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
+        let told = run_script(database.program("psql"), script.concat().as_bytes());
         let warnings =
             told.matches("WARNING:  the key file of the issuer cannot be used; the last good keys stay in use");
         assert_eq!(warnings.count(), 2, "{told}");

@@ -2,9 +2,6 @@
 
 mod common;
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use common::*;
 use serde_json::json;
 
@@ -106,17 +103,7 @@ fn a_restored_dump_is_protected_verifies_and_goes_on() {
             }
         }
         let events = count(&superuser, "SELECT count(*) FROM tenancy.event").await;
-        let dump = database.program("pg_dump").arg("--format=plain").output().unwrap();
-        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-        let restored = format!("{}_restored", database.name);
-        run(&superuser, &format!("CREATE DATABASE {restored} TEMPLATE template0")).await;
-        let mut psql = database.program("psql");
-        psql.env("PGDATABASE", &restored).args(["-XqAt", "-v", "ON_ERROR_STOP=1"]);
-        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut psql = psql.spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(&dump.stdout).unwrap();
-        let done = psql.wait_with_output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let restored = database.restore_a_dump().await;
 
         let superuser_there = connect(database.config().dbname(&restored)).await;
         let client = connect(database.config().dbname(&restored).user(APPLICATION)).await;

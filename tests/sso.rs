@@ -2,9 +2,6 @@
 
 mod common;
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use common::issuer::AUDIENCE;
 use common::*;
 use jsonwebtoken::Algorithm;
@@ -363,17 +360,7 @@ fn a_restored_dump_enforces_what_was_enforced_and_its_audit_is_whole() {
         seal(&superuser).await;
         set_state(&admin, "testing").await; // an event that is not sealed
         set_state(&admin, "enforced").await;
-        let dump = database.program("pg_dump").arg("--format=plain").output().unwrap();
-        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-        let restored = format!("{}_restored", database.name);
-        run(&superuser, &format!("CREATE DATABASE {restored} TEMPLATE template0")).await;
-        let mut psql = database.program("psql");
-        psql.env("PGDATABASE", &restored).args(["-XqAt", "-v", "ON_ERROR_STOP=1"]);
-        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut psql = psql.spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(&dump.stdout).unwrap();
-        let done = psql.wait_with_output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let restored = database.restore_a_dump().await;
 
         let there = connect(database.config().dbname(&restored)).await;
         for table in ["sso_connection", "sso_domain", "sso_test"] {

@@ -7,9 +7,10 @@
 pub mod issuer;
 pub mod session;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio_postgres::types::ToSql;
@@ -66,10 +67,34 @@ impl Database {
         command
     }
 
+    /// Dumps the database and restores it into a new one, whose name is returned.
+    pub async fn restore_a_dump(&self) -> String {
+        let dump = self.program("pg_dump").arg("--format=plain").output().unwrap();
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        let restored = format!("{}_restored", self.name);
+        run(&self.superuser().await, &format!("CREATE DATABASE {restored} TEMPLATE template0")).await;
+        let mut psql = self.program("psql");
+        psql.env("PGDATABASE", &restored);
+        run_script(psql, &dump.stdout);
+        restored
+    }
+
     /// A token of a member, signed with the HMAC key.
     pub fn token(&self, subject: &str) -> String {
         self.issuer.token(subject)
     }
+}
+
+/// Runs a script in psql and returns what was told on the way: notices and warnings.
+pub fn run_script(mut psql: Command, script: &[u8]) -> String {
+    psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1"]);
+    psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut psql = psql.spawn().unwrap();
+    psql.stdin.take().unwrap().write_all(script).unwrap();
+    let done = psql.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{told}");
+    told
 }
 
 /// Opens a connection and keeps it going until the client is dropped.
