@@ -265,6 +265,7 @@ fn forged_context() -> String {
         issuer: ISSUER.into(),
         role: "admin".into(),
         membership_role: "admin".into(),
+        key_id: None,
         session_id: None,
         correlation_id: None,
         expires_at: (now() + 3600) * 1_000_000,
@@ -425,6 +426,26 @@ fn no_cursor_keeps_rows_of_a_tenant_for_the_next_client_of_the_connection() {
         assert_eq!(authenticate(&fresh, &database.token("alice")).await.unwrap_err().sqlstate, "55000");
         run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()").await;
         assert_eq!(refused(&client, "COMMIT").await.sqlstate, "28000", "without an identity there is nothing to keep");
+        // Declared for a query that authenticates by itself, filled at the commit or before it.
+        let token = database.token("alice");
+        let itself = format!(
+            r#"CREATE FUNCTION pg_temp.titles_of_alice() RETURNS SETOF text LANGUAGE plpgsql AS
+               $$ BEGIN PERFORM tenancy.authenticate('{token}'); RETURN QUERY SELECT title FROM "Finding"; END $$"#
+        );
+        run(&client, &itself).await;
+        for fill in ["COMMIT", "FETCH 1 FROM kept"] {
+            run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles_of_alice()").await;
+            assert_eq!(refused(&client, fill).await.sqlstate, "55000", "{fill}");
+            run(&client, "ROLLBACK").await;
+        }
+        // Within a statement that has committed before: the cursor is older than the transaction, by the clock.
+        let later = format!(
+            "DO $$ BEGIN COMMIT; PERFORM pg_sleep(0.01);
+             EXECUTE 'DECLARE kept CURSOR WITH HOLD FOR SELECT pg_temp.titles()';
+             PERFORM tenancy.authenticate('{token}'); END $$"
+        );
+        assert_eq!(refused(&client, &later).await.sqlstate, "55000");
+        assert_eq!(refused(&client, "FETCH ALL FROM kept").await.sqlstate, "34000");
         // Rows of nobody may be kept, and hinder no later transaction.
         run(&client, "BEGIN; DECLARE kept CURSOR WITH HOLD FOR VALUES (1), (2); COMMIT").await;
         as_tenant(&client, &database.token("alice")).await;
@@ -758,6 +779,90 @@ fn another_identity_within_a_session_lasts_for_its_transaction() {
         assert_eq!(whoami(&client).await, json!({"authenticated": false}));
         run(&client, "COMMIT").await;
         assert_no_access(&client).await;
+    });
+}
+
+/// A cursor that is older than a savepoint keeps what it has fetched, whoever was rolled back with the savepoint.
+#[test]
+fn a_cursor_with_rows_of_another_identity_keeps_everybody_else_out() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        let [alice, bob] = ["alice", "bob"].map(|subject| database.token(subject));
+        run(
+            &client,
+            r#"CREATE FUNCTION pg_temp.titles() RETURNS SETOF text LANGUAGE plpgsql AS
+               $$ BEGIN RETURN QUERY SELECT title FROM "Finding"; END $$"#,
+        )
+        .await;
+        let open = |body: &str| {
+            format!("DO $$ DECLARE c SCROLL CURSOR FOR SELECT pg_temp.titles(); x text; BEGIN {body} END $$")
+        };
+        let of_alice = format!(
+            "OPEN c; BEGIN PERFORM tenancy.authenticate('{alice}'); FETCH c INTO x; RAISE EXCEPTION 'undo';
+             EXCEPTION WHEN raise_exception THEN NULL; END; PERFORM tenancy.authenticate('{bob}');"
+        );
+        for body in [of_alice.clone(), format!("COMMIT; PERFORM pg_sleep(0.01); {of_alice}")] {
+            let refusal = refused(&client, &open(&body)).await;
+            assert!(refusal.message.contains("an open cursor may hold rows"), "{body}: {refusal:?}");
+        }
+        // Going back to the identity of the session is no other thing, also after somebody else in between.
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &alice).await.unwrap();
+        for again in ["", "SAVEPOINT s; SELECT tenancy.org_id(); ROLLBACK TO s;"] {
+            run(&client, "BEGIN; DECLARE c SCROLL CURSOR FOR SELECT pg_temp.titles(); SAVEPOINT s").await;
+            authenticate(&client, &bob).await.unwrap();
+            assert_eq!(column(&client, "FETCH 1 FROM c").await.len(), 1);
+            run(&client, "ROLLBACK TO s").await;
+            let _ = client.batch_execute(again).await;
+            run(&client, "ROLLBACK TO s").await;
+            let refusal = refused_within(&client, FINDINGS).await;
+            assert!(refusal.message.contains("an open cursor may hold rows"), "{again}: {refusal:?}");
+            run(&client, "CLOSE c").await;
+            assert_eq!(count(&client, FINDINGS).await, 5);
+            run(&client, "COMMIT").await;
+        }
+    });
+}
+
+#[test]
+fn a_session_ends_with_what_a_new_sign_in_would_be_refused_for() {
+    in_database(async |database| {
+        let (client, superuser) = (database.application().await, database.superuser().await);
+        allow_sessions(&superuser).await;
+        authenticate_session(&client, &database.token("alice")).await.unwrap();
+        let connection = "(SELECT id FROM tenancy.sso_connection)";
+        let sso = format!(
+            "SELECT tenancy.set_issuer('https://sso.example/', '{{a}}', '{{\"keys\": [{{\"kty\": \"OKP\", \"crv\": \"Ed25519\",
+                 \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}}]}}');
+             INSERT INTO tenancy.sso_connection (organization, name, issuer, state, break_glass_issuer, break_glass_subject)
+             VALUES ('{ACME}', 'sso', 'https://sso.example/', 'enforced', '{ISSUER}', 'somebody')"
+        );
+        for (end, again, message) in [
+            (
+                format!("SELECT tenancy.retire_key('{ISSUER}', 'HS256')"),
+                format!("SELECT tenancy.retire_key('{ISSUER}', 'HS256', 'infinity')"),
+                "retired",
+            ),
+            (
+                format!("SELECT tenancy.revoke_session('{ISSUER}', 'session of alice')"),
+                "SELECT tenancy.purge_revocations('tomorrow')".to_owned(),
+                "revoked",
+            ),
+            (
+                format!("SELECT tenancy.set_issuer_status('{ISSUER}', 'disabled')"),
+                format!("SELECT tenancy.set_issuer_status('{ISSUER}', 'active')"),
+                "membership",
+            ),
+            (sso, format!("DELETE FROM tenancy.sso_connection WHERE id = {connection}"), "single sign-on"),
+        ] {
+            assert_eq!(count(&client, FINDINGS).await, 5, "before {end}");
+            run(&superuser, &end).await;
+            let refusal = refused(&client, FINDINGS).await;
+            assert_eq!(refusal.sqlstate, "28000", "{end}");
+            assert!(refusal.message.contains(message), "{end}: {refusal:?}");
+            run(&superuser, &again).await;
+            assert_eq!(count(&client, FINDINGS).await, 5, "after {again}");
+        }
     });
 }
 

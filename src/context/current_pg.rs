@@ -43,10 +43,12 @@ type Revalidate = fn(&Context) -> Result<()>;
 /// Asked for the identity of a session, once a transaction.
 static REVALIDATE: Backend<Cell<Revalidate>> = Backend::new(Cell::new(|_| Ok(())));
 
-/// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so.
+/// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so. After a COMMIT
+/// within a statement the transaction's time is later than that of the statement, which is what a cursor has.
 static OPEN_CURSORS: Query = Query::new(
     "SELECT FROM pg_catalog.pg_cursors c
-      WHERE c.creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp()
+      WHERE c.creation_time OPERATOR(pg_catalog.>=)
+            LEAST(pg_catalog.transaction_timestamp(), pg_catalog.statement_timestamp())
         AND ($1 IS NULL OR c.name OPERATOR(pg_catalog.<>) $1) AND (c.is_holdable OR NOT $2)
         AND c.creation_time OPERATOR(pg_catalog.<=) $3",
 );
@@ -138,6 +140,7 @@ fn seal(context: &Rc<Context>) -> Result<()> {
     if SEAL.borrow().refuses(context) {
         return Err(sealed());
     }
+    refuse_what_was_left(context)?;
     REVALIDATE.get()(context)?;
     SEAL.borrow_mut().keep(transaction::level(), Rc::clone(context));
     Ok(())
@@ -165,12 +168,7 @@ pub fn begin(context: Context) -> Result<()> {
     if SEAL.borrow().refuses(&context) {
         return Err(sealed());
     }
-    let undone = SEAL.borrow().somebody_else_undone(&context);
-    if undone.is_some_and(|at| cursors_are_open(false, at)) {
-        return Err(error::CONTEXT_SEALED
-            .because("an open cursor may hold rows of the identity that was rolled back")
-            .detail("The cursor is older than the savepoint: close it before another subject authenticates."));
-    }
+    refuse_what_was_left(&context)?;
     if context.scope == Scope::Transaction && *HOLDING.borrow().get() && cursors_are_open(true, transaction::now()) {
         return Err(cursor_refused());
     }
@@ -186,6 +184,17 @@ pub fn begin(context: Context) -> Result<()> {
     // What was just written need not be read again.
     PARSED.replace(Some(context));
     STALE.set(false);
+    Ok(())
+}
+
+/// Refuses an identity while a cursor may hold rows of another one that was rolled back to a savepoint.
+fn refuse_what_was_left(context: &Context) -> Result<()> {
+    let undone = SEAL.borrow().somebody_else_undone(context);
+    if undone.is_some_and(|at| cursors_are_open(false, at)) {
+        return Err(error::CONTEXT_SEALED
+            .because("an open cursor may hold rows of the identity that was rolled back")
+            .detail("The cursor is older than the savepoint: close it before another subject authenticates."));
+    }
     Ok(())
 }
 
@@ -211,7 +220,9 @@ fn cursor_refused() -> error::Error {
 
 /// True if cursors are open that this transaction opened until then, apart from the statement that asks.
 fn cursors_are_open(held: bool, until: i64) -> bool {
-    let arguments = [argument(cursor::running_first()), argument(held), timestamp(until)];
+    // The client's own statement is a cursor of its first run; one WITH HOLD never is, and keeps what its run reads.
+    let running = if held { None } else { cursor::running_first() };
+    let arguments = [argument(running), argument(held), timestamp(until)];
     !OPEN_CURSORS.read(&arguments, |_| ()).is_empty()
 }
 

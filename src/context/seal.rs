@@ -12,14 +12,14 @@ use std::rc::Rc;
 #[derive(Default)]
 pub struct Seal {
     kept: Undo<Option<Rc<Context>>>,
-    /// The newest identity that went with a savepoint, and when. A cursor that is older than the savepoint may still hold
-    /// its rows.
-    undone: Option<(Rc<Context>, i64)>,
+    /// The identities that went with savepoints, and when each last did. A cursor that is older than the savepoint may
+    /// still hold their rows.
+    undone: Vec<(Rc<Context>, i64)>,
 }
 
 impl Seal {
     pub const fn new() -> Self {
-        Seal { kept: Undo::new(None), undone: None }
+        Seal { kept: Undo::new(None), undone: Vec::new() }
     }
 
     /// True if the transaction is sealed to this identity.
@@ -32,9 +32,9 @@ impl Seal {
         self.kept.get().as_ref().is_some_and(|kept| !kept.is_of_the_same(context))
     }
 
-    /// When somebody else was rolled back to a savepoint, if that happened.
+    /// When somebody else was last rolled back to a savepoint, if that happened.
     pub fn somebody_else_undone(&self, context: &Context) -> Option<i64> {
-        self.undone.as_ref().filter(|(undone, _)| !undone.is_of_the_same(context)).map(|(_, at)| *at)
+        self.undone.iter().filter(|(undone, _)| !undone.is_of_the_same(context)).map(|(_, at)| *at).max()
     }
 
     /// True if the transaction has used an identity that ends with it, signed out since or not.
@@ -55,7 +55,8 @@ impl Seal {
         self.kept.roll_back(level);
         let broken = before.is_some() && self.kept.get().is_none();
         if let Some(undone) = before.filter(|_| broken) {
-            self.undone = Some((undone, at));
+            self.undone.retain(|(other, _)| !other.is_of_the_same(&undone));
+            self.undone.push((undone, at));
         }
         broken
     }
@@ -68,7 +69,7 @@ impl Seal {
     /// The transaction ended.
     pub fn clear(&mut self) {
         self.kept.clear();
-        self.undone = None;
+        self.undone.clear();
     }
 }
 
@@ -88,6 +89,7 @@ mod tests {
             issuer: "https://issuer.example/".into(),
             role: "admin".into(),
             membership_role: "admin".into(),
+            key_id: None,
             session_id: None,
             correlation_id: None,
             expires_at: 0,

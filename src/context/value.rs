@@ -39,6 +39,8 @@ pub struct Context {
     pub role: String,
     /// The role of the membership, which may be wider or another than the one that token and membership agreed on.
     pub membership_role: String,
+    /// The `kid` of the key that signed the token, for retirement.
+    pub key_id: Option<String>,
     /// `sid`, `session_id` or `jti` of the token, for revocation and audit.
     pub session_id: Option<String>,
     /// Named by the caller, so that an audit event can be found from a request's log.
@@ -165,6 +167,7 @@ mod tests {
             issuer: "https://issuer.example/".into(),
             role: "admin".into(),
             membership_role: "admin".into(),
+            key_id: None,
             session_id: None,
             correlation_id: Some("line\nbreak".into()),
             expires_at: i64::MAX,

@@ -66,7 +66,7 @@ fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<
         let (issuer, token) = verify(token)?;
         let membership = membership(&issuer, &token, organization)?;
         let role = role(&issuer, &token, &membership)?;
-        let method = sso_pg::gate(membership.organization.id, &token, &role.permissions)?;
+        let method = sso_pg::gate(membership.organization.id, sso_pg::presented(&token), &role.permissions)?;
         Ok(describe(&issuer, &token, membership, role, method, correlation_id))
     })
 }
@@ -117,9 +117,8 @@ pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: O
         Some(pointer) => mapping::organizations(&token.claims, pointer, issuer.organization_form)?,
         None => None,
     };
-    // Of an organization's names the first one that stands for something; names of nothing are left out.
-    let resolve =
-        |names: mapping::Names| names.into_iter().find_map(|name| lookup_pg::organization_named(&token.issuer, name));
+    // Names of nothing are left out.
+    let resolve = |name| lookup_pg::organization_named(&token.issuer, name);
     let claim = named.map(|named| named.into_iter().filter_map(resolve).collect());
     let named = Named { claim, argument: organization };
     let candidates = named.candidates();
@@ -159,6 +158,7 @@ fn describe(
         issuer: token.issuer.clone(),
         membership_role: membership.role,
         role: role.name,
+        key_id: token.key_id.clone(),
         session_id: token.session_id.clone(),
         correlation_id: correlation_id.map(str::to_owned),
         expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),

@@ -113,9 +113,12 @@ fn parse(file: File, metadata: &Metadata) -> Result<Keys> {
         .read_to_string(&mut text)
         .map_err(|error| refused(&format!("it cannot be read: {}", error.kind())))?;
     let set = KeySet::parse(&text).map_err(|error| refused(&error.detail.unwrap_or(error.message)))?;
+    if metadata.mode() & 0o002 != 0 {
+        return Err(refused("every user of the machine may write it"));
+    }
     // As Postgres asks of the key of its certificate: what others can read is no secret.
     if set.has_secrets() && metadata.mode() & 0o007 != 0 {
-        return Err(refused("it holds an HMAC secret and every user of the machine may read or write it"));
+        return Err(refused("it holds an HMAC secret and every user of the machine may read it"));
     }
     Ok(Keys { set, text })
 }
@@ -208,10 +211,18 @@ mod tests {
     fn a_secret_is_taken_only_from_a_file_that_others_cannot_read() {
         let folder = Folder::new("secret");
         assert!(keys(&folder.write("a", SECRET, 0o640)).is_ok_and(|keys| keys.set.has_secrets()));
-        for mode in [0o644, 0o604, 0o642, 0o641] {
+        for mode in [0o644, 0o604, 0o641] {
             assert!(refusal(&folder.write("b", SECRET, mode)).contains("every user of the machine"), "{mode:o}");
         }
         assert!(keys(&folder.write("c", PUBLIC, 0o644)).is_ok_and(|keys| !keys.set.has_secrets()));
+    }
+
+    #[test]
+    fn no_key_is_taken_from_a_file_that_others_may_write() {
+        let folder = Folder::new("writable");
+        for (text, mode) in [(PUBLIC, 0o646), (PUBLIC, 0o602), (SECRET, 0o602)] {
+            assert!(refusal(&folder.write("a", text, mode)).contains("may write it"), "{mode:o}");
+        }
     }
 
     #[test]

@@ -87,6 +87,12 @@ pub fn enforces_sso(organization: &Uuid) -> bool {
     !find(c"sso_connection", c"sso_connection_enforced_idx", &[Key::uuid(2, organization)], |_| ()).is_empty()
 }
 
+/// When the issuer's key was retired, in microseconds since 1970, if it was.
+pub fn retirement(issuer: &str, key_id: &str) -> Option<i64> {
+    let keys = [Key::text(1, issuer), Key::text(2, key_id)];
+    find(c"retired_key", c"retired_key_pkey", &keys, |row| row.timestamp(3)).pop()?
+}
+
 /// Why a token no longer counts, if its session or the tokens of its subject were revoked. `issued_at`: in Unix seconds.
 pub fn revocation(
     issuer: &str,

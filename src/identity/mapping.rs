@@ -128,25 +128,23 @@ pub fn is_pointer(text: &str) -> bool {
     text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
 }
 
-/// An organization as a token names it: its names, the most specific one first.
-pub type Names<'c> = Vec<&'c str>;
-
 /// The organizations that the claim at `pointer` names; `None` if it is absent or null.
-pub fn organizations<'c>(claims: &'c Claims, pointer: &str, form: OrganizationForm) -> Result<Option<Vec<Names<'c>>>> {
+pub fn organizations<'c>(claims: &'c Claims, pointer: &str, form: OrganizationForm) -> Result<Option<Vec<&'c str>>> {
     let named = match (claims.at(pointer), form) {
         (None | Some(Value::Null), _) => return Ok(None),
-        (Some(Value::String(name)), OrganizationForm::Text) => vec![vec![name.as_str()]],
+        (Some(Value::String(name)), OrganizationForm::Text) => vec![name.as_str()],
         (Some(Value::Array(aliases)), OrganizationForm::Keyed) => {
-            let aliases: Option<Vec<Names>> = aliases.iter().map(|alias| Some(vec![alias.as_str()?])).collect();
+            let aliases: Option<Vec<&str>> = aliases.iter().map(Value::as_str).collect();
             aliases.ok_or_else(wrong_organization)?
         }
         (Some(Value::Object(members)), OrganizationForm::Keyed) => {
-            let names = |(alias, inside): (&'c String, &'c Value)| match (inside.get("id"), inside.is_object()) {
-                (Some(Value::String(id)), _) => Ok(vec![id.as_str(), alias.as_str()]),
-                (None, true) => Ok(vec![alias.as_str()]),
+            let name = |(alias, inside): (&'c String, &'c Value)| match (inside.get("id"), inside.is_object()) {
+                // The alias is the customer's to choose: beside an id it names nothing.
+                (Some(Value::String(id)), _) => Ok(id.as_str()),
+                (None, true) => Ok(alias.as_str()),
                 _ => Err(wrong_organization()),
             };
-            members.iter().map(names).collect::<Result<_>>()?
+            members.iter().map(name).collect::<Result<_>>()?
         }
         _ => return Err(wrong_organization()),
     };
@@ -180,19 +178,19 @@ mod tests {
     fn organizations_in(
         claim: Value,
         form: OrganizationForm,
-    ) -> std::result::Result<Option<Vec<Vec<String>>>, &'static str> {
+    ) -> std::result::Result<Option<Vec<String>>, &'static str> {
         let claims = Claims::of(&json!({ "org": claim }));
         let found = organizations(&claims, "/org", form).map_err(|error| error.kind.name)?;
-        Ok(found.map(|all| all.into_iter().map(|names| names.into_iter().map(str::to_owned).collect()).collect()))
+        Ok(found.map(|all| all.into_iter().map(str::to_owned).collect()))
     }
 
-    fn names(all: &[&[&str]]) -> Option<Vec<Vec<String>>> {
-        Some(all.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect())
+    fn names(all: &[&str]) -> Option<Vec<String>> {
+        Some(all.iter().map(|name| (*name).to_owned()).collect())
     }
 
     #[test]
     fn a_text_names_one_organization_and_nothing_else_does() {
-        assert_eq!(organizations_in(json!("acme"), OrganizationForm::Text), Ok(names(&[&["acme"]])));
+        assert_eq!(organizations_in(json!("acme"), OrganizationForm::Text), Ok(names(&["acme"])));
         assert_eq!(organizations_in(Value::Null, OrganizationForm::Text), Ok(None));
         for claim in [json!(1), json!(["acme"]), json!({"acme": {}}), json!(true)] {
             assert_eq!(organizations_in(claim.clone(), OrganizationForm::Text), Err("CLAIM_INVALID"), "{claim}");
@@ -201,14 +199,11 @@ mod tests {
 
     // https://www.keycloak.org/docs/latest/server_admin/#_managing_organizations, "Mapping organization claims".
     #[test]
-    fn keycloaks_organizations_are_named_by_id_and_alias_or_by_alias_alone() {
+    fn keycloaks_organizations_are_named_by_id_or_where_there_is_none_by_alias() {
         let keyed = OrganizationForm::Keyed;
-        assert_eq!(
-            organizations_in(json!({"acme": {"id": "42c3", "tier": ["gold"]}}), keyed),
-            Ok(names(&[&["42c3", "acme"]]))
-        );
-        assert_eq!(organizations_in(json!({"acme": {}}), keyed), Ok(names(&[&["acme"]])));
-        assert_eq!(organizations_in(json!(["acme", "bolt"]), keyed), Ok(names(&[&["acme"], &["bolt"]])));
+        assert_eq!(organizations_in(json!({"acme": {"id": "42c3", "tier": ["gold"]}}), keyed), Ok(names(&["42c3"])));
+        assert_eq!(organizations_in(json!({"acme": {}}), keyed), Ok(names(&["acme"])));
+        assert_eq!(organizations_in(json!(["acme", "bolt"]), keyed), Ok(names(&["acme", "bolt"])));
         assert_eq!(
             organizations_in(json!({}), keyed),
             Ok(names(&[])),
@@ -276,7 +271,7 @@ mod tests {
             let claims = Claims::of(&claims);
             let found =
                 preset.organization_claim.map(|at| organizations(&claims, at, preset.organization_form).unwrap());
-            assert_eq!(found.flatten().map(|all| all[0][0]), organization, "{name}");
+            assert_eq!(found.flatten().map(|all| all[0]), organization, "{name}");
             assert_eq!(preset.role_claim.and_then(|at| roles(&claims, at).unwrap().pop()), role, "{name}");
             assert!(claims.at(preset.audience_claim).is_some(), "{name}");
         }

@@ -10,8 +10,9 @@ use std::ops::Range;
 /// What a token is replaced by. Never longer than the token, so that a text can be changed where it stands.
 pub const REPLACEMENT: &[u8] = b"[token]";
 
-/// How the header of a compact token begins: `{"` in base64url (RFC 7515 section 3.1).
-const START: &[u8] = b"eyJ";
+/// How the header of a compact token may begin: a brace and then a quote or a space, or a brace and a tab or the end of
+/// a line, in base64url (RFC 7515 section 3.1). Nothing else is read as a token.
+const STARTS: [&[u8]; 2] = [b"ey", b"ew"];
 
 /// The shortest header, `{"alg":"x"}`, has 15 characters in base64url; with less than that it is another word.
 const MIN_HEADER_BYTES: usize = 15;
@@ -51,7 +52,7 @@ fn shift(text: &mut [u8], piece: Range<usize>, to: usize) -> usize {
 fn next(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     loop {
         let rest = text.get(from..)?;
-        let start = from + rest.windows(START.len()).position(|window| window == START)?;
+        let start = from + rest.windows(2).position(|window| STARTS.contains(&window))?;
         let header = run(text, start, is_base64url);
         if header - start >= MIN_HEADER_BYTES {
             let body = run(text, header, |byte| is_base64url(byte) || byte == b'.');

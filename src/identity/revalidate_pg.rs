@@ -1,23 +1,30 @@
 //! The identity of a session, asked again in each transaction: does it still give access?
 
 use super::authenticate_pg::revoked;
-use super::lookup_pg;
+use super::sso::Presented;
+use super::token::Claims;
+use super::{lookup_pg, sso_pg};
 use crate::context::Context;
 use crate::error::{self, Result};
-use crate::pg::transaction;
-use serde_json::{Map, Value};
+use crate::pg::{transaction, user};
+use serde_json::Value;
 
-/// Refuses an identity whose issuer is disabled, whose token was revoked, or whose membership is gone, suspended, ended
-/// or of another role, as committed at this moment.
+/// Refuses an identity that could not sign in any more as it did, by what is committed at this moment: issuer, key,
+/// revocations, membership with its role, organization, single sign-on. Permissions are those of the sign-in.
 ///
 /// Called by the accessors in the name of whoever reads, who has no rights on the tables, and in parallel workers.
 pub fn revalidate(context: &Context) -> Result<()> {
     transaction::with_latest_snapshot(|| {
+        let now = transaction::now();
         if !lookup_pg::issuer(&context.issuer).is_some_and(|issuer| issuer.active) {
             return Err(ended("Its issuer is not active any more."));
         }
-        let claims: Map<String, Value> = serde_json::from_str(&context.claims)
-            .map_err(|_| error::STATE_INVALID.because("the claims of the session are unreadable"))?;
+        let retirement = context.key_id.as_ref().and_then(|key_id| lookup_pg::retirement(&context.issuer, key_id));
+        if retirement.is_some_and(|at| at <= now) {
+            return Err(error::KEY_RETIRED.because("the key that signed the token is retired"));
+        }
+        let unreadable = || error::STATE_INVALID.because("the claims of the session are unreadable");
+        let claims = Claims::kept(&context.claims).ok_or_else(unreadable)?;
         // An "iat" with a fraction is a moment older here, never newer.
         let issued_at = claims.get("iat").and_then(Value::as_f64).map(|seconds| seconds.floor() as i64);
         if let Some(why) = lookup_pg::revocation(&context.issuer, &context.subject, &claims, issued_at) {
@@ -25,11 +32,19 @@ pub fn revalidate(context: &Context) -> Result<()> {
         }
         let organization = [context.organization.id];
         let membership = lookup_pg::memberships(&context.issuer, &context.subject, Some(&organization)).pop();
-        match membership {
-            Some(found) if found.obstacle(transaction::now()).is_none() && found.role == context.membership_role => {
-                Ok(())
-            }
-            _ => Err(ended("It was changed, suspended or removed since tenancy.authenticate_session.")),
+        let unchanged = membership.is_some_and(|found| {
+            found.obstacle(now).is_none()
+                && found.role == context.membership_role
+                && found.organization == context.organization
+        });
+        if !unchanged {
+            return Err(ended("It was changed, suspended or removed since tenancy.authenticate_session."));
+        }
+        let token = Presented { issuer: &context.issuer, subject: &context.subject, claims: &claims };
+        match user::as_superuser(|| sso_pg::gate(context.organization.id, token, &context.permissions))? {
+            "token" => Ok(()),
+            method if method == context.method => Ok(()),
+            _ => Err(ended("The organization has required single sign-on since.")),
         }
     })
 }

@@ -40,16 +40,14 @@ static RECORD: Query = Query::new(
 ///
 /// `permissions` are those it will act with: whoever is no admin any more does not break the glass, though nobody took
 /// the name away. Called with the newest committed state as the active snapshot. Errors: [`error::SSO_REQUIRED`].
-pub fn gate(organization: Uuid, token: &VerifiedToken, permissions: &Permissions) -> Result<&'static str> {
+pub fn gate(organization: Uuid, token: Presented, permissions: &Permissions) -> Result<&'static str> {
     if !lookup_pg::enforces_sso(&organization) {
         return Ok("token");
     }
     let enforced = enforced(organization)?;
-    match sso::admit(&enforced, presented(token)) {
+    match sso::admit(&enforced, token) {
         Ok(()) => Ok("token"),
-        Err(_) if sso::breaks_glass(&enforced, presented(token)) && permissions.allow("sso", "update") => {
-            Ok("break-glass")
-        }
+        Err(_) if sso::breaks_glass(&enforced, token) && permissions.allow("sso", "update") => Ok("break-glass"),
         Err(obstacle) => {
             Err(error::SSO_REQUIRED.because("the organization requires single sign-on").detail(obstacle.describe()))
         }
@@ -61,7 +59,8 @@ fn enforced(organization: Uuid) -> Result<Vec<Connection>> {
     ENFORCED.read(&[spi::uuid(organization)], |row| connection(row).ok_or_else(damaged)).into_iter().collect()
 }
 
-fn presented(token: &VerifiedToken) -> Presented<'_> {
+/// What of a token the gate looks at.
+pub fn presented(token: &VerifiedToken) -> Presented<'_> {
     Presented { issuer: &token.issuer, subject: &token.subject, claims: &token.claims }
 }
 

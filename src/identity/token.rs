@@ -308,6 +308,12 @@ impl SignedToken {
 }
 
 impl Claims {
+    /// Claims that were verified before and kept as text.
+    pub fn kept(text: &str) -> Option<Self> {
+        let members = strict_json::parse(text).ok()?.as_object()?.clone();
+        Some(Self { members, text: text.to_owned() })
+    }
+
     /// The claim that an RFC 6901 JSON Pointer names, such as `/app_metadata/org_id` or `/https:~1~1ns~1roles`.
     ///
     /// The empty pointer names the whole document, which is no claim: here it finds nothing.
@@ -386,6 +392,10 @@ fn json_object(part: &str, encoded: &str) -> Result<Claims> {
     let bytes = base64url(part, encoded)?;
     // RFC 8725 section 3.7.
     let text = String::from_utf8(bytes).map_err(|_| malformed(format!("its {part} is not UTF-8")))?;
+    // JSON allows white space before. No provider writes any, and what keeps tokens out of the log knows them by this.
+    if !text.starts_with('{') {
+        return Err(malformed(format!("its {part} does not begin with a JSON object")));
+    }
     match strict_json::parse(&text) {
         Ok(Value::Object(members)) => Ok(Claims { members, text }),
         Ok(_) => Err(malformed(format!("its {part} is not a JSON object"))),
@@ -514,12 +524,14 @@ fn whole_seconds(number: &Number) -> Option<i64> {
 const SESSION_CLAIMS: [&str; 3] = ["sid", "session_id", "jti"];
 
 fn session_id(claims: &Map<String, Value>) -> Result<Option<&str>> {
+    let mut found = None;
     for name in SESSION_CLAIMS {
-        if let Some(Value::String(_)) = claims.get(name) {
-            return required_text(claims, name).map(Some);
+        // One that is there and no string could not be revoked.
+        if !matches!(claims.get(name), None | Some(Value::Null)) {
+            found = found.or(Some(required_text(claims, name)?));
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 fn optional_text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<Option<&'c str>> {
@@ -978,13 +990,40 @@ pub(super) mod tests {
             (json!({"sid": "a", "session_id": "b", "jti": "c"}), Some("a")),
             (json!({"session_id": "b", "jti": "c"}), Some("b")),
             (json!({"jti": "c"}), Some("c")),
-            (json!({"sid": 1, "session_id": null, "jti": "c"}), Some("c")),
+            (json!({"sid": null, "session_id": null, "jti": "c"}), Some("c")),
             (json!({}), None),
         ] {
             let mut claims = good_claims();
             claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
             let token = provider.verify(&provider.token(&claims)).unwrap();
             assert_eq!(token.session_id.as_deref(), expected, "{members}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_could_not_be_revoked_is_refused() {
+        let provider = Provider::of(Algorithm::Es256);
+        for (name, value) in
+            [("sid", json!(12345)), ("session_id", json!(["a"])), ("sid", json!("")), ("jti", json!(1))]
+        {
+            let claims = with(with(good_claims(), "sid", json!("a")), name, value.clone());
+            assert_eq!(provider.verdict(&claims), "CLAIM_INVALID", "{name} = {value}");
+        }
+    }
+
+    #[test]
+    fn white_space_may_stand_within_the_json_and_not_before_it() {
+        let provider = Provider::of(Algorithm::Es256);
+        let claims = good_claims().to_string();
+        for (header, claims, good) in [
+            ("{ \"alg\":\"ES256\"}", claims.clone(), true),
+            ("{\r\n\t\"alg\":\"ES256\"}", claims.clone(), true),
+            (" {\"alg\":\"ES256\"}", claims.clone(), false),
+            ("{\"alg\":\"ES256\"}", format!("\n{claims}"), false),
+        ] {
+            let token = provider.sign(header.as_bytes(), claims.as_bytes());
+            assert_eq!(provider.verify(&token).is_ok(), good, "{header:?}");
+            assert!(!good || super::super::redact::holds_token(token.as_bytes()), "{header:?}");
         }
     }
 
@@ -1071,7 +1110,7 @@ pub(super) mod tests {
         claims
             .as_object_mut()
             .unwrap()
-            .extend(json!({"sid": "a", "session_id": 7, "jti": "c"}).as_object().unwrap().clone());
+            .extend(json!({"sid": "a", "session_id": null, "jti": "c"}).as_object().unwrap().clone());
         let token = provider.verify(&provider.token(&claims)).unwrap();
         assert_eq!(session_ids(&token.claims).collect::<Vec<_>>(), ["a", "c"]);
     }

@@ -81,6 +81,12 @@ pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
     owner.map(|owner| run_as(owner, work))
 }
 
+/// Runs `work` as the superuser that `initdb` made: for a fixed query on the extension's own tables, in the name of
+/// someone who has no rights on them.
+pub fn as_superuser<T>(work: impl FnOnce() -> T) -> T {
+    run_as(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), work)
+}
+
 /// Switches the role in force for the time of `work`.
 fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
