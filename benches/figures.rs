@@ -278,6 +278,8 @@ async fn sign_in(client: &Client) -> Result<()> {
     for algorithm in SIGNED_BY {
         let signer = Signer::new(algorithm);
         register(client, &signer).await?;
+        // A key file that was written a moment ago is read again each time.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         sign_in_again(client, &signer, algorithm).await?;
         sign_in_first(client, &signer, algorithm).await?;
     }
