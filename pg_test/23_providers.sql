@@ -142,6 +142,11 @@ SELECT test.refused(format('SELECT tenancy.set_issuer(%L, %L, jwks_file => %L)',
     ('.hidden', 'so is a hidden file'), ('missing.json', 'a file that is not there is refused')) AS v (file, promise);
 SELECT test.refused(format('SELECT tenancy.set_issuer(%L, %L)', test.issuer(), '{database}'), '22004', 'one of jwks and jwks_file must be given', '%', 'an issuer needs keys');
 SELECT test.refused(format('SELECT tenancy.set_issuer(%L, %L, test.public_jwks(), jwks_file => %L)', test.issuer(), '{database}', 'a'), '22023', 'only one of%', '%', 'from one place');
+RESET ROLE;
+UPDATE tenancy.issuer SET jwks = test.jwks()::json, jwks_file = NULL WHERE issuer = test.issuer();
+SELECT test.refused($$ SELECT pg_temp.enter('ada') $$, '22023', 'an HMAC secret is not taken through SQL', '%', 'one that a superuser writes into the table is not used');
+SET LOCAL ROLE test_owner;
+SELECT pg_temp.register('generic') \g /dev/null
 SELECT test.refused($$ SELECT tenancy.refresh_issuer_keys('https://nobody.test/') $$, '42704', '%with a key file is registered', '%', 'only an issuer with a file has keys to refresh');
 SELECT is(tenancy.refresh_issuer_keys(test.issuer()), false, 'a refresh tells that nothing changed');
 

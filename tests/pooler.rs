@@ -473,13 +473,13 @@ async fn pooled_as(database: &Database, superuser: &Client, role: &str) -> Clien
 fn in_session_mode_a_client_gets_the_connection_clean() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        let alice = pooled_as(database, &superuser, "tenancy_test_session").await;
+        let alice = pooled_as(database, &superuser, "test_tenancy_session").await;
         let process = assert_sees_its_own(&alice, database, ALICE).await;
         as_tenant(&alice, &database.token("alice")).await;
         run(&alice, r#"CREATE TEMP TABLE "Finding" AS SELECT * FROM public."Finding"; COMMIT"#).await;
         run(&alice, "SET row_security = off").await;
         drop(alice);
-        let bob = pooled_as(database, &superuser, "tenancy_test_session").await;
+        let bob = pooled_as(database, &superuser, "test_tenancy_session").await;
         assert_eq!(refused(&bob, FINDINGS).await.sqlstate, "28000");
         assert_eq!(assert_sees_its_own(&bob, database, BOB).await, process);
     });
@@ -489,7 +489,7 @@ fn in_session_mode_a_client_gets_the_connection_clean() {
 fn in_statement_mode_nothing_can_be_done_under_a_context() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        let client = pooled_as(database, &superuser, "tenancy_test_statement").await;
+        let client = pooled_as(database, &superuser, "test_tenancy_statement").await;
         authenticate(&client, &database.token("alice")).await.unwrap();
         assert_eq!(refused(&client, FINDINGS).await.sqlstate, "28000");
         let refusal = refused(&client, "BEGIN").await;

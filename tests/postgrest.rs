@@ -7,8 +7,8 @@ use common::*;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-const ANONYMOUS: &str = "tenancy_test_anonymous";
-const AUTHENTICATOR: &str = "tenancy_test_authenticator";
+const ANONYMOUS: &str = "test_tenancy_anonymous";
+const AUTHENTICATOR: &str = "test_tenancy_authenticator";
 
 /// The roles of a PostgREST set-up: one that logs in and has nothing, and those it may become.
 async fn authenticator(database: &Database) -> Client {

@@ -43,7 +43,7 @@ configure() {
     mkdir -p "$state"
     if ((EUID == 0)); then chown postgres: "$state"; fi
     chmod 700 "$state"
-    for role in postgres tenancy_test_session tenancy_test_statement; do
+    for role in postgres test_tenancy_session test_tenancy_statement; do
         printf '"%s" "%s"\n' "$role" "$(cat "$cluster/password")"
     done | as_server tee "$state/userlist.txt" >/dev/null
     as_server tee "$state/pgbouncer.ini" >/dev/null <<INI
@@ -52,8 +52,8 @@ configure() {
 
 ; The other modes, for the tests that show what they do. Who is named here must be named in auth_file too.
 [users]
-tenancy_test_session = pool_mode=session
-tenancy_test_statement = pool_mode=statement
+test_tenancy_session = pool_mode=session
+test_tenancy_statement = pool_mode=statement
 
 [pgbouncer]
 listen_addr = 127.0.0.1

@@ -147,7 +147,7 @@ fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
     }));
     settings.external_roles = pairs(EXTERNAL_ROLES.read(&[argument(name)], |row| Some((row.get(1)?, row.get(2)?))));
     let Some(file) = file else {
-        let keys = KeySet::parse(&jwks.ok_or_else(damaged)?)?;
+        let keys = public_keys(&jwks.ok_or_else(damaged)?)?;
         return Ok(Loaded { revision, issuer: settings.with(keys), settings, file: None });
     };
     let (version, read) = read_file(&file);
@@ -161,7 +161,7 @@ fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
             let own = before.filter(|before| before.file.as_ref().is_some_and(|known| known.name == file));
             let keys = match (own, jwks) {
                 (Some(before), _) => before.issuer.policy.keys.clone(),
-                (None, Some(jwks)) => KeySet::parse(&jwks)?,
+                (None, Some(jwks)) => public_keys(&jwks)?,
                 (None, None) => return Err(error),
             };
             warn(&keeping(error));
@@ -382,18 +382,21 @@ fn check_algorithms(names: &[String], keys: &KeySet) -> Result<()> {
     Ok(())
 }
 
+/// The keys of a JWK Set that the database holds or is to hold.
+fn public_keys(jwks: &str) -> Result<KeySet> {
+    let keys = KeySet::parse(jwks)?;
+    if keys.has_secrets() {
+        return Err(error::KEY_SET_INVALID
+            .because("an HMAC secret is not taken through SQL")
+            .detail("Whatever the database holds can be read from it or from a dump. Use jwks_file."));
+    }
+    Ok(keys)
+}
+
 /// The keys that the caller gave or that the file has, and as text those of them that the database may hold.
 fn keys_given(jwks: Option<&str>, file: Option<&str>) -> Result<(KeySet, Option<String>)> {
     match (jwks, file) {
-        (Some(jwks), None) => {
-            let keys = KeySet::parse(jwks)?;
-            if keys.has_secrets() {
-                return Err(error::KEY_SET_INVALID
-                    .because("an HMAC secret is not taken through SQL")
-                    .detail("Whatever the database holds can be read from it or from a dump. Use jwks_file."));
-            }
-            Ok((keys, Some(jwks.to_owned())))
-        }
+        (Some(jwks), None) => Ok((public_keys(jwks)?, Some(jwks.to_owned()))),
         (None, Some(file)) => {
             let (_, keys) = read_file(file);
             keys.map(|keys| (keys.set, without_secrets(&keys.text)))

@@ -2,10 +2,10 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 CREATE EXTENSION pg_tenancy;
-SELECT 'CREATE ROLE tenancy_test_application'
- WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenancy_test_application') \gexec
-ALTER ROLE tenancy_test_application LOGIN PASSWORD :'password';
-GRANT tenancy_application TO tenancy_test_application;
+SELECT 'CREATE ROLE test_tenancy_application'
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'test_tenancy_application') \gexec
+ALTER ROLE test_tenancy_application LOGIN PASSWORD :'password';
+GRANT tenancy_application TO test_tenancy_application;
 
 SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*');
 SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read');
@@ -26,4 +26,4 @@ INSERT INTO invoice (id, organization_id, title, total) VALUES
     (101, 'bbbbbbbb-0000-4000-8000-000000000002', 'globex one', 10),
     (102, 'bbbbbbbb-0000-4000-8000-000000000002', 'globex two', 20);
 SELECT tenancy.protect('invoice');
-GRANT SELECT, INSERT, UPDATE, DELETE ON invoice TO tenancy_test_application;
+GRANT SELECT, INSERT, UPDATE, DELETE ON invoice TO test_tenancy_application;

@@ -25,9 +25,9 @@ pub const GLOBEX: Uuid = uuid!("bbbbbbbb-0000-4000-8000-000000000002");
 pub const INITECH: Uuid = uuid!("cccccccc-0000-4000-8000-000000000003");
 
 /// What the application logs in as.
-pub const APPLICATION: &str = "tenancy_test_application";
+pub const APPLICATION: &str = "test_tenancy_application";
 /// Who owns the application's tables; no superuser.
-pub const OWNER: &str = "tenancy_test_owner";
+pub const OWNER: &str = "test_tenancy_owner";
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -177,7 +177,7 @@ fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])>
 /// A name that no other test uses.
 pub fn database_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("tenancy_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("test_tenancy_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// When the postmaster started, and when the checkpointer did, which a crash of any process ends as well.
@@ -199,7 +199,8 @@ async fn prepare_cluster(admin: &Client) {
     let password = std::env::var("PGPASSWORD").unwrap_or_default().replace('\'', "''");
     for role in ["tenancy_application", "tenancy_admin", "tenancy_auditor", APPLICATION, OWNER] {
         if count(admin, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await == 0 {
-            admin.batch_execute(&format!("CREATE ROLE {role}")).await.unwrap();
+            let create = format!("CREATE ROLE {role}; COMMENT ON ROLE {role} IS 'made by the tests of pg_tenancy'");
+            admin.batch_execute(&create).await.unwrap();
         }
     }
     let roles = format!(

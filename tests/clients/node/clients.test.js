@@ -25,7 +25,7 @@ function pooled(options) {
   return new pg.Pool({
     host: process.env.PG_TENANCY_POOLER_HOST,
     port: Number(process.env.PG_TENANCY_POOLER_PORT),
-    user: 'tenancy_test_application',
+    user: 'test_tenancy_application',
     ...options,
   });
 }
@@ -278,7 +278,7 @@ test('without BEGIN the identity ends with the statement that gave it', async ()
 test('the server of docs/clients.md answers 200 with own rows, and 401 without a good token', async () => {
   process.env.PGHOST = process.env.PG_TENANCY_POOLER_HOST; // the other connections are made already, or name theirs
   process.env.PGPORT = process.env.PG_TENANCY_POOLER_PORT;
-  process.env.PGUSER = 'tenancy_test_application';
+  process.env.PGUSER = 'test_tenancy_application';
   const { server, pool: serverPool } = await import('./server.js');
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   const get = async (token) => {

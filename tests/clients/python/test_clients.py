@@ -69,7 +69,7 @@ def address():
     return {
         "host": os.environ["PG_TENANCY_POOLER_HOST"],
         "port": os.environ["PG_TENANCY_POOLER_PORT"],
-        "user": "tenancy_test_application",
+        "user": "test_tenancy_application",
     }
 
 
