@@ -28,7 +28,10 @@ async fn register_file(superuser: &Client, name: &str, issuer: &Issuer) {
 
 async fn remove_key_file(superuser: &Client, name: &str) {
     let folder = value(superuser, "SELECT current_setting('tenancy.jwks_directory')").await;
-    superuser.batch_execute(&format!("COPY (SELECT 1) TO PROGRAM 'rm \"{folder}/{name}\"'")).await.unwrap();
+    superuser
+        .batch_execute(&format!("COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; rm \"{folder}/{name}\"'"))
+        .await
+        .unwrap();
 }
 
 /// What the set-up functions of another session do to a token that this session has just accepted, and so remembers.
