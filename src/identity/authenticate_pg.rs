@@ -7,7 +7,7 @@ use super::mapping;
 use super::membership::{Membership, Named, choose};
 use super::role::{self, Role};
 use super::sso_pg;
-use super::token::{UnverifiedToken, VerifiedToken};
+use super::token::{SignedToken, UnverifiedToken, VerifiedToken};
 use crate::context::{self, Context, Scope};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
@@ -73,19 +73,27 @@ fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<
 
 /// A token whose signature and claims are good now, and that nobody revoked.
 pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
+    let (issuer, token) = signed(token)?;
+    let token = token.check_claims(&issuer.policy, transaction::now().div_euclid(SECOND))?;
+    match lookup_pg::revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
+        None => Ok((issuer, token)),
+        Some(why) => Err(revoked(why)),
+    }
+}
+
+/// A token that its issuer has signed, as this session has found out before or finds out now.
+fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
     static SIGNED: Backend<RefCell<Option<SignatureCache>>> = Backend::new(RefCell::new(None));
-    let now = transaction::now().div_euclid(SECOND);
     let mut signed = SIGNED.borrow_mut();
     let signed = signed.get_or_insert_default();
 
     let fingerprint = Fingerprint::of(token);
     let known = fingerprint.and_then(|fingerprint| signed.find(&fingerprint));
-    if let Some((signed, generation)) = known
-        && let Some(issuer) = issuer_pg::find(signed.issuer())?
+    if let Some((known, generation)) = known
+        && let Some(issuer) = issuer_pg::find(known.issuer())?
         && issuer.generation == generation
     {
-        let token = signed.check_claims(&issuer.policy, now)?;
-        return not_revoked(token).map(|token| (issuer, token));
+        return Ok((issuer, known));
     }
 
     let bytes = token.len();
@@ -95,15 +103,7 @@ pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
     if let Some(fingerprint) = fingerprint {
         signed.keep(fingerprint, bytes, token.clone(), issuer.generation);
     }
-    let token = token.check_claims(&issuer.policy, now)?;
-    not_revoked(token).map(|token| (issuer, token))
-}
-
-fn not_revoked(token: VerifiedToken) -> Result<VerifiedToken> {
-    match lookup_pg::revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
-        None => Ok(token),
-        Some(why) => Err(revoked(why)),
-    }
+    Ok((issuer, token))
 }
 
 /// The error of a revoked token.

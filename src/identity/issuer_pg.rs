@@ -125,7 +125,7 @@ pub fn find(name: &str) -> Result<Option<Rc<Issuer>>> {
     let mut loaded = LOADED.borrow_mut();
     let loaded = loaded.get_or_insert_default();
     match loaded.get_mut(name) {
-        Some(entry) if entry.revision == row.revision => entry.follow_file()?,
+        Some(entry) if entry.revision == row.revision => entry.follow_file(),
         _ => {
             let entry = load(name, row.revision, loaded.remove(name))?;
             if loaded.len() >= MAX_LOADED {
@@ -146,29 +146,30 @@ fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
         Some((row.get(1)?, row.get::<i64>(2).map(from_timestamptz)?.div_euclid(1_000_000)))
     }));
     settings.external_roles = pairs(EXTERNAL_ROLES.read(&[argument(name)], |row| Some((row.get(1)?, row.get(2)?))));
-    let Some(file) = file else {
-        let keys = public_keys(&jwks.ok_or_else(damaged)?)?;
-        return Ok(Loaded { revision, issuer: settings.with(keys), settings, file: None });
-    };
-    let (version, read) = read_file(&file);
-    match read {
-        Ok(Keys { set, text }) => {
-            let file = Watched { name: file, version, text: Some(text) };
-            Ok(Loaded { revision, issuer: settings.with(set), settings, file: Some(file) })
-        }
-        Err(error) => {
-            // The last good keys: this session's own, else those that the file had when it was registered.
-            let own = before.filter(|before| before.file.as_ref().is_some_and(|known| known.name == file));
-            let keys = match (own, jwks) {
-                (Some(before), _) => before.issuer.policy.keys.clone(),
-                (None, Some(jwks)) => public_keys(&jwks)?,
-                (None, None) => return Err(error),
+    let (keys, file) = match file {
+        None => (public_keys(&jwks.ok_or_else(damaged)?)?, None),
+        Some(name) => {
+            let (version, read) = read_file(&name);
+            let (keys, text) = match read {
+                Ok(Keys { set, text }) => (set, Some(text)),
+                Err(error) => (last_good_keys(&name, before, jwks, error)?, None),
             };
-            warn(&keeping(error));
-            let file = Watched { name: file, version, text: None };
-            Ok(Loaded { revision, issuer: settings.with(keys), settings, file: Some(file) })
+            (keys, Some(Watched { name, version, text }))
         }
-    }
+    };
+    Ok(Loaded { revision, issuer: settings.with(keys), settings, file })
+}
+
+/// The keys in place of those of a broken file: this session's own, else those that the file had when it was registered.
+fn last_good_keys(file: &str, before: Option<Loaded>, registered: Option<String>, error: Error) -> Result<KeySet> {
+    let own = before.filter(|before| before.file.as_ref().is_some_and(|known| known.name == file));
+    let keys = match (own, registered) {
+        (Some(before), _) => before.issuer.policy.keys.clone(),
+        (None, Some(jwks)) => public_keys(&jwks)?,
+        (None, None) => return Err(error),
+    };
+    warn(&keeping(error));
+    Ok(keys)
 }
 
 fn pairs<V>(rows: Vec<Option<(String, V)>>) -> HashMap<String, V> {
@@ -225,10 +226,10 @@ impl Settings {
 
 impl Loaded {
     /// Takes up the keys of the file if it is another one by now; keeps the last good ones if it is broken.
-    fn follow_file(&mut self) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+    fn follow_file(&mut self) {
+        let Some(file) = &mut self.file else { return };
         if path(&file.name).is_ok_and(|path| file.version.is_current(&path)) {
-            return Ok(());
+            return;
         }
         let (version, read) = read_file(&file.name);
         let seen = file.version.is_that_of(&version);
@@ -243,7 +244,6 @@ impl Loaded {
             Err(error) if !seen => warn(&keeping(error)),
             Err(_) => {}
         }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use super::token::session_ids;
 use crate::context::{Organization, Permissions};
 use crate::pg::table::{Key, Tuple, find};
 use serde_json::{Map, Value};
+use std::ffi::CStr;
 use uuid::Uuid;
 
 /// What of an issuer's row is looked at each time.
@@ -23,7 +24,7 @@ pub fn issuer(name: &str) -> Option<IssuerVersion> {
 }
 
 /// The organization that the issuer calls `name`: by the name that it was given for this issuer, else by its text id,
-/// else by its id. Whether it exists is seen when the membership is read.
+/// else by its id.
 pub fn organization_named(issuer: &str, name: &str) -> Option<Uuid> {
     let external = [Key::text(1, issuer), Key::text(2, name)];
     let by_external =
@@ -36,7 +37,7 @@ pub fn organization_named(issuer: &str, name: &str) -> Option<Uuid> {
 
 /// The subject's memberships, of these organizations or of all.
 pub fn memberships(issuer: &str, subject: &str, organizations: Option<&[Uuid]>) -> Vec<Membership> {
-    let mut keys = vec![Key::text(2, issuer), Key::text(3, subject)];
+    let [issuer, subject] = [Key::text(2, issuer), Key::text(3, subject)];
     let read = |keys: &[Key]| {
         let rows = find(c"membership", c"membership_pkey", keys, |row| {
             let (organization, role) = (row.uuid(1)?, row.get::<String>(4)?);
@@ -45,16 +46,8 @@ pub fn memberships(issuer: &str, subject: &str, organizations: Option<&[Uuid]>) 
         rows.into_iter().flatten().collect::<Vec<_>>()
     };
     let rows = match organizations {
-        None => read(&keys),
-        Some(organizations) => {
-            let mut rows = Vec::new();
-            for organization in organizations {
-                keys.truncate(2);
-                keys.push(Key::uuid(1, organization));
-                rows.extend(read(&keys));
-            }
-            rows
-        }
+        None => read(&[issuer, subject]),
+        Some(organizations) => organizations.iter().flat_map(|id| read(&[issuer, subject, Key::uuid(1, id)])).collect(),
     };
     let memberships = rows.into_iter().map(|(id, role, active, valid_until)| {
         let (organization, organization_active) = organization(&id)?;
@@ -73,7 +66,7 @@ fn organization(id: &Uuid) -> Option<(Organization, bool)> {
 
 /// True if there is a role of that name.
 pub fn is_role(name: &str) -> bool {
-    !find(c"role", c"role_pkey", &[Key::text(1, name)], |_| ()).is_empty()
+    exists(c"role", c"role_pkey", &[Key::text(1, name)])
 }
 
 /// What the role permits.
@@ -84,7 +77,7 @@ pub fn permissions(role: &str) -> Permissions {
 
 /// True if members of the organization must come through single sign-on.
 pub fn enforces_sso(organization: &Uuid) -> bool {
-    !find(c"sso_connection", c"sso_connection_enforced_idx", &[Key::uuid(2, organization)], |_| ()).is_empty()
+    exists(c"sso_connection", c"sso_connection_enforced_idx", &[Key::uuid(2, organization)])
 }
 
 /// When the issuer's key was retired, in microseconds since 1970, if it was.
@@ -102,7 +95,7 @@ pub fn revocation(
 ) -> Option<&'static str> {
     let revoked = |session_id| {
         let keys = [Key::text(1, issuer), Key::text(2, session_id)];
-        !find(c"revoked_session", c"revoked_session_pkey", &keys, |_| ()).is_empty()
+        exists(c"revoked_session", c"revoked_session_pkey", &keys)
     };
     if session_ids(claims).any(revoked) {
         return Some("The session was revoked.");
@@ -113,6 +106,10 @@ pub fn revocation(
     // A token that does not say when it was issued may be older.
     let issued_at = issued_at.map_or(i64::MIN, |seconds| seconds.saturating_mul(1_000_000));
     (issued_at < issued_before).then_some("The subject's tokens from before a time were revoked.")
+}
+
+fn exists(table: &CStr, index: &CStr, keys: &[Key]) -> bool {
+    !find(table, index, keys, |_| ()).is_empty()
 }
 
 fn is_active(row: &Tuple, column: i32) -> bool {

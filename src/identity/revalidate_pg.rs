@@ -2,7 +2,7 @@
 
 use super::authenticate_pg::revoked;
 use super::sso::Presented;
-use super::token::Claims;
+use super::token::{Claims, retired_key};
 use super::{lookup_pg, sso_pg};
 use crate::context::Context;
 use crate::error::{self, Result};
@@ -21,7 +21,7 @@ pub fn revalidate(context: &Context) -> Result<()> {
         }
         let retirement = context.key_id.as_ref().and_then(|key_id| lookup_pg::retirement(&context.issuer, key_id));
         if retirement.is_some_and(|at| at <= now) {
-            return Err(error::KEY_RETIRED.because("the key that signed the token is retired"));
+            return Err(retired_key());
         }
         let unreadable = || error::STATE_INVALID.because("the claims of the session are unreadable");
         let claims = Claims::kept(&context.claims).ok_or_else(unreadable)?;

@@ -264,7 +264,7 @@ impl SignedToken {
         // Here and not with the signature, because it passes with time.
         let retired_at = self.key_id.as_ref().and_then(|key_id| policy.retired_keys.get(key_id));
         if retired_at.is_some_and(|retired_at| *retired_at <= now_unix_seconds) {
-            return Err(KEY_RETIRED.because("the key that signed the token is retired"));
+            return Err(retired_key());
         }
         // Types first: a claim of the wrong type is an error and never an absent claim (CVE-2026-25537).
         let subject = subject(&self.claims)?;
@@ -558,6 +558,11 @@ fn required_text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c s
 
 fn malformed(why: impl fmt::Display) -> Error {
     TOKEN_MALFORMED.because("the text is not a usable token").detail(format!("The token was not read: {why}."))
+}
+
+/// The error for a token whose key was retired.
+pub fn retired_key() -> Error {
+    KEY_RETIRED.because("the key that signed the token is retired")
 }
 
 fn invalid_claim(name: &str, why: &str) -> Error {

@@ -150,16 +150,13 @@ impl Tuple {
     }
 }
 
-/// The most columns that a key of [`find`] may have.
-const MAX_KEYS: usize = 4;
-
 /// Hands each row of `tenancy.<table>` that `keys` find in `index` to `each`, with the active snapshot.
 ///
-/// No SQL, no privileges, no policies: what `authenticate` reads once per transaction would cost several times as much
-/// as a query. `keys` are the first columns of the index.
+/// No SQL, no privileges, no policies: as queries, what `authenticate` reads in each transaction would cost several times
+/// as much. `keys` are the first columns of the index.
 pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
     let mut found = Vec::new();
-    let mut scan_keys = [pg_sys::ScanKeyData::default(); MAX_KEYS];
+    let mut scan_keys = vec![pg_sys::ScanKeyData::default(); keys.len()];
     // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the keys
     // name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
     unsafe {
@@ -168,7 +165,7 @@ pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&T
         }
         let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
         let snapshot = pg_sys::GetActiveSnapshot();
-        let count = keys.len().min(MAX_KEYS) as i32;
+        let count = scan_keys.len() as i32;
         let scan = pg_sys::systable_beginscan(relation, oid(index), true, snapshot, count, scan_keys.as_mut_ptr());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
