@@ -98,7 +98,10 @@ $$, $$ VALUES
     ('authenticate',             'v', 'u', false, true),
     ('authenticate_session',     'v', 'u', false, true),
     ('authorize',                's', 's', true,  false),
+    ('authorize_action',         'v', 'u', false, false),
     ('authorize_support',        'i', 's', true,  false),
+    ('backfill',                 'v', 'u', false, false),
+    ('backfill_in_batches',      'v', 'u', false, false),
     ('claims',                   's', 's', false, false),
     ('correlation_id',           's', 's', false, false),
     ('create_organization',      'v', 'u', false, true),
@@ -142,6 +145,7 @@ $$, $$ VALUES
     ('subject',                  's', 's', false, false),
     ('test_sso',                 'v', 'u', false, true),
     ('unprotect',                'v', 'u', true,  false),
+    ('validate_foreign_key',     'v', 'u', true,  false),
     ('verify_audit',             'v', 'u', false, true),
     ('verify_sso_domain',        'v', 'u', false, true),
     ('whoami',                   's', 's', false, false)

@@ -1,7 +1,7 @@
 -- Who may what. PUBLIC gets nothing; each line below is a decision.
 
 REVOKE ALL ON ALL TABLES IN SCHEMA tenancy FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tenancy FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA tenancy FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_auditor;
 
@@ -51,12 +51,16 @@ GRANT EXECUTE ON FUNCTION
     tenancy.set_sso_break_glass(uuid, text, text),
     tenancy.set_sso_state(uuid, text),
     tenancy.test_sso(uuid, text),
-    tenancy.plan(regclass, text, text),
-    tenancy.protect(regclass, text, text),
+    tenancy.plan(regclass, text, text, text, text, text, jsonb, boolean),
+    tenancy.protect(regclass, text, text, text, text, text, jsonb),
+    tenancy.validate_foreign_key(regclass, text),
+    tenancy.backfill(regclass, text, text, bigint, bigint),
+    tenancy.authorize_action(),
     tenancy.unprotect(regclass),
     tenancy.audit_row(),
     tenancy.audit_truncate()
 TO tenancy_admin;
+GRANT EXECUTE ON PROCEDURE tenancy.backfill_in_batches(regclass, text, text, integer) TO tenancy_admin;
 -- tenancy.issuer holds public keys and names of files, no secret.
 GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer, tenancy.retired_key,
     tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,

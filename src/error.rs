@@ -121,11 +121,11 @@ kinds! {
     /// The role of the context has no permission for the domain and action.
     PERMISSION_DENIED, "42501", "An admin of the organization can change your role; tenancy.whoami() shows what it permits.";
     /// The relation is of a kind that cannot be protected.
-    TABLE_UNSUITABLE, "42809", "tenancy.protect takes ordinary tables with an organization column.";
+    TABLE_UNSUITABLE, "42809", "tenancy.protect takes tables, partitioned or not, with an organization column or a foreign key to a table that has one.";
     /// The table has no column that could hold the organization.
-    COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...), or add the column first.";
+    COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...); one that is not there is added with backfill => an expression.";
     /// The organization column is nullable or of a type that cannot hold an organization.
-    COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL.";
+    COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL unless null_rows says what NULL means.";
     /// The caller neither owns the table nor is a superuser.
     NOT_OWNER, "42501", "Call it as the role that owns the table, or as a superuser.";
     /// A name that the organization, role or issuer does not have.

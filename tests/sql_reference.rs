@@ -38,6 +38,14 @@ fn every_function_stands_in_the_reference_with_its_signature() {
 }
 
 #[test]
+fn every_procedure_stands_in_the_reference_with_its_signature() {
+    let (sql, reference) = (sql(), in_one_line(&read("docs/sql-reference.md")));
+    for signature in between(&sql, "CREATE PROCEDURE ", "\n    LANGUAGE").map(in_one_line) {
+        assert!(reference.contains(&format!("CALL {signature}")), "docs/sql-reference.md lacks {signature}");
+    }
+}
+
+#[test]
 fn the_reference_has_no_function_that_does_not_exist() {
     let (sql, reference) = (in_one_line(&sql()), read("docs/sql-reference.md"));
     for signature in between(&reference, "```text\n", "```").flat_map(|block| between(block, "tenancy.", " RETURNS")) {

@@ -6,6 +6,7 @@ use crate::context::{self, Organization};
 use crate::error::{self, Result};
 use crate::pg::catalog::{self, Column, Shape, Values};
 use crate::pg::json::{self, Kind};
+use crate::pg::parent::Parent;
 use crate::pg::report::OrRaise;
 use crate::pg::table::{self, Key};
 use crate::pg::trigger::{Call, Operation};
@@ -30,11 +31,62 @@ bare_function! {
     }
 }
 
-/// The organization column and the domain, as `tenancy.protect` wrote them into the trigger.
-fn arguments<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str)> {
-    match call.arguments()[..] {
-        [column, domain] => Ok((column, domain)),
-        _ => Err(error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain")),
+/// Where the organization of a row stands, and the domain, as `tenancy.protect` wrote them into the trigger.
+struct Arguments<'a> {
+    column: &'a str,
+    domain: &'a str,
+    /// The table that `column` points at, its key, and its organization column.
+    parent: Option<[&'a str; 3]>,
+}
+
+impl<'a> Arguments<'a> {
+    fn of(call: &Call<'a>) -> Result<Self> {
+        match call.arguments()[..] {
+            [column, domain] => Ok(Arguments { column, domain, parent: None }),
+            [column, domain, table, key, organization] => {
+                Ok(Arguments { column, domain, parent: Some([table, key, organization]) })
+            }
+            _ => Err(error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain")),
+        }
+    }
+}
+
+/// How a row leads to its organization.
+enum Origin<'a> {
+    /// The column holds it.
+    Column(&'a Column),
+    /// The column holds the key of a row that does.
+    Parent { column: &'a Column, parent: Parent },
+}
+
+impl<'a> Origin<'a> {
+    fn of(shape: &'a Shape, arguments: &Arguments) -> Result<Self> {
+        let Some([table, key, organization]) = arguments.parent else {
+            return organization(shape, arguments.column).map(Origin::Column);
+        };
+        let parent = Parent::open(table, key, organization);
+        let parent =
+            parent.filter(|parent| ORGANIZATION_TYPES.contains(&parent.value().type_oid)).ok_or_else(|| {
+                let message = format!("table \"{}\" was protected through {table}, which has changed", shape.name);
+                error::COLUMN_UNSUITABLE.because(message)
+            })?;
+        Ok(Origin::Parent { column: column(shape, arguments.column)?, parent })
+    }
+
+    /// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
+    fn organization(&self, row: &Values) -> Uuid {
+        match self {
+            Origin::Column(column) => {
+                row.get(column).map_or_else(Uuid::nil, |value| organization_by(value, column.kind))
+            }
+            Origin::Parent { column, parent } => {
+                let by_key = |key| parent.find(key, |value| organization_by(value, parent.value().kind));
+                // A parent that is gone in this same statement, as under ON DELETE CASCADE, was the tenant's own.
+                row.get(column)
+                    .and_then(by_key)
+                    .unwrap_or_else(|| current_organization().map_or_else(Uuid::nil, |organization| organization.id))
+            }
+        }
     }
 }
 
@@ -44,12 +96,12 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
     }
     check_protected(&call)?;
-    let (organization_column, domain) = arguments(&call)?;
+    let arguments = Arguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
-    let column = organization(&shape, organization_column)?;
+    let origin = Origin::of(&shape, &arguments)?;
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
-    let write = || record(&shape, column, domain, old.as_ref(), new.as_ref());
+    let write = || record(&shape, &origin, arguments.domain, old.as_ref(), new.as_ref());
     if shape.columns.iter().any(|column| column.kind.reads_settings()) {
         json::with_fixed_settings(write)
     } else {
@@ -58,9 +110,9 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
 }
 
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
-fn record(shape: &Shape, column: &Column, domain: &str, old: Option<&Values>, new: Option<&Values>) -> Result<()> {
-    let from = old.map(|row| organization_of(row, column));
-    let to = new.map(|row| organization_of(row, column));
+fn record(shape: &Shape, origin: &Origin, domain: &str, old: Option<&Values>, new: Option<&Values>) -> Result<()> {
+    let from = old.map(|row| origin.organization(row));
+    let to = new.map(|row| origin.organization(row));
     match (from, to) {
         (Some(from), Some(to)) if from != to => {
             event(shape, from, "delete", domain, old, None)?;
@@ -146,11 +198,15 @@ fn push_row(out: &mut Vec<u8>, shape: &Shape, row: &Values, wanted: impl Fn(&Col
 const ORGANIZATION_TYPES: [pg_sys::Oid; 5] =
     [pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::INT4OID, pg_sys::INT8OID];
 
-fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
-    let column = shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
         error::COLUMN_MISSING.because(message)
-    })?;
+    })
+}
+
+fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+    let column = column(shape, name)?;
     if !ORGANIZATION_TYPES.contains(&column.type_oid) {
         let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
         return Err(error::COLUMN_UNSUITABLE.because(message));
@@ -170,16 +226,15 @@ fn check_protected(call: &Call) -> Result<()> {
     Err(error::CALL_REFUSED.because("the audit triggers are for permanent tables with forced row-level security"))
 }
 
-/// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
-fn organization_of(row: &Values, column: &Column) -> Uuid {
-    let Some(datum) = row.get(column) else { return Uuid::nil() };
+/// The organization that the value of an organization column names.
+fn organization_by(value: pg_sys::Datum, kind: Kind) -> Uuid {
     // SAFETY: the value is of the column's type, and each branch reads it as such.
     unsafe {
-        match column.kind {
-            Kind::Uuid => Uuid::from_bytes(*datum.cast_mut_ptr::<[u8; 16]>()),
-            Kind::Int4 => by_integer(i64::from(datum.value() as i32)),
-            Kind::Int8 => by_integer(datum.value() as i64),
-            Kind::Text => String::from_datum(datum, false).map_or_else(Uuid::nil, |text| by_text(&text)),
+        match kind {
+            Kind::Uuid => Uuid::from_bytes(*value.cast_mut_ptr::<[u8; 16]>()),
+            Kind::Int4 => by_integer(i64::from(value.value() as i32)),
+            Kind::Int8 => by_integer(value.value() as i64),
+            Kind::Text => String::from_datum(value, false).map_or_else(Uuid::nil, |text| by_text(&text)),
             _ => Uuid::nil(),
         }
     }
@@ -216,18 +271,18 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Err(error::CALL_REFUSED.because("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
     }
     check_protected(&call)?;
-    let (column, domain) = arguments(&call)?;
+    let arguments = Arguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
-    let column = organization(&shape, column)?;
+    let origin = Origin::of(&shape, &arguments)?;
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
         let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
         return Err(error::TRUNCATE_REFUSED.because(message));
     }
-    for (organization, rows) in rows_by_organization(&call, &shape, column) {
+    for (organization, rows) in rows_by_organization(&call, &shape, &origin) {
         append(&Draft {
             organization,
             operation: "truncate",
-            domain,
+            domain: arguments.domain,
             table_schema: Some(&shape.schema),
             table_name: Some(&shape.name),
             row_key: None,
@@ -241,11 +296,11 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
 ///
 /// Read without SQL: a query would have to pass row-level security by, and planning it as a superuser would run
 /// functions of the table's owner, those of index expressions for instance.
-fn rows_by_organization(call: &Call, shape: &Shape, column: &Column) -> BTreeMap<Uuid, i64> {
+fn rows_by_organization(call: &Call, shape: &Shape, origin: &Origin) -> BTreeMap<Uuid, i64> {
     let mut rows = BTreeMap::new();
     catalog::each_row(call.relation(), |tuple| {
         let row = Values::of(call.relation(), tuple, shape);
-        *rows.entry(organization_of(&row, column)).or_default() += 1;
+        *rows.entry(origin.organization(&row)).or_default() += 1;
     });
     rows
 }

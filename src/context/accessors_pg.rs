@@ -67,7 +67,7 @@ bare_function! {
 }
 
 /// Raises unless the role of the context may do `action` in `domain`.
-fn authorize(domain: &str, action: &str) -> Result<()> {
+pub fn authorize(domain: &str, action: &str) -> Result<()> {
     check()?;
     let context = require()?;
     if context.permissions.allow(domain, action) {

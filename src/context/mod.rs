@@ -9,6 +9,8 @@ pub use value::{Context, Organization, Permissions, Scope};
 #[cfg(feature = "pg")]
 mod accessors_pg;
 #[cfg(feature = "pg")]
+pub use accessors_pg::authorize;
+#[cfg(feature = "pg")]
 mod current_pg;
 #[cfg(feature = "pg")]
 pub use current_pg::{

@@ -173,6 +173,37 @@ impl Values {
     }
 }
 
+/// The value as its type writes it.
+pub fn text_of(column: &Column, value: pg_sys::Datum) -> String {
+    let (mut output, mut variable) = (pg_sys::InvalidOid, false);
+    // SAFETY: the value is of the column's type, whose output function returns a palloc'ed text.
+    unsafe {
+        pg_sys::getTypeOutputInfo(column.type_oid, &mut output, &mut variable);
+        text(pg_sys::OidOutputFunctionCall(output, value))
+    }
+}
+
+/// True if the value is the column's default, where that is a constant.
+pub fn is_default(relation: pg_sys::Relation, column: &Column, value: pg_sys::Datum) -> bool {
+    // SAFETY: the relation is open and has the column; the nodes are of the memory context of the call; a Const that is
+    // not NULL holds a value of the column's type, because build_column_default coerces to it (rewriteHandler.c).
+    unsafe {
+        let default = pg_sys::build_column_default(relation, column.place as i32 + 1);
+        if default.is_null() {
+            return false;
+        }
+        let default = pg_sys::eval_const_expressions(std::ptr::null_mut(), default);
+        if (*default).type_ != pg_sys::NodeTag::T_Const {
+            return false;
+        }
+        let constant = &*default.cast::<pg_sys::Const>();
+        !constant.constisnull
+            && pg_guard_ffi_boundary(|| {
+                datum_image_eq(constant.constvalue, value, column.by_value, i32::from(column.length))
+            })
+    }
+}
+
 /// True for a permanent table whose row-level security is enabled and forced.
 pub fn is_protected(relation: pg_sys::Relation) -> bool {
     // SAFETY: the relation is open.

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod function;
 pub mod json;
 pub mod log;
+pub mod parent;
 pub mod report;
 pub mod setting;
 pub mod spi;

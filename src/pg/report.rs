@@ -26,6 +26,13 @@ pub fn warn(error: &Error) {
     report.report(PgLogLevel::WARNING);
 }
 
+/// Tells the client of something that it may not expect.
+pub fn notice(message: &str, hint: &str) {
+    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message.to_owned(), "NOTICE")
+        .set_hint(hint.to_owned());
+    report.report(PgLogLevel::NOTICE);
+}
+
 /// Unwraps a result at the border to Postgres.
 pub trait OrRaise<T> {
     fn or_raise(self) -> T;

@@ -81,6 +81,33 @@ pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
     owner.map(|owner| run_as(owner, work))
 }
 
+/// True if row-level security binds the role in force nowhere.
+pub fn bypasses_row_security() -> bool {
+    // SAFETY: a catalog lookup.
+    unsafe { pg_sys::has_bypassrls_privilege(pg_sys::GetUserId()) }
+}
+
+/// True within a statement by which Postgres keeps a foreign key (`ri_PerformCheck`, ri_triggers.c).
+pub fn in_foreign_key_check() -> bool {
+    // SAFETY: a plain read of backend state.
+    unsafe { pg_sys::InNoForceRLSOperation() }
+}
+
+/// Runs `work` as if no table had FORCE ROW LEVEL SECURITY: a role passes by the policies of tables that it owns, which
+/// it could alter, and of no others.
+pub fn without_force<T>(work: impl FnOnce() -> T) -> T {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: what is saved here is put back below; if `work` raises, the abort of the (sub)transaction does it.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(user, context | pg_sys::SECURITY_NOFORCE_RLS as i32);
+    }
+    let result = work();
+    // SAFETY: as above.
+    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
+    result
+}
+
 /// Runs `work` as the superuser that `initdb` made: for a fixed query on the extension's own tables, in the name of
 /// someone who has no rights on them.
 pub fn as_superuser<T>(work: impl FnOnce() -> T) -> T {

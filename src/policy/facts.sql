@@ -1,12 +1,28 @@
 SELECT pg_catalog.jsonb_build_object(
+         'oid', c.oid::pg_catalog.int8,
          'table', pg_catalog.format('%I.%I', n.nspname, c.relname),
          'name', c.relname,
          'schema_quoted', pg_catalog.quote_ident(n.nspname),
          'kind', c.relkind,
          'temporary', c.relpersistence OPERATOR(pg_catalog.=) 't',
          'system', n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'tenancy'),
-         'inherits', EXISTS (SELECT FROM pg_catalog.pg_inherits i
-                              WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid OR i.inhparent OPERATOR(pg_catalog.=) c.oid),
+         'owned', pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+         'parents', (
+           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.format('%I.%I', pn.nspname, p.relname) ORDER BY i.inhseqno), '[]')
+             FROM pg_catalog.pg_inherits i
+             JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) i.inhparent
+             JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) p.relnamespace
+            WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid),
+         'partition', c.relispartition,
+         'members', (
+           WITH RECURSIVE member (oid, level) AS (
+               SELECT i.inhrelid, 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid
+                UNION ALL
+               SELECT i.inhrelid, m.level OPERATOR(pg_catalog.+) 1
+                 FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) m.oid)
+           SELECT COALESCE(pg_catalog.jsonb_agg(m.oid::pg_catalog.int8 ORDER BY m.level, m.oid), '[]')
+             FROM (SELECT oid, pg_catalog.max(level) FROM member GROUP BY oid) AS m (oid, level)),
+         'pages', c.relpages,
          'row_security', c.relrowsecurity,
          'force_row_security', c.relforcerowsecurity,
          'columns', (
@@ -37,23 +53,83 @@ SELECT pg_catalog.jsonb_build_object(
            SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                     'name', t.tgname,
                     'definition', pg_catalog.pg_get_triggerdef(t.oid),
-                    'enabled', t.tgenabled)
+                    'enabled', t.tgenabled,
+                    'cloned', t.tgparentid OPERATOR(pg_catalog.<>) 0)
                     ORDER BY t.tgname), '[]')
              FROM pg_catalog.pg_trigger t
             WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT t.tgisinternal),
          'indexes', (
-           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', ic.relname, 'first_column', a.attname)
+           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                    'name', ic.relname,
+                    'quoted', pg_catalog.quote_ident(ic.relname),
+                    'columns', (
+                      SELECT pg_catalog.jsonb_agg(COALESCE(a.attname, '') ORDER BY k.place)
+                        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                        LEFT JOIN pg_catalog.pg_attribute a
+                          ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                         AND k.attnum OPERATOR(pg_catalog.>) 0
+                       WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts),
+                    'unique', i.indisunique AND i.indimmediate,
+                    'comment', pg_catalog.obj_description(u.oid, 'pg_constraint'))
                     ORDER BY ic.relname), '[]')
              FROM pg_catalog.pg_index i
              JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid
-             JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) ic.relam AND m.amname OPERATOR(pg_catalog.=) 'btree'
-             JOIN pg_catalog.pg_attribute a
-               ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid AND a.attnum OPERATOR(pg_catalog.=) i.indkey[0]
-            WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisvalid AND i.indpred IS NULL),
+             LEFT JOIN pg_catalog.pg_constraint u
+               ON u.conrelid OPERATOR(pg_catalog.=) i.indrelid AND u.conindid OPERATOR(pg_catalog.=) i.indexrelid AND u.contype IN ('p', 'u')
+            WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisvalid AND i.indpred IS NULL
+              AND ic.relam OPERATOR(pg_catalog.=) (SELECT m.oid FROM pg_catalog.pg_am m WHERE m.amname OPERATOR(pg_catalog.=) 'btree')),
+         'broken_indexes', (
+           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.quote_ident(ic.relname) ORDER BY ic.relname), '[]')
+             FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid
+            WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND NOT i.indisvalid AND ic.relkind OPERATOR(pg_catalog.=) 'i'
+              AND ic.relname OPERATOR(pg_catalog.~) '_tenancy_(idx|key)[0-9]*$'),
+         'checks', (
+           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', k.conname, 'validated', k.convalidated)), '[]')
+             FROM pg_catalog.pg_constraint k
+            WHERE k.conrelid OPERATOR(pg_catalog.=) c.oid AND k.contype OPERATOR(pg_catalog.=) 'c'
+              AND k.conname OPERATOR(pg_catalog.=) 'tenancy_organization_not_null'),
+         'references', (
+           SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                    'name', f.conname,
+                    'quoted', pg_catalog.quote_ident(f.conname),
+                    'child', f.conrelid::pg_catalog.int8,
+                    'parent', f.confrelid::pg_catalog.int8,
+                    'child_columns', (
+                      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', a.attname, 'quoted', pg_catalog.quote_ident(a.attname),
+                               'data_type', pg_catalog.format_type(a.atttypid, NULL)) ORDER BY k.place)
+                        FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k (attnum, place)
+                        JOIN pg_catalog.pg_attribute a
+                          ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum),
+                    'parent_columns', (
+                      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', a.attname, 'quoted', pg_catalog.quote_ident(a.attname),
+                               'data_type', pg_catalog.format_type(a.atttypid, NULL)) ORDER BY k.place)
+                        FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY AS k (attnum, place)
+                        JOIN pg_catalog.pg_attribute a
+                          ON a.attrelid OPERATOR(pg_catalog.=) f.confrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum),
+                    'match_type', f.confmatchtype,
+                    'on_update', f.confupdtype,
+                    'on_delete', f.confdeltype,
+                    'on_delete_columns', (
+                      SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.quote_ident(a.attname) ORDER BY k.place), '[]')
+                        FROM pg_catalog.unnest(f.confdelsetcols) WITH ORDINALITY AS k (attnum, place)
+                        JOIN pg_catalog.pg_attribute a
+                          ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum),
+                    'deferrable', f.condeferrable,
+                    'deferred', f.condeferred,
+                    'validated', f.convalidated,
+                    'definition', pg_catalog.pg_get_constraintdef(f.oid),
+                    'comment', pg_catalog.obj_description(f.oid, 'pg_constraint'))
+                    ORDER BY f.conrelid, f.conname), '[]')
+             FROM pg_catalog.pg_constraint f
+            WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0
+              AND (f.conrelid OPERATOR(pg_catalog.=) c.oid OR f.confrelid OPERATOR(pg_catalog.=) c.oid)),
          'taken_names', (
            SELECT COALESCE(pg_catalog.jsonb_agg(o.relname ORDER BY o.relname), '[]')
              FROM pg_catalog.pg_class o
-            WHERE o.relnamespace OPERATOR(pg_catalog.=) c.relnamespace AND pg_catalog.strpos(o.relname, '_tenancy_idx') OPERATOR(pg_catalog.>) 0),
+            WHERE o.relnamespace OPERATOR(pg_catalog.=) c.relnamespace
+              AND o.relname OPERATOR(pg_catalog.~) '_tenancy_(idx|key)[0-9]*$'
+              AND pg_catalog.left(o.relname, 10) OPERATOR(pg_catalog.=) pg_catalog.left(c.relname, 10)),
          'provenance', (
            SELECT pg_catalog.obj_description(p.oid, 'pg_policy')
              FROM pg_catalog.pg_policy p

@@ -1,6 +1,14 @@
 //! Which rows: row-level security and capture, planned, applied, taken back.
 
+mod column;
+pub mod facts;
+pub mod options;
 pub mod plan;
+mod text;
 
 #[cfg(feature = "pg")]
-mod protect_pg;
+mod action_pg;
+#[cfg(feature = "pg")]
+mod backfill_pg;
+#[cfg(feature = "pg")]
+pub mod protect_pg;

@@ -2,16 +2,22 @@
 //!
 //! They run with the rights of the caller: Postgres itself refuses whoever does not own the table.
 
-use super::plan::{self, Facts, State, Step};
+use super::facts::{Facts, Subject};
+use super::options::{self, Backfill, NullRows, Options};
+use super::plan::{self, State, Step};
 use crate::error::{self, Result, given};
-use crate::pg::report::OrRaise;
+use crate::pg::report::{OrRaise, notice};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::iter::TableIterator;
-use pgrx::{name, pg_extern, pg_sys};
+use pgrx::{JsonB, name, pg_extern, pg_sys};
+use std::collections::BTreeMap;
 
-/// Everything a plan depends on, in one JSON object.
+/// Everything a plan depends on of one table, in one JSON object.
 static FACTS: Query = Query::new(include_str!("facts.sql"));
+
+/// A table of more pages (of 8 kB) is worth a word about the plan that runs beside the application.
+const LARGE_TABLE_PAGES: i64 = 12_800;
 
 fn facts(table: pg_sys::Oid) -> Result<Facts> {
     let text = FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
@@ -19,13 +25,68 @@ fn facts(table: pg_sys::Oid) -> Result<Facts> {
     serde_json::from_str(&text).map_err(|_| error::STATE_INVALID.because("the catalogs of the table cannot be read"))
 }
 
-/// `tenancy.plan(table, organization_column, domain)`: the steps of `protect`, none of them run.
-#[allow(clippy::type_complexity)]
+/// The table with its partitions, its children, and the tables that foreign keys join it to.
+fn subject(table: pg_sys::Oid) -> Result<Subject> {
+    let table = facts(table)?;
+    let of = |oid: &u32| facts(pg_sys::Oid::from(*oid));
+    let members = table.members.iter().map(of).collect::<Result<_>>()?;
+    let ends = table.references.iter().flat_map(|reference| [reference.child, reference.parent]);
+    let mut others = BTreeMap::new();
+    for oid in ends.filter(|oid| *oid != table.oid) {
+        if let std::collections::btree_map::Entry::Vacant(place) = others.entry(oid) {
+            place.insert(of(&oid)?);
+        }
+    }
+    Ok(Subject { table, members, others })
+}
+
+/// What the SQL functions are given.
+struct Arguments<'a> {
+    table: Option<pg_sys::Oid>,
+    organization_column: Option<&'a str>,
+    domain: Option<&'a str>,
+    null_rows: Option<&'a str>,
+    backfill: Option<&'a str>,
+    through: Option<&'a str>,
+    actions: Option<JsonB>,
+    online: bool,
+}
+
+impl<'a> Arguments<'a> {
+    fn plan(self) -> Result<(Subject, Vec<Step>)> {
+        let table = given(self.table, "the table")?;
+        let subject = subject(table)?;
+        plan::check_kind(&subject)?;
+        let backfill = self.backfill.map(|expression| {
+            let data_type = spi::type_of(&format!("SELECT ({expression}) FROM {}", subject.table.table));
+            Backfill { expression, data_type }
+        });
+        let options = Options {
+            column: self.organization_column,
+            domain: self.domain,
+            null_rows: self.null_rows.map(NullRows::parse).transpose()?,
+            backfill,
+            through: self.through,
+            actions: self.actions.map(|json| options::parse_actions(json.0)).transpose()?,
+            online: self.online,
+        };
+        let steps = plan::protect(&subject, &options)?;
+        Ok((subject, steps))
+    }
+}
+
+/// `tenancy.plan`: the steps of `protect`, none of them run.
+#[allow(clippy::type_complexity, clippy::too_many_arguments)]
 #[pg_extern(sql = false)]
 fn tenancy_plan(
     table: Option<pg_sys::Oid>,
     organization_column: Option<&str>,
     domain: Option<&str>,
+    null_rows: Option<&str>,
+    backfill: Option<&str>,
+    through: Option<&str>,
+    actions: Option<JsonB>,
+    online: Option<bool>,
 ) -> TableIterator<
     'static,
     (
@@ -37,23 +98,42 @@ fn tenancy_plan(
         name!(state, String),
     ),
 > {
-    let steps = given(table, "the table")
-        .and_then(facts)
-        .and_then(|facts| plan::protect(&facts, organization_column, domain))
-        .or_raise();
+    let online = online.unwrap_or(false);
+    let arguments = Arguments { table, organization_column, domain, null_rows, backfill, through, actions, online };
+    let (_, steps) = arguments.plan().or_raise();
     TableIterator::new(steps.into_iter().zip(1..).map(|(step, number)| {
-        (number, step.sql, step.why.to_string(), step.lock.to_string(), true, step.state.name().to_string())
+        (number, step.sql, step.why.into(), step.lock.into(), step.in_transaction, step.state.name().into())
     }))
 }
 
-/// `tenancy.protect(table, organization_column, domain)`: runs what the plan has left to do; returns how many steps.
+/// `tenancy.protect`: runs what the plan has left to do; returns how many steps.
 #[pg_extern(sql = false)]
-fn tenancy_protect(table: Option<pg_sys::Oid>, organization_column: Option<&str>, domain: Option<&str>) -> i32 {
-    let steps = given(table, "the table")
-        .and_then(facts)
-        .and_then(|facts| plan::protect(&facts, organization_column, domain))
-        .or_raise();
+fn tenancy_protect(
+    table: Option<pg_sys::Oid>,
+    organization_column: Option<&str>,
+    domain: Option<&str>,
+    null_rows: Option<&str>,
+    backfill: Option<&str>,
+    through: Option<&str>,
+    actions: Option<JsonB>,
+) -> i32 {
+    let online = false;
+    let arguments = Arguments { table, organization_column, domain, null_rows, backfill, through, actions, online };
+    let (subject, steps) = arguments.plan().or_raise();
+    tell(&subject, &steps);
     run(&steps)
+}
+
+/// Protects a table, or what became of a protected one, as it is or usually would be; returns how many steps that took.
+pub fn protect_if_possible(table: pg_sys::Oid) -> Result<i32> {
+    remaining(table).map(|steps| run(&steps))
+}
+
+/// What [`protect_if_possible`] has left to do.
+pub fn remaining(table: pg_sys::Oid) -> Result<Vec<Step>> {
+    let mut steps = plan::protect(&subject(table)?, &Options::default())?;
+    steps.retain(|step| step.state == State::Todo);
+    Ok(steps)
 }
 
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
@@ -61,10 +141,23 @@ fn tenancy_protect(table: Option<pg_sys::Oid>, organization_column: Option<&str>
 /// The default to put back is text that the table's owner could have changed, so it all runs as the owner.
 #[pg_extern(sql = false)]
 fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
-    let facts = facts(table).or_raise();
-    let steps = plan::unprotect(&facts).or_raise();
-    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", facts.table));
+    let subject = subject(table).or_raise();
+    let steps = plan::unprotect(&subject).or_raise();
+    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", subject.table.table));
     user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise()
+}
+
+/// `tenancy.validate_foreign_key(table, name)`: ALTER TABLE ... VALIDATE CONSTRAINT by an owner whom the tables' own
+/// policies bind too. Postgres reads both tables as the caller to compare them (`RI_Initial_Check`, ri_triggers.c), and a
+/// migration acts for no tenant; so FORCE is lifted for that reading, as it is for all other checks of foreign keys.
+#[pg_extern(sql = false)]
+fn tenancy_validate_foreign_key(table: pg_sys::Oid, name: &str) {
+    let table = facts(table).or_raise();
+    let reference = table.references.iter().find(|reference| reference.child == table.oid && reference.name == name);
+    let missing = || error::NOT_FOUND.because(format!("{} has no foreign key \"{name}\"", table.table));
+    let reference = reference.ok_or_else(missing).or_raise();
+    let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", table.table, reference.quoted);
+    user::without_force(|| spi::execute(&sql, |_| ()));
 }
 
 fn run(steps: &[Step]) -> i32 {
@@ -74,4 +167,25 @@ fn run(steps: &[Step]) -> i32 {
         count += 1;
     }
     count
+}
+
+/// Says what the caller may not expect: policies of other hands, steps for somebody else, a long lock.
+fn tell(subject: &Subject, steps: &[Step]) {
+    let table = &subject.table;
+    let foreign = plan::foreign_policies(table);
+    if !foreign.is_empty() {
+        notice(
+            &format!("{} has policies that are not of tenancy.protect: {}", table.table, foreign.join(", ")),
+            "They stay. Permissive ones widen what a role may do within its organization; see tenancy.advise().",
+        );
+    }
+    for step in steps.iter().filter(|step| step.state == State::Manual) {
+        notice(&format!("left for the owner of both tables: {}", step.sql), "Run it as a role that owns both tables.");
+    }
+    if table.pages > LARGE_TABLE_PAGES && steps.iter().any(|step| step.state == State::Todo) {
+        notice(
+            &format!("{} is large: writers wait until this transaction ends", table.table),
+            "tenancy.plan(table, online => true) has steps that run one by one beside the application.",
+        );
+    }
 }

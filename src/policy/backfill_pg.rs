@@ -1,0 +1,63 @@
+//! `tenancy.backfill`: gives rows that have no organization yet one.
+
+use crate::error::{self, Result};
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::user;
+use pgrx::{pg_extern, pg_sys};
+
+/// The table and the column, quoted, and how many pages the table has.
+static NAMES: Query = Query::new(
+    "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
+            (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) $2 AND NOT a.attisdropped)
+       FROM pg_catalog.pg_class c
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      WHERE c.oid OPERATOR(pg_catalog.=) $1",
+);
+
+/// `tenancy.backfill(table, column, expression, first_page, pages)`: returns how many rows it filled.
+///
+/// The expression usually reads the organization from a parent table, which is protected already, and a migration acts
+/// for no tenant: FORCE is lifted for this one UPDATE. The owner of a table may lift it anyway.
+#[pg_extern(sql = false)]
+fn tenancy_backfill(
+    table: pg_sys::Oid,
+    organization_column: &str,
+    expression: &str,
+    first_page: Option<i64>,
+    pages: Option<i64>,
+) -> i64 {
+    let sql = statement(table, organization_column, expression, first_page, pages).or_raise();
+    let count = user::without_force(|| spi::execute(&sql, |row| row.get::<i64>(1)));
+    count.into_iter().flatten().next().unwrap_or(0)
+}
+
+fn statement(
+    table: pg_sys::Oid,
+    column: &str,
+    expression: &str,
+    first_page: Option<i64>,
+    pages: Option<i64>,
+) -> Result<String> {
+    let names =
+        NAMES.write(&[argument(table), argument(column)], |row| Some((row.get::<String>(1)?, row.get::<String>(2))));
+    let (table, quoted) =
+        names.into_iter().flatten().next().ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
+    let quoted =
+        quoted.ok_or_else(|| error::COLUMN_MISSING.because(format!("table {table} has no column \"{column}\"")))?;
+    let range = match (first_page, pages) {
+        (Some(first), Some(pages)) if first >= 0 && pages > 0 => {
+            format!(" AND ctid >= '({first},0)' AND ctid < '({},0)'", first.saturating_add(pages).min(MAX_PAGE))
+        }
+        (None, None) => String::new(),
+        _ => return Err(error::ARGUMENT_INVALID.because("first_page and pages belong together and are not negative")),
+    };
+    Ok(format!(
+        "WITH filled AS (UPDATE {table} SET {quoted} = ({expression}) WHERE {quoted} IS NULL{range} RETURNING 1)
+         SELECT pg_catalog.count(*) FROM filled"
+    ))
+}
+
+/// `MaxBlockNumber` (block.h).
+const MAX_PAGE: i64 = 0xFFFF_FFFE;

@@ -1,0 +1,165 @@
+//! What the caller of `plan` and `protect` may ask for.
+
+use crate::error::{self, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The arguments of `tenancy.plan` and `tenancy.protect`; what is `None` stays as an earlier `protect` had it.
+#[derive(Debug, Clone, Default)]
+pub struct Options<'a> {
+    pub column: Option<&'a str>,
+    pub domain: Option<&'a str>,
+    pub null_rows: Option<NullRows>,
+    pub backfill: Option<Backfill<'a>>,
+    /// A foreign key, or its column, by which rows belong to the organization of the row they point at.
+    pub through: Option<&'a str>,
+    pub actions: Option<Actions>,
+    /// Steps that can run apart, none of which keeps writers waiting for long.
+    pub online: bool,
+}
+
+/// What gives rows their organization that have none yet.
+#[derive(Debug, Clone)]
+pub struct Backfill<'a> {
+    /// An SQL expression over the table's columns.
+    pub expression: &'a str,
+    /// Its type, as `format_type` names it.
+    pub data_type: String,
+}
+
+/// What it means that the organization column of a row is NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NullRows {
+    /// Every organization reads the row; under a tenant's identity nobody writes it.
+    Shared,
+    /// The row is nobody's: no tenant sees it.
+    Nobody,
+}
+
+impl NullRows {
+    pub fn parse(word: &str) -> Result<Self> {
+        match word {
+            "shared" => Ok(NullRows::Shared),
+            "nobody" => Ok(NullRows::Nobody),
+            _ => Err(error::ARGUMENT_INVALID.because("null_rows must be \"shared\" or \"nobody\"")),
+        }
+    }
+}
+
+/// The custom actions of a table by name: changes that need a permission of their own beside `create` or `update`.
+pub type Actions = BTreeMap<String, Action>;
+
+/// Which change is the action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Action {
+    Columns(Columns),
+    States(States),
+}
+
+/// A change of any of these columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    pub columns: Vec<String>,
+}
+
+/// A row that enters or leaves one of these states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct States {
+    pub column: String,
+    /// Values of the column, as text.
+    pub values: Vec<String>,
+}
+
+impl Action {
+    /// The columns that it looks at.
+    pub fn column_names(&self) -> Vec<&str> {
+        match self {
+            Action::Columns(columns) => columns.columns.iter().map(String::as_str).collect(),
+            Action::States(states) => vec![&states.column],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Action::Columns(columns) => columns.columns.is_empty(),
+            Action::States(states) => states.values.is_empty(),
+        }
+    }
+
+    /// The texts that stand in the trigger's arguments.
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Action::Columns(columns) => columns.columns.iter().map(String::as_str).collect(),
+            Action::States(states) => {
+                std::iter::once(&states.column).chain(&states.values).map(String::as_str).collect()
+            }
+        }
+    }
+}
+
+/// An action's name is part of the name of a trigger.
+const MAX_ACTION_BYTES: usize = 30;
+
+/// Reads the argument `actions`: `{"approve": {"columns": ["approved_at"]}, "close": {"column": "status", "values": ["closed"]}}`.
+pub fn parse_actions(json: serde_json::Value) -> Result<Actions> {
+    let malformed = |detail: String| error::ARGUMENT_INVALID.because("the actions cannot be read").detail(detail);
+    let actions: Actions = serde_json::from_value(json).map_err(|_| {
+        malformed(
+            "Each action is {\"columns\": [\"...\"]} or {\"column\": \"...\", \"values\": [\"...\"]}, under its name."
+                .into(),
+        )
+    })?;
+    for (name, action) in &actions {
+        if ["create", "read", "update", "delete"].contains(&name.as_str()) {
+            return Err(malformed(format!("The action \"{name}\" has a meaning of its own.")));
+        }
+        let plain = |text: &str| !text.contains('\\') && !text.chars().any(char::is_control);
+        if name.is_empty() || name.len() > MAX_ACTION_BYTES || name.contains('*') || !plain(name) {
+            return Err(malformed("An action is named by 1 to 30 bytes without * and \\.".into()));
+        }
+        if action.is_empty() || !action.texts().into_iter().all(plain) {
+            return Err(malformed(format!("The action \"{name}\" needs columns or values, without \\.")));
+        }
+    }
+    Ok(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_action_is_a_change_of_columns_or_of_a_state() {
+        let actions = parse_actions(json!({
+            "approve": {"columns": ["approved_at", "approved_by"]},
+            "close": {"column": "status", "values": ["closed"]},
+        }))
+        .unwrap();
+        assert_eq!(actions["approve"].column_names(), ["approved_at", "approved_by"]);
+        assert_eq!(actions["close"].texts(), ["status", "closed"]);
+    }
+
+    #[test]
+    fn what_is_no_action_is_refused() {
+        for hostile in [
+            json!([]),
+            json!({"approve": {}}),
+            json!({"approve": {"columns": []}}),
+            json!({"approve": {"columns": ["a"], "column": "b", "values": ["c"]}}),
+            json!({"approve": {"column": "b", "values": []}}),
+            json!({"": {"columns": ["a"]}}),
+            json!({"*": {"columns": ["a"]}}),
+            json!({"update": {"columns": ["a"]}}),
+            json!({"appr\\ove": {"columns": ["a"]}}),
+            json!({"approve": {"column": "status", "values": ["a\\b"]}}),
+            json!({"a".repeat(31): {"columns": ["a"]}}),
+        ] {
+            assert!(parse_actions(hostile.clone()).is_err(), "{hostile}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The plan: what a table needs to be protected, as SQL that a person can read, and what of it is done already.
+//!
+//! Pure: facts about a table in, steps out. Each file has the steps of one kind.
+
+mod index;
+mod policies;
+mod preparation;
+mod provenance;
+mod references;
+mod target;
+#[cfg(test)]
+mod tests;
+mod triggers;
+mod undo;
+
+use super::facts::{Facts, Subject};
+use super::options::Options;
+use super::text::quoted_text;
+use crate::error::{self, Result};
+use provenance::Provenance;
+use std::borrow::Cow;
+use target::{Preparation, Scope, Target};
+pub use undo::unprotect;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Todo,
+    Done,
+    /// To do, by somebody else: the caller has not the right to.
+    Manual,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Todo => "todo",
+            State::Done => "done",
+            State::Manual => "manual",
+        }
+    }
+}
+
+/// One statement of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub sql: String,
+    pub why: Cow<'static, str>,
+    /// The table lock that the statement takes (PostgreSQL documentation, explicit-locking).
+    pub lock: &'static str,
+    /// False for a statement that Postgres refuses within a transaction, or that ends transactions itself.
+    pub in_transaction: bool,
+    pub state: State,
+}
+
+/// How the steps are to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// All in one transaction.
+    AtOnce,
+    /// One by one, beside the application.
+    Online,
+}
+
+const ACCESS_EXCLUSIVE: &str = "ACCESS EXCLUSIVE";
+const SHARE_ROW_EXCLUSIVE: &str = "SHARE ROW EXCLUSIVE";
+const SHARE_UPDATE_EXCLUSIVE: &str = "SHARE UPDATE EXCLUSIVE";
+
+impl Step {
+    fn new(done: bool, lock: &'static str, why: impl Into<Cow<'static, str>>, sql: String) -> Self {
+        let state = if done { State::Done } else { State::Todo };
+        Step { sql, why: why.into(), lock, in_transaction: true, state }
+    }
+
+    /// The same, for a statement that must run outside of a transaction.
+    fn alone(self) -> Self {
+        Step { in_transaction: false, ..self }
+    }
+
+    /// The same, for somebody else to run unless the caller may.
+    fn unless(self, permitted: bool) -> Self {
+        let state = if self.state == State::Todo && !permitted { State::Manual } else { self.state };
+        Step { state, ..self }
+    }
+}
+
+/// True if `protect` has marked the table as protected.
+pub fn is_marked(facts: &Facts) -> bool {
+    provenance::read::<Provenance>(facts.provenance.as_deref()).is_some()
+}
+
+/// Names of the policies that are not of `protect`.
+pub fn foreign_policies(facts: &Facts) -> Vec<&str> {
+    facts.policies.iter().filter(|policy| !policies::is_generated(policy)).map(|policy| policy.name.as_str()).collect()
+}
+
+/// Refuses relations that row-level security and row triggers do not fit.
+pub fn check_kind(subject: &Subject) -> Result<()> {
+    let table = &subject.table;
+    if let Some(parent) = table.parents.first() {
+        let message = format!("{} is part of {parent}", table.table);
+        return Err(error::TABLE_UNSUITABLE
+            .because(message)
+            .detail(format!("Protect {parent}: its partitions and children are protected with it.")));
+    }
+    std::iter::once(table).chain(&subject.members).try_for_each(check_kind_of_one)
+}
+
+fn check_kind_of_one(facts: &Facts) -> Result<()> {
+    let (what, why) = match facts.kind.as_str() {
+        _ if facts.system => ("a system table", "Its rows are the server's."),
+        "r" | "p" if facts.temporary => ("a temporary table", "It is one session's own."),
+        "r" | "p" => return Ok(()),
+        "v" => ("a view", "Protect the tables below it, and create it WITH (security_invoker = true)."),
+        "m" => ("a materialized view", "It has no row-level security; grant it to nobody who acts for a tenant."),
+        "f" => (
+            "a foreign table",
+            "Row-level security does not apply to it, and the remote server knows no tenant: protect the table there.",
+        ),
+        _ => ("not a table", "Only tables have row-level security."),
+    };
+    Err(error::TABLE_UNSUITABLE.because(format!("{} is {what}", facts.table)).detail(why))
+}
+
+/// The steps that protect a table with its partitions and children, in the order in which they are safe to run one by one.
+pub fn protect(subject: &Subject, options: &Options) -> Result<Vec<Step>> {
+    check_kind(subject)?;
+    let mode = if options.online { Mode::Online } else { Mode::AtOnce };
+    let table = &subject.table;
+    let target = target::decide(subject, options)?;
+    let mut steps = preparation::steps(table, &target, options, mode);
+    // Leaves first: a partitioned table then takes over the indexes that its partitions have.
+    for member in subject.members.iter().rev() {
+        steps.extend(protect_one(member, &target.for_member(member), mode));
+    }
+    steps.extend(protect_one(table, &target, mode));
+    steps.extend(references::steps(subject, &target, mode));
+    Ok(steps)
+}
+
+/// The steps for one table of the tree.
+fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
+    let table = &facts.table;
+    let earlier: Option<Provenance> = provenance::read(facts.provenance.as_deref());
+    // A partition gets its index with that of the partitioned table; built online, it is there before.
+    let (index, mut steps) = if facts.partition && mode == Mode::AtOnce {
+        (earlier.as_ref().and_then(|earlier| earlier.index.clone()), Vec::new())
+    } else {
+        index::steps(facts, target, earlier.as_ref(), mode)
+    };
+    steps.extend(default_step(facts, target));
+    let policies = policies::steps(facts, target);
+    let isolation_done = policies.first().is_some_and(|isolation| isolation.state == State::Done);
+    steps.extend(policies);
+    steps.push(Step::new(
+        facts.row_security,
+        ACCESS_EXCLUSIVE,
+        "From here on the policies apply.",
+        format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"),
+    ));
+    steps.push(Step::new(
+        facts.force_row_security,
+        ACCESS_EXCLUSIVE,
+        "They apply to the owner of the table too.",
+        format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY"),
+    ));
+    steps.extend(triggers::steps(facts, target));
+    steps.push(provenance_step(facts, target, earlier, index, isolation_done));
+    steps
+}
+
+fn default_step(facts: &Facts, target: &Target) -> Option<Step> {
+    let Scope::Column { column, .. } = &target.scope else { return None };
+    let accessor = target.comparison()?.accessor;
+    Some(Step::new(
+        column.default.as_deref() == Some(accessor),
+        ACCESS_EXCLUSIVE,
+        "A row gets the organization of the transaction that writes it.",
+        format!("ALTER TABLE {} ALTER COLUMN {} SET DEFAULT {accessor}", facts.table, column.quoted),
+    ))
+}
+
+/// The comment goes with the isolation policy: where that is made anew, so is the comment.
+fn provenance_step(
+    facts: &Facts,
+    target: &Target,
+    earlier: Option<Provenance>,
+    index: Option<String>,
+    isolation_done: bool,
+) -> Step {
+    // Somebody dropped the isolation policy, and the comment with it: what stands there is our own work.
+    let half_protected =
+        facts.policies.iter().any(policies::is_generated) || facts.triggers.iter().any(triggers::is_audit);
+    let column = target.scope.column();
+    let accessor = target.comparison().map(|comparison| comparison.accessor);
+    let previous = match earlier {
+        Some(earlier) => earlier,
+        None => Provenance {
+            column: column.name.clone(),
+            domain: String::new(),
+            through: target.scope.constraint().map(str::to_owned),
+            null_rows: None,
+            actions: Default::default(),
+            index: None,
+            previous_default: match &target.scope {
+                Scope::Column { column, .. } => {
+                    column.default.clone().filter(|default| Some(default.as_str()) != accessor)
+                }
+                Scope::Through { .. } => None,
+            },
+            was_nullable: target.preparation != Preparation::Nothing && !column.not_null,
+            row_security: facts.row_security && !half_protected,
+            force_row_security: facts.force_row_security && !half_protected,
+        },
+    };
+    let provenance = Provenance {
+        domain: target.domain.clone(),
+        null_rows: target.scope.null_rows(),
+        actions: target.actions.clone(),
+        index,
+        ..previous
+    };
+    let comment = provenance::write(&provenance);
+    Step::new(
+        isolation_done && facts.provenance.as_deref() == Some(&comment),
+        SHARE_UPDATE_EXCLUSIVE,
+        "Remembers how the table is protected and what was there before, for tenancy.unprotect.",
+        format!("COMMENT ON POLICY {} ON {} IS {}", policies::ISOLATION, facts.table, quoted_text(&comment)),
+    )
+}

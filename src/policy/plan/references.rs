@@ -1,0 +1,242 @@
+//! Foreign keys between protected tables, made to carry the organization.
+//!
+//! Postgres checks foreign keys without row-level security: a plain one accepts another tenant's row, and ON DELETE
+//! CASCADE removes it. One over `(organization, key)` cannot lead out of the organization.
+
+use super::super::facts::{Column, Facts, Index, Name, Reference, Subject};
+use super::super::text::{generated_name, quote_generated, quoted_text};
+use super::provenance::{self, NoKey, PlainReference, Provenance};
+use super::target::Target;
+use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
+
+const KEY: &str = "The key that foreign keys with the organization point at.";
+const COMPOSITE: &str = "Foreign keys are checked without row-level security: with the organization in it, it cannot lead to another tenant's row.";
+
+/// One end of a foreign key: a protected table and its organization column.
+struct End<'a> {
+    facts: &'a Facts,
+    organization: &'a Column,
+}
+
+/// A foreign key between two protected tables that can carry the organization.
+struct Link<'a> {
+    reference: &'a Reference,
+    child: End<'a>,
+    parent: End<'a>,
+    /// Its columns without the organization.
+    child_columns: Vec<&'a Name>,
+    parent_columns: Vec<&'a Name>,
+    composite: bool,
+}
+
+pub fn steps(subject: &Subject, target: &Target, mode: Mode) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut made = Vec::new();
+    for link in subject.table.references.iter().filter_map(|reference| Link::of(reference, subject, target)) {
+        // Two foreign keys may point at the same columns.
+        let columns: Vec<&str> = link.key_names();
+        if !made.contains(&(link.parent.facts.oid, columns.clone())) {
+            let number = made.len();
+            steps.extend(link.key_steps(mode, number));
+            made.push((link.parent.facts.oid, columns));
+        }
+        steps.extend(link.reference_steps());
+    }
+    steps
+}
+
+impl<'a> Link<'a> {
+    /// `None` for a foreign key that is not between two protected tables, that carries the organization without our
+    /// doing, or that cannot: `tenancy.advise` tells of those.
+    fn of(reference: &'a Reference, subject: &'a Subject, target: &'a Target) -> Option<Self> {
+        let child = End::of(reference.child, subject, target)?;
+        let parent = End::of(reference.parent, subject, target)?;
+        let pairs = || reference.child_columns.iter().zip(&reference.parent_columns);
+        let names_organization =
+            |(from, to): &(&Name, &Name)| from.name == child.organization.name || to.name == parent.organization.name;
+        let composite =
+            pairs().any(|(from, to)| from.name == child.organization.name && to.name == parent.organization.name);
+        let ours = plain(reference).is_some();
+        let plain_pairs = pairs().filter(|pair| !(names_organization(pair)));
+        let (child_columns, parent_columns): (Vec<_>, Vec<_>) = plain_pairs.unzip();
+        let sets_on_update = ["n", "d"].contains(&reference.on_update.as_str());
+        let partial_match = reference.match_type == "f" && child_columns.len() > 1;
+        let impossible = child.organization.data_type != parent.organization.data_type
+            || child_columns.is_empty()
+            || sets_on_update
+            || partial_match
+            || child_columns.len() + usize::from(composite) != reference.child_columns.len();
+        (!impossible && (!composite || ours)).then_some(Link {
+            reference,
+            child,
+            parent,
+            child_columns,
+            parent_columns,
+            composite,
+        })
+    }
+
+    fn permitted(&self) -> bool {
+        self.child.facts.owned && self.parent.facts.owned
+    }
+
+    /// The columns of the key that the foreign key is to point at.
+    fn key_names(&self) -> Vec<&'a str> {
+        let organization = self.parent.organization.name.as_str();
+        std::iter::once(organization).chain(self.parent_columns.iter().map(|column| column.name.as_str())).collect()
+    }
+
+    fn key(&self) -> Option<&'a Index> {
+        let wanted = self.key_names();
+        let fits = |index: &&Index| {
+            index.unique
+                && index.columns.len() == wanted.len()
+                && wanted.iter().all(|name| index.columns.iter().any(|column| column == name))
+        };
+        self.parent.facts.indexes.iter().find(fits)
+    }
+
+    fn key_steps(&self, mode: Mode, number: usize) -> Vec<Step> {
+        let parent = self.parent.facts;
+        let existing = self.key();
+        let table = &parent.table;
+        let columns = quoted_list(self.parent.organization, &self.parent_columns);
+        let name = match existing {
+            Some(index) if !is_our_key(index) => return Vec::new(),
+            Some(index) => index.quoted.clone(),
+            None => {
+                let taken = |name: &str| parent.taken_names.iter().any(|taken| taken == name);
+                let ending = if number == 0 { "_tenancy_key".to_owned() } else { format!("_{number}_tenancy_key") };
+                quote_generated(&generated_name(&parent.name, &ending, taken))
+            }
+        };
+        let done = existing.is_some();
+        let permitted = self.permitted();
+        let mut steps = Vec::new();
+        if mode == Mode::Online && !parent.partitioned() {
+            let sql = format!("CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({columns})");
+            steps.push(Step::new(done, SHARE_UPDATE_EXCLUSIVE, KEY, sql).alone());
+            let sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}");
+            steps.push(Step::new(done, ACCESS_EXCLUSIVE, KEY, sql));
+        } else {
+            let sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE ({columns})");
+            steps.push(Step::new(done, ACCESS_EXCLUSIVE, KEY, sql));
+        }
+        let comment = quoted_text(&provenance::write(&NoKey {}));
+        let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {comment}");
+        steps.push(Step::new(done, SHARE_UPDATE_EXCLUSIVE, "Remembers that it was not there before.", sql));
+        steps.into_iter().map(|step| step.unless(permitted)).collect()
+    }
+
+    fn reference_steps(&self) -> Vec<Step> {
+        let Reference { quoted: name, comment, definition, validated, .. } = self.reference;
+        let table = &self.child.facts.table;
+        let before = plain(self.reference)
+            .unwrap_or_else(|| PlainReference { definition: definition.clone(), comment: comment.clone() });
+        // Partitioned tables take no NOT VALID before Postgres 18: there it is checked at once.
+        let checked_later = !self.child.facts.partitioned();
+        let not_valid = if checked_later { " NOT VALID" } else { "" };
+        let mut steps = vec![Step::new(
+            self.composite,
+            ACCESS_EXCLUSIVE,
+            COMPOSITE,
+            format!(
+                "ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {}{not_valid}",
+                self.definition()
+            ),
+        )];
+        if checked_later && !before.definition.ends_with(" NOT VALID") {
+            steps.push(Step::new(
+                self.composite && *validated,
+                SHARE_UPDATE_EXCLUSIVE,
+                "Looks for references across organizations that are there already, while others read and write.",
+                format!(
+                    "SELECT tenancy.validate_foreign_key({}, {})",
+                    quoted_text(table),
+                    quoted_text(&self.reference.name)
+                ),
+            ));
+        }
+        let text = provenance::write(&before);
+        steps.push(Step::new(
+            self.composite && comment.as_deref() == Some(&text),
+            SHARE_UPDATE_EXCLUSIVE,
+            "Remembers the foreign key as it was, for tenancy.unprotect.",
+            format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", quoted_text(&text)),
+        ));
+        let permitted = self.permitted();
+        steps.into_iter().map(|step| step.unless(permitted)).collect()
+    }
+
+    fn definition(&self) -> String {
+        let Reference { on_update, on_delete, on_delete_columns, deferrable, deferred, .. } = self.reference;
+        let mut sql = format!(
+            "FOREIGN KEY ({}) REFERENCES {} ({})",
+            quoted_list(self.child.organization, &self.child_columns),
+            self.parent.facts.table,
+            quoted_list(self.parent.organization, &self.parent_columns),
+        );
+        if let Some(action) = action(on_update) {
+            sql.push_str(&format!(" ON UPDATE {action}"));
+        }
+        if let Some(action) = action(on_delete) {
+            sql.push_str(&format!(" ON DELETE {action}"));
+            // The organization stays, whatever becomes of the reference.
+            if ["n", "d"].contains(&on_delete.as_str()) {
+                let columns = if on_delete_columns.is_empty() {
+                    self.child_columns.iter().map(|column| column.quoted.as_str()).collect::<Vec<_>>().join(", ")
+                } else {
+                    on_delete_columns.join(", ")
+                };
+                sql.push_str(&format!(" ({columns})"));
+            }
+        }
+        if *deferrable {
+            sql.push_str(" DEFERRABLE");
+        }
+        if *deferred {
+            sql.push_str(" INITIALLY DEFERRED");
+        }
+        sql
+    }
+}
+
+impl<'a> End<'a> {
+    /// `None` for a table that is not protected by a column of its own that is NOT NULL, or only as part of another.
+    fn of(oid: u32, subject: &'a Subject, target: &'a Target) -> Option<Self> {
+        if oid == subject.table.oid {
+            return target.scope.own_column().map(|organization| End { facts: &subject.table, organization });
+        }
+        let facts = subject.others.get(&oid)?;
+        let provenance: Provenance = provenance::read(facts.provenance.as_deref())?;
+        let organization = facts.column(&provenance.column)?;
+        (provenance.through.is_none() && organization.not_null && facts.parents.is_empty())
+            .then_some(End { facts, organization })
+    }
+}
+
+/// What a foreign key was before `protect` made it composite.
+pub fn plain(reference: &Reference) -> Option<PlainReference> {
+    provenance::read(reference.comment.as_deref())
+}
+
+/// True for a key that `protect` made.
+pub fn is_our_key(index: &Index) -> bool {
+    provenance::read::<NoKey>(index.comment.as_deref()).is_some()
+}
+
+/// `pg_constraint.confupdtype` and `confdeltype`; `None` for NO ACTION.
+fn action(letter: &str) -> Option<&'static str> {
+    match letter {
+        "r" => Some("RESTRICT"),
+        "c" => Some("CASCADE"),
+        "n" => Some("SET NULL"),
+        "d" => Some("SET DEFAULT"),
+        _ => None,
+    }
+}
+
+fn quoted_list(organization: &Column, columns: &[&Name]) -> String {
+    let names = columns.iter().map(|column| column.quoted.as_str());
+    std::iter::once(organization.quoted.as_str()).chain(names).collect::<Vec<_>>().join(", ")
+}

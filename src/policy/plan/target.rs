@@ -1,0 +1,243 @@
+//! How a table is to be protected: what the caller asked for, what an earlier `protect` decided, what is usual.
+
+use super::super::column::{self, Comparison};
+use super::super::facts::{Column, Facts, Reference, Subject};
+use super::super::options::{Actions, NullRows, Options};
+use super::provenance::{self, Provenance};
+use crate::error::{self, Result};
+
+/// A table's name has at most 63 bytes; in snake case it may get twice as long.
+const MAX_DOMAIN_BYTES: usize = 200;
+
+/// The types of a key that a child table may be scoped through: they are compared without a cast.
+const KEY_TYPES: [&str; 4] = ["uuid", "integer", "bigint", "text"];
+
+/// The decisions that the steps follow from.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub scope: Scope,
+    pub domain: String,
+    pub actions: Actions,
+    /// What to do with the column before anything else.
+    pub preparation: Preparation,
+}
+
+/// Where a row's organization stands.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// In the row itself.
+    Column { column: Column, null_rows: Option<NullRows> },
+    /// In the row that a foreign key points at.
+    Through { column: Column, constraint: String, parent: Parent },
+}
+
+/// The table that a child is scoped through.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Schema and name, quoted.
+    pub table: String,
+    pub key: String,
+    pub key_quoted: String,
+    pub organization: Column,
+}
+
+/// What the organization column needs before the table can be protected by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// It is as it should be.
+    Nothing,
+    /// Its NULLs are filled by the back-fill expression.
+    Fill { add: bool },
+}
+
+impl Scope {
+    /// The column that the index, the trigger and the provenance name.
+    pub fn column(&self) -> &Column {
+        match self {
+            Scope::Column { column, .. } | Scope::Through { column, .. } => column,
+        }
+    }
+
+    /// The organization column, where every row has one.
+    pub fn own_column(&self) -> Option<&Column> {
+        match self {
+            Scope::Column { column, null_rows: None } => Some(column),
+            _ => None,
+        }
+    }
+
+    pub fn null_rows(&self) -> Option<NullRows> {
+        match self {
+            Scope::Column { null_rows, .. } => *null_rows,
+            Scope::Through { .. } => None,
+        }
+    }
+
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Scope::Through { constraint, .. } => Some(constraint),
+            Scope::Column { .. } => None,
+        }
+    }
+}
+
+/// Decides how the table is to be protected.
+pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
+    let table = &subject.table;
+    let earlier: Option<Provenance> = provenance::read(table.provenance.as_deref());
+    let through = options.through.or(earlier.as_ref().and_then(|earlier| earlier.through.as_deref()));
+    let (scope, preparation) = match through {
+        Some(_) if options.column.is_some() || options.backfill.is_some() || options.null_rows.is_some() => {
+            let message = "through is for a table without an organization column: no column, null_rows or backfill";
+            return Err(error::ARGUMENT_INVALID.because(message));
+        }
+        Some(through) => (scope_through(subject, through)?, Preparation::Nothing),
+        None => scope_by_column(table, options, earlier.as_ref())?,
+    };
+    if let Some(earlier) = &earlier
+        && (earlier.column != scope.column().name || earlier.through.as_deref() != scope.constraint())
+    {
+        let message = format!("{} is protected by column \"{}\" already", table.table, earlier.column);
+        return Err(error::ARGUMENT_INVALID
+            .because(message)
+            .detail("Call tenancy.unprotect first to change the column."));
+    }
+    let actions = match &options.actions {
+        Some(actions) => actions.clone(),
+        None => earlier.as_ref().map(|earlier| earlier.actions.clone()).unwrap_or_default(),
+    };
+    for name in actions.values().flat_map(|action| action.column_names()) {
+        if table.column(name).is_none() {
+            return Err(column::missing(table, Some(name)));
+        }
+    }
+    let domain = options.domain.or(earlier.as_ref().map(|earlier| earlier.domain.as_str()));
+    let domain = domain.map_or_else(|| usual_domain(&table.name), str::to_owned);
+    check_domain(&domain)?;
+    Ok(Target { scope, domain, actions, preparation })
+}
+
+fn check_domain(domain: &str) -> Result<()> {
+    if domain.is_empty()
+        || domain.len() > MAX_DOMAIN_BYTES
+        || domain.contains(['\\', '*'])
+        || domain.chars().any(char::is_control)
+    {
+        return Err(error::ARGUMENT_INVALID.because("the domain must be a name of at most 200 bytes without * and \\"));
+    }
+    Ok(())
+}
+
+fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance>) -> Result<(Scope, Preparation)> {
+    let named = options.column.or(earlier.map(|earlier| earlier.column.as_str()));
+    let null_rows = options.null_rows.or(earlier.and_then(|earlier| earlier.null_rows));
+    let found = column::find(table, named);
+    let (column, preparation) = match (found, &options.backfill, named) {
+        (Some(column), Some(_), _) => (column.clone(), Preparation::Fill { add: false }),
+        (Some(column), None, _) => (column.clone(), Preparation::Nothing),
+        (None, Some(backfill), Some(name)) => {
+            let quoted = super::super::text::quote_generated(name);
+            let data_type = backfill.data_type.clone();
+            let column = Column { name: name.into(), quoted, data_type, ..Column::default() };
+            (column, Preparation::Fill { add: true })
+        }
+        (None, _, _) => return Err(column::missing(table, named)),
+    };
+    column::check(table, &column)?;
+    if options.null_rows.is_some() && preparation != Preparation::Nothing {
+        return Err(error::ARGUMENT_INVALID.because("null_rows and backfill exclude each other"));
+    }
+    let null_rows = null_rows.filter(|_| !column.not_null && preparation == Preparation::Nothing);
+    if !column.not_null && null_rows.is_none() && preparation == Preparation::Nothing {
+        let message = format!("column \"{}\" of {} may be NULL", column.name, table.table);
+        return Err(error::COLUMN_UNSUITABLE.because(message).detail(
+            "Fill it with backfill => 'expression', or say what NULL means: null_rows => 'shared' (rows that every \
+             organization reads) or 'nobody' (rows that no organization sees).",
+        ));
+    }
+    Ok((Scope::Column { column, null_rows }, preparation))
+}
+
+/// `through` names a foreign key, or its only column.
+fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
+    let table = &subject.table;
+    let refused = |why: &str| {
+        let message = format!("{} cannot be protected through \"{through}\"", table.table);
+        Err(error::TABLE_UNSUITABLE.because(message).detail(format!(
+            "{why} Another way is a column of its own: organization_column => '...', backfill => '...'."
+        )))
+    };
+    if !subject.members.is_empty() || table.partitioned() {
+        return refused("It has partitions or children.");
+    }
+    let outgoing = table.references.iter().filter(|reference| reference.child == table.oid);
+    let named = |reference: &&Reference| {
+        reference.name == through || reference.child_columns.len() == 1 && reference.child_columns[0].name == through
+    };
+    let found: Vec<&Reference> = outgoing.filter(named).collect();
+    let [reference] = found[..] else {
+        return refused("It has no such foreign key, or several on that column.");
+    };
+    let ([from], [to]) = (&reference.child_columns[..], &reference.parent_columns[..]) else {
+        return refused("The foreign key has several columns.");
+    };
+    let Some(column) = table.column(&from.name) else { return refused("Its column is gone.") };
+    if from.data_type != to.data_type || !KEY_TYPES.contains(&from.data_type.as_str()) {
+        return refused("The key must be uuid, integer, bigint or text on both sides.");
+    }
+    if [&from.name, &to.name, &reference.name].iter().any(|name| name.contains('\\')) {
+        return refused("A name holds a backslash.");
+    }
+    let parent = subject.others.get(&reference.parent);
+    let protected = parent.and_then(|parent| {
+        let provenance: Provenance = provenance::read(parent.provenance.as_deref())?;
+        let organization = parent.column(&provenance.column)?;
+        (provenance.through.is_none() && provenance.null_rows.is_none() && organization.not_null)
+            .then_some((parent, organization))
+    });
+    let Some((parent, organization)) = protected else {
+        return refused("The table it points at is not protected by a column of its own that is NOT NULL.");
+    };
+    let parent = Parent {
+        table: parent.table.clone(),
+        key: to.name.clone(),
+        key_quoted: to.quoted.clone(),
+        organization: organization.clone(),
+    };
+    Ok(Scope::Through { column: column.clone(), constraint: reference.name.clone(), parent })
+}
+
+impl Target {
+    /// The same for a partition or an inheritance child, whose column has a default and NULLs of its own.
+    pub fn for_member(&self, member: &Facts) -> Self {
+        let mut target = self.clone();
+        if let Scope::Column { column, .. } = &mut target.scope
+            && let Some(own) = member.column(&column.name)
+        {
+            *column = own.clone();
+        }
+        target
+    }
+
+    /// How the organization column is compared; decided only for types that can be.
+    pub fn comparison(&self) -> Option<Comparison> {
+        match &self.scope {
+            Scope::Column { column, .. } => Comparison::of(&column.data_type),
+            Scope::Through { parent, .. } => Comparison::of(&parent.organization.data_type),
+        }
+    }
+}
+
+/// The domain that a table's permissions are asked in when none is named: its name in snake case.
+pub fn usual_domain(table: &str) -> String {
+    let mut domain = String::with_capacity(table.len() + 4);
+    let mut before_is_lower = false;
+    for character in table.chars() {
+        if character.is_uppercase() && before_is_lower {
+            domain.push('_');
+        }
+        before_is_lower = character.is_lowercase() || character.is_ascii_digit();
+        domain.extend(character.to_lowercase());
+    }
+    domain
+}

@@ -1,0 +1,130 @@
+//! The triggers: what is audited, and what needs a permission of its own.
+
+use super::super::facts::{Facts, Trigger};
+use super::super::options::Action;
+use super::super::text::{literal, quote_generated};
+use super::target::{Scope, Target};
+use super::{SHARE_ROW_EXCLUSIVE, Step};
+
+const ROW: &str = "tenancy_audit";
+const TRUNCATE: &str = "tenancy_audit_truncate";
+const ACTION: &str = "tenancy_action_";
+
+/// What the name of a row trigger on a partitioned table ends in. Postgres clones it to the partitions, and a table that
+/// was protected by itself could not be attached if its own trigger had that name.
+const OF_PARTITIONS: &str = "_of_partitions";
+
+/// True for the trigger that writes the events of rows.
+pub fn is_audit(trigger: &Trigger) -> bool {
+    trigger.name == ROW || trigger.name.strip_suffix(OF_PARTITIONS) == Some(ROW)
+}
+
+/// True for a trigger of a name that `protect` gives; not for a clone, which goes with its original.
+pub fn is_generated(trigger: &Trigger) -> bool {
+    !trigger.cloned && (is_audit(trigger) || trigger.name == TRUNCATE || trigger.name.starts_with(ACTION))
+}
+
+/// A trigger as it should be.
+struct Wanted {
+    name: String,
+    /// In the words and the order of `pg_get_triggerdef`, so that the definition can be compared.
+    definition: String,
+    why: &'static str,
+}
+
+pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
+    let table = &facts.table;
+    let wanted = wanted(facts, target);
+    let mut steps = Vec::new();
+    for trigger in facts.triggers.iter().filter(|trigger| is_generated(trigger)) {
+        if !wanted.iter().any(|wanted| wanted.name == trigger.name) {
+            let sql = format!("DROP TRIGGER {} ON {table}", name_in_sql(&trigger.name));
+            steps.push(Step::new(false, SHARE_ROW_EXCLUSIVE, "Another trigger does its work now.", sql));
+        }
+    }
+    for Wanted { name, definition, why } in wanted {
+        let existing = facts.triggers.iter().find(|trigger| trigger.name == name);
+        let same = existing.is_some_and(|trigger| trigger.definition == definition);
+        let name = name_in_sql(&name);
+        let replace =
+            if existing.is_some() && !same { format!("DROP TRIGGER {name} ON {table}; ") } else { String::new() };
+        steps.push(Step::new(same, SHARE_ROW_EXCLUSIVE, why, format!("{replace}{definition}")));
+        steps.push(always(table, &name, same.then_some(existing).flatten()));
+    }
+    for clone in facts.triggers.iter().filter(|trigger| trigger.cloned && trigger.name.ends_with(OF_PARTITIONS)) {
+        steps.push(always(table, &name_in_sql(&clone.name), Some(clone)));
+    }
+    steps
+}
+
+fn always(table: &str, name: &str, existing: Option<&Trigger>) -> Step {
+    Step::new(
+        existing.is_some_and(|trigger| trigger.enabled == "A"),
+        SHARE_ROW_EXCLUSIVE,
+        "It fires under session_replication_role = replica too.",
+        format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"),
+    )
+}
+
+fn wanted(facts: &Facts, target: &Target) -> Vec<Wanted> {
+    let table = &facts.table;
+    let audited = match &target.scope {
+        Scope::Column { column, .. } => vec![column.name.as_str(), &target.domain],
+        Scope::Through { column, parent, .. } => {
+            vec![column.name.as_str(), &target.domain, &parent.table, &parent.key, &parent.organization.name]
+        }
+    };
+    let truncate = Wanted {
+        name: TRUNCATE.to_owned(),
+        definition: format!(
+            "CREATE TRIGGER {TRUNCATE} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT \
+             EXECUTE FUNCTION tenancy.audit_truncate({})",
+            arguments(&audited)
+        ),
+        why: "TRUNCATE passes row-level security by: tenants are refused it, others are recorded.",
+    };
+    if facts.partition {
+        return vec![truncate];
+    }
+    let ending = if facts.partitioned() { OF_PARTITIONS } else { "" };
+    let row = |base: &str, events: &str, function: &str, texts: &[&str], why| {
+        let name = format!("{base}{ending}");
+        let definition = format!(
+            "CREATE TRIGGER {} AFTER {events} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}({})",
+            name_in_sql(&name),
+            arguments(texts)
+        );
+        Wanted { name, definition, why }
+    };
+    let mut wanted = vec![
+        row(
+            ROW,
+            "INSERT OR DELETE OR UPDATE",
+            "tenancy.audit_row",
+            &audited,
+            "Every change of a row writes a hash-chained event in the same transaction.",
+        ),
+        truncate,
+    ];
+    for (action, change) in &target.actions {
+        let kind = match change {
+            Action::Columns(_) => "columns",
+            Action::States(_) => "states",
+        };
+        let texts: Vec<&str> = [target.domain.as_str(), action, kind].into_iter().chain(change.texts()).collect();
+        let why = "This change needs a permission of its own, beside that for the command.";
+        let base = format!("{ACTION}{action}");
+        wanted.push(row(&base, "INSERT OR UPDATE", "tenancy.authorize_action", &texts, why));
+    }
+    wanted
+}
+
+fn arguments(texts: &[&str]) -> String {
+    texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ")
+}
+
+/// As `quote_ident` would write it: the name of an action may hold anything.
+fn name_in_sql(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) { name.to_owned() } else { quote_generated(name) }
+}

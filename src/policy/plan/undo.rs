@@ -1,0 +1,100 @@
+//! The steps that take back what `protect` made.
+
+use super::super::facts::{Facts, Reference, Subject};
+use super::super::text::{quote_generated, quoted_text};
+use super::provenance::{self, Provenance};
+use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Step, policies, references, triggers};
+use crate::error::Result;
+use crate::policy::column::Comparison;
+
+const WHY: &str = "Takes back what tenancy.protect made.";
+
+/// None for a table that was never protected. Columns that were added stay, with what they hold.
+pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
+    super::check_kind(subject)?;
+    let table = &subject.table;
+    let mut steps = Vec::new();
+    for reference in &table.references {
+        steps.extend(reference_steps(subject, reference));
+    }
+    // The partitioned table first: what its partitions have of it goes with it.
+    for facts in std::iter::once(table).chain(&subject.members) {
+        steps.extend(unprotect_one(facts));
+    }
+    Ok(steps)
+}
+
+fn undo(lock: &'static str, sql: String) -> Step {
+    Step::new(false, lock, WHY, sql)
+}
+
+/// The foreign key as it was: a table without isolation needs no organization in it, and its key can go.
+fn reference_steps(subject: &Subject, reference: &Reference) -> Vec<Step> {
+    let Some(before) = references::plain(reference) else { return Vec::new() };
+    let child = if reference.child == subject.table.oid {
+        &subject.table
+    } else {
+        let Some(other) = subject.others.get(&reference.child) else { return Vec::new() };
+        other
+    };
+    let (table, name) = (&child.table, &reference.quoted);
+    let definition = before.definition.strip_suffix(" NOT VALID");
+    let checked_later = definition.is_none() && !child.partitioned();
+    let definition = definition.unwrap_or(&before.definition);
+    let not_valid = if checked_later || before.definition.ends_with(" NOT VALID") { " NOT VALID" } else { "" };
+    let mut steps = vec![undo(
+        ACCESS_EXCLUSIVE,
+        format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}{not_valid}"),
+    )];
+    if checked_later {
+        let sql =
+            format!("SELECT tenancy.validate_foreign_key({}, {})", quoted_text(table), quoted_text(&reference.name));
+        steps.push(undo(SHARE_UPDATE_EXCLUSIVE, sql));
+    }
+    if let Some(comment) = &before.comment {
+        let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", quoted_text(comment));
+        steps.push(undo(SHARE_UPDATE_EXCLUSIVE, sql));
+    }
+    steps
+}
+
+fn unprotect_one(facts: &Facts) -> Vec<Step> {
+    let table = &facts.table;
+    let mut steps = Vec::new();
+    for trigger in facts.triggers.iter().filter(|trigger| triggers::is_generated(trigger)) {
+        steps.push(undo(ACCESS_EXCLUSIVE, format!("DROP TRIGGER {} ON {table}", quote_generated(&trigger.name))));
+    }
+    for policy in facts.policies.iter().filter(|policy| policies::is_generated(policy)) {
+        steps.push(undo(ACCESS_EXCLUSIVE, format!("DROP POLICY {} ON {table}", policy.name)));
+    }
+    for key in facts.indexes.iter().filter(|index| references::is_our_key(index)) {
+        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DROP CONSTRAINT {}", key.quoted)));
+    }
+    let Some(before) = provenance::read::<Provenance>(facts.provenance.as_deref()) else { return steps };
+    if facts.force_row_security && !before.force_row_security {
+        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")));
+    }
+    if facts.row_security && !before.row_security {
+        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")));
+    }
+    if let Some(column) = facts.column(&before.column).filter(|_| before.through.is_none()) {
+        let alter = format!("ALTER TABLE {table} ALTER COLUMN {}", column.quoted);
+        let accessor = Comparison::of(&column.data_type).map(|comparison| comparison.accessor);
+        if accessor.is_some() && column.default.as_deref() == accessor {
+            let change =
+                before.previous_default.as_ref().map_or("DROP DEFAULT".into(), |sql| format!("SET DEFAULT {sql}"));
+            steps.push(undo(ACCESS_EXCLUSIVE, format!("{alter} {change}")));
+        }
+        if before.was_nullable && column.not_null {
+            steps.push(undo(ACCESS_EXCLUSIVE, format!("{alter} DROP NOT NULL")));
+        }
+    }
+    if let Some(index) = before.index.filter(|name| facts.indexes.iter().any(|index| index.name == *name)) {
+        let if_exists = if facts.partition { "IF EXISTS " } else { "" };
+        steps.push(undo(
+            ACCESS_EXCLUSIVE,
+            format!("DROP INDEX {if_exists}{}.{}", facts.schema_quoted, quote_generated(&index)),
+        ));
+    }
+    steps
+}
