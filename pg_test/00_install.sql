@@ -108,7 +108,13 @@ $$, $$ VALUES
     ('create_role',              'v', 'u', false, true),
     ('create_sso_connection',    'v', 'u', false, true),
     ('drop_sso_connection',      'v', 'u', false, true),
+    ('exclude',                  'v', 'u', false, true),
+    ('exclusions',               's', 's', false, true),
     ('grant_permission',         'v', 'u', true,  true),
+    ('guard_ddl',                'v', 'u', false, false),
+    ('guard_drop',               'v', 'u', false, false),
+    ('guardrails',               's', 'u', false, false),
+    ('include',                  'v', 'u', false, true),
     ('lock_sso_connection',      'v', 'u', false, false),
     ('may_break_glass',          's', 's', false, false),
     ('org_id',                   's', 's', false, false),
@@ -117,9 +123,11 @@ $$, $$ VALUES
     ('plan',                     'v', 'u', false, false),
     ('pre_request',              'v', 'u', false, false),
     ('protect',                  'v', 'u', false, false),
+    ('protect_schema',           'v', 'u', false, false),
     ('purge_revocations',        'v', 'u', true,  true),
     ('refresh_issuer_keys',      'v', 'u', false, true),
     ('refuse_change',            'v', 'u', false, false),
+    ('remember_schema',          'v', 'u', false, true),
     ('remove_external_organization', 'v', 'u', true, true),
     ('remove_external_role',     'v', 'u', true,  true),
     ('remove_membership',        'v', 'u', false, true),
@@ -135,6 +143,7 @@ $$, $$ VALUES
     ('seal',                     'v', 'u', false, true),
     ('set_external_organization', 'v', 'u', false, true),
     ('set_external_role',        'v', 'u', false, true),
+    ('set_guardrail',            'v', 'u', false, true),
     ('set_issuer',               'v', 'u', false, true),
     ('set_issuer_status',        'v', 'u', true,  true),
     ('set_membership',           'v', 'u', false, true),
@@ -145,6 +154,7 @@ $$, $$ VALUES
     ('subject',                  's', 's', false, false),
     ('test_sso',                 'v', 'u', false, true),
     ('unprotect',                'v', 'u', true,  false),
+    ('unprotect_schema',         'v', 'u', false, false),
     ('validate_foreign_key',     'v', 'u', true,  false),
     ('verify_audit',             'v', 'u', false, true),
     ('verify_sso_domain',        'v', 'u', false, true),
@@ -159,8 +169,8 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
+    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('guardrail', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r')
 $$, 'the extension has these tables and views and no others');

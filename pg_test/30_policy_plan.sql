@@ -143,6 +143,7 @@ ALTER TABLE app.bare ALTER COLUMN organization_id DROP DEFAULT;
 -- Repair --------------------------------------------------------------------------------------------------------------
 
 SELECT tenancy.protect('app.bare') \g /dev/null
+SET LOCAL tenancy.override_reason = 'damage to be repaired';
 CREATE FUNCTION pg_temp.repairs(damage text) RETURNS integer LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE damage;

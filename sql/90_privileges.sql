@@ -56,6 +56,14 @@ GRANT EXECUTE ON FUNCTION
     tenancy.validate_foreign_key(regclass, text),
     tenancy.backfill(regclass, text, text, bigint, bigint),
     tenancy.authorize_action(),
+    tenancy.guardrails(),
+    tenancy.set_guardrail(text, text, text),
+    tenancy.remember_schema(text, boolean),
+    tenancy.protect_schema(text),
+    tenancy.unprotect_schema(text),
+    tenancy.exclude(regclass, text),
+    tenancy.include(regclass),
+    tenancy.exclusions(),
     tenancy.unprotect(regclass),
     tenancy.audit_row(),
     tenancy.audit_truncate()
@@ -64,9 +72,10 @@ GRANT EXECUTE ON PROCEDURE tenancy.backfill_in_batches(regclass, text, text, int
 -- tenancy.issuer holds public keys and names of files, no secret.
 GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer, tenancy.retired_key,
     tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,
-    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test
+    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.guardrail, tenancy.protected_schema, tenancy.exclusion
 TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.audit_trail TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions() TO tenancy_auditor;

@@ -128,6 +128,10 @@ kinds! {
     COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL unless null_rows says what NULL means.";
     /// The caller neither owns the table nor is a superuser.
     NOT_OWNER, "42501", "Call it as the role that owns the table, or as a superuser.";
+    /// A table with an organization column in a protected schema would stay unprotected.
+    TABLE_UNPROTECTED, "55000", "Protect it in the same transaction, or say why not: tenancy.exclude(table, reason), or SET tenancy.override_reason before the statement.";
+    /// A statement takes away what tenancy.protect made.
+    PROTECTION_CHANGED, "42501", "tenancy.unprotect(table) takes all of it back. If it must be done by hand, say why first: SET LOCAL tenancy.override_reason = '...'.";
     /// A name that the organization, role or issuer does not have.
     NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
     /// TRUNCATE under a tenant's context would remove other organizations' rows.

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod context;
 pub mod error;
+pub mod guardrail;
 pub mod identity;
 pub mod policy;
 pub mod undo;
@@ -17,7 +18,7 @@ mod pg;
 mod front_door {
     use crate::pg::log::Redaction;
     use crate::pg::transaction::Listener;
-    use crate::{audit, context, identity, pg};
+    use crate::{audit, context, guardrail, identity, pg};
     use pgrx::pg_guard;
 
     pgrx::pg_module_magic!();
@@ -33,7 +34,9 @@ mod front_door {
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::cursor::watch(context::cursor_held);
         pg::transaction::listen(Listener {
+            committing: guardrail::before_commit,
             ended: || {
+                guardrail::transaction_ended();
                 context::transaction_ended();
                 audit::transaction_ended();
             },

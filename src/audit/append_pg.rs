@@ -24,6 +24,7 @@ pub struct Draft<'a> {
     pub table_schema: Option<&'a str>,
     pub table_name: Option<&'a str>,
     pub row_key: Option<&'a str>,
+    pub reason: Option<&'a str>,
     pub payload: &'a str,
 }
 
@@ -88,7 +89,7 @@ pub fn append(draft: &Draft) -> Result<()> {
         table_name: draft.table_name,
         row_key: draft.row_key,
         result: "success",
-        reason: None,
+        reason: draft.reason,
     };
     let hash = header.hash(&digest, &previous);
 

@@ -57,10 +57,15 @@ enum Origin<'a> {
     Column(&'a Column),
     /// The column holds the key of a row that does.
     Parent { column: &'a Column, parent: Parent },
+    /// The row concerns every organization: a setting of the extension's own.
+    Nobody,
 }
 
 impl<'a> Origin<'a> {
-    fn of(shape: &'a Shape, arguments: &Arguments) -> Result<Self> {
+    fn of(call: &Call, shape: &'a Shape, arguments: &Arguments) -> Result<Self> {
+        if arguments.column.is_empty() && catalog::is_own(call.relation()) {
+            return Ok(Origin::Nobody);
+        }
         let Some([table, key, organization]) = arguments.parent else {
             return organization(shape, arguments.column).map(Origin::Column);
         };
@@ -76,6 +81,7 @@ impl<'a> Origin<'a> {
     /// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
     fn organization(&self, row: &Values) -> Uuid {
         match self {
+            Origin::Nobody => Uuid::nil(),
             Origin::Column(column) => {
                 row.get(column).map_or_else(Uuid::nil, |value| organization_by(value, column.kind))
             }
@@ -98,7 +104,7 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     check_protected(&call)?;
     let arguments = Arguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
-    let origin = Origin::of(&shape, &arguments)?;
+    let origin = Origin::of(&call, &shape, &arguments)?;
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
     let write = || record(&shape, &origin, arguments.domain, old.as_ref(), new.as_ref());
@@ -142,6 +148,7 @@ fn event(
         table_schema: Some(&shape.schema),
         table_name: Some(&shape.name),
         row_key: key.as_deref(),
+        reason: None,
         payload: &payload,
     })
 }
@@ -273,7 +280,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     check_protected(&call)?;
     let arguments = Arguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation());
-    let origin = Origin::of(&shape, &arguments)?;
+    let origin = Origin::of(&call, &shape, &arguments)?;
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
         let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
         return Err(error::TRUNCATE_REFUSED.because(message));
@@ -286,6 +293,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
             table_schema: Some(&shape.schema),
             table_name: Some(&shape.name),
             row_key: None,
+            reason: None,
             payload: &format!("{{\"rows\":{rows}}}"),
         })?;
     }

@@ -21,4 +21,4 @@ mod seal_pg;
 mod verify_pg;
 
 #[cfg(feature = "pg")]
-pub use append_pg::{savepoint, transaction_ended};
+pub use append_pg::{Draft, append, savepoint, transaction_ended};

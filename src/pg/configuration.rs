@@ -6,6 +6,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
 
 static JWKS_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static OVERRIDE_REASON: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
 
 /// Defines the settings. Called once from `_PG_init`, before the prefix is reserved.
 pub fn define() {
@@ -24,17 +25,37 @@ pub fn define() {
             None,
             None,
         );
+        pg_sys::DefineCustomStringVariable(
+            c"tenancy.override_reason".as_ptr(),
+            c"Why this session passes the guardrails.".as_ptr(),
+            c"Empty: it does not. Whoever uses it leaves an audit event with the reason.".as_ptr(),
+            OVERRIDE_REASON.get(),
+            c"".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            0,
+            None,
+            None,
+            None,
+        );
     }
+}
+
+/// `tenancy.override_reason`; `None` when it is not set, or blank.
+pub fn override_reason() -> Option<String> {
+    text(&OVERRIDE_REASON).filter(|reason| !reason.trim().is_empty())
 }
 
 /// `tenancy.jwks_directory`; `None` when it is not set.
 pub fn jwks_directory() -> Option<String> {
+    text(&JWKS_DIRECTORY).filter(|folder| !folder.is_empty())
+}
+
+fn text(setting: &Backend<UnsafeCell<*mut c_char>>) -> Option<String> {
     // SAFETY: Postgres keeps the variable pointing at a NUL-terminated string, or NULL before the setting is defined.
-    let value = unsafe { *JWKS_DIRECTORY.get() };
+    let value = unsafe { *setting.get() };
     if value.is_null() {
         return None;
     }
     // SAFETY: as above; the bytes are copied before anything can change the setting.
-    let text = unsafe { CStr::from_ptr(value) }.to_str().ok()?;
-    (!text.is_empty()).then(|| text.to_owned())
+    unsafe { CStr::from_ptr(value) }.to_str().ok().map(str::to_owned)
 }

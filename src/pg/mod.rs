@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod configuration;
 pub mod cursor;
+pub mod ddl;
 pub mod function;
 pub mod json;
 pub mod log;

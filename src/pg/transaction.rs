@@ -9,6 +9,8 @@ use std::cell::Cell;
 /// What a room wants to hear of.
 #[derive(Clone, Copy)]
 pub struct Listener {
+    /// The transaction is about to commit or to be prepared, and can still fail.
+    pub committing: fn(),
     /// The transaction committed, aborted or was prepared for two-phase commit.
     pub ended: fn(),
     /// The savepoint at this nesting level was rolled back (true) or released (false).
@@ -35,9 +37,11 @@ pub fn listen(listener: Listener) {
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction(event: u32, _argument: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
-    let over = [XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE];
-    if let Some(listener) = LISTENER.get().filter(|_| over.contains(&event)) {
-        (listener.ended)();
+    let Some(listener) = LISTENER.get() else { return };
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (listener.committing)(),
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (listener.ended)(),
+        _ => {}
     }
 }
 

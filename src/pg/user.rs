@@ -81,6 +81,15 @@ pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
     owner.map(|owner| run_as(owner, work))
 }
 
+/// True if the role in force has the privileges of that role.
+pub fn has_role(name: &CStr) -> bool {
+    // SAFETY: catalog lookups; a role that does not exist has an invalid oid.
+    unsafe {
+        let role = pg_sys::get_role_oid(name.as_ptr(), true);
+        role != pg_sys::InvalidOid && pg_sys::has_privs_of_role(pg_sys::GetUserId(), role)
+    }
+}
+
 /// True if row-level security binds the role in force nowhere.
 pub fn bypasses_row_security() -> bool {
     // SAFETY: a catalog lookup.

@@ -129,7 +129,8 @@ SELECT pg_catalog.jsonb_build_object(
              FROM pg_catalog.pg_class o
             WHERE o.relnamespace OPERATOR(pg_catalog.=) c.relnamespace
               AND o.relname OPERATOR(pg_catalog.~) '_tenancy_(idx|key)[0-9]*$'
-              AND pg_catalog.left(o.relname, 10) OPERATOR(pg_catalog.=) pg_catalog.left(c.relname, 10)),
+              AND o.relname OPERATOR(pg_catalog.>=) pg_catalog.left(c.relname, 10)::pg_catalog.name
+              AND o.relname OPERATOR(pg_catalog.<) (pg_catalog.left(c.relname, 10) OPERATOR(pg_catalog.||) pg_catalog.chr(1114111))::pg_catalog.name),
          'provenance', (
            SELECT pg_catalog.obj_description(p.oid, 'pg_policy')
              FROM pg_catalog.pg_policy p

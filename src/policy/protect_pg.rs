@@ -6,11 +6,14 @@ use super::facts::{Facts, Subject};
 use super::options::{self, Backfill, NullRows, Options};
 use super::plan::{self, State, Step};
 use crate::error::{self, Result, given};
+use crate::pg::ddl::Table;
 use crate::pg::report::{OrRaise, notice};
+use crate::pg::setting::Backend;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{JsonB, name, pg_extern, pg_sys};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Everything a plan depends on of one table, in one JSON object.
@@ -136,6 +139,69 @@ pub fn remaining(table: pg_sys::Oid) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// The table that a partition or child belongs to at last; itself for any other.
+pub fn root_of(table: pg_sys::Oid) -> pg_sys::Oid {
+    let root = ROOT.write(&[argument(table)], |row| row.get::<pg_sys::Oid>(1));
+    root.into_iter().flatten().next().unwrap_or(table)
+}
+
+static ROOT: Query = Query::new(
+    "WITH RECURSIVE part (oid, level) AS (
+         SELECT $1, 0
+          UNION ALL
+         SELECT i.inhparent, p.level OPERATOR(pg_catalog.+) 1
+           FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid AND i.inhseqno OPERATOR(pg_catalog.=) 1)
+     SELECT oid FROM part ORDER BY level DESC LIMIT 1",
+);
+
+/// True if `protect` has marked the table.
+pub fn is_marked(table: pg_sys::Oid) -> bool {
+    facts(table).is_ok_and(|facts| plan::is_marked(&facts))
+}
+
+/// True if the table has a column of a usual name for the organization.
+pub fn has_organization_column(table: pg_sys::Oid) -> bool {
+    facts(table).is_ok_and(|facts| plan::has_organization_column(&facts))
+}
+
+/// True if the table has row-level security of any kind.
+pub fn has_row_security(table: pg_sys::Oid) -> bool {
+    facts(table).is_ok_and(|facts| facts.row_security)
+}
+
+/// True for the name of a policy or trigger that `protect` makes.
+pub fn is_generated_name(name: &str) -> bool {
+    plan::is_generated_name(name)
+}
+
+/// Schema and name of the table, quoted.
+pub fn name_of(table: pg_sys::Oid) -> String {
+    facts(table).map_or_else(|_| table.to_u32().to_string(), |facts| facts.table)
+}
+
+/// Schema and name of the table; `None` for one that is gone.
+pub fn table(oid: pg_sys::Oid) -> Option<Table> {
+    let read = |row: &spi::Row| Some(Table { oid, schema: row.get(1)?, name: row.get(2)? });
+    NAMES.write(&[argument(oid)], read).pop().flatten()
+}
+
+static NAMES: Query = Query::new(
+    "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      WHERE c.oid OPERATOR(pg_catalog.=) $1",
+);
+
+/// The first thing that is wrong with the protection of a table that was protected; `None` where all is well.
+pub fn damage(table: pg_sys::Oid) -> Option<String> {
+    let found = facts(table).ok().filter(plan::was_protected)?;
+    match remaining(root_of(table)) {
+        Ok(steps) => {
+            steps.iter().find(|step| step.closes_a_hole()).map(|step| format!("To be done again: {}", step.sql))
+        }
+        Err(error) => Some(format!("{} cannot be protected: {error}", found.table)),
+    }
+}
+
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
 ///
 /// The default to put back is text that the table's owner could have changed, so it all runs as the owner.
@@ -160,7 +226,32 @@ fn tenancy_validate_foreign_key(table: pg_sys::Oid, name: &str) {
     user::without_force(|| spi::execute(&sql, |_| ()));
 }
 
+/// True while this room itself changes a table.
+pub fn working() -> bool {
+    WORKING.get()
+}
+
+static WORKING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+
+/// Ends the work even when a step raises, which unwinds through here.
+struct Work {
+    before: bool,
+}
+
+impl Work {
+    fn begin() -> Self {
+        Work { before: WORKING.replace(true) }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        WORKING.set(self.before);
+    }
+}
+
 fn run(steps: &[Step]) -> i32 {
+    let _work = Work::begin();
     let mut count = 0;
     for step in steps.iter().filter(|step| step.state == State::Todo) {
         spi::execute(&step.sql, |_| ());

@@ -50,6 +50,19 @@ pub struct Step {
     /// False for a statement that Postgres refuses within a transaction, or that ends transactions itself.
     pub in_transaction: bool,
     pub state: State,
+    closes_a_hole: bool,
+}
+
+impl Step {
+    /// True if row-level security or the audit has a hole while the step is not done, as opposed to an index, a key, a
+    /// default or a comment that is missing.
+    pub fn closes_a_hole(&self) -> bool {
+        self.closes_a_hole
+    }
+
+    fn closing(self) -> Self {
+        Step { closes_a_hole: true, ..self }
+    }
 }
 
 /// How the steps are to be run.
@@ -68,7 +81,7 @@ const SHARE_UPDATE_EXCLUSIVE: &str = "SHARE UPDATE EXCLUSIVE";
 impl Step {
     fn new(done: bool, lock: &'static str, why: impl Into<Cow<'static, str>>, sql: String) -> Self {
         let state = if done { State::Done } else { State::Todo };
-        Step { sql, why: why.into(), lock, in_transaction: true, state }
+        Step { sql, why: why.into(), lock, in_transaction: true, state, closes_a_hole: false }
     }
 
     /// The same, for a statement that must run outside of a transaction.
@@ -83,9 +96,26 @@ impl Step {
     }
 }
 
+/// True for the name of a policy or trigger that `protect` makes.
+pub fn is_generated_name(name: &str) -> bool {
+    policies::is_generated_name(name) || triggers::is_generated_name(name)
+}
+
 /// True if `protect` has marked the table as protected.
 pub fn is_marked(facts: &Facts) -> bool {
     provenance::read::<Provenance>(facts.provenance.as_deref()).is_some()
+}
+
+/// True if a table whose isolation policy has lost its name or its comment was protected all the same.
+pub fn was_protected(facts: &Facts) -> bool {
+    is_marked(facts)
+        || facts.policies.iter().any(policies::is_generated)
+        || facts.triggers.iter().any(triggers::is_audit)
+}
+
+/// True for a table with a column of a usual name for the organization.
+pub fn has_organization_column(facts: &Facts) -> bool {
+    super::column::find(facts, None).is_some()
 }
 
 /// Names of the policies that are not of `protect`.
@@ -148,22 +178,28 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
         index::steps(facts, target, earlier.as_ref(), mode)
     };
     steps.extend(default_step(facts, target));
-    let policies = policies::steps(facts, target);
+    let policies: Vec<Step> = policies::steps(facts, target).into_iter().map(Step::closing).collect();
     let isolation_done = policies.first().is_some_and(|isolation| isolation.state == State::Done);
     steps.extend(policies);
-    steps.push(Step::new(
-        facts.row_security,
-        ACCESS_EXCLUSIVE,
-        "From here on the policies apply.",
-        format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"),
-    ));
-    steps.push(Step::new(
-        facts.force_row_security,
-        ACCESS_EXCLUSIVE,
-        "They apply to the owner of the table too.",
-        format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY"),
-    ));
-    steps.extend(triggers::steps(facts, target));
+    steps.push(
+        Step::new(
+            facts.row_security,
+            ACCESS_EXCLUSIVE,
+            "From here on the policies apply.",
+            format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"),
+        )
+        .closing(),
+    );
+    steps.push(
+        Step::new(
+            facts.force_row_security,
+            ACCESS_EXCLUSIVE,
+            "They apply to the owner of the table too.",
+            format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY"),
+        )
+        .closing(),
+    );
+    steps.extend(triggers::steps(facts, target).into_iter().map(Step::closing));
     steps.push(provenance_step(facts, target, earlier, index, isolation_done));
     steps
 }

@@ -68,7 +68,11 @@ const COMMANDS: [Command; 4] = [
 
 /// True for a policy of a name that `protect` gives.
 pub fn is_generated(policy: &Policy) -> bool {
-    COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&policy.name.as_str()))
+    is_generated_name(&policy.name)
+}
+
+pub fn is_generated_name(name: &str) -> bool {
+    COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&name))
 }
 
 /// The isolation policy first.

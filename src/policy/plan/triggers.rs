@@ -21,7 +21,11 @@ pub fn is_audit(trigger: &Trigger) -> bool {
 
 /// True for a trigger of a name that `protect` gives; not for a clone, which goes with its original.
 pub fn is_generated(trigger: &Trigger) -> bool {
-    !trigger.cloned && (is_audit(trigger) || trigger.name == TRUNCATE || trigger.name.starts_with(ACTION))
+    !trigger.cloned && is_generated_name(&trigger.name)
+}
+
+pub fn is_generated_name(name: &str) -> bool {
+    [ROW, TRUNCATE].contains(&name.strip_suffix(OF_PARTITIONS).unwrap_or(name)) || name.starts_with(ACTION)
 }
 
 /// A trigger as it should be.

@@ -1,0 +1,167 @@
+//! The event triggers: tables that come, and protection that goes.
+
+use super::state_pg::{overridden, state};
+use super::{Guardrail, NEW_TABLES, PROTECTED_TABLES, State};
+use crate::bare_function;
+use crate::error::{self, Error, Result};
+use crate::pg::ddl::{self, Statement, Table};
+use crate::pg::report::{OrRaise, warn};
+use crate::pg::setting::Backend;
+use crate::pg::table::{Key, find};
+use crate::pg::{transaction, user};
+use crate::policy::protect_pg;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+/// Tables that could not be protected as they were made, and have until the commit.
+static PENDING: Backend<RefCell<Vec<pg_sys::Oid>>> = Backend::new(RefCell::new(Vec::new()));
+
+bare_function! {
+    /// `tenancy.guard_ddl()`: event trigger on `ddl_command_end`.
+    tenancy_guard_ddl, pg_finfo_tenancy_guard_ddl, |call| {
+        ddl::statement(call).and_then(|statement| after(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+bare_function! {
+    /// `tenancy.guard_drop()`: event trigger on `sql_drop`.
+    tenancy_guard_drop, pg_finfo_tenancy_guard_drop, |call| {
+        ddl::statement(call).and_then(|statement| after_drop(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+/// What the statement made and changed.
+fn after(statement: &Statement) -> Result<()> {
+    let nothing = !statement.takes_away && !statement.brings && statement.detached.is_none();
+    if nothing || protect_pg::working() {
+        return Ok(());
+    }
+    for table in ddl::tables() {
+        if statement.takes_away
+            && let Some(damage) = protect_pg::damage(table.oid)
+        {
+            refuse_damage(statement, &table, &damage)?;
+        }
+        if statement.brings {
+            welcome(statement, &table)?;
+        }
+    }
+    // A partition takes its policies along and leaves its part of the triggers behind.
+    if let Some(table) = statement.detached.filter(|table| protect_pg::is_marked(*table)) {
+        protect(table)?;
+    }
+    Ok(())
+}
+
+/// Policies and triggers of ours that were dropped, by DROP or by CASCADE, from a table that stays.
+fn after_drop(statement: &Statement) -> Result<()> {
+    if protect_pg::working() || statement.tag == "DROP EXTENSION" {
+        return Ok(());
+    }
+    for dropped in ddl::dropped() {
+        if protect_pg::is_generated_name(&dropped.name) && protect_pg::has_row_security(dropped.table.oid) {
+            refuse_damage(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_damage(statement: &Statement, table: &Table, damage: &str) -> Result<()> {
+    let message = format!("{} would leave table {}.{} less protected", statement.tag, table.schema, table.name);
+    let error = error::PROTECTION_CHANGED.because(message).detail(damage);
+    judge(&PROTECTED_TABLES, statement, table, error)
+}
+
+/// Raises, warns, or does neither, as the guardrail and the session say.
+fn judge(guardrail: &Guardrail, statement: &Statement, table: &Table, error: Error) -> Result<()> {
+    let state = state(guardrail);
+    if state == State::Off || overridden(guardrail, &statement.tag, Some((&table.schema, &table.name)))? {
+        return Ok(());
+    }
+    if state == State::Enforce {
+        return Err(error);
+    }
+    warn(&error);
+    Ok(())
+}
+
+/// A table that is new, or has another column, name or parent.
+fn welcome(statement: &Statement, table: &Table) -> Result<()> {
+    let root = protect_pg::root_of(table.oid);
+    if protect_pg::is_marked(root) {
+        // Whatever the guardrail: a partition of a protected table that is not protected itself is a way around it.
+        if root != table.oid || statement.attaches {
+            protect(root)?;
+        }
+        return Ok(());
+    }
+    if !is_wanted(root, table) {
+        return Ok(());
+    }
+    let error = unprotected(root, None);
+    match state(&NEW_TABLES) {
+        State::Off => Ok(()),
+        State::Warn => {
+            warn(&error);
+            Ok(())
+        }
+        State::Enforce if overridden(&NEW_TABLES, &statement.tag, Some((&table.schema, &table.name)))? => Ok(()),
+        State::Enforce => match protect_pg::remaining(root) {
+            Ok(_) => protect(root),
+            Err(_) => {
+                PENDING.borrow_mut().push(root);
+                Ok(())
+            }
+        },
+    }
+}
+
+/// With the rights of whoever changes the table, who needs those of tenancy_admin for it.
+fn protect(table: pg_sys::Oid) -> Result<()> {
+    if !user::has_role(c"tenancy_admin") {
+        let reason = "The role in force is no member of tenancy_admin, so it cannot protect it.";
+        return Err(unprotected(table, Some(reason)));
+    }
+    protect_pg::protect_if_possible(table).map(|_| ())
+}
+
+fn unprotected(table: pg_sys::Oid, reason: Option<&str>) -> Error {
+    let name = protect_pg::name_of(table);
+    let why = reason.map(str::to_owned).or_else(|| protect_pg::remaining(table).err().map(|error| error.message));
+    let why = why.map_or_else(String::new, |why| format!("{why} "));
+    error::TABLE_UNPROTECTED
+        .because(format!("table {name} has an organization column and is not protected"))
+        .detail(format!("{why}SELECT tenancy.protect('{}')", name.replace('\'', "''")))
+}
+
+/// True for a table of a protected schema with an organization column that nobody has excluded.
+fn is_wanted(root: pg_sys::Oid, table: &Table) -> bool {
+    transaction::with_latest_snapshot(|| {
+        let schema = [Key::text(1, &table.schema)];
+        let excluded = [Key::text(1, &table.schema), Key::text(2, &table.name)];
+        !find(c"protected_schema", c"protected_schema_pkey", &schema, |_| ()).is_empty()
+            && find(c"exclusion", c"exclusion_pkey", &excluded, |_| ()).is_empty()
+    }) && protect_pg::has_organization_column(root)
+}
+
+/// What was pending must be protected, excluded or gone by now.
+pub fn before_commit() {
+    let pending = std::mem::take(&mut *PENDING.borrow_mut());
+    if pending.is_empty() {
+        return;
+    }
+    transaction::with_latest_snapshot(|| {
+        for table in pending {
+            let Some(found) = protect_pg::table(table) else { continue };
+            if !protect_pg::is_marked(table) && is_wanted(table, &found) {
+                Err(unprotected(table, None)).or_raise()
+            }
+        }
+    });
+}
+
+pub fn transaction_ended() {
+    PENDING.borrow_mut().clear();
+}

@@ -1,0 +1,156 @@
+//! What Postgres tells an event trigger.
+
+use super::spi;
+use crate::error::{self, Result};
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// What the statement could have done to the protection of a table, from its parse tree: the catalogs tell what it did.
+#[derive(Debug, Clone, Default)]
+pub struct Statement {
+    /// The command tag, such as `ALTER TABLE`.
+    pub tag: String,
+    /// It drops, disables, renames or replaces something.
+    pub takes_away: bool,
+    /// It makes a table, a column, or a name by which a table may be one with an organization column.
+    pub brings: bool,
+    /// It makes a table part of another.
+    pub attaches: bool,
+    /// The table that it takes out of another.
+    pub detached: Option<pg_sys::Oid>,
+}
+
+/// A table that the statement changed, or whose policy or trigger it did.
+pub struct Table {
+    pub oid: pg_sys::Oid,
+    pub schema: String,
+    pub name: String,
+}
+
+/// A policy or trigger that was dropped from a table that is still there.
+pub struct Dropped {
+    pub table: Table,
+    pub name: String,
+}
+
+/// Reads the call; an error when the function was not called as an event trigger.
+pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<Statement> {
+    // SAFETY: Postgres passes a valid call; `context` is an EventTriggerData node exactly when it says so
+    // (event_trigger.h), and its parse tree lives during the call.
+    unsafe {
+        let context = (*call).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
+            return Err(error::CALL_REFUSED.because("this function can only be called as an event trigger"));
+        }
+        let data = &*context.cast::<pg_sys::EventTriggerData>();
+        let tag = CStr::from_ptr(pg_sys::GetCommandTagName(data.tag)).to_string_lossy().into_owned();
+        Ok(look(Statement { tag, ..Statement::default() }, data.parsetree))
+    }
+}
+
+/// SAFETY of the caller: `tree` is NULL or a parse tree.
+unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
+    use pg_sys::NodeTag::*;
+    use pg_sys::ObjectType::*;
+    if tree.is_null() {
+        return statement;
+    }
+    // SAFETY: a node is of the struct that its tag says.
+    unsafe {
+        match (*tree).type_ {
+            T_CreateStmt => {
+                statement.brings = true;
+                statement.attaches = !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null();
+            }
+            T_CreateForeignTableStmt
+            | T_ImportForeignSchemaStmt
+            | T_CreateTableAsStmt
+            | T_CreateSchemaStmt
+            | T_AlterObjectSchemaStmt => statement.brings = true,
+            T_AlterPolicyStmt => statement.takes_away = true,
+            T_CreateTrigStmt => statement.takes_away = (*tree.cast::<pg_sys::CreateTrigStmt>()).replace,
+            T_RenameStmt => match (*tree.cast::<pg_sys::RenameStmt>()).renameType {
+                OBJECT_POLICY | OBJECT_TRIGGER => statement.takes_away = true,
+                _ => statement.brings = true,
+            },
+            T_AlterTableStmt => {
+                let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
+                let count = if commands.is_null() { 0 } else { (*commands).length as usize };
+                for n in 0..count {
+                    look_at_part(&mut statement, &*(*(*commands).elements.add(n)).ptr_value.cast());
+                }
+            }
+            _ => {}
+        }
+    }
+    statement
+}
+
+/// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
+#[allow(non_upper_case_globals)] // Postgres' names
+unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) {
+    use pg_sys::AlterTableType::*;
+    match part.subtype {
+        AT_DisableRowSecurity
+        | AT_NoForceRowSecurity
+        | AT_DisableTrig
+        | AT_DisableTrigAll
+        | AT_DisableTrigUser
+        | AT_EnableTrig
+        | AT_EnableTrigAll
+        | AT_EnableTrigUser
+        | AT_EnableReplicaTrig => statement.takes_away = true,
+        AT_AddColumn => statement.brings = true,
+        AT_AttachPartition | AT_AddInherit | AT_DropInherit => {
+            statement.brings = true;
+            statement.attaches = true;
+        }
+        // SAFETY: the definition of this part is a PartitionCmd with the partition's name (parsenodes.h).
+        AT_DetachPartition => unsafe {
+            let name = (*part.def.cast::<pg_sys::PartitionCmd>()).name;
+            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+            let lock = pg_sys::NoLock as i32;
+            let oid = pg_sys::RangeVarGetRelidExtended(name, lock, missing_ok, None, std::ptr::null_mut());
+            statement.detached = (oid != pg_sys::InvalidOid).then_some(oid);
+        },
+        _ => {}
+    }
+}
+
+/// The tables that the statement changed, of the kinds that hold rows; only within `ddl_command_end`.
+pub fn tables() -> Vec<Table> {
+    let read = |row: &spi::Row| Some(Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? });
+    spi::execute(TABLES, read).into_iter().flatten().collect()
+}
+
+const TABLES: &str = "
+    SELECT DISTINCT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+      FROM pg_catalog.pg_event_trigger_ddl_commands() d
+      LEFT JOIN pg_catalog.pg_policy p
+        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
+      LEFT JOIN pg_catalog.pg_trigger t
+        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
+      JOIN pg_catalog.pg_class c
+        ON c.oid OPERATOR(pg_catalog.=) COALESCE(p.polrelid, t.tgrelid,
+             CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid END)
+      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+     ORDER BY 1";
+
+/// The policies and triggers that were dropped and whose tables were not; only within `sql_drop`.
+pub fn dropped() -> Vec<Dropped> {
+    let read = |row: &spi::Row| {
+        let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
+        Some(Dropped { table, name: row.get(4)? })
+    };
+    spi::execute(DROPPED, read).into_iter().flatten().collect()
+}
+
+const DROPPED: &str = "
+    SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, d.address_names[3]
+      FROM pg_catalog.pg_event_trigger_dropped_objects() d
+      JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) d.address_names[1]
+      JOIN pg_catalog.pg_class c
+        ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) d.address_names[2]
+     WHERE d.object_type IN ('policy', 'trigger')
+       AND c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'";
