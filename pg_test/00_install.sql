@@ -91,6 +91,7 @@ SELECT results_eq($$
 $$, $$ VALUES
     ('actor_role'::name,         's'::"char", 's'::"char", false, false),
     ('add_sso_domain',           'v', 'u', false, true),
+    ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
     ('audit_row',                'v', 'u', false, false),
@@ -107,6 +108,7 @@ $$, $$ VALUES
     ('create_organization',      'v', 'u', false, true),
     ('create_role',              'v', 'u', false, true),
     ('create_sso_connection',    'v', 'u', false, true),
+    ('drift',                    'v', 'u', false, false),
     ('drop_sso_connection',      'v', 'u', false, true),
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
@@ -124,6 +126,7 @@ $$, $$ VALUES
     ('pre_request',              'v', 'u', false, false),
     ('protect',                  'v', 'u', false, false),
     ('protect_schema',           'v', 'u', false, false),
+    ('protected_tables',         's', 's', false, false),
     ('purge_revocations',        'v', 'u', true,  true),
     ('refresh_issuer_keys',      'v', 'u', false, true),
     ('refuse_change',            'v', 'u', false, false),

@@ -37,8 +37,8 @@ $$, $$
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
-        plan,protect,unprotect,validate_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,audit_row,audit_truncate,seal,verify_audit}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,guardrails,exclusions}'::text[])
+        plan,protect,unprotect,validate_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,guardrails,exclusions,protected_tables,drift,advise}'::text[])
 $$, 'each role may execute what is listed here');
 SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,

@@ -64,6 +64,9 @@ GRANT EXECUTE ON FUNCTION
     tenancy.exclude(regclass, text),
     tenancy.include(regclass),
     tenancy.exclusions(),
+    tenancy.protected_tables(),
+    tenancy.drift(),
+    tenancy.advise(text),
     tenancy.unprotect(regclass),
     tenancy.audit_row(),
     tenancy.audit_truncate()
@@ -78,4 +81,4 @@ TO tenancy_admin, tenancy_auditor;
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.audit_trail TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions() TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text) TO tenancy_auditor;

@@ -3,6 +3,7 @@
 //! The modules are the rooms of `docs/architecture.md`. Files that end in `_pg` and the room `pg` need a server and
 //! are built with a `pgXX` feature; everything else is the pure core.
 
+pub mod advisor;
 pub mod audit;
 pub mod context;
 pub mod error;

@@ -38,6 +38,13 @@ pub enum NullRows {
 }
 
 impl NullRows {
+    pub fn name(self) -> &'static str {
+        match self {
+            NullRows::Shared => "shared",
+            NullRows::Nobody => "nobody",
+        }
+    }
+
     pub fn parse(word: &str) -> Result<Self> {
         match word {
             "shared" => Ok(NullRows::Shared),

@@ -202,6 +202,63 @@ pub fn damage(table: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The comments of all isolation policies.
+static MARKS: Query = Query::new(
+    "SELECT p.polrelid, pg_catalog.obj_description(p.oid, 'pg_policy')
+       FROM pg_catalog.pg_policy p
+      WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'
+      ORDER BY p.polrelid",
+);
+
+/// `tenancy.protected_tables()`: what `protect` has marked.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_protected_tables() -> TableIterator<
+    'static,
+    (
+        name!(table, pg_sys::Oid),
+        name!(organization_column, String),
+        name!(domain, String),
+        name!(through, Option<String>),
+        name!(null_rows, Option<String>),
+    ),
+> {
+    let marks = MARKS.read(&[], |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)));
+    TableIterator::new(marks.into_iter().flatten().filter_map(|(table, comment)| {
+        let plan::Mark { column, domain, through, null_rows } = plan::mark(&comment)?;
+        Some((table, column, domain, through, null_rows.map(|rows| rows.name().to_owned())))
+    }))
+}
+
+/// `tenancy.drift()`: the protected tables that are not as `protect` left them.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(problem, String), name!(open, bool))> {
+    let tables = PROTECTED.write(&[], |row| row.get::<pg_sys::Oid>(1));
+    TableIterator::new(tables.into_iter().flatten().filter_map(|table| match remaining(table) {
+        Ok(steps) => {
+            let first = steps.iter().find(|step| step.closes_a_hole()).or(steps.first())?;
+            Some((
+                table,
+                format!("{} steps are to be done again, such as: {}", steps.len(), first.sql),
+                first.closes_a_hole(),
+            ))
+        }
+        Err(error) => Some((table, error.message, true)),
+    }))
+}
+
+/// Tables that are no part of another and have something that `protect` makes.
+static PROTECTED: Query = Query::new(
+    "SELECT c.oid FROM pg_catalog.pg_class c
+      WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
+        AND (EXISTS (SELECT FROM pg_catalog.pg_policy p
+                      WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')
+             OR EXISTS (SELECT FROM pg_catalog.pg_trigger t
+                         WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND t.tgname OPERATOR(pg_catalog.~) '^tenancy_audit'))
+      ORDER BY c.oid",
+);
+
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
 ///
 /// The default to put back is text that the table's owner could have changed, so it all runs as the owner.

@@ -14,7 +14,7 @@ mod triggers;
 mod undo;
 
 use super::facts::{Facts, Subject};
-use super::options::Options;
+use super::options::{NullRows, Options};
 use super::text::quoted_text;
 use crate::error::{self, Result};
 use provenance::Provenance;
@@ -99,6 +99,20 @@ impl Step {
 /// True for the name of a policy or trigger that `protect` makes.
 pub fn is_generated_name(name: &str) -> bool {
     policies::is_generated_name(name) || triggers::is_generated_name(name)
+}
+
+/// How a table is protected, as its mark says.
+pub struct Mark {
+    pub column: String,
+    pub domain: String,
+    pub through: Option<String>,
+    pub null_rows: Option<NullRows>,
+}
+
+/// Reads the comment of an isolation policy; `None` for that of somebody else.
+pub fn mark(comment: &str) -> Option<Mark> {
+    let Provenance { column, domain, through, null_rows, .. } = provenance::read(Some(comment))?;
+    Some(Mark { column, domain, through, null_rows })
 }
 
 /// True if `protect` has marked the table as protected.

@@ -1,0 +1,56 @@
+//! `tenancy.advise`: runs the rules, with the rights of the caller.
+
+use super::{RULES, Severity};
+use crate::error;
+use crate::pg::report::OrRaise;
+use crate::pg::spi;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+
+/// What a rule has found.
+struct Finding {
+    object: String,
+    detail: String,
+    mend: String,
+    severity: Option<String>,
+}
+
+/// `tenancy.advise(minimum_severity)`: the worst first.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_advise(
+    minimum_severity: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(rule, String),
+        name!(severity, String),
+        name!(object, String),
+        name!(detail, String),
+        name!(why, String),
+        name!(mend, String),
+        name!(key, String),
+    ),
+> {
+    let minimum = minimum_severity
+        .and_then(Severity::parse)
+        .ok_or_else(|| error::ARGUMENT_INVALID.because("minimum_severity must be \"info\", \"warning\" or \"error\""))
+        .or_raise();
+    let mut found = Vec::new();
+    for rule in RULES {
+        let read = |row: &spi::Row| {
+            Some(Finding { object: row.get(1)?, detail: row.get(2)?, mend: row.get(3)?, severity: row.get(4) })
+        };
+        for finding in spi::execute(rule.query, read).into_iter().flatten() {
+            let severity = finding.severity.as_deref().and_then(Severity::parse).unwrap_or(rule.severity);
+            if severity >= minimum {
+                found.push((severity, rule, finding));
+            }
+        }
+    }
+    found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
+    TableIterator::new(found.into_iter().map(|(severity, rule, Finding { object, detail, mend, .. })| {
+        let key = format!("{}:{object}", rule.id);
+        (rule.id.into(), severity.name().into(), object, detail, rule.why.into(), mend, key)
+    }))
+}
