@@ -67,7 +67,7 @@ SELECT isnt(coalesce(obj_description('tenancy'::regnamespace, 'pg_namespace'), '
 SELECT results_eq($$
     SELECT rolname, rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication
       FROM pg_roles WHERE rolname LIKE 'tenancy\_%' ORDER BY 1
-$$, $$ VALUES ('tenancy_admin'::name, false), ('tenancy_application', false), ('tenancy_auditor', false) $$,
+$$, $$ VALUES ('tenancy_admin'::name, false), ('tenancy_application', false), ('tenancy_auditor', false), ('tenancy_operator', false) $$,
     'the roles that the extension makes can neither log in nor do anything by themselves');
 
 -- Functions -----------------------------------------------------------------------------------------------------------
@@ -94,6 +94,7 @@ $$, $$ VALUES
     ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
+    ('assume_organization',      'v', 'u', false, false),
     ('audit_row',                'v', 'u', false, false),
     ('audit_truncate',           'v', 'u', false, false),
     ('authenticate',             'v', 'u', false, true),

@@ -172,6 +172,15 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_session', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_subject', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.membership', '');
 
+CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_assume_organization_wrapper';
+COMMENT ON FUNCTION tenancy.assume_organization(uuid, text, text, text) IS
+'Makes the transaction act for an organization without a token, as the database role that logged in, for a reason. With a role it may do what
+that role may, otherwise everything. For jobs and maintenance by members of tenancy_operator. The assumption is an audit event of the
+organization and a line in the server''s log, which stays after a rollback; each event that follows carries the reason. Otherwise as
+tenancy.authenticate: until the end of the transaction, and no other identity in it. Raises 42704 for an organization or role that does not
+exist, 22004 without a reason, 25006 where nothing can be written, 28000 in a transaction with another identity.';
+
 CREATE FUNCTION tenancy.authenticate(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_authenticate_wrapper';

@@ -18,7 +18,7 @@ CREATE TABLE tenancy.event_actor (
 );
 COMMENT ON TABLE tenancy.event_actor IS 'Who acted and how they got in, once for the events of a transaction that share it. Its digest is part of each event''s hash.';
 COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), or none for a database user without a context.';
+COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), assumed (by an operator), or none for a database user without a context.';
 COMMENT ON COLUMN tenancy.event_actor.subject IS '"sub" of the verified token.';
 COMMENT ON COLUMN tenancy.event_actor.issuer IS '"iss" of the verified token.';
 COMMENT ON COLUMN tenancy.event_actor.role IS 'The role of the membership.';
@@ -60,7 +60,7 @@ COMMENT ON COLUMN tenancy.event.actor IS 'Row of tenancy.event_actor.';
 COMMENT ON COLUMN tenancy.event.transaction IS 'The top-level transaction.';
 COMMENT ON COLUMN tenancy.event.ordinal IS 'Place among the events of the same transaction and organization, from 1 without gaps.';
 COMMENT ON COLUMN tenancy.event.occurred_at IS 'Clock of the server when the row was changed.';
-COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate.';
+COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate; assume, override or bypass for what operators and guardrails leave.';
 COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the permission matrix that the table belongs to.';
 COMMENT ON COLUMN tenancy.event.table_schema IS 'Schema of the changed table.';
 COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';

@@ -3,7 +3,7 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA tenancy FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA tenancy FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_auditor;
+GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 
 -- Authenticating, and reading the own context. Policies and defaults call these in the name of whoever queries.
 GRANT EXECUTE ON FUNCTION
@@ -20,7 +20,9 @@ GRANT EXECUTE ON FUNCTION
     tenancy.allowed(text, text),
     tenancy.authorize(text, text),
     tenancy.sign_out()
-TO tenancy_application, tenancy_admin;
+TO tenancy_application, tenancy_admin, tenancy_operator;
+-- Nobody else: who may assume an organization needs no token.
+GRANT EXECUTE ON FUNCTION tenancy.assume_organization(uuid, text, text, text) TO tenancy_operator;
 
 -- Setting up. The trigger functions, because CREATE TRIGGER asks for EXECUTE; called otherwise they refuse.
 GRANT EXECUTE ON FUNCTION

@@ -132,6 +132,8 @@ kinds! {
     TABLE_UNPROTECTED, "55000", "Protect it in the same transaction, or say why not: tenancy.exclude(table, reason), or SET tenancy.override_reason before the statement.";
     /// A statement takes away what tenancy.protect made.
     PROTECTION_CHANGED, "42501", "tenancy.unprotect(table) takes all of it back. If it must be done by hand, say why first: SET LOCAL tenancy.override_reason = '...'.";
+    /// A role that no policy binds would read or write a protected table without having assumed an organization.
+    BYPASS_REFUSED, "42501", "Assume the organization: tenancy.assume_organization(organization, reason). For all of them at once say why: SET tenancy.override_reason = '...'.";
     /// A name that the organization, role or issuer does not have.
     NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
     /// TRUNCATE under a tenant's context would remove other organizations' rows.

@@ -34,6 +34,7 @@ mod front_door {
         pg::catalog::watch();
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::cursor::watch(context::cursor_held);
+        pg::permission::watch(guardrail::accessed);
         pg::transaction::listen(Listener {
             committing: guardrail::before_commit,
             ended: || {
@@ -42,6 +43,7 @@ mod front_door {
                 audit::transaction_ended();
             },
             savepoint: |level, rolled_back| {
+                guardrail::savepoint(level, rolled_back);
                 context::savepoint(level, rolled_back);
                 audit::savepoint(level, rolled_back);
             },

@@ -267,6 +267,7 @@ fn forged_context() -> String {
         membership_role: "admin".into(),
         key_id: None,
         session_id: None,
+        reason: None,
         correlation_id: None,
         expires_at: (now() + 3600) * 1_000_000,
         permissions: [("*".to_owned(), "*".to_owned())].into_iter().collect(),

@@ -187,7 +187,7 @@ fn describe(id: Uuid, session: &Session) -> Result<Actor> {
         organization: context.map(|context| context.organization.id),
         session_id: context.and_then(|context| context.session_id.clone()),
         correlation_id: context.and_then(|context| context.correlation_id.clone()),
-        reason: None,
+        reason: context.and_then(|context| context.reason.clone()),
         session_user: session.session_user_name(),
         current_user: session.current_user_name(),
         client_address: user::client_address(),

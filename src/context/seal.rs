@@ -91,6 +91,7 @@ mod tests {
             membership_role: "admin".into(),
             key_id: None,
             session_id: None,
+            reason: None,
             correlation_id: None,
             expires_at: 0,
             permissions: Permissions::default(),

@@ -29,7 +29,7 @@ impl Scope {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
     pub scope: Scope,
-    /// How the actor got in: `token`, or `break-glass` past an enforced single sign-on; later also `assumed`.
+    /// How the actor got in: `token`, `break-glass` past an enforced single sign-on, or `assumed` by an operator.
     pub method: String,
     pub organization: Organization,
     /// `sub` of the token (RFC 7519 section 4.1.2): unique only within the issuer.
@@ -43,6 +43,8 @@ pub struct Context {
     pub key_id: Option<String>,
     /// `sid`, `session_id` or `jti` of the token, for revocation and audit.
     pub session_id: Option<String>,
+    /// Why, where the way in asks for a reason.
+    pub reason: Option<String>,
     /// Named by the caller, so that an audit event can be found from a request's log.
     pub correlation_id: Option<String>,
     /// Microseconds since 1970: the token's `exp` with the issuer's leeway.
@@ -76,6 +78,11 @@ impl Permissions {
             .iter()
             .filter_map(|domain| self.0.get(*domain))
             .any(|actions| actions.contains(action) || actions.contains(ANY))
+    }
+
+    /// Every action in every domain.
+    pub fn all() -> Self {
+        [(ANY.to_owned(), ANY.to_owned())].into_iter().collect()
     }
 
     /// True if nothing is permitted here that `other` does not permit.
@@ -169,6 +176,7 @@ mod tests {
             membership_role: "admin".into(),
             key_id: None,
             session_id: None,
+            reason: None,
             correlation_id: Some("line\nbreak".into()),
             expires_at: i64::MAX,
             permissions: permissions(&[("*", "*")]),

@@ -5,8 +5,19 @@ mod names;
 pub use names::{ALL, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, State};
 
 #[cfg(feature = "pg")]
+mod bypass_pg;
+#[cfg(feature = "pg")]
 mod ddl_pg;
 #[cfg(feature = "pg")]
 mod state_pg;
 #[cfg(feature = "pg")]
-pub use ddl_pg::{before_commit, transaction_ended};
+pub use bypass_pg::{accessed, savepoint};
+#[cfg(feature = "pg")]
+pub use ddl_pg::before_commit;
+
+/// The transaction is over.
+#[cfg(feature = "pg")]
+pub fn transaction_ended() {
+    ddl_pg::transaction_ended();
+    bypass_pg::transaction_ended();
+}

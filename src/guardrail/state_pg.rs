@@ -5,7 +5,7 @@ use crate::audit::{self, Draft};
 use crate::error::Result;
 use crate::pg::configuration;
 use crate::pg::table::{Key, find};
-use crate::pg::transaction;
+use crate::pg::{report, transaction};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use serde_json::json;
@@ -31,9 +31,19 @@ pub fn overridden(guardrail: &Guardrail, statement: &str, table: Option<(&str, &
 
 /// An event of no organization: what concerns a table concerns them all.
 pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)>, reason: Option<&str>) -> Result<()> {
+    let operation = if reason.is_some() { "override" } else { "bypass" };
+    if transaction::read_only() {
+        let table = table.map_or_else(String::new, |(schema, name)| format!(" on \"{schema}\".\"{name}\""));
+        report::log(format!(
+            "pg_tenancy: {operation} of guardrail {} by {statement}{table}, in a transaction that writes no event: {}",
+            guardrail.name,
+            reason.unwrap_or("no reason")
+        ));
+        return Ok(());
+    }
     audit::append(&Draft {
         organization: Uuid::nil(),
-        operation: if reason.is_some() { "override" } else { "bypass" },
+        operation,
         domain: "guardrail",
         table_schema: table.map(|(schema, _)| schema),
         table_name: table.map(|(_, name)| name),

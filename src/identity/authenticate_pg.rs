@@ -19,7 +19,7 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// A correlation id is for logs; a longer one is a mistake.
-const MAX_CORRELATION_BYTES: usize = 200;
+pub(super) const MAX_CORRELATION_BYTES: usize = 200;
 
 const SECOND: i64 = 1_000_000;
 
@@ -160,6 +160,7 @@ fn describe(
         role: role.name,
         key_id: token.key_id.clone(),
         session_id: token.session_id.clone(),
+        reason: None,
         correlation_id: correlation_id.map(str::to_owned),
         expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),
         permissions: role.permissions,

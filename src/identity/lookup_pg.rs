@@ -56,7 +56,7 @@ pub fn memberships(issuer: &str, subject: &str, organizations: Option<&[Uuid]>) 
     memberships.flatten().collect()
 }
 
-fn organization(id: &Uuid) -> Option<(Organization, bool)> {
+pub fn organization(id: &Uuid) -> Option<(Organization, bool)> {
     let read = |row: &Tuple| {
         let organization = Organization { id: *id, text_id: row.get(3)?, integer_id: row.get(4) };
         Some((organization, is_active(row, 5)))

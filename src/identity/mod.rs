@@ -13,6 +13,8 @@ pub mod strict_json;
 pub mod token;
 
 #[cfg(feature = "pg")]
+mod assume_pg;
+#[cfg(feature = "pg")]
 mod authenticate_pg;
 #[cfg(feature = "pg")]
 mod issuer_pg;

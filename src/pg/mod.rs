@@ -8,6 +8,7 @@ pub mod function;
 pub mod json;
 pub mod log;
 pub mod parent;
+pub mod permission;
 pub mod report;
 pub mod setting;
 pub mod spi;

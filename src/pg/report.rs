@@ -33,6 +33,11 @@ pub fn notice(message: &str, hint: &str) {
     report.report(PgLogLevel::NOTICE);
 }
 
+/// Writes a line into the server's log, which no rollback takes back. The client does not see it unless it asks for LOG.
+pub fn log(message: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "LOG").report(PgLogLevel::LOG);
+}
+
 /// Unwraps a result at the border to Postgres.
 pub trait OrRaise<T> {
     fn or_raise(self) -> T;
