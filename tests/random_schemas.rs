@@ -111,8 +111,8 @@ fn create(tables: &[Table], schema: &str, alone: Option<usize>) -> String {
         if let Some(index) = table.index {
             write!(sql, "CREATE INDEX ON \"{name}\" ({index});").unwrap();
         }
-        for owner in 0..4 {
-            for row in 0..rows[owner] {
+        for (owner, count) in rows.iter().enumerate() {
+            for row in 0..*count {
                 let of_nobody = owner == 3;
                 if of_nobody && *nulls == Nulls::Refused {
                     continue;
