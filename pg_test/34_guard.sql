@@ -1,7 +1,7 @@
 -- The guardrails on DDL: tables that come, protection that goes.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(79);
+SELECT plan(83);
 SET LOCAL client_min_messages = error;
 
 -- Guardrails and their states -------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ CREATE TEMP TABLE damage AS SELECT * FROM unnest(ARRAY[
     'ALTER TABLE app.finding DISABLE TRIGGER tenancy_audit', 'ALTER TABLE app.finding DISABLE TRIGGER ALL', 'ALTER TABLE app.finding DISABLE TRIGGER USER',
     'ALTER TABLE app.finding ENABLE TRIGGER tenancy_audit', 'ALTER TABLE app.finding ENABLE TRIGGER ALL', 'ALTER TABLE app.finding ENABLE REPLICA TRIGGER tenancy_audit',
     'CREATE OR REPLACE TRIGGER tenancy_audit AFTER INSERT ON app.finding FOR EACH ROW EXECUTE FUNCTION app.touch()',
-    'ALTER TABLE app.finding DROP COLUMN organization_id CASCADE',
+    'ALTER TABLE app.finding DROP COLUMN organization_id CASCADE', 'ALTER TABLE app.finding RENAME COLUMN organization_id TO tenant', 'ALTER TABLE app.finding ALTER COLUMN organization_id DROP NOT NULL',
     'DO $x$ BEGIN EXECUTE ''ALTER TABLE app.finding DISABLE ROW LEVEL SECURITY''; END $x$']) statement;
 GRANT SELECT ON damage TO test_owner;
 SET LOCAL SESSION AUTHORIZATION test_owner;
@@ -52,6 +52,12 @@ SELECT lives_ok(statement, 'allowed: ' || statement) FROM unnest(ARRAY[
     'ALTER TABLE app.finding ADD COLUMN note text', 'ALTER TABLE app.finding DROP COLUMN note', 'CREATE POLICY more ON app.finding AS RESTRICTIVE USING (true)', 'ALTER POLICY more ON app.finding USING (false)',
     'DROP POLICY more ON app.finding', 'DROP POLICY own ON app.finding', 'ALTER TABLE app.finding DISABLE TRIGGER own', 'DROP TRIGGER own ON app.finding', 'ALTER TABLE app.finding ENABLE ROW LEVEL SECURITY',
     'ALTER TABLE app.finding ENABLE ALWAYS TRIGGER tenancy_audit', 'ALTER TABLE app.bystander DISABLE ROW LEVEL SECURITY', 'DROP POLICY own ON app.bystander', 'ALTER TABLE app.finding RENAME TO found', 'ALTER TABLE app.found RENAME TO finding']) statement;
+SET LOCAL search_path = tenancy, app, test, public;
+SET LOCAL quote_all_identifiers = on;
+SELECT lives_ok('ALTER TABLE finding ADD CONSTRAINT positive CHECK (severity > 0); ALTER TABLE finding DROP CONSTRAINT positive', 'whatever the session''s settings, what is whole is whole');
+SELECT is((SELECT count(*) FROM tenancy.plan('app.finding') WHERE state <> 'done'), 0::bigint, 'to the plan as well');
+RESET quote_all_identifiers;
+SET LOCAL search_path = test, public;
 SAVEPOINT whole;
 SELECT lives_ok('DROP TABLE app.finding', 'a table may be dropped with its protection');
 ROLLBACK TO SAVEPOINT whole;

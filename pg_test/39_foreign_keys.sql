@@ -1,7 +1,7 @@
 -- Foreign keys: Postgres checks them without row-level security, so they carry the organization.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(42);
+SELECT plan(46);
 SET LOCAL SESSION AUTHORIZATION test_owner;
 
 CREATE TABLE app.account (id integer PRIMARY KEY, organization_id uuid NOT NULL, name text);
@@ -105,6 +105,17 @@ SELECT is((SELECT count(*) FROM tenancy.plan('app.tag') WHERE sql LIKE '%ADD CON
 CREATE TABLE app.legacy (id integer PRIMARY KEY, organization_id text NOT NULL, account integer REFERENCES app.account);
 SELECT is(tenancy.protect('app.legacy') > 0, true, 'a table whose organization is of another type');
 SELECT is((SELECT count(*) FROM tenancy.plan('app.legacy') WHERE sql LIKE '%ADD CONSTRAINT % FOREIGN KEY%'), 0::bigint, 'keeps its key: the types cannot be compared');
+
+-- From a partitioned table.
+CREATE TABLE app.parted_note (id integer, organization_id uuid NOT NULL, account integer REFERENCES app.account ON DELETE CASCADE) PARTITION BY RANGE (id);
+CREATE TABLE app.parted_note_1 PARTITION OF app.parted_note FOR VALUES FROM (0) TO (10);
+INSERT INTO app.parted_note VALUES (1, test.acme(), 1), (2, test.bolt(), 2);
+CREATE TEMP TABLE parted AS SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE conrelid = 'app.parted_note'::regclass AND contype = 'f';
+SELECT is(tenancy.protect('app.parted_note') > 0 AND tenancy.protect('app.parted_note') = 0, true, 'a partitioned table gets its keys too');
+SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.parted_note_1'::regclass AND contype = 'f'),
+    'FOREIGN KEY (organization_id, account) REFERENCES app.account(organization_id, id) ON DELETE CASCADE', 'and its partitions');
+SELECT is(tenancy.unprotect('app.parted_note') > 0, true, 'which can be taken back');
+SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.parted_note'::regclass AND contype = 'f'), (SELECT definition FROM parted), 'as it was');
 
 -- A parent of somebody else.
 RESET SESSION AUTHORIZATION;

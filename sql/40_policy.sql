@@ -49,6 +49,13 @@ COMMENT ON FUNCTION tenancy.validate_foreign_key(regclass, text) IS
 that statement itself, because Postgres reads both tables in its name. Raises 42704 for a foreign key that is not there, 23503 for a row
 without a counterpart in its organization.';
 
+CREATE FUNCTION tenancy.replace_foreign_key("table" regclass, name text, definition text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_replace_foreign_key_wrapper';
+COMMENT ON FUNCTION tenancy.replace_foreign_key(regclass, text, text) IS
+'ALTER TABLE ... DROP CONSTRAINT, ADD CONSTRAINT of the same name with another definition, as tenancy.validate_foreign_key: for partitioned
+tables, where Postgres validates at once. Raises 42704 for a foreign key that is not there, 23503 for a row without a counterpart.';
+
 CREATE FUNCTION tenancy.backfill("table" regclass, organization_column text, expression text, first_page bigint DEFAULT NULL, pages bigint DEFAULT NULL)
     RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

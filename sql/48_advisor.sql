@@ -2,7 +2,7 @@
 
 CREATE FUNCTION tenancy.protected_tables() RETURNS TABLE (
     "table" regclass, organization_column text, domain text, through text, null_rows text)
-    LANGUAGE c STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_protected_tables_wrapper';
 COMMENT ON FUNCTION tenancy.protected_tables() IS
 'The tables that tenancy.protect has marked, partitions and children among them: the organization column (or the column of the foreign key

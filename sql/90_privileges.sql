@@ -56,6 +56,7 @@ GRANT EXECUTE ON FUNCTION
     tenancy.plan(regclass, text, text, text, text, text, jsonb, boolean),
     tenancy.protect(regclass, text, text, text, text, text, jsonb),
     tenancy.validate_foreign_key(regclass, text),
+    tenancy.replace_foreign_key(regclass, text, text),
     tenancy.backfill(regclass, text, text, bigint, bigint),
     tenancy.authorize_action(),
     tenancy.guardrails(),

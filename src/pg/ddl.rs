@@ -70,7 +70,8 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
             T_AlterPolicyStmt => statement.takes_away = true,
             T_CreateTrigStmt => statement.takes_away = (*tree.cast::<pg_sys::CreateTrigStmt>()).replace,
             T_RenameStmt => match (*tree.cast::<pg_sys::RenameStmt>()).renameType {
-                OBJECT_POLICY | OBJECT_TRIGGER => statement.takes_away = true,
+                OBJECT_POLICY | OBJECT_TRIGGER | OBJECT_TABCONSTRAINT => statement.takes_away = true,
+                OBJECT_COLUMN => (statement.brings, statement.takes_away) = (true, true),
                 _ => statement.brings = true,
             },
             T_AlterTableStmt => {
@@ -99,7 +100,9 @@ unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) 
         | AT_EnableTrig
         | AT_EnableTrigAll
         | AT_EnableTrigUser
-        | AT_EnableReplicaTrig => statement.takes_away = true,
+        | AT_EnableReplicaTrig
+        | AT_DropNotNull
+        | AT_DropConstraint => statement.takes_away = true,
         AT_AddColumn => statement.brings = true,
         AT_AttachPartition | AT_AddInherit | AT_DropInherit => {
             statement.brings = true;

@@ -4,8 +4,9 @@
 //! microseconds a row. Here the common types are written directly; the others go through their output function under
 //! fixed settings, as postgres_fdw does (`set_transmission_modes`, contrib/postgres_fdw/postgres_fdw.c).
 
+use super::setting::with_settings;
 use pgrx::{pg_sys, varlena};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 
 /// How a type is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -182,26 +183,5 @@ const FIXED: [(&CStr, &CStr); 8] = [
 
 /// Runs `write` with fixed settings, and puts the session's own back.
 pub fn with_fixed_settings<T>(write: impl FnOnce() -> T) -> T {
-    // SAFETY: a nesting level of settings, as a function with a SET clause has; if `write` raises, the abort of the
-    // (sub)transaction undoes the level.
-    let level = unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        for (name, value) in FIXED {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                CString::from(value).as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-        level
-    };
-    let result = write();
-    // SAFETY: the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
-    result
+    with_settings(&FIXED, write)
 }

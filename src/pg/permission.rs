@@ -24,53 +24,67 @@ pub fn watch(listener: Listener) {
     }
 }
 
-#[cfg(feature = "pg15")]
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn check(range_table: *mut pg_sys::List, raise: bool) -> bool {
-    // SAFETY: passes on what the executor gave; the list holds the statement's range table.
-    unsafe {
-        each::<pg_sys::RangeTblEntry>(range_table, |entry| {
-            if entry.rtekind == pg_sys::RTEKind::RTE_RELATION {
-                look(entry.relid, entry.checkAsUser, entry.requiredPerms);
+/// Declares the hook in the form that the Postgres version has.
+///
+/// It runs at the start of every statement, so it has no guard, which would cost a `sigsetjmp` each time: an error that
+/// Postgres raises below jumps over its frame, which holds nothing to drop. What a listener raises has a guard of its own.
+macro_rules! check_hook {
+    ($entry:ty, $entries:ident, $is_relation:expr, $($argument:ident: $type:ty),*) => {
+        unsafe extern "C-unwind" fn check($($argument: $type),*, raise: bool) -> bool {
+            // SAFETY: passes on what the executor gave; the list holds what is needed of each relation.
+            unsafe {
+                let count = if $entries.is_null() { 0 } else { (*$entries).length as usize };
+                for n in 0..count {
+                    let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
+                    if $is_relation(entry) && entry.requiredPerms != 0 && bypasses(entry.checkAsUser) {
+                        look(entry.relid);
+                    }
+                }
+                match PREVIOUS.get() {
+                    Some(previous) => previous($($argument),*, raise),
+                    None => true,
+                }
             }
-        });
-        PREVIOUS.get().is_none_or(|previous| previous(range_table, raise))
-    }
-}
-
-#[cfg(not(feature = "pg15"))]
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn check(range_table: *mut pg_sys::List, entries: *mut pg_sys::List, raise: bool) -> bool {
-    // SAFETY: passes on what the executor gave; the second list holds what is needed of each relation.
-    unsafe {
-        each::<pg_sys::RTEPermissionInfo>(entries, |entry| look(entry.relid, entry.checkAsUser, entry.requiredPerms));
-        PREVIOUS.get().is_none_or(|previous| previous(range_table, entries, raise))
-    }
-}
-
-/// SAFETY of the caller: NULL or a list of pointers to `T`.
-unsafe fn each<T>(list: *mut pg_sys::List, mut visit: impl FnMut(&T)) {
-    // SAFETY: as promised.
-    unsafe {
-        let count = if list.is_null() { 0 } else { (*list).length as usize };
-        for n in 0..count {
-            visit(&*(*(*list).elements.add(n)).ptr_value.cast());
-        }
-    }
-}
-
-/// One relation of the statement. Views of an owner are checked as the owner: that is who reads what is below them.
-fn look(relation: pg_sys::Oid, check_as: pg_sys::Oid, needed: pg_sys::AclMode) {
-    let Some(listener) = LISTENER.get().filter(|_| needed != 0) else { return };
-    // SAFETY: plain reads and catalog lookups.
-    let bypasses = unsafe {
-        // A worker does what its leader was asked about; a check of a foreign key is Postgres' own.
-        pg_sys::ParallelWorkerNumber < 0 && !pg_sys::InNoForceRLSOperation() && {
-            let user = if check_as == pg_sys::InvalidOid { pg_sys::GetUserId() } else { check_as };
-            pg_sys::has_bypassrls_privilege(user)
         }
     };
-    if bypasses && is_isolated(relation) {
+}
+
+#[cfg(feature = "pg15")]
+check_hook!(
+    pg_sys::RangeTblEntry,
+    range_table,
+    |entry: &pg_sys::RangeTblEntry| entry.rtekind == pg_sys::RTEKind::RTE_RELATION,
+    range_table: *mut pg_sys::List
+);
+#[cfg(not(feature = "pg15"))]
+check_hook!(
+    pg_sys::RTEPermissionInfo,
+    entries,
+    |_: &pg_sys::RTEPermissionInfo| true,
+    range_table: *mut pg_sys::List,
+    entries: *mut pg_sys::List
+);
+
+/// True if no policy binds whoever the access is checked as: for a view, its owner, who reads what is below it. A
+/// parallel worker does what its leader was asked about, and a check of a foreign key is Postgres' own.
+fn bypasses(check_as: pg_sys::Oid) -> bool {
+    unsafe extern "C-unwind" {
+        #[link_name = "has_bypassrls_privilege"]
+        safe fn postgres_bypasses(role: pg_sys::Oid) -> bool;
+        #[link_name = "GetUserId"]
+        safe fn postgres_user() -> pg_sys::Oid;
+        #[link_name = "InNoForceRLSOperation"]
+        safe fn postgres_in_foreign_key_check() -> bool;
+    }
+    let user = if check_as == pg_sys::InvalidOid { postgres_user() } else { check_as };
+    // SAFETY: a plain read of backend state.
+    postgres_bypasses(user) && unsafe { pg_sys::ParallelWorkerNumber } < 0 && !postgres_in_foreign_key_check()
+}
+
+/// Tells of a relation if it is isolated.
+#[pgrx::pg_guard]
+extern "C-unwind" fn look(relation: pg_sys::Oid) {
+    if let Some(listener) = LISTENER.get().filter(|_| is_isolated(relation)) {
         listener(relation).or_raise();
     }
 }

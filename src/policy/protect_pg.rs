@@ -8,13 +8,14 @@ use super::plan::{self, State, Step};
 use crate::error::{self, Result, given};
 use crate::pg::ddl::Table;
 use crate::pg::report::{OrRaise, notice};
-use crate::pg::setting::Backend;
+use crate::pg::setting::{Backend, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{JsonB, name, pg_extern, pg_sys};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 
 /// Everything a plan depends on of one table, in one JSON object.
 static FACTS: Query = Query::new(include_str!("facts.sql"));
@@ -22,8 +23,12 @@ static FACTS: Query = Query::new(include_str!("facts.sql"));
 /// A table of more pages (of 8 kB) is worth a word about the plan that runs beside the application.
 const LARGE_TABLE_PAGES: i64 = 12_800;
 
+/// The texts of policies, triggers and keys depend on these; so do the names in the statements of a plan.
+const AS_STORED: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
+
 fn facts(table: pg_sys::Oid) -> Result<Facts> {
-    let text = FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
+    let read = || FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
+    let text = with_settings(&AS_STORED, read);
     let text = text.ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
     serde_json::from_str(&text).map_err(|_| error::STATE_INVALID.because("the catalogs of the table cannot be read"))
 }
@@ -275,12 +280,25 @@ fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
 /// migration acts for no tenant; so FORCE is lifted for that reading, as it is for all other checks of foreign keys.
 #[pg_extern(sql = false)]
 fn tenancy_validate_foreign_key(table: pg_sys::Oid, name: &str) {
-    let table = facts(table).or_raise();
-    let reference = table.references.iter().find(|reference| reference.child == table.oid && reference.name == name);
-    let missing = || error::NOT_FOUND.because(format!("{} has no foreign key \"{name}\"", table.table));
-    let reference = reference.ok_or_else(missing).or_raise();
-    let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", table.table, reference.quoted);
+    let (table, quoted) = foreign_key(table, name).or_raise();
+    let sql = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {quoted}");
     user::without_force(|| spi::execute(&sql, |_| ()));
+}
+
+/// `tenancy.replace_foreign_key(table, name, definition)`: the same for a partitioned table, which validates at once.
+#[pg_extern(sql = false)]
+fn tenancy_replace_foreign_key(table: pg_sys::Oid, name: &str, definition: &str) {
+    let (table, quoted) = foreign_key(table, name).or_raise();
+    let sql = format!("ALTER TABLE {table} DROP CONSTRAINT {quoted}, ADD CONSTRAINT {quoted} {definition}");
+    user::without_force(|| spi::execute(&sql, |_| ()));
+}
+
+/// The table and its foreign key, quoted.
+fn foreign_key(table: pg_sys::Oid, name: &str) -> Result<(String, String)> {
+    let table = facts(table)?;
+    let found = table.references.iter().find(|reference| reference.child == table.oid && reference.name == name);
+    let missing = || error::NOT_FOUND.because(format!("{} has no foreign key \"{name}\"", table.table));
+    found.map(|reference| (table.table.clone(), reference.quoted.clone())).ok_or_else(missing)
 }
 
 /// True while this room itself changes a table.
@@ -310,10 +328,12 @@ impl Drop for Work {
 fn run(steps: &[Step]) -> i32 {
     let _work = Work::begin();
     let mut count = 0;
-    for step in steps.iter().filter(|step| step.state == State::Todo) {
-        spi::execute(&step.sql, |_| ());
-        count += 1;
-    }
+    with_settings(&AS_STORED, || {
+        for step in steps.iter().filter(|step| step.state == State::Todo) {
+            spi::execute(&step.sql, |_| ());
+            count += 1;
+        }
+    });
     count
 }
 

@@ -133,17 +133,12 @@ impl<'a> Link<'a> {
         let table = &self.child.facts.table;
         let before = plain(self.reference)
             .unwrap_or_else(|| PlainReference { definition: definition.clone(), comment: comment.clone() });
-        // Partitioned tables take no NOT VALID before Postgres 18: there it is checked at once.
         let checked_later = !self.child.facts.partitioned();
-        let not_valid = if checked_later { " NOT VALID" } else { "" };
         let mut steps = vec![Step::new(
             self.composite,
             ACCESS_EXCLUSIVE,
             COMPOSITE,
-            format!(
-                "ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {}{not_valid}",
-                self.definition()
-            ),
+            replace(self.child.facts, self.reference, &self.definition(), checked_later),
         )];
         if checked_later && !before.definition.ends_with(" NOT VALID") {
             steps.push(Step::new(
@@ -213,6 +208,20 @@ impl<'a> End<'a> {
         (provenance.through.is_none() && organization.not_null && facts.parents.is_empty())
             .then_some(End { facts, organization })
     }
+}
+
+/// The statement that puts another definition in the place of a foreign key.
+///
+/// Partitioned tables take no NOT VALID before Postgres 18: there the rows are read at once, by a function that lifts FORCE
+/// for it as `validate_foreign_key` does.
+pub fn replace(child: &Facts, reference: &Reference, definition: &str, checked_later: bool) -> String {
+    let (table, name) = (&child.table, &reference.quoted);
+    if child.partitioned() {
+        let arguments = [table, &reference.name, definition].map(quoted_text).join(", ");
+        return format!("SELECT tenancy.replace_foreign_key({arguments})");
+    }
+    let not_valid = if checked_later { " NOT VALID" } else { "" };
+    format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}{not_valid}")
 }
 
 /// What a foreign key was before `protect` made it composite.

@@ -38,14 +38,10 @@ fn reference_steps(subject: &Subject, reference: &Reference) -> Vec<Step> {
         other
     };
     let (table, name) = (&child.table, &reference.quoted);
-    let definition = before.definition.strip_suffix(" NOT VALID");
-    let checked_later = definition.is_none() && !child.partitioned();
-    let definition = definition.unwrap_or(&before.definition);
-    let not_valid = if checked_later || before.definition.ends_with(" NOT VALID") { " NOT VALID" } else { "" };
-    let mut steps = vec![undo(
-        ACCESS_EXCLUSIVE,
-        format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}{not_valid}"),
-    )];
+    let validated = !before.definition.ends_with(" NOT VALID");
+    let definition = before.definition.strip_suffix(" NOT VALID").unwrap_or(&before.definition);
+    let checked_later = validated && !child.partitioned();
+    let mut steps = vec![undo(ACCESS_EXCLUSIVE, references::replace(child, reference, definition, true))];
     if checked_later {
         let sql =
             format!("SELECT tenancy.validate_foreign_key({}, {})", quoted_text(table), quoted_text(&reference.name));
