@@ -2,9 +2,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use common::server::{Folder, Server, programs, succeeds};
 use common::*;
 use tokio_postgres::{Client, Config};
 
@@ -12,79 +10,32 @@ const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 
 /// A server of the test's own that follows the one of the environment. Its end takes it down.
 struct Standby {
-    folder: PathBuf,
-    port: u16,
-}
-
-/// A program of the server's installation, run as the user that the server runs as.
-fn as_server(program: &str) -> Command {
-    let path = Path::new(&std::env::var("PG_TENANCY_BIN").unwrap()).join(program);
-    let run = std::env::var("PG_TENANCY_RUN").unwrap_or_default();
-    let mut words = run.split_whitespace();
-    let mut command = match words.next() {
-        Some(first) => {
-            let mut command = Command::new(first);
-            command.args(words).arg(path);
-            command
-        }
-        None => Command::new(path),
-    };
-    command.current_dir("/");
-    command
-}
-
-fn succeeds(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    server: Server,
+    _folder: Folder,
 }
 
 impl Standby {
     /// Copies the running server and starts the copy; `None` where there is no server whose files one may copy.
     fn start() -> Option<Self> {
-        let data = PathBuf::from(std::env::var("PG_TENANCY_DATA").ok()?);
-        let folder = data.parent()?.join(format!("standby-{}", std::process::id()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let standby = Standby { folder, port };
-        succeeds(as_server("pg_basebackup").args(["-R", "-c", "fast", "-D"]).arg(&standby.folder));
-        // Beside the socket of the primary, under another port.
-        let options = format!("-c port={port} -c listen_addresses=");
-        let log = standby.folder.join("standby.log");
-        // Its own output would keep the pipe open that `succeeds` reads.
-        let mut start = as_server("pg_ctl");
-        start.args(["start", "-w", "-t", "60", "-s", "-o", &options, "-D"]).arg(&standby.folder).arg("-l").arg(log);
-        start
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        assert!(start.status().unwrap().success(), "the standby did not start: {start:?}");
-        Some(standby)
+        let folder = Folder::create("standby")?;
+        let server = Server::at(&programs()?, folder.0.join("data"));
+        let primary = |name: &str| std::env::var(name).unwrap();
+        let mut copy = server.program("pg_basebackup");
+        copy.args(["-R", "-c", "fast", "-h", &primary("PGHOST"), "-p", &primary("PGPORT"), "-D"]).arg(&server.data);
+        succeeds(&mut copy);
+        server.start("");
+        Some(Standby { server, _folder: folder })
     }
 
     fn config(&self, database: &Database) -> Config {
-        let mut config = Config::new();
-        config.host_path(std::env::var("PGHOST").unwrap()).port(self.port).dbname(&database.name).user("postgres");
+        let mut config = self.server.config();
+        config.dbname(&database.name);
         config
     }
 
     async fn application(&self, database: &Database) -> Client {
         connect(self.config(database).user(APPLICATION)).await
     }
-}
-
-impl Drop for Standby {
-    fn drop(&mut self) {
-        as_server("pg_ctl").args(["stop", "-m", "immediate", "-s", "-D"]).arg(&self.folder).status().ok();
-        as_server_tool("rm").arg("-rf").arg(&self.folder).status().ok();
-    }
-}
-
-/// A program of the system, run as the user that the server runs as.
-fn as_server_tool(program: &str) -> Command {
-    let run = std::env::var("PG_TENANCY_RUN").unwrap_or_default();
-    let mut words = run.split_whitespace().chain([program]);
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).current_dir("/");
-    command
 }
 
 /// Waits until the standby has replayed what the primary has written so far.

@@ -53,7 +53,7 @@ EOF
         # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
         case $name in
         bench) printf '%s\n' 'shared_buffers = 512MB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' ;;
-        *) printf '%s\n' 'fsync = off' 'full_page_writes = off' ;;
+        *) printf '%s\n' 'fsync = off' 'full_page_writes = off' 'wal_level = logical' ;;
         esac
         case $loading in
         demand) ;;
@@ -88,6 +88,17 @@ destroy() {
     rm -rf "$state"
 }
 
+# Where the programs of lower versions are that have the extension too: what pg_upgrade can come from.
+older() {
+    local major pg_config
+    for ((major = 15; major < PG; major++)); do
+        pg_config=$(PG=$major private_pg_config)
+        if [[ -n $pg_config && -e $("$pg_config" --sharedir)/extension/pg_tenancy.control ]]; then
+            dirname "$(realpath "$pg_config")"
+        fi
+    done | paste -sd:
+}
+
 environment() {
     running || die "the $name cluster of Postgres $PG does not run; run: tools/cluster.sh start $name"
     # Settings meant for another server must not reach this one.
@@ -99,6 +110,7 @@ environment() {
         PGPASSWORD "$(cat "$state/password")" \
         PG_TENANCY_MAJOR "$PG" \
         PG_TENANCY_BIN "$bin" \
+        PG_TENANCY_OLDER "$(older)" \
         PG_TENANCY_DATA "$data" \
         PG_TENANCY_JWKS "$state/jwks" \
         PG_TENANCY_RUN "$( ((EUID == 0)) && echo 'runuser -u postgres --')" \

@@ -5,6 +5,8 @@
 #![allow(dead_code, unused_imports)] // Each test program uses its own part.
 
 pub mod issuer;
+pub mod protection;
+pub mod server;
 pub mod session;
 
 use std::io::Write as _;
