@@ -1,11 +1,12 @@
-//! What leaves the database and comes back is protected as it was: dumps of every format, and logical replication.
+//! What leaves the database and comes back is protected as it was: dumps of every format, logical replication, and
+//! pg_upgrade.
 
 mod common;
 
 use std::process::Command;
 
 use common::protection::*;
-use common::server::{fails, succeeds};
+use common::server::{Folder, Server, as_server, fails, programs, succeeds};
 use common::*;
 use tokio_postgres::{Client, Config};
 
@@ -60,11 +61,11 @@ impl<'a> Copy<'a> {
     /// Runs pg_restore into it, as docs/operations.md says. What pg_restore ignores is an error here.
     fn restore(&self, archive: &Archive, arguments: &[&str]) {
         let mut restore = self.program("pg_restore");
+        // Workers meet tables that other workers have not closed yet, and rows before those they refer to;
+        // --disable-triggers takes protection away for a while. The guard is told why.
         if arguments.contains(&"--jobs") {
-            restore.env("PGOPTIONS", "-c session_replication_role=replica");
-        }
-        if arguments.contains(&"--disable-triggers") {
-            // It takes protection away for a while, and says why.
+            restore.env("PGOPTIONS", "-c tenancy.override_reason=restore -c session_replication_role=replica");
+        } else if arguments.contains(&"--disable-triggers") {
             restore.env("PGOPTIONS", "-c tenancy.override_reason=restore");
         }
         succeeds(restore.args(["--exit-on-error", "-d", &self.name]).args(arguments).arg(&archive.0));
@@ -296,4 +297,177 @@ fn nobody_reads_a_table_before_the_restore_has_closed_it() {
             );
         }
     });
+}
+
+/// A subscription of the copy to the original. Its end drops it, without which the copy could not be dropped.
+struct Subscription<'a>(&'a Copy<'a>);
+
+impl<'a> Subscription<'a> {
+    /// Replicates what the publication names, initial rows included. The slot is made apart, because a subscription to
+    /// a database of the same server would wait for itself.
+    async fn create(copy: &'a Copy<'a>, publication: &str) -> Self {
+        let subscription = Subscription(copy);
+        let slot = format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", copy.name);
+        value(&copy.of.superuser().await, &slot).await;
+        let host = std::env::var("PGHOST").unwrap();
+        let port = std::env::var("PGPORT").unwrap();
+        let source = format!("host=''{host}'' port={port} user=postgres dbname={}", copy.of.name);
+        let run_as_owner = if major() >= 16 { ", run_as_owner = true" } else { "" };
+        let subscribe = format!(
+            "CREATE SUBSCRIPTION of_original CONNECTION '{source}' PUBLICATION {publication}
+               WITH (create_slot = false, slot_name = {}{run_as_owner})",
+            copy.name
+        );
+        run(&copy.superuser().await, &subscribe).await;
+        subscription
+    }
+
+    /// Waits until the copy has the rows of each table that the publication names, and what was committed so far.
+    async fn catch_up(&self) {
+        let there = self.0.superuser().await;
+        eventually(&there, "SELECT count(*) > 0 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel").await;
+        let here = self.0.of.superuser().await;
+        let written = value(&here, "SELECT pg_current_wal_insert_lsn()").await;
+        let received = format!(
+            "SELECT confirmed_flush_lsn >= '{written}' FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.0.name
+        );
+        eventually(&here, &received).await;
+    }
+}
+
+impl Drop for Subscription<'_> {
+    fn drop(&mut self) {
+        let steps = [
+            "ALTER SUBSCRIPTION of_original DISABLE",
+            "ALTER SUBSCRIPTION of_original SET (slot_name = NONE)",
+            "DROP SUBSCRIPTION of_original",
+        ];
+        for step in steps {
+            self.0.program("psql").args(["-XqAt", "-c", step]).output().ok();
+        }
+        let slot = format!(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '{0}' AND active;
+             SELECT pg_drop_replication_slot('{0}')",
+            self.0.name
+        );
+        self.0.of.program("psql").args(["-XqAt", "-c", &slot]).output().ok();
+    }
+}
+
+#[test]
+fn a_subscriber_protects_and_audits_what_it_receives() {
+    in_database(async |database| {
+        let (superuser, application) = (database.superuser().await, database.application().await);
+        fill_with_every_kind(&superuser, &application, &database.issuer).await;
+        // As docs/operations.md has it: the definitions, then the tenants, then the rows by subscription.
+        let copy = Copy::create(database).await;
+        copy.restore(&Archive::dump(database, &["--format", "custom", "--schema-only"]), &[]);
+        copy.restore(&Archive::dump(database, &["--format", "custom", "--data-only", "--schema", "tenancy"]), &[]);
+        let there = copy.superuser().await;
+        let before = count(&there, "SELECT count(*) FROM tenancy.event").await;
+        run(&superuser, r#"CREATE PUBLICATION application FOR TABLES IN SCHEMA public, "Cost Data""#).await;
+        let subscription = Subscription::create(&copy, "application").await;
+        subscription.catch_up().await;
+
+        // What tenants change arrives, and is an event there as well.
+        let copied = count(&there, "SELECT count(*) FROM tenancy.event").await;
+        assert!(copied > before, "the rows that were there came without events");
+        as_tenant(&application, &database.token("alice")).await;
+        let change = r#"UPDATE "Finding" SET title = 'replicated' WHERE id < 3; DELETE FROM "Finding" WHERE id = 3;
+                        INSERT INTO "Cost Data".cost (id, day, cents) VALUES (7, '2026-02-02', 7);
+                        DELETE FROM "Cost Data".cost WHERE id = 7; COMMIT"#;
+        run(&application, change).await;
+        subscription.catch_up().await;
+        for table in PROTECTED {
+            let all = format!("SELECT t FROM {table} t ORDER BY t::text");
+            assert_same(&column(&superuser, &all).await, &column(&there, &all).await);
+        }
+        assert_eq!(count(&there, "SELECT count(*) FROM tenancy.event").await, copied + 5);
+        let latest = format!(
+            "SELECT operation FROM (SELECT * FROM tenancy.event ORDER BY id DESC LIMIT 5) e
+              WHERE organization = '{ACME}' ORDER BY operation"
+        );
+        assert_eq!(column(&there, &latest).await, ["delete", "delete", "insert", "update", "update"]);
+
+        // Once it is on its own: sequences are not replicated.
+        drop(subscription);
+        let restart = r#"SELECT setval(pg_get_serial_sequence(t, 'id'), 2000) FROM unnest('{"\"Finding\"",cloud_account,invoice}'::text[]) t"#;
+        run(&there, restart).await;
+        assert_protected(&copy.config(), &database.issuer).await;
+    });
+}
+
+/// The names of the options that a new cluster's columns have.
+async fn column_options(server: &Server) -> Vec<String> {
+    let client = connect(&server.config()).await;
+    column(&client, "SELECT DISTINCT split_part(o, '=', 1) FROM pg_attribute, unnest(attoptions) o").await
+}
+
+/// The folders of programs that can be upgraded from: those of lower versions, and the same.
+fn upgradable() -> Vec<std::path::PathBuf> {
+    let older = std::env::var_os("PG_TENANCY_OLDER").unwrap_or_default();
+    std::env::split_paths(&older).filter(|bin| !bin.as_os_str().is_empty()).chain(programs()).collect()
+}
+
+#[test]
+fn pg_upgrade_keeps_the_protection() {
+    if server().is_none() {
+        println!("skipped: PGHOST names no server");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for old in upgradable() {
+        runtime.block_on(upgrade_keeps_the_protection(&old, &programs().unwrap()));
+    }
+}
+
+async fn upgrade_keeps_the_protection(from: &std::path::Path, to: &std::path::Path) {
+    let Some(folder) = Folder::create("upgrade") else {
+        println!("skipped: the server is not one beside which others may be put");
+        return;
+    };
+    let old = Server::at(from, folder.0.join("old"));
+    let new = Server::at(to, folder.0.join("new"));
+    let mut options = format!("-c tenancy.jwks_directory={}", std::env::var("PG_TENANCY_JWKS").unwrap());
+    if let Ok(loading @ ("shared" | "session")) = std::env::var("PG_TENANCY_LOADING").as_deref() {
+        options.push_str(&format!(" -c {loading}_preload_libraries=pg_tenancy"));
+    }
+    let socket = format!("-c unix_socket_directories={}", std::env::var("PGHOST").unwrap());
+    old.initialize();
+    new.initialize();
+    old.start(&format!("{options} {socket}"));
+    new.start(&format!("{options} {socket}"));
+    let known = column_options(&new).await;
+    let mut unknown = column_options(&old).await;
+    unknown.retain(|option| !known.contains(option));
+    new.stop("fast");
+    if !unknown.is_empty() {
+        println!("skipped: {} marks columns with {unknown:?}, which {} refuses", from.display(), to.display());
+        return;
+    }
+    let database = Database::create(old.config()).await;
+    let superuser = database.superuser().await;
+    fill_with_every_kind(&superuser, &database.application().await, &database.issuer).await;
+    let original = holding(&superuser).await;
+    drop(superuser);
+    old.stop("fast");
+
+    let mut upgrade = new.program("pg_upgrade");
+    upgrade.args(["-U", "postgres", "--socketdir", &std::env::var("PGHOST").unwrap()]);
+    upgrade.args(["-o", &options, "-O", &options]);
+    upgrade.arg("-b").arg(&old.bin).arg("-B").arg(&new.bin).arg("-d").arg(&old.data).arg("-D").arg(&new.data);
+    upgrade.args(["-p", &old.port.to_string(), "-P", &new.port.to_string()]);
+    let upgraded = upgrade.current_dir(&folder.0).output().unwrap(); // it leaves a script there
+    if !upgraded.status.success() {
+        let logs = "grep -h -A3 'ERROR:\\|FATAL:\\|PANIC:' new/pg_upgrade_output.d/*/log/*.log";
+        let logs = as_server("sh").args(["-c", logs]).current_dir(&folder.0).output().unwrap();
+        panic!("{upgraded:?}\n{}", String::from_utf8_lossy(&logs.stdout));
+    }
+
+    new.start(&format!("{options} {socket}"));
+    let mut config = new.config();
+    config.dbname(&database.name);
+    assert_kept(&original, &connect(&config).await).await;
+    assert_protected(&config, &database.issuer).await;
 }

@@ -53,13 +53,18 @@ EOF
         # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
         case $name in
         bench) printf '%s\n' 'shared_buffers = 512MB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' ;;
-        *) printf '%s\n' 'fsync = off' 'full_page_writes = off' 'wal_level = logical' ;;
+        # Several tests at a time subscribe, and a table's first copy that found no worker is tried again soon.
+        *) printf '%s\n' 'fsync = off' 'full_page_writes = off' 'wal_level = logical' 'max_replication_slots = 50' \
+            'max_wal_senders = 50' 'max_logical_replication_workers = 20' 'max_worker_processes = 40' \
+            'max_sync_workers_per_subscription = 8' 'wal_retrieve_retry_interval = 100ms' ;;
         esac
         case $loading in
         demand) ;;
         session | shared) echo "${loading}_preload_libraries = 'pg_tenancy'" ;;
         *) die "LOADING is demand, session or shared, not '$loading'" ;;
         esac
+        # A setting of its own from Postgres 18 on; before, max_replication_slots says it.
+        if ((PG >= 18)); then echo 'max_active_replication_origins = 50'; fi
     } | as_server tee "$data/pg_tenancy.conf" >/dev/null
 }
 

@@ -41,6 +41,16 @@ pub struct Database {
 }
 
 impl Database {
+    /// Makes one on that server, where the superuser of `server` may connect.
+    pub async fn create(server: Config) -> Self {
+        let database = Database { name: database_name(), issuer: Issuer::generate(), server };
+        let admin = connect(&database.server).await;
+        prepare_cluster(&admin).await;
+        run(&admin, &format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await;
+        fill(&database).await;
+        database
+    }
+
     pub async fn superuser(&self) -> Client {
         connect(&self.config()).await
     }
@@ -147,6 +157,9 @@ pub fn in_database_of_a_server_that_crashes(test: impl AsyncFnOnce(&Database)) {
     }
 }
 
+/// Whether the environment's server has the roles of the tests.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
 /// Returns what the server said of its start before the test and after it; `None` without a server.
 fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])> {
     let Some(server) = server() else {
@@ -157,7 +170,10 @@ fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])>
     let database = Database { name: database_name(), issuer: Issuer::generate(), server };
     let before = runtime.block_on(async {
         let admin = connect(&database.server).await;
-        prepare_cluster(&admin).await;
+        if !PREPARED.load(Ordering::Acquire) {
+            prepare_cluster(&admin).await;
+            PREPARED.store(true, Ordering::Release);
+        }
         admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await.unwrap();
         started(&admin).await
     });
@@ -190,13 +206,9 @@ async fn started(client: &Client) -> [String; 2] {
     [row.get(0), row.get(1)]
 }
 
-/// Creates what all databases share, once: the roles of the tests and, so that no two tests race for them, those of the
+/// Creates what all databases share: the roles of the tests and, so that no two tests race for them, those of the
 /// extension.
 async fn prepare_cluster(admin: &Client) {
-    static PREPARED: AtomicBool = AtomicBool::new(false);
-    if PREPARED.load(Ordering::Acquire) {
-        return;
-    }
     admin.batch_execute("SET client_min_messages = warning; SELECT pg_advisory_lock(7325)").await.unwrap();
     let password = std::env::var("PGPASSWORD").unwrap_or_default().replace('\'', "''");
     for role in ["tenancy_application", "tenancy_admin", "tenancy_operator", "tenancy_auditor", APPLICATION, OWNER] {
@@ -211,7 +223,6 @@ async fn prepare_cluster(admin: &Client) {
     );
     admin.batch_execute(&roles).await.unwrap();
     admin.batch_execute("SELECT pg_advisory_unlock(7325)").await.unwrap();
-    PREPARED.store(true, Ordering::Release);
 }
 
 /// The extension, the issuer, the tables and the tenants.

@@ -47,6 +47,8 @@ fn readable(table: &str, organization: Uuid) -> String {
 pub struct Holding {
     /// Catalog entries, of the extension and of the tables.
     pub items: Vec<String>,
+    /// What the advisor finds.
+    pub advice: Vec<String>,
     /// Rows of the tables but those of the audit.
     pub rows: Vec<String>,
     /// Rows of the audit.
@@ -88,8 +90,9 @@ pub async fn holding(superuser: &Client) -> Holding {
         if AUDIT.contains(&table.as_str()) { audit.extend(of_table) } else { rows.extend(of_table) }
     }
     run(superuser, "COMMIT").await;
+    let advice = column(superuser, "SELECT concat_ws(' | ', severity, rule, object) FROM tenancy.advise()").await;
     assert!(tables.len() > 20 && audit.len() > 10 && rows.len() > 50, "too little to compare: {tables:?}");
-    Holding { items, rows, audit }
+    Holding { items, advice, rows, audit }
 }
 
 /// Fails with what the copy lacks of the original or has beside it.
@@ -106,6 +109,8 @@ pub async fn assert_kept(original: &Holding, copy: &Client) {
     let copy = holding(copy).await;
     assert_same(&original.items, &copy.items);
     assert_same(&original.rows, &copy.rows);
+    let new: Vec<&String> = copy.advice.iter().filter(|finding| !original.advice.contains(finding)).collect();
+    assert!(new.is_empty(), "the advisor found no such thing before: {new:?}");
     let lost: Vec<&String> = original.audit.iter().filter(|row| !copy.audit.contains(row)).collect();
     assert!(lost.is_empty(), "events lost: {lost:?}");
 }

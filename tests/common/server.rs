@@ -87,12 +87,12 @@ impl Server {
     /// Makes an empty cluster like that of the environment.
     pub fn initialize(&self) {
         let mut initdb = self.program("initdb");
-        initdb.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]);
+        initdb.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
         // From Postgres 18 on checksums are the default, and pg_upgrade wants both clusters alike.
         if succeeds(self.program("initdb").arg("--help")).contains("--no-data-checksums") {
             initdb.arg("--no-data-checksums");
         }
-        succeeds(initdb.arg(&self.data));
+        succeeds(initdb.arg("-D").arg(&self.data));
     }
 
     /// Starts it and waits until it answers. `options` are those of the `postgres` program.
