@@ -52,6 +52,8 @@ macro_rules! rules {
 }
 
 rules! {
+    application_escalates, Error, "Application with other rights",
+        "Whoever gets SQL into the application gets these rights too, and none of them knows an organization.";
     bypassrls_role, Error, "Roles without policies",
         "A superuser or a role with BYPASSRLS is bound by no policy. An application that logs in as one, or can become one with SET ROLE, reads every organization.";
     child_table_without_column, Warning, "Child table outside",
@@ -80,12 +82,16 @@ rules! {
         "Each query of a tenant reads the rows of all organizations and throws most of them away.";
     nullable_organization_column, Warning, "Nullable organization column",
         "A row whose organization is NULL belongs to nobody, and is seen by nobody.";
+    override_kept, Warning, "Reason kept for good",
+        "tenancy.override_reason is for one session that somebody watches. As a default of a role or database it switches the guardrails off for all of its sessions.";
     owner_is_application, Error, "Owner acts for tenants",
         "The owner of a table can switch its policies off, for one statement or for good. An application's role must not own what it reads.";
+    parent_unprotected, Error, "Parent outside",
+        "The policies of a partition or child apply to queries that name it, not to those on the table above.";
     partition_unprotected, Error, "Partition outside",
         "Policies of a partitioned table apply to queries on it, not to those that name the partition.";
     permissive_past_tenant, Error, "Policy past the organization",
-        "Permissive policies are ORed: one that does not compare the organization opens the table, whatever the others say.";
+        "Permissive policies are ORed: one that does not compare the organization, or only in one branch of an OR, opens the table, whatever the others say.";
     policy_casts_column, Warning, "Cast in a policy",
         "A cast of the column hides it from the index on it: every query becomes a scan of all organizations' rows.";
     policy_not_forced, Warning, "Policies not forced",
@@ -100,12 +106,14 @@ rules! {
         "A foreign key to the table, made by whoever has REFERENCES, tells which keys exist in any organization.";
     row_security_disabled, Error, "Policies without effect",
         "The table has policies, but row-level security is not enabled: they do nothing.";
+    rule_of_owner, Warning, "Rule of its owner",
+        "A rule is executed with the rights of the owner of the table or view that it stands on, security_invoker or not: if no policy binds the owner, it reads and changes every organization's rows.";
     schema_create_public, Warning, "CREATE for PUBLIC",
         "Whoever can create objects in a schema that is in a search_path can put a function or table of their own in front of another (CVE-2018-1058).";
     security_definer_reads_tenant_table, Info, "SECURITY DEFINER on tenants' rows",
         "The function reads with the rights of its owner. If no policy binds the owner, neither does any bind the caller.";
-    security_definer_without_search_path, Warning, "SECURITY DEFINER without search_path",
-        "The caller's search_path decides what the names in the function mean, and they are executed with the owner's rights (CVE-2018-1058).";
+    security_definer_without_search_path, Warning, "SECURITY DEFINER without a fixed search_path",
+        "The caller decides what the names in the function mean, by a search_path, a schema that anybody creates in, or a temporary table, and they are executed with the owner's rights (CVE-2018-1058).";
     sequence_betrays_volume, Info, "Sequence",
         "The last value of a sequence that all organizations share tells how many rows the others add.";
     server_too_old, Error, "Old server",
@@ -122,8 +130,8 @@ rules! {
         "Whoever may read the table reads the rows of every organization.";
     view_without_security_invoker, Warning, "View of its owner",
         "A view reads with the rights of its owner: if no policy binds the owner, it shows every organization's rows to whoever may read it.";
-    volatile_policy, Warning, "Volatile or serial policy",
-        "A policy is evaluated for each row. A VOLATILE function is called each time and keeps indexes from being used; one that is not PARALLEL SAFE keeps queries from running in parallel.";
+    volatile_policy, Warning, "Volatile, serial or slow policy",
+        "A policy is evaluated for each row. A VOLATILE function is called each time and keeps indexes from being used; one that is not PARALLEL SAFE keeps queries from running in parallel; one that takes the row's columns makes every row of the table be read.";
 }
 
 #[cfg(test)]

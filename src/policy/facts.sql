@@ -123,6 +123,11 @@ SELECT pg_catalog.jsonb_build_object(
                     ORDER BY f.conrelid, f.conname), '[]')
              FROM pg_catalog.pg_constraint f
             WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0
+              -- By index: pg_constraint has none for the table that is pointed at.
+              AND f.oid IN (SELECT d.objid FROM pg_catalog.pg_depend d
+                             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+                               AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                               AND d.refobjid OPERATOR(pg_catalog.=) c.oid)
               AND (f.conrelid OPERATOR(pg_catalog.=) c.oid OR f.confrelid OPERATOR(pg_catalog.=) c.oid)),
          'taken_names', (
            SELECT COALESCE(pg_catalog.jsonb_agg(o.relname ORDER BY o.relname), '[]')

@@ -35,14 +35,17 @@ fn facts(table: pg_sys::Oid) -> Result<Facts> {
 
 /// The table with its partitions, its children, and the tables that foreign keys join it to.
 fn subject(table: pg_sys::Oid) -> Result<Subject> {
+    subject_of(table.to_u32(), |oid| facts(pg_sys::Oid::from(oid)))
+}
+
+fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result<Subject> {
     let table = facts(table)?;
-    let of = |oid: &u32| facts(pg_sys::Oid::from(*oid));
-    let members = table.members.iter().map(of).collect::<Result<_>>()?;
+    let members = table.members.iter().map(|oid| facts(*oid)).collect::<Result<_>>()?;
     let ends = table.references.iter().flat_map(|reference| [reference.child, reference.parent]);
     let mut others = BTreeMap::new();
     for oid in ends.filter(|oid| *oid != table.oid) {
         if let std::collections::btree_map::Entry::Vacant(place) = others.entry(oid) {
-            place.insert(of(&oid)?);
+            place.insert(facts(oid)?);
         }
     }
     Ok(Subject { table, members, others })
@@ -139,7 +142,11 @@ pub fn protect_if_possible(table: pg_sys::Oid) -> Result<i32> {
 
 /// What [`protect_if_possible`] has left to do.
 pub fn remaining(table: pg_sys::Oid) -> Result<Vec<Step>> {
-    let mut steps = plan::protect(&subject(table)?, &Options::default())?;
+    to_do(&subject(table)?)
+}
+
+fn to_do(subject: &Subject) -> Result<Vec<Step>> {
+    let mut steps = plan::protect(subject, &Options::default())?;
     steps.retain(|step| step.state == State::Todo);
     Ok(steps)
 }
@@ -235,12 +242,27 @@ fn tenancy_protected_tables() -> TableIterator<
     }))
 }
 
+/// How many tables [`tenancy_drift`] remembers the facts of, at some kilobytes each.
+const MOST_REMEMBERED: usize = 10_000;
+
 /// `tenancy.drift()`: the protected tables that are not as `protect` left them.
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
 fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(problem, String), name!(open, bool))> {
     let tables = PROTECTED.write(&[], |row| row.get::<pg_sys::Oid>(1));
-    TableIterator::new(tables.into_iter().flatten().filter_map(|table| match remaining(table) {
+    // Foreign keys ask for the same tables again and again.
+    let mut known = BTreeMap::new();
+    let mut remember = move |oid: u32| match known.get(&oid) {
+        Some(found) => Ok(Facts::clone(found)),
+        None => facts(pg_sys::Oid::from(oid)).inspect(|found| {
+            if known.len() == MOST_REMEMBERED {
+                known.clear();
+            }
+            known.insert(oid, found.clone());
+        }),
+    };
+    let mut remaining = move |table: pg_sys::Oid| to_do(&subject_of(table.to_u32(), &mut remember)?);
+    TableIterator::new(tables.into_iter().flatten().filter_map(move |table| match remaining(table) {
         Ok(steps) => {
             let first = steps.iter().find(|step| step.closes_a_hole()).or(steps.first())?;
             Some((

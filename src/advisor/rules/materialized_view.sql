@@ -10,6 +10,9 @@ SELECT DISTINCT ON (v.oid) v.oid::regclass::text, format('%s keeps rows of %s wi
   FROM deep d
   JOIN pg_class v ON v.oid = d.view AND v.relkind = 'm'
   JOIN tenancy.protected_tables() t ON t."table" = d.relation
+  -- Rights on the whole and on columns; REVOKE ALL takes both.
   JOIN LATERAL (SELECT string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ') AS readers
-                  FROM aclexplode(v.relacl) a WHERE a.grantee <> v.relowner) g ON g.readers IS NOT NULL
+                  FROM (SELECT v.relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = v.oid) AS rights (acl), aclexplode(rights.acl) a
+                 WHERE a.grantee <> v.relowner) g ON g.readers IS NOT NULL
+ WHERE NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" = v.oid)
  ORDER BY v.oid, d.relation

@@ -1,10 +1,23 @@
-SELECT c.oid::regclass::text, format('%s has the column %I and is not protected', c.oid::regclass, a.attname), format('SELECT tenancy.protect(%L)', c.oid::regclass), NULL
+SELECT c.oid::regclass::text,
+       CASE WHEN s.has_policies THEN format('%s has the column %I and policies of other hands, which nobody keeps', c.oid::regclass, a.attname)
+            ELSE format('%s has the column %I and is not protected', c.oid::regclass, a.attname) END,
+       CASE WHEN h.leave IS NULL THEN '' ELSE h.leave || '; ' END
+       || CASE WHEN format_type(a.atttypid, NULL) IN ('uuid', 'text', 'character varying', 'integer', 'bigint') THEN ''
+               WHEN a.atttypid = 'smallint'::regtype THEN format('ALTER TABLE %s ALTER COLUMN %I TYPE integer; ', c.oid::regclass, a.attname)
+               ELSE format('ALTER TABLE %s ALTER COLUMN %I TYPE text; ', c.oid::regclass, a.attname) END
+       || format('SELECT tenancy.protect(%L%s)', c.oid::regclass, CASE WHEN a.attnotnull THEN '' ELSE ', null_rows => ''nobody''' END),
+       CASE WHEN s.has_policies THEN 'warning' END
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN LATERAL (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped AND attname IN ('organizationId', 'organization_id', 'org_id', 'tenant_id')
-                 ORDER BY attnum LIMIT 1) a ON true
+  JOIN LATERAL (SELECT * FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped AND attname IN ('organizationId', 'organization_id', 'org_id', 'tenant_id')
+                 ORDER BY array_position('{organizationId,organization_id,org_id,tenant_id}', attname::text) LIMIT 1) a ON true
+ CROSS JOIN LATERAL (SELECT c.relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS has_policies) s
+ -- A child of tables that have no such column is no part of something that could be protected.
+ CROSS JOIN LATERAL (SELECT string_agg(format('ALTER TABLE %s NO INHERIT %s', c.oid::regclass, i.inhparent::regclass), '; ' ORDER BY i.inhseqno) AS leave,
+                            bool_or(EXISTS (SELECT FROM pg_attribute p WHERE p.attrelid = i.inhparent AND p.attname = a.attname AND NOT p.attisdropped)) AS part
+                       FROM pg_inherits i WHERE i.inhrelid = c.oid) h
  WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^(pg_|information_schema$|tenancy$)'
-   AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+   AND h.part IS NOT TRUE
    AND NOT EXISTS (SELECT FROM tenancy.protected_tables() p WHERE p."table" = c.oid)
    AND NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" = c.oid)
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
