@@ -191,7 +191,10 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
     } else {
         index::steps(facts, target, earlier.as_ref(), mode)
     };
-    steps.extend(default_step(facts, target));
+    // A back-fill beside the application has had it before.
+    if mode == Mode::AtOnce || target.preparation == Preparation::Nothing {
+        steps.extend(default_step(facts, target));
+    }
     let policies: Vec<Step> = policies::steps(facts, target).into_iter().map(Step::closing).collect();
     let isolation_done = policies.first().is_some_and(|isolation| isolation.state == State::Done);
     steps.extend(policies);

@@ -4,7 +4,7 @@ use super::super::facts::Facts;
 use super::super::options::Options;
 use super::super::text::quoted_text;
 use super::target::{Preparation, Scope, Target};
-use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
+use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step, default_step};
 
 /// The constraint by which NULLs are kept out while the table is being scanned for them.
 const NOT_NULL_CHECK: &str = "tenancy_organization_not_null";
@@ -44,6 +44,8 @@ pub fn steps(facts: &Facts, target: &Target, options: &Options, mode: Mode) -> V
             steps.push(not_null);
         }
         Mode::Online => {
+            // Before rows are looked at: what is written beside the back-fill then comes with its organization.
+            steps.extend(default_step(facts, target));
             let existing = facts.checks.iter().find(|check| check.name == NOT_NULL_CHECK);
             let sql = format!("CALL tenancy.backfill_in_batches({arguments})");
             steps.push(Step::new(filled, "ROW EXCLUSIVE", why, sql).alone());

@@ -293,6 +293,9 @@ fn online_nothing_scans_the_table_under_an_exclusive_lock() {
         assert!(texts(&steps).iter().any(|sql| sql.contains(part)), "{part}");
     }
     assert!(steps.iter().filter(|step| step.sql.contains("CONCURRENTLY")).all(|step| !step.in_transaction));
+    let place = |part: &str| texts(&steps).iter().position(|sql| sql.contains(part)).unwrap();
+    assert!(place("SET DEFAULT") < place("backfill_in_batches"), "rows written meanwhile have their organization");
+    assert_eq!(texts(&steps).iter().filter(|sql| sql.contains("SET DEFAULT")).count(), 1);
     // Interrupted between two steps.
     table.checks = vec![Check { name: "tenancy_organization_not_null".into(), validated: true }];
     table.broken_indexes = vec!["\"CloudAccount_tenancy_idx\"".into()];
