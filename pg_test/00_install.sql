@@ -48,7 +48,7 @@ $$, 'every object of the extension has a comment');
 SELECT is_empty($$
     SELECT c.relname, a.attname
       FROM test.extension_relation c JOIN pg_attribute a ON a.attrelid = c.oid
-     WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND coalesce(col_description(c.oid, a.attnum), '') = ''
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped AND coalesce(col_description(c.oid, a.attnum), '') = ''
 $$, 'every column of every table has a comment');
 
 SELECT is_empty($$
@@ -106,6 +106,7 @@ $$, $$ VALUES
     ('backfill_in_batches',      'v', 'u', false, false),
     ('claims',                   's', 's', false, false),
     ('correlation_id',           's', 's', false, false),
+    ('create_audit_partitions',  'v', 'u', false, true),
     ('create_organization',      'v', 'u', false, true),
     ('create_role',              'v', 'u', false, true),
     ('create_sso_connection',    'v', 'u', false, true),
@@ -118,7 +119,9 @@ $$, $$ VALUES
     ('guard_drop',               'v', 'u', false, false),
     ('guardrails',               's', 'u', false, false),
     ('include',                  'v', 'u', false, true),
+    ('keep_append_only',         'v', 'u', false, false),
     ('lock_sso_connection',      'v', 'u', false, false),
+    ('lowest_id',                'i', 's', false, false),
     ('may_break_glass',          's', 's', false, false),
     ('org_id',                   's', 's', false, false),
     ('org_id_bigint',            's', 's', false, false),
@@ -174,10 +177,10 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'r'), ('event_actor', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('guardrail', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
+    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'p'), ('event_actor', 'p'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'),
-    ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r')
+    ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r')
 $$, 'the extension has these tables and views and no others');
 
 SELECT is_empty($$
@@ -192,8 +195,8 @@ SELECT is_empty($$
 $$, 'the rows of every table are part of a dump');
 
 SELECT results_eq($$
-    SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' ORDER BY 1
-$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.seal', 'A') $$,
+    SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
+$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.tree_node', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 
 SELECT lives_ok('DROP EXTENSION pg_tenancy CASCADE', 'the extension can be dropped');

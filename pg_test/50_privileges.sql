@@ -1,7 +1,7 @@
 -- Privileges: PUBLIC has nothing, and each role of the extension what it was given and nothing more.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(80);
+SELECT plan(86);
 
 CREATE VIEW test.member AS
 SELECT d.classid, d.objid FROM pg_depend d
@@ -37,16 +37,16 @@ $$, $$
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
-        plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit}'::text[])
+        plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT 'tenancy_operator', unnest('{actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,sign_out,subject,whoami,assume_organization}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,guardrails,exclusions,protected_tables,drift,advise}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,lowest_id,guardrails,exclusions,protected_tables,drift,advise}'::text[])
 $$, 'each role may execute what is listed here');
 SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
     SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion}'::text[]) AS relation, 'SELECT' AS privilege
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,event,event_actor,block,seal,audit_trail}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail}'::text[]), 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,
                 'what they may read of an issuer holds no secret');
@@ -56,11 +56,11 @@ SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"o
 SET LOCAL SESSION AUTHORIZATION test_stranger;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'a stranger may not call ' || call)
   FROM unnest('{org_id(),whoami(),authenticate(NULL),seal(),"protect(''app.finding'')","create_organization(''x'')"}'::text[]) call;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,audit_trail}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail}'::text[]) name;
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_application;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,audit_trail}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail}'::text[]) name;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'an application may not call ' || call)
   FROM unnest(ARRAY['set_issuer(''x'', ''{x}'', ''{}'')', 'set_issuer_status(''x'', ''active'')', 'create_organization(''x'')', 'set_organization_status(test.acme(), ''active'')', 'create_role(''x'')',
                     'grant_permission(''viewer'', ''*'', ''*'')', 'revoke_permission(''viewer'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',

@@ -1,8 +1,11 @@
 -- What happened: events, their actors, the seal. Code: src/audit/. Format: docs/audit-format.md.
 -- The library writes these tables by the order of their columns.
 
+-- Keys and indexes stand on the partitions alone: an index of the parent, which a dump leaves to CREATE EXTENSION, would be
+-- made on a restored partition a second time. Partitions are no members of the extension and are made by the first tenancy.protect, so
+-- that those of a dump are not there already when it is restored.
 CREATE TABLE tenancy.event_actor (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     method text NOT NULL,
     subject text,
     issuer text,
@@ -15,7 +18,7 @@ CREATE TABLE tenancy.event_actor (
     current_user_name text NOT NULL,
     client_address text,
     application_name text
-);
+) PARTITION BY RANGE (id);
 COMMENT ON TABLE tenancy.event_actor IS 'Who acted and how they got in, once for the events of a transaction that share it. Its digest is part of each event''s hash.';
 COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
 COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), assumed (by an operator), or none for a database user without a context.';
@@ -32,7 +35,7 @@ COMMENT ON COLUMN tenancy.event_actor.client_address IS 'Address of the client; 
 COMMENT ON COLUMN tenancy.event_actor.application_name IS 'As the client set it: a claim, not a fact.';
 
 CREATE TABLE tenancy.event (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     organization uuid NOT NULL,
     actor uuid NOT NULL,
     transaction xid8 NOT NULL,
@@ -51,9 +54,8 @@ CREATE TABLE tenancy.event (
     encoding smallint NOT NULL,
     prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
     hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
-);
-CREATE INDEX event_transaction_idx ON tenancy.event (transaction);
-COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change. Read them through tenancy.audit_trail.';
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change. Partitioned by month, which an id begins with. Read them through tenancy.audit_trail.';
 COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
 COMMENT ON COLUMN tenancy.event.organization IS 'The organization whose row was changed; the nil UUID when the row named none that exists.';
 COMMENT ON COLUMN tenancy.event.actor IS 'Row of tenancy.event_actor.';
@@ -88,7 +90,7 @@ COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
 COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
 COMMENT ON COLUMN tenancy.block.sealed_at IS 'When it was made.';
 COMMENT ON COLUMN tenancy.block.snapshot IS 'Which transactions were over then; the next block takes those that were not.';
-COMMENT ON COLUMN tenancy.block.incarnation IS 'System identifier and database: a restored database is another one, whose transaction ids start anew.';
+COMMENT ON COLUMN tenancy.block.incarnation IS 'Name of the row of tenancy.incarnation: which history of the database it belongs to.';
 COMMENT ON COLUMN tenancy.block.events IS 'How many events it sealed.';
 COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over its entries in tenancy.seal.';
 COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the block before it.';
@@ -111,8 +113,55 @@ COMMENT ON COLUMN tenancy.seal.event IS 'Row of tenancy.event.';
 COMMENT ON COLUMN tenancy.seal.event_hash IS 'Hash of the event when it was sealed.';
 COMMENT ON COLUMN tenancy.seal.chain IS 'SHA-256 over the chain value before, the position and the event''s hash.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.event_actor', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.event', '');
+CREATE TABLE tenancy.head (
+    organization uuid NOT NULL,
+    block bigint NOT NULL,
+    position bigint NOT NULL,
+    chain bytea NOT NULL CHECK (pg_catalog.octet_length(chain) = 32),
+    frontier bytea NOT NULL CHECK (pg_catalog.octet_length(frontier) % 32 = 0),
+    PRIMARY KEY (organization, block)
+);
+COMMENT ON TABLE tenancy.head IS 'Where the chain of each organization stood after each block that extended it.';
+COMMENT ON COLUMN tenancy.head.organization IS 'Whose chain.';
+COMMENT ON COLUMN tenancy.head.block IS 'Row of tenancy.block.';
+COMMENT ON COLUMN tenancy.head.position IS 'The newest position, which is also the number of leaves of the tree.';
+COMMENT ON COLUMN tenancy.head.chain IS 'The chain value at that position.';
+COMMENT ON COLUMN tenancy.head.frontier IS 'The roots of the perfect subtrees that the Merkle tree (RFC 6962) over the events'' hashes is made of, largest first, 32 bytes each.';
+
+CREATE TABLE tenancy.tree_node (
+    organization uuid NOT NULL,
+    level smallint NOT NULL,
+    index bigint NOT NULL,
+    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32),
+    PRIMARY KEY (organization, level, index)
+);
+COMMENT ON TABLE tenancy.tree_node IS 'Inner nodes of the Merkle trees, of every eighth level, so that a proof reads a few rows of a long history.';
+COMMENT ON COLUMN tenancy.tree_node.organization IS 'Whose tree.';
+COMMENT ON COLUMN tenancy.tree_node.level IS '8: the node is the root of 256 leaves; 16: of 65,536; and so on.';
+COMMENT ON COLUMN tenancy.tree_node.index IS 'Place among the nodes of its level, from 0.';
+COMMENT ON COLUMN tenancy.tree_node.hash IS 'The hash of the node.';
+
+CREATE TABLE tenancy.incarnation (
+    name text COLLATE "C" PRIMARY KEY,
+    first_block bigint NOT NULL UNIQUE,
+    system_identifier text NOT NULL,
+    database oid NOT NULL,
+    timeline bigint NOT NULL,
+    began_at timestamptz NOT NULL,
+    salt bytea NOT NULL
+);
+COMMENT ON TABLE tenancy.incarnation IS 'The histories that this database has been through: a restored, copied or promoted database begins a new one, so that checkpoints of two histories can never be mistaken for each other.';
+COMMENT ON COLUMN tenancy.incarnation.name IS 'The first half of the digest of the other columns, in hexadecimal digits.';
+COMMENT ON COLUMN tenancy.incarnation.first_block IS 'The first block sealed in it.';
+COMMENT ON COLUMN tenancy.incarnation.system_identifier IS 'Of the cluster, as pg_control_system() tells it.';
+COMMENT ON COLUMN tenancy.incarnation.database IS 'Oid of the database.';
+COMMENT ON COLUMN tenancy.incarnation.timeline IS 'Timeline of the write-ahead log, a new one after each promotion and point-in-time recovery.';
+COMMENT ON COLUMN tenancy.incarnation.began_at IS 'When its first block was sealed.';
+COMMENT ON COLUMN tenancy.incarnation.salt IS '16 random bytes: two copies that begin at the same moment have different names.';
+
+SELECT pg_catalog.pg_extension_config_dump('tenancy.head', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.tree_node', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.incarnation', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.block', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.seal', '');
 
@@ -126,20 +175,70 @@ END
 $$;
 COMMENT ON FUNCTION tenancy.refuse_change() IS 'Trigger that refuses UPDATE, DELETE and TRUNCATE of the audit''s tables, to superusers too. Raises 42501.';
 
+CREATE FUNCTION tenancy.keep_append_only(kept regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE pg_catalog.format(
+        'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
+             FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change()', kept);
+    EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', kept);
+    EXECUTE pg_catalog.format('COMMENT ON TRIGGER append_only ON %s IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
+END
+$$;
+COMMENT ON FUNCTION tenancy.keep_append_only(regclass) IS 'Puts the trigger on a table of the audit that refuses changes. For the extension itself.';
+
 DO $$
 DECLARE
-    kept text;
+    kept regclass;
 BEGIN
-    FOREACH kept IN ARRAY ARRAY['event_actor', 'event', 'block', 'seal'] LOOP
-        EXECUTE pg_catalog.format(
-            'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON tenancy.%I
-                 FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change()', kept);
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ENABLE ALWAYS TRIGGER append_only', kept);
-        EXECUTE pg_catalog.format(
-            'COMMENT ON TRIGGER append_only ON tenancy.%I IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
+    FOREACH kept IN ARRAY ARRAY['tenancy.event_actor', 'tenancy.event', 'tenancy.block',
+        'tenancy.seal', 'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[]
+    LOOP
+        PERFORM tenancy.keep_append_only(kept);
     END LOOP;
 END
 $$;
+
+CREATE FUNCTION tenancy.lowest_id(at timestamptz) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$SELECT (pg_catalog.lpad(pg_catalog.to_hex(pg_catalog.floor(EXTRACT(epoch FROM at) * 1000)::pg_catalog.int8), 12, '0')
+      || '00000000000000000000')::pg_catalog.uuid$$;
+COMMENT ON FUNCTION tenancy.lowest_id(timestamptz) IS 'The lowest id (UUID version 7) of the millisecond: ids of events of that time and later are not below it.';
+
+CREATE FUNCTION tenancy.create_audit_partitions(first_month timestamptz DEFAULT now(), ahead integer DEFAULT 3) RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET default_tablespace = '' SET default_table_access_method = 'heap' AS $$
+DECLARE
+    parent text;
+    month timestamp;
+    partition text;
+    created integer := 0;
+BEGIN
+    -- One at a time; nobody who reads or writes waits for it.
+    LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN SHARE UPDATE EXCLUSIVE MODE;
+    FOR parent, month IN
+        SELECT p, pg_catalog.date_trunc('month', first_month AT TIME ZONE 'UTC') + n * interval '1 month'
+          FROM pg_catalog.unnest(ARRAY['event', 'event_actor']) AS p, pg_catalog.generate_series(0, ahead) AS n
+    LOOP
+        partition := parent || '_' || pg_catalog.to_char(month, 'YYYY_MM');
+        CONTINUE WHEN pg_catalog.to_regclass('tenancy.' || partition) IS NOT NULL;
+        EXECUTE pg_catalog.format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
+        IF parent OPERATOR(pg_catalog.=) 'event' THEN
+            EXECUTE pg_catalog.format('CREATE INDEX %I ON tenancy.%I (transaction)', partition || '_transaction_idx', partition);
+        END IF;
+        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent, partition,
+            tenancy.lowest_id(month AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));
+        EXECUTE pg_catalog.format('COMMENT ON TABLE tenancy.%I IS %L', partition,
+            'Partition of tenancy.' || parent || ' for ' || pg_catalog.to_char(month, 'YYYY-MM') || ' (UTC).');
+        PERFORM tenancy.keep_append_only(('tenancy.' || partition)::pg_catalog.regclass);
+        created := created + 1;
+    END LOOP;
+    RETURN created;
+END
+$$;
+COMMENT ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) IS
+'Makes the monthly partitions of the audit, from the month of first_month (UTC) to so many months ahead, and returns how many. The first event of
+a month without one and the sealer call it.';
 
 CREATE FUNCTION tenancy.audit_row() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_row';

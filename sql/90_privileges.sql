@@ -82,6 +82,9 @@ GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, ten
 TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
-GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.audit_trail TO tenancy_auditor;
+GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node, tenancy.incarnation, tenancy.audit_trail
+TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz) TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text) TO tenancy_auditor;

@@ -14,12 +14,14 @@ pub mod undo;
 
 #[cfg(feature = "pg")]
 mod pg;
+#[cfg(feature = "pg")]
+mod worker;
 
 #[cfg(feature = "pg")]
 mod front_door {
     use crate::pg::log::Redaction;
     use crate::pg::transaction::Listener;
-    use crate::{audit, context, guardrail, identity, pg};
+    use crate::{audit, context, guardrail, identity, pg, worker};
     use pgrx::pg_guard;
 
     pgrx::pg_module_magic!();
@@ -35,12 +37,18 @@ mod front_door {
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::cursor::watch(context::cursor_held);
         pg::permission::watch(guardrail::accessed);
+        worker::register();
         pg::transaction::listen(Listener {
-            committing: guardrail::before_commit,
-            ended: || {
+            committing: || {
+                guardrail::before_commit();
+                audit::before_commit();
+            },
+            ended: |committed| {
                 guardrail::transaction_ended();
                 context::transaction_ended();
-                audit::transaction_ended();
+                if audit::transaction_ended(committed) {
+                    worker::has_work();
+                }
             },
             savepoint: |level, rolled_back| {
                 guardrail::savepoint(level, rolled_back);
@@ -48,6 +56,9 @@ mod front_door {
                 audit::savepoint(level, rolled_back);
             },
             statement: context::statement_started,
+            waiting: audit::events_wait,
+            finished: audit::statement_finished,
+            prepared_committed: worker::has_work,
         });
     }
 }

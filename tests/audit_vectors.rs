@@ -75,7 +75,8 @@ fn event(row: &Value) -> Digest {
 }
 
 fn entries(list: &Value) -> Digest {
-    let add = |all: Entries, row: &Value| {
+    let mut all = Entries::default();
+    for row in list.as_array().unwrap() {
         let entry = Entry {
             position: row["position"].as_i64().unwrap(),
             event: id(&row["event"]),
@@ -83,9 +84,9 @@ fn entries(list: &Value) -> Digest {
             chain: digest(&row["chain"]),
             block: 1,
         };
-        all.add(id(&row["organization"]), &entry)
-    };
-    list.as_array().unwrap().iter().fold(Entries::default(), add).digest()
+        all.add(id(&row["organization"]), &entry);
+    }
+    all.digest()
 }
 
 fn block(row: &Value) -> Block {

@@ -57,7 +57,9 @@ fn the_reference_has_no_function_that_does_not_exist() {
 #[test]
 fn every_table_and_view_stands_in_the_reference() {
     let (sql, reference) = (sql(), read("docs/sql-reference.md"));
-    for name in between(&sql, "CREATE TABLE ", " ").chain(between(&sql, "CREATE VIEW ", " ")) {
+    let made = between(&sql, "CREATE TABLE ", " ").chain(between(&sql, "CREATE VIEW ", " "));
+    // Those with a placeholder are partitions.
+    for name in made.filter(|name| !name.contains('%')) {
         assert!(reference.contains(&format!("`{name}`")) || reference.contains(&format!("### {name}\n")), "{name}");
     }
 }

@@ -3,6 +3,9 @@
 use super::chain;
 use super::encoding::Digest;
 use super::event::{Actor, ENCODING, Header, payload_digest, time_ordered_id};
+use super::month::Month;
+use super::partition_pg;
+use super::pending::Pending;
 use crate::context;
 use crate::error::Result;
 use crate::pg::setting::Backend;
@@ -10,8 +13,9 @@ use crate::pg::table::{self, Key, Value};
 use crate::pg::transaction;
 use crate::pg::user::{self, Session};
 use crate::undo::Undo;
+use pgrx::pg_sys;
 use rand::RngExt as _;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -23,9 +27,9 @@ pub struct Draft<'a> {
     pub domain: &'a str,
     pub table_schema: Option<&'a str>,
     pub table_name: Option<&'a str>,
-    pub row_key: Option<&'a str>,
+    pub row_key: Option<String>,
     pub reason: Option<&'a str>,
-    pub payload: &'a str,
+    pub payload: String,
 }
 
 /// What this transaction has written so far.
@@ -45,40 +49,112 @@ struct Link {
 
 /// A row of `tenancy.event_actor`, with what it was made of.
 struct WrittenActor {
-    id: Uuid,
+    row: Actor,
     digest: Digest,
+    month: Month,
+    /// The table it stands in: not the one of today after the extension was dropped and created again.
+    table: pg_sys::Oid,
     context: u64,
     session: Session,
 }
 
+/// An event that waits for the end of its statement: a row of `tenancy.event`.
+struct Event {
+    id: Uuid,
+    organization: Uuid,
+    actor: Uuid,
+    transaction: u64,
+    ordinal: i32,
+    occurred_at: i64,
+    month: Month,
+    operation: String,
+    domain: String,
+    table_schema: Option<String>,
+    table_name: Option<String>,
+    row_key: Option<String>,
+    result: &'static str,
+    reason: Option<String>,
+    payload: String,
+    salt: [u8; 16],
+    payload_digest: Digest,
+    previous: Digest,
+    hash: Digest,
+}
+
+/// How many events are written at a time, and at how many bytes of payload they are written earlier.
+const BATCH_EVENTS: usize = 500;
+const BATCH_BYTES: usize = 1024 * 1024;
+
 static WRITTEN: Backend<RefCell<Undo<Written>>> =
     Backend::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
+static PENDING: Backend<RefCell<Pending<Event>>> = Backend::new(RefCell::new(Pending::new()));
+/// Bytes of payload that wait.
+static WAITING_BYTES: Backend<Cell<usize>> = Backend::new(Cell::new(0));
+/// True while events wait; read where nothing may fail.
+static WAITING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+/// The actor of this session's last committed transaction, which the next one most often shares.
+static COMMITTED_ACTOR: Backend<RefCell<Option<Rc<WrittenActor>>>> = Backend::new(RefCell::new(None));
 
 /// A savepoint was rolled back or released: the rows written under it went the same way.
 pub fn savepoint(level: i32, rolled_back: bool) {
-    let mut written = WRITTEN.borrow_mut();
-    if rolled_back { written.roll_back(level) } else { written.release(level) }
+    let (mut written, mut pending) = (WRITTEN.borrow_mut(), PENDING.borrow_mut());
+    if rolled_back {
+        written.roll_back(level);
+        pending.roll_back(level);
+    } else {
+        written.release(level);
+        pending.release(level);
+    }
+    WAITING.set(!pending.is_empty());
 }
 
-/// The transaction is over.
-pub fn transaction_ended() {
+/// True if events wait for the end of the statement.
+pub fn events_wait() -> bool {
+    WAITING.get()
+}
+
+/// The statement is over: writes its events.
+pub fn statement_finished() {
+    flush(transaction::level());
+}
+
+/// The transaction is about to commit, its deferred triggers have run: writes what still waits. Events of a subscription
+/// wait until here, because the rows it applies are not changed by statements.
+pub fn before_commit() {
+    if events_wait() {
+        transaction::with_latest_snapshot(statement_finished);
+    }
+}
+
+/// The transaction is over; true if it committed events.
+pub fn transaction_ended(committed: bool) -> bool {
+    let wrote = committed && !WRITTEN.borrow().get().links.is_empty();
+    let actor = WRITTEN.borrow().get().actor.clone();
+    if let Some(actor) = actor.filter(|_| committed) {
+        COMMITTED_ACTOR.replace(Some(actor));
+    }
     WRITTEN.borrow_mut().clear();
+    PENDING.borrow_mut().clear();
+    WAITING.set(false);
+    WAITING_BYTES.set(0);
+    wrote
 }
 
-/// Writes the event, and before it the actor unless the same one was written in this transaction.
-pub fn append(draft: &Draft) -> Result<()> {
+/// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
+/// with others of its statement.
+pub fn append(draft: Draft) -> Result<()> {
     let level = transaction::level();
     let occurred_at = transaction::now();
-    let actor = actor(level, occurred_at)?;
+    let month = Month::of(occurred_at);
+    let actor = actor(level, occurred_at, month)?;
     let (ordinal, previous) = next_place(draft.organization);
 
     let salt: [u8; 16] = rand::rng().random();
-    let digest = payload_digest(&salt, draft.payload);
-    let id = time_ordered_id(occurred_at, rand::rng().random());
+    let payload_digest = payload_digest(&salt, &draft.payload);
     let header = Header {
-        id,
+        id: time_ordered_id(occurred_at, rand::rng().random()),
         organization: draft.organization,
-        actor: actor.id,
+        actor: actor.row.id,
         actor_digest: &actor.digest,
         transaction: transaction::id(),
         ordinal,
@@ -87,91 +163,143 @@ pub fn append(draft: &Draft) -> Result<()> {
         domain: draft.domain,
         table_schema: draft.table_schema,
         table_name: draft.table_name,
-        row_key: draft.row_key,
+        row_key: draft.row_key.as_deref(),
         result: "success",
         reason: draft.reason,
     };
-    let hash = header.hash(&digest, &previous);
-
-    // The columns of tenancy.event, in order.
-    table::insert(
-        c"event",
-        &[
-            Value::Uuid(&id),
-            Value::Uuid(&draft.organization),
-            Value::Uuid(&actor.id),
-            Value::TransactionId(header.transaction),
-            Value::Integer(ordinal),
-            Value::Timestamp(occurred_at),
-            Value::Text(draft.operation),
-            Value::Text(draft.domain),
-            Value::optional_text(draft.table_schema),
-            Value::optional_text(draft.table_name),
-            Value::optional_text(draft.row_key),
-            Value::Text(header.result),
-            Value::optional_text(header.reason),
-            Value::Text(draft.payload),
-            Value::Bytes(&salt),
-            Value::Bytes(&digest),
-            Value::SmallInteger(ENCODING),
-            Value::Bytes(&previous),
-            Value::Bytes(&hash),
-        ],
-    );
-    remember(level, draft.organization, ordinal, hash);
+    let hash = header.hash(&payload_digest, &previous);
+    let event = Event {
+        id: header.id,
+        organization: header.organization,
+        actor: header.actor,
+        transaction: header.transaction,
+        ordinal,
+        occurred_at,
+        month,
+        operation: draft.operation.to_owned(),
+        domain: draft.domain.to_owned(),
+        table_schema: draft.table_schema.map(str::to_owned),
+        table_name: draft.table_name.map(str::to_owned),
+        result: "success",
+        reason: draft.reason.map(str::to_owned),
+        row_key: draft.row_key,
+        payload: draft.payload,
+        salt,
+        payload_digest,
+        previous,
+        hash,
+    };
+    WRITTEN.borrow_mut().change(level).links.insert(event.organization, Link { ordinal, hash });
+    wait(level, event);
     Ok(())
+}
+
+/// Lets the event wait for the end of its statement, or writes it with what waits already.
+fn wait(level: i32, event: Event) {
+    let bytes = WAITING_BYTES.get() + event.payload.len();
+    let count = PENDING.borrow_mut().push(level, event);
+    WAITING.set(true);
+    WAITING_BYTES.set(bytes);
+    if count >= BATCH_EVENTS || bytes >= BATCH_BYTES {
+        flush(level);
+    }
+}
+
+/// Writes the events that wait at this level. Those of a level around it wait on: under this savepoint they could be
+/// rolled back with it.
+fn flush(level: i32) {
+    let events = PENDING.borrow_mut().take(level);
+    WAITING.set(!PENDING.borrow().is_empty());
+    WAITING_BYTES.set(0);
+    for events in events.chunk_by(|one, other| one.month == other.month) {
+        let Some(first) = events.first() else { continue };
+        table::insert_all(&partition_pg::of("event", first.month, first.occurred_at), events, Event::columns);
+    }
+}
+
+impl Event {
+    /// The columns of `tenancy.event`, in order.
+    fn columns(&self) -> [Value<'_>; 19] {
+        [
+            Value::Uuid(&self.id),
+            Value::Uuid(&self.organization),
+            Value::Uuid(&self.actor),
+            Value::TransactionId(self.transaction),
+            Value::Integer(self.ordinal),
+            Value::Timestamp(self.occurred_at),
+            Value::Text(&self.operation),
+            Value::Text(&self.domain),
+            Value::optional_text(self.table_schema.as_deref()),
+            Value::optional_text(self.table_name.as_deref()),
+            Value::optional_text(self.row_key.as_deref()),
+            Value::Text(self.result),
+            Value::optional_text(self.reason.as_deref()),
+            Value::Text(&self.payload),
+            Value::Bytes(&self.salt),
+            Value::Bytes(&self.payload_digest),
+            Value::SmallInteger(ENCODING),
+            Value::Bytes(&self.previous),
+            Value::Bytes(&self.hash),
+        ]
+    }
 }
 
 /// The ordinal of the next event of an organization, and the hash it follows: the event before it in the same
 /// transaction, or the newest sealed head.
 fn next_place(organization: Uuid) -> (i32, Digest) {
-    let written = WRITTEN.borrow();
-    if let Some(link) = written.get().links.get(&organization) {
+    if let Some(link) = WRITTEN.borrow().get().links.get(&organization) {
         return (link.ordinal + 1, link.hash);
     }
-    drop(written);
-    // tenancy.seal: organization, position, block, event, event_hash, chain
-    let head: Option<Vec<u8>> = table::last(c"seal", c"seal_pkey", Key::uuid(1, &organization), 6);
+    // tenancy.head: organization, block, position, chain, frontier
+    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", Key::uuid(1, &organization), 4);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
     (1, head.unwrap_or_else(|| chain::genesis(organization)))
 }
 
-fn remember(level: i32, organization: Uuid, ordinal: i32, hash: Digest) {
-    WRITTEN.borrow_mut().change(level).links.insert(organization, Link { ordinal, hash });
-}
-
-/// The actor of this moment, written if the last one written differs.
-fn actor(level: i32, occurred_at: i64) -> Result<Rc<WrittenActor>> {
+/// The actor of this moment: the one of the event before, the one of the session's transaction before, or a new one.
+fn actor(level: i32, occurred_at: i64, month: Month) -> Result<Rc<WrittenActor>> {
     let context = context::generation();
     let session = user::session();
-    let same = |actor: &&Rc<WrittenActor>| actor.context == context && actor.session == session;
+    let same = |actor: &&Rc<WrittenActor>| actor.context == context && actor.month == month && actor.session == session;
     if let Some(actor) = WRITTEN.borrow().get().actor.as_ref().filter(same) {
         return Ok(actor.clone());
     }
     let row = describe(time_ordered_id(occurred_at, rand::rng().random()), &session)?;
-    let organization = row.organization;
-    // The columns of tenancy.event_actor, in order.
-    table::insert(
-        c"event_actor",
-        &[
-            Value::Uuid(&row.id),
-            Value::Text(&row.method),
-            Value::optional_text(row.subject.as_deref()),
-            Value::optional_text(row.issuer.as_deref()),
-            Value::optional_text(row.role.as_deref()),
-            organization.as_ref().map_or(Value::Null, Value::Uuid),
-            Value::optional_text(row.session_id.as_deref()),
-            Value::optional_text(row.correlation_id.as_deref()),
-            Value::optional_text(row.reason.as_deref()),
-            Value::Text(&row.session_user),
-            Value::Text(&row.current_user),
-            Value::optional_text(row.client_address.as_deref()),
-            Value::optional_text(row.application_name.as_deref()),
-        ],
-    );
-    let actor = Rc::new(WrittenActor { id: row.id, digest: row.digest(), context, session });
+    let table = table::oid(c"event_actor");
+    // Of the same month, so that a partition of events that is archived takes all its actors along.
+    let known = COMMITTED_ACTOR.borrow().clone().filter(|known| {
+        known.month == month && known.table == table && known.row == Actor { id: known.row.id, ..row.clone() }
+    });
+    let (row, digest) = match known {
+        Some(known) => (known.row.clone(), known.digest),
+        None => {
+            table::insert(&partition_pg::of("event_actor", month, occurred_at), &columns(&row));
+            let digest = row.digest();
+            (row, digest)
+        }
+    };
+    let actor = Rc::new(WrittenActor { row, digest, month, table, context, session });
     WRITTEN.borrow_mut().change(level).actor = Some(actor.clone());
     Ok(actor)
+}
+
+/// The columns of `tenancy.event_actor`, in order.
+fn columns(actor: &Actor) -> [Value<'_>; 13] {
+    [
+        Value::Uuid(&actor.id),
+        Value::Text(&actor.method),
+        Value::optional_text(actor.subject.as_deref()),
+        Value::optional_text(actor.issuer.as_deref()),
+        Value::optional_text(actor.role.as_deref()),
+        actor.organization.as_ref().map_or(Value::Null, Value::Uuid),
+        Value::optional_text(actor.session_id.as_deref()),
+        Value::optional_text(actor.correlation_id.as_deref()),
+        Value::optional_text(actor.reason.as_deref()),
+        Value::Text(&actor.session_user),
+        Value::Text(&actor.current_user),
+        Value::optional_text(actor.client_address.as_deref()),
+        Value::optional_text(actor.application_name.as_deref()),
+    ]
 }
 
 /// Who acts: the context of the transaction if there is one, and the database user in any case.

@@ -16,6 +16,7 @@ pub struct Block {
     pub sealed_at: i64,
     /// `pg_snapshot` as text.
     pub snapshot: String,
+    /// The name of the history it belongs to.
     pub incarnation: String,
     pub events: i64,
     pub entries_digest: Digest,
@@ -42,6 +43,7 @@ impl Block {
 }
 
 /// The digest over the entries of a block, taken in the order of organization and position.
+#[derive(Clone)]
 pub struct Entries {
     count: i64,
     record: Record,
@@ -54,16 +56,14 @@ impl Default for Entries {
 }
 
 impl Entries {
-    pub fn add(mut self, organization: Uuid, entry: &Entry) -> Self {
+    pub fn add(&mut self, organization: Uuid, entry: &Entry) {
         self.count += 1;
-        self.record = self
-            .record
-            .bytes(organization.as_bytes())
-            .integer(entry.position)
-            .bytes(entry.event.as_bytes())
-            .bytes(&entry.event_hash)
-            .bytes(&entry.chain);
-        self
+        self.record
+            .put(organization.as_bytes())
+            .put(&entry.position.to_be_bytes())
+            .put(entry.event.as_bytes())
+            .put(&entry.event_hash)
+            .put(&entry.chain);
     }
 
     pub fn count(&self) -> i64 {
@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn an_entry_less_changes_the_digest_of_the_entries() {
         let entry = Entry { position: 1, event: Uuid::from_u128(1), event_hash: [1; 32], chain: [2; 32], block: 1 };
-        let one = Entries::default().add(Uuid::from_u128(1), &entry);
+        let mut one = Entries::default();
+        one.add(Uuid::from_u128(1), &entry);
         assert_eq!(one.count(), 1);
         assert_ne!(one.digest(), Entries::default().digest());
     }

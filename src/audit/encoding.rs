@@ -14,6 +14,7 @@ pub type Digest = [u8; 32];
 const ABSENT: u32 = u32::MAX;
 
 /// Hashes a record field by field, without building it in memory.
+#[derive(Clone)]
 pub struct Record(Sha256);
 
 impl Record {
@@ -24,6 +25,12 @@ impl Record {
 
     /// Adds a field of raw bytes.
     pub fn bytes(mut self, field: &[u8]) -> Self {
+        self.put(field);
+        self
+    }
+
+    /// The same for a record that grows over time.
+    pub fn put(&mut self, field: &[u8]) -> &mut Self {
         // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB.
         self.0.update(u32::try_from(field.len()).unwrap_or(ABSENT - 1).to_be_bytes());
         self.0.update(field);

@@ -7,8 +7,12 @@ pub mod block;
 pub mod chain;
 pub mod encoding;
 pub mod event;
+pub mod incarnation;
+pub mod month;
 pub mod order;
+pub mod pending;
 pub mod snapshot;
+pub mod tree;
 pub mod verify;
 
 #[cfg(feature = "pg")]
@@ -16,9 +20,13 @@ mod append_pg;
 #[cfg(feature = "pg")]
 mod capture_pg;
 #[cfg(feature = "pg")]
+mod partition_pg;
+#[cfg(feature = "pg")]
 mod seal_pg;
 #[cfg(feature = "pg")]
 mod verify_pg;
 
 #[cfg(feature = "pg")]
-pub use append_pg::{Draft, append, savepoint, transaction_ended};
+pub use append_pg::{Draft, append, before_commit, events_wait, savepoint, statement_finished, transaction_ended};
+#[cfg(feature = "pg")]
+pub use partition_pg::create_ahead as create_partitions;

@@ -3,32 +3,55 @@
 use super::block::{self, Block, Entries};
 use super::chain;
 use super::encoding::Digest;
+use super::incarnation::{Incarnation, Place};
 use super::order::{Unsealed, by_links};
+use super::partition_pg;
 use super::snapshot::Snapshot;
+use super::tree::{self, Frontier};
 use super::verify::Entry;
 use crate::error::{self, Result};
+use crate::pg::configuration;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::table::{self, Value};
 use crate::pg::transaction;
-use pgrx::pg_extern;
+use pgrx::{pg_extern, pg_sys};
+use rand::RngExt as _;
+use uuid::Uuid;
 
 /// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
 /// forever. It conflicts with itself and lets events be written and blocks be read.
 static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
 
-static LAST_BLOCK: Query = Query::new(
-    "SELECT number, snapshot::pg_catalog.text, incarnation, hash FROM tenancy.block ORDER BY number DESC LIMIT 1",
+static LAST_BLOCK: Query =
+    Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
+
+static LAST_INCARNATION: Query = Query::new(
+    "SELECT name, system_identifier, database, timeline FROM tenancy.incarnation ORDER BY first_block DESC LIMIT 1",
 );
 
-/// Which history of which database this is: transaction ids mean something only within it.
-static INCARNATION: Query = Query::new(
-    "SELECT s.system_identifier::pg_catalog.text || '/' || d.oid::pg_catalog.text
+/// The timeline that is written to: pg_control_checkpoint() tells an older one for a while after a promotion. A standby
+/// writes to none and is on that of its last restartpoint.
+static PLACE: Query = Query::new(
+    "SELECT s.system_identifier::pg_catalog.text, d.oid,
+            CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id::pg_catalog.int8 FROM pg_catalog.pg_control_checkpoint())
+                 ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::pg_catalog.bit(32)::pg_catalog.int8 END
        FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-      WHERE d.datname = pg_catalog.current_database()",
+      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
 );
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+/// The transaction of the first event to be sealed, and of the first one that is too many for a block.
+const ENDS: &str = "SELECT
+    (SELECT e.transaction FROM tenancy.event e
+      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8 AND e.transaction OPERATOR(pg_catalog.<>) $3::pg_catalog.xid8
+        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)
+      ORDER BY e.transaction LIMIT 1),
+    (SELECT e.transaction FROM tenancy.event e
+      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8 AND e.transaction OPERATOR(pg_catalog.<>) $3::pg_catalog.xid8
+        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)
+      ORDER BY e.transaction OFFSET $4 LIMIT 1)";
 
 /// What no entry names. A hash of another length was written by hand: `verify_audit` names it, nothing seals it.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash
@@ -44,99 +67,193 @@ static BLOCK: Query = Query::new(
      VALUES ($1, $2, $3::pg_catalog.pg_snapshot, $4, $5, $6, $7, $8)",
 );
 
+static INCARNATION: Query = Query::new(
+    "INSERT INTO tenancy.incarnation (name, first_block, system_identifier, database, timeline, began_at, salt)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+);
+
 static HEAD: Query = Query::new(
-    "SELECT position, chain FROM tenancy.seal WHERE organization OPERATOR(pg_catalog.=) $1
-      ORDER BY position DESC LIMIT 1",
+    "SELECT position, chain, frontier FROM tenancy.head WHERE organization OPERATOR(pg_catalog.=) $1
+      ORDER BY block DESC LIMIT 1",
 );
 
 /// The newest block, as far as the next one needs it.
 struct Last {
     number: i64,
     snapshot: Snapshot,
-    incarnation: String,
     hash: Digest,
 }
+
+/// Where the sealer stands.
+struct Standing {
+    last: Option<Last>,
+    /// The name of the history that goes on; `None` where a new one begins.
+    incarnation: Option<String>,
+    place: Place,
+    /// True if the last block's snapshot speaks of the transactions of today.
+    counts: bool,
+}
+
+/// What one block adds, besides the block.
+#[derive(Default)]
+struct Additions {
+    entries: Entries,
+    seals: Vec<(Uuid, Entry)>,
+    heads: Vec<(Uuid, Head)>,
+    nodes: Vec<(Uuid, i16, i64, Digest)>,
+}
+
+/// Where the chain and the tree of an organization stand.
+struct Head {
+    position: i64,
+    chain: Digest,
+    frontier: Frontier,
+}
+
+/// Every which level of a tree has its nodes stored.
+const STORED_LEVELS: u32 = 8;
 
 /// `tenancy.seal()`: seals what has committed; returns how many events that were.
 #[pg_extern(sql = false)]
 fn tenancy_seal() -> i64 {
-    seal().or_raise()
+    let sealed = seal().or_raise();
+    if sealed > 0 {
+        partition_pg::create_ahead();
+    }
+    sealed
 }
 
-/// Seals all events of transactions that were not over at the last block and are over now, in one new block.
+/// Seals all events of transactions that were not over at the last block and are over now.
 pub fn seal() -> Result<i64> {
     if transaction::read_only() {
         return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
     LOCK.write(&[], |_| ());
-    let (last, incarnation, events, now) = transaction::with_latest_snapshot(collect)?;
+    let mut sealed = 0;
+    loop {
+        let (count, rest) = seal_block()?;
+        sealed += count;
+        if !rest {
+            return Ok(sealed);
+        }
+    }
+}
+
+/// Seals one block; returns how many events, and whether some are left for another one.
+fn seal_block() -> Result<(i64, bool)> {
+    let (standing, events, now, rest) = transaction::with_latest_snapshot(collect)?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
-    let moved = last.as_ref().is_some_and(|last| last.incarnation != incarnation);
-    if events.is_empty() && !moved {
-        return Ok(0);
+    let begins = standing.incarnation.is_none();
+    if events.is_empty() && (!begins || standing.last.is_none()) {
+        return Ok((0, false));
     }
-    let number = last.as_ref().map_or(1, |last| last.number + 1);
-    let mut entries = Entries::default();
+    let number = standing.last.as_ref().map_or(1, |last| last.number + 1);
+    let mut additions = Additions::default();
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
-        entries = append(number, chain, entries)?;
+        additions.extend(number, chain)?;
     }
-    write(&Block {
+    let incarnation = standing.incarnation.unwrap_or_else(|| begin(standing.place, number));
+    additions.write(Block {
         number,
         sealed_at: transaction::now(),
         snapshot: now.to_string(),
         incarnation,
-        events: entries.count(),
-        entries_digest: entries.digest(),
-        previous: last.map_or_else(block::origin, |last| last.hash),
+        events: events.len() as i64,
+        entries_digest: additions.entries.clone().digest(),
+        previous: standing.last.map_or_else(block::origin, |last| last.hash),
     });
     transaction::next_command();
-    Ok(events.len() as i64)
+    Ok((events.len() as i64, rest))
 }
 
-fn write(block: &Block) {
-    let hash = block.hash();
+/// Writes down that a new history begins; returns its name.
+fn begin(place: Place, first_block: i64) -> String {
+    let salt: [u8; 16] = rand::rng().random();
+    let begun = Incarnation { place, first_block, began_at: transaction::now(), salt: salt.to_vec() };
+    let name = begun.name();
     let values = [
-        argument(block.number),
-        spi::timestamp(block.sealed_at),
-        argument(block.snapshot.as_str()),
-        argument(block.incarnation.as_str()),
-        argument(block.events),
-        argument(block.entries_digest.as_slice()),
-        argument(block.previous.as_slice()),
-        argument(hash.as_slice()),
+        argument(name.as_str()),
+        argument(begun.first_block),
+        argument(begun.place.system_identifier.as_str()),
+        argument(pg_sys::Oid::from(begun.place.database)),
+        argument(begun.place.timeline),
+        spi::timestamp(begun.began_at),
+        argument(begun.salt.as_slice()),
     ];
-    BLOCK.write(&values, |_| ());
+    INCARNATION.write(&values, |_| ());
+    name
 }
 
-type Collected = (Option<Last>, String, Vec<Unsealed>, Snapshot);
+type Collected = (Standing, Vec<Unsealed>, Snapshot, bool);
 
-/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree.
+/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is true
+/// if events are left that were too many for one block.
 fn collect() -> Result<Collected> {
-    let last = last_block()?;
-    let incarnation = incarnation();
+    let standing = standing()?;
     let own = transaction::id();
     let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
-    // A restored or upgraded database is another incarnation: what its ids say of the old one means nothing.
-    let before = last.as_ref().filter(|block| block.incarnation == incarnation).map(|block| &block.snapshot);
+    let mut now = now.but_not(own);
+    let before = standing.last.as_ref().filter(|_| standing.counts).map(|block| &block.snapshot);
     let horizon = before.map_or(0, Snapshot::horizon);
+    let cut = match before {
+        Some(before) => first_left(before, own)?,
+        None => None,
+    };
+    if let Some(cut) = cut {
+        now = now.until(cut);
+    }
     let mut events = Vec::new();
     spi::stream(UNSEALED, &[argument(horizon.to_string())], |row| {
         let event = unsealed(row)?;
         // Seen here means committed, but for the sealer's own events: those wait for its commit.
-        if event.transaction != own && before.is_none_or(|block| !block.is_over(event.transaction)) {
+        let later = event.transaction == own || cut.is_some_and(|cut| event.transaction >= cut);
+        if !later && before.is_none_or(|block| !block.is_over(event.transaction)) {
             events.push(event);
         }
         Ok(())
     })?;
-    Ok((last, incarnation, by_links(events), now.but_not(own)))
+    Ok((standing, by_links(events), now, cut.is_some()))
+}
+
+/// The first transaction that is left to the next block because this one has events enough. A transaction is never
+/// divided: one that is too large is a block of its own.
+fn first_left(before: &Snapshot, own: u64) -> Result<Option<u64>> {
+    let mut ends = (None, None);
+    let batch = configuration::seal_batch();
+    let (horizon, before) = (before.horizon().to_string(), before.to_string());
+    let arguments = [argument(horizon), argument(before), argument(own.to_string()), argument(batch)];
+    spi::stream(ENDS, &arguments, |row| {
+        ends = (row.transaction(1), row.transaction(2));
+        Ok::<(), error::Error>(())
+    })?;
+    Ok(match ends {
+        (Some(first), Some(left)) if first == left => Some(left + 1),
+        (_, left) => left,
+    })
+}
+
+fn standing() -> Result<Standing> {
+    let last = last_block()?;
+    let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
+    let place = PLACE.read(&[], read).pop().flatten();
+    let (system_identifier, database, timeline) = place.ok_or_else(|| unreadable("the identity of the database"))?;
+    let place = Place { system_identifier, database, timeline };
+    let read = |row: &Row| {
+        let (system_identifier, database) = (row.get(2)?, row.get::<pg_sys::Oid>(3)?.to_u32());
+        Some((row.get::<String>(1)?, Place { system_identifier, database, timeline: row.get(4)? }))
+    };
+    let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
+    let counts = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
+    let incarnation = newest.filter(|(_, of_old)| *of_old == place).map(|(name, _)| name);
+    Ok(Standing { last, incarnation, place, counts })
 }
 
 /// The newest block, if there is any.
 fn last_block() -> Result<Option<Last>> {
     let read = |row: &Row| {
         let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
-        Some(Last { number: row.get(1)?, snapshot: snapshot?, incarnation: row.get(3)?, hash: row.bytes(4)? })
+        Some(Last { number: row.get(1)?, snapshot: snapshot?, hash: row.bytes(3)? })
     };
     match LAST_BLOCK.read(&[], read).pop() {
         Some(None) => Err(unreadable("the newest row of tenancy.block")),
@@ -144,14 +261,10 @@ fn last_block() -> Result<Option<Last>> {
     }
 }
 
-fn incarnation() -> String {
-    INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default()
-}
-
 /// Which transactions the newest block saw as over; `None` before the first block of this history of the database.
 pub fn sealed_until() -> Result<Option<Snapshot>> {
-    let incarnation = incarnation();
-    Ok(last_block()?.filter(|last| last.incarnation == incarnation).map(|last| last.snapshot))
+    let standing = standing()?;
+    Ok(standing.last.filter(|_| standing.counts).map(|last| last.snapshot))
 }
 
 fn unsealed(row: &Row) -> Result<Unsealed> {
@@ -168,36 +281,95 @@ fn unsealed(row: &Row) -> Result<Unsealed> {
     event().ok_or_else(|| unreadable("a row of tenancy.event"))
 }
 
-/// Extends the chain of one organization, and the digest over the block's entries.
-fn append(block: i64, events: &[Unsealed], mut entries: Entries) -> Result<Entries> {
-    let Some(first) = events.first() else { return Ok(entries) };
-    let organization = first.organization;
-    let head = transaction::with_latest_snapshot(|| {
-        HEAD.read(&[spi::uuid(organization)], |row| Some((row.get(1)?, row.bytes(2)?)))
-    });
-    let (mut position, mut chain) = match head.into_iter().next() {
-        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.seal"))?,
-        None => (0i64, chain::genesis(organization)),
-    };
-    for event in events {
-        position += 1;
-        chain = chain::extend(&chain, position, &event.hash);
-        let entry = Entry { position, event: event.id, event_hash: event.hash, chain, block };
-        entries = entries.add(organization, &entry);
-        // The columns of tenancy.seal, in order.
-        table::insert(
-            c"seal",
-            &[
-                Value::Uuid(&organization),
-                Value::BigInteger(position),
-                Value::BigInteger(block),
-                Value::Uuid(&entry.event),
-                Value::Bytes(&entry.event_hash),
-                Value::Bytes(&entry.chain),
-            ],
-        );
+impl Additions {
+    /// Extends the chain and the tree of one organization.
+    fn extend(&mut self, block: i64, events: &[Unsealed]) -> Result<()> {
+        let Some(first) = events.first() else { return Ok(()) };
+        let organization = first.organization;
+        let mut head = head(organization)?;
+        for event in events {
+            head.position += 1;
+            head.chain = chain::extend(&head.chain, head.position, &event.hash);
+            let nodes = &mut self.nodes;
+            head.frontier.push(tree::leaf_hash(&event.hash), |level, index, hash| {
+                if level.is_multiple_of(STORED_LEVELS) {
+                    nodes.push((organization, level as i16, index as i64, *hash));
+                }
+            });
+            let entry =
+                Entry { position: head.position, event: event.id, event_hash: event.hash, chain: head.chain, block };
+            self.entries.add(organization, &entry);
+            self.seals.push((organization, entry));
+        }
+        self.heads.push((organization, head));
+        Ok(())
     }
-    Ok(entries)
+
+    /// Writes the rows, the columns in the order of the tables.
+    fn write(&self, block: Block) {
+        for seals in self.seals.chunks(BATCH) {
+            table::insert_all(c"seal", seals, |(organization, entry)| {
+                [
+                    Value::Uuid(organization),
+                    Value::BigInteger(entry.position),
+                    Value::BigInteger(entry.block),
+                    Value::Uuid(&entry.event),
+                    Value::Bytes(&entry.event_hash),
+                    Value::Bytes(&entry.chain),
+                ]
+            });
+        }
+        let frontiers: Vec<(&Uuid, &Head, Vec<u8>)> =
+            self.heads.iter().map(|(organization, head)| (organization, head, head.frontier.to_bytes())).collect();
+        for heads in frontiers.chunks(BATCH) {
+            table::insert_all(c"head", heads, |(organization, head, frontier)| {
+                [
+                    Value::Uuid(organization),
+                    Value::BigInteger(block.number),
+                    Value::BigInteger(head.position),
+                    Value::Bytes(&head.chain),
+                    Value::Bytes(frontier),
+                ]
+            });
+        }
+        for nodes in self.nodes.chunks(BATCH) {
+            table::insert_all(c"tree_node", nodes, |(organization, level, index, hash)| {
+                [Value::Uuid(organization), Value::SmallInteger(*level), Value::BigInteger(*index), Value::Bytes(hash)]
+            });
+        }
+        write(&block);
+    }
+}
+
+/// How many rows are written at a time.
+const BATCH: usize = 500;
+
+/// The newest head of an organization, or the one before its first event.
+fn head(organization: Uuid) -> Result<Head> {
+    let read = |row: &Row| {
+        let position: i64 = row.get(1)?;
+        let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(3)?)?;
+        Some(Head { position, chain: row.bytes(2)?, frontier })
+    };
+    match transaction::with_latest_snapshot(|| HEAD.read(&[spi::uuid(organization)], read)).pop() {
+        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.head")),
+        None => Ok(Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }),
+    }
+}
+
+fn write(block: &Block) {
+    let hash = block.hash();
+    let values = [
+        argument(block.number),
+        spi::timestamp(block.sealed_at),
+        argument(block.snapshot.as_str()),
+        argument(block.incarnation.as_str()),
+        argument(block.events),
+        argument(block.entries_digest.as_slice()),
+        argument(block.previous.as_slice()),
+        argument(hash.as_slice()),
+    ];
+    BLOCK.write(&values, |_| ());
 }
 
 fn unreadable(what: &str) -> error::Error {

@@ -35,6 +35,14 @@ impl Snapshot {
         }
         self
     }
+
+    /// Marks a transaction and all after it as in progress: what is sealed then ends before it.
+    pub fn until(mut self, transaction: u64) -> Self {
+        self.xmin = self.xmin.min(transaction);
+        self.xmax = self.xmax.min(transaction);
+        self.in_progress.retain(|other| *other < transaction);
+        self
+    }
 }
 
 impl FromStr for Snapshot {
@@ -82,6 +90,13 @@ mod tests {
         assert!(own.is_over(16) && own.is_over(18));
         assert_eq!(own.to_string(), "17:20:17");
         assert_eq!("20:20:".parse::<Snapshot>().unwrap().but_not(25).to_string(), "20:20:");
+    }
+
+    #[test]
+    fn a_snapshot_can_end_earlier() {
+        let snapshot: Snapshot = "10:20:10,15".parse().unwrap();
+        let ends = |transaction| snapshot.clone().until(transaction).to_string();
+        assert_eq!([ends(13), ends(16), ends(5), ends(30)], ["10:13:10", "10:16:10,15", "5:5:", "10:20:10,15"]);
     }
 
     #[test]

@@ -224,8 +224,7 @@ impl Default for BlockVerifier {
 impl BlockVerifier {
     /// Takes the next entry, in order of organization and position.
     pub fn entry(&mut self, organization: Uuid, entry: &Entry) {
-        let entries = self.entries.remove(&entry.block).unwrap_or_default();
-        self.entries.insert(entry.block, entries.add(organization, entry));
+        self.entries.entry(entry.block).or_default().add(organization, entry);
     }
 
     /// Takes the next block, in order of number; tells what is wrong with which one.
@@ -453,7 +452,8 @@ mod tests {
     }
 
     fn block_of(entries: &[Entry], number: i64, previous: Digest) -> (Block, Digest) {
-        let digest = entries.iter().fold(Entries::default(), |all, entry| all.add(ORGANIZATION, entry));
+        let mut digest = Entries::default();
+        entries.iter().for_each(|entry| digest.add(ORGANIZATION, entry));
         let block = Block {
             number,
             sealed_at: 1,

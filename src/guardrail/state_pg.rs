@@ -41,7 +41,7 @@ pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)
         ));
         return Ok(());
     }
-    audit::append(&Draft {
+    audit::append(Draft {
         organization: Uuid::nil(),
         operation,
         domain: "guardrail",
@@ -49,7 +49,7 @@ pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)
         table_name: table.map(|(_, name)| name),
         row_key: None,
         reason,
-        payload: &json!({ "new": { "guardrail": guardrail.name, "statement": statement } }).to_string(),
+        payload: json!({ "new": { "guardrail": guardrail.name, "statement": statement } }).to_string(),
     })
 }
 

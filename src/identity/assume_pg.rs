@@ -79,7 +79,7 @@ fn assume(
     })?;
     // The line stays when the transaction, and the event with it, is rolled back.
     report::log(format!("pg_tenancy: role \"{subject}\" assumed organization {id} as {role}: {reason}"));
-    audit::append(&Draft {
+    audit::append(Draft {
         organization: id,
         operation: "assume",
         domain: "operator",
@@ -87,7 +87,7 @@ fn assume(
         table_name: None,
         row_key: None,
         reason: Some(reason),
-        payload: &json!({ "new": { "role": role } }).to_string(),
+        payload: json!({ "new": { "role": role } }).to_string(),
     })?;
     Ok(given_id)
 }

@@ -208,8 +208,13 @@ pub fn is_default(relation: pg_sys::Relation, column: &Column, value: pg_sys::Da
 pub fn is_protected(relation: pg_sys::Relation) -> bool {
     // SAFETY: the relation is open.
     let form = unsafe { &*(*relation).rd_rel };
-    let temporary = form.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP;
-    form.relrowsecurity && form.relforcerowsecurity && !temporary
+    form.relrowsecurity && form.relforcerowsecurity && is_permanent(relation)
+}
+
+/// True for a table that is not temporary.
+pub fn is_permanent(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open.
+    unsafe { (*(*relation).rd_rel).relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP }
 }
 
 /// True for a table of the extension itself: nobody else may create one in its schema.

@@ -4,9 +4,18 @@ use super::setting::Backend;
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
+use std::time::Duration;
 
 static JWKS_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
 static OVERRIDE_REASON: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+
+static SEAL_BATCH: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_BATCH_DEFAULT));
+
+static SEAL_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_INTERVAL_DEFAULT));
+
+const SEAL_BATCH_DEFAULT: c_int = 100_000;
+/// In milliseconds.
+const SEAL_INTERVAL_DEFAULT: c_int = 1000;
 
 /// Defines the settings. Called once from `_PG_init`, before the prefix is reserved.
 pub fn define() {
@@ -37,7 +46,48 @@ pub fn define() {
             None,
             None,
         );
+        pg_sys::DefineCustomIntVariable(
+            c"tenancy.seal_batch".as_ptr(),
+            c"How many events one block of the seal takes.".as_ptr(),
+            c"A block takes whole transactions, so it has more where one transaction has.".as_ptr(),
+            SEAL_BATCH.get(),
+            SEAL_BATCH_DEFAULT,
+            1,
+            10_000_000,
+            pg_sys::GucContext::PGC_SIGHUP,
+            0,
+            None,
+            None,
+            None,
+        );
+        pg_sys::DefineCustomIntVariable(
+            c"tenancy.seal_interval".as_ptr(),
+            c"How often the background worker seals what was committed.".as_ptr(),
+            c"0: never; tenancy.seal() is then called by somebody else. Without shared_preload_libraries there is no worker.".as_ptr(),
+            SEAL_INTERVAL.get(),
+            SEAL_INTERVAL_DEFAULT,
+            0,
+            3_600_000,
+            pg_sys::GucContext::PGC_SIGHUP,
+            pg_sys::GUC_UNIT_MS as c_int,
+            None,
+            None,
+            None,
+        );
     }
+}
+
+/// `tenancy.seal_interval`; `None` where nothing is to be sealed by the worker.
+pub fn seal_interval() -> Option<Duration> {
+    // SAFETY: Postgres writes the variable between statements only.
+    let milliseconds = unsafe { *SEAL_INTERVAL.get() };
+    (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
+}
+
+/// `tenancy.seal_batch`.
+pub fn seal_batch() -> i64 {
+    // SAFETY: Postgres writes the variable between statements only.
+    i64::from(unsafe { *SEAL_BATCH.get() })
 }
 
 /// `tenancy.override_reason`; `None` when it is not set, or blank.

@@ -68,9 +68,15 @@ unsafe extern "C-unwind" fn utility(
         if declares_with_hold((*statement).utilityStmt) {
             held();
         }
+        let commits_prepared = commits_prepared((*statement).utilityStmt);
         let next = PREVIOUS.get().unwrap_or(postgres_process_utility);
         next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+        if commits_prepared {
+            super::transaction::prepared_committed();
+        }
     }
+    // COPY fires triggers without the executor.
+    super::transaction::statement_finished();
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.
@@ -79,6 +85,15 @@ unsafe fn declares_with_hold(node: *mut pg_sys::Node) -> bool {
     unsafe {
         (*node).type_ == pg_sys::NodeTag::T_DeclareCursorStmt
             && (*node.cast::<pg_sys::DeclareCursorStmt>()).options & pg_sys::CURSOR_OPT_HOLD as i32 != 0
+    }
+}
+
+/// SAFETY of the caller: the node is one of a parse tree.
+unsafe fn commits_prepared(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; the tag tells the type of the node.
+    unsafe {
+        (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*node.cast::<pg_sys::TransactionStmt>()).kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
     }
 }
 

@@ -6,7 +6,7 @@
 use super::report::raise;
 use super::transaction;
 use crate::error;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::ffi::CStr;
 use uuid::Uuid;
 
@@ -71,6 +71,73 @@ pub fn insert(table: &CStr, values: &[Value]) {
         pg_sys::CatalogCloseIndexes(indexes);
         pg_sys::heap_freetuple(tuple);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
+pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
+    if let [row] = rows {
+        return insert(table, &columns(row));
+    }
+    let mut memory = PgMemoryContexts::new("pg_tenancy rows");
+    // SAFETY: as in `insert`. Tuples and slots live in a memory of their own, which is current until the end and then
+    // deleted as a whole; a batch fits the arrays that were made for it. CatalogTuplesMultiInsertWithInfo (indexing.c) is
+    // not used, because it loses the place of a tuple with a value out of line.
+    unsafe {
+        memory.switch_to(|_| {
+            let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+            let descriptor = (*relation).rd_att;
+            if (*descriptor).natts as usize != N {
+                pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+            }
+            let indexes = pg_sys::CatalogOpenIndexes(relation);
+            check_indexes(indexes);
+            let mut slots = Vec::with_capacity(rows.len());
+            for row in rows {
+                let datums = columns(row).map(|value| value.datum());
+                let mut nulls = datums.map(|datum| datum.is_none());
+                let mut datums = datums.map(|datum| datum.unwrap_or(pg_sys::Datum::null()));
+                let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+                let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
+                slots.push(pg_sys::ExecStoreHeapTuple(tuple, slot, false));
+            }
+            let command = pg_sys::GetCurrentCommandId(true);
+            let count = slots.len() as i32;
+            pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), count, command, 0, std::ptr::null_mut());
+            for slot in slots {
+                insert_into_indexes(relation, indexes, slot);
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            pg_sys::CatalogCloseIndexes(indexes);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        });
+    }
+}
+
+/// What `CatalogIndexInsert` (indexing.c) does for a row of a catalog.
+///
+/// SAFETY of the caller: relation and indexes are open and suitable; the slot holds a tuple that was inserted.
+unsafe fn insert_into_indexes(
+    relation: pg_sys::Relation,
+    indexes: pg_sys::CatalogIndexState,
+    slot: *mut pg_sys::TupleTableSlot,
+) {
+    let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
+    let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+    // SAFETY: as promised; the arrays have as many places as an index can have columns.
+    unsafe {
+        for n in 0..(*indexes).ri_NumIndices as usize {
+            let index = *(*indexes).ri_IndexRelationDescs.add(n);
+            let info = *(*indexes).ri_IndexRelationInfo.add(n);
+            let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::FormIndexDatum(info, slot, std::ptr::null_mut(), values, nulls);
+            let unique = if (*(*index).rd_index).indisunique {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
+            } else {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+            };
+            pg_sys::index_insert(index, values, nulls, &mut (*slot).tts_tid, relation, unique, false, info);
+        }
     }
 }
 
@@ -204,13 +271,25 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> 
     }
 }
 
-/// The oid of `tenancy.<name>`.
-fn oid(name: &CStr) -> pg_sys::Oid {
+/// The oid of `tenancy.<name>`, if there is such a relation.
+fn find_oid(name: &CStr) -> pg_sys::Oid {
     // SAFETY: catalog lookups by NUL-terminated names.
-    let oid = unsafe {
+    unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
         pg_sys::get_relname_relid(name.as_ptr(), schema)
-    };
+    }
+}
+
+/// True if `tenancy.<name>` is there and is a partition.
+pub fn is_partition(name: &CStr) -> bool {
+    let oid = find_oid(name);
+    // SAFETY: a catalog lookup.
+    oid != pg_sys::InvalidOid && unsafe { pg_sys::get_rel_relispartition(oid) }
+}
+
+/// The oid of `tenancy.<name>`.
+pub fn oid(name: &CStr) -> pg_sys::Oid {
+    let oid = find_oid(name);
     if oid == pg_sys::InvalidOid {
         pgrx::error!("relation tenancy.{} is gone; is the extension pg_tenancy installed?", name.to_string_lossy());
     }

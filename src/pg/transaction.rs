@@ -11,16 +11,23 @@ use std::cell::Cell;
 pub struct Listener {
     /// The transaction is about to commit or to be prepared, and can still fail.
     pub committing: fn(),
-    /// The transaction committed, aborted or was prepared for two-phase commit.
-    pub ended: fn(),
+    /// The transaction is over; true if it committed, false if it aborted or was prepared for two-phase commit.
+    pub ended: fn(committed: bool),
     /// The savepoint at this nesting level was rolled back (true) or released (false).
     pub savepoint: fn(level: i32, rolled_back: bool),
     /// The executor runs a statement or fetches from a cursor, nested ones included.
     pub statement: fn(),
+    /// True if something waits for the end of the statement. Must neither raise nor panic.
+    pub waiting: fn() -> bool,
+    /// A statement that found something waiting is over, AFTER triggers included; nested ones have an end of their own.
+    pub finished: fn(),
+    /// COMMIT PREPARED has run, of a transaction of any session.
+    pub prepared_committed: fn(),
 }
 
 static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
 static PREVIOUS_RUN: Backend<Cell<pg_sys::ExecutorRun_hook_type>> = Backend::new(Cell::new(None));
+static PREVIOUS_FINISH: Backend<Cell<pg_sys::ExecutorFinish_hook_type>> = Backend::new(Cell::new(None));
 
 /// Registers the callbacks. Called once.
 pub fn listen(listener: Listener) {
@@ -31,6 +38,8 @@ pub fn listen(listener: Listener) {
         pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
         PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
         pg_sys::ExecutorRun_hook = Some(run);
+        PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
+        pg_sys::ExecutorFinish_hook = Some(finish);
     }
 }
 
@@ -40,7 +49,7 @@ unsafe extern "C-unwind" fn transaction(event: u32, _argument: *mut std::ffi::c_
     let Some(listener) = LISTENER.get() else { return };
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (listener.committing)(),
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (listener.ended)(),
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (listener.ended)(event == XACT_EVENT_COMMIT),
         _ => {}
     }
 }
@@ -85,6 +94,45 @@ macro_rules! run_hook {
 run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
 #[cfg(feature = "pg18")]
 run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+
+unsafe extern "C-unwind" {
+    /// Postgres' own function, without pgrx's guard around it.
+    #[link_name = "standard_ExecutorFinish"]
+    fn postgres_executor_finish(query: *mut pg_sys::QueryDesc);
+}
+
+/// AFTER triggers run in here (execMain.c). Without a guard for the same reasons as [`run_hook`].
+unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: passes on what the executor gave.
+    unsafe {
+        match PREVIOUS_FINISH.get() {
+            Some(previous) => previous(query),
+            None => postgres_executor_finish(query),
+        }
+    }
+    statement_finished();
+}
+
+/// Tells the listener that a statement is over, if something waits for it.
+pub(super) fn statement_finished() {
+    if LISTENER.get().is_some_and(|listener| (listener.waiting)()) {
+        finished();
+    }
+}
+
+/// Tells the listener of a COMMIT PREPARED.
+pub(super) fn prepared_committed() {
+    if let Some(listener) = LISTENER.get() {
+        (listener.prepared_committed)();
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn finished() {
+    if let Some(listener) = LISTENER.get() {
+        (listener.finished)();
+    }
+}
 
 /// The nesting level: 1 in the transaction itself, one more for each open savepoint.
 pub fn level() -> i32 {

@@ -5,6 +5,7 @@
 use super::facts::{Facts, Subject};
 use super::options::{self, Backfill, NullRows, Options};
 use super::plan::{self, State, Step};
+use crate::audit;
 use crate::error::{self, Result, given};
 use crate::pg::ddl::Table;
 use crate::pg::report::{OrRaise, notice};
@@ -132,6 +133,8 @@ fn tenancy_protect(
     let arguments = Arguments { table, organization_column, domain, null_rows, backfill, through, actions, online };
     let (subject, steps) = arguments.plan().or_raise();
     tell(&subject, &steps);
+    // Here and not by the first event, whose transaction others would wait for.
+    audit::create_partitions();
     run(&steps)
 }
 

@@ -1,0 +1,103 @@
+//! What is written at the end of the statement, by the level of the savepoint that it belongs to.
+//!
+//! Rows written in batches cost a third of rows written one by one. A batch must not be written under a savepoint that
+//! is younger than its rows: if that one is rolled back, rows of the transaction around it would go too.
+
+/// Entries that wait, by nesting level; levels strictly increase, and none is empty.
+#[derive(Debug)]
+pub struct Pending<T> {
+    levels: Vec<(i32, Vec<T>)>,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Pending<T> {
+    pub const fn new() -> Self {
+        Pending { levels: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    /// Adds an entry at the current level; returns how many wait there now.
+    pub fn push(&mut self, level: i32, entry: T) -> usize {
+        match self.levels.last_mut() {
+            Some((newest, entries)) if *newest == level => {
+                entries.push(entry);
+                entries.len()
+            }
+            _ => {
+                self.levels.push((level, vec![entry]));
+                1
+            }
+        }
+    }
+
+    /// Takes the entries that may be written at `level`: its own.
+    pub fn take(&mut self, level: i32) -> Vec<T> {
+        match self.levels.last() {
+            Some((newest, _)) if *newest == level => self.levels.pop().map(|(_, entries)| entries).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The subtransaction at `level` rolled back.
+    pub fn roll_back(&mut self, level: i32) {
+        self.levels.retain(|(other, _)| *other < level);
+    }
+
+    /// The subtransaction at `level` was released: its entries now belong to the level above.
+    pub fn release(&mut self, level: i32) {
+        for entry in self.take(level) {
+            self.push(level - 1, entry);
+        }
+    }
+
+    /// The transaction ended.
+    pub fn clear(&mut self) {
+        self.levels.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(entries: &[(i32, &'static str)]) -> Pending<&'static str> {
+        let mut pending = Pending::new();
+        for (level, entry) in entries {
+            pending.push(*level, *entry);
+        }
+        pending
+    }
+
+    #[test]
+    fn entries_of_an_outer_level_wait_until_control_is_back_there() {
+        let mut pending = pending(&[(1, "a"), (2, "b"), (2, "c")]);
+        assert_eq!(pending.take(2), ["b", "c"]);
+        assert!(pending.take(3).is_empty() && !pending.is_empty());
+        assert_eq!(pending.take(1), ["a"]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_rolled_back_savepoint_takes_its_entries_and_those_of_deeper_ones_with_it() {
+        let mut pending = pending(&[(1, "a"), (2, "b"), (4, "c")]);
+        pending.roll_back(2);
+        assert_eq!(pending.take(1), ["a"]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_released_savepoint_hands_its_entries_on() {
+        let mut pending = pending(&[(1, "a"), (3, "b")]);
+        pending.release(3);
+        pending.release(2);
+        assert_eq!(pending.take(1), ["a", "b"]);
+    }
+}

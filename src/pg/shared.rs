@@ -1,0 +1,136 @@
+//! Memory that all backends share, where the library is preloaded: which databases have work for the worker.
+//!
+//! Everything in it is atomic. No lock is taken, so no backend can wait for another one or leave one locked.
+
+use super::setting::Backend;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const NAME: &CStr = c"pg_tenancy";
+/// How many databases are remembered by name. Those beyond are looked at whenever any of them has work.
+const DATABASES: usize = 128;
+
+/// The memory. All zeros is its beginning.
+pub struct Shared {
+    /// The oid of a database in the upper half, [`WORK`] and [`RUNNING`] in the lower one; 0 for a free place.
+    databases: [AtomicU64; DATABASES],
+    /// A database without a place has work.
+    overflown: AtomicBool,
+}
+
+/// Something was committed that is to be sealed.
+const WORK: u64 = 1;
+/// A worker has begun with it and has not yet said that it is done.
+const RUNNING: u64 = 2;
+
+static SHARED: Backend<Cell<Option<&'static Shared>>> = Backend::new(Cell::new(None));
+static PREVIOUS_REQUEST: Backend<Cell<pg_sys::shmem_request_hook_type>> = Backend::new(Cell::new(None));
+static PREVIOUS_STARTUP: Backend<Cell<pg_sys::shmem_startup_hook_type>> = Backend::new(Cell::new(None));
+
+/// Asks for the memory. Called once from `_PG_init`, in the postmaster.
+pub fn request() {
+    // SAFETY: called once, before shared memory is made, as every library that takes these hooks does it.
+    unsafe {
+        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
+        pg_sys::shmem_request_hook = Some(requested);
+        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(started);
+    }
+}
+
+/// The memory; `None` where the library is not preloaded.
+pub fn shared() -> Option<&'static Shared> {
+    SHARED.get()
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn requested() {
+    // SAFETY: the hook that was there before, and then what the hook is for.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST.get() {
+            previous();
+        }
+        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+    }
+}
+
+/// Runs in the postmaster, and again after a crash; backends inherit what it found.
+#[pg_guard]
+unsafe extern "C-unwind" fn started() {
+    // SAFETY: the hook that was there before; ShmemInitStruct returns as many bytes as asked for, aligned for any type,
+    // which stay for the life of the postmaster. Only the postmaster writes them here, before any backend is there.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP.get() {
+            previous();
+        }
+        let mut found = false;
+        let memory: *mut Shared = pg_sys::ShmemInitStruct(NAME.as_ptr(), size_of::<Shared>(), &mut found).cast();
+        if !found {
+            memory.write_bytes(0, 1);
+        }
+        SHARED.set(Some(&*memory));
+    }
+}
+
+impl Shared {
+    /// The database has something for the worker.
+    pub fn has_work(&self, database: pg_sys::Oid) {
+        match self.place(database) {
+            Some(place) => drop(place.fetch_or(WORK, Ordering::AcqRel)),
+            None => self.overflown.store(true, Ordering::Release),
+        }
+    }
+
+    /// The databases that have work, which is taken from them; they run until [`done`](Self::done).
+    pub fn take_work(&self) -> Vec<pg_sys::Oid> {
+        let taken = self.databases.iter().filter_map(|place| {
+            let before = place.load(Ordering::Acquire);
+            let taken = before & WORK != 0
+                && place
+                    .compare_exchange(before, before & !WORK | RUNNING, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok();
+            taken.then(|| database(before))
+        });
+        taken.collect()
+    }
+
+    /// True once after a database without a place had work.
+    pub fn take_overflow(&self) -> bool {
+        self.overflown.swap(false, Ordering::AcqRel)
+    }
+
+    /// The worker is done with the database.
+    pub fn done(&self, database: pg_sys::Oid) {
+        if let Some(place) = self.place(database) {
+            place.fetch_and(!RUNNING, Ordering::AcqRel);
+        }
+    }
+
+    /// True if a worker began with the database and ended without being done.
+    pub fn is_unfinished(&self, database: pg_sys::Oid) -> bool {
+        self.place(database).is_some_and(|place| place.load(Ordering::Acquire) & RUNNING != 0)
+    }
+
+    /// The place of the database, taken now if it has none; `None` if all are taken.
+    fn place(&self, oid: pg_sys::Oid) -> Option<&AtomicU64> {
+        let empty = u64::from(oid.to_u32()) << 32;
+        for place in &self.databases {
+            let now = match place.load(Ordering::Acquire) {
+                0 => place
+                    .compare_exchange(0, empty, Ordering::AcqRel, Ordering::Acquire)
+                    .map_or_else(|now| now, |_| empty),
+                now => now,
+            };
+            if database(now) == oid {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+fn database(place: u64) -> pg_sys::Oid {
+    pg_sys::Oid::from((place >> 32) as u32)
+}

@@ -1,0 +1,130 @@
+//! The background worker, where the library is preloaded: seals what was committed, soon after it was.
+//!
+//! A launcher looks each interval which databases have something new, and starts a process for each of these, which ends
+//! when it is done. No connection stays, so none keeps a database from being dropped or copied.
+
+use crate::pg::shared::{self, Shared};
+use crate::pg::spi::Query;
+use crate::pg::{configuration, worker};
+use pgrx::{pg_guard, pg_sys};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How many processes run at a time at most.
+const PROCESSES: usize = 4;
+/// When a database is tried again whose process failed, and when the launcher looks whether it was switched on.
+const LATER: Duration = Duration::from_secs(5);
+
+static SEAL: Query = Query::new("SELECT tenancy.seal()");
+
+/// Asks for the worker, if the library is being preloaded. Called once from `_PG_init`.
+pub fn register() {
+    if worker::preloading() {
+        shared::request();
+        worker::register_launcher("tenancy_launcher");
+    }
+}
+
+/// This database has something to seal.
+pub fn has_work() {
+    if let Some(shared) = shared::shared() {
+        // SAFETY: set once at the start of the backend.
+        shared.has_work(unsafe { pg_sys::MyDatabaseId });
+    }
+}
+
+/// What the launcher remembers.
+struct Launcher {
+    shared: &'static Shared,
+    waiting: VecDeque<pg_sys::Oid>,
+    running: Vec<worker::Running>,
+    failed: Vec<(Instant, pg_sys::Oid)>,
+}
+
+/// The main function of the launcher.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
+    worker::begin_launcher();
+    let Some(shared) = shared::shared() else { return };
+    let mut launcher = Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new() };
+    // What was committed before a restart is known to no memory.
+    launcher.look_everywhere();
+    loop {
+        let interval = configuration::seal_interval();
+        if interval.is_some() {
+            launcher.collect();
+            launcher.start();
+        }
+        if !worker::sleep(interval.unwrap_or(LATER)) {
+            worker::exit_to_be_restarted();
+        }
+    }
+}
+
+impl Launcher {
+    fn look_everywhere(&mut self) {
+        for database in worker::transaction(worker::databases) {
+            self.shared.has_work(database);
+        }
+    }
+
+    /// Gathers the databases that have work, and again those whose process failed a while ago.
+    fn collect(&mut self) {
+        let (running, ended): (Vec<_>, Vec<_>) = self.running.drain(..).partition(worker::Running::runs);
+        self.running = running;
+        for ended in ended {
+            if self.shared.is_unfinished(ended.database) {
+                self.failed.push((Instant::now(), ended.database));
+            }
+        }
+        let later = self.failed.iter().partition(|(at, _)| at.elapsed() < LATER);
+        let (later, due): (Vec<_>, Vec<_>) = later;
+        self.failed = later;
+        for (_, database) in due {
+            self.shared.has_work(database);
+        }
+        if self.shared.take_overflow() {
+            self.look_everywhere();
+        }
+        for database in self.shared.take_work() {
+            if !self.waiting.contains(&database) {
+                self.waiting.push_back(database);
+            }
+        }
+    }
+
+    /// Starts processes for those that wait, as many as may run; not two for one database.
+    fn start(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let databases = worker::transaction(worker::databases);
+        for _ in 0..self.waiting.len() {
+            let Some(database) = self.waiting.pop_front() else { return };
+            if !databases.contains(&database) {
+                self.shared.done(database);
+                continue;
+            }
+            let room = self.running.len() < PROCESSES && self.running.iter().all(|other| other.database != database);
+            match room.then(|| worker::Running::start("tenancy_sealer", database)).flatten() {
+                Some(started) => self.running.push(started),
+                None => self.waiting.push_back(database),
+            }
+        }
+    }
+}
+
+/// The main function of the process for one database, whose oid is the argument.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
+    let database = pg_sys::Oid::from(argument.value() as u32);
+    worker::begin_in(database);
+    if worker::transaction(worker::is_installed) {
+        worker::transaction(|| SEAL.write(&[], |_| ()));
+    }
+    if let Some(shared) = shared::shared() {
+        shared.done(database);
+    }
+}

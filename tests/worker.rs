@@ -1,0 +1,218 @@
+//! The background worker on a server of its own: what was committed is sealed without anybody asking.
+
+mod common;
+
+use common::server::{Folder, Server, programs};
+use common::*;
+use std::time::Duration;
+use tokio_postgres::{Client, Config};
+
+/// A server with the library preloaded, and sealing every 100 ms.
+struct Sealing {
+    server: Server,
+    _folder: Folder,
+}
+
+/// Every how many milliseconds the worker seals.
+const OFTEN: &str = "-c tenancy.seal_interval=100";
+
+impl Sealing {
+    fn start(name: &str) -> Option<Self> {
+        let folder = Folder::create(name)?;
+        let server = Server::at(&programs()?, folder.0.join("data"));
+        server.initialize();
+        let sealing = Sealing { server, _folder: folder };
+        sealing.serve(OFTEN);
+        Some(sealing)
+    }
+
+    /// Starts the server.
+    fn serve(&self, settings: &str) {
+        let socket = std::env::var("PGHOST").unwrap();
+        self.server.start(&format!(
+            "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c max_prepared_transactions=5 {settings}"
+        ));
+    }
+
+    async fn client(&self, database: &str) -> Client {
+        connect(&self.config(database)).await
+    }
+
+    fn config(&self, database: &str) -> Config {
+        let mut config = self.server.config();
+        config.dbname(database).application_name("test");
+        config
+    }
+}
+
+fn on_a_server(name: &str, test: impl AsyncFnOnce(&Sealing)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        match Sealing::start(name) {
+            Some(server) => test(&server).await,
+            None => println!("skipped: no programs of a server to start"),
+        }
+    });
+}
+
+/// A protected table with a row of one organization.
+async fn set_up(client: &Client) {
+    run(
+        client,
+        "CREATE EXTENSION pg_tenancy;
+         SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001');
+         CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, title text);
+         SELECT tenancy.protect('finding')",
+    )
+    .await;
+}
+
+async fn insert(client: &Client, title: &str) {
+    let sql = format!(
+        "INSERT INTO finding (organization_id, title) VALUES ('aaaaaaaa-0000-4000-8000-000000000001', '{title}')"
+    );
+    run(client, &sql).await;
+}
+
+const UNSEALED: &str =
+    "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)";
+
+/// Waits until the worker has sealed everything, and checks what it made.
+async fn assert_sealed(client: &Client) {
+    eventually(client, &format!("SELECT ({UNSEALED}) = 0")).await;
+    // In a read-only transaction verify_audit seals nothing itself.
+    run(client, "BEGIN READ ONLY").await;
+    assert_audit_is_whole(client).await;
+    run(client, "COMMIT").await;
+}
+
+#[test]
+fn what_is_committed_is_sealed_without_being_asked_for() {
+    on_a_server("worker", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        // The other database has no extension, the third gets it later.
+        run(&admin, "CREATE DATABASE one").await;
+        run(&admin, "CREATE DATABASE other").await;
+        let one = sealing.client("one").await;
+        set_up(&one).await;
+        assert_sealed(&one).await;
+        for n in 0..3 {
+            insert(&one, &n.to_string()).await;
+            assert_sealed(&one).await;
+        }
+        let other = sealing.client("other").await;
+        set_up(&other).await;
+        insert(&other, "x").await;
+        assert_sealed(&other).await;
+
+        // What a savepoint took back is not waited for; what is prepared is, in whatever session it is committed.
+        run(&one, "BEGIN; SAVEPOINT s").await;
+        insert(&one, "gone").await;
+        run(&one, "ROLLBACK TO s; COMMIT; BEGIN").await;
+        insert(&one, "prepared").await;
+        run(&one, "PREPARE TRANSACTION 'p'").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(count(&one, UNSEALED).await, 0);
+        let again = sealing.client("one").await;
+        run(&again, "COMMIT PREPARED 'p'").await;
+        eventually(&one, "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event AND e.table_name = 'finding'").await;
+        assert_sealed(&one).await;
+    });
+}
+
+#[test]
+fn the_worker_is_in_nobodys_way() {
+    on_a_server("worker-way", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        run(&admin, "CREATE DATABASE one").await;
+        let one = sealing.client("one").await;
+        set_up(&one).await;
+        // A default for clients does not stop it.
+        run(&one, "ALTER DATABASE one SET default_transaction_read_only = on").await;
+        insert(&one, "a").await;
+        assert_sealed(&one).await;
+        run(&one, "ALTER DATABASE one RESET default_transaction_read_only").await;
+
+        // Somebody else seals in an open transaction: the worker tries again until that is over.
+        let by_hand = sealing.client("one").await;
+        run(&by_hand, "BEGIN; LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE").await;
+        insert(&one, "b").await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(count(&one, UNSEALED).await, 1);
+        insert(&one, "nobody waits").await;
+        run(&by_hand, "COMMIT").await;
+        drop(by_hand);
+        assert_sealed(&one).await;
+
+        run(&one, "DROP EXTENSION pg_tenancy CASCADE").await;
+        run(&one, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+        run(&one, "DROP TABLE finding").await;
+        set_up(&one).await;
+        insert(&one, "c").await;
+        assert_sealed(&one).await;
+        // Dropped and copied in the middle of its work.
+        insert(&one, "d").await;
+        drop(one);
+        eventually(
+            &admin,
+            "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'one' AND application_name = 'test'",
+        )
+        .await;
+        run(&admin, "CREATE DATABASE copy TEMPLATE one").await;
+        run(&admin, "DROP DATABASE one").await;
+        let copy = sealing.client("copy").await;
+        insert(&copy, "e").await;
+        assert_sealed(&copy).await;
+        assert_eq!(count(&copy, "SELECT count(DISTINCT incarnation) FROM tenancy.block").await, 2);
+        assert_eq!(
+            count(&copy, "SELECT count(*) FROM tenancy.incarnation i JOIN tenancy.block b ON b.number = i.first_block AND b.incarnation = i.name").await,
+            2
+        );
+    });
+}
+
+#[test]
+fn the_worker_outlives_crashes_and_restarts() {
+    on_a_server("worker-crash", async |sealing| {
+        let one = sealing.client("postgres").await;
+        set_up(&one).await;
+        insert(&one, "a").await;
+        assert_sealed(&one).await;
+
+        // A killed launcher takes the server through recovery, and comes back with it.
+        let launcher = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tenancy launcher'";
+        let pid = count(&one, launcher).await;
+        insert(&one, "b").await;
+        assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+        let mut again = None;
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Ok(client) = try_connect(&sealing.config("postgres")).await {
+                again = Some(client);
+                break;
+            }
+        }
+        let one = again.unwrap();
+        assert_sealed(&one).await;
+        assert!(count(&one, launcher).await != pid);
+
+        // One that is asked to end does, and is started again.
+        let pid = count(&one, launcher).await;
+        run(&one, &format!("SELECT pg_terminate_backend({pid})")).await;
+        insert(&one, "c").await;
+        assert_sealed(&one).await;
+
+        // Sealing is switched off, and what was committed meanwhile is found after a restart.
+        run(&one, "ALTER SYSTEM SET tenancy.seal_interval = 0").await;
+        drop(one);
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let one = sealing.client("postgres").await;
+        insert(&one, "d").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(count(&one, UNSEALED).await, 1);
+        run(&one, "ALTER SYSTEM RESET tenancy.seal_interval").await;
+        run(&one, "SELECT pg_reload_conf()").await;
+        assert_sealed(&one).await;
+    });
+}
