@@ -55,21 +55,21 @@ CREATE TABLE tenancy.event (
     prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
     hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change. Partitioned by month, which an id begins with. Read them through tenancy.audit_trail.';
+COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change, and those of tenancy.record_event and of what was refused. Partitioned by month, which an id begins with. Read them through tenancy.audit_trail.';
 COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
 COMMENT ON COLUMN tenancy.event.organization IS 'The organization whose row was changed; the nil UUID when the row named none that exists.';
 COMMENT ON COLUMN tenancy.event.actor IS 'Row of tenancy.event_actor.';
 COMMENT ON COLUMN tenancy.event.transaction IS 'The top-level transaction.';
 COMMENT ON COLUMN tenancy.event.ordinal IS 'Place among the events of the same transaction and organization, from 1 without gaps.';
 COMMENT ON COLUMN tenancy.event.occurred_at IS 'Clock of the server when the row was changed.';
-COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate; assume, override or bypass for what operators and guardrails leave.';
+COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate; assume, override or bypass for what operators and guardrails leave; authenticate or authorize for what was refused; else what was given to tenancy.record_event.';
 COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the permission matrix that the table belongs to.';
 COMMENT ON COLUMN tenancy.event.table_schema IS 'Schema of the changed table.';
 COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';
 COMMENT ON COLUMN tenancy.event.row_key IS 'Primary key of the row as a JSON object; NULL for a table without one.';
-COMMENT ON COLUMN tenancy.event.result IS 'success.';
+COMMENT ON COLUMN tenancy.event.result IS 'success, denied or failed.';
 COMMENT ON COLUMN tenancy.event.reason IS 'Why, where the operation asks for a reason.';
-COMMENT ON COLUMN tenancy.event.payload IS '{"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL. Stored as the text that was hashed.';
+COMMENT ON COLUMN tenancy.event.payload IS '{"data": ...} of tenancy.record_event; of a changed row {"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL. Stored as the text that was hashed.';
 COMMENT ON COLUMN tenancy.event.payload_salt IS 'Keeps the digest of an erased payload from betraying it.';
 COMMENT ON COLUMN tenancy.event.payload_digest IS 'Digest of salt and payload; what the hash covers.';
 COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that the hashes are taken over.';
@@ -268,9 +268,23 @@ Returns a row for each thing that does not fit, none when all is well: altered (
 actor or an entry is gone), inserted (an event stands where none was written), broken (a chain does not follow). A finding that
 concerns a block of the seal has neither organization nor event.';
 
+CREATE FUNCTION tenancy.record_event(action text, domain text DEFAULT 'application', data json DEFAULT NULL, result text DEFAULT 'success', reason text DEFAULT NULL)
+    RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_record_event_wrapper';
+COMMENT ON FUNCTION tenancy.record_event(text, text, json, text, text) IS
+'Records what the actor of the context did that is no change of a row, in the transaction as any event: an export, a call to another system.
+action and domain: 1 to 63 lower-case letters, digits and _ . : - (22023 otherwise, and for names that the extension itself uses); data: what
+there is to say of it, at most 64 kB; result: success, denied or failed. Returns the id of the event. Raises 28000 without a context.';
+
+CREATE FUNCTION tenancy.refusal_queue(OUT waiting bigint, OUT capacity bigint, OUT dropped bigint) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_refusal_queue_wrapper';
+COMMENT ON FUNCTION tenancy.refusal_queue() IS
+'Refused sign-ins and operations on their way to the audit: how many wait for the background worker, how many can, and how many found no place
+since the start of the server. No row where the library is not preloaded: they are lines of the server''s log then.';
+
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
 SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
-       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.result, e.reason,
+       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'data' AS data, e.result, e.reason,
        a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address, a.application_name,
        e.transaction, e.ordinal, s.block, e.prev_hash, e.hash
   FROM tenancy.event e

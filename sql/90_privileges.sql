@@ -19,7 +19,8 @@ GRANT EXECUTE ON FUNCTION
     tenancy.whoami(),
     tenancy.allowed(text, text),
     tenancy.authorize(text, text),
-    tenancy.sign_out()
+    tenancy.sign_out(),
+    tenancy.record_event(text, text, json, text, text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
 -- Nobody else: who may assume an organization needs no token.
 GRANT EXECUTE ON FUNCTION tenancy.assume_organization(uuid, text, text, text) TO tenancy_operator;
@@ -86,5 +87,5 @@ GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal,
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz) TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue() TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text) TO tenancy_auditor;

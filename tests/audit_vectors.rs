@@ -3,9 +3,9 @@
 
 use pg_tenancy::audit::block::{self, Block, Entries};
 use pg_tenancy::audit::chain;
+use pg_tenancy::audit::chain::Entry;
 use pg_tenancy::audit::encoding::Digest;
 use pg_tenancy::audit::event::{Actor, Header, payload_digest};
-use pg_tenancy::audit::verify::Entry;
 use serde_json::Value;
 use uuid::Uuid;
 

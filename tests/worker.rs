@@ -30,7 +30,9 @@ impl Sealing {
     fn serve(&self, settings: &str) {
         let socket = std::env::var("PGHOST").unwrap();
         self.server.start(&format!(
-            "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c max_prepared_transactions=5 {settings}"
+            "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c max_prepared_transactions=5 \
+             -c tenancy.jwks_directory={} {settings}",
+            self.server.data.display()
         ));
     }
 
@@ -213,6 +215,70 @@ fn the_worker_outlives_crashes_and_restarts() {
         assert_eq!(count(&one, UNSEALED).await, 1);
         run(&one, "ALTER SYSTEM RESET tenancy.seal_interval").await;
         run(&one, "SELECT pg_reload_conf()").await;
+        assert_sealed(&one).await;
+    });
+}
+
+/// Events of what was refused, as lines: organization's first letter, operation, domain, subject, reason.
+const REFUSED: &str =
+    "SELECT left(organization::text, 1) || ' ' || operation || ' ' || domain || ' ' || coalesce(subject, '-') || ' ' ||
+    split_part(reason, ':', 1) FROM tenancy.audit_trail WHERE result = 'denied' ORDER BY 1";
+
+#[test]
+fn what_was_refused_is_recorded_though_it_rolled_back() {
+    on_a_server("worker-refused", async |sealing| {
+        let one = sealing.client("postgres").await;
+        set_up(&one).await;
+        let issuer = issuer::Issuer::generate();
+        let file = key_file(&one, &issuer.key_set()).await;
+        let register = "SELECT tenancy.set_issuer($1, ARRAY[$2], jwks_file => $3)";
+        one.execute(register, &[&issuer::ISSUER, &issuer::AUDIENCE, &file]).await.unwrap();
+        run(
+            &one,
+            "CREATE ROLE app LOGIN; GRANT tenancy_application TO app; GRANT SELECT, INSERT ON finding TO app;
+             SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read'),
+                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer')",
+        )
+        .await;
+        let app = connect(sealing.config("postgres").user("app")).await;
+        let secret = issuer.token("stranger");
+        for token in ["eyJhbGciOiJub25lIn0.e30.", &secret] {
+            assert_eq!(authenticate(&app, token).await.unwrap_err().sqlstate, "28000");
+        }
+        as_tenant(&app, &issuer.token("victor")).await;
+        let insert = "INSERT INTO finding (title) VALUES ('x')";
+        assert_eq!(refused(&app, insert).await.sqlstate, "42501");
+        run(&app, "ROLLBACK").await;
+        eventually(&one, "SELECT count(*) = 3 FROM tenancy.event WHERE result = 'denied'").await;
+        assert_eq!(
+            column(&one, REFUSED).await,
+            [
+                "0 authenticate identity - token_malformed",
+                "0 authenticate identity stranger membership_missing",
+                "a authorize finding victor permission_denied"
+            ]
+        );
+        let told = "SELECT count(*) FROM tenancy.audit_trail t WHERE t::text LIKE '%eyJ%'";
+        assert_eq!(count(&one, told).await, 0, "a token stands in an event");
+        assert_sealed(&one).await;
+
+        // More at once than there is room for: no session waits, and what found no place is counted.
+        run(&one, "ALTER SYSTEM SET tenancy.seal_interval = '1h'").await;
+        drop((one, app));
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let one = sealing.client("postgres").await;
+        let app = connect(sealing.config("postgres").user("app")).await;
+        for _ in 0..300 {
+            authenticate(&app, "x").await.unwrap_err();
+        }
+        let queue =
+            "SELECT waiting || ' of ' || capacity || ', ' || dropped || ' dropped' FROM tenancy.refusal_queue()";
+        assert_eq!(column(&one, queue).await, ["256 of 256, 44 dropped"]);
+        run(&one, "ALTER SYSTEM SET tenancy.seal_interval = '100ms'").await;
+        run(&one, "SELECT pg_reload_conf()").await;
+        eventually(&one, "SELECT count(*) = 3 + 256 FROM tenancy.event WHERE result = 'denied'").await;
+        assert_eq!(column(&one, queue).await, ["0 of 256, 44 dropped"]);
         assert_sealed(&one).await;
     });
 }

@@ -6,7 +6,7 @@ use super::event::{Actor, ENCODING, Header, payload_digest, time_ordered_id};
 use super::month::Month;
 use super::partition_pg;
 use super::pending::Pending;
-use crate::context;
+use crate::context::{self, Context};
 use crate::error::Result;
 use crate::pg::setting::Backend;
 use crate::pg::table::{self, Key, Value};
@@ -28,6 +28,8 @@ pub struct Draft<'a> {
     pub table_schema: Option<&'a str>,
     pub table_name: Option<&'a str>,
     pub row_key: Option<String>,
+    /// `success`, `denied` or `failed`.
+    pub result: &'a str,
     pub reason: Option<&'a str>,
     pub payload: String,
 }
@@ -72,7 +74,7 @@ struct Event {
     table_schema: Option<String>,
     table_name: Option<String>,
     row_key: Option<String>,
-    result: &'static str,
+    result: String,
     reason: Option<String>,
     payload: String,
     salt: [u8; 16],
@@ -141,12 +143,26 @@ pub fn transaction_ended(committed: bool) -> bool {
 }
 
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
-/// with others of its statement.
-pub fn append(draft: Draft) -> Result<()> {
-    let level = transaction::level();
+/// with others of its statement. Returns its id.
+pub fn append(draft: Draft) -> Result<Uuid> {
     let occurred_at = transaction::now();
+    let actor = actor(transaction::level(), occurred_at, Month::of(occurred_at))?;
+    Ok(append_event(&actor, occurred_at, draft))
+}
+
+/// The same for what somebody else did a while ago.
+pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
     let month = Month::of(occurred_at);
-    let actor = actor(level, occurred_at, month)?;
+    let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
+    table::insert(&partition_pg::of("event_actor", month, occurred_at), &columns(&row));
+    let table = table::oid(c"event_actor");
+    let (digest, context, session) = (row.digest(), context::generation(), user::session());
+    append_event(&WrittenActor { row, digest, month, table, context, session }, occurred_at, draft);
+    Ok(())
+}
+
+fn append_event(actor: &WrittenActor, occurred_at: i64, draft: Draft) -> Uuid {
+    let (level, month) = (transaction::level(), actor.month);
     let (ordinal, previous) = next_place(draft.organization);
 
     let salt: [u8; 16] = rand::rng().random();
@@ -164,7 +180,7 @@ pub fn append(draft: Draft) -> Result<()> {
         table_schema: draft.table_schema,
         table_name: draft.table_name,
         row_key: draft.row_key.as_deref(),
-        result: "success",
+        result: draft.result,
         reason: draft.reason,
     };
     let hash = header.hash(&payload_digest, &previous);
@@ -180,7 +196,7 @@ pub fn append(draft: Draft) -> Result<()> {
         domain: draft.domain.to_owned(),
         table_schema: draft.table_schema.map(str::to_owned),
         table_name: draft.table_name.map(str::to_owned),
-        result: "success",
+        result: draft.result.to_owned(),
         reason: draft.reason.map(str::to_owned),
         row_key: draft.row_key,
         payload: draft.payload,
@@ -190,8 +206,9 @@ pub fn append(draft: Draft) -> Result<()> {
         hash,
     };
     WRITTEN.borrow_mut().change(level).links.insert(event.organization, Link { ordinal, hash });
+    let id = event.id;
     wait(level, event);
-    Ok(())
+    id
 }
 
 /// Lets the event wait for the end of its statement, or writes it with what waits already.
@@ -232,7 +249,7 @@ impl Event {
             Value::optional_text(self.table_schema.as_deref()),
             Value::optional_text(self.table_name.as_deref()),
             Value::optional_text(self.row_key.as_deref()),
-            Value::Text(self.result),
+            Value::Text(&self.result),
             Value::optional_text(self.reason.as_deref()),
             Value::Text(&self.payload),
             Value::Bytes(&self.salt),
@@ -302,11 +319,23 @@ fn columns(actor: &Actor) -> [Value<'_>; 13] {
     ]
 }
 
+/// Who acts now, without an id.
+pub fn describe_now() -> Result<Actor> {
+    describe(Uuid::nil(), &user::session())
+}
+
+/// The database user, whatever context there is.
+pub fn describe_without_context() -> Actor {
+    describe_in(None, Uuid::nil(), &user::session())
+}
+
 /// Who acts: the context of the transaction if there is one, and the database user in any case.
 fn describe(id: Uuid, session: &Session) -> Result<Actor> {
-    let context = context::current()?;
-    let context = context.as_deref();
-    Ok(Actor {
+    Ok(describe_in(context::current()?.as_deref(), id, session))
+}
+
+fn describe_in(context: Option<&Context>, id: Uuid, session: &Session) -> Actor {
+    Actor {
         id,
         method: context.map_or_else(|| "none".into(), |context| context.method.clone()),
         subject: context.map(|context| context.subject.clone()),
@@ -320,5 +349,5 @@ fn describe(id: Uuid, session: &Session) -> Result<Actor> {
         current_user: session.current_user_name(),
         client_address: user::client_address(),
         application_name: session.application_name.clone(),
-    })
+    }
 }

@@ -3,8 +3,8 @@
 //! The chains tie events to their organization's order. The blocks tie the entries of all organizations together, so
 //! that the newest ones cannot go without a trace either.
 
+use super::chain::Entry;
 use super::encoding::{Digest, Record};
-use super::verify::Entry;
 use uuid::Uuid;
 
 /// What a block says of itself.

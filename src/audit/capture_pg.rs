@@ -149,9 +149,11 @@ fn event(
         table_schema: Some(&shape.schema),
         table_name: Some(&shape.name),
         row_key: key,
+        result: "success",
         reason: None,
         payload,
-    })
+    })?;
+    Ok(())
 }
 
 /// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
@@ -296,6 +298,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
             table_schema: Some(&shape.schema),
             table_name: Some(&shape.name),
             row_key: None,
+            result: "success",
             reason: None,
             payload: format!("{{\"rows\":{rows}}}"),
         })?;

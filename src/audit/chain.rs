@@ -3,6 +3,17 @@
 use super::encoding::{Digest, Record};
 use uuid::Uuid;
 
+/// An entry of the seal: which event took which place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub position: i64,
+    pub event: Uuid,
+    pub event_hash: Digest,
+    pub chain: Digest,
+    /// The number of the block that sealed it.
+    pub block: i64,
+}
+
 /// The head of a chain without events. Names the organization, so that no event of one chain fits another.
 pub fn genesis(organization: Uuid) -> Digest {
     Record::new("pg_tenancy/genesis/1").bytes(organization.as_bytes()).digest()

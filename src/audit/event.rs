@@ -1,13 +1,14 @@
 //! The event and the actor behind it: what is recorded, and the digests over it.
 
 use super::encoding::{Digest, Record};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Version of the canonical encoding, stored with each event.
 pub const ENCODING: i16 = 1;
 
 /// Who acted and how they got in, as it was when the event happened; shared by the events of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Actor {
     pub id: Uuid,
     /// `token`, `assumed`, `break-glass`, or `none` for a database user without a context.

@@ -5,13 +5,17 @@
 
 pub mod block;
 pub mod chain;
+pub mod checkpoint;
 pub mod encoding;
 pub mod event;
 pub mod incarnation;
 pub mod month;
+pub mod note;
 pub mod order;
 pub mod pending;
+pub mod refusal;
 pub mod snapshot;
+pub mod statement;
 pub mod tree;
 pub mod verify;
 
@@ -22,6 +26,10 @@ mod capture_pg;
 #[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]
+mod record_pg;
+#[cfg(feature = "pg")]
+mod refusal_pg;
+#[cfg(feature = "pg")]
 mod seal_pg;
 #[cfg(feature = "pg")]
 mod verify_pg;
@@ -30,3 +38,5 @@ mod verify_pg;
 pub use append_pg::{Draft, append, before_commit, events_wait, savepoint, statement_finished, transaction_ended};
 #[cfg(feature = "pg")]
 pub use partition_pg::create_ahead as create_partitions;
+#[cfg(feature = "pg")]
+pub use refusal_pg::{Refused, operation_refused, record as record_refusal, sign_in_refused};

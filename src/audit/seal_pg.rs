@@ -2,13 +2,13 @@
 
 use super::block::{self, Block, Entries};
 use super::chain;
+use super::chain::Entry;
 use super::encoding::Digest;
 use super::incarnation::{Incarnation, Place};
 use super::order::{Unsealed, by_links};
 use super::partition_pg;
 use super::snapshot::Snapshot;
 use super::tree::{self, Frontier};
-use super::verify::Entry;
 use crate::error::{self, Result};
 use crate::pg::configuration;
 use crate::pg::report::OrRaise;

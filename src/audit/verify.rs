@@ -1,22 +1,11 @@
 //! Verification: recomputes what is stored, in chain order, and names whatever does not fit.
 
 use super::block::{self, Block, Entries};
-use super::chain;
+use super::chain::{self, Entry};
 use super::encoding::Digest;
 use super::event::{Actor, ENCODING, Header, payload_digest};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
-
-/// An entry of the seal: which event took which place.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub position: i64,
-    pub event: Uuid,
-    pub event_hash: Digest,
-    pub chain: Digest,
-    /// The number of the block that sealed it.
-    pub block: i64,
-}
 
 /// An event as the table has it.
 #[derive(Debug, Clone)]

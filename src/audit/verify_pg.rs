@@ -1,10 +1,11 @@
 //! `tenancy.verify_audit()`: hands the stored rows to the pure verifier and its findings to the caller.
 
 use super::block::Block;
+use super::chain::Entry;
 use super::encoding::Digest;
 use super::event::Actor;
 use super::seal_pg;
-use super::verify::{BlockVerifier, ChainVerifier, Entry, Event, Finding, Report, Stored};
+use super::verify::{BlockVerifier, ChainVerifier, Event, Finding, Report, Stored};
 use crate::error::{Error, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Row};

@@ -4,6 +4,7 @@ use super::current_pg::{
     check, checked, current, end, expired, generation, in_force, integer_datum, missing, require, text_datum,
     uuid_datum,
 };
+use crate::audit;
 use crate::bare_function;
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
@@ -74,7 +75,9 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
         return Ok(());
     }
     let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
-    Err(error::PERMISSION_DENIED.because(message))
+    let error = error::PERMISSION_DENIED.because(message);
+    audit::operation_refused(domain, &error);
+    Err(error)
 }
 
 /// The two text arguments of a strict function.

@@ -48,9 +48,11 @@ pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)
         table_schema: table.map(|(schema, _)| schema),
         table_name: table.map(|(_, name)| name),
         row_key: None,
+        result: "success",
         reason,
         payload: json!({ "new": { "guardrail": guardrail.name, "statement": statement } }).to_string(),
-    })
+    })?;
+    Ok(())
 }
 
 /// `tenancy.guardrails()`: every guardrail with its state.

@@ -1,7 +1,7 @@
 //! `tenancy.assume_organization`: an operator acts for an organization without a token.
 
 use super::lookup_pg;
-use crate::audit::{self, Draft};
+use crate::audit::{self, Draft, Refused};
 use crate::context::{self, Context, Permissions, Scope};
 use crate::error::{self, Result, given};
 use crate::pg::report::{self, OrRaise};
@@ -29,7 +29,11 @@ fn tenancy_assume_organization(
     role: Option<&str>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
-    assume(organization, reason, role, correlation_id).or_raise()
+    let assumed = assume(organization, reason, role, correlation_id);
+    if let Err(error) = &assumed {
+        audit::sign_in_refused("assume", error, &Refused { correlation_id, ..Refused::default() });
+    }
+    assumed.or_raise()
 }
 
 fn assume(
@@ -86,6 +90,7 @@ fn assume(
         table_schema: None,
         table_name: None,
         row_key: None,
+        result: "success",
         reason: Some(reason),
         payload: json!({ "new": { "role": role } }).to_string(),
     })?;

@@ -8,6 +8,7 @@ use super::membership::{Membership, Named, choose};
 use super::role::{self, Role};
 use super::sso_pg;
 use super::token::{SignedToken, UnverifiedToken, VerifiedToken};
+use crate::audit::{self, Refused};
 use crate::context::{self, Context, Scope};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
@@ -51,23 +52,42 @@ fn enter(
 ) -> pgrx::Uuid {
     log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    let context = authenticate(token.unwrap_or_default(), organization, correlation_id).or_raise();
+    let mut whom = None;
+    let context = authenticate(token.unwrap_or_default(), organization, correlation_id, &mut whom);
+    if let Err(error) = &context {
+        let whom = whom.as_ref();
+        let refused = Refused {
+            organization: None,
+            subject: whom.map(|token| token.subject.as_str()),
+            issuer: whom.map(|token| token.issuer.as_str()),
+            correlation_id,
+        };
+        audit::sign_in_refused("authenticate", error, &refused);
+    }
+    let context = context.or_raise();
     let entered = pgrx::Uuid::from_bytes(*context.organization.id.as_bytes());
     context::begin(Context { scope, ..context }).or_raise();
     entered
 }
 
-fn authenticate(token: &str, organization: Option<Uuid>, correlation_id: Option<&str>) -> Result<Context> {
+/// `whom` gets the token once it is verified: who is refused after that is known.
+fn authenticate(
+    token: &str,
+    organization: Option<Uuid>,
+    correlation_id: Option<&str>,
+    whom: &mut Option<VerifiedToken>,
+) -> Result<Context> {
     if correlation_id.is_some_and(|id| id.len() > MAX_CORRELATION_BYTES) {
         return Err(error::ARGUMENT_INVALID.because("the correlation id is longer than 200 bytes"));
     }
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     transaction::with_latest_snapshot(|| {
         let (issuer, token) = verify(token)?;
-        let membership = membership(&issuer, &token, organization)?;
-        let role = role(&issuer, &token, &membership)?;
-        let method = sso_pg::gate(membership.organization.id, sso_pg::presented(&token), &role.permissions)?;
-        Ok(describe(&issuer, &token, membership, role, method, correlation_id))
+        let token = &*whom.insert(token);
+        let membership = membership(&issuer, token, organization)?;
+        let role = role(&issuer, token, &membership)?;
+        let method = sso_pg::gate(membership.organization.id, sso_pg::presented(token), &role.permissions)?;
+        Ok(describe(&issuer, token, membership, role, method, correlation_id))
     })
 }
 

@@ -133,7 +133,7 @@ fn push_numeric(out: &mut Vec<u8>, text: &CStr) {
 
 /// The type `json` takes escapes that Postgres then refuses to read (`\u0000`, lone surrogates), and one of them would
 /// make the whole payload unreadable. A value with any such escape is kept as a JSON string of its text.
-fn push_json(out: &mut Vec<u8>, json: &[u8]) {
+pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     if json.windows(2).any(|pair| pair == b"\\u") {
         push_string(out, &String::from_utf8_lossy(json));
     } else {

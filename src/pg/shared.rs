@@ -1,12 +1,13 @@
-//! Memory that all backends share, where the library is preloaded: which databases have work for the worker.
+//! Memory that all backends share, where the library is preloaded: which databases have work for the worker, and messages
+//! that it is to record.
 //!
 //! Everything in it is atomic. No lock is taken, so no backend can wait for another one or leave one locked.
 
 use super::setting::Backend;
 use pgrx::{pg_guard, pg_sys};
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 const NAME: &CStr = c"pg_tenancy";
 /// How many databases are remembered by name. Those beyond are looked at whenever any of them has work.
@@ -18,7 +19,31 @@ pub struct Shared {
     databases: [AtomicU64; DATABASES],
     /// A database without a place has work.
     overflown: AtomicBool,
+    messages: [Message; MESSAGES],
+    /// How many messages found no place since the start of the server.
+    dropped: AtomicU64,
 }
+
+/// The most bytes of a message.
+pub const MESSAGE_BYTES: usize = 4096;
+/// How many messages can wait.
+const MESSAGES: usize = 256;
+
+/// A place for a message. Who moves its state on from [`FREE`] or [`WAITING`] owns the rest of it until the next move.
+struct Message {
+    state: AtomicU32,
+    database: AtomicU32,
+    length: AtomicU32,
+    bytes: UnsafeCell<[u8; MESSAGE_BYTES]>,
+}
+
+// SAFETY: `bytes` is touched only by the process that has moved `state` to WRITING or READING, with a compare-exchange.
+unsafe impl Sync for Message {}
+
+const FREE: u32 = 0;
+const WRITING: u32 = 1;
+const WAITING: u32 = 2;
+const READING: u32 = 3;
 
 /// Something was committed that is to be sealed.
 const WORK: u64 = 1;
@@ -111,6 +136,58 @@ impl Shared {
     /// True if a worker began with the database and ended without being done.
     pub fn is_unfinished(&self, database: pg_sys::Oid) -> bool {
         self.place(database).is_some_and(|place| place.load(Ordering::Acquire) & RUNNING != 0)
+    }
+
+    /// Leaves a message for this backend's database. Never waits: where all places are taken, it is counted and dropped.
+    pub fn post(&self, message: &[u8]) {
+        // SAFETY: set once at the start of the backend.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        let free = |place: &&Message| {
+            place.state.compare_exchange(FREE, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        };
+        let place = if message.len() <= MESSAGE_BYTES { self.messages.iter().find(free) } else { None };
+        let Some(place) = place else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        // SAFETY: this process has just taken the place.
+        unsafe { (&mut *place.bytes.get())[..message.len()].copy_from_slice(message) };
+        place.database.store(database.to_u32(), Ordering::Relaxed);
+        place.length.store(message.len() as u32, Ordering::Relaxed);
+        place.state.store(WAITING, Ordering::Release);
+        self.has_work(database);
+    }
+
+    /// The messages for a database, oldest places first. They wait on until [`received`](Self::received): a worker that
+    /// fails leaves them to the next one, and there is never more than one for a database.
+    pub fn receive(&self, database: pg_sys::Oid) -> Vec<Vec<u8>> {
+        let taken = self.messages.iter().filter(|place| {
+            let state = place.state.load(Ordering::Acquire);
+            (state == WAITING || state == READING) && place.database.load(Ordering::Relaxed) == database.to_u32()
+        });
+        let read = |place: &Message| {
+            place.state.store(READING, Ordering::Relaxed);
+            let length = place.length.load(Ordering::Relaxed) as usize;
+            // SAFETY: the place is this worker's: nobody writes before it is free again.
+            unsafe { (&*place.bytes.get())[..length.min(MESSAGE_BYTES)].to_vec() }
+        };
+        taken.map(read).collect()
+    }
+
+    /// What was received is recorded: its places are free.
+    pub fn received(&self, database: pg_sys::Oid) {
+        for place in &self.messages {
+            let of_it = place.database.load(Ordering::Relaxed) == database.to_u32();
+            if of_it && place.state.load(Ordering::Acquire) == READING {
+                place.state.store(FREE, Ordering::Release);
+            }
+        }
+    }
+
+    /// How many messages wait, how many can, and how many were dropped since the start of the server.
+    pub fn messages(&self) -> (usize, usize, u64) {
+        let waiting = self.messages.iter().filter(|place| place.state.load(Ordering::Relaxed) != FREE).count();
+        (waiting, MESSAGES, self.dropped.load(Ordering::Relaxed))
     }
 
     /// The place of the database, taken now if it has none; `None` if all are taken.

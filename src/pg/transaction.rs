@@ -203,6 +203,12 @@ pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
     result
 }
 
+/// True on a standby.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// True where nothing can be written: on a standby, or in a transaction that is READ ONLY.
 pub fn read_only() -> bool {
     // SAFETY: reads shared state and a flag of the transaction.

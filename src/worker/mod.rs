@@ -1,8 +1,11 @@
-//! The background worker, where the library is preloaded: seals what was committed, soon after it was.
+//! The background worker, where the library is preloaded: seals what was committed, soon after it was, and records what was
+//! refused.
 //!
 //! A launcher looks each interval which databases have something new, and starts a process for each of these, which ends
 //! when it is done. No connection stays, so none keeps a database from being dropped or copied.
 
+use crate::audit;
+use crate::pg::report::OrRaise;
 use crate::pg::shared::{self, Shared};
 use crate::pg::spi::Query;
 use crate::pg::{configuration, worker};
@@ -121,10 +124,14 @@ impl Launcher {
 pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
     let database = pg_sys::Oid::from(argument.value() as u32);
     worker::begin_in(database);
+    let Some(shared) = shared::shared() else { return };
+    let messages = shared.receive(database);
     if worker::transaction(worker::is_installed) {
+        worker::transaction(|| messages.iter().try_for_each(|message| audit::record_refusal(message)).or_raise());
+        shared.received(database);
         worker::transaction(|| SEAL.write(&[], |_| ()));
+    } else {
+        shared.received(database);
     }
-    if let Some(shared) = shared::shared() {
-        shared.done(database);
-    }
+    shared.done(database);
 }
