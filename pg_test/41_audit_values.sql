@@ -22,7 +22,7 @@ CREATE TABLE app.everything (
 DO $$ BEGIN PERFORM tenancy.protect('app.everything'); END $$;
 
 CREATE VIEW test.newest AS
-SELECT payload -> 'new' AS new, payload -> 'old' AS old, row_key, payload FROM tenancy.event WHERE transaction = pg_current_xact_id() ORDER BY ordinal DESC LIMIT 1;
+SELECT payload -> 'new' AS new, payload -> 'old' AS old, row_key, payload FROM tenancy.event WHERE transaction = pg_current_xact_id() AND table_schema = 'app' AND domain <> 'schema' ORDER BY occurred_at DESC, ordinal DESC LIMIT 1;
 
 INSERT INTO app.everything VALUES (
     9223372036854775807, test.acme(), true, -32768, 1000, -9223372036854775808, 0.1, 0.1, 123456789012345678901234567890.123456789,

@@ -15,7 +15,6 @@ SELECT plan(62);
 
 SELECT dblink_exec('work', statement) FROM (VALUES
     ('CREATE EXTENSION pg_tenancy'),
-    ($$ DO 'BEGIN PERFORM tenancy.create_organization(''Acme'', ''aaaaaaaa-0000-4000-8000-000000000001''), tenancy.create_organization(''Bolt'', ''bbbbbbbb-0000-4000-8000-000000000002''); END' $$),
     ('CREATE TABLE public.finding (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text)'),
     ($$ DO 'BEGIN PERFORM tenancy.protect(''public.finding''); END' $$),
     ($$ INSERT INTO finding SELECT n, 'aaaaaaaa-0000-4000-8000-000000000001', 'a' || n FROM generate_series(1, 3) n $$),

@@ -112,10 +112,10 @@ SELECT test.refused(format('SELECT pg_temp.fires(%L, %L)', definition, event), s
     ('AFTER INSERT ON app.wrong FOR EACH ROW EXECUTE FUNCTION tenancy.audit_truncate(''organization_id'', ''d'')', 'INSERT INTO app.wrong VALUES (1)', '39P01', 'tenancy.audit_truncate is for BEFORE TRUNCATE%', 'audit_truncate is refused for other events'),
     ('BEFORE TRUNCATE ON app.wrong EXECUTE FUNCTION tenancy.audit_truncate()', 'TRUNCATE app.wrong', '39P01', '%needs the organization column and the domain', 'audit_truncate is refused without arguments')
 ) AS v (definition, event, state, message, promise);
-SELECT is((SELECT count(*) FROM tenancy.event WHERE transaction = pg_current_xact_id()), 0::bigint, 'none of them wrote an event');
+SELECT is((SELECT count(*) FROM tenancy.event WHERE transaction = pg_current_xact_id() AND table_name = 'wrong' AND domain = 'd'), 0::bigint, 'none of them wrote an event');
 CREATE TRIGGER by_hand AFTER INSERT ON app.wrong FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row('organization_id', 'd');
 INSERT INTO app.wrong VALUES (1, NULL);
-SELECT is((SELECT organization FROM tenancy.event WHERE transaction = pg_current_xact_id()), '00000000-0000-0000-0000-000000000000', 'a row that names no organization is recorded under the nil UUID');
+SELECT is((SELECT organization FROM tenancy.event WHERE transaction = pg_current_xact_id() AND table_name = 'wrong' AND domain = 'd'), '00000000-0000-0000-0000-000000000000', 'a row that names no organization is recorded under the nil UUID');
 
 SELECT * FROM finish();
 ROLLBACK;

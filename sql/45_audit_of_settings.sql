@@ -4,16 +4,28 @@
 DO $$
 DECLARE
     settings record;
+    columns text;
 BEGIN
     FOR settings IN
         SELECT * FROM (VALUES
+            ('organization', 'id', 'organization'), ('membership', 'organization', 'membership'),
+            ('role', '', 'role'), ('role_permission', '', 'role'),
+            ('issuer', '', 'issuer'), ('retired_key', '', 'issuer'), ('external_role', '', 'issuer'),
+            ('external_organization', 'organization', 'issuer'),
+            ('revoked_session', '', 'revocation'), ('revoked_subject', '', 'revocation'),
             ('sso_connection', 'organization', 'sso'), ('sso_domain', 'organization', 'sso'), ('sso_test', 'organization', 'sso'),
             ('guardrail', '', 'guardrail'), ('protected_schema', '', 'guardrail'), ('exclusion', '', 'guardrail')
         ) AS s (name, organization_column, domain)
     LOOP
+        -- Not an UPDATE that only gives an issuer a new revision, because something that belongs to it has changed: that
+        -- is an event itself.
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
+          FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.format('tenancy.%I', settings.name)::pg_catalog.regclass
+           AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND a.attname NOT IN ('revision', 'updated_at');
         EXECUTE pg_catalog.format(
-            'CREATE TRIGGER audit_row AFTER INSERT OR UPDATE OR DELETE ON tenancy.%I
-                 FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row(%L, %L)', settings.name, settings.organization_column, settings.domain);
+            'CREATE TRIGGER audit_row AFTER INSERT OR DELETE OR UPDATE OF %s ON tenancy.%I
+                 FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row(%L, %L)', columns, settings.name, settings.organization_column, settings.domain);
         EXECUTE pg_catalog.format(
             'CREATE TRIGGER audit_truncate BEFORE TRUNCATE ON tenancy.%I
                  FOR EACH STATEMENT EXECUTE FUNCTION tenancy.audit_truncate(%L, %L)', settings.name, settings.organization_column, settings.domain);

@@ -362,7 +362,8 @@ fn a_seal_that_was_rolled_back_is_made_again() {
     in_database(async |database| {
         let superuser = database.superuser().await;
         run(&superuser, r#"UPDATE "Finding" SET title = title || '!'"#).await;
-        let events = 12;
+        let events = count(&superuser, "SELECT count(*) FROM tenancy.event").await;
+        assert!(events >= 12);
         run(&superuser, "BEGIN").await;
         assert_eq!(seal(&superuser).await, events);
         run(&superuser, "ROLLBACK").await;

@@ -12,6 +12,14 @@ use tokio_postgres::Client;
 /// at the position of its row's id less 80. One of Globex.
 async fn record(database: &Database) -> Client {
     let (client, superuser) = (database.application().await, database.superuser().await);
+    // The chains begin with the events of this suite: what was not sealed yet goes without a trace.
+    run(
+        &superuser,
+        "ALTER TABLE tenancy.event DISABLE TRIGGER append_only;
+         DELETE FROM tenancy.event;
+         ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only",
+    )
+    .await;
     for (subject, ids) in [("alice", 81..=83), ("alice", 84..=84), ("bob", 91..=91), ("alice", 85..=85)] {
         as_tenant(&client, &database.token(subject)).await;
         for id in ids {
