@@ -69,7 +69,7 @@ COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';
 COMMENT ON COLUMN tenancy.event.row_key IS 'Primary key of the row as a JSON object; NULL for a table without one.';
 COMMENT ON COLUMN tenancy.event.result IS 'success, denied or failed.';
 COMMENT ON COLUMN tenancy.event.reason IS 'Why, where the operation asks for a reason.';
-COMMENT ON COLUMN tenancy.event.payload IS '{"data": ...} of tenancy.record_event; of a changed row {"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL. Stored as the text that was hashed.';
+COMMENT ON COLUMN tenancy.event.payload IS '{"data": ...} of tenancy.record_event; of a changed row {"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL; those beyond tenancy.audit_value_limit by digest in "digests", secret ones in "commitments". Stored as the text that was hashed.';
 COMMENT ON COLUMN tenancy.event.payload_salt IS 'Keeps the digest of an erased payload from betraying it.';
 COMMENT ON COLUMN tenancy.event.payload_digest IS 'Digest of salt and payload; what the hash covers.';
 COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that the hashes are taken over.';
@@ -284,7 +284,8 @@ since the start of the server. No row where the library is not preloaded: they a
 
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
 SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
-       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'data' AS data, e.result, e.reason,
+       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
+       e.payload -> 'data' AS data, e.result, e.reason,
        a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address, a.application_name,
        e.transaction, e.ordinal, s.block, e.prev_hash, e.hash
   FROM tenancy.event e

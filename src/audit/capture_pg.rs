@@ -1,6 +1,7 @@
 //! The trigger functions: what a changed row says, as an event.
 
 use super::append_pg::{Draft, append};
+use super::payload::{Payload, Side};
 use crate::bare_function;
 use crate::context::{self, Organization};
 use crate::error::{self, Result};
@@ -13,6 +14,7 @@ use crate::pg::table::{self, Key};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
 use pgrx::{FromDatum, pg_sys};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -158,23 +160,40 @@ fn event(
 
 /// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
 fn payload(shape: &Shape, old: Option<&Values>, new: Option<&Values>) -> String {
-    let mut out = Vec::with_capacity(256);
-    out.push(b'{');
-    for (name, row, other) in [("old", old, new), ("new", new, old)] {
+    let mut payload = Payload::default();
+    let limit = configuration::audit_value_limit();
+    for (side, row, other) in [(Side::Old, old, new), (Side::New, new, old)] {
         let Some(row) = row else { continue };
-        if out.len() > 1 {
-            out.push(b',');
+        payload.begin(side);
+        for column in &shape.columns {
+            let told = match other {
+                Some(other) => !row.same(other, column),
+                None => row.get(column).is_some(),
+            };
+            if told {
+                push_column(&mut payload, side, column, row.get(column), limit);
+            }
         }
-        json::push_string(&mut out, name);
-        out.push(b':');
-        push_row(&mut out, shape, row, |column| match other {
-            Some(other) => !row.same(other, column),
-            None => row.get(column).is_some(),
-        });
     }
-    out.push(b'}');
     // Built of JSON strings, numbers and stored JSON in a UTF-8 database.
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&payload.finish(None)).into_owned()
+}
+
+/// Tells a value, or what stands for it.
+fn push_column(payload: &mut Payload, side: Side, column: &Column, value: Option<pg_sys::Datum>, limit: usize) {
+    let Some(value) = value else {
+        payload.value(side, &column.name).extend_from_slice(b"null");
+        return;
+    };
+    // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+    match unsafe { json::long_text(column.kind, value) } {
+        Some(text) if text.len() > limit => {
+            payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
+        }
+        Some(text) => json::push_text(payload.value(side, &column.name), column.kind, text),
+        // SAFETY: as above.
+        None => unsafe { json::push_value(payload.value(side, &column.name), column.kind, value) },
+    }
 }
 
 /// The primary key as a JSON object; `None` for a table without one.
@@ -183,25 +202,21 @@ fn row_key(shape: &Shape, row: &Values) -> Option<String> {
         return None;
     }
     let mut out = Vec::with_capacity(64);
-    push_row(&mut out, shape, row, |column| column.in_primary_key);
-    Some(String::from_utf8_lossy(&out).into_owned())
-}
-
-fn push_row(out: &mut Vec<u8>, shape: &Shape, row: &Values, wanted: impl Fn(&Column) -> bool) {
     out.push(b'{');
-    for (n, column) in shape.columns.iter().filter(|column| wanted(column)).enumerate() {
+    for (n, column) in shape.columns.iter().filter(|column| column.in_primary_key).enumerate() {
         if n > 0 {
             out.push(b',');
         }
-        json::push_string(out, &column.name);
+        json::push_string(&mut out, &column.name);
         out.push(b':');
         match row.get(column) {
             // SAFETY: the value is of the column's type, whose kind was learned with it.
-            Some(datum) => unsafe { json::push_value(out, column.kind, datum) },
+            Some(datum) => unsafe { json::push_value(&mut out, column.kind, datum) },
             None => out.extend_from_slice(b"null"),
         }
     }
     out.push(b'}');
+    Some(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// The types that `protect` accepts for the organization.

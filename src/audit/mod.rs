@@ -12,6 +12,7 @@ pub mod incarnation;
 pub mod month;
 pub mod note;
 pub mod order;
+pub mod payload;
 pub mod pending;
 pub mod refusal;
 pub mod snapshot;

@@ -3,7 +3,7 @@
 use super::json::Kind;
 use super::setting::Backend;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
-use pgrx::{PgTupleDesc, pg_guard, pg_sys};
+use pgrx::{PgTupleDesc, pg_guard, pg_sys, varlena};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -166,10 +166,32 @@ impl Values {
             (None, None) => true,
             // SAFETY: both are values of the column's type; the boundary turns an error of detoasting into a panic.
             (Some(one), Some(two)) => unsafe {
-                pg_guard_ffi_boundary(|| datum_image_eq(one, two, column.by_value, i32::from(column.length)))
+                column.length == VARIABLE && same_stored_outside(one, two)
+                    || pg_guard_ffi_boundary(|| datum_image_eq(one, two, column.by_value, i32::from(column.length)))
             },
             _ => false,
         }
+    }
+}
+
+/// `pg_attribute.attlen` of types of variable length.
+const VARIABLE: i16 = -1;
+
+/// True if both point at the same value in the table's TOAST table: an update that leaves the column alone keeps the
+/// pointer, so that the value need not be read to see it.
+///
+/// SAFETY of the caller: both are values, not NULL, of a type of variable length.
+unsafe fn same_stored_outside(one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
+    // SAFETY: as promised; an external value has a tag, and one on disk is as long as the tag says.
+    unsafe {
+        let pointer = |datum: pg_sys::Datum| {
+            let value: *const pg_sys::varlena = datum.cast_mut_ptr();
+            let on_disk = varlena::varatt_is_1b_e(value)
+                && u32::from(varlena::vartag_external(value)) == pg_sys::vartag_external::VARTAG_ONDISK;
+            on_disk.then(|| std::slice::from_raw_parts(value.cast::<u8>(), varlena::varsize_external(value)))
+        };
+        let one = pointer(one);
+        one.is_some() && one == pointer(other)
     }
 }
 

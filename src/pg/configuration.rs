@@ -13,6 +13,10 @@ static SEAL_BATCH: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEA
 
 static SEAL_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_INTERVAL_DEFAULT));
 
+static AUDIT_VALUE_LIMIT: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(AUDIT_VALUE_LIMIT_DEFAULT));
+
+/// In bytes.
+const AUDIT_VALUE_LIMIT_DEFAULT: c_int = 8192;
 const SEAL_BATCH_DEFAULT: c_int = 100_000;
 /// In milliseconds.
 const SEAL_INTERVAL_DEFAULT: c_int = 1000;
@@ -42,6 +46,21 @@ pub fn define() {
             c"".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             0,
+            None,
+            None,
+            None,
+        );
+        // PGC_SUSET: whoever could lower it would keep what they write out of the audit.
+        pg_sys::DefineCustomIntVariable(
+            c"tenancy.audit_value_limit".as_ptr(),
+            c"The longest value that an audit event holds; a longer one goes by its SHA-256.".as_ptr(),
+            c"In bytes of the value's text. 0: there is no limit.".as_ptr(),
+            AUDIT_VALUE_LIMIT.get(),
+            AUDIT_VALUE_LIMIT_DEFAULT,
+            0,
+            c_int::MAX,
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GUC_UNIT_BYTE as c_int,
             None,
             None,
             None,
@@ -88,6 +107,15 @@ pub fn seal_interval() -> Option<Duration> {
 pub fn seal_batch() -> i64 {
     // SAFETY: Postgres writes the variable between statements only.
     i64::from(unsafe { *SEAL_BATCH.get() })
+}
+
+/// `tenancy.audit_value_limit`, in bytes.
+pub fn audit_value_limit() -> usize {
+    // SAFETY: Postgres writes the variable between statements only.
+    match unsafe { *AUDIT_VALUE_LIMIT.get() } {
+        0 => usize::MAX,
+        bytes => bytes.unsigned_abs() as usize,
+    }
 }
 
 /// `tenancy.override_reason`; `None` when it is not set, or blank.

@@ -74,7 +74,49 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 ///
 /// SAFETY of the caller: `datum` is a value, not NULL, of a type of this kind.
 pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
-    // SAFETY: each branch reads the datum as the kind says; memory that Postgres allocates goes with the calling context.
+    // SAFETY: as promised.
+    unsafe {
+        match long_text(kind, datum) {
+            Some(text) => push_text(out, kind, text),
+            None => push_short(out, kind, datum),
+        }
+    }
+}
+
+/// The text of a value of a type whose values can be long; `None` for the other types. Memory that Postgres allocates for
+/// it goes with the calling context.
+///
+/// SAFETY of the caller: as of [`push_value`]; the text is used before anything can free the value.
+pub unsafe fn long_text<'a>(kind: Kind, datum: pg_sys::Datum) -> Option<&'a [u8]> {
+    // SAFETY: each branch reads the datum as the kind says.
+    unsafe {
+        match kind {
+            Kind::Text | Kind::Json => {
+                Some(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())))
+            }
+            Kind::Numeric => Some(output(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)),
+            Kind::Jsonb => Some(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum)),
+            Kind::Output(function) => Some(output(function, datum)),
+            _ => None,
+        }
+    }
+}
+
+/// Appends what [`long_text`] returned as JSON.
+pub fn push_text(out: &mut Vec<u8>, kind: Kind, text: &[u8]) {
+    match kind {
+        Kind::Jsonb => out.extend_from_slice(text),
+        Kind::Json => push_json(out, text),
+        Kind::Numeric if text.last().is_some_and(u8::is_ascii_digit) => out.extend_from_slice(text),
+        _ => push_string(out, &String::from_utf8_lossy(text)),
+    }
+}
+
+/// A value of a type that [`long_text`] leaves out.
+///
+/// SAFETY of the caller: as of [`push_value`].
+unsafe fn push_short(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
+    // SAFETY: each branch reads the datum as the kind says.
     unsafe {
         match kind {
             Kind::Boolean => out.extend_from_slice(if datum.value() & 0xff != 0 { b"true" } else { b"false" }),
@@ -87,8 +129,6 @@ pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
             Kind::Float8 => push_float(out, f64::from_bits(datum.value() as u64), |out| {
                 serde_json::to_writer(out, &f64::from_bits(datum.value() as u64))
             }),
-            Kind::Numeric => push_numeric(out, output(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)),
-            Kind::Text => push_text(out, datum),
             Kind::Uuid => {
                 let bytes: [u8; 16] = *datum.cast_mut_ptr::<[u8; 16]>();
                 out.push(b'"');
@@ -97,12 +137,8 @@ pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
                 out.push(b'"');
             }
             Kind::DateTime(type_oid) => push_datetime(out, datum, type_oid),
-            Kind::Json => {
-                let value = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-                push_json(out, varlena::varlena_to_byte_slice(value));
-            }
-            Kind::Jsonb => out.extend_from_slice(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum).to_bytes()),
-            Kind::Output(function) => push_string(out, &output(function, datum).to_string_lossy()),
+            // Long kinds, which have a text.
+            Kind::Numeric | Kind::Text | Kind::Json | Kind::Jsonb | Kind::Output(_) => {}
         }
     }
 }
@@ -122,15 +158,6 @@ fn push_float(out: &mut Vec<u8>, value: f64, finite: impl FnOnce(&mut Vec<u8>) -
     }
 }
 
-fn push_numeric(out: &mut Vec<u8>, text: &CStr) {
-    let bytes = text.to_bytes();
-    if bytes.last().is_some_and(u8::is_ascii_digit) {
-        out.extend_from_slice(bytes);
-    } else {
-        push_string(out, &text.to_string_lossy());
-    }
-}
-
 /// The type `json` takes escapes that Postgres then refuses to read (`\u0000`, lone surrogates), and one of them would
 /// make the whole payload unreadable. A value with any such escape is kept as a JSON string of its text.
 pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
@@ -139,13 +166,6 @@ pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     } else {
         out.extend_from_slice(json);
     }
-}
-
-/// SAFETY of the caller: `datum` is a `text`.
-unsafe fn push_text(out: &mut Vec<u8>, datum: pg_sys::Datum) {
-    // SAFETY: as promised; the bytes are used before anything can free them.
-    let bytes = unsafe { varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
-    push_string(out, &String::from_utf8_lossy(bytes));
 }
 
 /// SAFETY of the caller: `datum` is of the date or time type given.
@@ -164,9 +184,9 @@ unsafe fn push_datetime(out: &mut Vec<u8>, datum: pg_sys::Datum, type_oid: pg_sy
 }
 
 /// SAFETY of the caller: `function` is the output function of the datum's type.
-unsafe fn output<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> &'a CStr {
+unsafe fn output<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: an output function returns a NUL-terminated string in the calling memory context.
-    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)) }
+    unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)) }.to_bytes()
 }
 
 /// Settings that change what output functions print, and the values they are fixed to.

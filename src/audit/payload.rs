@@ -1,0 +1,193 @@
+//! The payload of a changed row: its values, and what stands for those that are not told.
+//!
+//! A value that is too large goes by its digest and one of a secret column by a commitment, in members of their own, so
+//! that neither can be taken for a value of the column.
+
+use super::encoding::Digest;
+use serde::Serialize;
+
+/// A row before or after the change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Old,
+    New,
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Old => "old",
+            Side::New => "new",
+        }
+    }
+}
+
+/// `{"old":{...},"new":{...},"digests":{...},"commitments":{...}}`, written from front to back; sides and members that
+/// have nothing to tell are left out.
+pub struct Payload {
+    values: Sides,
+    digests: Sides,
+    commitments: Sides,
+}
+
+/// Members `"old":{...},"new":{...}` without the braces around them.
+#[derive(Default)]
+struct Sides {
+    text: Vec<u8>,
+    open: Option<Side>,
+}
+
+impl Sides {
+    fn begin(&mut self, side: Side) {
+        self.end();
+        if !self.text.is_empty() {
+            self.text.push(b',');
+        }
+        push(&mut self.text, side.name());
+        self.text.extend_from_slice(b":{");
+        self.open = Some(side);
+    }
+
+    fn end(&mut self) {
+        if self.open.take().is_some() {
+            self.text.push(b'}');
+        }
+    }
+
+    /// Where the value of the column is to be written.
+    fn column(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
+        if self.open != Some(side) {
+            self.begin(side);
+        } else if self.text.last() != Some(&b'{') {
+            self.text.push(b',');
+        }
+        push(&mut self.text, column);
+        self.text.push(b':');
+        &mut self.text
+    }
+
+    /// The members, closed.
+    fn finish(mut self) -> Vec<u8> {
+        self.end();
+        self.text
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        let values = Sides { text: Vec::with_capacity(256), open: None };
+        Payload { values, digests: Sides::default(), commitments: Sides::default() }
+    }
+}
+
+impl Payload {
+    /// Begins a side, which is told even if it has no values.
+    pub fn begin(&mut self, side: Side) {
+        self.values.begin(side);
+    }
+
+    /// Where the value of a column is to be written as JSON.
+    pub fn value(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
+        self.values.column(side, column)
+    }
+
+    /// A value by the SHA-256 of its text and the length of that in bytes.
+    pub fn digest(&mut self, side: Side, column: &str, digest: &Digest, bytes: usize) {
+        let out = self.digests.column(side, column);
+        out.extend_from_slice(br#"{"sha256":"#);
+        push(out, &hexadecimal(digest));
+        out.extend_from_slice(br#","bytes":"#);
+        push(out, &bytes);
+        out.push(b'}');
+    }
+
+    /// A value by a commitment; `None` for NULL.
+    pub fn commitment(&mut self, side: Side, column: &str, commitment: Option<&Digest>) {
+        let out = self.commitments.column(side, column);
+        push(out, &commitment.map(|commitment| hexadecimal(commitment)));
+    }
+
+    /// The text; `key` is the id of the key of the commitments.
+    pub fn finish(self, key: Option<&str>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.values.text.len() + 3);
+        out.push(b'{');
+        out.append(&mut self.values.finish());
+        for (name, key, mut sides) in
+            [("digests", None, self.digests.finish()), ("commitments", key, self.commitments.finish())]
+        {
+            if sides.is_empty() {
+                continue;
+            }
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            push(&mut out, name);
+            out.extend_from_slice(b":{");
+            if let Some(key) = key {
+                out.extend_from_slice(br#""key":"#);
+                push(&mut out, key);
+                out.push(b',');
+            }
+            out.append(&mut sides);
+            out.push(b'}');
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+/// Appends a value as JSON.
+fn push(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // Writing to a Vec cannot fail.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(payload: Payload, key: Option<&str>) -> String {
+        String::from_utf8(payload.finish(key)).unwrap()
+    }
+
+    #[test]
+    fn sides_stand_in_order_and_an_empty_one_is_told() {
+        let mut payload = Payload::default();
+        payload.begin(Side::Old);
+        payload.begin(Side::New);
+        payload.value(Side::New, "a\"b").extend_from_slice(b"1");
+        payload.value(Side::New, "c").extend_from_slice(b"null");
+        assert_eq!(text(payload, None), r#"{"old":{},"new":{"a\"b":1,"c":null}}"#);
+    }
+
+    #[test]
+    fn what_is_not_told_stands_apart_from_the_values() {
+        let mut payload = Payload::default();
+        payload.begin(Side::Old);
+        payload.commitment(Side::Old, "secret", None);
+        payload.begin(Side::New);
+        payload.value(Side::New, "id").extend_from_slice(b"1");
+        payload.digest(Side::New, "document", &[0xab; 32], 20_000);
+        payload.commitment(Side::New, "secret", Some(&[0x01; 32]));
+        payload.commitment(Side::New, "other", Some(&[0x02; 32]));
+        let expected = format!(
+            r#"{{"old":{{}},"new":{{"id":1}},"digests":{{"new":{{"document":{{"sha256":"{}","bytes":20000}}}}}},"commitments":{{"key":"k1","old":{{"secret":null}},"new":{{"secret":"{}","other":"{}"}}}}}}"#,
+            "ab".repeat(32),
+            "01".repeat(32),
+            "02".repeat(32)
+        );
+        let text = text(payload, Some("k1"));
+        assert_eq!(text, expected);
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+    }
+
+    #[test]
+    fn a_payload_of_nothing_is_an_object() {
+        assert_eq!(text(Payload::default(), Some("k1")), "{}");
+    }
+}
