@@ -121,6 +121,7 @@ CREATE TABLE tenancy.head (
     frontier bytea NOT NULL CHECK (pg_catalog.octet_length(frontier) % 32 = 0),
     PRIMARY KEY (organization, block)
 );
+CREATE INDEX head_block_idx ON tenancy.head (block, organization);
 COMMENT ON TABLE tenancy.head IS 'Where the chain of each organization stood after each block that extended it.';
 COMMENT ON COLUMN tenancy.head.organization IS 'Whose chain.';
 COMMENT ON COLUMN tenancy.head.block IS 'Row of tenancy.block.';
@@ -257,16 +258,6 @@ CREATE FUNCTION tenancy.seal() RETURNS bigint
 COMMENT ON FUNCTION tenancy.seal() IS
 'Gives the events of committed transactions their place in the chains of their organizations. Returns how many. One session seals
 at a time; writers never wait for it.';
-
-CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL)
-    RETURNS TABLE (finding text, organization_id uuid, "position" bigint, event uuid, table_name text, row_key json, explanation text)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_verify_audit_wrapper';
-COMMENT ON FUNCTION tenancy.verify_audit(uuid) IS
-'Seals what has committed (unless the transaction is read-only), then recomputes every hash of the stored events and chains, of one organization or of all.
-Returns a row for each thing that does not fit, none when all is well: altered (the event is not what was sealed), missing (an event, an
-actor or an entry is gone), inserted (an event stands where none was written), broken (a chain does not follow). A finding that
-concerns a block of the seal has neither organization nor event.';
 
 CREATE FUNCTION tenancy.record_event(action text, domain text DEFAULT 'application', data json DEFAULT NULL, result text DEFAULT 'success', reason text DEFAULT NULL)
     RETURNS uuid

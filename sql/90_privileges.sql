@@ -85,7 +85,11 @@ TO tenancy_admin, tenancy_auditor;
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node, tenancy.incarnation, tenancy.audit_trail
 TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.seal(), tenancy.verify_audit(uuid) TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue() TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text) TO tenancy_auditor;
+
+-- Verifying.
+GRANT SELECT ON tenancy.verification TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint) TO tenancy_auditor, tenancy_admin;

@@ -33,7 +33,7 @@ async fn record(database: &Database) -> Client {
     seal(&superuser).await;
     assert_audit_is_whole(&superuser).await;
     let guards = "DO $$ DECLARE t regclass; BEGIN
-        FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block']::regclass[] LOOP
+        FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block', 'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[] LOOP
             EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t);
         END LOOP; END $$";
     run(&superuser, guards).await;
@@ -45,7 +45,7 @@ async fn found_after(superuser: &Client, sql: &str) -> Vec<String> {
     run(superuser, "BEGIN").await;
     run(superuser, sql).await;
     let query = r#"SELECT finding || ' ' || coalesce("position"::text, '-') || ' ' || coalesce(row_key ->> 'id', '-')
-                     FROM tenancy.verify_audit()"#;
+                     FROM tenancy.verify_audit(whole => true)"#;
     let found = column(superuser, query).await;
     run(superuser, "ROLLBACK").await;
     assert_eq!(findings(superuser).await, [], "the tampering was not taken back");
@@ -173,12 +173,14 @@ fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
             );
             let found = found_after(&superuser, &sql).await;
             let next = position + 1;
-            assert!(found.contains(&format!("missing {next} {}", next + 80)), "{position}: {found:?}");
+            // The last of a block is missed by its head.
+            let expected = if position == 4 { "missing - -".into() } else { format!("missing {next} {}", next + 80) };
+            assert!(found.contains(&expected), "{position}: {found:?}");
             // Closing the gap in the numbers does not hide it.
             let sql = format!("{sql}; UPDATE tenancy.seal SET position = -position WHERE organization = '{ACME}' AND position > {position};
                 UPDATE tenancy.seal SET position = -position - 1 WHERE organization = '{ACME}' AND position < 0");
             let found = found_after(&superuser, &sql).await;
-            assert!(found.contains(&format!("broken {position} {}", next + 80)), "{position}: {found:?}");
+            assert!(found.contains(&format!("altered {position} {}", next + 80)), "{position}: {found:?}");
         }
     });
 }
@@ -213,11 +215,7 @@ fn an_event_inserted_by_hand_into_the_past_is_found() {
             let sealed = format!(
                 "{sql}; INSERT INTO tenancy.seal SELECT organization, 6, 2, id, hash, sha256('') FROM tenancy.event WHERE row_key ->> 'id' = '86'"
             );
-            let found = found_after(&superuser, &sealed).await;
-            assert!(
-                found.contains(&"broken 6 86".to_owned()) && found.contains(&"altered 6 86".to_owned()),
-                "{found:?}"
-            );
+            assert_eq!(found_after(&superuser, &sealed).await, ["inserted 6 86"]);
         }
     });
 }
@@ -234,18 +232,19 @@ fn events_that_changed_places_are_found() {
                   WHERE organization = '{ACME}' AND position IN ({one}, {other})"
             )
         };
-        for (one, other) in [(1, 2), (2, 3), (3, 4), (1, 5)] {
-            let found = found_after(&superuser, &swap("event, block", one, other)).await;
-            for position in [one, other] {
-                let row = one + other - position + 80;
-                assert!(found.contains(&format!("altered {position} {row}")), "{one} and {other}: {found:?}");
-            }
-            let found = found_after(&superuser, &swap("event, block, event_hash", one, other)).await;
-            for position in [one, other] {
-                let row = one + other - position + 80;
-                assert!(found.contains(&format!("broken {position} {row}")), "{one} and {other}: {found:?}");
+        for (one, other) in [(1, 2), (2, 3), (3, 4), (1, 4)] {
+            for columns in ["event, block", "event, block, event_hash"] {
+                let found = found_after(&superuser, &swap(columns, one, other)).await;
+                for position in [one, other] {
+                    let row = one + other - position + 80;
+                    let expected = format!("reordered {position} {row}");
+                    assert!(found.contains(&expected), "{columns} of {one} and {other}: {found:?}");
+                }
             }
         }
+        // Across two blocks each is told by itself.
+        let found = found_after(&superuser, &swap("event", 1, 5)).await;
+        assert!(found.contains(&"altered 1 85".to_owned()) && found.contains(&"altered 5 81".to_owned()), "{found:?}");
     });
 }
 
@@ -258,26 +257,21 @@ fn a_changed_entry_of_the_seal_is_found() {
         };
         for position in 1..=5 {
             let found = found_after(&superuser, &update("chain = sha256('')", position)).await;
-            assert!(found.contains(&format!("broken {position} {}", position + 80)), "{found:?}");
+            assert!(found.contains(&format!("altered {position} {}", position + 80)), "{found:?}");
             let found = found_after(&superuser, &update("event_hash = sha256('')", position)).await;
             assert!(found.contains(&format!("altered {position} {}", position + 80)), "{found:?}");
-            assert!(found.contains(&format!("broken {position} {}", position + 80)), "{found:?}");
             let found = found_after(&superuser, &update("event = gen_random_uuid()", position)).await;
             assert!(found.contains(&format!("missing {position} -")), "{found:?}");
             assert!(found.contains(&format!("inserted - {}", position + 80)), "{found:?}");
             let found = found_after(&superuser, &update("position = 9", position)).await;
-            assert!(
-                found.contains(&format!("missing 9 {}", position + 80))
-                    || found.contains(&format!("broken 9 {}", position + 80)),
-                "{found:?}"
-            );
+            assert!(found.contains(&format!("inserted 9 {}", position + 80)), "{found:?}");
         }
         let found = found_after(
             &superuser,
             &format!("UPDATE tenancy.seal SET organization = '{INITECH}' WHERE organization = '{ACME}'"),
         )
         .await;
-        assert!(found.contains(&"broken 1 81".to_owned()), "{found:?}");
+        assert!(found.contains(&"inserted 1 81".to_owned()), "{found:?}");
     });
 }
 
@@ -302,7 +296,7 @@ fn verifying_one_organization_tells_nothing_of_another() {
     in_database(async |database| {
         let superuser = record(database).await;
         run(&superuser, &format!("UPDATE tenancy.event SET reason = 'x' WHERE id = {}", at(2))).await;
-        let of = |organization| format!("SELECT event FROM tenancy.verify_audit('{organization}')");
+        let of = |organization| format!("SELECT event FROM tenancy.verify_audit('{organization}', whole => true)");
         assert_eq!(column(&superuser, &of(ACME)).await.len(), 1);
         assert_eq!(column(&superuser, &of(GLOBEX)).await.len(), 0);
         assert_eq!(column(&superuser, &of(INITECH)).await.len(), 0);

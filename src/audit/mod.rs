@@ -32,8 +32,6 @@ mod record_pg;
 mod refusal_pg;
 #[cfg(feature = "pg")]
 mod seal_pg;
-#[cfg(feature = "pg")]
-mod verify_pg;
 
 #[cfg(feature = "pg")]
 pub use append_pg::{Draft, append, before_commit, events_wait, savepoint, statement_finished, transaction_ended};

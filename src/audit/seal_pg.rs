@@ -8,7 +8,7 @@ use super::incarnation::{Incarnation, Place};
 use super::order::{Unsealed, by_links};
 use super::partition_pg;
 use super::snapshot::Snapshot;
-use super::tree::{self, Frontier};
+use super::tree::{self, Frontier, STORED_LEVELS};
 use crate::error::{self, Result};
 use crate::pg::configuration;
 use crate::pg::report::OrRaise;
@@ -25,6 +25,12 @@ static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUS
 
 static LAST_BLOCK: Query =
     Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
+
+/// Of a block of the newest history.
+static SNAPSHOT_AT: Query = Query::new(
+    "SELECT snapshot::pg_catalog.text FROM tenancy.block
+      WHERE number OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(first_block) FROM tenancy.incarnation)",
+);
 
 static LAST_INCARNATION: Query = Query::new(
     "SELECT name, system_identifier, database, timeline FROM tenancy.incarnation ORDER BY first_block DESC LIMIT 1",
@@ -109,9 +115,6 @@ struct Head {
     chain: Digest,
     frontier: Frontier,
 }
-
-/// Every which level of a tree has its nodes stored.
-const STORED_LEVELS: u32 = 8;
 
 /// `tenancy.seal()`: seals what has committed; returns how many events that were.
 #[pg_extern(sql = false)]
@@ -265,6 +268,15 @@ fn last_block() -> Result<Option<Last>> {
 pub fn sealed_until() -> Result<Option<Snapshot>> {
     let standing = standing()?;
     Ok(standing.last.filter(|_| standing.counts).map(|last| last.snapshot))
+}
+
+/// The oldest transaction that was not over at a block; 0 where that means nothing in this history of the database.
+pub fn horizon_at(block: i64) -> Result<u64> {
+    if standing()?.incarnation.is_none() {
+        return Ok(0);
+    }
+    let read = |row: &Row| row.get::<String>(1)?.parse::<Snapshot>().ok();
+    Ok(SNAPSHOT_AT.read(&[argument(block)], read).pop().flatten().map_or(0, |snapshot| snapshot.horizon()))
 }
 
 fn unsealed(row: &Row) -> Result<Unsealed> {

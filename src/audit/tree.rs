@@ -4,6 +4,9 @@
 use super::encoding::Digest;
 use sha2::{Digest as _, Sha256};
 
+/// Every which level of an organization's tree has its nodes stored.
+pub const STORED_LEVELS: u32 = 8;
+
 /// The hash of a leaf: the prefix keeps leaves and inner nodes apart.
 pub fn leaf_hash(data: &[u8]) -> Digest {
     Sha256::new().chain_update([0]).chain_update(data).finalize().into()

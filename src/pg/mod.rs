@@ -10,6 +10,7 @@ pub mod log;
 pub mod parent;
 pub mod permission;
 pub mod report;
+pub mod scan;
 pub mod setting;
 pub mod shared;
 pub mod spi;

@@ -164,27 +164,85 @@ unsafe fn check_indexes(indexes: pg_sys::CatalogIndexState) {
 pub struct Key {
     /// The column's number in its table, from 1.
     column: i16,
-    equality: pg_sys::Oid,
+    strategy: u32,
+    comparison: pg_sys::Oid,
     datum: pg_sys::Datum,
 }
 
 impl Key {
     /// The id must live as long as the key.
     pub fn uuid(column: i16, id: &Uuid) -> Self {
-        Key {
-            column,
-            equality: pg_sys::F_UUID_EQ.into(),
-            datum: Value::Uuid(id).datum().unwrap_or(pg_sys::Datum::null()),
-        }
+        Key::equal(column, pg_sys::F_UUID_EQ, Value::Uuid(id).datum())
     }
 
     /// A column of collation "C", which is what a scan key made here compares by.
     pub fn text(column: i16, text: &str) -> Self {
-        Key { column, equality: pg_sys::F_TEXTEQ.into(), datum: text.into_datum().unwrap_or(pg_sys::Datum::null()) }
+        Key::equal(column, pg_sys::F_TEXTEQ, text.into_datum())
     }
 
     pub fn big_integer(column: i16, number: i64) -> Self {
-        Key { column, equality: pg_sys::F_INT8EQ.into(), datum: pg_sys::Datum::from(number) }
+        Key::equal(column, pg_sys::F_INT8EQ, number.into_datum())
+    }
+
+    pub fn small_integer(column: i16, number: i16) -> Self {
+        Key::equal(column, pg_sys::F_INT2EQ, number.into_datum())
+    }
+
+    fn equal(column: i16, comparison: u32, datum: Option<pg_sys::Datum>) -> Self {
+        let datum = datum.unwrap_or(pg_sys::Datum::null());
+        Key { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum }
+    }
+
+    /// The same for what is equal or greater.
+    pub fn or_more(self) -> Self {
+        self.inequality(pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_UUID_GE, pg_sys::F_INT8GE)
+    }
+
+    /// The same for what is greater.
+    pub fn more(self) -> Self {
+        self.inequality(pg_sys::BTGreaterStrategyNumber, pg_sys::F_UUID_GT, pg_sys::F_INT8GT)
+    }
+
+    /// The same for what is equal or less.
+    pub fn or_less(self) -> Self {
+        self.inequality(pg_sys::BTLessEqualStrategyNumber, pg_sys::F_UUID_LE, pg_sys::F_INT8LE)
+    }
+
+    /// A key of a type without such a comparison stays as it is.
+    fn inequality(self, strategy: u32, of_uuids: u32, of_integers: u32) -> Self {
+        let comparison = match self.comparison.to_u32() {
+            pg_sys::F_UUID_EQ => of_uuids,
+            pg_sys::F_INT8EQ => of_integers,
+            _ => return self,
+        };
+        Key { strategy, comparison: comparison.into(), ..self }
+    }
+
+    /// The id that a key of the type `uuid` compares with.
+    pub(super) fn id(&self) -> Option<Uuid> {
+        let of_ids = [pg_sys::F_UUID_EQ, pg_sys::F_UUID_GE, pg_sys::F_UUID_GT, pg_sys::F_UUID_LE];
+        // SAFETY: the id lives as long as the key, as `uuid` says.
+        of_ids
+            .contains(&self.comparison.to_u32())
+            .then(|| Uuid::from_bytes(unsafe { *self.datum.cast_mut_ptr::<[u8; 16]>() }))
+    }
+
+    /// The same key with its id, if it has one, at a place that outlives the key.
+    pub(super) fn scan_key_kept_in(&self, place: &mut Uuid) -> pg_sys::ScanKeyData {
+        match self.id() {
+            Some(id) => {
+                *place = id;
+                Key { datum: Value::Uuid(place).datum().unwrap_or(self.datum), ..*self }.scan_key()
+            }
+            None => self.scan_key(),
+        }
+    }
+
+    fn scan_key(&self) -> pg_sys::ScanKeyData {
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: initializes the struct; the function is Postgres' own.
+        unsafe { pg_sys::ScanKeyInit(&mut key, self.column, self.strategy as u16, self.comparison, self.datum) };
+        key
     }
 }
 
@@ -223,13 +281,10 @@ impl Tuple {
 /// as much. `keys` are the first columns of the index.
 pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
     let mut found = Vec::new();
-    let mut scan_keys = vec![pg_sys::ScanKeyData::default(); keys.len()];
+    let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(Key::scan_key).collect();
     // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the keys
     // name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
     unsafe {
-        for (scan_key, key) in scan_keys.iter_mut().zip(keys) {
-            pg_sys::ScanKeyInit(scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
-        }
         let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
         let snapshot = pg_sys::GetActiveSnapshot();
         let count = scan_keys.len() as i32;
@@ -258,8 +313,7 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> 
         let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
         let index = pg_sys::index_open(oid(index), pg_sys::AccessShareLock as i32);
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(&mut scan_key, key.column, pg_sys::BTEqualStrategyNumber as u16, key.equality, key.datum);
+        let mut scan_key = key.scan_key();
         let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut scan_key);
         let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
         let value = if tuple.is_null() { None } else { Tuple { tuple, descriptor: (*relation).rd_att }.get(column) };
@@ -271,8 +325,8 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> 
     }
 }
 
-/// The oid of `tenancy.<name>`, if there is such a relation.
-fn find_oid(name: &CStr) -> pg_sys::Oid {
+/// The oid of `tenancy.<name>`, or `InvalidOid` if there is no such relation.
+pub(super) fn find_oid(name: &CStr) -> pg_sys::Oid {
     // SAFETY: catalog lookups by NUL-terminated names.
     unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);

@@ -215,6 +215,11 @@ pub fn read_only() -> bool {
     unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly }
 }
 
+/// Lets a cancel or the end of the session stop long work, which then raises.
+pub fn interruptible() {
+    pgrx::check_for_interrupts!();
+}
+
 /// Makes visible to what follows what was written so far.
 pub fn next_command() {
     // SAFETY: inside a transaction, outside of parallel mode.

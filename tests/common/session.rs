@@ -114,7 +114,7 @@ pub async fn seal(client: &Client) -> i64 {
 
 /// What `verify_audit` finds: finding, position and event of each.
 pub async fn findings(client: &Client) -> Vec<(String, Option<i64>, String)> {
-    let rows = rows(client, r#"SELECT finding, "position", event FROM tenancy.verify_audit()"#).await;
+    let rows = rows(client, r#"SELECT finding, "position", event FROM tenancy.verify_audit(whole => true)"#).await;
     rows.into_iter()
         .map(|row| match &row[..] {
             [Some(finding), position, Some(event)] => {

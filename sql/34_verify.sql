@@ -1,0 +1,36 @@
+-- Whether what is stored is what happened. Code: src/audit/verify/.
+
+CREATE TABLE tenancy.verification (
+    block bigint NOT NULL,
+    verified_at timestamptz NOT NULL,
+    verified_by text NOT NULL,
+    first_block bigint NOT NULL,
+    events bigint NOT NULL,
+    block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
+    heads bigint NOT NULL,
+    heads_root bytea NOT NULL CHECK (pg_catalog.octet_length(heads_root) = 32),
+    PRIMARY KEY (block, verified_at)
+);
+COMMENT ON TABLE tenancy.verification IS 'Runs of tenancy.verify_audit over all organizations that found nothing: the next one goes on from the greatest block. A superuser can write here too, so believe a whole verification and not this table.';
+COMMENT ON COLUMN tenancy.verification.block IS 'The last block that was verified.';
+COMMENT ON COLUMN tenancy.verification.verified_at IS 'When.';
+COMMENT ON COLUMN tenancy.verification.verified_by IS 'The database role that logged in.';
+COMMENT ON COLUMN tenancy.verification.first_block IS 'The first block that was verified: 1 where it was the whole.';
+COMMENT ON COLUMN tenancy.verification.events IS 'How many events were verified.';
+COMMENT ON COLUMN tenancy.verification.block_hash IS 'Hash of the last block.';
+COMMENT ON COLUMN tenancy.verification.heads IS 'How many organizations had events by then.';
+COMMENT ON COLUMN tenancy.verification.heads_root IS 'Root of the tree over where they stood, as a checkpoint has it.';
+
+SELECT pg_catalog.pg_extension_config_dump('tenancy.verification', '');
+SELECT tenancy.keep_append_only('tenancy.verification');
+
+CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL, whole boolean DEFAULT false, first_block bigint DEFAULT NULL, last_block bigint DEFAULT NULL)
+    RETURNS TABLE (finding text, organization_id uuid, "position" bigint, block bigint, event uuid, table_name text, row_key json, explanation text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_verify_audit_wrapper';
+COMMENT ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint) IS
+'Seals what has committed (unless the transaction is read-only), then recomputes the hashes of the stored events, chains, trees and blocks: of those
+since the last verification (tenancy.verification), with whole => true of all, or of the blocks from first_block to last_block; of one organization or
+of all. Returns a row for each thing that does not fit, none when all is well: altered (it is not what was written), missing (it is gone, and what came
+after it is there), reordered (it stands at another place than it was sealed at), inserted (it stands where nothing was written), truncated (it is gone
+and nothing comes after it), forked (it follows from another history than the one before it). What was changed before the last verification only a whole one finds.';

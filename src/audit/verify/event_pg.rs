@@ -1,0 +1,166 @@
+//! Events by id, each compared with its own hash where it stands in its page.
+
+use super::{Event, Seen, Stored};
+use crate::audit::encoding::Digest;
+use crate::audit::event::Actor;
+use crate::audit::month::Month;
+use crate::error::{self, Result};
+use crate::pg::scan::{ById, Fields};
+use crate::pg::spi::{Query, uuid};
+use crate::pg::table;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::CString;
+use uuid::Uuid;
+
+/// In which partition a row is that is not in the one that its id says. Planned for the parent, so it finds any.
+static EVENT_PARTITION: Query = Query::new(
+    "SELECT c.relname::pg_catalog.text FROM tenancy.event e JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.tableoid
+      WHERE e.id OPERATOR(pg_catalog.=) $1",
+);
+static ACTOR_PARTITION: Query = Query::new(
+    "SELECT c.relname::pg_catalog.text FROM tenancy.event_actor a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.tableoid
+      WHERE a.id OPERATOR(pg_catalog.=) $1",
+);
+
+/// How many partitions of a table are open at a time: around midnight of the first, chains alternate between two.
+const OPEN: usize = 4;
+/// How many digests of actors are remembered.
+const ACTORS: usize = 10_000;
+
+/// A table whose partitions are months, which ids begin with.
+struct Partitions {
+    name: &'static str,
+    elsewhere: &'static Query,
+    open: VecDeque<(CString, Option<ById>)>,
+}
+
+impl Partitions {
+    fn new(name: &'static str, elsewhere: &'static Query) -> Self {
+        Partitions { name, elsewhere, open: VecDeque::new() }
+    }
+
+    /// Hands the row with this id to `read`.
+    fn find<T>(&mut self, id: &Uuid, read: impl FnOnce(&Fields) -> T) -> Result<Option<T>> {
+        let month = id.get_timestamp().map(|at| Month::of(at.to_unix().0.cast_signed().saturating_mul(1_000_000)));
+        let name = month.map(|month| CString::new(format!("{}_{}", self.name, month.suffix())).unwrap_or_default());
+        if let Some(fields) = name.and_then(|name| self.partition(&name)?.find(id)) {
+            return Ok(Some(read(&fields)));
+        }
+        let Some(name) = self.elsewhere.read(&[uuid(*id)], |row| row.get::<String>(1)).pop().flatten() else {
+            return Ok(None);
+        };
+        let name = CString::new(name).unwrap_or_default();
+        match self.partition(&name).and_then(|partition| partition.find(id)) {
+            Some(fields) => Ok(Some(read(&fields))),
+            None => Err(error::STATE_INVALID
+                .because(format!("partition tenancy.{} has no primary key", name.to_string_lossy()))),
+        }
+    }
+
+    fn partition(&mut self, name: &CString) -> Option<&mut ById> {
+        if let Some(place) = self.open.iter().position(|(open, _)| open == name) {
+            return self.open[place].1.as_mut();
+        }
+        self.open.truncate(OPEN - 1);
+        let opened = if table::is_partition(name) { ById::open(name) } else { None };
+        self.open.push_front((name.clone(), opened));
+        self.open[0].1.as_mut()
+    }
+}
+
+/// The events of the seal.
+pub struct Events {
+    events: Partitions,
+    actors: Actors,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let actors = Actors { rows: Partitions::new("event_actor", &ACTOR_PARTITION), digests: HashMap::new() };
+        Events { events: Partitions::new("event", &EVENT_PARTITION), actors }
+    }
+}
+
+impl Events {
+    /// What stands under the id.
+    pub fn find(&mut self, id: &Uuid) -> Result<Event> {
+        let actors = &mut self.actors;
+        let event = self.events.find(id, |fields| match stored(fields) {
+            None => Ok(Event::Unreadable),
+            Some(stored) => Ok(Event::Seen(Seen {
+                organization: stored.organization,
+                transaction: stored.transaction,
+                ordinal: stored.ordinal,
+                previous: stored.previous,
+                hash: stored.hash,
+                fault: stored.inconsistency(actors.digest(stored.actor)?.as_ref()),
+            })),
+        })?;
+        event.unwrap_or(Ok(Event::Gone))
+    }
+}
+
+/// The actors, whose digests are part of the events' hashes.
+struct Actors {
+    rows: Partitions,
+    digests: HashMap<Uuid, Option<Digest>>,
+}
+
+impl Actors {
+    /// The digest of an actor; `None` if its row is gone or has a value that no actor has.
+    fn digest(&mut self, id: Uuid) -> Result<Option<Digest>> {
+        if let Some(digest) = self.digests.get(&id) {
+            return Ok(*digest);
+        }
+        if self.digests.len() == ACTORS {
+            self.digests.clear();
+        }
+        let digest = self.rows.find(&id, |fields| actor(fields).map(|actor| actor.digest()))?.flatten();
+        self.digests.insert(id, digest);
+        Ok(digest)
+    }
+}
+
+/// A row of `tenancy.event`; `None` if it has a value that no event has.
+fn stored<'f>(fields: &Fields<'f>) -> Option<Stored<'f>> {
+    Some(Stored {
+        id: fields.uuid(1)?,
+        organization: fields.uuid(2)?,
+        actor: fields.uuid(3)?,
+        transaction: fields.transaction(4)?,
+        ordinal: fields.integer(5)?,
+        occurred_at: fields.timestamp(6)?,
+        operation: fields.text(7)?,
+        domain: fields.text(8)?,
+        table_schema: fields.optional_text(9)?,
+        table_name: fields.optional_text(10)?,
+        row_key: fields.optional_text(11)?,
+        result: fields.text(12)?,
+        reason: fields.optional_text(13)?,
+        payload: fields.optional_text(14)?,
+        payload_salt: fields.bytes(15),
+        payload_digest: fields.array(16)?,
+        encoding: fields.small_integer(17)?,
+        previous: fields.array(18)?,
+        hash: fields.array(19)?,
+    })
+}
+
+fn actor(fields: &Fields) -> Option<Actor> {
+    let owned = |column| Some(fields.optional_text(column)?.map(str::to_owned));
+    Some(Actor {
+        id: fields.uuid(1)?,
+        method: fields.text(2)?.to_owned(),
+        subject: owned(3)?,
+        issuer: owned(4)?,
+        role: owned(5)?,
+        organization: fields.uuid(6),
+        session_id: owned(7)?,
+        correlation_id: owned(8)?,
+        reason: owned(9)?,
+        session_user: fields.text(10)?.to_owned(),
+        current_user: fields.text(11)?.to_owned(),
+        client_address: owned(12)?,
+        application_name: owned(13)?,
+    })
+}

@@ -1,0 +1,326 @@
+//! The rows of a range of blocks, handed to the pure verifier one after the other. No more than a row of each table is in
+//! memory at a time.
+
+use super::event_pg::Events;
+use super::{Blocks, Finding, Found, Head, HeadRow, History, Walk};
+use crate::audit::block::{Block, Entries};
+use crate::audit::chain::Entry;
+use crate::audit::encoding::Digest;
+use crate::audit::tree::Frontier;
+use crate::error::{Error, Result};
+use crate::pg::scan::{Fields, Scan};
+use crate::pg::table::Key;
+use crate::pg::transaction;
+use uuid::Uuid;
+
+/// What is verified, of which the ranges are parts.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// One organization, or all of them with their blocks.
+    pub organization: Option<Uuid>,
+    /// The newest block there is.
+    pub newest: i64,
+    /// The first block of each history, and its name.
+    pub incarnations: Vec<(i64, String)>,
+}
+
+/// Blocks from the first to the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub first: i64,
+    pub last: i64,
+}
+
+/// What was gone through, and between which ids the events were.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    pub blocks: i64,
+    pub events: i64,
+    pub ids: Option<(Uuid, Uuid)>,
+}
+
+impl Seen {
+    fn event(&mut self, id: Uuid) {
+        self.events += 1;
+        self.ids = Some(self.ids.map_or((id, id), |(lowest, highest)| (lowest.min(id), highest.max(id))));
+    }
+
+    /// Both together.
+    pub fn and(self, other: Seen) -> Seen {
+        let ids = match (self.ids, other.ids) {
+            (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+            (one, other) => one.or(other),
+        };
+        Seen { blocks: self.blocks + other.blocks, events: self.events + other.events, ids }
+    }
+}
+
+/// After how many events findings and progress are handed on.
+const STEP: i64 = 1000;
+
+/// Verifies the range; `report` gets what was found and gone through since it was last called.
+pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
+    let mut verifier = Verifier {
+        walk: Walk::new(Tables::open(range.first), scope.newest),
+        entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
+        entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
+        head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
+        events: Events::default(),
+        seen: Seen::default(),
+        report,
+    };
+    match scope.organization {
+        Some(organization) => verifier.organization(organization, range)?,
+        None => verifier.all(scope, range)?,
+    }
+    verifier.hand_on();
+    Ok(())
+}
+
+struct Verifier<'r> {
+    walk: Walk<Tables>,
+    entries: Scan,
+    entry: Scan,
+    head: Scan,
+    events: Events,
+    seen: Seen,
+    report: &'r mut dyn FnMut(Vec<Found>, Seen),
+}
+
+fn entries_of(organization: &Uuid, after: i64, until: i64) -> [Key; 3] {
+    [Key::uuid(1, organization), Key::big_integer(2, after).more(), Key::big_integer(2, until).or_less()]
+}
+
+fn entry_of(organization: &Uuid, position: i64) -> [Key; 2] {
+    [Key::uuid(1, organization), Key::big_integer(2, position)]
+}
+
+fn head_of(organization: &Uuid, block: i64) -> [Key; 2] {
+    [Key::uuid(1, organization), Key::big_integer(2, block)]
+}
+
+impl Verifier<'_> {
+    fn hand_on(&mut self) {
+        (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
+    }
+
+    /// The blocks, and of each the entries of all organizations.
+    fn all(&mut self, scope: &Scope, range: Range) -> Result<()> {
+        let between =
+            |column| [Key::big_integer(column, range.first).or_more(), Key::big_integer(column, range.last).or_less()];
+        let mut blocks = Scan::by_index(c"block", c"block_pkey", &between(1));
+        let mut heads = Scan::by_index(c"head", c"head_block_idx", &between(2));
+        let before = range.first - 1;
+        let mut chain = Blocks::after(before, hash_of(before), scope.newest, scope.incarnations.clone());
+        let mut block = blocks.next().map(|row| block_row(&row));
+        let mut head = heads.next().map(|row| head_row(&row));
+        loop {
+            let numbers = [block.as_ref().map(|(number, _)| *number), head.as_ref().map(|(_, number, _)| *number)];
+            let Some(number) = numbers.into_iter().flatten().min() else { break };
+            let mut entries = Entries::default();
+            while let Some((organization, _, row)) = head.take_if(|(_, of, _)| *of == number) {
+                self.organization_in_block(organization, number, row, &mut entries)?;
+                head = heads.next().map(|row| head_row(&row));
+            }
+            if let Some((_, row)) = block.take_if(|(of, _)| *of == number) {
+                let found = match row {
+                    Some((row, hash)) => chain.next(&row, &hash, entries),
+                    None => chain.unreadable(number),
+                };
+                found.into_iter().for_each(|found| self.walk.report(found));
+                block = blocks.next().map(|row| block_row(&row));
+                self.seen.blocks += 1;
+            }
+        }
+        chain.finish(range.last).into_iter().for_each(|found| self.walk.report(found));
+        Ok(())
+    }
+
+    /// The entries of one organization, block by block.
+    fn organization(&mut self, organization: Uuid, range: Range) -> Result<()> {
+        let blocks = [
+            Key::uuid(1, &organization),
+            Key::big_integer(2, range.first).or_more(),
+            Key::big_integer(2, range.last).or_less(),
+        ];
+        let mut heads = Scan::by_index(c"head", c"head_pkey", &blocks);
+        while let Some((_, number, row)) = heads.next().map(|row| head_row(&row)) {
+            self.organization_in_block(organization, number, row, &mut Entries::default())?;
+            self.seen.blocks += 1;
+        }
+        Ok(())
+    }
+
+    /// The entries that a row of `tenancy.head` tells of: those after the head before, up to its position.
+    fn organization_in_block(
+        &mut self,
+        organization: Uuid,
+        number: i64,
+        mut row: HeadRow,
+        entries: &mut Entries,
+    ) -> Result<()> {
+        let until = match &row {
+            HeadRow::Head(head) => head.position,
+            _ => i64::MAX,
+        };
+        let standing = self.walk.standing(organization)?.position;
+        self.entries.seek(&entries_of(&organization, standing, until));
+        let (mut agrees, mut headless) = (None, None);
+        while let Some(fields) = self.entries.next() {
+            let Some(entry) = entry_row(&fields) else {
+                let found =
+                    Found::anywhere(Finding::Altered, "the entry in tenancy.seal has a value that no entry has");
+                let position = fields.big_integer(2).unwrap_or_default();
+                self.walk.report(Found {
+                    block: Some(number),
+                    event: fields.uuid(4),
+                    ..found.of(organization).at(position)
+                });
+                continue;
+            };
+            if entry.block != number {
+                if !*agrees.get_or_insert_with(|| agree(&mut self.entry, organization, &row)) {
+                    row = if row == HeadRow::Unreadable { row } else { HeadRow::Elsewhere };
+                    break;
+                }
+                if headless != Some(entry.block) && !self.misplaced(organization, number, &entry) {
+                    headless = Some(entry.block);
+                }
+            }
+            entries.add(organization, &entry);
+            let event = self.events.find(&entry.event)?;
+            self.seen.event(entry.event);
+            self.walk.entry(organization, &entry, &event)?;
+            if self.seen.events % STEP == 0 {
+                (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
+            }
+            transaction::interruptible();
+        }
+        self.walk.end_of_block(organization, number, &row)
+    }
+
+    /// Reports an entry that names another block than the one whose head tells of it; false if that is because the head of
+    /// its own block is gone.
+    fn misplaced(&mut self, organization: Uuid, number: i64, entry: &Entry) -> bool {
+        self.head.seek(&head_of(&organization, entry.block));
+        let headless = entry.block < number && self.head.next().is_none();
+        let found = if headless {
+            let text = "the row of the organization in tenancy.head is gone, from here on";
+            Found::in_block(Finding::Missing, entry.block, text)
+        } else {
+            let text = format!("the entry names block {}, which did not seal it", entry.block);
+            Found::in_block(Finding::Reordered, number, text)
+        };
+        self.walk.report(found.of(organization).at(entry.position).about(entry.event));
+        !headless
+    }
+}
+
+/// True if the entry that the head names is there and has its chain value.
+fn agree(entry: &mut Scan, organization: Uuid, row: &HeadRow) -> bool {
+    let HeadRow::Head(head) = row else { return false };
+    entry.seek(&entry_of(&organization, head.position));
+    entry.next().and_then(|fields| fields.array(6)) == Some(head.chain)
+}
+
+/// The hash that a block is stored with.
+fn hash_of(number: i64) -> Option<Digest> {
+    Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, number)]).next()?.array(8)
+}
+
+/// A row of `tenancy.block`.
+pub fn block_row(fields: &Fields) -> (i64, Option<(Block, Digest)>) {
+    let number = fields.big_integer(1).unwrap_or_default();
+    let block = || {
+        let block = Block {
+            number,
+            sealed_at: fields.timestamp(2)?,
+            snapshot: fields.snapshot(3)?,
+            incarnation: fields.text(4)?.to_owned(),
+            events: fields.big_integer(5)?,
+            entries_digest: fields.array(6)?,
+            previous: fields.array(7)?,
+        };
+        Some((block, fields.array(8)?))
+    };
+    (number, block())
+}
+
+/// A row of `tenancy.head`.
+fn head_row(fields: &Fields) -> (Uuid, i64, HeadRow) {
+    let row = head_in(fields).map_or(HeadRow::Unreadable, HeadRow::Head);
+    (fields.uuid(1).unwrap_or_default(), fields.big_integer(2).unwrap_or_default(), row)
+}
+
+/// Where a row of `tenancy.head` says that the organization stands.
+pub fn head_in(fields: &Fields) -> Option<Head> {
+    let position = fields.big_integer(3)?;
+    let frontier = Frontier::from_bytes(u64::try_from(position).ok()?, fields.bytes(5)?)?;
+    Some(Head { position, chain: fields.array(4)?, frontier })
+}
+
+fn entry_row(fields: &Fields) -> Option<Entry> {
+    Some(Entry {
+        position: fields.big_integer(2)?,
+        block: fields.big_integer(3)?,
+        event: fields.uuid(4)?,
+        event_hash: fields.array(5)?,
+        chain: fields.array(6)?,
+    })
+}
+
+/// What the walk looks up beside the entries.
+struct Tables {
+    /// The first block of the range.
+    first: i64,
+    heads: Scan,
+    nodes: Scan,
+}
+
+impl Tables {
+    fn open(first: i64) -> Self {
+        Tables {
+            first,
+            heads: Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0)),
+            nodes: Scan::by_index(c"tree_node", c"tree_node_pkey", &node_of(&Uuid::nil(), 0, 0)),
+        }
+    }
+}
+
+pub fn heads_until(organization: &Uuid, block: i64) -> [Key; 2] {
+    [Key::uuid(1, organization), Key::big_integer(2, block).or_less()]
+}
+
+fn node_of(organization: &Uuid, level: u32, index: u64) -> [Key; 3] {
+    [Key::uuid(1, organization), Key::small_integer(2, level as i16), Key::big_integer(3, index as i64)]
+}
+
+impl History for Tables {
+    type Error = Error;
+
+    fn start(&mut self, organization: Uuid) -> Result<Head> {
+        self.heads.seek(&heads_until(&organization, self.first - 1));
+        // A row that cannot be read is a finding of the range that it belongs to.
+        while let Some(fields) = self.heads.back() {
+            if let Some(head) = head_in(&fields) {
+                return Ok(head);
+            }
+        }
+        Ok(Head::genesis(organization))
+    }
+
+    fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>> {
+        self.heads.seek(&heads_until(&organization, i64::MAX));
+        while let Some(fields) = self.heads.back() {
+            if fields.array(4) == Some(*chain) {
+                return Ok(fields.big_integer(2));
+            }
+        }
+        Ok(None)
+    }
+
+    fn node(&mut self, organization: Uuid, level: u32, index: u64) -> Result<Option<Digest>> {
+        self.nodes.seek(&node_of(&organization, level, index));
+        Ok(self.nodes.next().and_then(|fields| fields.array(4)))
+    }
+}
