@@ -244,7 +244,8 @@ a month without one and the sealer call it.';
 CREATE FUNCTION tenancy.audit_row() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_row';
 COMMENT ON FUNCTION tenancy.audit_row() IS
-'AFTER ROW trigger of protected tables: writes the event of the change. Arguments: organization column, domain. Created by tenancy.protect.';
+'AFTER ROW trigger of protected tables: writes the event of the change. Arguments: organization column, domain, for a table protected through another that one''s name,
+key and organization column, and after the word secret the columns that are. Created by tenancy.protect.';
 
 CREATE FUNCTION tenancy.audit_truncate() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_truncate';

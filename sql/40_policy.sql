@@ -1,11 +1,11 @@
 -- Which rows: row-level security and capture of the application's tables. Code: src/policy/.
 
 CREATE FUNCTION tenancy.plan("table" regclass, organization_column text DEFAULT NULL, domain text DEFAULT NULL, null_rows text DEFAULT NULL,
-        backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL, online boolean DEFAULT false)
+        backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL, secret_columns text[] DEFAULT NULL, online boolean DEFAULT false)
     RETURNS TABLE (step integer, sql text, why text, lock text, in_transaction boolean, state text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_plan_wrapper';
-COMMENT ON FUNCTION tenancy.plan(regclass, text, text, text, text, text, jsonb, boolean) IS
+COMMENT ON FUNCTION tenancy.plan(regclass, text, text, text, text, text, jsonb, text[], boolean) IS
 'The statements that tenancy.protect would run, without running them: what each is for, the table lock it takes, whether it may run in a
 transaction, and its state: todo, done, or manual where the caller owns only one of two tables. With online, steps that run one by one
 beside the application: indexes are built concurrently, constraints validated after they are added. Run them with psql''s \gexec
@@ -13,10 +13,10 @@ beside the application: indexes are built concurrently, constraints validated af
 what is left. Other arguments and errors as tenancy.protect.';
 
 CREATE FUNCTION tenancy.protect("table" regclass, organization_column text DEFAULT NULL, domain text DEFAULT NULL, null_rows text DEFAULT NULL,
-        backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL) RETURNS integer
+        backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL, secret_columns text[] DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_protect_wrapper';
-COMMENT ON FUNCTION tenancy.protect(regclass, text, text, text, text, text, jsonb) IS
+COMMENT ON FUNCTION tenancy.protect(regclass, text, text, text, text, text, jsonb, text[]) IS
 'Scopes a table, with its partitions and inheritance children, to the organization of the transaction: forced row-level security, the
 column''s default, an index, audit triggers, and foreign keys to and from other protected tables that carry the organization.
 organization_column: by default "organizationId", organization_id, org_id or tenant_id, whichever there is; uuid, text, varchar, integer
@@ -26,10 +26,11 @@ without it the column must be NOT NULL. backfill: an SQL expression over the tab
 that is named and not there is added, with the type of the expression. through: a foreign key, or its column, for a table without such a
 column: a row belongs to the organization of the row it points at, and whoever reads it needs to read that one too.
 actions: changes that need a permission of their own beside create or update, {"approve": {"columns": ["approved_at"]}} for a change of
-columns, {"close": {"column": "status", "values": ["closed"]}} for a row that enters or leaves a state.
+columns, {"close": {"column": "status", "values": ["closed"]}} for a row that enters or leaves a state. secret_columns: columns whose values
+the audit tells by keyed commitments, under the key of tenancy.commitment_key_file; {} makes none secret.
 What is not named stays as an earlier call had it. Returns how many statements it ran: 0 when all was done before. Runs with the rights
 of the caller, who must own the table. Raises 42809 for views, temporary, foreign and system tables and for a partition alone, 42703
-without an organization column, 42804 for one that cannot be used, 22023 for arguments that cannot be.';
+without an organization column, 42804 for one that cannot be used, 22023 for arguments that cannot be, F0000 for secret columns without a key.';
 
 CREATE FUNCTION tenancy.unprotect("table" regclass) RETURNS integer
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -126,6 +126,10 @@ kinds! {
     COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...); one that is not there is added with backfill => an expression.";
     /// The organization column is nullable or of a type that cannot hold an organization.
     COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL unless null_rows says what NULL means.";
+    /// A column that is to be secret is not there, or is part of what an event tells in the clear.
+    SECRET_COLUMN_INVALID, "22023", "Name columns of the table other than those of its primary key and its organization: tenancy.protect(table, secret_columns => '{...}'); '{}' makes none secret.";
+    /// There is no key for commitments, or its file cannot be used.
+    COMMITMENT_KEY_INVALID, "F0000", "Put the base64 of 32 random bytes (openssl rand -base64 32) into a file that only the server's user can read, and name it in tenancy.commitment_key_file.";
     /// The caller neither owns the table nor is a superuser.
     NOT_OWNER, "42501", "Call it as the role that owns the table, or as a superuser.";
     /// A table with an organization column in a protected schema would stay unprotected.

@@ -4,6 +4,7 @@
 use pg_tenancy::audit::block::{self, Block, Entries};
 use pg_tenancy::audit::chain;
 use pg_tenancy::audit::chain::Entry;
+use pg_tenancy::audit::commitment::{CommitmentKey, Place};
 use pg_tenancy::audit::encoding::Digest;
 use pg_tenancy::audit::event::{Actor, Header, payload_digest};
 use serde_json::Value;
@@ -118,6 +119,24 @@ fn every_hash_is_the_one_that_an_independent_program_computes_from_the_documenta
             "origin" => block::origin(),
             "entries" => entries(&vector["entries"]),
             "block" => block(&vector["block"]).hash(),
+            "commitment_key" => {
+                let key = CommitmentKey::parse(text(&vector["key"])).unwrap();
+                assert_eq!(key.id(), &text(&vector["hmac_sha256"])[..16]);
+                continue;
+            }
+            "commitment" => {
+                let key = CommitmentKey::parse(text(&vector["key"])).unwrap();
+                let place = &vector["place"];
+                let place = Place {
+                    organization: id(&place["organization"]),
+                    table_schema: text(&place["table_schema"]),
+                    table_name: text(&place["table_name"]),
+                    column: text(&place["column"]),
+                };
+                let commitment = key.commit(&place, text(&vector["value"]).as_bytes());
+                assert_eq!(commitment, digest(&vector["hmac_sha256"]), "{}", vector["name"]);
+                continue;
+            }
             kind => panic!("no such kind: {kind}"),
         };
         assert_eq!(ours, digest(&vector["sha256"]), "{}", vector["name"]);

@@ -38,8 +38,12 @@ create() {
 }
 
 configure() {
-    local socket loading=${LOADING:-demand}
+    local socket loading=${LOADING:-demand} key=$state/commitment_key
     socket=$(cat "$state/socket")
+    if [[ ! -e $key ]]; then
+        head -c 32 /dev/urandom | base64 | as_server tee "$key" >/dev/null
+        chmod 600 "$key"
+    fi
     {
         cat <<EOF
 listen_addresses = '127.0.0.1'
@@ -49,6 +53,7 @@ max_connections = 100
 max_prepared_transactions = 10
 log_line_prefix = '%m [%p] %q%u@%d '
 tenancy.jwks_directory = '$state/jwks'
+tenancy.commitment_key_file = '$key'
 EOF
         # The tests look at what is not sealed yet, and seal when they mean to; tests/worker.rs has a server of its own.
         if [[ $name == test ]]; then echo 'tenancy.seal_interval = 0'; fi

@@ -1,6 +1,8 @@
 //! The trigger functions: what a changed row says, as an event.
 
 use super::append_pg::{Draft, append};
+use super::commitment::{CommitmentKey, Place};
+use super::commitment_pg;
 use super::payload::{Payload, Side};
 use crate::bare_function;
 use crate::context::{self, Organization};
@@ -16,10 +18,12 @@ use crate::pg::user;
 use pgrx::{FromDatum, pg_sys};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use uuid::Uuid;
 
 bare_function! {
-    /// `tenancy.audit_row(organization column, domain)`: AFTER ROW trigger of a protected table.
+    /// `tenancy.audit_row(organization column, domain, [parent's table, key, organization column,] ['secret', column...])`:
+    /// AFTER ROW trigger of a protected table.
     tenancy_audit_row, pg_finfo_tenancy_audit_row, |call| {
         capture_row(call).or_raise();
         pg_sys::Datum::null()
@@ -40,17 +44,29 @@ struct Arguments<'a> {
     domain: &'a str,
     /// The table that `column` points at, its key, and its organization column.
     parent: Option<[&'a str; 3]>,
+    /// Columns whose values stand as commitments.
+    secret: Vec<&'a str>,
 }
+
+/// What the names of secret columns follow. A table in the same place has a dot in its name.
+const SECRET: &str = "secret";
 
 impl<'a> Arguments<'a> {
     fn of(call: &Call<'a>) -> Result<Self> {
-        match call.arguments()[..] {
-            [column, domain] => Ok(Arguments { column, domain, parent: None }),
-            [column, domain, table, key, organization] => {
-                Ok(Arguments { column, domain, parent: Some([table, key, organization]) })
-            }
-            _ => Err(error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain")),
-        }
+        let arguments = call.arguments();
+        let malformed =
+            || error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain");
+        let [column, domain, rest @ ..] = &arguments[..] else { return Err(malformed()) };
+        let (parent, rest) = match rest {
+            [table, key, organization, rest @ ..] if *table != SECRET => (Some([*table, *key, *organization]), rest),
+            rest => (None, rest),
+        };
+        let secret = match rest {
+            [] => Vec::new(),
+            [SECRET, names @ ..] if !names.is_empty() => names.to_vec(),
+            _ => return Err(malformed()),
+        };
+        Ok(Arguments { column, domain, parent, secret })
     }
 }
 
@@ -106,7 +122,8 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     }
     check_protected(&call)?;
     let arguments = Arguments::of(&call)?;
-    let shape = catalog::shape(call.trigger_oid(), call.relation());
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &arguments.secret);
+    check_secret(&shape, &arguments.secret)?;
     let origin = Origin::of(&call, &shape, &arguments)?;
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
@@ -143,7 +160,7 @@ fn event(
     new: Option<&Values>,
 ) -> Result<()> {
     let key = new.or(old).and_then(|row| row_key(shape, row));
-    let payload = payload(shape, old, new);
+    let payload = payload(shape, organization, old, new)?;
     append(Draft {
         organization,
         operation,
@@ -159,41 +176,92 @@ fn event(
 }
 
 /// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
-fn payload(shape: &Shape, old: Option<&Values>, new: Option<&Values>) -> String {
-    let mut payload = Payload::default();
-    let limit = configuration::audit_value_limit();
+fn payload(shape: &Shape, organization: Uuid, old: Option<&Values>, new: Option<&Values>) -> Result<String> {
+    let mut writer = Writer {
+        payload: Payload::default(),
+        shape,
+        organization,
+        limit: configuration::audit_value_limit(),
+        key: None,
+    };
     for (side, row, other) in [(Side::Old, old, new), (Side::New, new, old)] {
         let Some(row) = row else { continue };
-        payload.begin(side);
+        writer.payload.begin(side);
         for column in &shape.columns {
             let told = match other {
                 Some(other) => !row.same(other, column),
                 None => row.get(column).is_some(),
             };
-            if told {
-                push_column(&mut payload, side, column, row.get(column), limit);
+            match row.get(column) {
+                value if told && column.secret => writer.commit(side, column, value)?,
+                value if told => writer.tell(side, column, value),
+                _ => {}
             }
         }
     }
+    let payload = writer.payload.finish(writer.key.as_ref().map(|key| key.id()));
     // Built of JSON strings, numbers and stored JSON in a UTF-8 database.
-    String::from_utf8_lossy(&payload.finish(None)).into_owned()
+    Ok(String::from_utf8_lossy(&payload).into_owned())
 }
 
-/// Tells a value, or what stands for it.
-fn push_column(payload: &mut Payload, side: Side, column: &Column, value: Option<pg_sys::Datum>, limit: usize) {
-    let Some(value) = value else {
-        payload.value(side, &column.name).extend_from_slice(b"null");
-        return;
-    };
-    // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
-    match unsafe { json::long_text(column.kind, value) } {
-        Some(text) if text.len() > limit => {
-            payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
+/// Writes the values of a row into a payload.
+struct Writer<'a> {
+    payload: Payload,
+    shape: &'a Shape,
+    organization: Uuid,
+    /// How many bytes of text a value may have to be told.
+    limit: usize,
+    /// The key of commitments, once one was needed.
+    key: Option<Rc<CommitmentKey>>,
+}
+
+impl Writer<'_> {
+    /// Tells a value, or the digest of a large one.
+    fn tell(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) {
+        let Some(value) = value else {
+            self.payload.value(side, &column.name).extend_from_slice(b"null");
+            return;
+        };
+        // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+        match unsafe { json::long_text(column.kind, value) } {
+            Some(text) if text.len() > self.limit => {
+                self.payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
+            }
+            Some(text) => json::push_text(self.payload.value(side, &column.name), column.kind, text),
+            // SAFETY: as above.
+            None => unsafe { json::push_value(self.payload.value(side, &column.name), column.kind, value) },
         }
-        Some(text) => json::push_text(payload.value(side, &column.name), column.kind, text),
-        // SAFETY: as above.
-        None => unsafe { json::push_value(payload.value(side, &column.name), column.kind, value) },
     }
+
+    /// Tells a value of a secret column by a commitment.
+    fn commit(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) -> Result<()> {
+        let key = match &self.key {
+            Some(key) => key.clone(),
+            None => self.key.insert(commitment_pg::key()?).clone(),
+        };
+        let place = Place {
+            organization: self.organization,
+            table_schema: &self.shape.schema,
+            table_name: &self.shape.name,
+            column: &column.name,
+        };
+        // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+        let commitment = value.map(|value| key.commit(&place, &unsafe { json::text(column.kind, value) }));
+        self.payload.commitment(side, &column.name, commitment.as_ref());
+        Ok(())
+    }
+}
+
+/// The secret columns are there, and none is part of the primary key, which every event tells: the table may have changed
+/// since it was protected.
+fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
+    let unfit = names.iter().find(|name| {
+        !shape.columns.iter().any(|column| column.secret && column.name == **name && !column.in_primary_key)
+    });
+    unfit.map_or(Ok(()), |name| {
+        let message = format!("column \"{name}\" of \"{}\", which is secret, is gone or part of the key", shape.name);
+        Err(error::SECRET_COLUMN_INVALID.because(message))
+    })
 }
 
 /// The primary key as a JSON object; `None` for a table without one.
@@ -299,7 +367,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     }
     check_protected(&call)?;
     let arguments = Arguments::of(&call)?;
-    let shape = catalog::shape(call.trigger_oid(), call.relation());
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
     let origin = Origin::of(&call, &shape, &arguments)?;
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
         let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);

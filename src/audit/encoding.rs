@@ -17,6 +17,13 @@ const ABSENT: u32 = u32::MAX;
 #[derive(Clone)]
 pub struct Record(Sha256);
 
+/// Hands the bytes of a field to `write`: its length, then itself.
+pub fn write_field(field: &[u8], mut write: impl FnMut(&[u8])) {
+    // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB.
+    write(&u32::try_from(field.len()).unwrap_or(ABSENT - 1).to_be_bytes());
+    write(field);
+}
+
 impl Record {
     /// Starts a record of the kind and version that `tag` names.
     pub fn new(tag: &str) -> Self {
@@ -31,9 +38,7 @@ impl Record {
 
     /// The same for a record that grows over time.
     pub fn put(&mut self, field: &[u8]) -> &mut Self {
-        // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB.
-        self.0.update(u32::try_from(field.len()).unwrap_or(ABSENT - 1).to_be_bytes());
-        self.0.update(field);
+        write_field(field, |bytes| self.0.update(bytes));
         self
     }
 

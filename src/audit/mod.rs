@@ -6,6 +6,7 @@
 pub mod block;
 pub mod chain;
 pub mod checkpoint;
+pub mod commitment;
 pub mod encoding;
 pub mod event;
 pub mod incarnation;
@@ -25,6 +26,8 @@ mod append_pg;
 #[cfg(feature = "pg")]
 mod capture_pg;
 #[cfg(feature = "pg")]
+mod commitment_pg;
+#[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]
 mod record_pg;
@@ -35,6 +38,8 @@ mod seal_pg;
 
 #[cfg(feature = "pg")]
 pub use append_pg::{Draft, append, before_commit, events_wait, savepoint, statement_finished, transaction_ended};
+#[cfg(feature = "pg")]
+pub use commitment_pg::key as commitment_key;
 #[cfg(feature = "pg")]
 pub use partition_pg::create_ahead as create_partitions;
 #[cfg(feature = "pg")]

@@ -87,21 +87,46 @@ pub fn path(folder: Option<&str>, name: &str) -> Result<PathBuf> {
 
 /// Reads the file: which version it was, and its keys or why there are none.
 pub fn read(path: &Path) -> (Version, Result<Keys>) {
-    let opened = open(path);
+    let (version, opened) = open(path);
+    (version, opened.map_err(|why| refused(&why)).and_then(|(file, metadata)| parse(file, &metadata)))
+}
+
+/// Reads a file that holds nothing but a secret: which version it was, and its text or why it cannot be used.
+pub fn read_secret(path: &Path, max_bytes: u64) -> (Version, std::result::Result<String, String>) {
+    let (version, opened) = open(path);
+    (version, opened.and_then(|(file, metadata)| secret(file, &metadata, max_bytes)))
+}
+
+fn secret(file: File, metadata: &Metadata, max_bytes: u64) -> std::result::Result<String, String> {
+    // As Postgres asks of the key of its certificate: what others can read is no secret.
+    if metadata.mode() & 0o007 != 0 {
+        return Err("every user of the machine may read or write it".into());
+    }
+    if metadata.len() > max_bytes {
+        return Err(format!("it has more than {max_bytes} bytes"));
+    }
+    let mut text = String::new();
+    let read = file.take(max_bytes).read_to_string(&mut text);
+    read.map_err(|error| format!("it cannot be read: {}", error.kind()))?;
+    Ok(text)
+}
+
+fn open(path: &Path) -> (Version, std::result::Result<(File, Metadata), String>) {
+    let opened = open_regular(path);
     let metadata = opened.as_ref().ok().map(|(_, metadata)| metadata);
     let age = metadata.and_then(|metadata| SystemTime::now().duration_since(metadata.modified().ok()?).ok());
     let version = Version { stamp: metadata.map(Stamp::of), settled: age.is_some_and(|age| age > SETTLED) };
-    (version, opened.and_then(|(file, metadata)| parse(file, &metadata)))
+    (version, opened)
 }
 
-fn open(path: &Path) -> Result<(File, Metadata)> {
+fn open_regular(path: &Path) -> std::result::Result<(File, Metadata), String> {
     // Not blocking, so that a named pipe cannot hold the backend.
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     // Links are followed: that is how files of a mounted secret are replaced at once.
-    let file = file.map_err(|error| refused(&format!("it cannot be opened: {}", error.kind())))?;
-    let metadata = file.metadata().map_err(|error| refused(&format!("it cannot be read: {}", error.kind())))?;
+    let file = file.map_err(|error| format!("it cannot be opened: {}", error.kind()))?;
+    let metadata = file.metadata().map_err(|error| format!("it cannot be read: {}", error.kind()))?;
     if !metadata.is_file() {
-        return Err(refused("it is not a regular file"));
+        return Err("it is not a regular file".into());
     }
     Ok((file, metadata))
 }
@@ -215,6 +240,22 @@ mod tests {
             assert!(refusal(&folder.write("b", SECRET, mode)).contains("every user of the machine"), "{mode:o}");
         }
         assert!(keys(&folder.write("c", PUBLIC, 0o644)).is_ok_and(|keys| !keys.set.has_secrets()));
+    }
+
+    #[test]
+    fn a_file_that_is_nothing_but_a_secret_is_only_the_servers() {
+        let folder = Folder::new("bare-secret");
+        let text = |path: &Path| read_secret(path, 100).1;
+        assert_eq!(text(&folder.write("a", "x\n", 0o600)).as_deref(), Ok("x\n"));
+        assert_eq!(text(&folder.write("a", "x\n", 0o640)).as_deref(), Ok("x\n"));
+        for mode in [0o644, 0o604, 0o602, 0o601] {
+            assert!(text(&folder.write("b", "x\n", mode)).unwrap_err().contains("every user"), "{mode:o}");
+        }
+        assert!(text(&folder.write("c", &"x".repeat(101), 0o600)).unwrap_err().contains("more than 100 bytes"));
+        assert!(text(&folder.0.join("missing")).unwrap_err().contains("cannot be opened"));
+        let path = folder.write("a", "x\n", 0o600);
+        let (version, _) = read_secret(&path, 100);
+        assert!(version.is_current(&path));
     }
 
     #[test]

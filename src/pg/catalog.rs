@@ -17,6 +17,8 @@ pub struct Column {
     pub kind: Kind,
     pub type_oid: pg_sys::Oid,
     pub in_primary_key: bool,
+    /// Its values are not to be told.
+    pub secret: bool,
     by_value: bool,
     length: i16,
 }
@@ -65,8 +67,8 @@ unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: p
     OUTDATED.set(true);
 }
 
-/// The shape of the table that `trigger` stands on.
-pub fn shape(trigger: pg_sys::Oid, relation: pg_sys::Relation) -> Rc<Shape> {
+/// The shape of the table that `trigger` stands on; `secret` names columns, always the same for a trigger.
+pub fn shape(trigger: pg_sys::Oid, relation: pg_sys::Relation, secret: &[&str]) -> Rc<Shape> {
     let mut shapes = SHAPES.borrow_mut();
     if OUTDATED.replace(false) {
         *shapes = None;
@@ -75,12 +77,12 @@ pub fn shape(trigger: pg_sys::Oid, relation: pg_sys::Relation) -> Rc<Shape> {
     if let Some(shape) = shapes.get(&trigger) {
         return shape.clone();
     }
-    let shape = Rc::new(learn(relation));
+    let shape = Rc::new(learn(relation, secret));
     shapes.insert(trigger, shape.clone());
     shape
 }
 
-fn learn(relation: pg_sys::Relation) -> Shape {
+fn learn(relation: pg_sys::Relation, secret: &[&str]) -> Shape {
     // SAFETY: the relation is open, so its descriptor and names are valid; the names returned are palloc'ed copies.
     unsafe {
         let key = primary_key(relation);
@@ -88,8 +90,10 @@ fn learn(relation: pg_sys::Relation) -> Shape {
         let columns = (0..descriptor.len())
             .filter_map(|place| descriptor.get(place).map(|attribute| (place, attribute)))
             .filter(|(_, attribute)| !attribute.attisdropped)
-            .map(|(place, attribute)| Column {
-                name: text(attribute.attname.data.as_ptr()),
+            .map(|(place, attribute)| (place, attribute, text(attribute.attname.data.as_ptr())))
+            .map(|(place, attribute, name)| Column {
+                secret: secret.contains(&name.as_str()),
+                name,
                 place,
                 kind: Kind::of(attribute.atttypid),
                 type_oid: attribute.atttypid,

@@ -9,6 +9,8 @@ use std::time::Duration;
 static JWKS_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
 static OVERRIDE_REASON: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
 
+static COMMITMENT_KEY_FILE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+
 static SEAL_BATCH: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_BATCH_DEFAULT));
 
 static SEAL_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_INTERVAL_DEFAULT));
@@ -46,6 +48,20 @@ pub fn define() {
             c"".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             0,
+            None,
+            None,
+            None,
+        );
+        // PGC_SUSET: databases have keys of their own, and whoever could choose the key could try values.
+        pg_sys::DefineCustomStringVariable(
+            c"tenancy.commitment_key_file".as_ptr(),
+            c"The file with the key that stands for values of secret columns in the audit, as an absolute path."
+                .as_ptr(),
+            c"The base64 of 32 random bytes. Without it no secret column can be written.".as_ptr(),
+            COMMITMENT_KEY_FILE.get(),
+            c"".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GUC_SUPERUSER_ONLY as c_int,
             None,
             None,
             None,
@@ -121,6 +137,11 @@ pub fn audit_value_limit() -> usize {
 /// `tenancy.override_reason`; `None` when it is not set, or blank.
 pub fn override_reason() -> Option<String> {
     text(&OVERRIDE_REASON).filter(|reason| !reason.trim().is_empty())
+}
+
+/// `tenancy.commitment_key_file`; `None` when it is not set.
+pub fn commitment_key_file() -> Option<String> {
+    text(&COMMITMENT_KEY_FILE).filter(|path| !path.is_empty())
 }
 
 /// `tenancy.jwks_directory`; `None` when it is not set.

@@ -6,6 +6,7 @@
 
 use super::setting::with_settings;
 use pgrx::{pg_sys, varlena};
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
 /// How a type is written.
@@ -99,6 +100,23 @@ pub unsafe fn long_text<'a>(kind: Kind, datum: pg_sys::Datum) -> Option<&'a [u8]
             Kind::Output(function) => Some(output(function, datum)),
             _ => None,
         }
+    }
+}
+
+/// The text of a value of any type: what stands in JSON, without the quotes and escapes of a string.
+///
+/// SAFETY of the caller: as of [`long_text`].
+pub unsafe fn text<'a>(kind: Kind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
+    // SAFETY: as promised.
+    unsafe {
+        if let Some(text) = long_text(kind, datum) {
+            return Cow::Borrowed(text);
+        }
+        let mut out = Vec::new();
+        push_short(&mut out, kind, datum);
+        // Strings of these types have nothing to escape.
+        out.retain(|byte| *byte != b'"');
+        Cow::Owned(out)
     }
 }
 

@@ -37,7 +37,7 @@ impl Parent {
         };
         // SAFETY: the relation is open.
         let oid = unsafe { (*relation).rd_id };
-        let shape = catalog::shape(oid, relation);
+        let shape = catalog::shape(oid, relation, &[]);
         let find = |name: &str| shape.columns.iter().position(|column| column.name == name);
         let found = find(key).zip(find(value)).and_then(|(key, value)| {
             let column = &shape.columns[key];

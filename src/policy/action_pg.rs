@@ -27,7 +27,7 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if exempt()? {
         return Ok(());
     }
-    let shape = catalog::shape(call.trigger_oid(), call.relation());
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let change =
         Change { relation: call.relation(), shape: &shape, old: call.old().map(row), new: call.new_row().map(row) };

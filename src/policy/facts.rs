@@ -74,6 +74,9 @@ pub struct Column {
     pub default: Option<String>,
     /// Generated or an identity, so without a default.
     pub generated: bool,
+    /// The columns that a generated one is computed from.
+    #[serde(default)]
+    pub computed_from: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -105,6 +108,8 @@ pub struct Index {
     pub columns: Vec<String>,
     /// Unique and checked at once, so that a foreign key may point at it.
     pub unique: bool,
+    /// It keeps the primary key.
+    pub primary: bool,
     /// `COMMENT ON CONSTRAINT` of the key that the index serves.
     pub comment: Option<String>,
 }

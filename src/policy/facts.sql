@@ -32,7 +32,15 @@ SELECT pg_catalog.jsonb_build_object(
                     'data_type', pg_catalog.format_type(a.atttypid, NULL),
                     'not_null', a.attnotnull,
                     'default', pg_catalog.pg_get_expr(d.adbin, d.adrelid),
-                    'generated', a.attgenerated OPERATOR(pg_catalog.<>) '' OR a.attidentity OPERATOR(pg_catalog.<>) '')
+                    'generated', a.attgenerated OPERATOR(pg_catalog.<>) '' OR a.attidentity OPERATOR(pg_catalog.<>) '',
+                    'computed_from', (
+                      SELECT COALESCE(pg_catalog.jsonb_agg(f.attname ORDER BY f.attnum), '[]')
+                        FROM pg_catalog.pg_depend y
+                        JOIN pg_catalog.pg_attribute f
+                          ON f.attrelid OPERATOR(pg_catalog.=) y.refobjid AND f.attnum::pg_catalog.int4 OPERATOR(pg_catalog.=) y.refobjsubid
+                       WHERE y.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND y.objid OPERATOR(pg_catalog.=) d.oid
+                         AND y.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                         AND y.refobjid OPERATOR(pg_catalog.=) c.oid AND f.attnum OPERATOR(pg_catalog.<>) a.attnum))
                     ORDER BY a.attnum), '[]')
              FROM pg_catalog.pg_attribute a
              LEFT JOIN pg_catalog.pg_attrdef d
@@ -70,6 +78,7 @@ SELECT pg_catalog.jsonb_build_object(
                          AND k.attnum OPERATOR(pg_catalog.>) 0
                        WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts),
                     'unique', i.indisunique AND i.indimmediate,
+                    'primary', i.indisprimary,
                     'comment', pg_catalog.obj_description(u.oid, 'pg_constraint'))
                     ORDER BY ic.relname), '[]')
              FROM pg_catalog.pg_index i

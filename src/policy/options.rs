@@ -14,6 +14,8 @@ pub struct Options<'a> {
     /// A foreign key, or its column, by which rows belong to the organization of the row they point at.
     pub through: Option<&'a str>,
     pub actions: Option<Actions>,
+    /// Columns whose values the audit tells by commitments.
+    pub secret_columns: Option<Vec<String>>,
     /// Steps that can run apart, none of which keeps writers waiting for long.
     pub online: bool,
 }
@@ -133,6 +135,15 @@ pub fn parse_actions(json: serde_json::Value) -> Result<Actions> {
         }
     }
     Ok(actions)
+}
+
+/// Reads the argument `secret_columns`: names of columns, each once.
+pub fn parse_secret_columns(names: Vec<Option<String>>) -> Result<Vec<String>> {
+    let names: Option<Vec<String>> = names.into_iter().collect();
+    let mut names = names.ok_or_else(|| error::ARGUMENT_INVALID.because("secret_columns may hold no NULL"))?;
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ struct Arguments<'a> {
     backfill: Option<&'a str>,
     through: Option<&'a str>,
     actions: Option<JsonB>,
+    secret_columns: Option<Vec<Option<String>>>,
     online: bool,
 }
 
@@ -80,6 +81,7 @@ impl<'a> Arguments<'a> {
             backfill,
             through: self.through,
             actions: self.actions.map(|json| options::parse_actions(json.0)).transpose()?,
+            secret_columns: self.secret_columns.map(options::parse_secret_columns).transpose()?,
             online: self.online,
         };
         let steps = plan::protect(&subject, &options)?;
@@ -98,6 +100,7 @@ fn tenancy_plan(
     backfill: Option<&str>,
     through: Option<&str>,
     actions: Option<JsonB>,
+    secret_columns: Option<Vec<Option<String>>>,
     online: Option<bool>,
 ) -> TableIterator<
     'static,
@@ -111,7 +114,8 @@ fn tenancy_plan(
     ),
 > {
     let online = online.unwrap_or(false);
-    let arguments = Arguments { table, organization_column, domain, null_rows, backfill, through, actions, online };
+    let arguments =
+        Arguments { table, organization_column, domain, null_rows, backfill, through, actions, secret_columns, online };
     let (_, steps) = arguments.plan().or_raise();
     TableIterator::new(steps.into_iter().zip(1..).map(|(step, number)| {
         (number, step.sql, step.why.into(), step.lock.into(), step.in_transaction, step.state.name().into())
@@ -119,6 +123,7 @@ fn tenancy_plan(
 }
 
 /// `tenancy.protect`: runs what the plan has left to do; returns how many steps.
+#[allow(clippy::too_many_arguments)]
 #[pg_extern(sql = false)]
 fn tenancy_protect(
     table: Option<pg_sys::Oid>,
@@ -128,9 +133,23 @@ fn tenancy_protect(
     backfill: Option<&str>,
     through: Option<&str>,
     actions: Option<JsonB>,
+    secret_columns: Option<Vec<Option<String>>>,
 ) -> i32 {
-    let online = false;
-    let arguments = Arguments { table, organization_column, domain, null_rows, backfill, through, actions, online };
+    if secret_columns.as_ref().is_some_and(|columns| !columns.is_empty()) {
+        // Here and not by the first write.
+        audit::commitment_key().or_raise();
+    }
+    let arguments = Arguments {
+        table,
+        organization_column,
+        domain,
+        null_rows,
+        backfill,
+        through,
+        actions,
+        secret_columns,
+        online: false,
+    };
     let (subject, steps) = arguments.plan().or_raise();
     tell(&subject, &steps);
     // Here and not by the first event, whose transaction others would wait for.

@@ -5,7 +5,9 @@
     check.py --write     fills in the digests of the inputs
 """
 
+import base64
 import hashlib
+import hmac
 import json
 import pathlib
 import struct
@@ -116,7 +118,25 @@ def block(vector):
     )
 
 
+def commitment(vector):
+    place = vector["place"]
+    return record(
+        "pg_tenancy/commitment/1",
+        identifier(place["organization"]),
+        place["table_schema"],
+        place["table_name"],
+        place["column"],
+        vector["value"],
+    )
+
+
+def commitment_key(vector):
+    return record("pg_tenancy/commitment-key/1")
+
+
 KINDS = {
+    "commitment": commitment,
+    "commitment_key": commitment_key,
     "actor": actor,
     "payload": payload,
     "event": event,
@@ -133,7 +153,11 @@ def main():
     different = []
     for vector in vectors:
         data = KINDS[vector["kind"]](vector)
-        computed = {"bytes": data.hex(), "sha256": sha256(data).hex()}
+        if "key" in vector:
+            key = base64.b64decode(vector["key"])
+            computed = {"bytes": data.hex(), "hmac_sha256": hmac.digest(key, data, "sha256").hex()}
+        else:
+            computed = {"bytes": data.hex(), "sha256": sha256(data).hex()}
         if {name: vector.get(name) for name in computed} != computed:
             different.append(vector["name"])
         vector.update(computed)

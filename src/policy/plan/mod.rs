@@ -253,6 +253,7 @@ fn provenance_step(
             through: target.scope.constraint().map(str::to_owned),
             null_rows: None,
             actions: Default::default(),
+            secret_columns: Vec::new(),
             index: None,
             previous_default: match &target.scope {
                 Scope::Column { column, .. } => {
@@ -269,6 +270,7 @@ fn provenance_step(
         domain: target.domain.clone(),
         null_rows: target.scope.null_rows(),
         actions: target.actions.clone(),
+        secret_columns: target.secret_columns.clone(),
         index,
         ..previous
     };

@@ -153,7 +153,7 @@ fn isolation(facts: &Facts, target: &Target) -> Vec<Policy> {
             vec![policy(ISOLATION, false, None, &comparison.expression(&column.quoted))]
         }
         Scope::Through { column, parent, .. } => {
-            let Parent { table, key_quoted, organization, .. } = parent;
+            let Parent { table, key_quoted, organization, .. } = &**parent;
             let child = facts.table.strip_prefix(&format!("{}.", facts.schema_quoted)).unwrap_or(&facts.table);
             let own = comparison.expression(&format!("tenancy_parent.{}", organization.quoted));
             let expression = format!(

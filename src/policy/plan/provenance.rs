@@ -18,6 +18,8 @@ pub struct Provenance {
     pub null_rows: Option<NullRows>,
     #[serde(default, skip_serializing_if = "Actions::is_empty")]
     pub actions: Actions,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_columns: Vec<String>,
     /// The index that `protect` made; absent when there was one.
     pub index: Option<String>,
     pub previous_default: Option<String>,

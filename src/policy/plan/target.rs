@@ -18,6 +18,8 @@ pub struct Target {
     pub scope: Scope,
     pub domain: String,
     pub actions: Actions,
+    /// Columns whose values the audit does not tell.
+    pub secret_columns: Vec<String>,
     /// What to do with the column before anything else.
     pub preparation: Preparation,
 }
@@ -28,7 +30,7 @@ pub enum Scope {
     /// In the row itself.
     Column { column: Column, null_rows: Option<NullRows> },
     /// In the row that a foreign key points at.
-    Through { column: Column, constraint: String, parent: Parent },
+    Through { column: Column, constraint: String, parent: Box<Parent> },
 }
 
 /// The table that a child is scoped through.
@@ -111,10 +113,44 @@ pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
             return Err(column::missing(table, Some(name)));
         }
     }
+    let secret_columns = match &options.secret_columns {
+        Some(columns) => columns.clone(),
+        None => earlier.as_ref().map(|earlier| earlier.secret_columns.clone()).unwrap_or_default(),
+    };
+    check_secret(subject, &scope, &secret_columns)?;
     let domain = options.domain.or(earlier.as_ref().map(|earlier| earlier.domain.as_str()));
     let domain = domain.map_or_else(|| usual_domain(&table.name), str::to_owned);
     check_domain(&domain)?;
-    Ok(Target { scope, domain, actions, preparation })
+    Ok(Target { scope, domain, actions, secret_columns, preparation })
+}
+
+/// Refuses secret columns that an event would tell all the same.
+fn check_secret(subject: &Subject, scope: &Scope, secret: &[String]) -> Result<()> {
+    let table = &subject.table;
+    let refused = |name: &str, why: &str| {
+        let message = format!("column \"{name}\" of {} cannot be secret: {why}", table.table);
+        Err(error::SECRET_COLUMN_INVALID.because(message))
+    };
+    for name in secret {
+        let Some(column) = table.column(name) else {
+            return refused(name, "there is no such column");
+        };
+        if name.contains('\\') {
+            return refused(name, "its name holds a backslash");
+        }
+        if scope.column().name == *name {
+            return refused(name, "it leads to the organization");
+        }
+        let members = std::iter::once(table).chain(&subject.members);
+        if members.flat_map(|member| &member.indexes).any(|index| index.primary && index.columns.contains(name)) {
+            return refused(name, "it is part of the primary key");
+        }
+        let copy = |other: &&Column| other.computed_from.contains(&column.name) && !secret.contains(&other.name);
+        if let Some(copy) = table.columns.iter().find(copy) {
+            return refused(name, &format!("column \"{}\" is computed from it and would have to be so too", copy.name));
+        }
+    }
+    Ok(())
 }
 
 fn check_domain(domain: &str) -> Result<()> {
@@ -198,12 +234,12 @@ fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
     let Some((parent, organization)) = protected else {
         return refused("The table it points at is not protected by a column of its own that is NOT NULL.");
     };
-    let parent = Parent {
+    let parent = Box::new(Parent {
         table: parent.table.clone(),
         key: to.name.clone(),
         key_quoted: to.quoted.clone(),
         organization: organization.clone(),
-    };
+    });
     Ok(Scope::Through { column: column.clone(), constraint: reference.name.clone(), parent })
 }
 

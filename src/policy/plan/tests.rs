@@ -51,6 +51,7 @@ fn earlier() -> Provenance {
         through: None,
         null_rows: None,
         actions: Actions::new(),
+        secret_columns: Vec::new(),
         index: None,
         previous_default: Some("gen_random_uuid()".into()),
         was_nullable: false,
@@ -346,6 +347,7 @@ fn a_foreign_key_that_carries_the_organization_is_done_or_somebody_elses() {
         quoted: "k".into(),
         columns: vec!["org_id".into(), "id".into()],
         unique: true,
+        primary: false,
         comment: Some(write(&NoKey {})),
     });
     let ours = protect(&family, &Options::default()).unwrap();
@@ -418,4 +420,35 @@ fn a_custom_action_is_a_trigger_and_goes_with_its_name() {
     let unknown = parse_actions(json!({"close": {"columns": ["nope"]}})).unwrap();
     let options = Options { actions: Some(unknown), ..Options::default() };
     assert_eq!(refusal_with(&subject(&table), &options), "COLUMN_MISSING");
+}
+
+fn secret(names: &[&str]) -> Options<'static> {
+    Options { secret_columns: Some(names.iter().map(|name| (*name).to_owned()).collect()), ..Options::default() }
+}
+
+#[test]
+fn secret_columns_are_arguments_of_the_audit_trigger_and_stay_until_others_are_named() {
+    let mut table = facts(vec![column("org_id", "uuid"), column("email", "text"), column("it's", "text")]);
+    let call = "tenancy.audit_row('org_id', 'cloud_account', 'secret', 'email', 'it''s')";
+    let marked = texts(&plan_with(&table, &secret(&["email", "it's"]))).join("\n");
+    assert!(marked.contains(call), "{marked}");
+    assert!(marked.contains("tenancy.audit_truncate('org_id', 'cloud_account')"), "TRUNCATE tells no value");
+    let provenance = Provenance { secret_columns: vec!["email".into(), "it's".into()], ..earlier() };
+    table.provenance = Some(write(&provenance));
+    assert!(texts(&plan_of(&table)).join("\n").contains("'secret', 'email', 'it''s')"));
+    assert!(!texts(&plan_with(&table, &secret(&[]))).join("\n").contains("'secret'"));
+}
+
+#[test]
+fn a_column_that_events_tell_all_the_same_cannot_be_secret() {
+    let mut table = facts(vec![column("org_id", "uuid"), column("id", "text"), column("email", "text")]);
+    table.indexes.push(Index { name: "k".into(), columns: vec!["id".into()], primary: true, ..Index::default() });
+    for name in ["org_id", "id", "nope", "back\\slash"] {
+        assert_eq!(refusal_with(&subject(&table), &secret(&[name])), "SECRET_COLUMN_INVALID", "{name}");
+    }
+    table.columns.push(Column { computed_from: vec!["email".into()], ..column("lower_email", "text") });
+    assert_eq!(refusal_with(&subject(&table), &secret(&["email"])), "SECRET_COLUMN_INVALID", "computed from it");
+    assert!(protect(&subject(&table), &secret(&["email", "lower_email"])).is_ok());
+    table.provenance = Some(write(&Provenance { secret_columns: vec!["gone".into()], ..earlier() }));
+    assert_eq!(refusal(&table, None), "SECRET_COLUMN_INVALID", "a secret column that was renamed is not forgotten");
 }

@@ -90,6 +90,11 @@ fn wanted(facts: &Facts, target: &Target) -> Vec<Wanted> {
     if facts.partition {
         return vec![truncate];
     }
+    let mut audited = audited;
+    if !target.secret_columns.is_empty() {
+        audited.push("secret");
+        audited.extend(target.secret_columns.iter().map(String::as_str));
+    }
     let ending = if facts.partitioned() { OF_PARTITIONS } else { "" };
     let row = |base: &str, events: &str, function: &str, texts: &[&str], why| {
         let name = format!("{base}{ending}");

@@ -1,0 +1,120 @@
+//! What stands for the value of a secret column: HMAC-SHA256 (RFC 2104) under a key that the database does not hold.
+//!
+//! Equal values of a column and an organization have equal commitments; without the key a value cannot be guessed from
+//! its commitment, however few there are to try.
+
+use super::encoding::{Digest, write_field};
+use super::payload::hexadecimal;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use uuid::Uuid;
+
+/// As many bytes as the output of the hash (RFC 2104 section 3).
+const KEY_BYTES: usize = 32;
+
+/// A key of commitments, and the id that events name it by.
+pub struct CommitmentKey {
+    key: hmac::Key,
+    id: String,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub organization: Uuid,
+    pub table_schema: &'a str,
+    pub table_name: &'a str,
+    pub column: &'a str,
+}
+
+impl CommitmentKey {
+    /// Reads the base64 of at least 32 bytes, as `openssl rand -base64 32` writes it.
+    ///
+    /// Errors: why it cannot be used, in words that hold nothing of it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let secret = STANDARD.decode(text.trim_ascii()).map_err(|_| "it does not hold base64 on one line")?;
+        if secret.len() < KEY_BYTES {
+            return Err("it holds fewer than 32 bytes");
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let id = hexadecimal(&authenticate(&key, &[b"pg_tenancy/commitment-key/1"])[..8]);
+        Ok(CommitmentKey { key, id })
+    }
+
+    /// 16 hexadecimal digits that tell this key from others and nothing of it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The commitment to the text of a value.
+    pub fn commit(&self, place: &Place, text: &[u8]) -> Digest {
+        let fields = [
+            b"pg_tenancy/commitment/1",
+            &place.organization.as_bytes()[..],
+            place.table_schema.as_bytes(),
+            place.table_name.as_bytes(),
+            place.column.as_bytes(),
+            text,
+        ];
+        authenticate(&self.key, &fields)
+    }
+}
+
+/// HMAC-SHA256 over a record of these fields.
+fn authenticate(key: &hmac::Key, fields: &[&[u8]]) -> Digest {
+    let mut context = hmac::Context::with_key(key);
+    for field in fields {
+        write_field(field, |bytes| context.update(bytes));
+    }
+    let mut digest = Digest::default();
+    digest.copy_from_slice(context.sign().as_ref());
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place =
+        Place { organization: Uuid::nil(), table_schema: "app", table_name: "member", column: "email" };
+
+    fn key(byte: u8) -> CommitmentKey {
+        CommitmentKey::parse(&format!("{}\n", STANDARD.encode([byte; 32]))).unwrap()
+    }
+
+    #[test]
+    fn equal_values_of_a_place_have_equal_commitments_and_no_others() {
+        let commitment = key(1).commit(&PLACE, b"x");
+        assert_eq!(commitment, key(1).commit(&PLACE, b"x"));
+        for (key, place, text) in [
+            (key(2), PLACE, &b"x"[..]),
+            (key(1), Place { organization: Uuid::max(), ..PLACE }, b"x"),
+            (key(1), Place { table_schema: "public", ..PLACE }, b"x"),
+            (key(1), Place { table_name: "members", ..PLACE }, b"x"),
+            (key(1), Place { column: "phone", ..PLACE }, b"x"),
+            (key(1), PLACE, b"y"),
+            (key(1), PLACE, b""),
+        ] {
+            assert_ne!(commitment, key.commit(&place, text), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn fields_cannot_be_shifted_into_each_other() {
+        let one = key(1).commit(&Place { table_name: "a", column: "bc", ..PLACE }, b"x");
+        assert_ne!(one, key(1).commit(&Place { table_name: "ab", column: "c", ..PLACE }, b"x"));
+    }
+
+    #[test]
+    fn a_key_is_base64_of_enough_bytes_and_has_an_id() {
+        assert_eq!(key(1).id().len(), 16);
+        assert_ne!(key(1).id(), key(2).id());
+        let longer = CommitmentKey::parse(&STANDARD.encode([1; 64])).unwrap();
+        assert_ne!(longer.id(), key(1).id());
+        for text in ["", "x", "not base64!", &STANDARD.encode([1; 31]), "AAAA\nAAAA"] {
+            let refusal = CommitmentKey::parse(text).err().unwrap();
+            assert!(text.is_empty() || !refusal.contains(text), "{refusal}");
+        }
+    }
+}
