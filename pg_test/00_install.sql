@@ -90,6 +90,7 @@ SELECT results_eq($$
     SELECT proname, provolatile, proparallel, proisstrict, prosecdef FROM test.extension_function ORDER BY proname
 $$, $$ VALUES
     ('actor_role'::name,         's'::"char", 's'::"char", false, false),
+    ('add_evidence',             'v', 'u', false, false),
     ('add_sso_domain',           'v', 'u', false, true),
     ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
@@ -179,7 +180,7 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'p'), ('event_actor', 'p'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
@@ -199,7 +200,7 @@ $$, 'the rows of every table are part of a dump');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
-$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
+$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 
 SELECT lives_ok('DROP EXTENSION pg_tenancy CASCADE', 'the extension can be dropped');

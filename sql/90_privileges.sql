@@ -93,3 +93,8 @@ GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.pr
 -- Verifying.
 GRANT SELECT ON tenancy.verification TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint) TO tenancy_auditor, tenancy_admin;
+
+-- Evidence. Row-level security binds who may read it.
+GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
+TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

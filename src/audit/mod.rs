@@ -9,7 +9,10 @@ pub mod checkpoint;
 pub mod commitment;
 pub mod encoding;
 pub mod event;
+pub mod evidence;
+pub mod hex;
 pub mod incarnation;
+pub mod moment;
 pub mod month;
 pub mod note;
 pub mod order;
@@ -27,6 +30,8 @@ mod append_pg;
 mod capture_pg;
 #[cfg(feature = "pg")]
 mod commitment_pg;
+#[cfg(feature = "pg")]
+mod evidence_pg;
 #[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]

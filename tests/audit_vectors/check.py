@@ -134,6 +134,26 @@ def commitment_key(vector):
     return record("pg_tenancy/commitment-key/1")
 
 
+def evidence(vector):
+    row = vector["evidence"]
+    return record(
+        "pg_tenancy/evidence/1",
+        identifier(row["id"]),
+        identifier(row["organization"]),
+        bytes.fromhex(row["digest"]),
+        row["media_type"],
+        row["source"],
+        row["collector"],
+        integer(row["collected_at"]),
+        integer(row["registered_at"]),
+        row["registered_by"],
+        row["subject"],
+        row["relation"],
+        b"".join(identifier(event) for event in row["events"]),
+        row["description"],
+    )
+
+
 KINDS = {
     "commitment": commitment,
     "commitment_key": commitment_key,
@@ -145,6 +165,7 @@ KINDS = {
     "origin": origin,
     "entries": entries,
     "block": block,
+    "evidence": evidence,
 }
 
 
