@@ -21,6 +21,7 @@ export PG DESTDIR CARGO CARGOFLAGS
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 LIBRARY := target/build-$(PG)/release/libpg_tenancy.so
+PROGRAM := target/build-pure/release/pg-tenancy-verify
 SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
@@ -59,12 +60,18 @@ fuzz: ## fuzz the readers of tokens and keys (FUZZ_SECONDS=60)
 setup: ## install what is missing to build and test
 	@tools/setup.sh build server
 
-.PHONY: all build
+.PHONY: all build library
 build: all
-all: $(LIBRARY) $(SQL) ## build the library and the SQL of the extension
+library: $(LIBRARY) $(SQL)
+all: library $(PROGRAM) ## build the library and the SQL of the extension, and pg-tenancy-verify
 
 $(LIBRARY): Cargo.toml Cargo.lock $(shell find src -type f)
 	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
+	@touch $@
+
+# In a folder of its own: without a feature of Postgres it is made of another library of the same name.
+$(PROGRAM): Cargo.toml Cargo.lock $(shell find src -type f -not -name '*_pg.rs' -not -path 'src/pg/*')
+	$(CARGO) build --release --bin pg-tenancy-verify --target-dir target/build-pure $(CARGOFLAGS)
 	@touch $@
 
 # The folder is a prerequisite so that a removed file is noticed.
@@ -78,17 +85,17 @@ $(SQL): Cargo.toml pg_tenancy.control sql $(sort $(wildcard sql/[0-9]*.sql sql/u
 
 .PHONY: install
 install: all ## install into the Postgres that PG_CONFIG names, below DESTDIR if given
-	@tools/install.sh $(LIBRARY) $(SQL_DIR)
+	@tools/install.sh $(LIBRARY) $(SQL_DIR) $(PROGRAM)
 
 .PHONY: uninstall
 uninstall: ## take the installed files away again
 	@tools/install.sh --uninstall
 
-# `setup` comes before `all` even with make -j.
+# `setup` comes before `library` even with make -j. The tests build the program for themselves.
 .PHONY: private
 private:
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory library
 	@$(PRIVATE) tools/install.sh $(LIBRARY) $(SQL_DIR)
 
 .PHONY: installcheck
@@ -98,7 +105,7 @@ installcheck: ## run the SQL suites against the running server that PGHOST, PGPO
 .PHONY: package
 package: all ## make an installable tree and a .tar.gz of it below target/package
 	@rm -rf target/package/$(PACKAGE)
-	@DESTDIR=$(CURDIR)/target/package/$(PACKAGE) tools/install.sh $(LIBRARY) $(SQL_DIR)
+	@DESTDIR=$(CURDIR)/target/package/$(PACKAGE) tools/install.sh $(LIBRARY) $(SQL_DIR) $(PROGRAM)
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-0} \
 	    -czf target/package/$(PACKAGE).tar.gz -C target/package/$(PACKAGE) .
 	@echo target/package/$(PACKAGE).tar.gz

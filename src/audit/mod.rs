@@ -4,6 +4,7 @@
 //! `docs/audit-format.md` has the format byte by byte.
 
 pub mod block;
+pub mod bundle;
 pub mod chain;
 pub mod checkpoint;
 pub mod commitment;

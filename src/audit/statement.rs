@@ -79,6 +79,19 @@ impl Envelope {
     }
 }
 
+impl Envelope {
+    /// The statement and the key that signed it, where it has exactly one signature and that names its key.
+    pub fn open_one<'k>(&self, known: &'k [Verifier]) -> Result<(Vec<u8>, &'k Verifier), Malformed> {
+        let [signature] = self.signatures.as_slice() else { return Err(Malformed::Note) };
+        let key = known.iter().find(|key| key.to_string() == signature.keyid).ok_or(Malformed::Unsigned)?;
+        let statement = self.open(std::slice::from_ref(key)).map_err(|error| match error {
+            Malformed::Unsigned => Malformed::Signature,
+            error => error,
+        })?;
+        Ok((statement, key))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +119,18 @@ mod tests {
         assert_eq!(other.open(&known), Err(Malformed::Unsigned));
         let other = Envelope { payload_type: "text/plain".into(), ..envelope.clone() };
         assert_eq!(other.open(&known), Err(Malformed::Note));
+        assert_eq!(envelope.open_one(&known).unwrap(), (text.to_vec(), &known[0]));
+        assert_eq!(envelope.open_one(&[]), Err(Malformed::Unsigned));
+        let mut renamed = envelope.clone();
+        renamed.signatures[0].keyid.push('x');
+        assert_eq!(renamed.open_one(&known), Err(Malformed::Unsigned));
+        let mut twice = envelope.clone();
+        twice.signatures.push(twice.signatures[0].clone());
+        assert_eq!(twice.open_one(&known), Err(Malformed::Note));
+        assert_eq!(
+            Envelope { payload: STANDARD.encode(b"{}"), ..envelope.clone() }.open_one(&known),
+            Err(Malformed::Signature)
+        );
         let json = serde_json::to_string(&envelope).unwrap();
         assert_eq!(serde_json::from_str::<Envelope>(&json).unwrap(), envelope);
         assert!(serde_json::from_str::<Envelope>(&json.replacen('{', r#"{"x":1,"#, 1)).is_err());
