@@ -105,6 +105,7 @@ $$, $$ VALUES
     ('authorize_support',        'i', 's', true,  false),
     ('backfill',                 'v', 'u', false, false),
     ('backfill_in_batches',      'v', 'u', false, false),
+    ('checkpoint',               'v', 'u', false, true),
     ('claims',                   's', 's', false, false),
     ('correlation_id',           's', 's', false, false),
     ('create_audit_partitions',  'v', 'u', false, true),
@@ -121,6 +122,7 @@ $$, $$ VALUES
     ('guardrails',               's', 'u', false, false),
     ('include',                  'v', 'u', false, true),
     ('keep_append_only',         'v', 'u', false, false),
+    ('keep_signing_key',         'v', 'u', false, false),
     ('lock_sso_connection',      'v', 'u', false, false),
     ('lowest_id',                'i', 's', false, false),
     ('may_break_glass',          's', 's', false, false),
@@ -180,9 +182,12 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'), ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('audit_trail'::name, 'v'::"char"), ('block', 'r'),
+    ('checkpoint', 'r'), ('checkpoint_status', 'v'),
+    ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'),
+    ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
     ('verification', 'r')
 $$, 'the extension has these tables and views and no others');
@@ -200,7 +205,9 @@ $$, 'the rows of every table are part of a dump');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
-$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
+$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.checkpoint', 'A'),
+    ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
+    ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 
 SELECT lives_ok('DROP EXTENSION pg_tenancy CASCADE', 'the extension can be dropped');

@@ -40,6 +40,7 @@ $$, $$
         plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
     UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise}'::text[])
+    UNION ALL SELECT role, 'checkpoint' FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
 $$, 'each role may execute what is listed here');
 SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
@@ -48,6 +49,7 @@ $$, $$
     SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,
                 'what they may read of an issuer holds no secret');

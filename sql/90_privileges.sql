@@ -98,3 +98,7 @@ GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint) TO
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
+-- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit only.
+GRANT SELECT ON tenancy.checkpoint, tenancy.signing_key, tenancy.checkpoint_status TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.checkpoint() TO tenancy_auditor, tenancy_admin;

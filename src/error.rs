@@ -146,6 +146,14 @@ kinds! {
     INDEX_UNSUITABLE, "55000", "Drop that index; index plain columns, or a copy of the events.";
     /// Something must be written on a standby, or in a READ ONLY transaction.
     READ_ONLY, "25006", "Call it on the primary server, in a transaction that may write; a standby follows by itself.";
+    /// There is no key to sign checkpoints with, or it cannot be used.
+    SIGNING_KEY_INVALID, "F0000", "See tenancy.signing_key_file, tenancy.signing_key_command and tenancy.checkpoint_origin; the keys are Ed25519, as PRIVATE+KEY+... lines or PKCS #8 in PEM.";
+    /// Signing would contradict a checkpoint that was handed out before.
+    CHECKPOINT_REFUSED, "55000", "Restore the database with a recovery that begins a new timeline, so that it begins a new incarnation; never sign two histories under one name.";
+    /// Another session changed the signing keys while a REPEATABLE READ transaction was open.
+    CHECKPOINT_CONFLICT, "40001", "Call tenancy.checkpoint() again, in a new transaction.";
+    /// A checkpoint is made and signed, but its file cannot be written.
+    PUBLICATION_FAILED, "58030", "See tenancy.checkpoint_directory: the server's user must be able to write there. What is missing is written with the next checkpoint.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function of the extension was called in a way that only Postgres may.

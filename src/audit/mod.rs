@@ -19,7 +19,9 @@ pub mod note;
 pub mod order;
 pub mod payload;
 pub mod pending;
+pub mod publish;
 pub mod refusal;
+pub mod signing_key;
 pub mod snapshot;
 pub mod statement;
 pub mod tree;
@@ -29,6 +31,8 @@ pub mod verify;
 mod append_pg;
 #[cfg(feature = "pg")]
 mod capture_pg;
+#[cfg(feature = "pg")]
+mod checkpoint_pg;
 #[cfg(feature = "pg")]
 mod commitment_pg;
 #[cfg(feature = "pg")]
@@ -43,10 +47,33 @@ mod refusal_pg;
 mod seal_pg;
 
 #[cfg(feature = "pg")]
-pub use append_pg::{Draft, append, before_commit, events_wait, savepoint, statement_finished, transaction_ended};
+pub use append_pg::{Draft, append, events_wait, statement_finished};
+#[cfg(feature = "pg")]
+pub use checkpoint_pg::{has_signing_key, next as next_checkpoint};
 #[cfg(feature = "pg")]
 pub use commitment_pg::key as commitment_key;
 #[cfg(feature = "pg")]
 pub use partition_pg::create_ahead as create_partitions;
 #[cfg(feature = "pg")]
 pub use refusal_pg::{Refused, operation_refused, record as record_refusal, sign_in_refused};
+
+/// The transaction is about to commit: writes what waits for that.
+#[cfg(feature = "pg")]
+pub fn before_commit() {
+    append_pg::before_commit();
+    checkpoint_pg::before_commit();
+}
+
+/// The transaction is over; true if it committed events.
+#[cfg(feature = "pg")]
+pub fn transaction_ended(committed: bool) -> bool {
+    checkpoint_pg::transaction_ended(committed);
+    append_pg::transaction_ended(committed)
+}
+
+/// A savepoint was rolled back or released.
+#[cfg(feature = "pg")]
+pub fn savepoint(level: i32, rolled_back: bool) {
+    append_pg::savepoint(level, rolled_back);
+    checkpoint_pg::savepoint(level, rolled_back);
+}

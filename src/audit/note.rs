@@ -138,7 +138,8 @@ fn parts(text: &str) -> Result<(String, [u8; 4], [u8; 32]), Malformed> {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Malformed> {
+/// Whether a text can be the name of a key.
+pub fn check_name(name: &str) -> Result<(), Malformed> {
     let good = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
     if good { Ok(()) } else { Err(Malformed::Name) }
 }
@@ -192,10 +193,20 @@ impl Signer {
 
     /// The note: the text, an empty line, and the line of the signature.
     pub fn sign(&self, text: &str) -> Result<String, Malformed> {
-        check_text(text)?;
-        let signature = [&self.verifier.id(), self.pair.sign(text.as_bytes()).as_ref()].concat();
-        Ok(format!("{text}\n\u{2014} {} {}\n", self.verifier.name, STANDARD.encode(signature)))
+        sign(text, std::slice::from_ref(self))
     }
+
+    fn line(&self, text: &str) -> String {
+        let signature = [&self.verifier.id(), self.pair.sign(text.as_bytes()).as_ref()].concat();
+        format!("\u{2014} {} {}\n", self.verifier.name, STANDARD.encode(signature))
+    }
+}
+
+/// The note with a signature of each of `signers`, in their order.
+pub fn sign(text: &str, signers: &[Signer]) -> Result<String, Malformed> {
+    check_text(text)?;
+    let lines: String = signers.iter().map(|signer| signer.line(text)).collect();
+    if lines.is_empty() { Err(Malformed::Unsigned) } else { Ok(format!("{text}\n{lines}")) }
 }
 
 fn check_text(text: &str) -> Result<(), Malformed> {
@@ -243,7 +254,7 @@ mod tests {
         let key = Verifier::parse(PUBLIC).unwrap();
         assert_eq!(key.to_string(), PUBLIC);
         let note = format!("{TEXT}\n{SIGNATURE}");
-        assert_eq!(open(&note, &[key.clone()]), Ok((TEXT, vec![&key])));
+        assert_eq!(open(&note, std::slice::from_ref(&key)), Ok((TEXT, vec![&key])));
         let signer = Signer::parse(PRIVATE, "").unwrap();
         assert_eq!(signer.verifier(), &key);
         assert_eq!(signer.sign(TEXT), Ok(note));

@@ -119,11 +119,16 @@ struct Head {
 /// `tenancy.seal()`: seals what has committed; returns how many events that were.
 #[pg_extern(sql = false)]
 fn tenancy_seal() -> i64 {
-    let sealed = seal().or_raise();
+    seal_and_prepare().or_raise()
+}
+
+/// Seals, and makes the partitions of the months ahead.
+pub fn seal_and_prepare() -> Result<i64> {
+    let sealed = seal()?;
     if sealed > 0 {
         partition_pg::create_ahead();
     }
-    sealed
+    Ok(sealed)
 }
 
 /// Seals all events of transactions that were not over at the last block and are over now.

@@ -23,8 +23,18 @@ const SEAL_BATCH_DEFAULT: c_int = 100_000;
 /// In milliseconds.
 const SEAL_INTERVAL_DEFAULT: c_int = 1000;
 
+static SIGNING_KEY_FILE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static SIGNING_KEY_COMMAND: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_ORIGIN: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(CHECKPOINT_INTERVAL_DEFAULT));
+
+/// In milliseconds.
+const CHECKPOINT_INTERVAL_DEFAULT: c_int = 60_000;
+
 /// Defines the settings. Called once from `_PG_init`, before the prefix is reserved.
 pub fn define() {
+    define_for_checkpoints();
     // PGC_SIGHUP: whoever could choose the folder in a session, or on connecting, would choose the keys.
     // SAFETY: called once from _PG_init; the strings and the variable are static.
     unsafe {
@@ -112,10 +122,108 @@ pub fn define() {
     }
 }
 
+/// All of PGC_SIGHUP: whoever could choose them in a session would choose what the server's user reads, runs and writes.
+fn define_for_checkpoints() {
+    let secret = pg_sys::GUC_SUPERUSER_ONLY as c_int;
+    for (name, short, long, variable, flags) in [
+        (
+            c"tenancy.signing_key_file",
+            c"The file with the keys that checkpoints are signed with, as an absolute path.",
+            c"Ed25519 keys one after another, as PRIVATE+KEY+... lines or PKCS #8 in PEM; every one of them signs.",
+            &SIGNING_KEY_FILE,
+            secret,
+        ),
+        (
+            c"tenancy.signing_key_command",
+            c"A shell command that prints the keys that checkpoints are signed with.",
+            c"Run by the server's user for each checkpoint, for 10 seconds at most.",
+            &SIGNING_KEY_COMMAND,
+            secret,
+        ),
+        (
+            c"tenancy.checkpoint_origin",
+            c"Name of this database in its checkpoints, such as audit.example.com/production.",
+            c"Empty: the name of the first key. It is also the name of keys in PEM, which have none of their own.",
+            &CHECKPOINT_ORIGIN,
+            0,
+        ),
+        (
+            c"tenancy.checkpoint_directory",
+            c"The folder that checkpoints are written to as files, as an absolute path.",
+            c"Empty: they are handed out by NOTIFY alone.",
+            &CHECKPOINT_DIRECTORY,
+            secret,
+        ),
+    ] {
+        // SAFETY: called once from _PG_init; the strings and the variable are static.
+        unsafe {
+            pg_sys::DefineCustomStringVariable(
+                name.as_ptr(),
+                short.as_ptr(),
+                long.as_ptr(),
+                variable.get(),
+                c"".as_ptr(),
+                pg_sys::GucContext::PGC_SIGHUP,
+                flags,
+                None,
+                None,
+                None,
+            );
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::DefineCustomIntVariable(
+            c"tenancy.checkpoint_interval".as_ptr(),
+            c"How long after a checkpoint the background worker makes the next one.".as_ptr(),
+            c"0: never; tenancy.checkpoint() is then called by somebody else. Without a signing key there is none either.".as_ptr(),
+            CHECKPOINT_INTERVAL.get(),
+            CHECKPOINT_INTERVAL_DEFAULT,
+            0,
+            86_400_000,
+            pg_sys::GucContext::PGC_SIGHUP,
+            pg_sys::GUC_UNIT_MS as c_int,
+            None,
+            None,
+            None,
+        );
+    }
+}
+
+/// `tenancy.signing_key_file`; `None` when it is not set.
+pub fn signing_key_file() -> Option<String> {
+    filled(&SIGNING_KEY_FILE)
+}
+
+/// `tenancy.signing_key_command`; `None` when it is not set.
+pub fn signing_key_command() -> Option<String> {
+    filled(&SIGNING_KEY_COMMAND)
+}
+
+/// `tenancy.checkpoint_origin`; `None` when it is not set.
+pub fn checkpoint_origin() -> Option<String> {
+    filled(&CHECKPOINT_ORIGIN)
+}
+
+/// `tenancy.checkpoint_directory`; `None` when it is not set.
+pub fn checkpoint_directory() -> Option<String> {
+    filled(&CHECKPOINT_DIRECTORY)
+}
+
+/// `tenancy.checkpoint_interval`; `None` where the worker makes no checkpoints.
+pub fn checkpoint_interval() -> Option<Duration> {
+    milliseconds(&CHECKPOINT_INTERVAL)
+}
+
 /// `tenancy.seal_interval`; `None` where nothing is to be sealed by the worker.
 pub fn seal_interval() -> Option<Duration> {
+    milliseconds(&SEAL_INTERVAL)
+}
+
+/// A duration; `None` for 0.
+fn milliseconds(setting: &Backend<UnsafeCell<c_int>>) -> Option<Duration> {
     // SAFETY: Postgres writes the variable between statements only.
-    let milliseconds = unsafe { *SEAL_INTERVAL.get() };
+    let milliseconds = unsafe { *setting.get() };
     (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
 }
 
@@ -146,7 +254,11 @@ pub fn commitment_key_file() -> Option<String> {
 
 /// `tenancy.jwks_directory`; `None` when it is not set.
 pub fn jwks_directory() -> Option<String> {
-    text(&JWKS_DIRECTORY).filter(|folder| !folder.is_empty())
+    filled(&JWKS_DIRECTORY)
+}
+
+fn filled(setting: &Backend<UnsafeCell<*mut c_char>>) -> Option<String> {
+    text(setting).filter(|text| !text.is_empty())
 }
 
 fn text(setting: &Backend<UnsafeCell<*mut c_char>>) -> Option<String> {

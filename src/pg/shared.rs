@@ -7,7 +7,7 @@ use super::setting::Backend;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 const NAME: &CStr = c"pg_tenancy";
 /// How many databases are remembered by name. Those beyond are looked at whenever any of them has work.
@@ -17,6 +17,10 @@ const DATABASES: usize = 128;
 pub struct Shared {
     /// The oid of a database in the upper half, [`WORK`] and [`RUNNING`] in the lower one; 0 for a free place.
     databases: [AtomicU64; DATABASES],
+    /// For the database at the same place: when it is to be looked at though nothing was committed, and when a checkpoint
+    /// of it was last tried that did not succeed; in microseconds since 1970, 0 for never.
+    due: [AtomicI64; DATABASES],
+    failed: [AtomicI64; DATABASES],
     /// A database without a place has work.
     overflown: AtomicBool,
     messages: [Message; MESSAGES],
@@ -108,8 +112,35 @@ impl Shared {
         }
     }
 
+    /// The database is to be looked at again at that moment, in microseconds since 1970, or not (0). False if there is no
+    /// place to remember it.
+    pub fn look_again(&self, database: pg_sys::Oid, at: i64) -> bool {
+        self.index(database).map(|index| self.due[index].store(at, Ordering::Release)).is_some()
+    }
+
+    /// A checkpoint is tried at that moment; 0: it succeeded.
+    pub fn tries_checkpoint(&self, database: pg_sys::Oid, at: i64) {
+        if let Some(index) = self.index(database) {
+            self.failed[index].store(at, Ordering::Release);
+        }
+    }
+
+    /// When a checkpoint was last tried that did not succeed; 0 for never.
+    pub fn checkpoint_failed(&self, database: pg_sys::Oid) -> i64 {
+        self.index(database).map_or(0, |index| self.failed[index].load(Ordering::Acquire))
+    }
+
     /// The databases that have work, which is taken from them; they run until [`done`](Self::done).
-    pub fn take_work(&self) -> Vec<pg_sys::Oid> {
+    pub fn take_work(&self, now: i64) -> Vec<pg_sys::Oid> {
+        for (place, due) in self.databases.iter().zip(&self.due) {
+            let at = due.load(Ordering::Acquire);
+            if (1..=now).contains(&at)
+                && due.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                && place.load(Ordering::Acquire) != 0
+            {
+                place.fetch_or(WORK, Ordering::AcqRel);
+            }
+        }
         let taken = self.databases.iter().filter_map(|place| {
             let before = place.load(Ordering::Acquire);
             let taken = before & WORK != 0
@@ -190,10 +221,14 @@ impl Shared {
         (waiting, MESSAGES, self.dropped.load(Ordering::Relaxed))
     }
 
-    /// The place of the database, taken now if it has none; `None` if all are taken.
     fn place(&self, oid: pg_sys::Oid) -> Option<&AtomicU64> {
+        self.index(oid).map(|index| &self.databases[index])
+    }
+
+    /// The place of the database, taken now if it has none; `None` if all are taken.
+    fn index(&self, oid: pg_sys::Oid) -> Option<usize> {
         let empty = u64::from(oid.to_u32()) << 32;
-        for place in &self.databases {
+        for (index, place) in self.databases.iter().enumerate() {
             let now = match place.load(Ordering::Acquire) {
                 0 => place
                     .compare_exchange(0, empty, Ordering::AcqRel, Ordering::Acquire)
@@ -201,7 +236,7 @@ impl Shared {
                 now => now,
             };
             if database(now) == oid {
-                return Some(place);
+                return Some(index);
             }
         }
         None

@@ -225,3 +225,29 @@ pub fn next_command() {
     // SAFETY: inside a transaction, outside of parallel mode.
     unsafe { pg_sys::CommandCounterIncrement() }
 }
+
+/// Has the commit of this transaction wait until it is on disk (and on a standby, where the server asks for it).
+pub fn commit_durably() {
+    // SAFETY: a plain read of a setting.
+    let now = unsafe { pg_sys::synchronous_commit } as pg_sys::SyncCommitLevel::Type;
+    if now < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH {
+        // SAFETY: NUL-terminated texts, which are copied; the end of the transaction takes it back.
+        unsafe {
+            pg_sys::set_config_option(
+                c"synchronous_commit".as_ptr(),
+                c"on".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+}
+
+/// Raises if the statement was cancelled or the server ends.
+pub fn check_for_interrupts() {
+    pgrx::check_for_interrupts!();
+}

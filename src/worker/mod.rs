@@ -1,5 +1,5 @@
-//! The background worker, where the library is preloaded: seals what was committed, soon after it was, and records what was
-//! refused.
+//! The background worker, where the library is preloaded: seals what was committed, soon after it was, makes checkpoints,
+//! and records what was refused.
 //!
 //! A launcher looks each interval which databases have something new, and starts a process for each of these, which ends
 //! when it is done. No connection stays, so none keeps a database from being dropped or copied.
@@ -8,7 +8,7 @@ use crate::audit;
 use crate::pg::report::OrRaise;
 use crate::pg::shared::{self, Shared};
 use crate::pg::spi::Query;
-use crate::pg::{configuration, worker};
+use crate::pg::{configuration, transaction, worker};
 use pgrx::{pg_guard, pg_sys};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,7 +18,11 @@ const PROCESSES: usize = 4;
 /// When a database is tried again whose process failed, and when the launcher looks whether it was switched on.
 const LATER: Duration = Duration::from_secs(5);
 
+/// How long a checkpoint that failed is not tried again, so that the log is not filled with it.
+const PAUSE: Duration = Duration::from_secs(60);
+
 static SEAL: Query = Query::new("SELECT tenancy.seal()");
+static CHECKPOINT: Query = Query::new("SELECT tenancy.checkpoint()");
 
 /// Asks for the worker, if the library is being preloaded. Called once from `_PG_init`.
 pub fn register() {
@@ -90,7 +94,7 @@ impl Launcher {
         if self.shared.take_overflow() {
             self.look_everywhere();
         }
-        for database in self.shared.take_work() {
+        for database in self.shared.take_work(transaction::now()) {
             if !self.waiting.contains(&database) {
                 self.waiting.push_back(database);
             }
@@ -130,8 +134,35 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         worker::transaction(|| messages.iter().try_for_each(|message| audit::record_refusal(message)).or_raise());
         shared.received(database);
         worker::transaction(|| SEAL.write(&[], |_| ()));
+        // Sealing does not depend on what can go wrong from here on.
+        shared.done(database);
+        make_checkpoint(shared, database);
     } else {
         shared.received(database);
+        shared.done(database);
     }
-    shared.done(database);
+}
+
+/// Makes a checkpoint if it is time for one, or has the launcher come back when it is.
+fn make_checkpoint(shared: &Shared, database: pg_sys::Oid) {
+    let Some(interval) = configuration::checkpoint_interval().filter(|_| audit::has_signing_key()) else { return };
+    let next = || worker::is_installed().then(|| audit::next_checkpoint(interval)).flatten();
+    let Some(next) = worker::transaction(next) else { return };
+    let (now, pause) = (transaction::now(), microseconds(PAUSE.max(interval)));
+    let failed = shared.checkpoint_failed(database);
+    let due = if failed > 0 { next.max(failed.saturating_add(pause)) } else { next };
+    // Where nobody would come back, it is time.
+    if due > now && shared.look_again(database, due) {
+        return;
+    }
+    // An error ends the process.
+    shared.tries_checkpoint(database, now);
+    shared.look_again(database, now.saturating_add(pause));
+    worker::transaction(|| CHECKPOINT.write(&[], |_| ()));
+    shared.tries_checkpoint(database, 0);
+    shared.look_again(database, 0);
+}
+
+fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
