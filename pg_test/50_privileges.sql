@@ -1,7 +1,7 @@
 -- Privileges: PUBLIC has nothing, and each role of the extension what it was given and nothing more.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(88);
+SELECT plan(89);
 
 CREATE VIEW test.member AS
 SELECT d.classid, d.objid FROM pg_depend d
@@ -47,6 +47,9 @@ SELECT bag_eq($$
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
     SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion}'::text[]) AS relation, 'SELECT' AS privilege
+    UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
+    UNION ALL SELECT 'tenancy_trail', unnest('{event,event_actor,seal}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
@@ -59,7 +62,7 @@ SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"o
 SET LOCAL SESSION AUTHORIZATION test_stranger;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'a stranger may not call ' || call)
   FROM unnest('{org_id(),whoami(),authenticate(NULL),seal(),"protect(''app.finding'')","create_organization(''x'')"}'::text[]) call;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization_audit_trail,organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]) name;
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_application;

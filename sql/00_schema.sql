@@ -34,7 +34,8 @@ BEGIN
             ('tenancy_application', 'pg_tenancy: may authenticate and read its context. Grant it to the role that the application logs in as.'),
             ('tenancy_admin', 'pg_tenancy: may register issuers, organizations, roles and members, and protect tables it owns.'),
             ('tenancy_operator', 'pg_tenancy: may assume an organization for a reason, without a token. For jobs and maintenance; each use is audited.'),
-            ('tenancy_auditor', 'pg_tenancy: may read the events of every organization, seal and verify them.')
+            ('tenancy_auditor', 'pg_tenancy: may read the events of every organization, seal and verify them.'),
+            ('tenancy_trail', 'pg_tenancy: owns the view tenancy.organization_audit_trail, so that policies bind it. Grant it to nobody.')
         ) AS r (name, comment)
     LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) wanted.name);

@@ -4,7 +4,8 @@
 -- a change of the operating system's collations broke would let nobody in, or the wrong one.
 
 CREATE TABLE tenancy.organization (
-    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    -- The nil UUID is the organization of events that concern nobody's or everybody's.
+    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid() CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     name text NOT NULL CHECK (name <> ''),
     text_id text COLLATE "C" NOT NULL UNIQUE CHECK (text_id <> ''),
     integer_id bigint UNIQUE,
@@ -296,7 +297,7 @@ END
 $$;
 COMMENT ON FUNCTION tenancy.create_organization(text, uuid, text, bigint) IS
 'Creates an organization and returns its id. text_id and integer_id: what tenant columns of type text and integer hold, where the
-application has such; text_id is also what tokens may name it by. Raises 23505 when one of the ids is taken.';
+application has such; text_id is also what tokens may name it by. Raises 23505 when one of the ids is taken, 23514 for the nil UUID.';
 
 CREATE FUNCTION tenancy.set_organization_status(organization uuid, status text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

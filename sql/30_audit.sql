@@ -232,6 +232,8 @@ BEGIN
         EXECUTE pg_catalog.format('COMMENT ON TABLE tenancy.%I IS %L', partition,
             'Partition of tenancy.' || parent || ' for ' || pg_catalog.to_char(month, 'YYYY-MM') || ' (UTC).');
         PERFORM tenancy.keep_append_only(('tenancy.' || partition)::pg_catalog.regclass);
+        -- Without a policy: read through its parent, or not at all.
+        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
         created := created + 1;
     END LOOP;
     RETURN created;

@@ -211,7 +211,15 @@ async fn started(client: &Client) -> [String; 2] {
 async fn prepare_cluster(admin: &Client) {
     admin.batch_execute("SET client_min_messages = warning; SELECT pg_advisory_lock(7325)").await.unwrap();
     let password = std::env::var("PGPASSWORD").unwrap_or_default().replace('\'', "''");
-    for role in ["tenancy_application", "tenancy_admin", "tenancy_operator", "tenancy_auditor", APPLICATION, OWNER] {
+    for role in [
+        "tenancy_application",
+        "tenancy_admin",
+        "tenancy_operator",
+        "tenancy_auditor",
+        "tenancy_trail",
+        APPLICATION,
+        OWNER,
+    ] {
         if count(admin, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")).await == 0 {
             let create = format!("CREATE ROLE {role}; COMMENT ON ROLE {role} IS 'made by the tests of pg_tenancy'");
             admin.batch_execute(&create).await.unwrap();

@@ -1,0 +1,57 @@
+-- Who may see which events: row-level security on the audit's tables, and the view for members. Code: none, SQL alone.
+
+-- The library writes these tables below SQL, and the extension's functions read them as a superuser: neither is bound. The view
+-- belongs to a role that is, so that what it shows is filtered by the tables themselves. A grant that somebody gives by mistake
+-- shows nothing: no policy is for anybody else, and a partition has none.
+DO $$
+DECLARE
+    policy record;
+BEGIN
+    FOR policy IN
+        SELECT *, $own$organization OPERATOR(pg_catalog.=) tenancy.org_id() AND tenancy.authorize('audit', 'read')$own$ AS own
+          FROM pg_catalog.unnest(ARRAY['event', 'event_actor', 'seal']) AS name
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%1$I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', policy.name);
+        EXECUTE pg_catalog.format('CREATE POLICY auditors ON tenancy.%I FOR SELECT TO tenancy_auditor USING (true)', policy.name);
+        EXECUTE pg_catalog.format('COMMENT ON POLICY auditors ON tenancy.%I IS ''Auditors see every organization.''', policy.name);
+        -- Who acted on an organization need not be of it; the view reaches them through the event alone.
+        EXECUTE pg_catalog.format('CREATE POLICY members ON tenancy.%I FOR SELECT TO tenancy_trail USING (%s)', policy.name,
+            CASE WHEN policy.name OPERATOR(pg_catalog.=) 'event_actor' THEN $all$tenancy.authorize('audit', 'read')$all$ ELSE policy.own END);
+        EXECUTE pg_catalog.format('COMMENT ON POLICY members ON tenancy.%I IS ''What tenancy.organization_audit_trail may read: with the permission to read the audit, of one''''s own organization.''', policy.name);
+    END LOOP;
+END
+$$;
+
+-- Not a security_barrier, which would be planned by itself and read a whole chain for its newest events. Postgres puts the policies
+-- of seal and event before any condition of the query (those of event_actor let all pass), and OFFSET 0 keeps such a condition
+-- from the actors of other events: it is not moved into a subquery that has one.
+CREATE VIEW tenancy.organization_audit_trail AS
+SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name, e.row_key,
+       e.payload OPERATOR(pg_catalog.->) 'old' AS old_values, e.payload OPERATOR(pg_catalog.->) 'new' AS new_values,
+       e.payload OPERATOR(pg_catalog.->) 'digests' AS digests, e.payload OPERATOR(pg_catalog.->) 'commitments' AS commitments,
+       e.payload OPERATOR(pg_catalog.->) 'data' AS data, e.result, e.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
+       a.session_user_name, a.client_address, a.application_name, s.block, s.event_hash, s.chain
+  FROM tenancy.seal s
+  LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+  LEFT JOIN LATERAL (
+       SELECT w.method, w.session_user_name,
+              CASE WHEN o.own THEN w.subject END AS subject, CASE WHEN o.own THEN w.role END AS role,
+              CASE WHEN o.own THEN w.issuer END AS issuer, CASE WHEN o.own THEN w.reason END AS access_reason,
+              CASE WHEN o.own THEN w.correlation_id END AS correlation_id,
+              CASE WHEN o.member THEN w.session_id END AS session_id,
+              CASE WHEN o.member THEN w.client_address END AS client_address,
+              CASE WHEN o.member THEN w.application_name END AS application_name
+         FROM tenancy.event_actor w
+        CROSS JOIN LATERAL (
+              SELECT w.organization OPERATOR(pg_catalog.=) s.organization AS own,
+                     w.organization OPERATOR(pg_catalog.=) s.organization AND w.method OPERATOR(pg_catalog.<>) 'assumed' AS member) o
+        WHERE w.id OPERATOR(pg_catalog.=) e.actor
+       OFFSET 0) a ON true
+ -- The policies say the same of each row; here it is asked once, and also where there is no row.
+ WHERE tenancy.authorize('audit', 'read');
+ALTER VIEW tenancy.organization_audit_trail OWNER TO tenancy_trail;
+COMMENT ON VIEW tenancy.organization_audit_trail IS
+'The events of the caller''s organization in the order of its chain, for its members with the permission to read in the domain "audit"; 28000
+without a context, 42501 without the permission. An event is there once it is sealed, and what was archived is there without its content.
+Of somebody who is no member of the organization, as an operator or an administrator of the database, it has how they got in, why, and the
+database role that logged in, not where from.';
