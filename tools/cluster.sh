@@ -91,7 +91,9 @@ start() {
     fi
     for _ in 1 2 3; do # another program may take the port in between
         configure "$(free_port)"
-        if as_server "$bin/pg_ctl" start -D "$data" -w -t 60 -s -l "$state/server.log" </dev/null; then return; fi
+        # A server would keep what its caller has open, a lock for instance.
+        if as_server "$bin/pg_ctl" start -D "$data" -w -t 60 -s -l "$state/server.log" \
+            </dev/null 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; then return; fi
     done
     tail -n 20 "$state/server.log" >&2
     die "the $name cluster of Postgres $PG did not start, see $state/server.log"
