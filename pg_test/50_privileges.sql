@@ -40,7 +40,8 @@ $$, $$
         plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
     UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise}'::text[])
-    UNION ALL SELECT role, 'checkpoint' FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
+        head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
 $$, 'each role may execute what is listed here');
 SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,

@@ -109,3 +109,58 @@ SELECT c.incarnation, c.number, c.made_at, pg_catalog.now() - c.made_at AS age, 
   LEFT JOIN LATERAL (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c ON true
   LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true;
 COMMENT ON VIEW tenancy.checkpoint_status IS 'One row for monitoring: the newest checkpoint and its age, the events sealed since, and the committed events that are not sealed yet.';
+
+-- Proofs (RFC 9162 section 2.1), for whoever holds a root: an earlier checkpoint, or a head out of one.
+
+CREATE FUNCTION tenancy.inclusion_proof(organization uuid, "position" bigint, size bigint DEFAULT NULL) RETURNS bytea[]
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_inclusion_proof_wrapper';
+COMMENT ON FUNCTION tenancy.inclusion_proof(uuid, bigint, bigint) IS
+'The proof that the event at this position is in the organization''s tree of so many events, NULL for all that are sealed:
+the hashes beside the way from the leaf to the root. Reads a few hundred rows at most, however long the history is.';
+
+CREATE FUNCTION tenancy.consistency_proof(organization uuid, old_size bigint, new_size bigint DEFAULT NULL) RETURNS bytea[]
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_consistency_proof_wrapper';
+COMMENT ON FUNCTION tenancy.consistency_proof(uuid, bigint, bigint) IS
+'The proof that the organization''s tree of new_size events (NULL for all that are sealed) begins with the one of old_size.';
+
+CREATE FUNCTION tenancy.tree_root(organization uuid, size bigint DEFAULT NULL) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_tree_root_wrapper';
+COMMENT ON FUNCTION tenancy.tree_root(uuid, bigint) IS
+'The root of the organization''s tree over its first events, so many as size says (NULL for all that are sealed).';
+
+CREATE FUNCTION tenancy.checkpoint_inclusion_proof(number bigint, size bigint DEFAULT NULL, incarnation text DEFAULT NULL) RETURNS bytea[]
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_checkpoint_inclusion_proof_wrapper';
+COMMENT ON FUNCTION tenancy.checkpoint_inclusion_proof(bigint, bigint, text) IS
+'The proof that the checkpoint of this number is in the signed log of so many, which is the checkpoint of that number (NULL for the newest one), of
+an incarnation (NULL for the newest one).';
+
+CREATE FUNCTION tenancy.checkpoint_consistency_proof(old_size bigint, new_size bigint DEFAULT NULL, incarnation text DEFAULT NULL) RETURNS bytea[]
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_checkpoint_consistency_proof_wrapper';
+COMMENT ON FUNCTION tenancy.checkpoint_consistency_proof(bigint, bigint, text) IS
+'The proof that the signed log at checkpoint new_size (NULL for the newest one) continues the one at checkpoint old_size: what a witness asks
+for. Of an incarnation (NULL for the newest one).';
+
+CREATE FUNCTION tenancy.head_proof(organization uuid, checkpoint bigint DEFAULT NULL, incarnation text DEFAULT NULL)
+    RETURNS TABLE ("position" bigint, chain bytea, root bytea, digest bytea, place bigint, heads bigint, proof bytea[])
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_head_proof_wrapper';
+COMMENT ON FUNCTION tenancy.head_proof(uuid, bigint, text) IS
+'Where the organization stood at a checkpoint (NULL for the newest one): position, chain value and root of its tree, the digest of these, and the proof
+that this digest is at that place among the heads of the checkpoint''s heads_root. Nothing of another organization is in it but hashes. No
+row if the organization had no sealed event then.';
+
+CREATE FUNCTION tenancy.verify_inclusion(digest bytea, "position" bigint, size bigint, proof bytea[], root bytea) RETURNS boolean
+    LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_verify_inclusion_wrapper';
+COMMENT ON FUNCTION tenancy.verify_inclusion(bytea, bigint, bigint, bytea[], bytea) IS
+'True if the proof shows that digest (the hash of an event, the digest of a head or of a checkpoint) is at this position, from 1, of the tree of this size and
+root. Reads nothing.';
+
+CREATE FUNCTION tenancy.verify_consistency(old_size bigint, old_root bytea, new_size bigint, new_root bytea, proof bytea[]) RETURNS boolean
+    LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_verify_consistency_wrapper';
+COMMENT ON FUNCTION tenancy.verify_consistency(bigint, bytea, bigint, bytea, bytea[]) IS
+'True if the proof shows that the tree of new_size and new_root begins with the one of old_size and old_root. Reads nothing.';

@@ -101,7 +101,18 @@ GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_
 
 -- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit only.
 GRANT SELECT ON tenancy.checkpoint, tenancy.signing_key, tenancy.checkpoint_status TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.checkpoint() TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION
+    tenancy.checkpoint(),
+    tenancy.inclusion_proof(uuid, bigint, bigint),
+    tenancy.consistency_proof(uuid, bigint, bigint),
+    tenancy.tree_root(uuid, bigint),
+    tenancy.checkpoint_inclusion_proof(bigint, bigint, text),
+    tenancy.checkpoint_consistency_proof(bigint, bigint, text),
+    tenancy.head_proof(uuid, bigint, text),
+    tenancy.verify_inclusion(bytea, bigint, bigint, bytea[], bytea),
+    tenancy.verify_consistency(bigint, bytea, bigint, bytea, bytea[])
+TO tenancy_auditor, tenancy_admin;
+
 -- Members read the events of their own organization through a view whose owner the policies bind.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.seal TO tenancy_trail;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;

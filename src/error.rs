@@ -149,7 +149,7 @@ kinds! {
     /// There is no key to sign checkpoints with, or it cannot be used.
     SIGNING_KEY_INVALID, "F0000", "See tenancy.signing_key_file, tenancy.signing_key_command and tenancy.checkpoint_origin; the keys are Ed25519, as PRIVATE+KEY+... lines or PKCS #8 in PEM.";
     /// Signing would contradict a checkpoint that was handed out before.
-    CHECKPOINT_REFUSED, "55000", "Restore the database with a recovery that begins a new timeline, so that it begins a new incarnation; never sign two histories under one name.";
+    CHECKPOINT_REFUSED, "55000", "Start the server once with recovery.signal, so that it begins a new timeline and with it a log of its own (docs/operations.md, Checkpoints); never sign two histories under one name.";
     /// Another session changed the signing keys while a REPEATABLE READ transaction was open.
     CHECKPOINT_CONFLICT, "40001", "Call tenancy.checkpoint() again, in a new transaction.";
     /// A checkpoint is made and signed, but its file cannot be written.

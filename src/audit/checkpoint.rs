@@ -20,14 +20,19 @@ pub struct Head {
 }
 
 impl Head {
-    /// The leaf in the tree of heads.
-    pub fn leaf(&self) -> Digest {
-        let record = Record::new("pg_tenancy/head/1")
+    /// The data of the leaf in the tree of heads.
+    pub fn digest(&self) -> Digest {
+        Record::new("pg_tenancy/head/1")
             .bytes(self.organization.as_bytes())
             .integer(self.position)
             .bytes(&self.chain)
-            .bytes(&self.root);
-        tree::leaf_hash(&record.digest())
+            .bytes(&self.root)
+            .digest()
+    }
+
+    /// The leaf in the tree of heads.
+    pub fn leaf(&self) -> Digest {
+        tree::leaf_hash(&self.digest())
     }
 }
 

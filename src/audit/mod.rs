@@ -40,6 +40,8 @@ mod evidence_pg;
 #[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]
+mod proof_pg;
+#[cfg(feature = "pg")]
 mod record_pg;
 #[cfg(feature = "pg")]
 mod refusal_pg;

@@ -154,6 +154,32 @@ def evidence(vector):
     )
 
 
+def head(vector):
+    row = vector["head"]
+    return record(
+        "pg_tenancy/head/1",
+        identifier(row["organization"]),
+        integer(row["position"]),
+        bytes.fromhex(row["chain"]),
+        bytes.fromhex(row["root"]),
+    )
+
+
+def checkpoint(vector):
+    row = vector["checkpoint"]
+    return record(
+        "pg_tenancy/checkpoint/1",
+        row["incarnation"],
+        integer(row["number"]),
+        integer(row["made_at"]),
+        integer(row["block"]),
+        bytes.fromhex(row["block_hash"]),
+        integer(row["heads"]),
+        bytes.fromhex(row["heads_root"]),
+        None if row["prev_digest"] is None else bytes.fromhex(row["prev_digest"]),
+    )
+
+
 KINDS = {
     "commitment": commitment,
     "commitment_key": commitment_key,
@@ -165,6 +191,8 @@ KINDS = {
     "origin": origin,
     "entries": entries,
     "block": block,
+    "head": head,
+    "checkpoint": checkpoint,
     "evidence": evidence,
 }
 
