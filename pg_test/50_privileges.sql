@@ -37,7 +37,7 @@ $$, $$
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
-        plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
+        plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,set_sensitive,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
     UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
@@ -47,12 +47,12 @@ SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion}'::text[]) AS relation, 'SELECT' AS privilege
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event,event_actor,seal}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

@@ -1,7 +1,7 @@
 -- SQL injection: somebody runs any SQL at all as the application's database role, with a token of Acme and none of Bolt.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(196);
+SELECT plan(197);
 GRANT CREATE ON SCHEMA app TO test_application;
 CREATE TEMP TABLE bolts_token AS SELECT test.token('bob') AS token;
 SET LOCAL SESSION AUTHORIZATION test_application;

@@ -37,6 +37,7 @@ mod front_door {
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::cursor::watch(context::cursor_held);
         pg::permission::watch(guardrail::accessed);
+        pg::reading::watch(audit::READS);
         worker::register();
         pg::transaction::listen(Listener {
             committing: || {
@@ -45,6 +46,7 @@ mod front_door {
             },
             ended: |committed| {
                 guardrail::transaction_ended();
+                pg::reading::rolled_back(0);
                 context::transaction_ended();
                 if audit::transaction_ended(committed) {
                     worker::has_work();
@@ -54,6 +56,9 @@ mod front_door {
                 guardrail::savepoint(level, rolled_back);
                 context::savepoint(level, rolled_back);
                 audit::savepoint(level, rolled_back);
+                if rolled_back {
+                    pg::reading::rolled_back(level);
+                }
             },
             statement: context::statement_started,
             waiting: audit::events_wait,

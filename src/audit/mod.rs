@@ -20,6 +20,7 @@ pub mod order;
 pub mod payload;
 pub mod pending;
 pub mod publish;
+pub mod read;
 pub mod refusal;
 pub mod signing_key;
 pub mod snapshot;
@@ -42,6 +43,8 @@ mod partition_pg;
 #[cfg(feature = "pg")]
 mod proof_pg;
 #[cfg(feature = "pg")]
+mod read_pg;
+#[cfg(feature = "pg")]
 mod record_pg;
 #[cfg(feature = "pg")]
 mod refusal_pg;
@@ -57,7 +60,9 @@ pub use commitment_pg::key as commitment_key;
 #[cfg(feature = "pg")]
 pub use partition_pg::create_ahead as create_partitions;
 #[cfg(feature = "pg")]
-pub use refusal_pg::{Refused, operation_refused, record as record_refusal, sign_in_refused};
+pub use read_pg::{LISTENER as READS, read_for_the_audit};
+#[cfg(feature = "pg")]
+pub use refusal_pg::{Refused, operation_refused, record_message, sign_in_refused};
 
 /// The transaction is about to commit: writes what waits for that.
 #[cfg(feature = "pg")]

@@ -9,8 +9,19 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 10] =
-    ["insert", "update", "delete", "truncate", "assume", "override", "bypass", "authenticate", "authorize", "erase"];
+const OWN: [&str; 11] = [
+    "insert",
+    "update",
+    "delete",
+    "truncate",
+    "assume",
+    "override",
+    "bypass",
+    "authenticate",
+    "authorize",
+    "erase",
+    "read",
+];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 
 const MAX_NAME_BYTES: usize = 63;

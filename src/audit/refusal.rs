@@ -38,19 +38,7 @@ impl Refusal<'_> {
         for text in [&mut short.operation, &mut short.domain, &mut short.reason] {
             shorten(text.to_mut());
         }
-        let actor = &mut short.actor;
-        let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
-        let optional = [
-            &mut actor.subject,
-            &mut actor.issuer,
-            &mut actor.role,
-            &mut actor.session_id,
-            &mut actor.correlation_id,
-            &mut actor.reason,
-            &mut actor.client_address,
-            &mut actor.application_name,
-        ];
-        texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
+        shorten_actor(&mut short.actor);
         // Texts and numbers only: nothing that JSON could not hold.
         serde_json::to_string(&short).unwrap_or_default()
     }
@@ -70,8 +58,24 @@ impl Refusal<'_> {
     }
 }
 
+/// Cuts the texts of the actor that are too long.
+pub(super) fn shorten_actor(actor: &mut Actor) {
+    let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
+    let optional = [
+        &mut actor.subject,
+        &mut actor.issuer,
+        &mut actor.role,
+        &mut actor.session_id,
+        &mut actor.correlation_id,
+        &mut actor.reason,
+        &mut actor.client_address,
+        &mut actor.application_name,
+    ];
+    texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
+}
+
 /// Cuts the text where it is too long; what JSON writes as an escape counts as long as that.
-fn shorten(text: &mut String) {
+pub(super) fn shorten(text: &mut String) {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(place, character)| {
         bytes +=

@@ -2,6 +2,8 @@
 
 use super::append_pg::{self, Draft};
 use super::event::Actor;
+use super::read::Read;
+use super::read_pg;
 use super::refusal::{self, Refusal};
 use crate::error::{Error, Kind};
 use crate::pg::shared;
@@ -50,15 +52,16 @@ fn send(organization: Option<Uuid>, operation: &str, domain: &str, error: &Error
         reason: reason.into(),
         actor,
     };
-    let message = refusal.to_message();
+    deliver("refused", &refusal.to_message());
+}
+
+/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names it there.
+pub(super) fn deliver(what: &str, message: &str) {
     let recorded = configuration::seal_interval().is_some()
         && !transaction::in_recovery()
-        && shared::shared().is_some_and(|shared| {
-            shared.post(message.as_bytes());
-            true
-        });
+        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()));
     if !recorded {
-        report::log(format!("pg_tenancy: refused {message}"));
+        report::log(format!("pg_tenancy: {what} {message}"));
     }
 }
 
@@ -66,9 +69,15 @@ fn name(kind: &Kind) -> String {
     kind.name.to_lowercase()
 }
 
-/// Writes the event of a refusal that came as a message. What is no such message is left.
-pub fn record(message: &[u8]) -> crate::error::Result<()> {
-    let Some(refusal) = Refusal::from_message(message) else { return Ok(()) };
+/// Writes the event that came as a message. What is no such message is left.
+pub fn record_message(message: &[u8]) -> crate::error::Result<()> {
+    if let Some(refusal) = Refusal::from_message(message) {
+        return record(refusal);
+    }
+    Read::from_message(message).map_or(Ok(()), read_pg::record)
+}
+
+fn record(refusal: Refusal) -> crate::error::Result<()> {
     append_pg::append_as(
         refusal.actor,
         refusal.occurred_at,

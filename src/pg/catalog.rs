@@ -230,6 +230,36 @@ pub fn is_default(relation: pg_sys::Relation, column: &Column, value: pg_sys::Da
     }
 }
 
+/// Schema and name of a relation; none if it is gone.
+pub fn name(relation: pg_sys::Oid) -> Option<(String, String)> {
+    // SAFETY: catalog lookups; the names are palloc'ed copies, or NULL.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        (!name.is_null() && !schema.is_null()).then(|| (text(schema), text(name)))
+    }
+}
+
+/// The table, its partitions and children, and theirs.
+pub fn descendants(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    unsafe extern "C-unwind" {
+        /// src/include/catalog/pg_inherits.h
+        fn find_all_inheritors(table: pg_sys::Oid, lock: i32, parents: *mut *mut pg_sys::List) -> *mut pg_sys::List;
+    }
+    // SAFETY: reads the catalog; the boundary turns an error of it into a panic. The list holds oids.
+    unsafe {
+        let none = std::ptr::null_mut();
+        let found = pg_guard_ffi_boundary(|| find_all_inheritors(table, pg_sys::NoLock as i32, none));
+        (0..(*found).length as usize).map(|n| (*(*found).elements.add(n)).oid_value).collect()
+    }
+}
+
+/// Has every session forget what it knows of the table, once this transaction commits.
+pub fn table_has_changed(relation: pg_sys::Relation) {
+    // SAFETY: the relation is open.
+    unsafe { pg_sys::CacheInvalidateRelcache(relation) };
+}
+
 /// True for a permanent table whose row-level security is enabled and forced.
 pub fn is_protected(relation: pg_sys::Relation) -> bool {
     // SAFETY: the relation is open.

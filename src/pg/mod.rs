@@ -9,6 +9,7 @@ pub mod json;
 pub mod log;
 pub mod parent;
 pub mod permission;
+pub mod reading;
 pub mod report;
 pub mod scan;
 pub mod setting;

@@ -39,6 +39,10 @@ macro_rules! check_hook {
                     if $is_relation(entry) && entry.requiredPerms != 0 && bypasses(entry.checkAsUser) {
                         look(entry.relid);
                     }
+                    let selects = u64::from(entry.requiredPerms) & u64::from(pg_sys::ACL_SELECT) != 0;
+                    if $is_relation(entry) && selects && super::reading::copying() {
+                        super::reading::copies(entry.relid);
+                    }
                 }
                 match PREVIOUS.get() {
                     Some(previous) => previous($($argument),*, raise),
@@ -73,12 +77,19 @@ fn bypasses(check_as: pg_sys::Oid) -> bool {
         safe fn postgres_bypasses(role: pg_sys::Oid) -> bool;
         #[link_name = "GetUserId"]
         safe fn postgres_user() -> pg_sys::Oid;
-        #[link_name = "InNoForceRLSOperation"]
-        safe fn postgres_in_foreign_key_check() -> bool;
     }
     let user = if check_as == pg_sys::InvalidOid { postgres_user() } else { check_as };
     // SAFETY: a plain read of backend state.
-    postgres_bypasses(user) && unsafe { pg_sys::ParallelWorkerNumber } < 0 && !postgres_in_foreign_key_check()
+    postgres_bypasses(user) && unsafe { pg_sys::ParallelWorkerNumber } < 0 && !in_foreign_key_check()
+}
+
+/// True in a query that Postgres itself makes to check a foreign key, and in what runs inside of it.
+pub(super) fn in_foreign_key_check() -> bool {
+    unsafe extern "C-unwind" {
+        #[link_name = "InNoForceRLSOperation"]
+        safe fn postgres_in_foreign_key_check() -> bool;
+    }
+    postgres_in_foreign_key_check()
 }
 
 /// Tells of a relation if it is isolated.

@@ -169,8 +169,8 @@ impl Shared {
         self.place(database).is_some_and(|place| place.load(Ordering::Acquire) & RUNNING != 0)
     }
 
-    /// Leaves a message for this backend's database. Never waits: where all places are taken, it is counted and dropped.
-    pub fn post(&self, message: &[u8]) {
+    /// Leaves a message for this backend's database. Never waits: where all places are taken, that is counted, and false.
+    pub fn post(&self, message: &[u8]) -> bool {
         // SAFETY: set once at the start of the backend.
         let database = unsafe { pg_sys::MyDatabaseId };
         let free = |place: &&Message| {
@@ -179,7 +179,7 @@ impl Shared {
         let place = if message.len() <= MESSAGE_BYTES { self.messages.iter().find(free) } else { None };
         let Some(place) = place else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         };
         // SAFETY: this process has just taken the place.
         unsafe { (&mut *place.bytes.get())[..message.len()].copy_from_slice(message) };
@@ -187,6 +187,7 @@ impl Shared {
         place.length.store(message.len() as u32, Ordering::Relaxed);
         place.state.store(WAITING, Ordering::Release);
         self.has_work(database);
+        true
     }
 
     /// The messages for a database, oldest places first. They wait on until [`received`](Self::received): a worker that

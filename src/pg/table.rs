@@ -334,6 +334,11 @@ pub(super) fn find_oid(name: &CStr) -> pg_sys::Oid {
     }
 }
 
+/// The oid of `tenancy.<name>`; none where the extension is not installed, or not in this version.
+pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
+    Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)
+}
+
 /// True if `tenancy.<name>` is there and is a partition.
 pub fn is_partition(name: &CStr) -> bool {
     let oid = find_oid(name);

@@ -128,10 +128,11 @@ impl Launcher {
 pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
     let database = pg_sys::Oid::from(argument.value() as u32);
     worker::begin_in(database);
+    audit::read_for_the_audit();
     let Some(shared) = shared::shared() else { return };
     let messages = shared.receive(database);
     if worker::transaction(worker::is_installed) {
-        worker::transaction(|| messages.iter().try_for_each(|message| audit::record_refusal(message)).or_raise());
+        worker::transaction(|| messages.iter().try_for_each(|message| audit::record_message(message)).or_raise());
         shared.received(database);
         worker::transaction(|| SEAL.write(&[], |_| ()));
         // Sealing does not depend on what can go wrong from here on.
