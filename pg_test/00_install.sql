@@ -180,6 +180,7 @@ $$, $$ VALUES
     ('verify_audit',             'v', 'u', false, true),
     ('verify_consistency',       'i', 's', true,  false),
     ('verify_inclusion',         'i', 's', true,  false),
+    ('verify_progress',          'v', 'r', false, false),
     ('verify_sso_domain',        'v', 'u', false, true),
     ('whoami',                   's', 's', false, false)
 $$, 'volatility, parallel safety, strictness and SECURITY DEFINER of every function are as meant');
@@ -199,7 +200,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
-    ('verification', 'r')
+    ('verification', 'r'), ('verify_progress', 'v')
 $$, 'the extension has these tables and views and no others');
 
 SELECT is_empty($$

@@ -92,7 +92,8 @@ GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.pr
 
 -- Verifying.
 GRANT SELECT ON tenancy.verification TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint) TO tenancy_auditor, tenancy_admin;
+GRANT SELECT ON tenancy.verify_progress TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
 
 -- Evidence. Row-level security binds who may read it.
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)

@@ -241,37 +241,53 @@ impl<'s> Fields<'s> {
 
 /// Finds rows by ids that mostly ascend, in a table whose primary key the id is: the first column.
 pub struct ById {
-    scan: Scan,
-    /// The id of the row that the scan stands on.
+    /// From an id on.
+    onward: Scan,
+    /// One id alone.
+    exact: Scan,
+    /// The id of the row that `onward` stands on.
     at: Option<Uuid>,
+    /// For how many ids `exact` is asked, because the ones before were far from each other.
+    apart: u32,
 }
 
-/// How many rows are read over before the index is asked anew.
+/// How many rows are read over to get from one id to the next.
 const NEAR: usize = 8;
+/// For how many ids it is remembered that ids are far from each other.
+const APART: u32 = 100;
 
 impl ById {
     pub fn open(table: &CStr) -> Option<Self> {
-        let lowest = Uuid::nil();
-        Some(ById { scan: Scan::by_primary_key(table, &[Key::uuid(1, &lowest).or_more()])?, at: None })
+        let any = Uuid::nil();
+        let onward = Scan::by_primary_key(table, &[Key::uuid(1, &any).or_more()])?;
+        let exact = Scan::by_primary_key(table, &[Key::uuid(1, &any)])?;
+        Some(ById { onward, exact, at: None, apart: 0 })
     }
 
     /// The row with this id.
     pub fn find(&mut self, id: &Uuid) -> Option<Fields<'_>> {
-        let near = self.at.is_some_and(|at| at < *id);
-        for _ in 0..if near { NEAR } else { 0 } {
-            match self.advance().map(|at| at.cmp(id)) {
-                Some(Ordering::Less) => (),
-                Some(Ordering::Equal) => return Some(self.scan.fields()),
-                Some(Ordering::Greater) | None => return None,
-            }
+        if self.apart > 0 {
+            self.apart -= 1;
+            self.exact.seek(&[Key::uuid(1, id)]);
+            return self.exact.next();
         }
-        self.scan.seek(&[Key::uuid(1, id)]);
+        if self.at.is_some_and(|at| at < *id) {
+            for _ in 0..NEAR {
+                match self.advance().map(|at| at.cmp(id)) {
+                    Some(Ordering::Less) => (),
+                    Some(Ordering::Equal) => return Some(self.onward.fields()),
+                    Some(Ordering::Greater) | None => return None,
+                }
+            }
+            self.apart = APART;
+        }
+        self.onward.seek(&[Key::uuid(1, id)]);
         let found = self.advance();
-        (found == Some(*id)).then(|| self.scan.fields())
+        (found == Some(*id)).then(|| self.onward.fields())
     }
 
     fn advance(&mut self) -> Option<Uuid> {
-        self.at = self.scan.next().and_then(|fields| fields.uuid(1));
+        self.at = self.onward.next().and_then(|fields| fields.uuid(1));
         self.at
     }
 }

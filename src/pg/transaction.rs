@@ -215,9 +215,10 @@ pub fn read_only() -> bool {
     unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly }
 }
 
-/// Lets a cancel or the end of the session stop long work, which then raises.
-pub fn interruptible() {
-    pgrx::check_for_interrupts!();
+/// True in a parallel worker, and in a session while it leads some.
+pub fn is_parallel() -> bool {
+    // SAFETY: reads state of the transaction.
+    unsafe { pg_sys::IsInParallelMode() }
 }
 
 /// Makes visible to what follows what was written so far.

@@ -1,9 +1,12 @@
 //! `tenancy.verify_audit()`: what is to be verified, and what was found, as rows.
 
-use super::range_pg::{self, Range, Scope, Seen};
-use super::{Finding, Found, edges_pg, record_pg};
+use super::parallel_pg::{self, TOLD};
+use super::progress_pg::{self, Phase};
+use super::range_pg::Scope;
+use super::{Finding, Found, Range, edges_pg, record_pg};
 use crate::audit::seal_pg;
 use crate::error::{self, Result, given};
+use crate::pg::progress;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query};
 use crate::pg::transaction;
@@ -17,8 +20,8 @@ static ABOUT: Query = Query::new(
        FROM tenancy.event WHERE id OPERATOR(pg_catalog.=) $1",
 );
 
-/// How many findings are told one by one.
-const TOLD: usize = 10_000;
+/// As many as Postgres allows anywhere.
+const MOST_WORKERS: i32 = 1024;
 
 /// What the caller asks for.
 struct Request {
@@ -26,13 +29,15 @@ struct Request {
     whole: bool,
     first_block: Option<i64>,
     last_block: Option<i64>,
+    /// How many processes may help; `None`: as many as an index build may have.
+    workers: Option<i32>,
 }
 
 /// A row of the result.
 type Row =
     (String, Option<pgrx::Uuid>, Option<i64>, Option<i64>, Option<pgrx::Uuid>, Option<String>, Option<String>, String);
 
-/// `tenancy.verify_audit(organization, whole, first_block, last_block)`.
+/// `tenancy.verify_audit(organization, whole, first_block, last_block, workers)`.
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
 fn tenancy_verify_audit(
@@ -40,6 +45,7 @@ fn tenancy_verify_audit(
     whole: Option<bool>,
     first_block: Option<i64>,
     last_block: Option<i64>,
+    workers: Option<i32>,
 ) -> TableIterator<
     'static,
     (
@@ -55,12 +61,16 @@ fn tenancy_verify_audit(
 > {
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
     let whole = given(whole, "whole").or_raise();
-    let request = Request { organization, whole, first_block, last_block };
+    let request = Request { organization, whole, first_block, last_block, workers };
     request.check().or_raise();
+    progress::begin();
     if !transaction::read_only() {
+        progress_pg::enter(Phase::Sealing);
         seal_pg::seal().or_raise();
     }
-    TableIterator::new(transaction::with_latest_snapshot(|| request.verify()).or_raise())
+    let rows = transaction::with_latest_snapshot(|| request.verify()).or_raise();
+    progress::end();
+    TableIterator::new(rows)
 }
 
 impl Request {
@@ -71,6 +81,9 @@ impl Request {
             () if self.whole && self.is_range() => invalid("whole and a range of blocks exclude each other"),
             () if first < 1 => invalid("first_block is less than 1"),
             () if last < first => invalid("last_block is less than first_block"),
+            () if self.workers.is_some_and(|workers| !(0..=MOST_WORKERS).contains(&workers)) => {
+                invalid("workers is less than 0 or more than 1024")
+            }
             () => Ok(()),
         }
     }
@@ -80,28 +93,28 @@ impl Request {
     }
 
     fn verify(&self) -> Result<Vec<Row>> {
+        progress_pg::enter(Phase::Preparing);
         let mut found = Vec::new();
         let newest = edges_pg::newest_block();
         let incarnations = edges_pg::incarnations(&mut found)?;
         let scope = Scope { organization: self.organization, newest, incarnations };
         let range = self.range(newest, &mut found);
-        let mut seen = Seen::default();
-        if range.first <= range.last {
-            range_pg::verify(&scope, range, &mut |more, gone_through| {
-                found.extend(more);
-                seen = seen.and(gone_through);
-            })?;
-        }
+        progress_pg::enter(Phase::Blocks);
+        let workers = self.workers.map(|workers| workers as usize);
+        let outcome = parallel_pg::verify(scope.clone(), range, workers)?;
+        let more = outcome.count - outcome.found.len() as i64;
+        found.extend(outcome.found);
+        progress_pg::enter(Phase::Beside);
         edges_pg::entries_beyond(&scope, &mut found);
         edges_pg::blocks_beyond(&scope, &mut found)?;
         if range.first == 1 {
             edges_pg::nodes_beyond(&scope, &mut found)?;
         }
-        edges_pg::unsealed(&scope, range, seen, &mut found)?;
+        edges_pg::unsealed(&scope, range, outcome.seen, &mut found)?;
         if found.is_empty() && self.is_recorded(range) {
-            record_pg::write(range.first, range.last, seen.events);
+            record_pg::write(range, outcome.seen.events, outcome.processes);
         }
-        Ok(rows(found))
+        Ok(rows(found, more))
     }
 
     /// From where to where; what does not fit at the edge is found.
@@ -127,10 +140,10 @@ impl Request {
 }
 
 /// In the order of the blocks; what belongs to none comes last.
-fn rows(mut found: Vec<Found>) -> Vec<Row> {
+fn rows(mut found: Vec<Found>, more: i64) -> Vec<Row> {
     found.sort_by_key(|found| (found.block.is_none(), found.block, found.organization, found.position));
-    let more = found.len().saturating_sub(TOLD);
-    found.truncate(TOLD);
+    let more = more + (found.len() as i64 - TOLD).max(0);
+    found.truncate(TOLD as usize);
     let mut rows: Vec<Row> = found.into_iter().map(row).collect();
     if more > 0 {
         let text = format!("{more} findings more; verify a range of blocks or an organization to see them");

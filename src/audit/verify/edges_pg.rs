@@ -1,8 +1,8 @@
 //! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
 //! head or entry knows of.
 
-use super::range_pg::{Range, Scope, Seen, block_row, head_in, heads_until};
-use super::{Finding, Found};
+use super::range_pg::{Scope, Seen, block_row, head_in, heads_until};
+use super::{Finding, Found, Range};
 use crate::audit::checkpoint;
 use crate::audit::encoding::Digest;
 use crate::audit::incarnation::{Incarnation, Place};
@@ -125,7 +125,7 @@ impl Organizations {
 
     /// The next one; leaves the scan on its first row.
     fn next(&mut self) -> Option<Uuid> {
-        transaction::interruptible();
+        transaction::check_for_interrupts();
         if let Some(at) = self.at {
             let next = Uuid::from_u128(at.as_u128().checked_add(1)?);
             self.scan.seek(&[Key::uuid(1, &next).or_more()]);

@@ -9,7 +9,8 @@ use crate::pg::scan::{ById, Fields};
 use crate::pg::spi::{Query, uuid};
 use crate::pg::table;
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// In which partition a row is that is not in the one that its id says. Planned for the parent, so it finds any.
@@ -32,18 +33,19 @@ struct Partitions {
     name: &'static str,
     elsewhere: &'static Query,
     open: VecDeque<(CString, Option<ById>)>,
+    /// A day, in days since 1970, and the partition that its ids are in.
+    day: Option<(i64, Rc<CStr>)>,
 }
 
 impl Partitions {
     fn new(name: &'static str, elsewhere: &'static Query) -> Self {
-        Partitions { name, elsewhere, open: VecDeque::new() }
+        Partitions { name, elsewhere, open: VecDeque::new(), day: None }
     }
 
     /// Hands the row with this id to `read`.
     fn find<T>(&mut self, id: &Uuid, read: impl FnOnce(&Fields) -> T) -> Result<Option<T>> {
-        let month = id.get_timestamp().map(|at| Month::of(at.to_unix().0.cast_signed().saturating_mul(1_000_000)));
-        let name = month.map(|month| CString::new(format!("{}_{}", self.name, month.suffix())).unwrap_or_default());
-        if let Some(fields) = name.and_then(|name| self.partition(&name)?.find(id)) {
+        let name = self.name_for(id);
+        if let Some(fields) = self.partition(&name).and_then(|partition| partition.find(id)) {
             return Ok(Some(read(&fields)));
         }
         let Some(name) = self.elsewhere.read(&[uuid(*id)], |row| row.get::<String>(1)).pop().flatten() else {
@@ -57,13 +59,27 @@ impl Partitions {
         }
     }
 
-    fn partition(&mut self, name: &CString) -> Option<&mut ById> {
-        if let Some(place) = self.open.iter().position(|(open, _)| open == name) {
+    /// The partition that the id should be in.
+    fn name_for(&mut self, id: &Uuid) -> Rc<CStr> {
+        let seconds = id.get_timestamp().map_or(0, |at| at.to_unix().0.cast_signed());
+        let day = seconds / 86_400;
+        if let Some((_, name)) = self.day.as_ref().filter(|(of, _)| *of == day) {
+            return Rc::clone(name);
+        }
+        let month = Month::of(seconds.saturating_mul(1_000_000));
+        let name = CString::new(format!("{}_{}", self.name, month.suffix())).unwrap_or_default();
+        let name = Rc::from(name.into_boxed_c_str());
+        self.day = Some((day, Rc::clone(&name)));
+        name
+    }
+
+    fn partition(&mut self, name: &CStr) -> Option<&mut ById> {
+        if let Some(place) = self.open.iter().position(|(open, _)| open.as_c_str() == name) {
             return self.open[place].1.as_mut();
         }
         self.open.truncate(OPEN - 1);
         let opened = if table::is_partition(name) { ById::open(name) } else { None };
-        self.open.push_front((name.clone(), opened));
+        self.open.push_front((name.to_owned(), opened));
         self.open[0].1.as_mut()
     }
 }

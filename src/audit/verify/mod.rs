@@ -5,6 +5,7 @@
 //! by side, and what was verified before need not be read again.
 
 mod blocks;
+mod cut;
 mod event;
 mod walk;
 
@@ -15,18 +16,24 @@ mod edges_pg;
 #[cfg(feature = "pg")]
 mod event_pg;
 #[cfg(feature = "pg")]
+mod parallel_pg;
+#[cfg(feature = "pg")]
+mod progress_pg;
+#[cfg(feature = "pg")]
 mod range_pg;
 #[cfg(feature = "pg")]
 mod record_pg;
 
 pub use blocks::Blocks;
+pub use cut::{Cut, Range};
 pub use event::Stored;
 pub use walk::{Event, Head, HeadRow, History, Seen, Walk};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finding {
     /// It is not what was written.
     Altered,
@@ -56,7 +63,7 @@ impl Finding {
 }
 
 /// A finding, where it is, and the words for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub finding: Finding,
     pub organization: Option<Uuid>,

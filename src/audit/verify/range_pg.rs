@@ -1,8 +1,10 @@
-//! The rows of a range of blocks, handed to the pure verifier one after the other. No more than a row of each table is in
-//! memory at a time.
+//! The rows of a range of blocks, handed to the pure verifier one after the other.
+//!
+//! Entries are read ahead by the batch, so that the events they name are read in the order of their ids, which is that of their
+//! pages: the chains of many organizations run side by side through these.
 
 use super::event_pg::Events;
-use super::{Blocks, Finding, Found, Head, HeadRow, History, Walk};
+use super::{Blocks, Event, Finding, Found, Head, HeadRow, History, Range, Walk};
 use crate::audit::block::{Block, Entries};
 use crate::audit::chain::Entry;
 use crate::audit::encoding::Digest;
@@ -11,10 +13,12 @@ use crate::error::{Error, Result};
 use crate::pg::scan::{Fields, Scan};
 use crate::pg::table::Key;
 use crate::pg::transaction;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// What is verified, of which the ranges are parts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scope {
     /// One organization, or all of them with their blocks.
     pub organization: Option<Uuid>,
@@ -24,15 +28,8 @@ pub struct Scope {
     pub incarnations: Vec<(i64, String)>,
 }
 
-/// Blocks from the first to the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    pub first: i64,
-    pub last: i64,
-}
-
 /// What was gone through, and between which ids the events were.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Seen {
     pub blocks: i64,
     pub events: i64,
@@ -55,13 +52,15 @@ impl Seen {
     }
 }
 
-/// After how many events findings and progress are handed on.
-const STEP: i64 = 1000;
+/// How many entries are read ahead.
+const BATCH: usize = 2000;
 
 /// Verifies the range; `report` gets what was found and gone through since it was last called.
 pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
     let mut verifier = Verifier {
         walk: Walk::new(Tables::open(range.first), scope.newest),
+        positions: HashMap::new(),
+        batch: Batch::default(),
         entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
@@ -73,18 +72,34 @@ pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Se
         Some(organization) => verifier.organization(organization, range)?,
         None => verifier.all(scope, range)?,
     }
-    verifier.hand_on();
-    Ok(())
+    verifier.settle()
 }
 
 struct Verifier<'r> {
     walk: Walk<Tables>,
+    /// Up to where the entries of each organization were read, ahead of the walk.
+    positions: HashMap<Uuid, i64>,
+    batch: Batch,
     entries: Scan,
     entry: Scan,
     head: Scan,
     events: Events,
     seen: Seen,
     report: &'r mut dyn FnMut(Vec<Found>, Seen),
+}
+
+/// What was read and not yet walked.
+#[derive(Default)]
+struct Batch {
+    steps: Vec<Step>,
+    /// The events to be read, and which of the entries each is of.
+    events: Vec<(Uuid, usize)>,
+}
+
+enum Step {
+    Entry(Uuid, Entry),
+    /// The end of an organization's entries in a block.
+    Head(Uuid, i64, HeadRow),
 }
 
 fn entries_of(organization: &Uuid, after: i64, until: i64) -> [Key; 3] {
@@ -100,8 +115,28 @@ fn head_of(organization: &Uuid, block: i64) -> [Key; 2] {
 }
 
 impl Verifier<'_> {
-    fn hand_on(&mut self) {
+    /// Walks through what was read, and tells what was found.
+    fn settle(&mut self) -> Result<()> {
+        let Batch { steps, events: mut ids } = std::mem::take(&mut self.batch);
+        ids.sort_unstable();
+        let mut events: Vec<Option<Event>> = vec![None; ids.len()];
+        for (id, place) in ids {
+            events[place] = Some(self.events.find(&id)?);
+            self.seen.event(id);
+            transaction::check_for_interrupts();
+        }
+        let mut events = events.into_iter().flatten();
+        for step in steps {
+            match step {
+                Step::Head(organization, number, row) => self.walk.end_of_block(organization, number, &row)?,
+                Step::Entry(organization, entry) => {
+                    let event = events.next().unwrap_or(Event::Gone);
+                    self.walk.entry(organization, &entry, &event)?;
+                }
+            }
+        }
         (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
+        Ok(())
     }
 
     /// The blocks, and of each the entries of all organizations.
@@ -163,8 +198,11 @@ impl Verifier<'_> {
             HeadRow::Head(head) => head.position,
             _ => i64::MAX,
         };
-        let standing = self.walk.standing(organization)?.position;
-        self.entries.seek(&entries_of(&organization, standing, until));
+        let mut position = match self.positions.get(&organization) {
+            Some(position) => *position,
+            None => self.walk.standing(organization)?.position,
+        };
+        self.entries.seek(&entries_of(&organization, position, until));
         let (mut agrees, mut headless) = (None, None);
         while let Some(fields) = self.entries.next() {
             let Some(entry) = entry_row(&fields) else {
@@ -188,15 +226,19 @@ impl Verifier<'_> {
                 }
             }
             entries.add(organization, &entry);
-            let event = self.events.find(&entry.event)?;
-            self.seen.event(entry.event);
-            self.walk.entry(organization, &entry, &event)?;
-            if self.seen.events % STEP == 0 {
-                (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
+            position = entry.position;
+            self.batch.events.push((entry.event, self.batch.events.len()));
+            self.batch.steps.push(Step::Entry(organization, entry));
+            if self.batch.events.len() == BATCH {
+                self.settle()?;
             }
-            transaction::interruptible();
         }
-        self.walk.end_of_block(organization, number, &row)
+        if let HeadRow::Head(head) = &row {
+            position = position.max(head.position);
+        }
+        self.positions.insert(organization, position);
+        self.batch.steps.push(Step::Head(organization, number, row));
+        if self.batch.steps.len() >= 2 * BATCH { self.settle() } else { Ok(()) }
     }
 
     /// Reports an entry that names another block than the one whose head tells of it; false if that is because the head of

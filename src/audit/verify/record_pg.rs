@@ -1,7 +1,7 @@
 //! What was verified before, so that the next verification goes on from there.
 
 use super::edges_pg;
-use super::{Finding, Found};
+use super::{Finding, Found, Range};
 use crate::audit::checkpoint::Heads;
 use crate::audit::encoding::Digest;
 use crate::pg::spi::{self, Query, argument};
@@ -13,8 +13,8 @@ static LAST: Query = Query::new(
 );
 
 static WRITE: Query = Query::new(
-    "INSERT INTO tenancy.verification (block, verified_at, verified_by, first_block, events, block_hash, heads, heads_root)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    "INSERT INTO tenancy.verification (block, verified_at, verified_by, first_block, events, processes, block_hash, heads, heads_root)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
 );
 
 /// Where a verification ended that found nothing.
@@ -57,19 +57,20 @@ impl Verified {
 }
 
 /// Writes down that nothing was found up to a block.
-pub fn write(first_block: i64, block: i64, events: i64) {
-    let Ok(hash) = edges_pg::block_at(block) else { return };
+pub fn write(range: Range, events: i64, processes: i64) {
+    let Ok(hash) = edges_pg::block_at(range.last) else { return };
     let mut found = Vec::new();
-    let heads = edges_pg::heads_at(block, &mut found);
+    let heads = edges_pg::heads_at(range.last, &mut found);
     if !found.is_empty() {
         return;
     }
     let values = [
-        argument(block),
+        argument(range.last),
         spi::timestamp(transaction::now()),
         argument(user::session().session_user_name()),
-        argument(first_block),
+        argument(range.first),
         argument(events),
+        argument(processes),
         argument(hash.as_slice()),
         argument(heads.len() as i64),
         argument(Heads::new(&heads).root().as_slice()),

@@ -78,6 +78,8 @@ pub struct Walk<H> {
     history: H,
     /// The newest block there is: what is gone from its end was truncated.
     newest: i64,
+    /// The chain of the organization that is walked, and those of the others.
+    current: Option<(Uuid, Chain)>,
     chains: HashMap<Uuid, Chain>,
     found: Vec<Found>,
 }
@@ -126,7 +128,7 @@ struct Suspect {
 
 impl<H: History> Walk<H> {
     pub fn new(history: H, newest: i64) -> Self {
-        Walk { history, newest, chains: HashMap::new(), found: Vec::new() }
+        Walk { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
     }
 
     /// What was found since this was last asked.
@@ -168,30 +170,27 @@ impl<H: History> Walk<H> {
                 }
             }
         }
-        if let Some(chain) = self.chains.get_mut(&organization) {
+        if let Some((_, chain)) = &mut self.current {
             chain.before = Some(Before { hash: entry.event_hash, place });
         }
         Ok(())
     }
 
+    /// The chain of the organization, which is the current one from now on.
     fn chain(&mut self, organization: Uuid) -> Result<&mut Chain, H::Error> {
-        if !self.chains.contains_key(&organization) {
-            let head = self.history.start(organization)?;
-            let recent = VecDeque::from([head.chain]);
-            let chain = Chain {
-                head,
-                alternative: None,
-                recent,
-                before: None,
-                torn: false,
-                differs: false,
-                hashes: Vec::new(),
-                suspects: Vec::new(),
-                loose: Vec::new(),
+        if self.current.as_ref().is_none_or(|(current, _)| *current != organization) {
+            let chain = match self.chains.remove(&organization) {
+                Some(chain) => chain,
+                None => Chain::from(self.history.start(organization)?),
             };
-            self.chains.insert(organization, chain);
+            if let Some((other, chain)) = self.current.replace((organization, chain)) {
+                self.chains.insert(other, chain);
+            }
         }
-        Ok(self.chains.entry(organization).or_insert_with(|| unreachable!("it was inserted above")))
+        match &mut self.current {
+            Some((_, chain)) => Ok(chain),
+            None => unreachable!("it was set above"),
+        }
     }
 
     /// Positions without gaps, each chain value following from the one before, and the nodes of the tree.
@@ -259,7 +258,7 @@ impl<H: History> Walk<H> {
         entry: &Entry,
         seen: &Seen,
     ) -> Result<Option<(Finding, &'static str)>, H::Error> {
-        let Some(chain) = self.chains.get_mut(&organization) else { return Ok(None) };
+        let Some((_, chain)) = &mut self.current else { return Ok(None) };
         if seen.ordinal != 1 {
             // After a gap nothing can be said.
             let loose = !chain.before.as_ref().map_or(chain.torn, |before| before.is_followed_by(seen));
@@ -315,6 +314,20 @@ impl<H: History> Walk<H> {
 const HEAD_ELSEWHERE: &str = "the row in tenancy.head is not where the chain stands";
 
 impl Chain {
+    fn from(head: Head) -> Self {
+        Chain {
+            recent: VecDeque::from([head.chain]),
+            head,
+            alternative: None,
+            before: None,
+            torn: false,
+            differs: false,
+            hashes: Vec::new(),
+            suspects: Vec::new(),
+            loose: Vec::new(),
+        }
+    }
+
     /// Takes the tree that is stored, where what is wrong with the entries before was told.
     fn go_on_from(&mut self, stored: &Head) {
         if stored.position > self.head.position {
