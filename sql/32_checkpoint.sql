@@ -82,7 +82,7 @@ COMMENT ON FUNCTION tenancy.keep_signing_key() IS 'Trigger that refuses every ch
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON tenancy.signing_key
     FOR EACH ROW EXECUTE FUNCTION tenancy.keep_signing_key();
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON tenancy.signing_key
-    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.keep_signing_key();
+    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change();
 CREATE TRIGGER audit_row AFTER INSERT OR UPDATE OR DELETE ON tenancy.signing_key
     FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row('', 'audit');
 ALTER TABLE tenancy.signing_key ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate, ENABLE ALWAYS TRIGGER audit_row;
