@@ -1,12 +1,13 @@
 //! `make bench`: what protection costs, as ratios of pairs measured in turn within one run.
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
-//! machine in the same mood; the figure is the median of the pairs' ratios.
+//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,writes,shapes,sign_in` chooses some.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
 
 mod shapes;
+mod writes;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +23,6 @@ const ORGANIZATIONS: u32 = 100;
 const ROWS: u32 = 500_000;
 /// The largest tenant's share of the rows, in percent: a skew that fools planners.
 const LARGEST: u32 = 40;
-const BULK_ROWS: u32 = 50_000;
 const CLIENTS: usize = 8;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -40,11 +40,22 @@ async fn main() -> Result<()> {
         "{:<62} {:>11} {:>11} {:>6}",
         "figure: medians, and the ratio of interleaved pairs", "without", "with", "ratio"
     );
-    reads(&client, &signer).await?;
-    single_inserts(&client).await?;
-    bulk(&client).await?;
-    shapes::measure(&client, &signer).await?;
-    sign_in(&client).await
+    let chosen = env::var("FIGURES").unwrap_or_default();
+    let wanted = |name| chosen.is_empty() || chosen.split(',').any(|one| one == name);
+    if wanted("reads") {
+        reads(&client, &signer).await?;
+    }
+    if wanted("writes") {
+        writes::measure(&client).await?;
+        sealing(&client).await?;
+    }
+    if wanted("shapes") {
+        shapes::measure(&client, &signer).await?;
+    }
+    if wanted("sign_in") {
+        sign_in(&client).await?;
+    }
+    Ok(())
 }
 
 async fn connect() -> Result<Client> {
@@ -58,12 +69,12 @@ async fn connect() -> Result<Client> {
     Ok(client)
 }
 
-/// Two tables with the same rows and the same indexes, one protected; two more for the writes, one audited.
+/// Two tables with the same rows and the same indexes, one protected.
 async fn prepare(client: &Client, signer: &Signer) -> Result<()> {
     client
         .batch_execute(&format!(
             "DROP EXTENSION IF EXISTS pg_tenancy CASCADE;
-             DROP TABLE IF EXISTS bare, guarded, unaudited, audited;
+             DROP TABLE IF EXISTS bare, guarded;
              DROP ROLE IF EXISTS bench_application;
              CREATE EXTENSION pg_tenancy;
              CREATE ROLE bench_application;
@@ -78,14 +89,8 @@ async fn prepare(client: &Client, signer: &Signer) -> Result<()> {
              CREATE INDEX ON bare (organization_id);
              CREATE TABLE guarded (LIKE bare INCLUDING ALL);
              INSERT INTO guarded SELECT * FROM bare;
-             CREATE TABLE unaudited (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL,
-                                     title text, cost numeric, at timestamptz NOT NULL DEFAULT now());
-             CREATE TABLE audited (LIKE unaudited INCLUDING ALL);
-             SELECT tenancy.protect('guarded'), tenancy.protect('unaudited'), tenancy.protect('audited');
-             SET tenancy.override_reason = 'measured without audit';
-             DROP TRIGGER tenancy_audit ON unaudited;
-             RESET tenancy.override_reason;
-             GRANT SELECT, INSERT, UPDATE, DELETE ON bare, guarded, unaudited, audited TO bench_application;",
+             SELECT tenancy.protect('guarded');
+             GRANT SELECT, INSERT, UPDATE, DELETE ON bare, guarded TO bench_application;",
         ))
         .await?;
     for alone in [
@@ -131,6 +136,11 @@ struct Pairs {
 impl Pairs {
     fn new() -> Self {
         Pairs { without: Vec::new(), with: Vec::new() }
+    }
+
+    fn add(&mut self, without: Duration, with: Duration) {
+        self.without.push(without);
+        self.with.push(with);
     }
 
     /// The median of the pairs' ratios.
@@ -194,68 +204,8 @@ async fn reads(client: &Client, signer: &Signer) -> Result<()> {
     Ok(())
 }
 
-async fn single_inserts(client: &Client) -> Result<()> {
-    const TIMES: u32 = 300;
-    let sql = "INSERT INTO {table} (organization_id, title, cost) VALUES (lpad('1', 32, '0')::uuid, 'finding', 12.5)";
-    let (without, with) = (sql.replace("{table}", "unaudited"), sql.replace("{table}", "audited"));
-    let mut pairs = Pairs::new();
-    for _ in 0..15 {
-        pairs.without.push(timed(client, &without, TIMES).await?);
-        pairs.with.push(timed(client, &with, TIMES).await?);
-    }
-    pairs.report(
-        "INSERT transaction of one row, 1 client",
-        TIMES,
-        "(goal of the audit: at most 1.43, 0.7 of the rate)",
-    );
-
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        clients.push(connect().await?);
-    }
-    let mut pairs = Pairs::new();
-    for _ in 0..15 {
-        for (sql, durations) in [(&without, &mut pairs.without), (&with, &mut pairs.with)] {
-            let start = Instant::now();
-            let runs = clients.iter().map(|client| timed(client, sql, TIMES));
-            for run in futures_util::future::join_all(runs).await {
-                run?;
-            }
-            durations.push(start.elapsed());
-        }
-    }
-    pairs.report("INSERT transaction of one row, 8 clients of one tenant", TIMES * CLIENTS as u32, "(the same)");
-    Ok(())
-}
-
-async fn bulk(client: &Client) -> Result<()> {
-    let cases = [
-        (
-            "INSERT of 50,000 rows in one statement",
-            format!(
-                "INSERT INTO {{table}} (organization_id, title, cost)
-                 SELECT lpad('1', 32, '0')::uuid, 'finding ' || n, n FROM generate_series(1, {BULK_ROWS}) n"
-            ),
-        ),
-        (
-            "UPDATE of 50,000 rows in one statement",
-            format!(
-                "UPDATE {{table}} SET cost = cost + 1 WHERE id IN (SELECT id FROM {{table}} ORDER BY id DESC LIMIT {BULK_ROWS})"
-            ),
-        ),
-    ];
-    for (name, sql) in cases {
-        let mut pairs = Pairs::new();
-        for _ in 0..7 {
-            for (table, durations) in [("unaudited", &mut pairs.without), ("audited", &mut pairs.with)] {
-                let sql = sql.replace("{table}", table);
-                let start = Instant::now();
-                client.batch_execute(&sql).await?;
-                durations.push(start.elapsed());
-            }
-        }
-        pairs.report(name, 1, "(goal of the audit: at most 3)");
-    }
+/// Sealing and verifying what the writes left.
+async fn sealing(client: &Client) -> Result<()> {
     let before = wal(client).await?;
     let events: i64 = client.query_one("SELECT count(*) FROM tenancy.event", &[]).await?.get(0);
     let start = Instant::now();
