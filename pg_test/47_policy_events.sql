@@ -8,6 +8,8 @@ SELECT e.*, a.subject, a.role, a.method, a.session_user_name, a.current_user_nam
   FROM tenancy.event e JOIN tenancy.event_actor a ON a.id = e.actor
  WHERE e.transaction = pg_current_xact_id();
 GRANT SELECT ON test.event, tenancy.event, tenancy.event_actor TO PUBLIC;
+-- Who reads everybody's events.
+GRANT tenancy_auditor TO test_owner;
 CREATE FUNCTION test.nobody() RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT '00000000-0000-0000-0000-000000000000'::uuid $$;
 
 -- Runs the statement and returns what the newest events say, the oldest first.

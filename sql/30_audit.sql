@@ -53,7 +53,9 @@ CREATE TABLE tenancy.event (
     payload_digest bytea NOT NULL CHECK (pg_catalog.octet_length(payload_digest) = 32),
     encoding smallint NOT NULL,
     prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
-    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
+    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32),
+    batch_end uuid,
+    batch_events integer
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change, and those of tenancy.record_event and of what was refused. Partitioned by month, which an id begins with. Read them through tenancy.audit_trail.';
 COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
@@ -75,6 +77,8 @@ COMMENT ON COLUMN tenancy.event.payload_digest IS 'Digest of salt and payload; w
 COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that the hashes are taken over.';
 COMMENT ON COLUMN tenancy.event.prev_hash IS 'Hash of the event before it in the same transaction, or the newest sealed head of the organization.';
 COMMENT ON COLUMN tenancy.event.hash IS 'SHA-256 over the event, its actor, its payload digest and prev_hash.';
+COMMENT ON COLUMN tenancy.event.batch_end IS 'In the event with the lowest id of those that were written at once: the highest id of them. NULL in the others. By these rows the sealer finds the rest; no hash covers it.';
+COMMENT ON COLUMN tenancy.event.batch_events IS 'Where batch_end is: how many events were written at once.';
 
 CREATE TABLE tenancy.block (
     number bigint PRIMARY KEY,
@@ -225,7 +229,8 @@ BEGIN
         CONTINUE WHEN pg_catalog.to_regclass('tenancy.' || partition) IS NOT NULL;
         EXECUTE pg_catalog.format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
         IF parent OPERATOR(pg_catalog.=) 'event' THEN
-            EXECUTE pg_catalog.format('CREATE INDEX %I ON tenancy.%I (transaction)', partition || '_transaction_idx', partition);
+            EXECUTE pg_catalog.format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',
+                partition || '_transaction_idx', partition);
         END IF;
         EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent, partition,
             tenancy.lowest_id(month AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));

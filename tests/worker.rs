@@ -269,6 +269,10 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         sealing.serve("");
         let one = sealing.client("postgres").await;
         let app = connect(sealing.config("postgres").user("app")).await;
+        // The start of the server is a reason to look once.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        eventually(&one, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_tenancy sealer'").await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         for _ in 0..300 {
             authenticate(&app, "x").await.unwrap_err();
         }

@@ -228,15 +228,20 @@ fn flush(level: i32) {
     let events = PENDING.borrow_mut().take(level);
     WAITING.set(!PENDING.borrow().is_empty());
     WAITING_BYTES.set(0);
-    for events in events.chunk_by(|one, other| one.month == other.month) {
-        let Some(first) = events.first() else { continue };
-        table::insert_all(&partition_pg::of("event", first.month, first.occurred_at), events, Event::columns);
+    for batch in events.chunk_by(|one, other| one.month == other.month) {
+        let ids = || batch.iter().map(|event| event.id);
+        let (Some(first), Some(lowest), Some(highest)) = (batch.first(), ids().min(), ids().max()) else { continue };
+        let partition = partition_pg::of("event", first.month, first.occurred_at);
+        let size = i32::try_from(batch.len()).unwrap_or(i32::MAX);
+        let rows: Vec<(&Event, Option<(Uuid, i32)>)> =
+            batch.iter().map(|event| (event, (event.id == lowest).then_some((highest, size)))).collect();
+        table::insert_all(&partition, &rows, |(event, batch)| event.columns(batch.as_ref()));
     }
 }
 
 impl Event {
-    /// The columns of `tenancy.event`, in order.
-    fn columns(&self) -> [Value<'_>; 19] {
+    /// The columns of `tenancy.event`, in order. `batch` stands in one event of those that are written at once.
+    fn columns<'a>(&'a self, batch: Option<&'a (Uuid, i32)>) -> [Value<'a>; 21] {
         [
             Value::Uuid(&self.id),
             Value::Uuid(&self.organization),
@@ -257,6 +262,8 @@ impl Event {
             Value::SmallInteger(ENCODING),
             Value::Bytes(&self.previous),
             Value::Bytes(&self.hash),
+            batch.map_or(Value::Null, |(highest, _)| Value::Uuid(highest)),
+            batch.map_or(Value::Null, |(_, events)| Value::Integer(*events)),
         ]
     }
 }

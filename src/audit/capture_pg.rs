@@ -201,7 +201,7 @@ fn payload(shape: &Shape, organization: Uuid, old: Option<&Values>, new: Option<
     }
     let payload = writer.payload.finish(writer.key.as_ref().map(|key| key.id()));
     // Built of JSON strings, numbers and stored JSON in a UTF-8 database.
-    Ok(String::from_utf8_lossy(&payload).into_owned())
+    Ok(json::into_text(payload))
 }
 
 /// Writes the values of a row into a payload.
@@ -284,7 +284,7 @@ fn row_key(shape: &Shape, row: &Values) -> Option<String> {
         }
     }
     out.push(b'}');
-    Some(String::from_utf8_lossy(&out).into_owned())
+    Some(json::into_text(out))
 }
 
 /// The types that `protect` accepts for the organization.

@@ -14,6 +14,13 @@ pub struct Unsealed {
     pub hash: Digest,
 }
 
+impl Unsealed {
+    /// What events are sorted by before their links are looked at.
+    pub fn place(&self) -> (Uuid, u64, i32, Uuid) {
+        (self.organization, self.transaction, self.ordinal, self.id)
+    }
+}
+
 /// Puts events that are sorted by organization, transaction, ordinal and id into the order of their links.
 ///
 /// The two orders are the same but in a restored database, where a transaction of the old history and one of the new

@@ -98,7 +98,7 @@ fn payload(data: Option<&str>) -> String {
     }
     out.push(b'}');
     // Built of stored JSON in a UTF-8 database.
-    String::from_utf8_lossy(&out).into_owned()
+    json::into_text(out)
 }
 
 /// `tenancy.refusal_queue()`: what waits for the worker, where the library is preloaded.

@@ -27,8 +27,8 @@ static LAST_BLOCK: Query =
     Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
 
 /// Of a block of the newest history.
-static SNAPSHOT_AT: Query = Query::new(
-    "SELECT snapshot::pg_catalog.text FROM tenancy.block
+static SEALED_AT: Query = Query::new(
+    "SELECT sealed_at FROM tenancy.block
       WHERE number OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(first_block) FROM tenancy.incarnation)",
 );
 
@@ -48,25 +48,42 @@ static PLACE: Query = Query::new(
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
-/// The transaction of the first event to be sealed, and of the first one that is too many for a block.
-const ENDS: &str = "SELECT
-    (SELECT e.transaction FROM tenancy.event e
-      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8 AND e.transaction OPERATOR(pg_catalog.<>) $3::pg_catalog.xid8
+/// Which events were written together by transactions that were not over: transaction, number of events.
+const WRITTEN: &str = "SELECT e.transaction, e.batch_events FROM tenancy.event e
+      WHERE e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+        AND e.transaction OPERATOR(pg_catalog.<) $3::pg_catalog.xid8
         AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)
-      ORDER BY e.transaction LIMIT 1),
-    (SELECT e.transaction FROM tenancy.event e
-      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8 AND e.transaction OPERATOR(pg_catalog.<>) $3::pg_catalog.xid8
-        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)
-      ORDER BY e.transaction OFFSET $4 LIMIT 1)";
+      ORDER BY e.transaction LIMIT $4";
 
-/// What no entry names. A hash of another length was written by hand: `verify_audit` names it, nothing seals it.
-const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash
-       FROM tenancy.event e
-      WHERE e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
-        AND pg_catalog.octet_length(e.hash) OPERATOR(pg_catalog.=) 32
-        AND pg_catalog.octet_length(e.prev_hash) OPERATOR(pg_catalog.=) 32
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
-      ORDER BY e.organization, e.transaction, e.ordinal, e.id";
+/// What the sealer reads of events, where no entry names them. A hash of another length was written by hand:
+/// `verify_audit` names it, nothing seals it.
+macro_rules! unsealed_events {
+    ($which:literal) => {
+        concat!(
+            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM tenancy.event e WHERE ",
+            $which,
+            " AND pg_catalog.octet_length(e.hash) OPERATOR(pg_catalog.=) 32
+              AND pg_catalog.octet_length(e.prev_hash) OPERATOR(pg_catalog.=) 32
+              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)"
+        )
+    };
+}
+
+/// In a new history, whose transactions count anew: whatever there is.
+const ALL: &str = unsealed_events!("true");
+
+/// The first events of those that were written together.
+const FIRST: &str = unsealed_events!(
+    "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+     AND e.transaction OPERATOR(pg_catalog.<) $3::pg_catalog.xid8
+     AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)"
+);
+
+/// The others that were written together with one.
+static REST: Query = Query::new(unsealed_events!(
+    "e.id OPERATOR(pg_catalog.>) $1 AND e.id OPERATOR(pg_catalog.<=) $2
+     AND e.transaction OPERATOR(pg_catalog.=) $3::pg_catalog.xid8"
+));
 
 static BLOCK: Query = Query::new(
     "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
@@ -203,42 +220,82 @@ fn collect() -> Result<Collected> {
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
     let mut now = now.but_not(own);
     let before = standing.last.as_ref().filter(|_| standing.counts).map(|block| &block.snapshot);
-    let horizon = before.map_or(0, Snapshot::horizon);
+    // A restored database has sealed events of transactions that in this history have yet to come.
+    let end = now.end();
     let cut = match before {
-        Some(before) => first_left(before, own)?,
+        Some(before) => first_left(before, end, own)?,
         None => None,
     };
     if let Some(cut) = cut {
         now = now.until(cut);
     }
-    let mut events = Vec::new();
-    spi::stream(UNSEALED, &[argument(horizon.to_string())], |row| {
-        let event = unsealed(row)?;
+    let mut events = match before {
         // Seen here means committed, but for the sealer's own events: those wait for its commit.
-        let later = event.transaction == own || cut.is_some_and(|cut| event.transaction >= cut);
-        if !later && before.is_none_or(|block| !block.is_over(event.transaction)) {
-            events.push(event);
+        None => {
+            let (all, _) = read_unsealed(ALL, &[])?;
+            all.into_iter().filter(|event| event.transaction != own).collect()
         }
-        Ok(())
-    })?;
+        Some(before) => written_since(before, cut.unwrap_or(end), own)?,
+    };
+    events.sort_unstable_by_key(Unsealed::place);
     Ok((standing, by_links(events), now, cut.is_some()))
+}
+
+/// The events of transactions that were not over and are below `end`.
+fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>> {
+    let arguments = [argument(before.horizon().to_string()), argument(before.to_string()), argument(end.to_string())];
+    let (mut events, batches) = read_unsealed(FIRST, &arguments)?;
+    events.retain(|event| event.transaction != own);
+    for batch in batches.iter().filter(|batch| batch.first != batch.end && batch.transaction != own) {
+        let arguments = [spi::uuid(batch.first), spi::uuid(batch.end), argument(batch.transaction.to_string())];
+        for event in REST.read(&arguments, unsealed) {
+            events.push(event?);
+        }
+    }
+    Ok(events)
+}
+
+/// Events that one transaction wrote at once, by the lowest and the highest of their ids.
+struct Batch {
+    transaction: u64,
+    first: Uuid,
+    end: Uuid,
+}
+
+fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unsealed>, Vec<Batch>)> {
+    let (mut events, mut batches) = (Vec::new(), Vec::new());
+    spi::stream(query, arguments, |row| {
+        let event = unsealed(row)?;
+        if let Some(end) = row.uuid(7) {
+            batches.push(Batch { transaction: event.transaction, first: event.id, end });
+        }
+        events.push(event);
+        Ok::<(), error::Error>(())
+    })?;
+    Ok((events, batches))
 }
 
 /// The first transaction that is left to the next block because this one has events enough. A transaction is never
 /// divided: one that is too large is a block of its own.
-fn first_left(before: &Snapshot, own: u64) -> Result<Option<u64>> {
-    let mut ends = (None, None);
+fn first_left(before: &Snapshot, end: u64, own: u64) -> Result<Option<u64>> {
+    let (mut first, mut left, mut count) = (None, None, 0);
     let batch = configuration::seal_batch();
     let (horizon, before) = (before.horizon().to_string(), before.to_string());
-    let arguments = [argument(horizon), argument(before), argument(own.to_string()), argument(batch)];
-    spi::stream(ENDS, &arguments, |row| {
-        ends = (row.transaction(1), row.transaction(2));
+    // One more than can be needed: each is of one event or more.
+    let arguments = [argument(horizon), argument(before), argument(end.to_string()), argument(batch + 1)];
+    spi::stream(WRITTEN, &arguments, |row| {
+        let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event"))?;
+        if transaction == own {
+            return Ok(());
+        }
+        let first = *first.get_or_insert(transaction);
+        if left.is_none() && count >= batch {
+            left = Some(if transaction == first { first + 1 } else { transaction });
+        }
+        count += i64::from(row.get::<i32>(2).unwrap_or(1).max(1));
         Ok::<(), error::Error>(())
     })?;
-    Ok(match ends {
-        (Some(first), Some(left)) if first == left => Some(left + 1),
-        (_, left) => left,
-    })
+    Ok(left)
 }
 
 fn standing() -> Result<Standing> {
@@ -275,13 +332,12 @@ pub fn sealed_until() -> Result<Option<Snapshot>> {
     Ok(standing.last.filter(|_| standing.counts).map(|last| last.snapshot))
 }
 
-/// The oldest transaction that was not over at a block; 0 where that means nothing in this history of the database.
-pub fn horizon_at(block: i64) -> Result<u64> {
+/// When the block was made; 0 for one that is not there, or is not of this history.
+pub fn sealed_at(block: i64) -> Result<i64> {
     if standing()?.incarnation.is_none() {
         return Ok(0);
     }
-    let read = |row: &Row| row.get::<String>(1)?.parse::<Snapshot>().ok();
-    Ok(SNAPSHOT_AT.read(&[argument(block)], read).pop().flatten().map_or(0, |snapshot| snapshot.horizon()))
+    Ok(SEALED_AT.read(&[argument(block)], |row| row.timestamp(1)).pop().flatten().unwrap_or_default())
 }
 
 fn unsealed(row: &Row) -> Result<Unsealed> {

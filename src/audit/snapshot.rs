@@ -26,6 +26,11 @@ impl Snapshot {
         self.xmin
     }
 
+    /// The first transaction that had not begun.
+    pub fn end(&self) -> u64 {
+        self.xmax
+    }
+
     /// Marks a transaction as in progress: that of the sealer itself, which its own snapshot leaves out.
     pub fn but_not(mut self, transaction: u64) -> Self {
         if self.is_over(transaction) {

@@ -126,8 +126,18 @@ pub fn push_text(out: &mut Vec<u8>, kind: Kind, text: &[u8]) {
         Kind::Jsonb => out.extend_from_slice(text),
         Kind::Json => push_json(out, text),
         Kind::Numeric if text.last().is_some_and(u8::is_ascii_digit) => out.extend_from_slice(text),
-        _ => push_string(out, &String::from_utf8_lossy(text)),
+        _ => push_string(out, &text_of(text)),
     }
+}
+
+/// The bytes as text. Those of a UTF-8 database are, and to check that is cheaper than to look for what is not.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
+/// What was written as JSON, as a text.
+pub fn into_text(json: Vec<u8>) -> String {
+    String::from_utf8(json).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// A value of a type that [`long_text`] leaves out.
@@ -180,7 +190,7 @@ fn push_float(out: &mut Vec<u8>, value: f64, finite: impl FnOnce(&mut Vec<u8>) -
 /// make the whole payload unreadable. A value with any such escape is kept as a JSON string of its text.
 pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     if json.windows(2).any(|pair| pair == b"\\u") {
-        push_string(out, &String::from_utf8_lossy(json));
+        push_string(out, &text_of(json));
     } else {
         out.extend_from_slice(json);
     }

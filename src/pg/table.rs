@@ -6,7 +6,7 @@
 use super::report::raise;
 use super::transaction;
 use crate::error;
-use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys, set_varsize_4b};
 use std::ffi::CStr;
 use uuid::Uuid;
 
@@ -33,13 +33,14 @@ impl<'a> Value<'a> {
         text.map_or(Value::Null, Value::Text)
     }
 
-    fn datum(self) -> Option<pg_sys::Datum> {
+    /// The value as Postgres passes it; those of variable length are written into `varlenas`, and good as long as it is.
+    fn datum(self, varlenas: &mut Varlenas) -> Option<pg_sys::Datum> {
         match self {
             Value::Null => None,
             // Postgres copies what the pointer points at; the id outlives the call.
             Value::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
-            Value::Text(text) => text.into_datum(),
-            Value::Bytes(bytes) => bytes.into_datum(),
+            Value::Text(text) => Some(varlenas.put(text.as_bytes())),
+            Value::Bytes(bytes) => Some(varlenas.put(bytes)),
             Value::SmallInteger(number) => number.into_datum(),
             Value::Integer(number) => number.into_datum(),
             Value::BigInteger(number) => number.into_datum(),
@@ -49,113 +50,223 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Appends a row to `tenancy.<table>`; `values` are its columns in order.
-pub fn insert(table: &CStr, values: &[Value]) {
-    let datums: Vec<Option<pg_sys::Datum>> = values.iter().map(|value| value.datum()).collect();
-    let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
-    let mut datums: Vec<pg_sys::Datum> =
-        datums.into_iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
-    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; the arrays have as
-    // many places as it has columns, which is checked. The indexes are kept as those of catalogs are, which is checked
-    // to be enough for them; NOT NULL and the lengths of hashes are ensured by the callers' types.
-    unsafe {
-        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
-        let descriptor = (*relation).rd_att;
-        if (*descriptor).natts as usize != values.len() {
-            pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+/// Values of variable length of one row, in memory that is used again for the next one.
+#[derive(Default)]
+struct Varlenas(Vec<u64>);
+
+impl Varlenas {
+    const HEADER: usize = 4;
+
+    fn words(bytes: &[u8]) -> usize {
+        (Self::HEADER + bytes.len()).div_ceil(size_of::<u64>())
+    }
+
+    /// Forgets what is there, and makes room for the values at once: it must not move while pointers to it are in use.
+    fn begin(&mut self, values: &[Value]) {
+        let words = values.iter().map(|value| match value {
+            Value::Text(text) => Self::words(text.as_bytes()),
+            Value::Bytes(bytes) => Self::words(bytes),
+            _ => 0,
+        });
+        self.0.clear();
+        self.0.reserve(words.sum());
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> pg_sys::Datum {
+        let (start, words) = (self.0.len(), Self::words(bytes));
+        // Postgres has no value of 1 GiB: what is too long is cut, rather than to overwrite what is behind.
+        let length = (Self::HEADER + bytes.len()).min(0x3fff_ffff);
+        assert!(start + words <= self.0.capacity());
+        self.0.resize(start + words, 0);
+        // SAFETY: the words are there, and have room for header and bytes; u64 is aligned for a header.
+        unsafe {
+            let value = self.0.as_mut_ptr().add(start).cast::<u8>();
+            set_varsize_4b(value.cast(), length as i32);
+            let bytes = &bytes[..length - Self::HEADER];
+            value.add(Self::HEADER).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            pg_sys::Datum::from(value)
         }
-        let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
-        let indexes = pg_sys::CatalogOpenIndexes(relation);
-        check_indexes(indexes);
-        pg_sys::CatalogTupleInsertWithInfo(relation, tuple, indexes);
-        pg_sys::CatalogCloseIndexes(indexes);
-        pg_sys::heap_freetuple(tuple);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
 }
+
+/// Appends a row to `tenancy.<table>`; `values` are its columns in order.
+pub fn insert(table: &CStr, values: &[Value]) {
+    let mut varlenas = Varlenas::default();
+    let command = current_command();
+    // SAFETY: the slot is of the table, and dropped when its row is everywhere.
+    with_table(table, values.len(), |relation, indexes| unsafe {
+        let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
+        let tuple = store(slot, values, &mut varlenas);
+        pg_sys::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
+        (*slot).tts_tid = (*tuple).t_self;
+        insert_into_indexes(relation, indexes, slot);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    });
+}
+
+/// How many rows go to the table access method at a time: enough for some pages, and few enough that their memory is small
+/// and used again.
+const ROWS_AT_A_TIME: usize = 128;
 
 /// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
 pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
     if let [row] = rows {
         return insert(table, &columns(row));
     }
-    let mut memory = PgMemoryContexts::new("pg_tenancy rows");
-    // SAFETY: as in `insert`. Tuples and slots live in a memory of their own, which is current until the end and then
-    // deleted as a whole; a batch fits the arrays that were made for it. CatalogTuplesMultiInsertWithInfo (indexing.c) is
-    // not used, because it loses the place of a tuple with a value out of line.
+    let (mut memory, mut varlenas) = (PgMemoryContexts::new("pg_tenancy rows"), Varlenas::default());
+    let command = current_command();
+    // SAFETY: as in `insert`; tuples live in a memory of their own, which is emptied when no slot points to them any more.
+    // CatalogTuplesMultiInsertWithInfo (indexing.c) is not used, because it loses the place of a tuple with a value out of
+    // line.
+    with_table(table, N, |relation, indexes| unsafe {
+        let slot = |_| pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
+        let mut slots: Vec<_> = (0..rows.len().min(ROWS_AT_A_TIME)).map(slot).collect();
+        for rows in rows.chunks(ROWS_AT_A_TIME) {
+            memory.switch_to(|_| {
+                for (row, slot) in rows.iter().zip(&slots) {
+                    store(*slot, &columns(row), &mut varlenas);
+                }
+                let count = rows.len() as i32;
+                pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), count, command, 0, std::ptr::null_mut());
+                for slot in &slots[..rows.len()] {
+                    insert_into_indexes(relation, indexes, *slot);
+                    clear(*slot);
+                }
+            });
+            memory.reset();
+        }
+        for slot in slots {
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+    });
+}
+
+fn current_command() -> pg_sys::CommandId {
+    // SAFETY: within a statement of the transaction; marks the command as one that writes.
+    unsafe { pg_sys::GetCurrentCommandId(true) }
+}
+
+/// An index, and the column whose rows without a value it leaves out.
+struct Index {
+    relation: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    but_null: Option<i32>,
+}
+
+/// Opens a table of the extension with its indexes, for rows of so many columns.
+fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation, &[Index])) {
+    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; its rows have as many
+    // columns as the caller's, which is checked. NOT NULL and the lengths of hashes are ensured by the callers' types.
     unsafe {
-        memory.switch_to(|_| {
-            let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
-            let descriptor = (*relation).rd_att;
-            if (*descriptor).natts as usize != N {
-                pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
-            }
-            let indexes = pg_sys::CatalogOpenIndexes(relation);
-            check_indexes(indexes);
-            let mut slots = Vec::with_capacity(rows.len());
-            for row in rows {
-                let datums = columns(row).map(|value| value.datum());
-                let mut nulls = datums.map(|datum| datum.is_none());
-                let mut datums = datums.map(|datum| datum.unwrap_or(pg_sys::Datum::null()));
-                let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
-                let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
-                slots.push(pg_sys::ExecStoreHeapTuple(tuple, slot, false));
-            }
-            let command = pg_sys::GetCurrentCommandId(true);
-            let count = slots.len() as i32;
-            pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), count, command, 0, std::ptr::null_mut());
-            for slot in slots {
-                insert_into_indexes(relation, indexes, slot);
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
-            }
-            pg_sys::CatalogCloseIndexes(indexes);
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        });
+        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+        if (*(*relation).rd_att).natts as usize != columns {
+            pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+        }
+        let state = pg_sys::CatalogOpenIndexes(relation);
+        let index = |n: usize| {
+            let info = *(*state).ri_IndexRelationInfo.add(n);
+            Index { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
+        };
+        let indexes: Vec<Index> = (0..(*state).ri_NumIndices as usize).map(index).collect();
+        write(relation, &indexes);
+        pg_sys::CatalogCloseIndexes(state);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are refused:
+/// what they need is not evaluated here.
+///
+/// SAFETY of the caller: the index is open.
+unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
+    let unsuitable = || -> ! {
+        raise(error::INDEX_UNSUITABLE.because("a table of the audit has an index on an expression or with a predicate"))
+    };
+    if !index.ii_Expressions.is_null() || !index.ii_ExclusionOps.is_null() {
+        unsuitable();
+    }
+    if index.ii_Predicate.is_null() {
+        return None;
+    }
+    // SAFETY: as promised; a node is read as what its tag says it is.
+    unsafe {
+        let conditions = &*index.ii_Predicate;
+        let node = (*conditions.elements).ptr_value.cast::<pg_sys::Node>();
+        if conditions.length != 1 || (*node).type_ != pg_sys::NodeTag::T_NullTest {
+            unsuitable();
+        }
+        let test = &*node.cast::<pg_sys::NullTest>();
+        let argument = test.arg.cast::<pg_sys::Node>();
+        if test.nulltesttype != pg_sys::NullTestType::IS_NOT_NULL || (*argument).type_ != pg_sys::NodeTag::T_Var {
+            unsuitable();
+        }
+        Some(i32::from((*argument.cast::<pg_sys::Var>()).varattno))
+    }
+}
+
+/// Puts a row into a slot of its table, which frees the tuple.
+///
+/// SAFETY of the caller: the slot is of a table with as many columns as there are values.
+unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &mut Varlenas) -> pg_sys::HeapTuple {
+    const COLUMNS: usize = 32;
+    let (mut datums, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
+    varlenas.begin(values);
+    for ((value, datum), null) in values.iter().zip(&mut datums).zip(&mut nulls) {
+        let given = value.datum(varlenas);
+        *null = given.is_none();
+        *datum = given.unwrap_or(pg_sys::Datum::null());
+    }
+    // SAFETY: as promised; no table of the extension has more columns than the arrays have places, which is checked. The
+    // tuple is a copy of the values. A slot that does not own its tuple would be copied once more (ExecFetchSlotHeapTuple).
+    unsafe {
+        let descriptor = (*slot).tts_tupleDescriptor;
+        assert!((*descriptor).natts as usize <= COLUMNS);
+        let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::ExecStoreHeapTuple(tuple, slot, true);
+        tuple
+    }
+}
+
+/// `ExecClearTuple` (executor/tuptable.h), which is inline in C.
+///
+/// SAFETY of the caller: the slot is one that Postgres made.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: as promised; every kind of slot has the function.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            clear(slot);
+        }
     }
 }
 
 /// What `CatalogIndexInsert` (indexing.c) does for a row of a catalog.
 ///
-/// SAFETY of the caller: relation and indexes are open and suitable; the slot holds a tuple that was inserted.
-unsafe fn insert_into_indexes(
-    relation: pg_sys::Relation,
-    indexes: pg_sys::CatalogIndexState,
-    slot: *mut pg_sys::TupleTableSlot,
-) {
+/// SAFETY of the caller: relation and indexes are open; the slot holds a tuple that was inserted.
+unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[Index], slot: *mut pg_sys::TupleTableSlot) {
     let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
     let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-    // SAFETY: as promised; the arrays have as many places as an index can have columns.
+    let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+    // SAFETY: as promised; the arrays have as many places as an index can have columns; the slot is of heap tuples.
     unsafe {
-        for n in 0..(*indexes).ri_NumIndices as usize {
-            let index = *(*indexes).ri_IndexRelationDescs.add(n);
-            let info = *(*indexes).ri_IndexRelationInfo.add(n);
-            let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::FormIndexDatum(info, slot, std::ptr::null_mut(), values, nulls);
-            let unique = if (*(*index).rd_index).indisunique {
+        for index in indexes {
+            if let Some(column) = index.but_null {
+                let mut null = false;
+                let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+                pg_sys::heap_getattr(tuple, column, (*slot).tts_tupleDescriptor, &mut null);
+                if null {
+                    continue;
+                }
+            }
+            let form = &*(*index.relation).rd_index;
+            pg_sys::FormIndexDatum(index.info, slot, std::ptr::null_mut(), values, nulls);
+            let unique = if form.indisunique {
                 pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
             } else {
                 pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
             };
-            pg_sys::index_insert(index, values, nulls, &mut (*slot).tts_tid, relation, unique, false, info);
+            let place = &mut (*slot).tts_tid;
+            pg_sys::index_insert(index.relation, values, nulls, place, relation, unique, false, index.info);
         }
-    }
-}
-
-/// Refuses an index that somebody added and that the way of catalogs cannot keep (`CatalogIndexInsert`, indexing.c).
-///
-/// SAFETY of the caller: the indexes are open.
-unsafe fn check_indexes(indexes: pg_sys::CatalogIndexState) {
-    // SAFETY: as promised; the array has as many elements as the count says.
-    let unsuitable = unsafe {
-        (0..(*indexes).ri_NumIndices as usize).any(|n| {
-            let index = &**(*indexes).ri_IndexRelationInfo.add(n);
-            !index.ii_Expressions.is_null() || !index.ii_Predicate.is_null() || !index.ii_ExclusionOps.is_null()
-        })
-    };
-    if unsuitable {
-        raise(
-            error::INDEX_UNSUITABLE.because("a table of the audit has an index on an expression or with a predicate"),
-        );
     }
 }
 
@@ -172,7 +283,7 @@ pub struct Key {
 impl Key {
     /// The id must live as long as the key.
     pub fn uuid(column: i16, id: &Uuid) -> Self {
-        Key::equal(column, pg_sys::F_UUID_EQ, Value::Uuid(id).datum())
+        Key::equal(column, pg_sys::F_UUID_EQ, Some(pg_sys::Datum::from(id.as_bytes().as_ptr())))
     }
 
     /// A column of collation "C", which is what a scan key made here compares by.
@@ -232,7 +343,7 @@ impl Key {
         match self.id() {
             Some(id) => {
                 *place = id;
-                Key { datum: Value::Uuid(place).datum().unwrap_or(self.datum), ..*self }.scan_key()
+                Key { datum: pg_sys::Datum::from(place.as_bytes().as_ptr()), ..*self }.scan_key()
             }
             None => self.scan_key(),
         }

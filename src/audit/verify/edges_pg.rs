@@ -5,6 +5,7 @@ use super::range_pg::{Scope, Seen, block_row, head_in, heads_until};
 use super::{Finding, Found, Range};
 use crate::audit::checkpoint;
 use crate::audit::encoding::Digest;
+use crate::audit::event::time_ordered_id;
 use crate::audit::incarnation::{Incarnation, Place};
 use crate::audit::seal_pg;
 use crate::audit::tree::STORED_LEVELS;
@@ -38,8 +39,7 @@ const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
 /// Events that no entry names, of those that a range could have: written since a moment, or with an id between those of the range.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
       WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
-        AND (e.transaction OPERATOR(pg_catalog.>=) $2::pg_catalog.xid8
-             OR e.id OPERATOR(pg_catalog.>=) $3 AND e.id OPERATOR(pg_catalog.<=) $4)
+        AND (e.id OPERATOR(pg_catalog.>=) $2 OR e.id OPERATOR(pg_catalog.>=) $3 AND e.id OPERATOR(pg_catalog.<=) $4)
         AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
       ORDER BY e.id";
 
@@ -195,18 +195,18 @@ pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
 
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 ///
-/// Of a range, those that have the ids of its events, and where it ends with the newest block those of its transactions.
+/// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it began.
 pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Found>) -> Result<()> {
     let Some(sealed) = seal_pg::sealed_until()? else { return Ok(()) };
     let own = transaction::id_if_any();
     let whole = range.first == 1 && range.last == scope.newest;
     let since = match () {
-        () if whole => 0,
-        () if range.last == scope.newest => seal_pg::horizon_at(range.first - 1)?,
-        () => u64::MAX,
+        () if whole => Uuid::nil(),
+        () if range.last == scope.newest => time_ordered_id(seal_pg::sealed_at(range.first - 1)?, [0; 8]),
+        () => Uuid::max(),
     };
     let (lowest, highest) = seen.ids.unwrap_or((Uuid::max(), Uuid::nil()));
-    let arguments = [spi::uuid(scope.organization), argument(since.to_string()), spi::uuid(lowest), spi::uuid(highest)];
+    let arguments = [spi::uuid(scope.organization), spi::uuid(since), spi::uuid(lowest), spi::uuid(highest)];
     spi::stream(UNSEALED, &arguments, |row| {
         let (id, organization) = (row.uuid(1).unwrap_or_default(), row.uuid(2).unwrap_or_default());
         let transaction = row.transaction(3).unwrap_or_default();
