@@ -119,6 +119,7 @@ $$, $$ VALUES
     ('drop_sso_connection',      'v', 'u', false, true),
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
+    ('export_evidence',          'v', 'u', false, false),
     ('grant_permission',         'v', 'u', true,  true),
     ('guard_ddl',                'v', 'u', false, false),
     ('guard_drop',               'v', 'u', false, false),

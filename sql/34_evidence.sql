@@ -57,3 +57,13 @@ media_type: as application/pdf, without parameters. source: where it is or came 
 subject of the context; collected_at: when, by default now. subject: what it is evidence of. relation: how it stands to events of the
 organization: concerns, supports, contradicts, derived-from, result-of. The registration is an event too. Needs the permission
 evidence:create (42501). Raises 28000 without a context, 22023 for what is none of these, 42704 for an event that the organization does not have.';
+
+CREATE FUNCTION tenancy.export_evidence(organization uuid, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL, earlier bigint DEFAULT NULL)
+    RETURNS SETOF text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_export_evidence_wrapper';
+COMMENT ON FUNCTION tenancy.export_evidence(uuid, timestamptz, timestamptz, bigint) IS
+'The history of an organization in a period ("from" included, "to" not; NULL for no bound), its evidence, and the proof that the newest checkpoint
+covers it, as the lines of a file that pg-tenancy-verify checks without the database: psql -AtXc "SELECT tenancy.export_evidence(...)" > bundle.
+With earlier also the proof that nothing has changed since the checkpoint of that number. Members of tenancy_auditor export every organization;
+others under a context the own one, with the permission audit:export, without the actors who are no members of it. Each export is an event of the
+organization. Raises 55000 where no checkpoint covers the period, 42501 without the right, 22023 for a period that ends before it begins.';

@@ -98,6 +98,8 @@ GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, in
 -- Evidence. Row-level security binds who may read it.
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT EXECUTE ON FUNCTION tenancy.export_evidence(uuid, timestamptz, timestamptz, bigint)
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 
 -- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit only.

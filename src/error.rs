@@ -154,6 +154,8 @@ kinds! {
     CHECKPOINT_CONFLICT, "40001", "Call tenancy.checkpoint() again, in a new transaction.";
     /// A checkpoint is made and signed, but its file cannot be written.
     PUBLICATION_FAILED, "58030", "See tenancy.checkpoint_directory: the server's user must be able to write there. What is missing is written with the next checkpoint.";
+    /// No checkpoint covers what is to be exported.
+    CHECKPOINT_MISSING, "55000", "Call tenancy.checkpoint(), or let the background worker do it: tenancy.signing_key_file and tenancy.checkpoint_interval.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function of the extension was called in a way that only Postgres may.

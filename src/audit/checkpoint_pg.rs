@@ -230,7 +230,8 @@ fn announce(note: &str) -> Result<()> {
     Ok(())
 }
 
-fn read_keys() -> Result<Vec<Signer>> {
+/// The keys at hand.
+pub fn read_keys() -> Result<Vec<Signer>> {
     let source = Source::of(configuration::signing_key_file(), configuration::signing_key_command())?;
     source.read(configuration::checkpoint_origin().as_deref(), transaction::check_for_interrupts)
 }

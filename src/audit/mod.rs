@@ -39,6 +39,8 @@ mod commitment_pg;
 #[cfg(feature = "pg")]
 mod evidence_pg;
 #[cfg(feature = "pg")]
+mod export_pg;
+#[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]
 mod proof_pg;

@@ -43,7 +43,7 @@ static CHECKPOINT: Query = Query::new(
 );
 
 /// The tree of an organization.
-struct Events(Uuid);
+pub struct Events(pub Uuid);
 
 impl Events {
     fn of(organization: Option<pgrx::Uuid>) -> Result<(Self, i64)> {
@@ -87,7 +87,7 @@ impl Nodes for Events {
 }
 
 /// The log of the checkpoints of an incarnation.
-struct Checkpoints(String);
+pub struct Checkpoints(pub String);
 
 /// What a proof needs of a checkpoint.
 struct Stored {

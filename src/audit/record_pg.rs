@@ -9,7 +9,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "insert",
     "update",
     "delete",
@@ -21,6 +21,7 @@ const OWN: [&str; 11] = [
     "authorize",
     "erase",
     "read",
+    "export",
 ];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 

@@ -20,6 +20,7 @@ pub enum Line {
     Head(Head),
     Range(Range),
     Actor(Box<event::Actor>),
+    Withheld(Withheld),
     Event(Box<Event>),
     Absent(Absent),
     Evidence(Box<Evidence>),
@@ -134,6 +135,13 @@ pub struct Range {
     /// The roots of the perfect subtrees of the first `first` - 1 leaves, the largest first.
     pub frontier: Vec<Hash>,
     pub proof: Vec<Hash>,
+}
+
+/// An actor of whom only the digest is told: who is no member of the organization, in an export by a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    pub id: Uuid,
+    pub digest: Hash,
 }
 
 /// An event with its place.

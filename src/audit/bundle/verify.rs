@@ -1,6 +1,6 @@
 //! Verifies a bundle in one pass, with nothing but the bundle and what the caller brings.
 
-use super::line::{self, Absent, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range};
+use super::line::{self, Absent, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
 use super::reader::{Lines, MAX_LINE};
 use crate::audit::chain;
 use crate::audit::checkpoint;
@@ -68,6 +68,8 @@ pub struct Contents {
     pub events: u64,
     /// Those of them whose payload is gone.
     pub erased: u64,
+    /// Those whose actor is not told.
+    pub withheld: u64,
     /// Those that did not happen in the period that was asked for.
     pub outside_period: u64,
     /// Positions whose event is not shown.
@@ -321,6 +323,8 @@ struct Walk<'a> {
     frontier: Frontier,
     before: Option<Before>,
     actors: HashMap<Uuid, Digest>,
+    /// Those of whom only the digest is told.
+    withheld: HashSet<Uuid>,
     events: HashSet<Uuid>,
     /// By event of a registration: the record digest that its payload shows, if it has one.
     registrations: HashMap<Uuid, Option<Digest>>,
@@ -358,6 +362,7 @@ impl<'a> Walk<'a> {
             frontier,
             before: None,
             actors: HashMap::new(),
+            withheld: HashSet::new(),
             events: HashSet::new(),
             registrations: HashMap::new(),
             found: Found { contents: Contents::default(), statements: true, evidence: Vec::new() },
@@ -368,6 +373,7 @@ impl<'a> Walk<'a> {
     fn line(&mut self, line: Line) -> Checked {
         match line {
             Line::Actor(actor) => self.actor(&actor),
+            Line::Withheld(actor) => self.withheld(&actor),
             Line::Event(event) => self.event(&event),
             Line::Absent(absent) => self.absent(&absent),
             Line::Evidence(evidence) => self.evidence(*evidence),
@@ -379,6 +385,14 @@ impl<'a> Walk<'a> {
 
     fn actor(&mut self, actor: &Actor) -> Checked {
         match self.actors.insert(actor.id, actor.digest()) {
+            None => Ok(()),
+            Some(_) => Err("an actor stands twice".into()),
+        }
+    }
+
+    fn withheld(&mut self, actor: &Withheld) -> Checked {
+        self.withheld.insert(actor.id);
+        match self.actors.insert(actor.id, actor.digest.0) {
             None => Ok(()),
             Some(_) => Err("an actor stands twice".into()),
         }
@@ -425,6 +439,7 @@ impl<'a> Walk<'a> {
         let in_period = from.is_none_or(|from| event.occurred_at >= from) && to.is_none_or(|to| event.occurred_at < to);
         self.found.contents.events += 1;
         self.found.contents.erased += u64::from(erased);
+        self.found.contents.withheld += u64::from(self.withheld.contains(&event.actor));
         self.found.contents.outside_period += u64::from(!in_period);
         Ok(())
     }
@@ -496,7 +511,10 @@ impl<'a> Walk<'a> {
             Some(Some(record)) if record == evidence.record() => true,
             Some(Some(_)) => return Err(format!("{what} is not what was registered")),
             Some(None) => false,
-            None => return Err(format!("{what} names an event that did not register it")),
+            None if self.events.contains(&line.registration) => {
+                return Err(format!("{what} names an event that did not register it"));
+            }
+            None => false,
         };
         let by_known = check_statement(&line.envelope, evidence.statement(), self.stated, self.known);
         self.found.statements &= by_known.map_err(|error| format!("{what}: {error}"))?;
@@ -765,6 +783,18 @@ mod tests {
         assert_eq!(outcome.verdict(), Verdict::Incomplete);
         lines[8] = history.absent(5);
         assert!(refusal(&lines).contains("position 5 stands where 4 should"));
+    }
+
+    #[test]
+    fn an_actor_that_is_withheld_leaves_its_events_proved() {
+        let history = History::new(3);
+        let mut lines = history.lines(1, 3);
+        let withheld = line::Withheld { id: history.actor.id, digest: Hash(history.actor.digest()) };
+        lines[4] = Line::Withheld(withheld.clone());
+        let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
+        assert_eq!((outcome.verdict(), outcome.contents.withheld), (Verdict::Proved, 3));
+        lines[4] = Line::Withheld(line::Withheld { digest: Hash([0; 32]), ..withheld });
+        assert!(refusal(&lines).contains("or its actor, is not what was recorded"));
     }
 
     #[test]

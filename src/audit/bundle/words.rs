@@ -191,6 +191,10 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
             "Who put it together, or who says what it says of artifacts: that is signed by a key that you did not name. Events and checkpoint are signed by one that you did.".into(),
         );
     }
+    if outcome.contents.withheld > 0 {
+        let withheld = outcome.contents.withheld;
+        lines.push(format!("Who is behind {withheld} of the events: somebody who is no member of the organization, whom an export by a member does not show and one by an auditor does."));
+    }
     if outcome.contents.absent > 0 {
         let absent = outcome.contents.absent;
         lines.push(format!(
@@ -199,7 +203,7 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
     }
     for artifact in outcome.evidence.iter().filter(|artifact| !artifact.in_history) {
         let id = artifact.evidence.id;
-        lines.push(format!("That evidence {id} was registered as it stands here: the event of its registration shows no values any more."));
+        lines.push(format!("That evidence {id} was registered as it stands here: the event of its registration is not here, or shows no values any more."));
     }
     for (name, _) in names.iter().zip(&outcome.artifacts).filter(|(_, found)| found.is_empty()) {
         lines.push(format!("Anything about the file {name}: no artifact in the bundle has its digest."));
@@ -255,6 +259,7 @@ pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
         "events": outcome.contents.events,
         "erased": outcome.contents.erased,
         "absent": outcome.contents.absent,
+        "withheld": outcome.contents.withheld,
         "outside_period": outcome.contents.outside_period,
         "earlier": match &outcome.earlier {
             None => Value::Null,

@@ -1,0 +1,418 @@
+//! Bundles of a real server, checked by the program that knows no server, and by a second reader in Python.
+
+mod common;
+
+use common::*;
+use pg_tenancy::audit::bundle::verify::{Expected, verify};
+use pg_tenancy::audit::bundle::words::Verdict;
+use pg_tenancy::audit::note::Verifier;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use tokio_postgres::Client;
+
+/// A folder for the files of a test, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(database: &Database) -> Self {
+        let path = std::env::temp_dir().join(format!("{}_bundles", database.name));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Runs `pg-tenancy-verify`; returns its exit status and what it said.
+fn check(arguments: &[&str]) -> (i32, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_pg-tenancy-verify")).args(arguments).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.code().unwrap(), said)
+}
+
+/// The second reader.
+fn check_in_python(bundle: &str, key: &str) -> (bool, String) {
+    let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evidence/read.py");
+    let done = Command::new("python3").args([reader, bundle, key]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.success(), said)
+}
+
+/// Two transactions of Alice, a change by the database's owner, and one of Bob in between.
+async fn record(database: &Database, superuser: &Client) {
+    let client = database.application().await;
+    for (subject, id) in [("alice", 81), ("bob", 91), ("alice", 82)] {
+        as_tenant(&client, &database.token(subject)).await;
+        run(&client, &format!(r#"INSERT INTO "Finding" (id, title) VALUES ({id}, 'ünsafe')"#)).await;
+        run(&client, &format!(r#"UPDATE "Finding" SET title = 'b', "amountCents" = 7 WHERE id = {id}"#)).await;
+        run(&client, "COMMIT").await;
+    }
+    run(superuser, &format!(r#"DELETE FROM "Finding" WHERE "organizationId" = '{ACME}' AND id = 5"#)).await;
+}
+
+async fn checkpoint(superuser: &Client) -> i64 {
+    count(superuser, "SELECT tenancy.checkpoint()").await
+}
+
+async fn public_key(superuser: &Client) -> String {
+    value(superuser, "SELECT public_key FROM tenancy.signing_key WHERE retired_at IS NULL").await
+}
+
+/// The bundle, as psql writes it into a file.
+async fn export(client: &Client, arguments: &str) -> String {
+    column(client, &format!("SELECT tenancy.export_evidence({arguments})")).await.join("\n") + "\n"
+}
+
+fn lines(bundle: &str) -> Vec<Value> {
+    bundle.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_export_is_proved_without_the_server_and_by_a_second_reader() {
+    in_database(async |database| {
+        let (superuser, folder) = (database.superuser().await, Folder::new(database));
+        record(database, &superuser).await;
+        let client = database.application().await;
+        as_tenant(&client, &database.token("alice")).await;
+        let add =
+            "SELECT tenancy.add_evidence(sha256('the report'), 'application/pdf', 'report.pdf', subject => 'CC6.1',
+                          relation => 'result-of', events => ARRAY[tenancy.record_event('access.reviewed')])";
+        run(&client, add).await;
+        run(&client, "COMMIT").await;
+        checkpoint(&superuser).await;
+
+        let key = public_key(&superuser).await;
+        let text = export(&superuser, &format!("'{ACME}'")).await;
+        let bundle = folder.file("bundle.jsonl", &text);
+        let (status, said) = check(&[&bundle, "--key", &key]);
+        assert_eq!(status, 0, "{said}");
+        let events =
+            count(&superuser, &format!("SELECT count(*) FROM tenancy.seal WHERE organization = '{ACME}'")).await;
+        assert!(said.contains(&format!("These are all {events} events that the organization had then")), "{said}");
+        assert!(said.contains("alice registered on"), "{said}");
+        assert!(said.contains("about CC6.1, result-of 1 events, 1 of them here"), "{said}");
+        let (good, said) = check_in_python(&bundle, &key);
+        assert!(good, "{said}");
+        assert!(said.contains(&format!("{events} events, 1 artifacts")), "{said}");
+
+        let (status, said) = check(&[&bundle]);
+        assert!(status == 3 && said.contains("a key that stands in it proves nothing"), "{said}");
+        let (report, other) = (folder.file("report.pdf", "the report"), folder.file("other.pdf", "another"));
+        let keys = folder.file("keys", format!("# the auditor's own copy\n{key} # of production\n"));
+        let (status, said) = check(&[&bundle, "--keys", &keys, "--artifact", &report, "--json"]);
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((status, &json["verdict"], &json["events"]), (0, &Value::from("proved"), &Value::from(events)));
+        let (status, said) = check(&[&bundle, "--keys", &keys, "--artifact", &other]);
+        assert!(status == 4 && said.contains("no artifact in the bundle has its digest"), "{said}");
+    });
+}
+
+#[test]
+fn the_program_says_what_is_wrong_with_a_call() {
+    in_database(async |database| {
+        let folder = Folder::new(database);
+        let nothing = folder.file("nothing", "");
+        for arguments in [
+            &[][..],
+            &["--key"],
+            &["--nonsense", &nothing],
+            &[&nothing, &nothing],
+            &[&nothing],
+            &["/nowhere/at/all"],
+            &[&nothing, "--key", "a+b+c"],
+            &[&nothing, "--keys", &nothing],
+            &[&nothing, "--earlier", "/nowhere/at/all"],
+            &[&nothing, "--artifact", "/nowhere/at/all"],
+            &[&nothing, "--max-line", "x"],
+            &[folder.0.to_str().unwrap()],
+        ] {
+            let (status, said) = check(arguments);
+            assert!(status == 2 && !said.contains("panicked"), "{arguments:?} gave {status}: {said}");
+        }
+        let (status, said) = check(&["--help"]);
+        assert!(status == 0 && said.contains("Exit status:"), "{said}");
+        assert_eq!(check(&["--version"]).0, 0);
+    });
+}
+
+#[test]
+fn a_bundle_or_a_history_that_was_changed_is_found() {
+    in_database(async |database| {
+        let (superuser, folder) = (database.superuser().await, Folder::new(database));
+        record(database, &superuser).await;
+        checkpoint(&superuser).await;
+        let key = public_key(&superuser).await;
+        let good = export(&superuser, &format!("'{ACME}'")).await;
+        let changed = good.lines().count();
+        for (number, line) in good.lines().enumerate() {
+            let without: Vec<&str> = good.lines().filter(|other| *other != line).collect();
+            let bundle = folder.file("bundle", without.join("\n") + "\n");
+            let (status, said) = check(&[&bundle, "--key", &key]);
+            assert!(status == 1 || number == 0 && status == 2, "without line {number} of {changed}: {status} {said}");
+            assert!(!check_in_python(&bundle, &key).0, "without line {number}");
+        }
+        for (from, to) in [("\"insert\"", "\"delete\""), ("alice", "mallo"), ("\"title\\\":\\\"b", "\"title\\\":\\\"c")]
+        {
+            assert!(good.contains(from), "{from} is in {good}");
+            let bundle = folder.file("bundle", good.replacen(from, to, 1));
+            let (status, said) = check(&[&bundle, "--key", &key]);
+            assert!(status == 1 && said.contains("TAMPERED WITH"), "{from} as {to}: {status} {said}");
+            assert!(!check_in_python(&bundle, &key).0, "{from} as {to}");
+        }
+
+        // A superuser changes what is stored, with and without new hashes.
+        run(
+            &superuser,
+            "DO $$ DECLARE t regclass; BEGIN
+            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal']::regclass[] LOOP
+                EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$",
+        )
+        .await;
+        let second = format!("(SELECT event FROM tenancy.seal WHERE organization = '{ACME}' AND position = 2)");
+        let stored = [
+            (format!("UPDATE tenancy.event SET operation = 'delete' WHERE id = {second}"), 1),
+            (format!("UPDATE tenancy.event SET payload = '{{}}' WHERE id = {second}"), 1),
+            ("UPDATE tenancy.event_actor SET subject = 'mallory' WHERE subject = 'alice'".into(), 1),
+            (format!("UPDATE tenancy.seal SET chain = sha256('') WHERE organization = '{ACME}' AND position = 2"), 1),
+            (format!("UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = {second}"), 0),
+            (format!("DELETE FROM tenancy.event WHERE id = {second}"), 4),
+        ];
+        for (statement, expected) in stored {
+            run(&superuser, "BEGIN").await;
+            assert!(changed_rows(&superuser, &statement).await > 0, "{statement}");
+            let bundle = folder.file("bundle", export(&superuser, &format!("'{ACME}'")).await);
+            run(&superuser, "ROLLBACK").await;
+            let (status, said) = check(&[&bundle, "--key", &key]);
+            assert_eq!(status, expected, "{statement}: {said}");
+        }
+        run(&superuser, "BEGIN").await;
+        run(&superuser, &format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = 2")).await;
+        let refusal = refused(&superuser, &format!("SELECT tenancy.export_evidence('{ACME}')")).await;
+        assert_eq!(refusal.sqlstate, "XX001", "{refusal:?}");
+        run(&superuser, "ROLLBACK").await;
+    });
+}
+
+async fn changed_rows(client: &Client, statement: &str) -> u64 {
+    changed(client, statement).await
+}
+
+#[test]
+fn a_checkpoint_from_before_is_continued_or_the_fork_is_found() {
+    in_database(async |database| {
+        let (superuser, folder) = (database.superuser().await, Folder::new(database));
+        let mut notes = Vec::new();
+        for round in 0..5 {
+            run(
+                &superuser,
+                &format!(r#"INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', '{round}')"#),
+            )
+            .await;
+            let number = checkpoint(&superuser).await;
+            let note = value(&superuser, &format!("SELECT note FROM tenancy.checkpoint WHERE number = {number}")).await;
+            notes.push((number, folder.file(&format!("note-{number}"), note)));
+        }
+        let key = public_key(&superuser).await;
+        for (number, note) in &notes {
+            let bundle = folder.file("bundle", export(&superuser, &format!("'{ACME}', earlier => {number}")).await);
+            let (status, said) = check(&[&bundle, "--key", &key, "--earlier", note]);
+            assert!(status == 0 && said.contains(&format!("your checkpoint {number} has changed")), "{status} {said}");
+            assert!(check_in_python(&bundle, &key).0);
+        }
+        let bundle = folder.file("bundle", export(&superuser, &format!("'{ACME}'")).await);
+        let (status, said) = check(&[&bundle, "--key", &key, "--earlier", &notes[0].1]);
+        assert!(status == 4 && said.contains("export it with earlier =>"), "{status} {said}");
+
+        // The entry of an earlier checkpoint is another one now: the log cannot begin with what was signed.
+        let (number, note) = &notes[2];
+        run(&superuser, "ALTER TABLE tenancy.checkpoint DISABLE TRIGGER append_only").await;
+        run(&superuser, &format!("UPDATE tenancy.checkpoint SET digest = sha256('') WHERE number = {number}")).await;
+        let bundle = folder.file("bundle", export(&superuser, &format!("'{ACME}', earlier => {number}")).await);
+        let (status, said) = check(&[&bundle, "--key", &key, "--earlier", note]);
+        assert!(status == 1 && said.contains("what was signed then has changed"), "{status} {said}");
+        for wrong in [0, -1, 99] {
+            let refusal =
+                refused(&superuser, &format!("SELECT tenancy.export_evidence('{ACME}', earlier => {wrong})")).await;
+            assert_eq!(refusal.sqlstate, "22023", "{refusal:?}");
+        }
+    });
+}
+
+#[test]
+fn any_part_of_a_long_history_is_proved() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        for round in 0..9 {
+            let sql = format!(
+                r#"INSERT INTO "Finding" ("organizationId", title)
+                   SELECT CASE WHEN n % 10 = 0 THEN '{GLOBEX}' ELSE '{ACME}' END::uuid, 'x' FROM generate_series(1, 130 + {round}) n"#
+            );
+            run(&superuser, &sql).await;
+            seal(&superuser).await;
+        }
+        checkpoint(&superuser).await;
+        let key = Verifier::parse(&public_key(&superuser).await).unwrap();
+        let expected = Expected { keys: vec![key], ..Expected::default() };
+        let head = count(&superuser, &format!("SELECT count(*) FROM tenancy.seal WHERE organization = '{ACME}'")).await;
+        assert!(head > 1000);
+        for (first, last) in [
+            (1, head),
+            (1, 1),
+            (head, head),
+            (2, 255),
+            (256, 256),
+            (257, 512),
+            (300, 999),
+            (511, 1026),
+            (head - 1, head),
+        ] {
+            let at = |position| {
+                format!(
+                    "(SELECT e.occurred_at FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
+                       WHERE s.organization = '{ACME}' AND s.position = {position})"
+                )
+            };
+            let arguments = format!("'{ACME}', {}, {} + interval '1 us'", at(first), at(last));
+            let text = export(&superuser, &arguments).await;
+            let outcome = verify(text.as_bytes(), &expected).unwrap_or_else(|why| panic!("{first} to {last}: {why:?}"));
+            assert_eq!(outcome.verdict(), Verdict::Proved, "{first} to {last}");
+            let (from, to) = (outcome.manifest.first, outcome.manifest.last);
+            assert!(
+                from <= first && last <= to && to - from < last - first + 3,
+                "{first} to {last} gave {from} to {to}"
+            );
+        }
+        let none = export(&superuser, &format!("'{ACME}', '2020-01-01', '2020-02-01'")).await;
+        let outcome = verify(none.as_bytes(), &expected).unwrap();
+        assert_eq!((outcome.verdict(), outcome.contents.events), (Verdict::Proved, 0));
+        let all = export(&superuser, &format!("'{GLOBEX}', '-infinity', NULL")).await;
+        assert!(verify(all.as_bytes(), &expected).unwrap().contents.events > 100);
+    });
+}
+
+#[test]
+fn members_export_their_own_history_and_auditors_every_one() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        record(database, &superuser).await;
+        run(&superuser, "CREATE ROLE test_auditor_of_bundles LOGIN IN ROLE tenancy_auditor").await;
+        checkpoint(&superuser).await;
+        let expected =
+            Expected { keys: vec![Verifier::parse(&public_key(&superuser).await).unwrap()], ..Expected::default() };
+        let (client, auditor) = (database.application().await, database.superuser().await);
+        run(&auditor, "SET SESSION AUTHORIZATION test_auditor_of_bundles").await;
+
+        let call = |organization| format!("SELECT tenancy.export_evidence('{organization}')");
+        assert_eq!(refused(&client, &call(ACME)).await.sqlstate, "28000");
+        as_tenant(&client, &database.token("victor")).await;
+        assert_eq!(refused_within(&client, &call(ACME)).await.sqlstate, "42501", "a viewer may not export");
+        run(&client, "ROLLBACK").await;
+        as_tenant(&client, &database.token("alice")).await;
+        let foreign = refused_within(&client, &call(GLOBEX)).await;
+        let unknown = refused_within(&client, &call(uuid::Uuid::from_u128(7))).await;
+        assert_eq!(foreign.sqlstate, "42501");
+        assert_eq!(foreign, unknown, "whether an organization is there is not told");
+        let own = export(&client, &format!("'{ACME}'")).await;
+        run(&client, "COMMIT").await;
+        let outcome = verify(own.as_bytes(), &expected).unwrap();
+        assert_eq!((outcome.verdict(), outcome.manifest.organization), (Verdict::Proved, ACME));
+        assert!(outcome.contents.withheld > 0);
+        assert_eq!(outcome.manifest.exporter.subject.as_deref(), Some("alice"));
+        assert!(!own.contains("globex") && !own.contains(&GLOBEX.to_string()), "nothing of another organization");
+        // The superuser who deleted a row, and how they connected.
+        assert!(lines(&own).iter().filter(|line| line["type"] == "actor").all(|actor| actor["method"] == "token"));
+
+        let all = export(&auditor, &format!("'{ACME}'")).await;
+        let outcome = verify(all.as_bytes(), &expected).unwrap();
+        assert_eq!((outcome.verdict(), outcome.contents.withheld), (Verdict::Proved, 0));
+        assert!(lines(&all).iter().any(|line| line["type"] == "actor" && line["method"] == "none"));
+
+        // Who exported is an event too.
+        let recorded = "SELECT coalesce(subject, session_user_name) FROM tenancy.audit_trail WHERE operation = 'export' ORDER BY id";
+        assert_eq!(column(&superuser, recorded).await, ["alice", "test_auditor_of_bundles"]);
+        run(&auditor, "BEGIN READ ONLY").await;
+        let again = export(&auditor, &format!("'{GLOBEX}'")).await;
+        assert!(verify(again.as_bytes(), &expected).is_ok());
+        run(&auditor, "ROLLBACK").await;
+        run(&superuser, "DROP ROLE test_auditor_of_bundles").await;
+    });
+}
+
+#[test]
+fn a_period_is_exported_when_a_checkpoint_covers_it() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        let call = |arguments: &str| format!("SELECT tenancy.export_evidence('{ACME}'{arguments})");
+        assert_eq!(refused(&superuser, &call("")).await.sqlstate, "55000", "there is no checkpoint");
+        checkpoint(&superuser).await;
+        let change = format!(r#"INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', 'x')"#);
+        run(&superuser, &change).await;
+        let refusal = refused(&superuser, &call(", now() - interval '1 hour', now() + interval '1 hour'")).await;
+        assert_eq!(
+            (refusal.sqlstate.as_str(), refusal.hint.unwrap().contains("tenancy.checkpoint()")),
+            ("55000", true)
+        );
+        seal(&superuser).await;
+        let refusal = refused(&superuser, &call(", now() - interval '1 hour', now() + interval '1 hour'")).await;
+        assert_eq!(refusal.sqlstate, "55000");
+        checkpoint(&superuser).await;
+        assert!(!rows(&superuser, &call(", now() - interval '1 hour', now() + interval '1 hour'")).await.is_empty());
+        assert_eq!(refused(&superuser, &call(", now(), now() - interval '1 hour'")).await.sqlstate, "22023");
+        assert_eq!(refused(&superuser, "SELECT tenancy.export_evidence(NULL)").await.sqlstate, "22004");
+        let unknown = format!("SELECT tenancy.export_evidence('{}')", uuid::Uuid::from_u128(7));
+        assert_eq!(refused(&superuser, &unknown).await.sqlstate, "55000");
+        assert_eq!(rows(&superuser, &format!("{} LIMIT 1", call(""))).await.len(), 1, "who stops early stops");
+        let in_from = format!("SELECT count(*) > 5 FROM tenancy.export_evidence('{ACME}')");
+        assert_eq!(value(&superuser, &in_from).await, "t");
+    });
+}
+
+#[test]
+fn evidence_of_events_goes_with_them_whenever_it_was_registered() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        record(database, &superuser).await;
+        seal(&superuser).await;
+        let until = value(&superuser, "SELECT clock_timestamp()").await;
+        let client = database.application().await;
+        as_tenant(&client, &database.token("alice")).await;
+        let event = value(
+            &superuser,
+            &format!("SELECT event FROM tenancy.seal WHERE organization = '{ACME}' AND position = 1"),
+        )
+        .await;
+        let add = |events: &str, source: &str| {
+            format!("SELECT tenancy.add_evidence(sha256(''), 'text/plain', '{source}', events => '{{{events}}}')")
+        };
+        run(&client, &add(&event, "of the period")).await;
+        run(&client, &add("", "of later")).await;
+        run(&client, "COMMIT").await;
+        checkpoint(&superuser).await;
+        let text = export(&superuser, &format!("'{ACME}', '-infinity', '{until}'")).await;
+        let expected =
+            Expected { keys: vec![Verifier::parse(&public_key(&superuser).await).unwrap()], ..Expected::default() };
+        let outcome = verify(text.as_bytes(), &expected).unwrap();
+        assert_eq!(outcome.verdict(), Verdict::Proved);
+        let sources: Vec<&str> = outcome.evidence.iter().map(|artifact| artifact.evidence.source.as_str()).collect();
+        assert_eq!(sources, ["of the period"]);
+        assert!(outcome.evidence[0].in_history && outcome.evidence[0].events_here == 1);
+        // Registered and not in a checkpoint yet.
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, &add(&event, "of now")).await;
+        run(&client, "COMMIT").await;
+        let text = export(&superuser, &format!("'{ACME}'")).await;
+        assert_eq!(verify(text.as_bytes(), &expected).unwrap().evidence.len(), 2);
+    });
+}
