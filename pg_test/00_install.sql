@@ -96,6 +96,8 @@ $$, $$ VALUES
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
     ('assume_organization',      'v', 'u', false, false),
+    ('audit_ddl',                'v', 'u', false, false),
+    ('audit_drop',               'v', 'u', false, false),
     ('audit_row',                'v', 'u', false, false),
     ('audit_truncate',           'v', 'u', false, false),
     ('authenticate',             'v', 'u', false, true),

@@ -34,12 +34,12 @@ DELETE FROM app."Step" WHERE id = 21;
 DELETE FROM app.finding WHERE id = 20;
 SELECT is_empty('SELECT FROM app."Step" WHERE id = 20', 'a cascade removes them');
 RESET SESSION AUTHORIZATION;
-SELECT results_eq($$ SELECT organization, operation, count(*), max(domain) FROM tenancy.event WHERE table_name = 'Step' GROUP BY 1, 2 ORDER BY 2 $$,
+SELECT results_eq($$ SELECT organization, operation, count(*), max(domain) FROM tenancy.event WHERE table_name = 'Step' AND domain = 'step' GROUP BY 1, 2 ORDER BY 2 $$,
     $$ VALUES (test.acme(), 'delete', 2::bigint, 'step'), (test.acme(), 'insert', 2, 'step'), (test.acme(), 'update', 2, 'step') $$, 'every change is an event of the parent''s organization');
 ROLLBACK TO SAVEPOINT nobody;
 RESET SESSION AUTHORIZATION;
 UPDATE app."Step" SET done = true WHERE id = 4;
-SELECT is((SELECT organization FROM tenancy.event WHERE table_name = 'Step'), test.bolt(), 'that of a DBA''s change is found through the key');
+SELECT is((SELECT organization FROM tenancy.event WHERE table_name = 'Step' AND domain = 'step'), test.bolt(), 'that of a DBA''s change is found through the key');
 TRUNCATE app."Step";
 SELECT results_eq($$ SELECT organization, (payload ->> 'rows')::integer FROM tenancy.event WHERE table_name = 'Step' AND operation = 'truncate' ORDER BY 1 $$,
     $$ VALUES (test.acme(), 2), (test.bolt(), 2) $$, 'so are those that lose rows to TRUNCATE');

@@ -39,7 +39,7 @@ UPDATE app.cost SET day = day + 365 WHERE id = 5;
 SELECT is((SELECT tableoid::regclass::text FROM app.cost WHERE id = 5), 'app.cost_2026_acme', 'a row may move to another partition');
 DELETE FROM app.cost WHERE id = 6;
 RESET SESSION AUTHORIZATION;
-SELECT results_eq($$ SELECT operation, table_name, count(*) FROM tenancy.event WHERE table_name LIKE 'cost%' GROUP BY 1, 2 ORDER BY 1, 2 $$,
+SELECT results_eq($$ SELECT operation, table_name, count(*) FROM tenancy.event WHERE table_name LIKE 'cost%' AND domain <> 'schema' GROUP BY 1, 2 ORDER BY 1, 2 $$,
     $$ VALUES ('delete', 'cost_2025', 1::bigint), ('delete', 'cost_2026_acme', 1), ('insert', 'cost_2025', 2), ('insert', 'cost_2026_acme', 2) $$,
     'every change is an event of the partition it was in, once');
 ROLLBACK TO SAVEPOINT nobody;

@@ -1,7 +1,7 @@
 -- tenancy.record_event: what an application does that is no change of a row.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(24);
+SELECT plan(32);
 
 SET LOCAL ROLE test_application;
 SELECT tenancy.authenticate(test.token('ada')) \g /dev/null
@@ -15,6 +15,7 @@ SELECT lives_ok($$ SELECT tenancy.record_event('x') $$, 'the action alone is eno
 RESET ROLE;
 SELECT test.same($$ SELECT domain, data, result, reason FROM tenancy.audit_trail WHERE operation = 'x' $$,
     $$ VALUES ('application', NULL::json, 'success', NULL::text) $$, 'the rest has defaults');
+SELECT lives_ok($$ SELECT tenancy.record_event('create_invoice') $$, 'an action may begin as the name of a statement does');
 SET LOCAL ROLE test_application;
 SELECT lives_ok($$ SELECT tenancy.record_event('y', data => '[1, 2]', result => 'failed') $$, 'a failure can be recorded');
 RESET ROLE;
@@ -22,7 +23,7 @@ SELECT test.same($$ SELECT result, data FROM tenancy.audit_trail WHERE operation
 
 SET LOCAL ROLE test_application;
 SELECT test.refused(format('SELECT tenancy.record_event(%s)', arguments), '22023', 'refused: ' || left(arguments, 60))
-  FROM unnest(ARRAY[$$ '' $$, $$ 'Upper' $$, $$ 'with space' $$, $$ 'é' $$, $$ E'a\nb' $$, $$ repeat('a', 64) $$, $$ 'insert' $$, $$ 'delete' $$, $$ 'truncate' $$, $$ 'authorize' $$, $$ 'erase' $$,
+  FROM unnest(ARRAY[$$ '' $$, $$ 'Upper' $$, $$ 'with space' $$, $$ 'é' $$, $$ E'a\nb' $$, $$ repeat('a', 64) $$, $$ 'insert' $$, $$ 'delete' $$, $$ 'truncate' $$, $$ 'authorize' $$, $$ 'erase' $$, $$ 'create_policy' $$, $$ 'grant' $$, $$ 'alter_table' $$, $$ 'grant_role' $$, $$ 'capture_off' $$, $$ 'gap' $$, $$ 'protect' $$,
     $$ 'a', '' $$, $$ 'a', 'No' $$, $$ 'a', result => 'maybe' $$, $$ 'a', reason => repeat('x', 1001) $$, $$ 'a', data => to_json(repeat('x', 65536)) $$]) arguments;
 SELECT test.refused('SELECT tenancy.record_event(NULL)', '22004', 'the action must be given');
 

@@ -34,9 +34,9 @@ CALL pg_temp.run($$ INSERT INTO finding SELECT n, 'bbbbbbbb-0000-4000-8000-00000
 -- What it holds -------------------------------------------------------------------------------------------------------
 
 SELECT is(pg_temp.answer('SELECT tenancy.checkpoint()'), '1', 'the first checkpoint has the number 1');
-SELECT is(pg_temp.answer('SELECT count(*) FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event WHERE e.table_name = ''finding'''), '305', 'it seals first');
-SELECT is(pg_temp.answer('SELECT heads || '' '' || (prev_digest IS NULL) || '' '' || (root = sha256(''\x00'' || digest)) FROM tenancy.checkpoint'), '2 true true',
-          'it is over the heads of both organizations, and the first leaf of its log');
+SELECT is(pg_temp.answer('SELECT count(*) FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event WHERE e.domain = ''finding'''), '305', 'it seals first');
+SELECT is(pg_temp.answer('SELECT heads || '' '' || (prev_digest IS NULL) || '' '' || (root = sha256(''\x00'' || digest)) FROM tenancy.checkpoint'), '3 true true',
+          'it is over the heads of both organizations and of nobody, and the first leaf of its log');
 SELECT is(pg_temp.answer('SELECT (c.block, c.block_hash) = (b.number, b.hash) AND c.incarnation = b.incarnation FROM tenancy.checkpoint c, tenancy.block b'), 't', 'it names the newest block');
 SELECT is(pg_temp.answer($$ SELECT split_part(note, E'\n\n', 1) = origin || E'\n1\n' || encode(root, 'base64') FROM tenancy.checkpoint $$), 't', 'the note has origin, number and root');
 SELECT is(pg_temp.answer($$ SELECT origin = current_setting('tenancy.checkpoint_origin') || '/' || incarnation FROM tenancy.checkpoint $$), 't', 'the origin is the database''s and its incarnation''s');

@@ -79,7 +79,7 @@ SELECT throws_ok(format('SELECT pg_temp.answer(%L)', 'SELECT tenancy.' || call),
 -- Heads and checkpoints -----------------------------------------------------------------------------------------------
 
 SELECT is(pg_temp.answer($$ SELECT count(*) || ' ' || bool_and(tenancy.verify_inclusion(p.digest, p.place, p.heads, p.proof, c.heads_root) AND p.root = tenancy.tree_root(o, p.position) AND p.heads = c.heads)
-    FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, c.number) p $$), '79 true', 'each organization is shown its head in each checkpoint (the nil UUID''s begins with the second)');
+    FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, c.number) p $$), '80 true', 'each organization is shown its head in each checkpoint');
 SELECT is_empty($$ SELECT pg_temp.answer('SELECT place FROM tenancy.head_proof(''dddddddd-0000-4000-8000-000000000003'')') $$, 'who has no event has none');
 SELECT is(pg_temp.answer($$ SELECT bool_and(tenancy.verify_inclusion(a.digest, a.number, b.number, tenancy.checkpoint_inclusion_proof(a.number, b.number), b.root)
     AND tenancy.verify_consistency(a.number, a.root, b.number, b.root, tenancy.checkpoint_consistency_proof(a.number, b.number, b.incarnation))) FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.number <= b.number $$), 't',

@@ -35,7 +35,7 @@ mod front_door {
         context::define(identity::revalidate);
         pg::catalog::watch();
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
-        pg::cursor::watch(context::cursor_held);
+        pg::utility::watch(pg::utility::Listener { held: context::cursor_held, changed: audit::cluster_changed });
         pg::permission::watch(guardrail::accessed);
         pg::reading::watch(audit::READS);
         worker::register();

@@ -13,13 +13,13 @@ use tokio_postgres::Client;
 async fn record(database: &Database) -> Client {
     let (client, superuser) = (database.application().await, database.superuser().await);
     // The chains begin with the events of this suite: what was not sealed yet goes without a trace.
-    run(
-        &superuser,
-        "ALTER TABLE tenancy.event DISABLE TRIGGER append_only;
-         DELETE FROM tenancy.event;
-         ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only",
-    )
-    .await;
+    for sql in [
+        "ALTER TABLE tenancy.event DISABLE TRIGGER append_only",
+        "DELETE FROM tenancy.event",
+        "ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only",
+    ] {
+        run(&superuser, sql).await;
+    }
     for (subject, ids) in [("alice", 81..=83), ("alice", 84..=84), ("bob", 91..=91), ("alice", 85..=85)] {
         as_tenant(&client, &database.token(subject)).await;
         for id in ids {
@@ -158,7 +158,9 @@ fn a_deleted_event_is_found_with_its_place() {
                 found_after(&superuser, &format!("DELETE FROM tenancy.event WHERE id = {}", at(position))).await;
             assert!(found.contains(&format!("missing {position} -")), "{position}: {found:?}");
         }
-        assert_eq!(found_after(&superuser, "DELETE FROM tenancy.event").await.len(), 6);
+        // With those of the triggers that were switched off for this.
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await;
+        assert_eq!(found_after(&superuser, "DELETE FROM tenancy.event").await.len() as i64, sealed);
     });
 }
 
@@ -194,8 +196,9 @@ fn entries_taken_from_the_end_of_the_seal_betray_the_events_they_leave() {
         for line in ["inserted - 84", "inserted - 85"] {
             assert!(found.contains(&line.to_owned()), "{found:?}");
         }
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await;
         let found = found_after(&superuser, "DELETE FROM tenancy.seal").await;
-        assert_eq!(found.iter().filter(|line| line.starts_with("inserted")).count(), 6, "{found:?}");
+        assert_eq!(found.iter().filter(|line| line.starts_with("inserted")).count() as i64, sealed, "{found:?}");
     });
 }
 

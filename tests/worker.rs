@@ -117,7 +117,11 @@ fn what_is_committed_is_sealed_without_being_asked_for() {
         assert_eq!(count(&one, UNSEALED).await, 0);
         let again = sealing.client("one").await;
         run(&again, "COMMIT PREPARED 'p'").await;
-        eventually(&one, "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event AND e.table_name = 'finding'").await;
+        eventually(
+            &one,
+            "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event AND e.domain = 'finding'",
+        )
+        .await;
         assert_sealed(&one).await;
     });
 }
@@ -212,7 +216,7 @@ fn the_worker_outlives_crashes_and_restarts() {
         let one = sealing.client("postgres").await;
         insert(&one, "d").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(count(&one, UNSEALED).await, 1);
+        assert_eq!(count(&one, &format!("{UNSEALED} AND e.domain = 'finding'")).await, 1);
         run(&one, "ALTER SYSTEM RESET tenancy.seal_interval").await;
         run(&one, "SELECT pg_reload_conf()").await;
         assert_sealed(&one).await;
@@ -258,6 +262,13 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
                 "a authorize finding victor permission_denied"
             ]
         );
+        // What a guardrail refused is told too, with the table.
+        let refusal = refused(&one, "DROP POLICY tenancy_isolation ON finding").await;
+        assert_eq!(refusal.sqlstate, "42501");
+        let told = "SELECT count(*) = 1 FROM tenancy.audit_trail
+             WHERE operation = 'drop_policy' AND domain = 'schema' AND result = 'denied' AND session_user_name = 'postgres'
+               AND reason = 'protection_changed: DROP POLICY would leave table public.finding less protected'";
+        eventually(&one, told).await;
         let told = "SELECT count(*) FROM tenancy.audit_trail t WHERE t::text LIKE '%eyJ%'";
         assert_eq!(count(&one, told).await, 0, "a token stands in an event");
         assert_sealed(&one).await;
@@ -281,7 +292,7 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         assert_eq!(column(&one, queue).await, ["256 of 256, 44 dropped"]);
         run(&one, "ALTER SYSTEM SET tenancy.seal_interval = '100ms'").await;
         run(&one, "SELECT pg_reload_conf()").await;
-        eventually(&one, "SELECT count(*) = 3 + 256 FROM tenancy.event WHERE result = 'denied'").await;
+        eventually(&one, "SELECT count(*) = 4 + 256 FROM tenancy.event WHERE result = 'denied'").await;
         assert_eq!(column(&one, queue).await, ["0 of 256, 44 dropped"]);
         assert_sealed(&one).await;
     });

@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod chain;
 pub mod checkpoint;
 pub mod commitment;
+pub mod ddl;
 pub mod encoding;
 pub mod event;
 pub mod evidence;
@@ -37,6 +38,8 @@ mod checkpoint_pg;
 #[cfg(feature = "pg")]
 mod commitment_pg;
 #[cfg(feature = "pg")]
+mod ddl_pg;
+#[cfg(feature = "pg")]
 mod evidence_pg;
 #[cfg(feature = "pg")]
 mod export_pg;
@@ -51,6 +54,8 @@ mod record_pg;
 #[cfg(feature = "pg")]
 mod refusal_pg;
 #[cfg(feature = "pg")]
+mod restore_pg;
+#[cfg(feature = "pg")]
 mod seal_pg;
 
 #[cfg(feature = "pg")]
@@ -60,11 +65,13 @@ pub use checkpoint_pg::{has_signing_key, next as next_checkpoint};
 #[cfg(feature = "pg")]
 pub use commitment_pg::key as commitment_key;
 #[cfg(feature = "pg")]
+pub use ddl_pg::{as_part, cluster_changed, table_changed};
+#[cfg(feature = "pg")]
 pub use partition_pg::create_ahead as create_partitions;
 #[cfg(feature = "pg")]
 pub use read_pg::{LISTENER as READS, read_for_the_audit};
 #[cfg(feature = "pg")]
-pub use refusal_pg::{Refused, operation_refused, record_message, sign_in_refused};
+pub use refusal_pg::{Refused, operation_refused, record_message, sign_in_refused, statement_refused};
 
 /// The transaction is about to commit: writes what waits for that.
 #[cfg(feature = "pg")]

@@ -4,12 +4,12 @@ use super::append_pg::{Draft, append};
 use crate::context;
 use crate::error::{self, Result, given};
 use crate::pg::report::OrRaise;
-use crate::pg::{json, shared, transaction};
+use crate::pg::{grant, json, shared, transaction};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 12] = [
+const OWN: [&str; 17] = [
     "insert",
     "update",
     "delete",
@@ -22,6 +22,11 @@ const OWN: [&str; 12] = [
     "erase",
     "read",
     "export",
+    "protect",
+    "unprotect",
+    "capture_off",
+    "capture_on",
+    "gap",
 ];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 
@@ -58,7 +63,7 @@ fn record(
             return Err(error::ARGUMENT_INVALID.because(format!("{name} {what}")));
         }
     }
-    if OWN.contains(&action) {
+    if OWN.contains(&action) || grant::is_name_of_statement(action) {
         let message = format!("action \"{action}\" is one that the extension itself records");
         return Err(error::ARGUMENT_INVALID.because(message));
     }

@@ -1,6 +1,7 @@
 //! Sends what was refused to where no rollback reaches it, and writes its event there.
 
 use super::append_pg::{self, Draft};
+use super::ddl;
 use super::event::Actor;
 use super::read::Read;
 use super::read_pg;
@@ -38,6 +39,13 @@ pub fn sign_in_refused(operation: &str, error: &Error, whom: &Refused) {
 pub fn operation_refused(domain: &str, error: &Error) {
     if let Ok(actor) = append_pg::describe_now() {
         send(actor.organization, "authorize", domain, error, actor);
+    }
+}
+
+/// A guardrail refused a statement that would have taken protection away.
+pub fn statement_refused(tag: &str, error: &Error) {
+    if let Ok(actor) = append_pg::describe_now() {
+        send(None, &ddl::operation(tag), "schema", error, actor);
     }
 }
 

@@ -314,6 +314,11 @@ fn standing() -> Result<Standing> {
     Ok(Standing { last, incarnation, place, counts })
 }
 
+/// True once this history of the database has a block: what was written before could vanish without a trace.
+pub fn has_begun() -> Result<bool> {
+    Ok(standing()?.incarnation.is_some())
+}
+
 /// The newest block, if there is any.
 fn last_block() -> Result<Option<Last>> {
     let read = |row: &Row| {

@@ -2,6 +2,7 @@
 
 use super::state_pg::{overridden, state};
 use super::{Guardrail, NEW_TABLES, PROTECTED_TABLES, State};
+use crate::audit;
 use crate::bare_function;
 use crate::error::{self, Error, Result};
 use crate::pg::ddl::{self, Statement, Table};
@@ -81,6 +82,7 @@ fn judge(guardrail: &Guardrail, statement: &Statement, table: &Table, error: Err
         return Ok(());
     }
     if state == State::Enforce {
+        audit::statement_refused(&statement.tag, &error);
         return Err(error);
     }
     warn(&error);

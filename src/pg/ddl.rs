@@ -1,6 +1,7 @@
 //! What Postgres tells an event trigger.
 
-use super::spi;
+use super::grant::{self, Grant};
+use super::{node, spi};
 use crate::error::{self, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -18,6 +19,23 @@ pub struct Statement {
     pub attaches: bool,
     /// The table that it takes out of another.
     pub detached: Option<pg_sys::Oid>,
+    /// The parts of an ALTER TABLE.
+    pub parts: Vec<Part>,
+    /// What the object was called before.
+    pub renamed_from: Option<String>,
+    /// Whose objects it drops or gives away, and to whom.
+    pub owners: Option<(Vec<String>, Option<String>)>,
+    /// ALTER DEFAULT PRIVILEGES: for which roles, in which schemas, and what.
+    pub default_privileges: Option<(Vec<String>, Vec<String>, Grant)>,
+}
+
+/// A part of an ALTER TABLE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it does, in lower case: `disable_trigger`, `add_column`; `other` for what matters little.
+    pub name: &'static str,
+    /// The column, constraint or trigger; `ALL` or `USER` where triggers are named so; the new owner.
+    pub object: Option<String>,
 }
 
 /// A table that the statement changed, or whose policy or trigger it did.
@@ -69,22 +87,110 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
             | T_AlterObjectSchemaStmt => statement.brings = true,
             T_AlterPolicyStmt => statement.takes_away = true,
             T_CreateTrigStmt => statement.takes_away = (*tree.cast::<pg_sys::CreateTrigStmt>()).replace,
-            T_RenameStmt => match (*tree.cast::<pg_sys::RenameStmt>()).renameType {
-                OBJECT_POLICY | OBJECT_TRIGGER | OBJECT_TABCONSTRAINT => statement.takes_away = true,
-                OBJECT_COLUMN => (statement.brings, statement.takes_away) = (true, true),
-                _ => statement.brings = true,
-            },
+            T_RenameStmt => {
+                let rename = &*tree.cast::<pg_sys::RenameStmt>();
+                match rename.renameType {
+                    OBJECT_POLICY | OBJECT_TRIGGER | OBJECT_TABCONSTRAINT => statement.takes_away = true,
+                    OBJECT_COLUMN => (statement.brings, statement.takes_away) = (true, true),
+                    _ => statement.brings = true,
+                }
+                let of_relation = || (!rename.relation.is_null()).then(|| node::text((*rename.relation).relname))?;
+                statement.renamed_from = node::text(rename.subname).or_else(of_relation);
+            }
+            T_DropOwnedStmt => {
+                statement.owners = Some((node::roles((*tree.cast::<pg_sys::DropOwnedStmt>()).roles), None));
+            }
+            T_ReassignOwnedStmt => {
+                let reassign = &*tree.cast::<pg_sys::ReassignOwnedStmt>();
+                statement.owners = Some((node::roles(reassign.roles), node::role(reassign.newrole)));
+            }
+            T_AlterDefaultPrivilegesStmt => {
+                statement.default_privileges = Some(default_privileges(&*tree.cast()));
+            }
             T_AlterTableStmt => {
-                let commands = (*tree.cast::<pg_sys::AlterTableStmt>()).cmds;
-                let count = if commands.is_null() { 0 } else { (*commands).length as usize };
-                for n in 0..count {
-                    look_at_part(&mut statement, &*(*(*commands).elements.add(n)).ptr_value.cast());
+                for command in node::each((*tree.cast::<pg_sys::AlterTableStmt>()).cmds) {
+                    let command: &pg_sys::AlterTableCmd = &*command;
+                    look_at_part(&mut statement, command);
+                    statement.parts.push(part(command));
                 }
             }
             _ => {}
         }
     }
     statement
+}
+
+/// SAFETY of the caller: a statement that Postgres has parsed.
+unsafe fn default_privileges(statement: &pg_sys::AlterDefaultPrivilegesStmt) -> (Vec<String>, Vec<String>, Grant) {
+    let (mut roles, mut schemas) = (Vec::new(), Vec::new());
+    // SAFETY: as promised; both options have a list (gram.y).
+    unsafe {
+        for option in node::each::<pg_sys::DefElem>(statement.options) {
+            let list = (*option).arg.cast();
+            match node::text((*option).defname).as_deref() {
+                Some("roles") => roles = node::roles(list),
+                Some("schemas") => schemas = node::strings(list),
+                _ => {}
+            }
+        }
+        (roles, schemas, grant::read_statement(&*statement.action))
+    }
+}
+
+/// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
+#[allow(non_upper_case_globals)] // Postgres' names
+unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
+    use pg_sys::AlterTableType::*;
+    let name = match part.subtype {
+        AT_AddColumn => "add_column",
+        AT_ColumnDefault => "column_default",
+        AT_DropNotNull => "drop_not_null",
+        AT_SetNotNull => "set_not_null",
+        AT_DropColumn => "drop_column",
+        AT_AlterColumnType => "alter_column_type",
+        AT_AddConstraint | AT_AddIndexConstraint => "add_constraint",
+        AT_AddIndex => "add_index",
+        AT_AlterConstraint => "alter_constraint",
+        AT_ValidateConstraint => "validate_constraint",
+        AT_DropConstraint => "drop_constraint",
+        AT_ChangeOwner => "owner",
+        AT_EnableTrig | AT_EnableTrigAll | AT_EnableTrigUser => "enable_trigger",
+        AT_EnableAlwaysTrig => "enable_always_trigger",
+        AT_EnableReplicaTrig => "enable_replica_trigger",
+        AT_DisableTrig | AT_DisableTrigAll | AT_DisableTrigUser => "disable_trigger",
+        AT_EnableRule => "enable_rule",
+        AT_EnableAlwaysRule => "enable_always_rule",
+        AT_EnableReplicaRule => "enable_replica_rule",
+        AT_DisableRule => "disable_rule",
+        AT_AddInherit => "inherit",
+        AT_DropInherit => "no_inherit",
+        AT_AttachPartition => "attach_partition",
+        AT_DetachPartition | AT_DetachPartitionFinalize => "detach_partition",
+        AT_ReplicaIdentity => "replica_identity",
+        AT_EnableRowSecurity => "enable_row_security",
+        AT_DisableRowSecurity => "disable_row_security",
+        AT_ForceRowSecurity => "force_row_security",
+        AT_NoForceRowSecurity => "no_force_row_security",
+        AT_SetLogged => "set_logged",
+        AT_SetUnLogged => "set_unlogged",
+        _ => "other",
+    };
+    // SAFETY: as promised; names are NULL or NUL-terminated, and the tag tells what a definition is.
+    let object = unsafe {
+        match part.subtype {
+            AT_EnableTrigAll | AT_DisableTrigAll => Some("ALL".into()),
+            AT_EnableTrigUser | AT_DisableTrigUser => Some("USER".into()),
+            AT_ChangeOwner => node::role(part.newowner),
+            AT_AddColumn if !part.def.is_null() && (*part.def).type_ == pg_sys::NodeTag::T_ColumnDef => {
+                node::text((*part.def.cast::<pg_sys::ColumnDef>()).colname)
+            }
+            AT_AddConstraint if !part.def.is_null() && (*part.def).type_ == pg_sys::NodeTag::T_Constraint => {
+                node::text((*part.def.cast::<pg_sys::Constraint>()).conname)
+            }
+            _ => node::text(part.name),
+        }
+    };
+    Part { name, object }
 }
 
 /// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.

@@ -1,12 +1,16 @@
 //! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
 
 pub mod catalog;
+pub mod cluster_change;
 pub mod configuration;
 pub mod cursor;
 pub mod ddl;
+pub mod ddl_objects;
 pub mod function;
+pub mod grant;
 pub mod json;
 pub mod log;
+pub mod node;
 pub mod parallel;
 pub mod parent;
 pub mod permission;
@@ -21,4 +25,5 @@ pub mod table;
 pub mod transaction;
 pub mod trigger;
 pub mod user;
+pub mod utility;
 pub mod worker;

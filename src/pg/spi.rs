@@ -73,7 +73,8 @@ impl Row {
         self.datum(number).map(|datum| transaction::from_timestamptz(datum.value() as i64))
     }
 
-    fn datum(&self, number: i32) -> Option<pg_sys::Datum> {
+    /// The value as it is; `None` for NULL.
+    pub(super) fn datum(&self, number: i32) -> Option<pg_sys::Datum> {
         let mut null = false;
         // SAFETY: as in `get`.
         let datum = unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, number, &mut null) };

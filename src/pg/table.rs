@@ -450,6 +450,21 @@ pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
     Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)
 }
 
+/// True if `tenancy.<name>` is there and has, or had, partitions.
+pub fn has_partitions(name: &CStr) -> bool {
+    let oid = find_oid(name);
+    if oid == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: the relation is open for the time of a look.
+    unsafe {
+        let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+        let has = (*(*relation).rd_rel).relhassubclass;
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        has
+    }
+}
+
 /// True if `tenancy.<name>` is there and is a partition.
 pub fn is_partition(name: &CStr) -> bool {
     let oid = find_oid(name);

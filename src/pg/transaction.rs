@@ -221,6 +221,12 @@ pub fn is_parallel() -> bool {
     unsafe { pg_sys::IsInParallelMode() }
 }
 
+/// True while the script of an extension runs, whose new objects become part of it, and while pg_upgrade fills a server.
+pub fn scripted() -> bool {
+    // SAFETY: plain reads of backend state.
+    unsafe { pg_sys::creating_extension || pg_sys::IsBinaryUpgrade }
+}
+
 /// Makes visible to what follows what was written so far.
 pub fn next_command() {
     // SAFETY: inside a transaction, outside of parallel mode.

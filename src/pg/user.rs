@@ -90,6 +90,12 @@ pub fn has_role(name: &CStr) -> bool {
     }
 }
 
+/// True if a superuser has logged in, whatever role is in force.
+pub fn superuser_logged_in() -> bool {
+    // SAFETY: a catalog lookup.
+    unsafe { pg_sys::superuser_arg(pg_sys::GetSessionUserId()) }
+}
+
 /// True if row-level security binds the role in force nowhere.
 pub fn bypasses_row_security() -> bool {
     // SAFETY: a catalog lookup.

@@ -14,6 +14,7 @@ use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{JsonB, name, pg_extern, pg_sys};
+use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -154,13 +155,47 @@ fn tenancy_protect(
     tell(&subject, &steps);
     // Here and not by the first event, whose transaction others would wait for.
     audit::create_partitions();
-    run(&steps)
+    protect_by(pg_sys::Oid::from(subject.table.oid), &steps).or_raise()
 }
 
 /// Protects a table, or what became of a protected one, as it is or usually would be; returns how many steps that took.
 pub fn protect_if_possible(table: pg_sys::Oid) -> Result<i32> {
-    remaining(table).map(|steps| run(&steps))
+    remaining(table).and_then(|steps| protect_by(table, &steps))
 }
+
+/// Runs the steps, which make one event; returns how many.
+fn protect_by(table: pg_sys::Oid, steps: &[Step]) -> Result<i32> {
+    let count = run(steps);
+    if count > 0 {
+        recorded("protect", table, count, mark(table))?;
+    }
+    Ok(count)
+}
+
+/// Writes the event of a table that was protected or is no longer.
+fn recorded(operation: &str, table: pg_sys::Oid, steps: i32, mark: Option<plan::Mark>) -> Result<()> {
+    let Some(found) = self::table(table) else { return Ok(()) };
+    let details = json!({
+        "steps": steps,
+        "organization_column": mark.as_ref().map(|mark| &mark.column),
+        "domain": mark.as_ref().map(|mark| &mark.domain),
+        "through": mark.as_ref().and_then(|mark| mark.through.as_ref()),
+        "null_rows": mark.as_ref().and_then(|mark| mark.null_rows).map(|rows| rows.name()),
+    });
+    audit::table_changed(operation, &found.schema, &found.name, details)
+}
+
+/// What the isolation policy of a table says, if it has one.
+fn mark(table: pg_sys::Oid) -> Option<plan::Mark> {
+    let comment = MARK.write(&[argument(table)], |row| row.get::<String>(1)).into_iter().flatten().next();
+    comment.as_deref().and_then(plan::mark)
+}
+
+/// The comment of the isolation policy of a table.
+static MARK: Query = Query::new(
+    "SELECT pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p
+      WHERE p.polrelid OPERATOR(pg_catalog.=) $1 AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'",
+);
 
 /// What [`protect_if_possible`] has left to do.
 pub fn remaining(table: pg_sys::Oid) -> Result<Vec<Step>> {
@@ -316,7 +351,12 @@ fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     let subject = subject(table).or_raise();
     let steps = plan::unprotect(&subject).or_raise();
     let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", subject.table.table));
-    user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise()
+    let mark = mark(table);
+    let count = user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise();
+    if count > 0 {
+        recorded("unprotect", table, count, mark).or_raise();
+    }
+    count
 }
 
 /// `tenancy.validate_foreign_key(table, name)`: ALTER TABLE ... VALIDATE CONSTRAINT by an owner whom the tables' own
@@ -374,7 +414,7 @@ fn run(steps: &[Step]) -> i32 {
     let mut count = 0;
     with_settings(&AS_STORED, || {
         for step in steps.iter().filter(|step| step.state == State::Todo) {
-            spi::execute(&step.sql, |_| ());
+            audit::as_part(&step.sql, || spi::execute(&step.sql, |_| ()));
             count += 1;
         }
     });

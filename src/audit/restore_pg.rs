@@ -1,0 +1,37 @@
+//! A restore brings settings and rules that have their events already, in the history that the dump is of.
+//!
+//! It is told by what only a superuser can do, in a database whose history has not begun: nothing is sealed since it was
+//! created, copied or promoted. Who can do that could also delete an event that is not sealed, so nothing is given away.
+
+use super::seal_pg;
+use crate::error::Result;
+use crate::pg::setting::Backend;
+use crate::pg::{configuration, cursor, transaction, user};
+use std::cell::Cell;
+
+/// By the start of a statement: whether the history had begun.
+static BEGUN: Backend<Cell<Option<(i64, bool)>>> = Backend::new(Cell::new(None));
+
+/// True where a row of the extension's own tables comes by COPY from a dump.
+pub fn brings_rows() -> Result<bool> {
+    Ok(cursor::copies_into_extension() && is_restored()?)
+}
+
+/// True where a statement comes from a dump whose restore has said so: a parallel one loads the audit meanwhile, and an
+/// event of its own would be in the way.
+pub fn brings_rules() -> Result<bool> {
+    Ok(configuration::override_reason().is_some() && is_restored()?)
+}
+
+fn is_restored() -> Result<bool> {
+    if !user::superuser_logged_in() {
+        return Ok(false);
+    }
+    let statement = transaction::statement();
+    if let Some((_, begun)) = BEGUN.get().filter(|(known, _)| *known == statement) {
+        return Ok(!begun);
+    }
+    let begun = user::as_superuser(|| transaction::with_latest_snapshot(seal_pg::has_begun))?;
+    BEGUN.set(Some((statement, begun)));
+    Ok(!begun)
+}
