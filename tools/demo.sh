@@ -243,6 +243,9 @@ refused 42501 'refused, and the error says what is missing'
 ask 'ROLLBACK'
 
 heading 'Every change is recorded: who, what, before, after' 'The event is written in the same transaction as the change.'
+as auditor finops_auditor
+quietly 'SELECT tenancy.seal() \g /dev/null' # the setup's own changes
+as app finops_app
 request alice req-7f3a91
 ask "UPDATE \"Finding\" SET status = 'approved' WHERE id = 1"
 ask "INSERT INTO remediation_action (finding_id, kind) VALUES (1, 'resize')
@@ -296,8 +299,20 @@ ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only;
 COMMIT;"
 ask 'SELECT count(*) AS findings_of_verify_audit FROM tenancy.verify_audit(whole => true)'
 rows_are 0 'with the original bytes put back, everything verifies'
-printf '\n   %s\n   %s\n' 'Whoever also recomputes every hash would be found by a checkpoint that somebody else holds,' \
-    'which version 0.1 does not make yet. README.md says what else is not held.'
+
+heading 'A signed checkpoint, for somebody else to keep' 'Whoever also recomputes every hash is found by the one that an outsider holds.'
+as auditor finops_auditor
+ask 'SELECT tenancy.checkpoint() AS number'
+quietly '\pset format unaligned'
+ask 'SELECT note FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1'
+shows "demo.example/[0-9a-f]{32}.*— demo.example " 'a signed note: the log, its size, its root, a signature by a key outside of the database'
+quietly '\pset format aligned'
+ask "SELECT tenancy.verify_inclusion(e.event_hash, e.\"position\", h.\"position\", tenancy.inclusion_proof(e.organization, e.\"position\", h.\"position\"), h.root)
+   AND tenancy.verify_inclusion(h.digest, h.place, h.heads, h.proof, c.heads_root)
+   AND tenancy.verify_inclusion(c.digest, c.number, c.number, tenancy.checkpoint_inclusion_proof(c.number), c.root) AS proved
+  FROM tenancy.seal e, tenancy.head_proof(e.organization) h, (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
+ WHERE e.event = $event"
+shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"
 
 cat <<END
 

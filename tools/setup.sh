@@ -88,7 +88,7 @@ setup_postgres_18() {
 # is installed into that copy: no root needed, and no other cluster of the machine ever sees it.
 setup_server() {
     local pg_config server private stamp prefix folder file
-    packages postgresql-15 postgresql-15-pgtap libtap-parser-sourcehandler-pgtap-perl
+    packages postgresql-15 postgresql-15-pgtap libtap-parser-sourcehandler-pgtap-perl openssl
     if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-$PG"; fi
     server=$(server_dir)
     if [[ $PG == 18 ]]; then setup_postgres_18; fi
