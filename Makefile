@@ -52,7 +52,7 @@ bench: private ## set up, build, and measure in a private Postgres
 	@trap 'tools/cluster.sh stop bench' EXIT; eval "$$(tools/cluster.sh env bench)"; tools/bench.sh
 
 .PHONY: fuzz
-fuzz: ## fuzz the readers of tokens and keys (FUZZ_SECONDS=60)
+fuzz: ## fuzz the readers of tokens, keys and bundles (FUZZ_SECONDS=60)
 	@tools/setup.sh build fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh
 

@@ -59,6 +59,9 @@ async fn record(database: &Database, superuser: &Client) {
         run(&client, &format!(r#"UPDATE "Finding" SET title = 'b', "amountCents" = 7 WHERE id = {id}"#)).await;
         run(&client, "COMMIT").await;
     }
+    as_tenant(&client, &database.token("alice")).await;
+    run(&client, "SELECT tenancy.add_evidence(sha256('the report'), 'application/pdf', 'report.pdf')").await;
+    run(&client, "COMMIT").await;
     run(superuser, &format!(r#"DELETE FROM "Finding" WHERE "organizationId" = '{ACME}' AND id = 5"#)).await;
 }
 
@@ -105,7 +108,7 @@ fn an_export_is_proved_without_the_server_and_by_a_second_reader() {
         assert!(said.contains("about CC6.1, result-of 1 events, 1 of them here"), "{said}");
         let (good, said) = check_in_python(&bundle, &key);
         assert!(good, "{said}");
-        assert!(said.contains(&format!("{events} events, 1 artifacts")), "{said}");
+        assert!(said.contains(&format!("{events} events, 2 artifacts")), "{said}");
 
         let (status, said) = check(&[&bundle]);
         assert!(status == 3 && said.contains("a key that stands in it proves nothing"), "{said}");
@@ -117,6 +120,21 @@ fn an_export_is_proved_without_the_server_and_by_a_second_reader() {
         let (status, said) = check(&[&bundle, "--keys", &keys, "--artifact", &other]);
         assert!(status == 4 && said.contains("no artifact in the bundle has its digest"), "{said}");
     });
+}
+
+#[test]
+fn a_bundle_that_was_made_once_stays_good() {
+    // The key of an example of Go's note package.
+    let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evidence/sample.jsonl");
+    let (status, said) = check(&[sample, "--key", key]);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("1 events, 1 of them here"), "{said}");
+    let (good, said) = check_in_python(sample, key);
+    assert!(good, "{said}");
+    let other = "other.example+f23b04d1+AQ==";
+    assert_eq!(check(&[sample, "--key", other]).0, 2, "no key");
+    assert_eq!(check(&[sample]).0, 3);
 }
 
 #[test]
@@ -176,7 +194,7 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
         run(
             &superuser,
             "DO $$ DECLARE t regclass; BEGIN
-            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal']::regclass[] LOOP
+            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.evidence']::regclass[] LOOP
                 EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$",
         )
         .await;
@@ -188,6 +206,9 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
             (format!("UPDATE tenancy.seal SET chain = sha256('') WHERE organization = '{ACME}' AND position = 2"), 1),
             (format!("UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = {second}"), 0),
             (format!("DELETE FROM tenancy.event WHERE id = {second}"), 4),
+            ("UPDATE tenancy.evidence SET digest = sha256('another report')".into(), 1),
+            ("UPDATE tenancy.evidence SET relation = 'contradicts'".into(), 1),
+            ("DELETE FROM tenancy.evidence".into(), 1),
         ];
         for (statement, expected) in stored {
             run(&superuser, "BEGIN").await;
@@ -406,13 +427,14 @@ fn evidence_of_events_goes_with_them_whenever_it_was_registered() {
         let outcome = verify(text.as_bytes(), &expected).unwrap();
         assert_eq!(outcome.verdict(), Verdict::Proved);
         let sources: Vec<&str> = outcome.evidence.iter().map(|artifact| artifact.evidence.source.as_str()).collect();
-        assert_eq!(sources, ["of the period"]);
-        assert!(outcome.evidence[0].in_history && outcome.evidence[0].events_here == 1);
+        assert_eq!(sources, ["report.pdf", "of the period"]);
+        assert!(outcome.evidence.iter().all(|artifact| artifact.in_history));
+        assert_eq!(outcome.evidence[1].events_here, 1);
         // Registered and not in a checkpoint yet.
         as_tenant(&client, &database.token("alice")).await;
         run(&client, &add(&event, "of now")).await;
         run(&client, "COMMIT").await;
         let text = export(&superuser, &format!("'{ACME}'")).await;
-        assert_eq!(verify(text.as_bytes(), &expected).unwrap().evidence.len(), 2);
+        assert_eq!(verify(text.as_bytes(), &expected).unwrap().evidence.len(), 3);
     });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of tokens, key sets and JSON for FUZZ_SECONDS in all (60), guided by coverage, on one core:
-# fuzz.sh [TARGET]... (token, key_set, strict_json). A finding stays in target/fuzz/findings; once mended it belongs into
+# Fuzzes the readers of tokens, key sets, JSON and bundles for FUZZ_SECONDS in all (60), guided by coverage, on one core:
+# fuzz.sh [TARGET]... (token, key_set, strict_json, bundle). A finding stays in target/fuzz/findings; once mended it belongs into
 # tests/hostile_tokens, which the seeds are made of.
 #
 # libFuzzer with the stable toolchain: cargo-fuzz would set the same flags and wants a nightly one for -Zsanitizer only.
@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 seconds=${FUZZ_SECONDS:-60}
 targets=("$@")
-if ((${#targets[@]} == 0)); then targets=(token key_set strict_json); fi
+if ((${#targets[@]} == 0)); then targets=(token key_set strict_json bundle); fi
 triple=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
 folder=target/fuzz
 

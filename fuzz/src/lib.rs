@@ -9,6 +9,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pg_tenancy::audit::note::Signer;
 use pg_tenancy::identity::keys::KeySet;
 use pg_tenancy::identity::token::IssuerPolicy;
 use serde_json::json;
@@ -60,6 +61,15 @@ pub fn sign_hs256(header: &[u8], claims: &[u8]) -> String {
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), input.as_bytes());
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(mac))
 }
+
+/// A good bundle.
+pub const BUNDLE: &str = include_str!("../../tests/evidence/sample.jsonl");
+
+/// The key that signed it, which is that of an example of Go's note package.
+pub static SIGNER: LazyLock<Signer> = LazyLock::new(|| {
+    let key = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
+    Signer::parse(key, "").expect("a good key")
+});
 
 /// What the bytes of an input stand for.
 pub enum Input<'i> {

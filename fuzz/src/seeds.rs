@@ -1,11 +1,12 @@
-//! Writes the seed corpora from tests/hostile_tokens: `seeds FOLDER` makes FOLDER/token, key_set and strict_json.
+//! Writes the seed corpora from tests/hostile_tokens: `seeds FOLDER` makes FOLDER/token, key_set and
+//! strict_json, and FOLDER/bundle from tests/evidence.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 // Built with coverage like everything else here, so it needs the functions that count.
 use libfuzzer_sys as _;
-use pg_tenancy_fuzz::{Input, NOW, SIGNED};
+use pg_tenancy_fuzz::{BUNDLE, Input, NOW, SIGNED};
 use serde_json::{Value, json};
 
 const TOKENS: &str = include_str!("../../tests/hostile_tokens/tokens.json");
@@ -38,6 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tokens = Corpus::new(&below, "token")?;
     let mut key_sets = Corpus::new(&below, "key_set")?;
     let mut texts = Corpus::new(&below, "strict_json")?;
+    let mut bundles = Corpus::new(&below, "bundle")?;
+    bundles.add(BUNDLE.as_bytes())?;
 
     let good_header = r#"{"alg":"HS256","kid":"h"}"#;
     let good_claims = json!({"iss": "joe", "sub": "user_1", "aud": ["web", "db"], "exp": NOW + 300, "nbf": NOW,
@@ -91,6 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         key_sets.add(json!({"keys": [jwk]}).to_string().as_bytes())?;
     }
     key_sets.add(good.to_string().as_bytes())?;
-    println!("{} tokens, {} key sets, {} JSON texts", tokens.written, key_sets.written, texts.written);
+    let (tokens, key_sets, texts) = (tokens.written, key_sets.written, texts.written);
+    println!("{tokens} tokens, {key_sets} key sets, {texts} JSON texts, {} bundle", bundles.written);
     Ok(())
 }

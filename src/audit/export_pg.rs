@@ -85,14 +85,14 @@ static PAGE_OF_EVENTS: Query = Query::new(events!(
 
 static ONE_EVENT: Query = Query::new(events!("s.event OPERATOR(pg_catalog.=) $2"));
 
-/// Evidence that the head covers: registered in the period, or of an event that is exported.
+/// Evidence that the head covers: registered by an event that is exported, or naming one.
 const EVIDENCE: &str = "SELECT v.id FROM tenancy.evidence v
        JOIN tenancy.seal r ON r.event OPERATOR(pg_catalog.=) v.registration AND r.organization OPERATOR(pg_catalog.=) v.organization
-      WHERE v.organization OPERATOR(pg_catalog.=) $1 AND r.position OPERATOR(pg_catalog.<=) $6
-        AND (v.registered_at OPERATOR(pg_catalog.>=) $2 AND v.registered_at OPERATOR(pg_catalog.<) $3
+      WHERE v.organization OPERATOR(pg_catalog.=) $1 AND r.position OPERATOR(pg_catalog.<=) $4
+        AND (r.position OPERATOR(pg_catalog.>=) $2 AND r.position OPERATOR(pg_catalog.<=) $3
              OR EXISTS (SELECT FROM tenancy.seal s
                          WHERE s.event OPERATOR(pg_catalog.=) ANY (v.events) AND s.organization OPERATOR(pg_catalog.=) v.organization
-                           AND s.position OPERATOR(pg_catalog.>=) $4 AND s.position OPERATOR(pg_catalog.<=) $5))
+                           AND s.position OPERATOR(pg_catalog.>=) $2 AND s.position OPERATOR(pg_catalog.<=) $3))
       ORDER BY v.id";
 
 static ONE_EVIDENCE: Query = Query::new(
@@ -425,15 +425,7 @@ impl Request {
 
     fn evidence(&self, first: i64, last: i64, head: i64) -> Result<Vec<Uuid>> {
         let mut found = Vec::new();
-        let (from, to) = (self.period.from.unwrap_or(i64::MIN / 2), self.period.to.unwrap_or(i64::MAX / 2));
-        let arguments = [
-            spi::uuid(self.organization),
-            spi::timestamp(from),
-            spi::timestamp(to),
-            argument(first),
-            argument(last),
-            argument(head),
-        ];
+        let arguments = [spi::uuid(self.organization), argument(first), argument(last), argument(head)];
         spi::stream(EVIDENCE, &arguments, |row| {
             found.push(row.uuid(1).ok_or_else(unreadable)?);
             Ok::<(), Error>(())

@@ -201,6 +201,7 @@ def main(path, key):
     if first == 1:
         require(chain == digest(check.genesis({"organization": organization})), "another beginning")
     actors, payloads, events, artifacts, position = {}, {}, 0, 0, first - 1
+    registrations, registered = set(), set()
     for line in lines[4:-1]:
         kind = line["type"]
         if kind == "actor":
@@ -210,6 +211,8 @@ def main(path, key):
         elif kind in ("event", "absent"):
             event_hash = bytes.fromhex(line["hash"]) if kind == "absent" else check_event(line, organization, actors)
             payloads[line["id"]] = line.get("payload")
+            if (line.get("operation"), line.get("table_schema"), line.get("table_name")) == ("insert", "tenancy", "evidence"):
+                registrations.add(line["id"])
             if "proof" in line:
                 found = root_from_path(line["position"] - 1, head["position"], leaf_hash(event_hash), hashes(line["proof"]))
                 require(found.hex() == head["root"], "an event is not in the history")
@@ -227,6 +230,7 @@ def main(path, key):
             statement = check_envelope(line["envelope"], key)
             require(statement["subject"] == [{"name": evidence["source"], "digest": {"sha256": evidence["digest"]}}]
                     and statement["predicate"]["record"] == record, "a statement says something else")
+            registered.add(line["registration"])
             artifacts += 1
         else:
             sys.exit(f"an unknown line: {kind}")
@@ -236,7 +240,7 @@ def main(path, key):
         require(before == fold(tree.subtrees) and after.hex() == head["root"], "not the history that was signed")
     if last == head["position"]:
         require(chain.hex() == head["chain"], "the chain has another end")
-    require(artifacts == manifest["evidence"], "artifacts are missing")
+    require(artifacts == manifest["evidence"] and registrations <= registered, "artifacts are missing")
 
     end = lines[-1]
     require(end["type"] == "end" and end["lines"] == len(lines) - 1, "the end is missing")
