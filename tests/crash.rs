@@ -1,18 +1,121 @@
-//! A server that is killed while it writes. Alone in its program, because every other session dies as well.
+//! A server whose processes are killed while it writes and seals: after each recovery the chain verifies, and every change
+//! that was acknowledged has its event.
+//!
+//! `CRASH_ROUNDS` says how often each kind is killed; by default that is a few times.
 
 mod common;
 
+use std::cell::{Cell, RefCell};
 use std::process::Command;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::server::{Folder, Server, as_server, programs};
 use common::*;
 use futures_util::future::join_all;
+use rand::RngExt as _;
 use tokio_postgres::Client;
 
-/// Connects again once the server has recovered.
+/// Rounds where nobody asks for more, so that a run of all tests stays short.
+const ROUNDS: u32 = 4;
+/// When no further round begins, whatever was asked for.
+const LONGEST: Duration = Duration::from_secs(1200);
+const WRITERS: usize = 4;
+
+/// A server of its own with the worker sealing behind the writers.
+struct Victim {
+    server: Server,
+    _folder: Folder,
+}
+
+impl Victim {
+    fn create() -> Option<Self> {
+        let folder = Folder::create("crash")?;
+        let server = Server::at(&programs()?, folder.0.join("data"));
+        server.initialize();
+        let victim = Victim { server, _folder: folder };
+        victim.serve();
+        Some(victim)
+    }
+
+    fn serve(&self) {
+        let socket = std::env::var("PGHOST").unwrap();
+        self.server.start(&format!(
+            "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c tenancy.seal_interval=20 \
+             -c tenancy.seal_batch=50 -c max_prepared_transactions=5 -c checkpoint_timeout=30s -c tenancy.jwks_directory={}",
+            self.server.data.display()
+        ));
+    }
+
+    fn kill(&self, pid: &str) {
+        as_server("kill").args(["-9", pid]).status().unwrap();
+    }
+
+    /// Kills the postmaster, and waits until its last process is gone: as long as one is there no other can start.
+    async fn kill_postmaster(&self) {
+        let file = as_server("head").arg("-1").arg(self.server.data.join("postmaster.pid")).output().unwrap();
+        let pid = String::from_utf8(file.stdout).unwrap().trim().to_owned();
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        self.kill(&pid);
+        let alive = |pid: &str| std::path::Path::new("/proc").join(pid).exists();
+        for _ in 0..800 {
+            if !children.split_whitespace().chain([&*pid]).any(alive) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("processes of the server outlived its postmaster");
+    }
+}
+
+/// What a writer was told of, by the title of its row.
+#[derive(Default)]
+struct Told {
+    acknowledged: RefCell<Vec<String>>,
+    stop: Cell<bool>,
+}
+
+/// Writes until the server is gone: single rows, several with a savepoint that is rolled back, and two-phase commits.
+async fn write(client: Client, token: &str, name: &str, told: &Told) {
+    for change in 0.. {
+        if told.stop.get() {
+            return;
+        }
+        let title = format!("{name} change {change}");
+        let insert = |title: &str| format!(r#"INSERT INTO "Finding" (title) VALUES ('{title}')"#);
+        let enter = format!("BEGIN; SELECT tenancy.authenticate('{token}')");
+        let (sql, titles) = match change % 3 {
+            0 => (format!("{enter}; {}; COMMIT", insert(&title)), vec![title]),
+            1 => {
+                let (one, two, undone) = (format!("{title} a"), format!("{title} b"), format!("{title} undone"));
+                let sql = format!(
+                    "{enter}; {}; SAVEPOINT s; {}; ROLLBACK TO s; {}; COMMIT",
+                    insert(&one),
+                    insert(&undone),
+                    insert(&two)
+                );
+                (sql, vec![one, two])
+            }
+            _ => {
+                let gid = title.replace(' ', "_");
+                (format!("{enter}; {}; PREPARE TRANSACTION '{gid}'", insert(&title)), vec![title])
+            }
+        };
+        if client.batch_execute(&sql).await.is_err() {
+            return;
+        }
+        if change % 3 == 2 {
+            let gid = titles[0].replace(' ', "_");
+            if client.batch_execute(&format!("COMMIT PREPARED '{gid}'")).await.is_err() {
+                return;
+            }
+        }
+        told.acknowledged.borrow_mut().extend(titles);
+    }
+}
+
 async fn reconnect(database: &Database) -> Client {
-    for _ in 0..200 {
+    for _ in 0..400 {
         if let Ok(client) = try_connect(&database.config()).await {
             return client;
         }
@@ -21,65 +124,74 @@ async fn reconnect(database: &Database) -> Client {
     panic!("the server did not come back");
 }
 
-#[test]
-fn after_a_killed_backend_every_acknowledged_change_has_its_event() {
-    in_database_of_a_server_that_crashes(async |database| {
-        if std::env::var("PG_TENANCY_DATA").is_err() {
-            println!("skipped: the server is not one to be killed");
-            return;
+/// Lets writers work, kills at some moment, and looks at what is there afterwards.
+async fn round(victim: &Victim, database: &Database, number: u32, postmaster: bool) {
+    let told = Told::default();
+    let token = database.token("alice");
+    let mut clients = Vec::new();
+    for _ in 0..WRITERS {
+        clients.push(database.application().await);
+    }
+    let pid = value(&clients[0], "SELECT pg_backend_pid()").await;
+    let moment = Duration::from_millis(rand::rng().random_range(20..400));
+    let killer = async {
+        tokio::time::sleep(moment).await;
+        if postmaster {
+            victim.kill_postmaster().await;
+        } else {
+            victim.kill(&pid);
         }
-        for round in 0..3 {
-            let acknowledged = AtomicI64::new(0);
-            let victim = database.application().await;
-            let pid = count(&victim, "SELECT pg_backend_pid()").await;
-            let killer = async {
-                while acknowledged.load(Ordering::Relaxed) < 40 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
-                (0, Vec::new())
-            };
-            let token = database.token("alice");
-            let (acknowledged, token) = (&acknowledged, &token);
-            let mut writers: Vec<futures_util::future::LocalBoxFuture<(usize, Vec<String>)>> = vec![Box::pin(killer)];
-            let sealer = database.superuser().await;
-            writers.push(Box::pin(async move {
-                while sealer.simple_query("SELECT tenancy.seal()").await.is_ok() {}
-                (0, Vec::new())
-            }));
-            for (n, client) in
-                [victim, database.application().await, database.application().await].into_iter().enumerate()
-            {
-                writers.push(Box::pin(async move {
-                    let mut done = Vec::new();
-                    for change in 0.. {
-                        let title = format!("round {round} writer {n} change {change}");
-                        let sql = format!(
-                            r#"BEGIN; SELECT tenancy.authenticate('{token}'); INSERT INTO "Finding" (title) VALUES ('{title}'); COMMIT"#
-                        );
-                        if client.batch_execute(&sql).await.is_err() {
-                            break;
-                        }
-                        done.push(title);
-                        acknowledged.fetch_add(1, Ordering::Relaxed);
-                    }
-                    (n, done)
-                }));
+        // A backend that was idle when it was killed takes nobody's answer away.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        told.stop.set(true);
+    };
+    let names: Vec<String> = (0..WRITERS).map(|n| format!("round {number} writer {n}")).collect();
+    let writers = clients.into_iter().zip(&names).map(|(client, name)| write(client, &token, name, &told));
+    tokio::join!(killer, join_all(writers));
+    if postmaster {
+        victim.serve();
+    }
+
+    let superuser = reconnect(database).await;
+    // What was prepared and not yet committed is decided now, as a transaction manager does.
+    for gid in column(&superuser, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").await {
+        run(&superuser, &format!("ROLLBACK PREPARED '{gid}'")).await;
+    }
+    assert_audit_is_whole(&superuser).await;
+    let of_round = format!("LIKE 'round {number} %'");
+    let sql =
+        format!("SELECT payload -> 'new' ->> 'title' FROM tenancy.event WHERE payload -> 'new' ->> 'title' {of_round}");
+    let mut events = column(&superuser, &sql).await;
+    let mut written = column(&superuser, &format!(r#"SELECT title FROM "Finding" WHERE title {of_round}"#)).await;
+    events.sort();
+    written.sort();
+    assert_eq!(events, written, "a row without an event, or an event without a row");
+    assert!(!events.iter().any(|title| title.ends_with("undone")), "a savepoint that was rolled back left an event");
+    let acknowledged = told.acknowledged.borrow();
+    let lost: Vec<_> = acknowledged.iter().filter(|title| events.binary_search(title).is_err()).collect();
+    assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+}
+
+fn rounds() -> u32 {
+    std::env::var("CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("CRASH_ROUNDS is a number"))
+}
+
+#[test]
+fn after_every_crash_the_chain_verifies_and_each_acknowledged_change_has_its_event() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(victim) = Victim::create() else {
+            println!("skipped: no programs of a server to start");
+            return;
+        };
+        let database = Database::create(victim.server.config()).await;
+        let begun = Instant::now();
+        for number in 0..2 * rounds() {
+            if begun.elapsed() > LONGEST {
+                println!("stopped after {number} rounds: time is up");
+                break;
             }
-            let done: Vec<String> = join_all(writers).await.into_iter().flat_map(|(_, done)| done).collect();
-            assert!(done.len() >= 40);
-            let superuser = reconnect(database).await;
-            assert_audit_is_whole(&superuser).await;
-            let sql = format!(
-                "SELECT payload -> 'new' ->> 'title' FROM tenancy.event WHERE payload -> 'new' ->> 'title' LIKE 'round {round} %'"
-            );
-            let mut events = column(&superuser, &sql).await;
-            let mut written =
-                column(&superuser, &format!(r#"SELECT title FROM "Finding" WHERE title LIKE 'round {round} %'"#)).await;
-            events.sort();
-            written.sort();
-            assert_eq!(events, written, "a row without an event, or an event without a row");
-            assert!(done.iter().all(|title| events.binary_search(title).is_ok()), "an acknowledged change is gone");
+            round(&victim, &database, number, number % 2 == 1).await;
         }
     });
 }

@@ -150,13 +150,6 @@ pub fn in_database(test: impl AsyncFnOnce(&Database)) {
     }
 }
 
-/// As [`in_database`], for a test that kills a process of the server: only the postmaster has to stay.
-pub fn in_database_of_a_server_that_crashes(test: impl AsyncFnOnce(&Database)) {
-    if let Some((before, after)) = host(test) {
-        assert_eq!(before[0], after[0], "the postmaster went down");
-    }
-}
-
 /// Whether the environment's server has the roles of the tests.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
