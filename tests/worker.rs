@@ -297,3 +297,19 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         assert_sealed(&one).await;
     });
 }
+
+#[test]
+fn nothing_is_sealed_while_a_restore_has_not_made_its_keys() {
+    on_a_server("worker-restore", async |sealing| {
+        let one = sealing.client("postgres").await;
+        set_up(&one).await;
+        assert_sealed(&one).await;
+        let partition = value(&one, "SELECT 'event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
+        run(&one, &format!("ALTER TABLE tenancy.{partition} DROP CONSTRAINT {partition}_pkey")).await;
+        insert(&one, "before the keys").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_ne!(count(&one, UNSEALED).await, 0);
+        run(&one, &format!("ALTER TABLE tenancy.{partition} ADD PRIMARY KEY (id)")).await;
+        assert_sealed(&one).await;
+    });
+}

@@ -93,3 +93,5 @@ pub fn savepoint(level: i32, rolled_back: bool) {
     append_pg::savepoint(level, rolled_back);
     checkpoint_pg::savepoint(level, rolled_back);
 }
+#[cfg(feature = "pg")]
+pub use restore_pg::is_under_way as restore_is_under_way;

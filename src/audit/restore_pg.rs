@@ -6,7 +6,8 @@
 use super::seal_pg;
 use crate::error::Result;
 use crate::pg::setting::Backend;
-use crate::pg::{configuration, cursor, transaction, user};
+use crate::pg::spi::Query;
+use crate::pg::{configuration, cursor, report, transaction, user};
 use std::cell::Cell;
 
 /// By the start of a statement: whether the history had begun.
@@ -21,6 +22,23 @@ pub fn brings_rows() -> Result<bool> {
 /// event of its own would be in the way.
 pub fn brings_rules() -> Result<bool> {
     Ok(configuration::override_reason().is_some() && is_restored()?)
+}
+
+/// The partitions of the audit that have no key yet: Postgres makes keys when all data of a dump is in.
+static WITHOUT_KEY: Query = Query::new(
+    "SELECT i.inhrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_inherits i
+      WHERE i.inhparent IN ('tenancy.event'::pg_catalog.regclass, 'tenancy.event_actor'::pg_catalog.regclass)
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid OPERATOR(pg_catalog.=) i.inhrelid AND x.indisprimary)
+      ORDER BY 1 LIMIT 1",
+);
+
+/// True while a dump is being restored: a block that is sealed now would be in the way of those in the dump.
+pub fn is_under_way() -> bool {
+    let waiting = WITHOUT_KEY.read(&[], |row| row.get::<String>(1).unwrap_or_default()).pop();
+    if let Some(partition) = &waiting {
+        report::log(format!("pg_tenancy: sealing waits for the end of a restore: {partition} has no primary key"));
+    }
+    waiting.is_some()
 }
 
 fn is_restored() -> Result<bool> {

@@ -132,6 +132,10 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
     let Some(shared) = shared::shared() else { return };
     let messages = shared.receive(database);
     if worker::transaction(worker::is_installed) {
+        // Not done: the launcher comes back.
+        if worker::transaction(audit::restore_is_under_way) {
+            return;
+        }
         worker::transaction(|| messages.iter().try_for_each(|message| audit::record_message(message)).or_raise());
         shared.received(database);
         worker::transaction(|| SEAL.write(&[], |_| ()));
