@@ -119,6 +119,8 @@ $$, $$ VALUES
     ('create_sso_connection',    'v', 'u', false, true),
     ('drift',                    'v', 'u', false, false),
     ('drop_sso_connection',      'v', 'u', false, true),
+    ('erase_payload',            'v', 'u', false, false),
+    ('erase_row_payloads',       'v', 'u', false, false),
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
     ('export_evidence',          'v', 'u', false, false),
@@ -198,6 +200,7 @@ $$, 'every argument has a name');
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
     ('audit_trail'::name, 'v'::"char"), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
+    ('erasure', 'r'),
     ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
@@ -222,6 +225,7 @@ $$, 'the rows of every table are part of a dump');
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
 $$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.checkpoint', 'A'),
+    ('tenancy.erasure', 'A'),
     ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');

@@ -95,6 +95,9 @@ GRANT SELECT ON tenancy.verification TO tenancy_auditor;
 GRANT SELECT ON tenancy.verify_progress TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
 
+-- Erasing takes evidence away: no role may until it is granted. What was erased, auditors see.
+GRANT SELECT ON tenancy.erasure TO tenancy_auditor;
+
 -- Evidence. Row-level security binds who may read it.
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
 TO tenancy_application, tenancy_admin, tenancy_operator;

@@ -144,6 +144,8 @@ kinds! {
     TRUNCATE_REFUSED, "42501", "Delete the organization's own rows instead: DELETE FROM the table.";
     /// Somebody added an index to a table of the audit that the library cannot keep.
     INDEX_UNSUITABLE, "55000", "Drop that index; index plain columns, or a copy of the events.";
+    /// An event whose payload cannot be erased.
+    ERASURE_REFUSED, "55000", "An event is erased once it is sealed (tenancy.seal()), and once; tenancy.erasure tells which were. An erasure itself stays.";
     /// Something must be written on a standby, or in a READ ONLY transaction.
     READ_ONLY, "25006", "Call it on the primary server, in a transaction that may write; a standby follows by itself.";
     /// There is no key to sign checkpoints with, or it cannot be used.

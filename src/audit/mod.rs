@@ -40,6 +40,8 @@ mod commitment_pg;
 #[cfg(feature = "pg")]
 mod ddl_pg;
 #[cfg(feature = "pg")]
+mod erasure_pg;
+#[cfg(feature = "pg")]
 mod evidence_pg;
 #[cfg(feature = "pg")]
 mod export_pg;

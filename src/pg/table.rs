@@ -162,15 +162,25 @@ fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation,
         if (*(*relation).rd_att).natts as usize != columns {
             pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
         }
+        with_indexes(relation, |indexes| write(relation, indexes));
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// Opens the indexes of a table of the extension.
+///
+/// SAFETY of the caller: the relation is open for writing.
+unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[Index])) {
+    // SAFETY: as promised; opened and closed in pairs, and as many as the state says.
+    unsafe {
         let state = pg_sys::CatalogOpenIndexes(relation);
         let index = |n: usize| {
             let info = *(*state).ri_IndexRelationInfo.add(n);
             Index { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
         };
         let indexes: Vec<Index> = (0..(*state).ri_NumIndices as usize).map(index).collect();
-        write(relation, &indexes);
+        write(&indexes);
         pg_sys::CatalogCloseIndexes(state);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
 }
 
@@ -236,6 +246,77 @@ unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
         if let Some(clear) = (*(*slot).tts_ops).clear {
             clear(slot);
         }
+    }
+}
+
+/// Makes a transaction that comes here wait for the end of another that did. Readers and writers of the table do not.
+pub fn lock_against_itself(table: &CStr) {
+    // SAFETY: locks a relation that is there until the end of the transaction.
+    unsafe { pg_sys::LockRelationOid(oid(table), pg_sys::ShareUpdateExclusiveLock as i32) };
+}
+
+/// Sets columns (from 1) of a row of `tenancy.<table>` to NULL, which its primary key finds in the active snapshot. False
+/// if there is no such row or no such key.
+///
+/// Below SQL, because the append-only tables have triggers that let nobody do it. Others must be kept from changing the
+/// row at the same time.
+pub fn set_null(table: &CStr, key: Key, columns: &[i32]) -> bool {
+    // SAFETY: relation and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the key is of
+    // the type of the first column of the primary key and outlives the scan; the columns may be NULL and are in no index, as
+    // the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+        pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
+        let index = (*relation).rd_pkindex;
+        if index == pg_sys::InvalidOid {
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            return false;
+        }
+        let mut scan_key = key.scan_key();
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut scan_key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let found = !tuple.is_null();
+        if found {
+            update_to_null(relation, tuple, columns);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        found
+    }
+}
+
+/// What `CatalogTupleUpdate` (indexing.c) does for a row of a catalog.
+///
+/// SAFETY of the caller: the relation is open for writing, the tuple is a row of it.
+unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, columns: &[i32]) {
+    let mut columns = columns.to_vec();
+    let mut values = vec![pg_sys::Datum::null(); columns.len()];
+    let mut nulls = vec![true; columns.len()];
+    let (count, columns) = (columns.len() as i32, columns.as_mut_ptr());
+    let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+    // SAFETY: as promised; the arrays have as many places as the count says. The new tuple is a copy, which the slot frees.
+    unsafe {
+        let descriptor = (*relation).rd_att;
+        let changed = pg_sys::heap_modify_tuple_by_cols(tuple, descriptor, count, columns, values, nulls);
+        #[cfg(feature = "pg15")]
+        pg_sys::simple_heap_update(relation, &mut (*tuple).t_self, changed);
+        #[cfg(not(feature = "pg15"))]
+        {
+            let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+            pg_sys::simple_heap_update(relation, &mut (*tuple).t_self, changed, &mut indexes);
+        }
+        // A tuple that is reached through the one before it is in no index itself.
+        if u32::from((*(*changed).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0 {
+            return pg_sys::heap_freetuple(changed);
+        }
+        with_indexes(relation, |indexes| {
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
+            pg_sys::ExecStoreHeapTuple(changed, slot, true);
+            (*slot).tts_tid = (*changed).t_self;
+            insert_into_indexes(relation, indexes, slot);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        });
     }
 }
 

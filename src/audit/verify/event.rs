@@ -31,19 +31,30 @@ pub struct Stored<'a> {
 
 impl Stored<'_> {
     /// What in the row does not agree with the row's own hash; `None` when all does. The digest of the actor is absent when
-    /// its row is gone.
-    pub fn inconsistency(&self, actor_digest: Option<&Digest>) -> Option<(Finding, &'static str)> {
+    /// its row is gone; `erased` tells whether the chain knows that the payload was erased.
+    pub fn inconsistency(
+        &self,
+        actor_digest: Option<&Digest>,
+        erased: impl FnOnce() -> bool,
+    ) -> Option<(Finding, &'static str)> {
         let Some(actor_digest) = actor_digest else {
             return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone"));
         };
         if self.encoding != ENCODING {
             return Some((Finding::Altered, "the version of the encoding is not the one that was written"));
         }
-        let (Some(payload), Some(salt)) = (self.payload, self.payload_salt) else {
-            return Some((Finding::Altered, "the payload (old and new values) is gone"));
-        };
-        if payload_digest(salt, payload) != self.payload_digest {
-            return Some((Finding::Altered, "the payload (old and new values) is not the one that was written"));
+        match (self.payload, self.payload_salt) {
+            (Some(payload), Some(salt)) if payload_digest(salt, payload) == self.payload_digest => {}
+            (Some(_), Some(_)) => {
+                return Some((Finding::Altered, "the payload (old and new values) is not the one that was written"));
+            }
+            (None, None) if erased() => {}
+            _ => {
+                return Some((
+                    Finding::Altered,
+                    "the payload (old and new values) is gone, and no erasure tells of it",
+                ));
+            }
         }
         if self.hash_of_content(actor_digest) != self.hash {
             return Some((Finding::Altered, "the event or its actor is not what was written"));
@@ -106,7 +117,19 @@ mod tests {
 
     #[test]
     fn an_untouched_event_agrees_with_itself() {
-        assert_eq!(event().inconsistency(Some(&ACTOR)), None);
+        assert_eq!(event().inconsistency(Some(&ACTOR), || false), None);
+    }
+
+    #[test]
+    fn an_erased_payload_is_no_fault_where_the_chain_tells_of_it() {
+        let erased = Stored { payload: None, payload_salt: None, ..event() };
+        assert_eq!(erased.inconsistency(Some(&ACTOR), || true), None);
+        assert_eq!(erased.inconsistency(Some(&ACTOR), || false).unwrap().0, Finding::Altered);
+        for half in [Stored { payload: None, ..event() }, Stored { payload_salt: None, ..event() }] {
+            assert_eq!(half.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "half of it is left");
+        }
+        let other = Stored { operation: "delete", ..erased };
+        assert_eq!(other.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "the rest still counts");
     }
 
     #[test]
@@ -121,10 +144,10 @@ mod tests {
             (Stored { encoding: 2, ..event() }, "encoding"),
         ];
         for (stored, word) in changed {
-            let (finding, text) = stored.inconsistency(Some(&ACTOR)).unwrap();
+            let (finding, text) = stored.inconsistency(Some(&ACTOR), || false).unwrap();
             assert!(finding == Finding::Altered && text.contains(word), "{text}");
         }
-        assert_eq!(event().inconsistency(Some(&[8; 32])).unwrap().0, Finding::Altered);
-        assert_eq!(event().inconsistency(None).unwrap().0, Finding::Missing);
+        assert_eq!(event().inconsistency(Some(&[8; 32]), || false).unwrap().0, Finding::Altered);
+        assert_eq!(event().inconsistency(None, || false).unwrap().0, Finding::Missing);
     }
 }

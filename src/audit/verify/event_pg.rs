@@ -6,7 +6,7 @@ use crate::audit::event::Actor;
 use crate::audit::month::Month;
 use crate::error::{self, Result};
 use crate::pg::scan::{ById, Fields};
-use crate::pg::spi::{Query, uuid};
+use crate::pg::spi::{Query, argument, uuid};
 use crate::pg::table;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
@@ -21,6 +21,15 @@ static EVENT_PARTITION: Query = Query::new(
 static ACTOR_PARTITION: Query = Query::new(
     "SELECT c.relname::pg_catalog.text FROM tenancy.event_actor a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.tableoid
       WHERE a.id OPERATOR(pg_catalog.=) $1",
+);
+
+/// The event in the same chain that tells of the erasure of a payload. Whether that event is what was written, and where, is
+/// found when the walk comes to it.
+static ERASURE: Query = Query::new(
+    "SELECT true FROM tenancy.erasure x JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.erase_event
+      WHERE x.event OPERATOR(pg_catalog.=) $1 AND e.organization OPERATOR(pg_catalog.=) $2 AND e.operation OPERATOR(pg_catalog.=) 'erase'
+        AND e.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) $1::pg_catalog.text
+        AND e.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode($3, 'hex')",
 );
 
 /// How many partitions of a table are open at a time: around midnight of the first, chains alternate between two.
@@ -109,11 +118,17 @@ impl Events {
                 ordinal: stored.ordinal,
                 previous: stored.previous,
                 hash: stored.hash,
-                fault: stored.inconsistency(actors.digest(stored.actor)?.as_ref()),
+                fault: stored.inconsistency(actors.digest(stored.actor)?.as_ref(), || is_erased(&stored)),
             })),
         })?;
         event.unwrap_or(Ok(Event::Gone))
     }
+}
+
+/// True if the chain tells that the payload of this event was erased.
+fn is_erased(stored: &Stored) -> bool {
+    let arguments = [uuid(stored.id), uuid(stored.organization), argument(stored.payload_digest.to_vec())];
+    !ERASURE.read(&arguments, |_| ()).is_empty()
 }
 
 /// The actors, whose digests are part of the events' hashes.
