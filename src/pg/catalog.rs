@@ -281,6 +281,11 @@ pub fn is_own(relation: pg_sys::Relation) -> bool {
 
 /// Hands every row of a table to `each`, whatever row-level security says, without running any SQL.
 pub fn each_row(relation: pg_sys::Relation, mut each: impl FnMut(pg_sys::HeapTuple)) {
+    // A partitioned table has no rows, and nothing to scan: they are those of its partitions.
+    // SAFETY: the relation is open.
+    if unsafe { (*(*relation).rd_rel).relkind as u8 } == pg_sys::RELKIND_PARTITIONED_TABLE {
+        return;
+    }
     // SAFETY: the relation is open and locked; snapshot and scan are paired (an error in between is cleaned up by
     // Postgres); a tuple is used only until the next one is fetched. Without an index this is a plain table scan.
     unsafe {
