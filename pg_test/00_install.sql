@@ -164,6 +164,8 @@ $$, $$ VALUES
     ('revoke_permission',        'v', 'u', true,  true),
     ('revoke_session',           'v', 'u', false, true),
     ('revoke_subject',           'v', 'u', false, true),
+    ('row_as_of',                'v', 'u', false, false),
+    ('row_history',              'v', 'u', false, false),
     ('seal',                     'v', 'u', false, true),
     ('set_external_organization', 'v', 'u', false, true),
     ('set_external_role',        'v', 'u', false, true),

@@ -98,6 +98,10 @@ GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, in
 -- Erasing takes evidence away: no role may until it is granted. What was erased, auditors see.
 GRANT SELECT ON tenancy.erasure TO tenancy_auditor;
 
+-- They ask by themselves whether the caller is an auditor, or a member who may read the audit.
+GRANT EXECUTE ON FUNCTION tenancy.row_history(regclass, jsonb), tenancy.row_as_of(regclass, jsonb, timestamptz, boolean)
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
 -- Evidence. Row-level security binds who may read it.
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
 TO tenancy_application, tenancy_admin, tenancy_operator;

@@ -4,11 +4,12 @@ use super::append_pg::{Draft, append};
 use super::encoding::Digest;
 use super::payload::hexadecimal;
 use crate::error::{self, Result, given};
+use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::table::{self, Key, Value};
 use crate::pg::{transaction, user};
-use pgrx::{JsonB, pg_extern, pg_sys};
+use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
 use std::ffi::CString;
 use uuid::Uuid;
@@ -54,7 +55,7 @@ static OF_ROW: Query = Query::new(concat!(
           UNION
          SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid) ",
     columns!(),
-    " WHERE e.organization OPERATOR(pg_catalog.=) $1 AND e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3
+    " WHERE e.organization OPERATOR(pg_catalog.=) $1 AND e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
         AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL)
         AND EXISTS (SELECT FROM part p
                       JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) p.oid
@@ -117,7 +118,7 @@ fn erase_by_id(event: Option<pgrx::Uuid>, reason: Option<&str>, legal_basis: Opt
 fn tenancy_erase_row_payloads(
     organization: Option<pgrx::Uuid>,
     table: Option<pg_sys::Oid>,
-    key: Option<JsonB>,
+    key: Option<Jsonb>,
     reason: Option<&str>,
     legal_basis: Option<&str>,
 ) -> i64 {
@@ -127,7 +128,7 @@ fn tenancy_erase_row_payloads(
 fn erase_by_row(
     organization: Option<pgrx::Uuid>,
     table: Option<pg_sys::Oid>,
-    key: Option<JsonB>,
+    key: Option<Jsonb>,
     reason: Option<&str>,
     legal_basis: Option<&str>,
 ) -> Result<i64> {
@@ -135,7 +136,7 @@ fn erase_by_row(
     let (table, key) = (given(table, "the table")?, given(key, "key")?);
     let grounds = Grounds::new(reason, legal_basis)?;
     one_at_a_time()?;
-    let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key)])?;
+    let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key.0)])?;
     found.iter().try_for_each(Event::check)?;
     found.iter().try_for_each(|event| erase(event, &grounds).map(drop))?;
     Ok(found.len() as i64)

@@ -13,6 +13,7 @@ pub mod encoding;
 pub mod event;
 pub mod evidence;
 pub mod hex;
+pub mod history;
 pub mod incarnation;
 pub mod moment;
 pub mod month;
@@ -45,6 +46,8 @@ mod erasure_pg;
 mod evidence_pg;
 #[cfg(feature = "pg")]
 mod export_pg;
+#[cfg(feature = "pg")]
+mod history_pg;
 #[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]

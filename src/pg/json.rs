@@ -5,9 +5,14 @@
 //! fixed settings, as postgres_fdw does (`set_transmission_modes`, contrib/postgres_fdw/postgres_fdw.c).
 
 use super::setting::with_settings;
-use pgrx::{pg_sys, varlena};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::nullable::Nullable;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::{FromDatum, IntoDatum, pg_sys, varlena};
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 
 /// How a type is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +68,64 @@ impl Kind {
     pub fn reads_settings(self) -> bool {
         matches!(self, Kind::Output(_))
     }
+}
+
+/// A `jsonb` value as its text, in which no number loses a digit.
+pub struct Jsonb(pub String);
+
+impl FromDatum for Jsonb {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _type_oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller passes a `jsonb`, whose output function returns UTF-8 in a UTF-8 database.
+        (!is_null).then(|| unsafe {
+            Jsonb(String::from_utf8_lossy(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum)).into_owned())
+        })
+    }
+}
+
+impl IntoDatum for Jsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // JSON of stored values holds no NUL.
+        let text = CString::new(self.0).unwrap_or_default();
+        // SAFETY: a NUL-terminated string, as the input function takes it.
+        unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())]) }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: an argument of type `jsonb` is read as such.
+unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
+    unsafe fn unbox_arg_unchecked(argument: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as promised; asked for only where the argument is not NULL.
+        unsafe { argument.unbox_arg_using_from_datum().unwrap_or(Jsonb(String::new())) }
+    }
+
+    unsafe fn unbox_nullable_arg(argument: Arg<'_, 'fcx>) -> Nullable<Self> {
+        // SAFETY: as promised.
+        unsafe { argument.unbox_arg_using_from_datum().into() }
+    }
+}
+
+// SAFETY: what is returned is a `jsonb`.
+unsafe impl BoxRet for Jsonb {
+    unsafe fn box_into<'fcx>(self, call: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: as above.
+            Some(datum) => unsafe { call.return_raw_datum(datum) },
+            None => call.return_null(),
+        }
+    }
+}
+
+// SAFETY: it is passed as `jsonb` both ways. No SQL is generated from this.
+unsafe impl SqlTranslatable for Jsonb {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Jsonb);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("jsonb"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
 }
 
 /// Appends `text` as a JSON string.

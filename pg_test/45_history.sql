@@ -1,0 +1,135 @@
+-- Rows rebuilt from their events.
+BEGIN;
+\ir helpers/fixture.sql
+SELECT plan(50);
+
+CREATE FUNCTION test.history(name regclass, key jsonb) RETURNS TABLE (line text) LANGUAGE sql AS $$
+    SELECT concat_ws(' ', h.operation, coalesce(h."row"::text, '-'), CASE WHEN NOT h.complete THEN 'incomplete' END, nullif(h.untold::text, '{}')) FROM tenancy.row_history(name, key) WITH ORDINALITY h ORDER BY ordinality
+$$;
+CREATE TABLE app.item (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text, amount numeric, data jsonb, raw json);
+DO $$ BEGIN PERFORM tenancy.protect('app.item'); END $$;
+CREATE TEMP TABLE moment (name text, at timestamptz);
+CREATE FUNCTION test.at(wanted text) RETURNS timestamptz LANGUAGE sql AS $$ SELECT at FROM moment WHERE name = wanted $$;
+CREATE PROCEDURE test.mark(name text) LANGUAGE sql AS $$ INSERT INTO moment VALUES (name, clock_timestamp()); SELECT pg_sleep(0.001) $$;
+
+CALL test.mark('before');
+INSERT INTO app.item VALUES (1, test.acme(), 'one', 12345678901234567890.10, '{"a": [1.50]}');
+CALL test.mark('inserted');
+SAVEPOINT s;
+UPDATE app.item SET title = 'rolled back';
+ROLLBACK TO s;
+UPDATE app.item SET title = NULL, amount = 2 WHERE id = 1;
+CALL test.mark('updated');
+DELETE FROM app.item WHERE id = 1;
+CALL test.mark('deleted');
+INSERT INTO app.item VALUES (1, test.acme(), 'again');
+
+SELECT results_eq($$ SELECT * FROM test.history('app.item', '{"id": 1}') $$, ARRAY[
+    format('insert {"id": 1, "data": {"a": [1.50]}, "title": "one", "amount": 12345678901234567890.10, "organization_id": "%s"}', test.acme()),
+    format('update {"id": 1, "data": {"a": [1.50]}, "amount": 2, "organization_id": "%s"}', test.acme()),
+    'delete -', format('insert {"id": 1, "title": "again", "organization_id": "%s"}', test.acme())], 'the row after each of its events, what was rolled back not among them');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 1}', test.at('before')), NULL, 'before it was inserted there was no row');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 1}', test.at('inserted')), jsonb_build_object('id', 1, 'organization_id', test.acme(), 'title', 'one', 'amount', 12345678901234567890.10, 'data', '{"a": [1.50]}'::jsonb), 'then what was inserted, to the last digit');
+SELECT is(tenancy.row_as_of('app.item', '{ "id" : 1.0 }', test.at('updated')) ->> 'amount', '2', 'then what it was changed to; keys are compared by value');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 1}', test.at('deleted')), NULL, 'then nothing');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 1}', 'infinity') ->> 'title', 'again', 'and what is there now');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 1}', '-infinity'), NULL, 'and nothing at the beginning of time');
+SELECT is_empty($$ SELECT * FROM tenancy.row_history('app.item', '{"id": 2}') $$, 'a row that never was has no history');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.item', '{"id": 2}', now()) $$, '55000', '%do not tell%', '%partial => true%', 'which is no proof that it was not there');
+SELECT test.same($$ SELECT old_values, new_values, subject, session_user_name, method, "position" FROM tenancy.row_history('app.item', '{"id": 1}') LIMIT 2 OFFSET 1 $$,
+    $$ VALUES ('{"title": "one", "amount": 12345678901234567890.10}'::jsonb, '{"title": null, "amount": 2}'::jsonb, NULL::text, session_user::text, 'none', NULL::bigint),
+              (jsonb_build_object('id', 1, 'organization_id', test.acme(), 'amount', 2, 'data', '{"a": [1.50]}'::jsonb), NULL, NULL, session_user, 'none', NULL) $$, 'each event with its values and its actor');
+
+-- Keys and organizations that change.
+INSERT INTO app.item VALUES (10, test.acme(), 'ten');
+CALL test.mark('ten');
+UPDATE app.item SET id = 11, title = 'eleven' WHERE id = 10;
+CALL test.mark('eleven');
+UPDATE app.item SET organization_id = test.bolt() WHERE id = 11;
+SELECT results_eq($$ SELECT * FROM test.history('app.item', '{"id": 10}') $$, ARRAY[format('insert {"id": 10, "title": "ten", "organization_id": "%s"}', test.acme()), 'update -'], 'a row leaves its key');
+SELECT results_eq($$ SELECT * FROM test.history('app.item', '{"id": 11}') $$, ARRAY[format('update {"id": 11, "title": "eleven", "organization_id": "%s"}', test.acme()), 'delete -',
+    format('insert {"id": 11, "title": "eleven", "organization_id": "%s"}', test.bolt())], 'and is followed to the next, and to another organization');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 11}', test.at('ten')), NULL, 'it was not there under the new key before');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 10}', test.at('eleven')), NULL, 'nor under the old one after');
+
+-- What is not told.
+SET LOCAL tenancy.audit_value_limit = 20;
+INSERT INTO app.item VALUES (20, test.acme(), repeat('x', 21), 1);
+SELECT results_eq($$ SELECT * FROM test.history('app.item', '{"id": 20}') $$, ARRAY[format('insert {"id": 20, "amount": 1, "organization_id": "%s"} incomplete {title}', test.acme())], 'a large value is named and not told');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.item', '{"id": 20}', 'infinity') $$, '55000', '%do not tell%', '%', 'the row is not passed off as whole');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 20}', 'infinity', partial => true), jsonb_build_object('id', 20, 'amount', 1, 'organization_id', test.acme()), 'unless what is known is asked for');
+UPDATE app.item SET title = 'short' WHERE id = 20;
+SELECT is(tenancy.row_as_of('app.item', '{"id": 20}', 'infinity') ->> 'title', 'short', 'once it is told the row is whole');
+SET LOCAL tenancy.audit_value_limit = 0;
+DO $$ BEGIN PERFORM tenancy.protect('app.item', secret_columns => '{data}'); END $$;
+INSERT INTO app.item VALUES (21, test.acme(), 't', 1, '"secret"');
+SELECT is((SELECT h::text LIKE '%secret"%' FROM tenancy.row_history('app.item', '{"id": 21}') h), false, 'a secret is not in the history of its row');
+SELECT results_eq($$ SELECT untold FROM tenancy.row_history('app.item', '{"id": 21}') $$, $$ VALUES ('{data}'::text[]) $$, 'but named');
+INSERT INTO app.item (id, organization_id, raw) VALUES (22, test.acme(), '[1e400000, "é"]');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 22}', 'infinity') ->> 'raw', '[1e400000, "é"]', 'JSON that jsonb cannot hold becomes a text');
+
+-- A history that began before protection: rows 1 to 5 of the fixture were never told of.
+UPDATE app.finding SET severity = 4 WHERE id = 1;
+SELECT results_eq($$ SELECT * FROM test.history('app.finding', '{"id": 1}') $$, ARRAY['update {"severity": 4} incomplete'], 'of a row from before protection an update tells what it changed');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.finding', '{"id": 1}', 'infinity') $$, '55000', '%', '%', 'which is not the row');
+DELETE FROM app.finding WHERE id = 1;
+SELECT results_eq($$ SELECT * FROM test.history('app.finding', '{"id": 1}') $$, ARRAY[format('update {"id": 1, "title": "open bucket", "severity": 4, "organization_id": "%s"}', test.acme()), 'delete -'],
+    'its deletion tells all of it, and what it was before');
+SELECT is(tenancy.row_as_of('app.finding', '{"id": 1}', test.at('before')) ->> 'severity', '3', 'and before its first event');
+
+-- A table that changes.
+INSERT INTO app.item VALUES (30, test.acme(), 'thirty');
+SET LOCAL tenancy.override_reason = 'to change the table';
+ALTER TABLE app.item ADD COLUMN later integer DEFAULT 7, DROP COLUMN amount;
+SELECT is((SELECT complete FROM tenancy.row_history('app.item', '{"id": 30}')), false, 'a column that was added with a default may have a value without an event');
+UPDATE app.item SET later = 8 WHERE id = 30;
+SELECT is((SELECT complete FROM tenancy.row_history('app.item', '{"id": 30}') LIMIT 1 OFFSET 1), false, 'and shows by its old value that it did');
+INSERT INTO app.item (id, organization_id, title) VALUES (31, test.acme(), 'after');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 31}', 'infinity') ->> 'later', '7', 'a row from after tells it');
+SELECT is((SELECT complete FROM tenancy.row_history('app.item', '{"id": 1}') LIMIT 1), false, 'a value of a column that is gone makes a row incomplete by today''s columns');
+
+-- Partitions, and TRUNCATE.
+CREATE TABLE app.log (id integer, organization_id uuid NOT NULL, note text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+CREATE TABLE app.log_1 PARTITION OF app.log FOR VALUES FROM (0) TO (10);
+CREATE TABLE app.log_2 PARTITION OF app.log FOR VALUES FROM (10) TO (20);
+DO $$ BEGIN PERFORM tenancy.protect('app.log'); END $$;
+INSERT INTO app.log VALUES (1, test.acme(), 'a'), (11, test.acme(), 'b');
+UPDATE app.log SET id = 12 WHERE id = 1;
+TRUNCATE app.log_1;
+SELECT is(tenancy.row_as_of('app.log', '{"id": 12}', 'infinity') ->> 'note', 'a', 'a row is followed into another partition, which the truncation of the first leaves alone');
+TRUNCATE app.log;
+SELECT results_eq($$ SELECT * FROM test.history('app.log', '{"id": 11}') $$, ARRAY[format('insert {"id": 11, "note": "b", "organization_id": "%s"}', test.acme()), 'truncate -'], 'TRUNCATE is the end of a row');
+
+-- Who may.
+SELECT test.refused('SELECT * FROM tenancy.' || call, state, '%', '%', 'refused: ' || call) FROM (VALUES
+    ('row_history(NULL, ''{}'')', '22004'), ('row_history(''app.item'', NULL)', '22004'), ('row_history(''app.item'', ''1'')', '22023'), ('row_history(''app.item'', ''[{"id": 1}]'')', '22023'),
+    ('row_as_of(NULL, ''{}'', now())', '22004'), ('row_as_of(''app.item'', NULL, now())', '22004'), ('row_as_of(''app.item'', ''{"id": 1}'', NULL)', '22004'), ('row_as_of(''app.item'', ''{"id": 1}'', now(), NULL)', '22004')) v (call, state);
+CREATE TEMP TABLE seen AS SELECT * FROM tenancy.row_history('app.item', '{"id": 11}');
+GRANT USAGE ON SCHEMA app TO test_auditor;
+SET LOCAL SESSION AUTHORIZATION test_stranger;
+SELECT throws_ok($$ SELECT * FROM tenancy.row_history('app.item', '{"id": 1}') $$, '42501', NULL, 'a stranger may not');
+RESET SESSION AUTHORIZATION;
+SET LOCAL SESSION AUTHORIZATION test_auditor;
+SELECT is((SELECT count(*) FROM tenancy.row_history('app.item', '{"id": 11}')), 3::bigint, 'an auditor sees the events of every organization');
+RESET SESSION AUTHORIZATION;
+SET LOCAL SESSION AUTHORIZATION test_application;
+SAVEPOINT nobody;
+SELECT test.refused($$ SELECT * FROM tenancy.row_history('app.item', '{"id": 1}') $$, '28000', '%', '%tenancy.authenticate%', 'an application without a context sees nothing');
+CALL test.sign_in('eve');
+SELECT test.refused($$ SELECT * FROM tenancy.row_history('app.item', '{"id": 1}') $$, '42501', '%', '%', 'nor with one whose role may not read the audit');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.item', '{"id": 1}', now()) $$, '42501', '%', '%', 'not by row_as_of either');
+ROLLBACK TO nobody;
+CALL test.sign_in('ada');
+SELECT results_eq($$ SELECT operation FROM tenancy.row_history('app.item', '{"id": 11}') $$, ARRAY['update', 'delete'], 'a member with the permission sees the events of the own organization and no others');
+SELECT is(tenancy.row_as_of('app.item', '{"id": 11}', 'infinity'), NULL, 'for whom a row that has moved away is gone');
+ROLLBACK TO nobody;
+CALL test.sign_in('bob');
+SELECT results_eq($$ SELECT operation, "row" ->> 'title' FROM tenancy.row_history('app.item', '{"id": 11}') $$, $$ VALUES ('insert', 'eleven') $$, 'and begins where it came');
+SELECT is_empty($$ SELECT * FROM tenancy.row_history('app.item', '{"id": 1}') $$, 'of another organization''s rows there is nothing');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.item', '{"id": 1}', 'infinity') $$, '55000', '%', '%', 'as of a row that never was');
+ROLLBACK TO nobody;
+RESET SESSION AUTHORIZATION;
+SELECT results_eq($$ SELECT operation FROM tenancy.row_history('app.item', '{"id": 11}') $$, 'SELECT operation FROM seen', 'a superuser sees what there was before');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,20 @@
+-- A row rebuilt from its events. Code: src/audit/history.rs, history_pg.rs.
+
+CREATE FUNCTION tenancy.row_history("table" regclass, key jsonb)
+    RETURNS TABLE (event uuid, organization uuid, "position" bigint, occurred_at timestamptz, operation text, subject text, role text, method text,
+        session_user_name text, correlation_id text, old_values jsonb, new_values jsonb, "row" jsonb, untold text[], complete boolean)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_row_history_wrapper';
+COMMENT ON FUNCTION tenancy.row_history(regclass, jsonb) IS
+'The events of the row with that primary key ({"id": 7}) in the order in which it was changed, each with the row as it was after it, without the columns
+that were NULL; row is NULL after a deletion, and when the row got another key. untold names columns whose value an event does not hold: secret, or beyond tenancy.audit_value_limit.
+complete is false where more than that may be missing: an erased payload, a history that began before the table was protected, a column that has been
+renamed, dropped, or added with a default since. tenancy_auditor sees the events of every organization, whoever has a context and the permission read in the domain
+audit those of the own one. Reads the events of all months.';
+
+CREATE FUNCTION tenancy.row_as_of("table" regclass, key jsonb, at timestamptz, partial boolean DEFAULT false) RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_row_as_of_wrapper';
+COMMENT ON FUNCTION tenancy.row_as_of(regclass, jsonb, timestamptz, boolean) IS
+'The row with that primary key as its events tell it for that time, as tenancy.row_history has it; NULL if there was none. A change counts from when it was
+made, if it was committed. Raises 55000 where the events do not tell all of it, unless partial is true: then what they tell.';

@@ -1,0 +1,249 @@
+//! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
+
+use super::history::{self, Change, Columns, Event, History, Source, State};
+use crate::context;
+use crate::error::{self, Error, Result, given};
+use crate::pg::json::Jsonb;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::{transaction, user};
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations.
+static EVENTS: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid),
+     named (table_schema, table_name) AS (
+         SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+           FROM part p
+           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace),
+     about AS (
+         SELECT e.*, (
+                  SELECT pg_catalog.json_object_agg(k.key, COALESCE(e.payload OPERATOR(pg_catalog.->) 'old' OPERATOR(pg_catalog.->) k.key, k.value))
+                    FROM pg_catalog.json_each(e.row_key) k
+                   WHERE e.operation OPERATOR(pg_catalog.=) 'update')::pg_catalog.jsonb AS old_key
+           FROM tenancy.event e
+           JOIN named t ON t.table_schema OPERATOR(pg_catalog.=) e.table_schema AND t.table_name OPERATOR(pg_catalog.=) e.table_name
+          WHERE ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2)
+            AND e.operation IN ('insert', 'update', 'delete', 'truncate'))
+     SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
+            e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
+            CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
+            e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text
+       FROM about e
+       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
+       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+      WHERE e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+         OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
+);
+
+/// The columns of the table today, and whether rows from before got a default.
+static COLUMNS: Query = Query::new(
+    "SELECT attname::pg_catalog.text, atthasmissing FROM pg_catalog.pg_attribute
+      WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped",
+);
+
+/// What a history shows of an event beside what it rebuilds.
+#[derive(Clone)]
+struct Shown {
+    position: Option<i64>,
+    operation: String,
+    subject: Option<String>,
+    role: Option<String>,
+    method: Option<String>,
+    session_user: Option<String>,
+    correlation_id: Option<String>,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// The events of a table, of one organization or of all.
+struct Events {
+    table: pg_sys::Oid,
+    organization: Option<Uuid>,
+    shown: HashMap<Uuid, Shown>,
+}
+
+impl Source for Events {
+    type Error = Error;
+
+    fn events(&mut self, key: &str) -> Result<Vec<Event>> {
+        let arguments = [argument(self.table), spi::uuid(self.organization), argument(key)];
+        let found = user::as_superuser(|| EVENTS.read(&arguments, read));
+        let unreadable = || error::STATE_INVALID.because("an event of the table has a value that no event has");
+        let mut events = Vec::with_capacity(found.len());
+        for found in found {
+            let (event, shown) = found.ok_or_else(unreadable)?;
+            self.shown.insert(event.id, shown);
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+fn read(row: &spi::Row) -> Option<(Event, Shown)> {
+    let operation: String = row.get(6)?;
+    let event = Event {
+        id: row.uuid(1)?,
+        organization: row.uuid(2)?,
+        transaction: row.transaction(3)?,
+        ordinal: row.get(4)?,
+        occurred_at: row.timestamp(5)?,
+        change: Change::parse(&operation)?,
+        table: (row.get(7)?, row.get(8)?),
+        has_key: row.get(9).unwrap_or(false),
+        old_key: row.get(10),
+        payload: row.get(11),
+    };
+    let shown = Shown {
+        position: row.get(12),
+        operation,
+        subject: row.get(13),
+        role: row.get(14),
+        method: row.get(15),
+        session_user: row.get(16),
+        correlation_id: row.get(17),
+        old: row.get(18),
+        new: row.get(19),
+    };
+    Some((event, shown))
+}
+
+/// Whose events the caller may see: those of the organization of the context with the permission to read the audit, or all.
+fn scope() -> Result<Option<Uuid>> {
+    if let Some(context) = context::current()? {
+        context::authorize("audit", "read")?;
+        return Ok(Some(context.organization.id));
+    }
+    if user::has_role(c"tenancy_auditor") {
+        return Ok(None);
+    }
+    Err(error::CONTEXT_MISSING.because("the history of a row is for auditors, and for members of its organization"))
+}
+
+/// Rebuilds the history of a row; also what a look at an event needs.
+fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, Events, Columns)> {
+    let (table, key) = (given(table, "the table")?, given(key, "key")?.0);
+    if !key.starts_with('{') {
+        return Err(error::ARGUMENT_INVALID.because("key must be an object with the columns of the primary key"));
+    }
+    let mut events = Events { table, organization: scope()?, shown: HashMap::new() };
+    let history = history::rebuild(&mut events, &key)?;
+    let mut columns = Columns::default();
+    for (name, defaulted) in user::as_superuser(|| COLUMNS.read(&[argument(table)], |row| (row.get(1), row.get(2)))) {
+        let name: String = name.unwrap_or_default();
+        if defaulted.unwrap_or(false) {
+            columns.defaulted.insert(name.clone());
+        }
+        columns.names.insert(name);
+    }
+    Ok((history, events, columns))
+}
+
+fn uuid(id: Uuid) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(*id.as_bytes())
+}
+
+/// `tenancy.row_history(table, key)`. A `timestamptz` is passed as an integer.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_row_history(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+) -> TableIterator<
+    'static,
+    (
+        name!(event, pgrx::Uuid),
+        name!(organization, pgrx::Uuid),
+        name!(position, Option<i64>),
+        name!(occurred_at, i64),
+        name!(operation, String),
+        name!(subject, Option<String>),
+        name!(role, Option<String>),
+        name!(method, Option<String>),
+        name!(session_user_name, Option<String>),
+        name!(correlation_id, Option<String>),
+        name!(old_values, Option<Jsonb>),
+        name!(new_values, Option<Jsonb>),
+        name!(row, Option<Jsonb>),
+        name!(untold, Vec<String>),
+        name!(complete, bool),
+    ),
+> {
+    let (history, mut events, columns) = rebuild(table, key).or_raise();
+    let rows = history.steps.into_iter().filter_map(move |step| {
+        let shown = events.shown.remove(&step.event.id)?;
+        let values = |text: Option<String>| text.map(|text| Jsonb(history::presentable(&text)));
+        let occurred_at = transaction::to_timestamptz(step.event.occurred_at);
+        Some((
+            uuid(step.event.id),
+            uuid(step.event.organization),
+            shown.position,
+            occurred_at,
+            shown.operation,
+            shown.subject,
+            shown.role,
+            shown.method,
+            shown.session_user,
+            shown.correlation_id,
+            values(shown.old),
+            values(shown.new),
+            step.state.text().map(Jsonb),
+            step.state.untold(),
+            step.state.is_complete(&columns),
+        ))
+    });
+    TableIterator::new(rows)
+}
+
+/// `tenancy.row_as_of(table, key, at, partial)`.
+#[pg_extern(sql = false)]
+fn tenancy_row_as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Option<Jsonb> {
+    as_of(table, key, at, partial).or_raise()
+}
+
+/// `at` is a `timestamptz`, which Postgres passes as an integer.
+fn as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Result<Option<Jsonb>> {
+    let at = transaction::from_timestamptz(given(at, "at")?);
+    let partial = given(partial, "partial")?;
+    let (history, _, columns) = rebuild(table, key)?;
+    let state = state_at(history, at);
+    if !partial && !state.is_complete(&columns) {
+        let message = "the events do not tell all of the row at that time";
+        let mut refusal = error::HISTORY_INCOMPLETE.because(message);
+        let untold = state.untold();
+        if !untold.is_empty() {
+            refusal = refusal.detail(format!("Not told are: {}.", untold.join(", ")));
+        }
+        return Err(refusal);
+    }
+    Ok(state.text().map(Jsonb))
+}
+
+fn state_at(history: History, at: i64) -> State {
+    let mut state = history.before;
+    for step in history.steps {
+        if step.event.occurred_at > at {
+            break;
+        }
+        state = step.state;
+    }
+    state
+}
