@@ -13,7 +13,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn start(name: &str, settings: &str) -> Option<Self> {
+    async fn start(name: &str, interval: &str) -> Option<Self> {
         let folder = Folder::create(name)?;
         let server = Server::at(&programs()?, folder.0.join("data"));
         server.initialize();
@@ -21,9 +21,10 @@ impl Watching {
         let socket = std::env::var("PGHOST").unwrap();
         watching.server.start(&format!(
             "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c compute_query_id=on \
-             -c tenancy.jwks_directory={} {settings}",
+             -c tenancy.jwks_directory={}",
             watching.server.data.display()
         ));
+        watching.seals_every(interval).await;
         Some(watching)
     }
 
@@ -31,6 +32,13 @@ impl Watching {
         let mut config = self.server.config();
         config.dbname("postgres").application_name("test");
         config
+    }
+
+    /// Not on the command line, which no later setting would override.
+    async fn seals_every(&self, interval: &str) {
+        let client = self.client().await;
+        run(&client, &format!("ALTER SYSTEM SET tenancy.seal_interval = '{interval}'")).await;
+        run(&client, "SELECT pg_reload_conf()").await;
     }
 
     async fn client(&self) -> Client {
@@ -42,10 +50,10 @@ impl Watching {
     }
 }
 
-fn on_a_server(name: &str, settings: &str, test: impl AsyncFnOnce(&Watching)) {
+fn on_a_server(name: &str, interval: &str, test: impl AsyncFnOnce(&Watching)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        match Watching::start(name, settings) {
+        match Watching::start(name, interval).await {
             Some(server) => test(&server).await,
             None => println!("skipped: no programs of a server to start"),
         }
@@ -161,7 +169,7 @@ async fn drained(client: &Client) {
 
 #[test]
 fn every_statement_that_reads_a_sensitive_table_is_recorded() {
-    on_a_server("reads", "-c tenancy.seal_interval=50", async |watching| {
+    on_a_server("reads", "50ms", async |watching| {
         let admin = watching.client().await;
         run(&admin, SCHEMA).await;
         // A session that knew of no mark hears of it, and of its end.
@@ -221,7 +229,7 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
 
 #[test]
 fn a_read_is_of_whoever_made_it() {
-    on_a_server("reads-who", "-c tenancy.seal_interval=50", async |watching| {
+    on_a_server("reads-who", "50ms", async |watching| {
         let admin = watching.client().await;
         run(&admin, SCHEMA).await;
         let issuer = issuer::Issuer::generate();
@@ -277,7 +285,7 @@ fn a_read_is_of_whoever_made_it() {
 
 #[test]
 fn a_mark_stays_with_its_table() {
-    on_a_server("reads-marks", "-c tenancy.seal_interval=50", async |watching| {
+    on_a_server("reads-marks", "50ms", async |watching| {
         let admin = watching.client().await;
         run(&admin, SCHEMA).await;
         for (sql, sqlstate) in [
@@ -326,16 +334,14 @@ fn a_mark_stays_with_its_table() {
         let dump = dump.output().unwrap();
         assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
         // What the worker sealed meanwhile would be in the way of the dump's seals.
-        let sealing = async |interval: &str| {
-            run(&admin, &format!("ALTER SYSTEM SET tenancy.seal_interval = '{interval}'")).await;
-            run(&admin, "SELECT pg_reload_conf()").await;
-        };
-        sealing("0").await;
+        watching.seals_every("0").await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        eventually(&admin, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_tenancy sealer'").await;
         run(&admin, "CREATE DATABASE restored TEMPLATE template0").await;
         let mut psql = std::process::Command::new(watching.server.bin.join("psql"));
         psql.args(["-U", "postgres", "-d", "restored", "-p"]).arg(watching.server.port.to_string());
         run_script(psql, &dump.stdout);
-        sealing("50ms").await;
+        watching.seals_every("50ms").await;
         let mut config = watching.config();
         let restored = connect(config.dbname("restored")).await;
         let marks = r#"SELECT "table"::text FROM tenancy.sensitive_table ORDER BY 1"#;
@@ -360,7 +366,7 @@ fn a_mark_stays_with_its_table() {
 
 #[test]
 fn what_finds_no_place_is_in_the_log() {
-    on_a_server("reads-queue", "-c tenancy.seal_interval=1h", async |watching| {
+    on_a_server("reads-queue", "1h", async |watching| {
         let admin = watching.client().await;
         run(&admin, SCHEMA).await;
         run(&admin, "SELECT tenancy.set_sensitive('patient', true, 'health data')").await;
@@ -369,8 +375,7 @@ fn what_finds_no_place_is_in_the_log() {
         assert!(dropped > 0, "the queue had room for all");
         let lines = watching.log().lines().filter(|line| line.contains("pg_tenancy: read {")).count();
         assert_eq!(lines as i64, dropped, "reads that found no place are in the log");
-        run(&admin, "ALTER SYSTEM SET tenancy.seal_interval = '50ms'").await;
-        run(&admin, "SELECT pg_reload_conf()").await;
+        watching.seals_every("50ms").await;
         drained(&admin).await;
         assert_eq!(count(&admin, "SELECT count(*) FROM tenancy.event WHERE operation = 'read'").await, 3000 - dropped);
     });

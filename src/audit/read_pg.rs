@@ -84,9 +84,11 @@ fn of_interest(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
 fn learn() {
     KNOWN.set(Known::Some);
     let marks = transaction::with_latest_snapshot(|| {
+        // pg_upgrade makes the extension's tables first and their indexes later; the latter is news of the table.
         let kept_in = table::oid_if_any(c"sensitive_table");
+        let is_whole = table::oid_if_any(c"sensitive_table_pkey").is_some();
         let mut tables = HashMap::new();
-        if kept_in.is_some() {
+        if kept_in.is_some() && is_whole {
             // table, sensitive, domain, ...
             let marked = table::find(c"sensitive_table", c"sensitive_table_pkey", &[], |row| {
                 let marked = Marked { table: row.get(1)?, domain: row.get(3)? };
