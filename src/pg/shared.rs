@@ -7,7 +7,7 @@ use super::setting::Backend;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const NAME: &CStr = c"pg_tenancy";
 /// How many databases are remembered by name. Those beyond are looked at whenever any of them has work.
@@ -24,6 +24,8 @@ pub struct Shared {
     /// A database without a place has work.
     overflown: AtomicBool,
     messages: [Message; MESSAGES],
+    /// The address of the launcher's latch, which is in memory that all processes share; 0 before there is one.
+    launcher: AtomicUsize,
     /// How many messages found no place since the start of the server.
     dropped: AtomicU64,
 }
@@ -173,21 +175,40 @@ impl Shared {
     pub fn post(&self, message: &[u8]) -> bool {
         // SAFETY: set once at the start of the backend.
         let database = unsafe { pg_sys::MyDatabaseId };
-        let free = |place: &&Message| {
-            place.state.compare_exchange(FREE, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok()
-        };
-        let place = if message.len() <= MESSAGE_BYTES { self.messages.iter().find(free) } else { None };
-        let Some(place) = place else {
+        let free =
+            |place: &Message| place.state.compare_exchange(FREE, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let number = if message.len() <= MESSAGE_BYTES { self.messages.iter().position(free) } else { None };
+        let Some(number) = number else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.wake_launcher();
             return false;
         };
+        let place = &self.messages[number];
         // SAFETY: this process has just taken the place.
         unsafe { (&mut *place.bytes.get())[..message.len()].copy_from_slice(message) };
         place.database.store(database.to_u32(), Ordering::Relaxed);
         place.length.store(message.len() as u32, Ordering::Relaxed);
         place.state.store(WAITING, Ordering::Release);
         self.has_work(database);
+        if number >= MESSAGES / 2 {
+            self.wake_launcher();
+        }
         true
+    }
+
+    /// This process is the launcher, which is woken where messages come faster than it looks for them.
+    pub fn attend(&self) {
+        // SAFETY: reads a pointer that is set at the start of the process.
+        self.launcher.store(unsafe { pg_sys::MyLatch } as usize, Ordering::Release);
+    }
+
+    fn wake_launcher(&self) {
+        let latch = self.launcher.load(Ordering::Acquire) as *mut pg_sys::Latch;
+        if !latch.is_null() {
+            // SAFETY: the latch of a process' place in shared memory, which is at the same address in every process and never
+            // goes away. One that another process has by now wakes that for nothing, which all are prepared for.
+            unsafe { pg_sys::SetLatch(latch) };
+        }
     }
 
     /// The messages for a database, oldest places first. They wait on until [`received`](Self::received): a worker that

@@ -54,6 +54,7 @@ struct Launcher {
 pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
     worker::begin_launcher();
     let Some(shared) = shared::shared() else { return };
+    shared.attend();
     let mut launcher = Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new() };
     // What was committed before a restart is known to no memory.
     launcher.look_everywhere();
