@@ -95,7 +95,9 @@ $$, $$ VALUES
     ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
+    ('archive_audit',            'v', 'u', false, true),
     ('assume_organization',      'v', 'u', false, false),
+    ('attach_audit',             'v', 'u', false, true),
     ('audit_ddl',                'v', 'u', false, false),
     ('audit_drop',               'v', 'u', false, false),
     ('audit_row',                'v', 'u', false, false),
@@ -107,6 +109,7 @@ $$, $$ VALUES
     ('authorize_support',        'i', 's', true,  false),
     ('backfill',                 'v', 'u', false, false),
     ('backfill_in_batches',      'v', 'u', false, false),
+    ('check_audit_month',        'v', 'u', false, false),
     ('checkpoint',               'v', 'u', false, true),
     ('checkpoint_consistency_proof', 's', 's', false, true),
     ('checkpoint_inclusion_proof', 's', 's', false, true),
@@ -133,6 +136,7 @@ $$, $$ VALUES
     ('inclusion_proof',          's', 's', false, true),
     ('keep_append_only',         'v', 'u', false, false),
     ('keep_signing_key',         'v', 'u', false, false),
+    ('lock_audit_month',         'v', 'u', false, false),
     ('lock_sso_connection',      'v', 'u', false, false),
     ('lowest_id',                'i', 's', false, false),
     ('may_break_glass',          's', 's', false, false),
@@ -167,6 +171,7 @@ $$, $$ VALUES
     ('row_as_of',                'v', 'u', false, false),
     ('row_history',              'v', 'u', false, false),
     ('seal',                     'v', 'u', false, true),
+    ('seal_digest',              'v', 'u', false, true),
     ('set_external_organization', 'v', 'u', false, true),
     ('set_external_role',        'v', 'u', false, true),
     ('set_guardrail',            'v', 'u', false, true),
@@ -200,7 +205,7 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('audit_trail'::name, 'v'::"char"), ('block', 'r'),
+    ('archive'::name, 'r'::"char"), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('erasure', 'r'),
     ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
@@ -226,7 +231,7 @@ $$, 'the rows of every table are part of a dump');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
-$$, $$ VALUES ('tenancy.block', 'A'::"char"), ('tenancy.checkpoint', 'A'),
+$$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'),
     ('tenancy.erasure', 'A'),
     ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,

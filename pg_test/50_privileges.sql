@@ -40,7 +40,7 @@ $$, $$
         plan,protect,unprotect,validate_foreign_key,replace_foreign_key,backfill,backfill_in_batches,authorize_action,guardrails,set_guardrail,set_sensitive,remember_schema,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT role, unnest('{row_history,row_as_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id_bigint,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,seal_digest,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
@@ -50,13 +50,13 @@ SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table}'::text[]) AS relation, 'SELECT' AS privilege
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event,event_actor,seal}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
 $$, 'each role may read what is listed here, and none may write');

@@ -14,7 +14,7 @@ BEGIN
             ('external_organization', 'organization', 'issuer'),
             ('revoked_session', '', 'revocation'), ('revoked_subject', '', 'revocation'),
             ('sso_connection', 'organization', 'sso'), ('sso_domain', 'organization', 'sso'), ('sso_test', 'organization', 'sso'),
-            ('sensitive_table', '', 'sensitive'),
+            ('sensitive_table', '', 'sensitive'), ('archive', '', 'archive'),
             ('guardrail', '', 'guardrail'), ('protected_schema', '', 'guardrail'), ('exclusion', '', 'guardrail')
         ) AS s (name, organization_column, domain)
     LOOP

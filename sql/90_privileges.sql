@@ -130,3 +130,7 @@ GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy
 -- Tables whose reading is recorded.
 GRANT EXECUTE ON FUNCTION tenancy.set_sensitive(regclass, boolean, text, text) TO tenancy_admin;
 GRANT SELECT ON tenancy.sensitive_table TO tenancy_admin, tenancy_auditor;
+
+-- What was archived. Detaching and attaching is granted to nobody: a superuser says who may.
+GRANT SELECT ON tenancy.archive TO tenancy_admin, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.seal_digest(uuid, uuid, bigint) TO tenancy_auditor;

@@ -33,6 +33,8 @@ pub mod verify;
 #[cfg(feature = "pg")]
 mod append_pg;
 #[cfg(feature = "pg")]
+mod archive_pg;
+#[cfg(feature = "pg")]
 mod capture_pg;
 #[cfg(feature = "pg")]
 mod checkpoint_pg;

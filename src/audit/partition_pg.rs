@@ -21,6 +21,11 @@ pub fn of(table: &str, month: Month, at: i64) -> CString {
     name
 }
 
+/// True if the month, as the names of partitions end, has a partition.
+pub fn is_there(table: &str, suffix: &str) -> bool {
+    table::is_partition(&CString::new(format!("{table}_{suffix}")).unwrap_or_default())
+}
+
 /// Makes the partitions of the months ahead, if the last of them is not there yet.
 pub fn create_ahead() {
     let now = transaction::now();

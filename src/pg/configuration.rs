@@ -17,6 +17,10 @@ static SEAL_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(
 
 static AUDIT_VALUE_LIMIT: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(AUDIT_VALUE_LIMIT_DEFAULT));
 
+static AUDIT_RETENTION: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(AUDIT_RETENTION_DEFAULT));
+
+/// In months.
+const AUDIT_RETENTION_DEFAULT: c_int = 12;
 /// In bytes.
 const AUDIT_VALUE_LIMIT_DEFAULT: c_int = 8192;
 const SEAL_BATCH_DEFAULT: c_int = 100_000;
@@ -87,6 +91,20 @@ pub fn define() {
             c_int::MAX,
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GUC_UNIT_BYTE as c_int,
+            None,
+            None,
+            None,
+        );
+        pg_sys::DefineCustomIntVariable(
+            c"tenancy.audit_retention".as_ptr(),
+            c"For how many months after its end a month of the audit must be kept.".as_ptr(),
+            c"tenancy.archive_audit refuses to detach a younger one.".as_ptr(),
+            AUDIT_RETENTION.get(),
+            AUDIT_RETENTION_DEFAULT,
+            0,
+            1200,
+            pg_sys::GucContext::PGC_SIGHUP,
+            0,
             None,
             None,
             None,

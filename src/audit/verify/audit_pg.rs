@@ -4,6 +4,7 @@ use super::parallel_pg::{self, TOLD};
 use super::progress_pg::{self, Phase};
 use super::range_pg::Scope;
 use super::{Finding, Found, Range, edges_pg, record_pg};
+use crate::audit::archive_pg::Archives;
 use crate::audit::seal_pg;
 use crate::error::{self, Result, given};
 use crate::pg::progress;
@@ -109,6 +110,9 @@ impl Request {
         edges_pg::blocks_beyond(&scope, &mut found)?;
         if range.first == 1 {
             edges_pg::nodes_beyond(&scope, &mut found)?;
+            if self.organization.is_none() {
+                Archives::read().verify(&mut found)?;
+            }
         }
         edges_pg::unsealed(&scope, range, outcome.seen, &mut found)?;
         if found.is_empty() && self.is_recorded(range) {

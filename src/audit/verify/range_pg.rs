@@ -5,6 +5,7 @@
 
 use super::event_pg::Events;
 use super::{Blocks, Event, Finding, Found, Head, HeadRow, History, Range, Walk};
+use crate::audit::archive_pg::Archives;
 use crate::audit::block::{Block, Entries};
 use crate::audit::chain::Entry;
 use crate::audit::encoding::Digest;
@@ -65,6 +66,7 @@ pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Se
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
         events: Events::default(),
+        archives: Archives::read(),
         seen: Seen::default(),
         report,
     };
@@ -84,6 +86,7 @@ struct Verifier<'r> {
     entry: Scan,
     head: Scan,
     events: Events,
+    archives: Archives,
     seen: Seen,
     report: &'r mut dyn FnMut(Vec<Found>, Seen),
 }
@@ -92,8 +95,8 @@ struct Verifier<'r> {
 #[derive(Default)]
 struct Batch {
     steps: Vec<Step>,
-    /// The events to be read, and which of the entries each is of.
-    events: Vec<(Uuid, usize)>,
+    /// The events to be read, which of the entries each is of, and the block that sealed it.
+    events: Vec<(Uuid, usize, i64)>,
 }
 
 enum Step {
@@ -120,8 +123,8 @@ impl Verifier<'_> {
         let Batch { steps, events: mut ids } = std::mem::take(&mut self.batch);
         ids.sort_unstable();
         let mut events: Vec<Option<Event>> = vec![None; ids.len()];
-        for (id, place) in ids {
-            events[place] = Some(self.events.find(&id)?);
+        for (id, place, block) in ids {
+            events[place] = Some(self.event(&id, block)?);
             self.seen.event(id);
             transaction::check_for_interrupts();
         }
@@ -137,6 +140,16 @@ impl Verifier<'_> {
         }
         (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
         Ok(())
+    }
+
+    /// What stands under the id of an event that the block sealed.
+    fn event(&mut self, id: &Uuid, block: i64) -> Result<Event> {
+        if self.archives.have_away(id, block) {
+            return Ok(Event::Archived);
+        }
+        let event = self.events.find(id)?;
+        let gone = matches!(event, Event::Gone) && self.archives.have(id, block);
+        Ok(if gone { Event::Archived } else { event })
     }
 
     /// The blocks, and of each the entries of all organizations.
@@ -227,7 +240,7 @@ impl Verifier<'_> {
             }
             entries.add(organization, &entry);
             position = entry.position;
-            self.batch.events.push((entry.event, self.batch.events.len()));
+            self.batch.events.push((entry.event, self.batch.events.len(), entry.block));
             self.batch.steps.push(Step::Entry(organization, entry));
             if self.batch.events.len() == BATCH {
                 self.settle()?;

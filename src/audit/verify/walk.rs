@@ -26,6 +26,8 @@ pub enum Event {
     /// A row with a value that no event has, a hash of another length for instance.
     Unreadable,
     Gone,
+    /// Gone with its month, which is archived.
+    Archived,
 }
 
 /// A row of `tenancy.head`: where an organization stands after a block.
@@ -156,6 +158,7 @@ impl<H: History> Walk<H> {
         let mut place = None;
         match event {
             Event::Unreadable => fault(Finding::Altered, "the event has a value that no event has"),
+            Event::Archived => (),
             Event::Gone => fault(Finding::Missing, "the seal names an event that is gone from tenancy.event"),
             Event::Seen(Seen { fault: Some((finding, text)), .. }) => fault(*finding, text),
             Event::Seen(seen) if seen.organization != organization => {
@@ -481,12 +484,17 @@ mod tests {
     }
 
     fn verify(log: &Log) -> Vec<(Option<i64>, Finding)> {
+        verify_without(log, &Event::Gone)
+    }
+
+    /// With this in the place of events that are not there.
+    fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, Finding)> {
         let mut walk = Walk::new(log.stored.clone(), log.heads.len() as i64);
         for (n, head) in log.heads.iter().enumerate() {
             let block = n as i64 + 1;
             for entry in log.entries.iter().filter(|entry| entry.block == block) {
                 let event = log.events.iter().find(|event| id(event) == entry.event);
-                let event = event.map_or(Event::Gone, |event| Event::Seen(event.clone()));
+                let event = event.map_or_else(|| gone.clone(), |event| Event::Seen(event.clone()));
                 walk.entry(ORGANIZATION, entry, &event).unwrap();
             }
             walk.end_of_block(ORGANIZATION, block, &HeadRow::Head(head.clone())).unwrap();
@@ -515,6 +523,17 @@ mod tests {
         let mut log = small();
         log.events[1].fault = Some((Finding::Altered, "x"));
         assert_eq!(verify(&log), [(Some(2), Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_archived_event_is_not_missing_and_its_entry_is_verified() {
+        for archived in [0..1, 1..2, 0..4, 3..6, 0..7] {
+            let mut log = small();
+            log.events.drain(archived.clone());
+            assert_eq!(verify_without(&log, &Event::Archived), [], "{archived:?}");
+            log.entries[archived.start].event_hash[0] ^= 1;
+            assert_ne!(verify_without(&log, &Event::Archived), [], "{archived:?}, altered");
+        }
     }
 
     #[test]

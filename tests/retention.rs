@@ -1,0 +1,281 @@
+//! Months that leave the audit and come back: what is left verifies, and nobody hides an event behind an archive.
+
+mod common;
+
+use common::*;
+use pg_tenancy::audit::chain;
+use pg_tenancy::audit::event::{Actor, Header, payload_digest, time_ordered_id};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const DAY: i64 = 86_400_000_000;
+/// 2025-01-01 00:00 UTC, and the next two months.
+const JANUARY: i64 = 1_735_689_600_000_000;
+const FEBRUARY: i64 = JANUARY + 31 * DAY;
+
+/// Writes an event of a day of long ago, as a trigger would have.
+async fn write(client: &Client, organization: Uuid, at: i64, title: &str) -> Uuid {
+    let actor = Actor {
+        id: time_ordered_id(at, rand::random()),
+        method: "none".into(),
+        subject: None,
+        issuer: None,
+        role: None,
+        organization: None,
+        session_id: None,
+        correlation_id: None,
+        reason: None,
+        session_user: "old".into(),
+        current_user: "old".into(),
+        client_address: None,
+        application_name: None,
+    };
+    run(client, "BEGIN").await;
+    let transaction: i64 = count(client, "SELECT pg_current_xact_id()").await;
+    let head = format!(
+        "SELECT encode(chain, 'hex') FROM tenancy.head WHERE organization = '{organization}' ORDER BY block DESC LIMIT 1"
+    );
+    let previous = column(client, &head).await.first().map_or(chain::genesis(organization), |hex| {
+        std::array::from_fn(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
+    });
+    let payload = format!(r#"{{"new":{{"title":"{title}"}}}}"#);
+    let salt = [7; 16];
+    let digest = payload_digest(&salt, &payload);
+    let actor_digest = actor.digest();
+    let header = Header {
+        id: time_ordered_id(at, rand::random()),
+        organization,
+        actor: actor.id,
+        actor_digest: &actor_digest,
+        transaction: transaction as u64,
+        ordinal: 1,
+        occurred_at: at,
+        operation: "insert",
+        domain: "finding",
+        table_schema: Some("public"),
+        table_name: Some("Finding"),
+        row_key: Some(r#"{"id":1}"#),
+        result: "success",
+        reason: None,
+    };
+    let hash = header.hash(&digest, &previous);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    run(
+        client,
+        &format!(
+            r#"INSERT INTO tenancy.event_actor (id, method, session_user_name, current_user_name) VALUES ('{}', 'none', 'old', 'old');
+              INSERT INTO tenancy.event VALUES ('{}', '{organization}', '{}', '{transaction}', 1, to_timestamp({at} / 1000000), 'insert', 'finding',
+                  'public', 'Finding', '{{"id":1}}', 'success', NULL, '{payload}', '\x{}', '\x{}', 1, '\x{}', '\x{}', '{}', 1);
+              COMMIT"#,
+            actor.id, header.id, actor.id, hex(&salt), hex(&digest), hex(&previous), hex(&hash), header.id
+        ),
+    )
+    .await;
+    header.id
+}
+
+/// Events of two organizations in two old months and in this one, sealed and covered by a checkpoint.
+async fn history(client: &Client) {
+    run(client, "SELECT tenancy.create_audit_partitions('2025-01-01', 1)").await;
+    for month in [JANUARY, FEBRUARY] {
+        for organization in [ACME, GLOBEX] {
+            for day in 1..4 {
+                write(client, organization, month + day * DAY, &format!("of day {day}")).await;
+            }
+        }
+        seal(client).await;
+    }
+    run(client, "SELECT tenancy.checkpoint()").await;
+    assert_eq!(found(client).await, Vec::<String>::new());
+}
+
+async fn found(client: &Client) -> Vec<String> {
+    column(client, "SELECT finding || ': ' || explanation FROM tenancy.verify_audit(whole => true)").await
+}
+
+const ARCHIVE: &str =
+    "SELECT tenancy.archive_audit('2025-01-01', exported_to => 's3://audit/2025-01', reason => 'retention')";
+
+#[test]
+fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_again() {
+    in_database(async |database| {
+        let admin = database.superuser().await;
+        history(&admin).await;
+        // The export, before the month goes.
+        let mut dump = database.program("pg_dump");
+        dump.args(["-t", "tenancy.event_2025_01", "-t", "tenancy.event_actor_2025_01"]);
+        let dump = dump.output().unwrap();
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+
+        let before = "SELECT count(*) FROM tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')";
+        assert_eq!(count(&admin, before).await, 6);
+        assert_eq!(count(&admin, ARCHIVE).await, 6);
+        assert_eq!(count(&admin, before).await, 0);
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        assert_eq!(findings(&admin).await, []);
+        run(&admin, "BEGIN READ ONLY").await;
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        run(&admin, "COMMIT").await;
+        // Workers know of the archive too: enough events for several ranges, the archived ones among them.
+        for _ in 0..4 {
+            let many = format!(
+                "INSERT INTO cloud_account (organization_id, external_id) SELECT '{ACME}', gen_random_uuid() FROM generate_series(1, 5000)"
+            );
+            run(&admin, &many).await;
+            seal(&admin).await;
+        }
+        let parallel = "SELECT finding || explanation FROM tenancy.verify_audit(whole => true, workers => 2)";
+        assert_eq!(column(&admin, parallel).await, Vec::<String>::new());
+        let processes = "SELECT processes FROM tenancy.verification ORDER BY verified_at DESC LIMIT 1";
+        assert!(count(&admin, processes).await > 1, "one process verified all");
+        let row = "SELECT month || ' ' || attached || ' ' || events || ' ' || exported_to || ' ' || reason || ' ' || (digest =
+                       (SELECT digest FROM tenancy.seal_digest(tenancy.lowest_id('2025-01-01Z'), tenancy.lowest_id('2025-02-01Z'))))
+                     FROM tenancy.archive";
+        assert_eq!(column(&admin, row).await, ["2025-01-01 false 6 s3://audit/2025-01 retention true"]);
+        let event = "SELECT count(*) FROM tenancy.audit_trail WHERE organization = '00000000-0000-0000-0000-000000000000' AND domain = 'archive' AND operation = 'insert'";
+        assert_eq!(count(&admin, event).await, 1, "archiving is an event");
+        assert_eq!(refused(&admin, ARCHIVE).await.sqlstate, "55000");
+        assert_eq!(refused(&admin, "DELETE FROM tenancy.archive").await.sqlstate, "42501");
+
+        // The tables that are left can be attached again as they are.
+        run(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'a question')").await;
+        assert_eq!(count(&admin, before).await, 6);
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        assert_eq!(refused(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'x')").await.sqlstate, "55000");
+
+        // Dropped, and restored from the export.
+        run(&admin, ARCHIVE).await;
+        run(&admin, "DROP TABLE tenancy.archived_event_2025_01, tenancy.archived_event_actor_2025_01").await;
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        assert_eq!(refused(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'x')").await.sqlstate, "42P01");
+        run_script(database.program("psql"), &dump.stdout);
+        run(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'a question')").await;
+        assert_eq!(count(&admin, before).await, 6);
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        // It is a month like any other: closed, append-only, and verified.
+        let closed = "SELECT count(*) FROM pg_class c WHERE oid IN ('tenancy.event_2025_01'::regclass, 'tenancy.event_actor_2025_01'::regclass)
+                         AND relispartition AND relrowsecurity AND relforcerowsecurity AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = 'append_only' AND tgenabled = 'A')";
+        assert_eq!(count(&admin, closed).await, 2);
+        run(&admin, "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE organization = 'bbbbbbbb-0000-4000-8000-000000000002'").await;
+        assert_eq!(found(&admin).await.len(), 3, "an event missing from an attached month is a finding");
+    });
+}
+
+#[test]
+fn an_archive_hides_nothing() {
+    in_database(async |database| {
+        let admin = database.superuser().await;
+        history(&admin).await;
+        run(&admin, ARCHIVE).await;
+        // A month that is gone without an archive.
+        run(&admin, "BEGIN; ALTER TABLE tenancy.event DETACH PARTITION tenancy.event_2025_02").await;
+        let found_now = found(&admin).await;
+        assert_eq!(found_now.len(), 6, "{found_now:?}");
+        assert!(found_now.iter().all(|text| text.starts_with("missing: ")), "{found_now:?}");
+        // One whose archive somebody wrote by hand.
+        let forged = "INSERT INTO tenancy.archive SELECT '2025-02-01', now() - interval '1 day', false, events, first_block, last_block, last_block, digest, 'x', 'x', 'x'
+                        FROM tenancy.seal_digest(tenancy.lowest_id('2025-02-01Z'), tenancy.lowest_id('2025-03-01Z'))";
+        run(&admin, forged).await;
+        assert_eq!(found(&admin).await, ["inserted: no event tells of the archive of 2025-02 as it is"]);
+        run(&admin, "ROLLBACK").await;
+        // An archive that is changed afterwards.
+        let change = "BEGIN; ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; UPDATE tenancy.archive SET ";
+        run(&admin, &format!("{change} events = 5")).await;
+        assert_eq!(found(&admin).await, ["altered: the archive of 2025-01 is not of the events that the seal has"]);
+        run(&admin, "ROLLBACK").await;
+        run(&admin, &format!("{change} digest = sha256('')")).await;
+        assert_eq!(found(&admin).await.len(), 2, "nor is it the one that the event tells of");
+        run(&admin, "ROLLBACK").await;
+        run(&admin, &format!("{change} through_block = 1000000")).await;
+        assert!(
+            found(&admin).await.contains(&"inserted: no event tells of the archive of 2025-01 as it is".to_string())
+        );
+        run(&admin, "ROLLBACK").await;
+        // The seal of what is archived still counts.
+        run(&admin, "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET event_hash = sha256('') WHERE event = (SELECT event FROM tenancy.seal ORDER BY event LIMIT 1)").await;
+        let found_now = found(&admin).await;
+        assert!(found_now.iter().any(|text| text.starts_with("altered: ")), "{found_now:?}");
+        run(&admin, "ROLLBACK").await;
+        // An event that comes late to the month has a partition of its own, is sealed, and is not taken for an archived one.
+        run(&admin, "SELECT tenancy.create_audit_partitions('2025-01-01', 0)").await;
+        let late = write(&admin, ACME, JANUARY + 20 * DAY, "late").await;
+        seal(&admin).await;
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+        run(
+            &admin,
+            &format!(
+                "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE id = '{late}'"
+            ),
+        )
+        .await;
+        assert_eq!(found(&admin).await, ["missing: the seal names an event that is gone from tenancy.event"]);
+    });
+}
+
+#[test]
+fn a_month_is_kept_until_it_may_go() {
+    in_database(async |database| {
+        let admin = database.superuser().await;
+        run(&admin, "SELECT tenancy.create_audit_partitions('2025-01-01', 1)").await;
+        write(&admin, ACME, JANUARY + DAY, "x").await;
+        seal(&admin).await;
+        assert_eq!(refused(&admin, ARCHIVE).await.message, "no checkpoint covers the events of 2025-01");
+        run(&admin, "SELECT tenancy.checkpoint()").await;
+        for (sql, sqlstate) in [
+            ("SELECT tenancy.archive_audit('2025-01-02', 'x', 'x')", "22023"),
+            ("SELECT tenancy.archive_audit(NULL, 'x', 'x')", "22004"),
+            ("SELECT tenancy.archive_audit('2025-01-01', NULL, 'x')", "22004"),
+            ("SELECT tenancy.archive_audit('2025-01-01', 'x', ' ')", "22004"),
+            ("SELECT tenancy.archive_audit('2024-01-01', 'x', 'x')", "55000"),
+            ("SELECT tenancy.archive_audit(date_trunc('month', now())::date, 'x', 'x')", "55000"),
+            (
+                "SELECT tenancy.archive_audit((date_trunc('month', now()) - interval '12 months')::date, 'x', 'x')",
+                "55000",
+            ),
+            ("SELECT tenancy.attach_audit('2025-01-01', 'x')", "55000"),
+            ("SELECT tenancy.attach_audit('2025-01-01', NULL)", "22004"),
+            ("SELECT tenancy.attach_audit(NULL, 'x')", "22004"),
+            ("SELECT tenancy.seal_digest(NULL, NULL)", "22004"),
+        ] {
+            assert_eq!(refused(&admin, sql).await.sqlstate, sqlstate, "{sql}");
+        }
+        // Nobody else may, the owner of tables and members of tenancy_admin neither.
+        for client in [database.owner().await, database.application().await] {
+            assert_eq!(refused(&client, ARCHIVE).await.sqlstate, "42501");
+            assert_eq!(refused(&client, "SELECT tenancy.attach_audit('2025-01-01', 'x')").await.sqlstate, "42501");
+        }
+        run(&admin, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+        assert_eq!(refused_within(&admin, ARCHIVE).await.sqlstate, "25001");
+        run(&admin, "ROLLBACK").await;
+        // Changed, or not sealed: not exported as it was.
+        run(&admin, "BEGIN; ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; UPDATE tenancy.event_2025_01 SET hash = sha256('')").await;
+        assert_eq!(
+            refused_within(&admin, ARCHIVE).await.message,
+            "1 events of 2025-01 are not as they were sealed, or lack their actor"
+        );
+        run(&admin, "ROLLBACK").await;
+        run(&admin, "BEGIN; INSERT INTO tenancy.event SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, organization, actor, transaction, 9, occurred_at, operation, domain, table_schema, table_name, row_key,
+                         result, reason, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('x') FROM tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')").await;
+        assert_eq!(refused_within(&admin, ARCHIVE).await.message, "1 events of 2025-01 are not sealed");
+        run(&admin, "ROLLBACK").await;
+
+        // Who writes to the month has to end first; nobody who writes to this one waits.
+        let writer = database.superuser().await;
+        run(&writer, "BEGIN; LOCK TABLE tenancy.event_2025_01 IN ROW EXCLUSIVE MODE").await;
+        run(&admin, "SET lock_timeout = '200ms'").await;
+        assert_eq!(refused(&admin, ARCHIVE).await.sqlstate, "55P03");
+        run(&writer, "COMMIT").await;
+        run(&admin, "BEGIN").await;
+        run(&admin, ARCHIVE).await;
+        run(&writer, &format!("SET lock_timeout = '1s'; INSERT INTO cloud_account (organization_id, external_id) VALUES ('{ACME}', 'meanwhile')")).await;
+        run(&admin, "COMMIT").await;
+        assert_eq!(found(&admin).await, Vec::<String>::new());
+
+        // A dump carries what was archived, and the restored audit verifies.
+        let restored = database.restore_a_dump().await;
+        let mut config = database.config();
+        let restored = connect(config.dbname(&restored)).await;
+        assert_eq!(count(&restored, "SELECT count(*) FROM tenancy.archive").await, 1);
+        assert_eq!(found(&restored).await, Vec::<String>::new());
+    });
+}
