@@ -95,6 +95,11 @@ const EVIDENCE: &str = "SELECT v.id FROM tenancy.evidence v
                            AND s.position OPERATOR(pg_catalog.>=) $2 AND s.position OPERATOR(pg_catalog.<=) $3))
       ORDER BY v.id";
 
+static ERASURE: Query = Query::new(
+    "SELECT erase_event FROM tenancy.erasure
+      WHERE event OPERATOR(pg_catalog.=) $1 AND organization OPERATOR(pg_catalog.=) $2",
+);
+
 static ONE_EVIDENCE: Query = Query::new(
     "SELECT id, organization, digest, media_type, source, collector, collected_at, registered_at, registered_by, subject,
             relation, events, description, registration
@@ -153,8 +158,10 @@ struct Export {
     all_actors: bool,
     evidence: VecDeque<Uuid>,
     actors: HashSet<Uuid>,
-    /// Registrations outside of the positions that were written.
-    registrations: HashSet<Uuid>,
+    /// Events outside of the positions that are to be written: those that tell of erasures.
+    erasures: VecDeque<Uuid>,
+    /// Events outside of the positions that were written.
+    elsewhere: HashSet<Uuid>,
     writer: Writer,
     ready: VecDeque<String>,
     stage: Stage,
@@ -206,10 +213,15 @@ impl Export {
                 self.events(position, last)?;
                 self.stage = Stage::Events(last + 1);
             }
-            Stage::Evidence => match self.evidence.pop_front() {
-                Some(id) => self.evidence(id)?,
-                None => self.stage = Stage::End,
-            },
+            Stage::Evidence => {
+                if let Some(event) = self.erasures.pop_front() {
+                    self.elsewhere(event)?;
+                } else if let Some(id) = self.evidence.pop_front() {
+                    self.evidence(id)?;
+                } else {
+                    self.stage = Stage::End;
+                }
+            }
             Stage::End => {
                 let writer = std::mem::take(&mut self.writer);
                 let end = writer.end(&self.manifest, self.checkpoint, &self.signer).map_err(unwritable)?;
@@ -241,9 +253,19 @@ impl Export {
         match entry {
             Sealed::Present { event, actor } => {
                 self.actor(actor)?;
+                self.explain(&event);
                 self.write(&Line::Event(event))
             }
             Sealed::Gone(absent) => self.write(&Line::Absent(absent)),
+        }
+    }
+
+    /// Of an event without a payload: remembers the event that tells of its erasure.
+    fn explain(&mut self, event: &Event) {
+        if event.payload.is_none() {
+            let arguments = [spi::uuid(event.id), spi::uuid(self.manifest.organization)];
+            let found = ERASURE.read(&arguments, |row| row.uuid(1));
+            self.erasures.extend(found.into_iter().flatten());
         }
     }
 
@@ -263,19 +285,19 @@ impl Export {
     fn evidence(&mut self, id: Uuid) -> Result<()> {
         let found = ONE_EVIDENCE.read(&[spi::uuid(id)], |row| Some((evidence(row)?, row.uuid(14)?)));
         let (evidence, registration) = found.into_iter().flatten().next().ok_or_else(unreadable)?;
-        self.registration(registration)?;
+        self.elsewhere(registration)?;
         let statement = evidence.statement().map_err(unwritable)?;
         let envelope = Envelope::sign(&statement, &self.signer);
         self.write(&Line::Evidence(Box::new(Evidence { evidence, registration, envelope })))
     }
 
-    /// The event of a registration, unless it stands among the others.
-    fn registration(&mut self, id: Uuid) -> Result<()> {
+    /// An event that others need, unless it stands among them, or past the checkpoint.
+    fn elsewhere(&mut self, id: Uuid) -> Result<()> {
         let arguments = [spi::uuid(self.manifest.organization), spi::uuid(id)];
         let found = ONE_EVENT.read(&arguments, sealed).into_iter().flatten().next();
         let Some(Sealed::Present { mut event, actor }) = found else { return Ok(()) };
         let here = (self.manifest.first..=self.manifest.last).contains(&event.position);
-        if here || !self.registrations.insert(id) {
+        if here || event.position > self.head.position || !self.elsewhere.insert(id) {
             return Ok(());
         }
         let index = (event.position - 1).unsigned_abs();
@@ -283,6 +305,7 @@ impl Export {
         let proof = tree::inclusion_proof(&mut nodes, index, self.head.position.unsigned_abs())?;
         event.proof = Some(line::hashes(proof));
         self.actor(actor)?;
+        self.explain(&event);
         self.write(&Line::Event(event))
     }
 }
@@ -382,7 +405,8 @@ impl Request {
             all_actors: self.auditor,
             evidence: evidence.into(),
             actors: HashSet::new(),
-            registrations: HashSet::new(),
+            erasures: VecDeque::new(),
+            elsewhere: HashSet::new(),
             writer: Writer::default(),
             ready: VecDeque::new(),
             stage: Stage::Events(first),

@@ -201,7 +201,7 @@ def main(path, key):
     if first == 1:
         require(chain == digest(check.genesis({"organization": organization})), "another beginning")
     actors, payloads, events, artifacts, position = {}, {}, 0, 0, first - 1
-    registrations, registered = set(), set()
+    registrations, registered, erased, erasures = set(), set(), set(), set()
     for line in lines[4:-1]:
         kind = line["type"]
         if kind == "actor":
@@ -211,6 +211,11 @@ def main(path, key):
         elif kind in ("event", "absent"):
             event_hash = bytes.fromhex(line["hash"]) if kind == "absent" else check_event(line, organization, actors)
             payloads[line["id"]] = line.get("payload")
+            if kind == "event" and line["payload"] is None:
+                erased.add((line["id"], line["payload_digest"]))
+            elif line.get("operation") == "erase":
+                told = json.loads(line["payload"])["data"]
+                erasures.add((told["event"], told["payload_digest"]))
             if (line.get("operation"), line.get("table_schema"), line.get("table_name")) == ("insert", "tenancy", "evidence"):
                 registrations.add(line["id"])
             if "proof" in line:
@@ -248,6 +253,7 @@ def main(path, key):
     statement = check_envelope(end["envelope"], key)
     require(statement["subject"] == [{"name": "bundle", "digest": {"sha256": end["digest"]}}], "the end is of another bundle")
     require(uuid.UUID(statement["predicate"]["organization"]) == uuid.UUID(organization), "another organization")
+    require(erased <= erasures, "a payload is gone, and no event tells of it")
     print(f"{events} events, {artifacts} artifacts")
 
 

@@ -55,6 +55,11 @@ pub struct History {
 
 impl History {
     pub fn new(count: i64) -> Self {
+        History::erasing(count, 0)
+    }
+
+    /// One whose last event but one tells of the erasure of the payload at a position, if there is such a one.
+    pub fn erasing(count: i64, erased: i64) -> Self {
         let actor = Actor {
             id: Uuid::from_u128(0xc),
             method: "token".into(),
@@ -78,6 +83,9 @@ impl History {
         let mut history = History { actor, events: Vec::new(), evidence: named };
         for position in 1..=count {
             history.append(position, position == count);
+            if position == count - 1 && erased > 0 {
+                history.erase(erased);
+            }
         }
         history
     }
@@ -116,6 +124,20 @@ impl History {
         };
         event.hash = Hash(event.content_hash(ORGANIZATION, &digest));
         event.chain = Hash(chain::extend(&head, position, &event.hash.0));
+        self.events.push(event);
+    }
+
+    /// Makes the newest event one that tells of an erasure.
+    fn erase(&mut self, position: i64) {
+        let (id, digest) = (event_id(position), hex::encode(&self.events[position as usize - 1].payload_digest.0));
+        let payload = format!(r#"{{"data":{{"event":"{id}","legal_basis":null,"payload_digest":"{digest}"}}}}"#);
+        let mut event = self.events.pop().unwrap();
+        event.operation = "erase".into();
+        event.payload_digest = Hash(payload_digest(&[7; 16], &payload));
+        event.payload = Some(payload);
+        let head = self.events.last().map_or(chain::genesis(ORGANIZATION), |event| event.chain.0);
+        event.hash = Hash(event.content_hash(ORGANIZATION, &self.actor.digest()));
+        event.chain = Hash(chain::extend(&head, event.position, &event.hash.0));
         self.events.push(event);
     }
 

@@ -7,6 +7,7 @@ use crate::audit::checkpoint;
 use crate::audit::encoding::Digest;
 use crate::audit::event::{Actor, ENCODING, payload_digest};
 use crate::audit::evidence;
+use crate::audit::hex::Hash;
 use crate::audit::note::{self, Verifier};
 use crate::audit::statement::Envelope;
 use crate::audit::tree::{self, Frontier};
@@ -70,6 +71,8 @@ pub struct Contents {
     pub erased: u64,
     /// Those whose actor is not told.
     pub withheld: u64,
+    /// Events without a payload, here or elsewhere, of whose erasure no event tells.
+    pub unexplained: u64,
     /// Those that did not happen in the period that was asked for.
     pub outside_period: u64,
     /// Positions whose event is not shown.
@@ -328,10 +331,29 @@ struct Walk<'a> {
     events: HashSet<Uuid>,
     /// By event of a registration: the record digest that its payload shows, if it has one.
     registrations: HashMap<Uuid, Option<Digest>>,
+    /// Events without a payload, and the digest that it had.
+    erased: HashSet<(Uuid, Digest)>,
+    /// What events tell of erasures: of which event, and the digest of what went.
+    erasures: HashSet<(Uuid, Digest)>,
     found: Found,
 }
 
 type Checked<T = ()> = Result<T, String>;
+
+/// What the payload of an event `erase` says: of which event, and the digest of what went.
+fn erasure(payload: &str) -> Option<(Uuid, Digest)> {
+    #[derive(serde::Deserialize)]
+    struct Payload {
+        data: Erasure,
+    }
+    #[derive(serde::Deserialize)]
+    struct Erasure {
+        event: Uuid,
+        payload_digest: Hash,
+    }
+    let Payload { data } = serde_json::from_str(payload).ok()?;
+    Some((data.event, data.payload_digest.0))
+}
 
 impl<'a> Walk<'a> {
     fn new(
@@ -365,6 +387,8 @@ impl<'a> Walk<'a> {
             withheld: HashSet::new(),
             events: HashSet::new(),
             registrations: HashMap::new(),
+            erased: HashSet::new(),
+            erasures: HashSet::new(),
             found: Found { contents: Contents::default(), statements: true, evidence: Vec::new() },
         })
     }
@@ -422,8 +446,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Keeps what evidence is compared with.
+    /// Keeps what evidence and erased payloads are compared with.
     fn remember(&mut self, event: &Event) {
+        match &event.payload {
+            None => {
+                self.erased.insert((event.id, event.payload_digest.0));
+            }
+            Some(payload) if event.operation == "erase" => self.erasures.extend(erasure(payload)),
+            Some(_) => {}
+        }
         let is = |text: &Option<String>, expected| text.as_deref() == Some(expected);
         if event.operation == "insert" && is(&event.table_schema, "tenancy") && is(&event.table_name, "evidence") {
             let record = event.payload.as_deref().and_then(evidence::registered);
@@ -525,7 +556,7 @@ impl<'a> Walk<'a> {
     }
 
     /// After the last line: nothing is missing, and the tree is the one of the head.
-    fn finish(self) -> Result<Found, Failure> {
+    fn finish(mut self) -> Result<Found, Failure> {
         let (last, head) = (self.manifest.last, self.head);
         if self.position != last {
             let from = self.position.saturating_add(1);
@@ -544,6 +575,7 @@ impl<'a> Walk<'a> {
         if self.found.evidence.len() as u64 != count(self.manifest.evidence, "the number of artifacts")? {
             return tampered("the number of artifacts is not the one that was exported");
         }
+        self.found.contents.unexplained = self.erased.difference(&self.erasures).count() as u64;
         Ok(self.found)
     }
 }
@@ -553,7 +585,6 @@ mod tests {
     use super::super::sample::{History, bundle, key, other_signer, signer};
     use super::super::words::{self, Verdict};
     use super::*;
-    use crate::audit::hex::Hash;
     use proptest::prelude::*;
 
     fn with_key() -> Expected {
@@ -772,12 +803,20 @@ mod tests {
 
     #[test]
     fn an_erased_payload_leaves_the_event_proved_and_an_absent_event_only_its_place() {
-        let history = History::new(6);
-        let mut lines = history.lines(1, 6);
-        let Line::Event(event) = &mut lines[6] else { panic!() };
-        (event.payload, event.salt) = (None, None);
+        let history = History::erasing(6, 2);
+        let erased = |history: &History| {
+            let mut lines = history.lines(1, 6);
+            let Line::Event(event) = &mut lines[6] else { panic!() };
+            (event.payload, event.salt) = (None, None);
+            lines
+        };
+        let mut lines = erased(&history);
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
-        assert_eq!((outcome.verdict(), outcome.contents.erased), (Verdict::Proved, 1));
+        assert_eq!((outcome.verdict(), outcome.contents.erased, outcome.contents.unexplained), (Verdict::Proved, 1, 0));
+        for history in [History::new(6), History::erasing(6, 3)] {
+            let outcome = verify(sealed(&erased(&history)).as_slice(), &with_key()).unwrap();
+            assert_eq!((outcome.verdict(), outcome.contents.unexplained), (Verdict::Incomplete, 1));
+        }
         lines[8] = history.absent(4);
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
         assert_eq!((outcome.verdict(), outcome.contents.absent, outcome.contents.events), (Verdict::Incomplete, 1, 5));

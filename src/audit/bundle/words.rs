@@ -52,6 +52,7 @@ impl Outcome {
         let asked = self.artifacts.iter().all(|found| !found.is_empty())
             && !matches!(self.earlier, Some(EarlierSeen::Unknown(_)))
             && self.contents.absent == 0
+            && self.contents.unexplained == 0
             && self.evidence.iter().all(|artifact| artifact.in_history);
         if self.signers.is_empty() || !self.whole {
             Verdict::Unknown
@@ -166,6 +167,11 @@ fn registered(artifact: &Artifact) -> String {
     let about = evidence.subject.as_ref().map(|subject| format!(", about {subject}")).unwrap_or_default();
     let events = match evidence.events.len() {
         0 => String::new(),
+        1 => format!(
+            ", {} one event, {} here",
+            evidence.relation,
+            if artifact.events_here == 1 { "which is" } else { "not" }
+        ),
         count => format!(", {} {count} events, {} of them here", evidence.relation, artifact.events_here),
     };
     format!(
@@ -200,6 +206,10 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
         lines.push(format!(
             "What {absent} events say: the database did not have them any more, and the bundle shows their places only."
         ));
+    }
+    if outcome.contents.unexplained > 0 {
+        let gone = outcome.contents.unexplained;
+        lines.push(format!("That the values of {gone} events were erased lawfully: no event here tells of it."));
     }
     for artifact in outcome.evidence.iter().filter(|artifact| !artifact.in_history) {
         let id = artifact.evidence.id;
@@ -258,6 +268,7 @@ pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
         "bundle_signed": outcome.whole,
         "events": outcome.contents.events,
         "erased": outcome.contents.erased,
+        "unexplained": outcome.contents.unexplained,
         "absent": outcome.contents.absent,
         "withheld": outcome.contents.withheld,
         "outside_period": outcome.contents.outside_period,
