@@ -207,6 +207,7 @@ $$, 'every argument has a name');
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
     ('archive'::name, 'r'::"char"), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
+    ('coverage', 'r'),
     ('erasure', 'r'),
     ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
@@ -231,7 +232,7 @@ $$, 'the rows of every table are part of a dump');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
-$$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'),
+$$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'), ('tenancy.coverage', 'A'),
     ('tenancy.erasure', 'A'),
     ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,

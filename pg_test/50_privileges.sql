@@ -57,7 +57,7 @@ $$, $$
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

@@ -18,3 +18,26 @@ COMMENT ON EVENT TRIGGER tenancy_audit_ddl IS 'pg_tenancy: events of statements 
 CREATE EVENT TRIGGER tenancy_audit_drop ON sql_drop EXECUTE FUNCTION tenancy.audit_drop();
 ALTER EVENT TRIGGER tenancy_audit_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_audit_drop IS 'pg_tenancy: events of statements that change the rules.';
+
+CREATE TABLE tenancy.coverage (
+    object text COLLATE "C" NOT NULL,
+    id uuid NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    incarnation text NOT NULL,
+    block bigint NOT NULL,
+    snapshot pg_snapshot NOT NULL,
+    name text,
+    state text,
+    PRIMARY KEY (object, id)
+);
+COMMENT ON TABLE tenancy.coverage IS 'What captured changes and refused them, as the sealer found it: a row for each object when it was first seen and when it had changed. What no event explains is an event gap.';
+COMMENT ON COLUMN tenancy.coverage.object IS 'Catalog and oid, such as pg_class 16400; all for a digest of everything, by which the sealer sees that nothing has changed.';
+COMMENT ON COLUMN tenancy.coverage.id IS 'Time-ordered id (UUID version 7): the newest row of an object counts.';
+COMMENT ON COLUMN tenancy.coverage.recorded_at IS 'When the sealer looked.';
+COMMENT ON COLUMN tenancy.coverage.incarnation IS 'Which history of the database it was seen in.';
+COMMENT ON COLUMN tenancy.coverage.block IS 'The newest block then.';
+COMMENT ON COLUMN tenancy.coverage.snapshot IS 'Which transactions were over then.';
+COMMENT ON COLUMN tenancy.coverage.name IS 'Name of the table, event trigger or function.';
+COMMENT ON COLUMN tenancy.coverage.state IS 'Triggers of a table: each with name, state (A: it fires always), function, and the transaction that wrote its row of the catalog. NULL once they are gone.';
+SELECT pg_catalog.pg_extension_config_dump('tenancy.coverage', '');
+SELECT tenancy.keep_append_only('tenancy.coverage');

@@ -83,6 +83,7 @@ GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, ten
 TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
+GRANT SELECT ON tenancy.coverage TO tenancy_auditor;
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node, tenancy.incarnation, tenancy.audit_trail
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;

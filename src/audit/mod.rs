@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod chain;
 pub mod checkpoint;
 pub mod commitment;
+pub mod coverage;
 pub mod ddl;
 pub mod encoding;
 pub mod event;
@@ -40,6 +41,8 @@ mod capture_pg;
 mod checkpoint_pg;
 #[cfg(feature = "pg")]
 mod commitment_pg;
+#[cfg(feature = "pg")]
+mod coverage_pg;
 #[cfg(feature = "pg")]
 mod ddl_pg;
 #[cfg(feature = "pg")]

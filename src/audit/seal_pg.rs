@@ -3,6 +3,7 @@
 use super::block::{self, Block, Entries};
 use super::chain;
 use super::chain::Entry;
+use super::coverage_pg;
 use super::encoding::Digest;
 use super::incarnation::{Incarnation, Place};
 use super::order::{Unsealed, by_links};
@@ -159,9 +160,14 @@ pub fn seal() -> Result<i64> {
         let (count, rest) = seal_block()?;
         sealed += count;
         if !rest {
-            return Ok(sealed);
+            break;
         }
     }
+    let standing = transaction::with_latest_snapshot(standing)?;
+    if let (Some(incarnation), Some(last)) = (standing.incarnation, standing.last) {
+        coverage_pg::check(&incarnation, last.number)?;
+    }
+    Ok(sealed)
 }
 
 /// Seals one block; returns how many events, and whether some are left for another one.

@@ -1,0 +1,159 @@
+//! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
+
+use super::append_pg::{Draft, append};
+use super::coverage::{self, Change, Object};
+use super::event::time_ordered_id;
+use crate::error::Result;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
+use rand::RngExt as _;
+use serde_json::json;
+use uuid::Uuid;
+
+/// The newest row of the digest of everything: incarnation, block, snapshot, digest.
+static LAST: Query = Query::new(
+    "SELECT incarnation, block, snapshot::pg_catalog.text, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.=) 'all' ORDER BY id DESC LIMIT 1",
+);
+
+/// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can choose the
+/// transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
+static DIGEST: Query = Query::new(
+    "SELECT pg_catalog.concat_ws(' ',
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
+                     pg_catalog.concat_ws(' ', t.oid, t.tgrelid, c.relname, t.tgenabled, t.tgfoid, t.xmin), 0)))
+            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+            JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
+            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'),
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(polrelid::pg_catalog.int8))
+            FROM pg_catalog.pg_policy WHERE polname OPERATOR(pg_catalog.=) 'tenancy_isolation'),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', e.evtname, e.evtenabled, e.evtfoid, e.xmin), 0))
+            FROM pg_catalog.pg_event_trigger e),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', p.oid, p.xmin), 0))
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'))",
+);
+
+static NOW: Query = Query::new(include_str!("coverage.sql"));
+
+/// The state of each object that was seen last.
+static BEFORE: Query = Query::new(
+    "SELECT DISTINCT ON (object) object, name, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
+);
+
+/// True if a statement that can change the capture of a table, or of one that it is part of, or an event trigger, has an
+/// event of a transaction that was not over when the sealer looked last.
+static EXPLAINED: Query = Query::new(
+    "WITH RECURSIVE part (oid, name) AS (
+         SELECT c.oid, c.relname FROM pg_catalog.pg_class c WHERE 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text OPERATOR(pg_catalog.=) $1
+          UNION
+         SELECT c.oid, c.relname FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid
+           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhparent)
+     SELECT true FROM tenancy.event e
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema' AND e.result OPERATOR(pg_catalog.=) 'success'
+        AND e.transaction OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmin($3::pg_catalog.pg_snapshot)
+        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $3::pg_catalog.pg_snapshot)
+        AND (e.operation OPERATOR(pg_catalog.~) '^(capture_o(n|ff)|(un)?protect|.*_trigger|.*_table|drop_.*|.*_function)$')
+        AND (e.table_name OPERATOR(pg_catalog.=) $2 OR e.table_name IN (SELECT name::pg_catalog.text FROM part)
+             OR e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_identity' IN ($2, 'tenancy.' OPERATOR(pg_catalog.||) $2 OPERATOR(pg_catalog.||) '()'))
+      LIMIT 1",
+);
+
+static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+static RECORD: Query = Query::new(
+    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, name, state)
+     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8)",
+);
+
+/// What was seen last.
+struct Last {
+    block: i64,
+    snapshot: String,
+    digest: Option<String>,
+}
+
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`.
+pub fn check(incarnation: &str, block: i64) -> Result<()> {
+    transaction::with_latest_snapshot(|| compare(incarnation, block))
+}
+
+fn compare(incarnation: &str, block: i64) -> Result<()> {
+    let read = |row: &Row| {
+        let last = Last { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
+        Some((row.get::<String>(1)?, last))
+    };
+    let last = LAST.read(&[], read).pop().flatten();
+    // Another history: its transactions and oids mean nothing here, so this one begins with what is there.
+    let last = last.filter(|(of, _)| of == incarnation).map(|(_, last)| last);
+    let digest = DIGEST.read(&[], |row| row.get::<String>(1)).pop().flatten();
+    if last.as_ref().is_some_and(|last| last.digest == digest) {
+        return Ok(());
+    }
+    let seen = |row: &Row| Some((row.get(1)?, row.get(2), row.get(3)));
+    let before = BEFORE.read(&[argument(incarnation)], seen).into_iter().flatten().collect();
+    let object = |row: &Row| {
+        Some(Object {
+            key: row.get(1)?,
+            name: row.get(2),
+            schema: row.get(3),
+            state: row.get(4),
+            whole: row.get(5).unwrap_or(false),
+        })
+    };
+    let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
+    let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
+    let row = |object: &str, name: Option<&str>, state: Option<&str>| {
+        let now = transaction::now();
+        RECORD.write(
+            &[
+                argument(object),
+                spi::uuid(time_ordered_id(now, rand::rng().random())),
+                spi::timestamp(now),
+                argument(incarnation),
+                argument(block),
+                argument(snapshot.as_str()),
+                argument(name),
+                argument(state),
+            ],
+            |_| (),
+        );
+    };
+    for change in coverage::changes(before, now) {
+        let explained = last.as_ref().is_some_and(|last| explained(&change, &last.snapshot));
+        if let Some(what) = change.gap().filter(|_| !explained) {
+            record_gap(&change, what, last.as_ref())?;
+        }
+        row(&change.now.key, change.now.name.as_deref(), change.now.state.as_deref());
+    }
+    row("all", None, digest.as_deref());
+    Ok(())
+}
+
+fn explained(change: &Change, since: &str) -> bool {
+    let arguments = [argument(change.now.key.as_str()), argument(change.now.name.as_deref()), argument(since)];
+    !EXPLAINED.read(&arguments, |_| ()).is_empty()
+}
+
+fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {
+    let object = &change.now;
+    let payload = json!({ "new": {
+        "object": object.key, "name": object.name, "before": change.before, "now": object.state,
+        "since_block": last.map(|last| last.block),
+    }});
+    let is_table = object.key.starts_with("pg_class ");
+    append(Draft {
+        organization: Uuid::nil(),
+        operation: "gap",
+        domain: "schema",
+        table_schema: object.schema.as_deref().filter(|_| is_table),
+        table_name: object.name.as_deref().filter(|_| is_table),
+        row_key: None,
+        result: "failed",
+        reason: Some(what),
+        payload: payload.to_string(),
+    })?;
+    Ok(())
+}
