@@ -190,6 +190,7 @@ $$, $$ VALUES
     ('unprotect_schema',         'v', 'u', false, false),
     ('validate_foreign_key',     'v', 'u', true,  false),
     ('verify_audit',             'v', 'u', false, true),
+    ('verify_checkpoint',        'v', 'u', false, true),
     ('verify_consistency',       'i', 's', true,  false),
     ('verify_inclusion',         'i', 's', true,  false),
     ('verify_progress',          'v', 'r', false, false),

@@ -44,6 +44,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
+    UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_checkpoint'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'export_evidence'
 $$, 'each role may execute what is listed here');
 SELECT bag_eq($$

@@ -35,7 +35,17 @@ COMMENT ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer)
 since the last verification (tenancy.verification), with whole => true of all, or of the blocks from first_block to last_block; of one organization or
 of all; with so many parallel workers at most (by default max_parallel_maintenance_workers). Returns a row for each thing that does not fit, none when all is well: altered (it is not what was written), missing (it is gone, and what came
 after it is there), reordered (it stands at another place than it was sealed at), inserted (it stands where nothing was written), truncated (it is gone
-and nothing comes after it), forked (it follows from another history than the one before it). What was changed before the last verification only a whole one finds.';
+and nothing comes after it), forked (it follows from another history than the one before it). What was changed before the last verification only a whole one finds. Of all organizations, the
+stored checkpoints are compared too.';
+
+CREATE FUNCTION tenancy.verify_checkpoint(note text, public_key text, workers integer DEFAULT NULL)
+    RETURNS TABLE (finding text, organization_id uuid, "position" bigint, block bigint, event uuid, table_name text, row_key json, explanation text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_verify_checkpoint_wrapper';
+COMMENT ON FUNCTION tenancy.verify_checkpoint(text, text, integer) IS
+'Whether the database still holds the history that a checkpoint was signed over: recomputes the checkpoints up to it and everything up to its block,
+and compares with the note, which you kept elsewhere, as with the public key. No row: it does. Otherwise rows as of tenancy.verify_audit. Raises 22023 for
+a note that the key has not signed.';
 
 CREATE FUNCTION tenancy.verify_progress(OUT pid integer, OUT user_id oid, OUT phase text, OUT blocks_total bigint, OUT blocks_done bigint, OUT events_total bigint, OUT events_done bigint, OUT findings bigint, OUT processes bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tenancy_verify_progress_wrapper';

@@ -94,7 +94,7 @@ GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.pr
 -- Verifying.
 GRANT SELECT ON tenancy.verification TO tenancy_auditor;
 GRANT SELECT ON tenancy.verify_progress TO tenancy_auditor, tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_checkpoint(text, text, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
 
 -- Erasing takes evidence away: no role may until it is granted. What was erased, auditors see.
 GRANT SELECT ON tenancy.erasure TO tenancy_auditor;

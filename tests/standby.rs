@@ -71,6 +71,10 @@ fn a_standby_lets_in_whom_the_primary_lets_in_and_writes_nothing() {
         assert_eq!(authenticate(&client, &database.token("bob")).await.unwrap_err().sqlstate, "28000");
         run(&client, "ROLLBACK").await;
 
+        // What is there can be verified, by several processes too, though nothing can be sealed or written down.
+        let verify = "SELECT count(*) FROM tenancy.verify_audit(whole => true, workers => 2)";
+        assert_eq!(count(&reader, verify).await, 0);
+
         // In a session, which asks again once the suspension has arrived.
         let session = standby.application(database).await;
         session.execute("SELECT tenancy.authenticate_session($1)", &[&database.token("alice")]).await.unwrap();

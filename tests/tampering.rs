@@ -305,3 +305,118 @@ fn verifying_one_organization_tells_nothing_of_another() {
         assert_eq!(column(&superuser, &of(INITECH)).await.len(), 0);
     });
 }
+
+#[test]
+fn each_changed_column_of_the_tables_beside_the_events_is_found() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        // Enough for a stored node of the tree.
+        run(
+            &superuser,
+            &format!(
+                r#"INSERT INTO "Finding" (title, "organizationId") SELECT 'x', '{ACME}' FROM generate_series(1, 300)"#
+            ),
+        )
+        .await;
+        seal(&superuser).await;
+        let acme = format!("organization = '{ACME}'");
+        for (change, expected) in [
+            ("UPDATE tenancy.block SET number = 9 WHERE number = 2".to_owned(), "missing"),
+            ("UPDATE tenancy.block SET number = 0 WHERE number = 1".to_owned(), "inserted"),
+            ("UPDATE tenancy.block SET sealed_at = now() WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET incarnation = 'x' WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET events = events - 1 WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET entries_digest = sha256('x') WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET prev_hash = sha256('x') WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET hash = sha256('x') WHERE number = 2".to_owned(), "altered"),
+            ("DELETE FROM tenancy.block WHERE number = 1".to_owned(), "missing"),
+            ("DELETE FROM tenancy.block WHERE number = 2".to_owned(), "missing"),
+            ("DELETE FROM tenancy.block WHERE number = 3".to_owned(), "truncated"),
+            ("DELETE FROM tenancy.block".to_owned(), "truncated"),
+            ("INSERT INTO tenancy.block SELECT 4, sealed_at, snapshot, incarnation, 0, sha256('x'), hash, sha256('y') FROM tenancy.block WHERE number = 3".to_owned(), "altered"),
+            (format!("UPDATE tenancy.head SET organization = '{INITECH}' WHERE {acme} AND block = 2"), "missing"),
+            (format!("UPDATE tenancy.head SET block = 9 WHERE {acme} AND block = 2"), "truncated"),
+            (format!("UPDATE tenancy.head SET block = -1 WHERE {acme} AND block = 1"), "inserted"),
+            (format!("UPDATE tenancy.head SET position = position + 1 WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.head SET position = position - 1 WHERE {acme} AND block = 2"), "altered"),
+            (format!("UPDATE tenancy.head SET chain = sha256('x') WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.head SET frontier = overlay(frontier PLACING sha256('x') FROM 1) WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.head SET frontier = '' WHERE {acme} AND block = 1"), "altered"),
+            (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 1"), "missing"),
+            (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 3"), "inserted"),
+            ("DELETE FROM tenancy.head".to_owned(), "inserted"),
+            (format!("INSERT INTO tenancy.head SELECT '{INITECH}', block, position, chain, frontier FROM tenancy.head WHERE {acme} AND block = 2"), "missing"),
+            ("UPDATE tenancy.tree_node SET hash = sha256('x')".to_owned(), "altered"),
+            ("UPDATE tenancy.tree_node SET index = 7".to_owned(), "missing"),
+            ("UPDATE tenancy.tree_node SET level = 16".to_owned(), "missing"),
+            (format!("UPDATE tenancy.tree_node SET organization = '{INITECH}'"), "missing"),
+            ("DELETE FROM tenancy.tree_node".to_owned(), "missing"),
+            (format!("INSERT INTO tenancy.tree_node VALUES ('{INITECH}', 8, 0, sha256('x'))"), "inserted"),
+            (format!("INSERT INTO tenancy.tree_node VALUES ('{ACME}', 4, 0, sha256('x'))"), "inserted"),
+            (format!("INSERT INTO tenancy.tree_node VALUES ('{ACME}', 8, 1, sha256('x'))"), "inserted"),
+            ("UPDATE tenancy.incarnation SET name = 'x'".to_owned(), "altered"),
+            ("UPDATE tenancy.incarnation SET first_block = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.incarnation SET system_identifier = '1'".to_owned(), "altered"),
+            ("UPDATE tenancy.incarnation SET database = 1".to_owned(), "altered"),
+            ("UPDATE tenancy.incarnation SET timeline = timeline + 1".to_owned(), "altered"),
+            ("UPDATE tenancy.incarnation SET began_at = now()".to_owned(), "altered"),
+            (r"UPDATE tenancy.incarnation SET salt = '\x00'".to_owned(), "altered"),
+            ("DELETE FROM tenancy.incarnation".to_owned(), "altered"),
+        ] {
+            run(&superuser, "BEGIN").await;
+            run(&superuser, &change).await;
+            // As it stands: sealing would begin another history where that of the database is not known.
+            run(&superuser, "SET TRANSACTION READ ONLY").await;
+            let found = column(&superuser, "SELECT DISTINCT finding FROM tenancy.verify_audit(whole => true)").await;
+            run(&superuser, "ROLLBACK").await;
+            assert!(found.contains(&expected.to_owned()), "{change}: {found:?}");
+        }
+        // In a table that lost its bounds: what cannot be read is told and hides nothing else.
+        let unbounded = "DO $$ DECLARE t text; c text; BEGIN
+            FOR t, c IN SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'tenancy'::regnamespace
+                AND conrelid IN ('tenancy.seal'::regclass, 'tenancy.head'::regclass, 'tenancy.block'::regclass, 'tenancy.tree_node'::regclass) LOOP
+                EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', t, c); END LOOP; END $$";
+        for change in [
+            r"UPDATE tenancy.seal SET event_hash = '\x00' WHERE position = 2",
+            r"UPDATE tenancy.seal SET chain = '' WHERE position = 2",
+            r"UPDATE tenancy.head SET chain = '' WHERE block = 1",
+            r"UPDATE tenancy.head SET frontier = '\x00' WHERE block = 1",
+            r"UPDATE tenancy.block SET hash = '\x00' WHERE number = 1",
+            r"UPDATE tenancy.block SET prev_hash = '' WHERE number = 2",
+            r"UPDATE tenancy.tree_node SET hash = ''",
+        ] {
+            run(&superuser, "BEGIN").await;
+            run(&superuser, unbounded).await;
+            run(&superuser, change).await;
+            run(&superuser, "SET TRANSACTION READ ONLY").await;
+            let found = column(&superuser, "SELECT DISTINCT finding FROM tenancy.verify_audit(whole => true)").await;
+            run(&superuser, "ROLLBACK").await;
+            assert!(found.contains(&"altered".to_owned()), "{change}: {found:?}");
+        }
+    });
+}
+
+#[test]
+fn a_partition_that_is_taken_away_leaves_all_its_events_missing() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let name = value(&superuser, "SELECT tableoid::regclass FROM tenancy.event LIMIT 1").await;
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await as usize;
+        for sql in [
+            format!("ALTER TABLE tenancy.event DETACH PARTITION {name}"),
+            format!("ALTER TABLE {name} DISABLE TRIGGER append_only; DELETE FROM {name}"),
+            format!("ALTER TABLE {name} DISABLE TRIGGER append_only; TRUNCATE {name}"),
+            format!("DROP TABLE {name}"),
+        ] {
+            run(&superuser, "BEGIN").await;
+            run(&superuser, &sql).await;
+            run(&superuser, "SET TRANSACTION READ ONLY").await;
+            let missing =
+                column(&superuser, "SELECT finding FROM tenancy.verify_audit(whole => true) WHERE finding = 'missing'")
+                    .await;
+            run(&superuser, "ROLLBACK").await;
+            assert_eq!(missing.len(), sealed, "{sql}");
+        }
+    });
+}

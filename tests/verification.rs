@@ -42,6 +42,8 @@ async fn found(superuser: &Client, call: &str) -> Vec<String> {
 async fn found_after(superuser: &Client, sql: &str, call: &str) -> Vec<String> {
     run(superuser, "BEGIN").await;
     run(superuser, sql).await;
+    // As it stands: sealing would go on from it.
+    run(superuser, "SET TRANSACTION READ ONLY").await;
     let found = found(superuser, call).await;
     run(superuser, "ROLLBACK").await;
     found
@@ -135,7 +137,7 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
 }
 
 #[test]
-fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_it_names_or_the_transaction() {
+fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
     in_database(async |database| {
         let superuser = database.superuser().await;
         fill(&superuser, 2, 9).await;
@@ -149,12 +151,9 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_it_names_or_the_
                    FROM tenancy.event WHERE id = (SELECT event FROM tenancy.seal WHERE block = {block} ORDER BY event OFFSET 1 LIMIT 1)"
             )
         };
-        for (sql, since_last) in [
-            (insert(newest, "transaction"), true),
-            (insert(newest, "'3'"), true),
-            (insert(1, "(SELECT max(transaction) FROM tenancy.event)"), true),
-            (insert(1, "transaction"), false),
-        ] {
+        for (sql, since_last) in
+            [(insert(newest, "transaction"), true), (insert(newest, "'3'"), true), (insert(1, "transaction"), false)]
+        {
             if since_last {
                 assert_eq!(found_after(&superuser, &sql, "").await, ["inserted"], "{sql}");
             }

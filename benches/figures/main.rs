@@ -1,12 +1,13 @@
 //! `make bench`: what protection costs, as ratios of pairs measured in turn within one run.
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
-//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,writes,shapes,sign_in` chooses some.
+//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,writes,verification,shapes,sign_in` chooses some.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
 
 mod shapes;
+mod verification;
 mod writes;
 
 use base64::Engine as _;
@@ -48,6 +49,9 @@ async fn main() -> Result<()> {
     if wanted("writes") {
         writes::measure(&client).await?;
         sealing(&client).await?;
+    }
+    if wanted("verification") {
+        verification::measure(&client).await?;
     }
     if wanted("shapes") {
         shapes::measure(&client, &signer).await?;

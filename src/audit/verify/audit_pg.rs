@@ -3,8 +3,9 @@
 use super::parallel_pg::{self, TOLD};
 use super::progress_pg::{self, Phase};
 use super::range_pg::Scope;
-use super::{Finding, Found, Range, edges_pg, record_pg};
+use super::{Finding, Found, Kept, Range, checkpoints_pg, edges_pg, record_pg};
 use crate::audit::archive_pg::Archives;
+use crate::audit::note::Verifier;
 use crate::audit::seal_pg;
 use crate::error::{self, Result, given};
 use crate::pg::progress;
@@ -115,6 +116,13 @@ impl Request {
             }
         }
         edges_pg::unsealed(&scope, range, outcome.seen, &mut found)?;
+        if self.organization.is_none() {
+            checkpoints_pg::compare(&scope, range, &mut found)?;
+        }
+        // Of an organization nothing is told to whoever asks for another.
+        found.retain(|found| {
+            found.organization.is_none() || self.organization.is_none_or(|id| found.organization == Some(id))
+        });
         if found.is_empty() && self.is_recorded(range) {
             record_pg::write(range, outcome.seen.events, outcome.processes);
         }
@@ -130,16 +138,75 @@ impl Request {
             }
             return Range { first, last };
         }
-        let verified = if self.whole { None } else { record_pg::last() };
+        let verified = record_pg::last();
         if let Some(verified) = &verified {
             verified.compare(newest, found);
         }
+        if self.whole {
+            record_pg::compare_all(found);
+        }
+        let verified = verified.filter(|_| !self.whole);
         Range { first: verified.map_or(0, |verified| verified.block) + 1, last: newest }
     }
 
     /// True if the next verification can go on from the end of this one.
     fn is_recorded(&self, range: Range) -> bool {
         self.organization.is_none() && !self.is_range() && range.first <= range.last && !transaction::read_only()
+    }
+}
+
+/// `tenancy.verify_checkpoint(note, public_key, workers)`: whether the database still holds the history that a note was signed
+/// over, which somebody kept elsewhere.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_verify_checkpoint(
+    note: Option<String>,
+    public_key: Option<String>,
+    workers: Option<i32>,
+) -> TableIterator<
+    'static,
+    (
+        name!(finding, String),
+        name!(organization, Option<pgrx::Uuid>),
+        name!(position, Option<i64>),
+        name!(block, Option<i64>),
+        name!(event, Option<pgrx::Uuid>),
+        name!(table_name, Option<String>),
+        name!(row_key, Option<String>),
+        name!(explanation, String),
+    ),
+> {
+    let (note, key) = (given(note, "note").or_raise(), given(public_key, "public_key").or_raise());
+    let kept = open(&note, &key).or_raise();
+    let request = Request { organization: None, whole: true, first_block: None, last_block: None, workers };
+    request.check().or_raise();
+    progress::begin();
+    let rows = transaction::with_latest_snapshot(|| request.verify_kept(kept)).or_raise();
+    progress::end();
+    TableIterator::new(rows)
+}
+
+fn open(note: &str, key: &str) -> Result<Kept> {
+    let invalid = |what: &str, why| error::ARGUMENT_INVALID.because(format!("{what} is not usable: {why}"));
+    let key = Verifier::parse(key).map_err(|why| invalid("public_key", why))?;
+    Kept::open(note, &key).map_err(|why| invalid("note", why))
+}
+
+impl Request {
+    /// The checkpoints up to the one that was kept, and everything up to the block that it was made over.
+    fn verify_kept(&self, kept: Kept) -> Result<Vec<Row>> {
+        progress_pg::enter(Phase::Preparing);
+        let mut found = Vec::new();
+        let newest = edges_pg::newest_block();
+        let incarnations = edges_pg::incarnations(&mut found)?;
+        let scope = Scope { organization: None, newest, incarnations };
+        let last = checkpoints_pg::compare_kept(kept, newest, &mut found)?;
+        progress_pg::enter(Phase::Blocks);
+        let range = Range { first: 1, last: last.unwrap_or(0).min(newest) };
+        let outcome = parallel_pg::verify(scope, range, self.workers.map(|workers| workers as usize))?;
+        let more = outcome.count - outcome.found.len() as i64;
+        found.extend(outcome.found);
+        Ok(rows(found, more))
     }
 }
 

@@ -5,12 +5,15 @@
 //! by side, and what was verified before need not be read again.
 
 mod blocks;
+mod checkpoints;
 mod cut;
 mod event;
 mod walk;
 
 #[cfg(feature = "pg")]
 mod audit_pg;
+#[cfg(feature = "pg")]
+mod checkpoints_pg;
 #[cfg(feature = "pg")]
 mod edges_pg;
 #[cfg(feature = "pg")]
@@ -25,6 +28,7 @@ mod range_pg;
 mod record_pg;
 
 pub use blocks::Blocks;
+pub use checkpoints::{Checkpoints, Kept, StoredCheckpoint};
 pub use cut::{Cut, Range};
 pub use event::Stored;
 pub use walk::{Event, Head, HeadRow, History, Seen, Walk};

@@ -376,6 +376,7 @@ impl History for Tables {
 
     fn node(&mut self, organization: Uuid, level: u32, index: u64) -> Result<Option<Digest>> {
         self.nodes.seek(&node_of(&organization, level, index));
-        Ok(self.nodes.next().and_then(|fields| fields.array(4)))
+        // What is no hash at all differs from any.
+        Ok(self.nodes.next().map(|fields| fields.array(4).unwrap_or_default()))
     }
 }

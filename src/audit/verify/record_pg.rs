@@ -12,6 +12,12 @@ static LAST: Query = Query::new(
     "SELECT block, block_hash, heads, heads_root FROM tenancy.verification ORDER BY block DESC, verified_at DESC LIMIT 1",
 );
 
+/// Blocks that are not what they were when they were verified.
+static CHANGED: Query = Query::new(
+    "SELECT DISTINCT v.block FROM tenancy.verification v LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) v.block
+      WHERE b.hash IS NULL OR b.hash OPERATOR(pg_catalog.<>) v.block_hash ORDER BY v.block",
+);
+
 static WRITE: Query = Query::new(
     "INSERT INTO tenancy.verification (block, verified_at, verified_by, first_block, events, processes, block_hash, heads, heads_root)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
@@ -31,6 +37,17 @@ pub fn last() -> Option<Verified> {
         Some(Verified { block: row.get(1)?, block_hash: row.bytes(2), heads: row.get(3)?, heads_root: row.bytes(4) })
     };
     LAST.read(&[], read).pop().flatten()
+}
+
+/// Compares all blocks at which verifications ended, but for the last, with what they were then.
+pub fn compare_all(found: &mut Vec<Found>) {
+    for number in CHANGED.read(&[], |row| row.get::<i64>(1)).into_iter().flatten() {
+        let told = found.iter().any(|found| found.block == Some(number));
+        if !told {
+            let text = format!("block {number} is another than the one that was verified");
+            found.push(Found::in_block(Finding::Forked, number, text));
+        }
+    }
 }
 
 impl Verified {
