@@ -488,6 +488,60 @@ fn what_deferred_triggers_and_constraints_do_at_commit_is_recorded_too() {
 }
 
 #[test]
+fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_happen() {
+    in_database(async |database| {
+        let (client, superuser, owner) =
+            (database.application().await, database.superuser().await, database.owner().await);
+        let tables = format!(
+            r#"CREATE TABLE cost (id bigint, organization_id uuid NOT NULL, month int NOT NULL, PRIMARY KEY (id, month)) PARTITION BY LIST (month);
+            CREATE TABLE cost_1 PARTITION OF cost FOR VALUES IN (1);
+            CREATE TABLE cost_2 PARTITION OF cost FOR VALUES IN (2);
+            SELECT tenancy.protect('cost');
+            GRANT SELECT, INSERT, UPDATE, DELETE ON cost TO {APPLICATION};
+            CREATE FUNCTION spread() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    IF NEW.id < 903 THEN INSERT INTO "Finding" (id, title) VALUES (NEW.id + 1, 'nested'); END IF;
+                    BEGIN
+                        UPDATE "Finding" SET title = 'undone' WHERE id = NEW.id;
+                        RAISE EXCEPTION 'taken back';
+                    EXCEPTION WHEN raise_exception THEN NULL;
+                    END;
+                    RETURN NULL;
+                END $$;
+            CREATE TRIGGER spread AFTER INSERT ON "Finding" FOR EACH ROW WHEN (NEW.id >= 900) EXECUTE FUNCTION spread()"#
+        );
+        run(&owner, &tables).await;
+        new_events(&superuser).await;
+
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, r#"INSERT INTO "Finding" (id, title) VALUES (901, 'first')"#).await;
+        run(&client, "INSERT INTO cost (id, month) VALUES (1, 1), (2, 1); UPDATE cost SET month = 2 WHERE id = 1")
+            .await;
+        run(&client, "COMMIT").await;
+        // Triggers fire in the order of their names, so what "spread" does comes before the event of what it was fired by.
+        let expected = [
+            "insert Finding 903 a alice",
+            "insert Finding 902 a alice",
+            "insert Finding 901 a alice",
+            "insert cost_1 1 a alice",
+            "insert cost_1 2 a alice",
+            "delete cost_1 1 a alice",
+            "insert cost_2 1 a alice",
+        ];
+        assert_eq!(new_events(&superuser).await, expected);
+
+        // The findings go with their account, each by an event of its own, in the name of who deleted it.
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "DELETE FROM cloud_account WHERE id = 1; COMMIT").await;
+        let mut events = new_events(&superuser).await;
+        events.sort();
+        let findings = (1..=5).map(|id| format!("delete Finding {id} a alice"));
+        assert_eq!(events, findings.chain(["delete cloud_account 1 a alice".to_owned()]).collect::<Vec<_>>());
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
 fn nobody_changes_what_was_recorded_through_sql() {
     in_database(async |database| {
         let (superuser, client, owner) =
