@@ -50,6 +50,7 @@ pub unsafe fn read(command: pg_sys::Datum) -> Option<Grant> {
             return None;
         }
         let grant = &*command.d.grant.istmt;
+        #[allow(clippy::unnecessary_cast)] // AclMode has 32 bits up to Postgres 15.
         let granted = grant.privileges as u64;
         let mut privileges: Vec<String> =
             PRIVILEGES.iter().filter(|(bit, _)| granted & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
