@@ -112,7 +112,7 @@ test('a new row belongs to the member and is audited under the request', async (
   assert.deepEqual(await as(await tokenOf('alice'), async (client) =>
     (await client.query('SELECT FROM invoice WHERE id = $1', [row.id])).rowCount), 0);
   const sql = `SELECT organization, subject, correlation_id, new_values ->> 'title' AS title, new_values ->> 'total' AS total
-                 FROM tenancy.audit_trail WHERE (new_values ->> 'id')::bigint = $1`;
+                 FROM tenancy.audit_trail WHERE table_name = 'invoice' AND new_values ->> 'id' = $1::text`;
   assert.deepEqual((await admin.query(sql, [row.id])).rows, [{
     organization: GLOBEX, subject: 'bob', correlation_id: 'node-7', title: "it's; -- 世界", total: '12345678901234567890.12',
   }]);

@@ -132,7 +132,7 @@ class Clients(unittest.TestCase):
             self.assertIsNone(connection.execute("SELECT FROM invoice WHERE id = %s", (row,)).fetchone())
         event = self.admin.execute(
             """SELECT organization::text, subject, correlation_id, new_values ->> 'title', (new_values ->> 'total')::numeric
-                 FROM tenancy.audit_trail WHERE (new_values ->> 'id')::bigint = %s""",
+                 FROM tenancy.audit_trail WHERE table_name = 'invoice' AND new_values ->> 'id' = %s::text""",
             (row,),
         ).fetchall()
         self.assertEqual(event, [(GLOBEX, "bob", "python-7", title, total)])
