@@ -55,7 +55,9 @@ $$, $$
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event,event_actor,seal}'::text[]), 'SELECT'
-    UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[])
+    -- What an owner has: from Postgres 17 on one more.
+    UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', privilege_type FROM pg_class c, aclexplode(acldefault('r', c.relowner))
+              WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
