@@ -30,7 +30,7 @@ const ROWS_OF_BLOCK: u32 = 15_000;
 pub async fn measure(client: &Client) -> Result<()> {
     prepare(client).await?;
     let mut pairs = Pairs::new();
-    let mut events = 0;
+    let mut events: i64 = 0;
     let (mut alone, mut shared) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
         let start = Instant::now();

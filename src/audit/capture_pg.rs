@@ -122,7 +122,7 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
     }
     check_protected(&call)?;
-    if catalog::is_own(call.relation()) && restore_pg::brings_rows()? {
+    if restore_pg::brings_rows()? && catalog::is_own(call.relation()) {
         return Ok(());
     }
     let arguments = Arguments::of(&call)?;

@@ -108,6 +108,9 @@ pub fn insert(table: &CStr, values: &[Value]) {
 /// and used again.
 const ROWS_AT_A_TIME: usize = 128;
 
+/// Nothing is ever deleted from these tables, so no page but the last one has room, and none is looked for.
+const AT_THE_END: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+
 /// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
 pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
     if let [row] = rows {
@@ -127,7 +130,14 @@ pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for
                     store(*slot, &columns(row), &mut varlenas);
                 }
                 let count = rows.len() as i32;
-                pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), count, command, 0, std::ptr::null_mut());
+                pg_sys::heap_multi_insert(
+                    relation,
+                    slots.as_mut_ptr(),
+                    count,
+                    command,
+                    AT_THE_END,
+                    std::ptr::null_mut(),
+                );
                 for slot in &slots[..rows.len()] {
                     insert_into_indexes(relation, indexes, *slot);
                     clear(*slot);
