@@ -1,7 +1,7 @@
 //! `make bench`: what protection costs, as ratios of pairs measured in turn within one run.
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
-//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,writes,verification,shapes,sign_in` chooses some.
+//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,verification,writes,shapes,sign_in` chooses some.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
@@ -46,12 +46,12 @@ async fn main() -> Result<()> {
     if wanted("reads") {
         reads(&client, &signer).await?;
     }
+    if wanted("verification") {
+        verification::measure(&client).await?;
+    }
     if wanted("writes") {
         writes::measure(&client).await?;
         sealing(&client).await?;
-    }
-    if wanted("verification") {
-        verification::measure(&client).await?;
     }
     if wanted("shapes") {
         shapes::measure(&client, &signer).await?;
