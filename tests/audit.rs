@@ -537,6 +537,12 @@ fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_ha
         events.sort();
         let findings = (1..=5).map(|id| format!("delete Finding {id} a alice"));
         assert_eq!(events, findings.chain(["delete cloud_account 1 a alice".to_owned()]).collect::<Vec<_>>());
+
+        // The rows of a partitioned table are those of its partitions.
+        run(&owner, "TRUNCATE cost").await;
+        let mut events = new_events(&superuser).await;
+        events.sort();
+        assert_eq!(events, ["truncate cost_1 - a nobody", "truncate cost_2 - a nobody"]);
         assert_audit_is_whole(&superuser).await;
     });
 }
