@@ -146,8 +146,9 @@ pub fn transaction_ended(committed: bool) -> bool {
 /// with others of its statement. Returns its id.
 pub fn append(draft: Draft) -> Result<Uuid> {
     let occurred_at = transaction::now();
-    let actor = actor(transaction::level(), occurred_at, Month::of(occurred_at))?;
-    Ok(append_event(&actor, occurred_at, draft))
+    let month = Month::of(occurred_at);
+    let actor = actor(transaction::level(), occurred_at, month)?;
+    Ok(append_event(actor.row.id, &actor.digest, month, occurred_at, draft))
 }
 
 /// The same for what somebody else did a while ago.
@@ -155,14 +156,12 @@ pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
     let month = Month::of(occurred_at);
     let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
     table::insert(&partition_pg::of("event_actor", month, occurred_at), &columns(&row));
-    let table = table::oid(c"event_actor");
-    let (digest, context, session) = (row.digest(), context::generation(), user::session());
-    append_event(&WrittenActor { row, digest, month, table, context, session }, occurred_at, draft);
+    append_event(row.id, &row.digest(), month, occurred_at, draft);
     Ok(())
 }
 
-fn append_event(actor: &WrittenActor, occurred_at: i64, draft: Draft) -> Uuid {
-    let (level, month) = (transaction::level(), actor.month);
+fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: Draft) -> Uuid {
+    let level = transaction::level();
     let (ordinal, previous) = next_place(draft.organization);
 
     let salt: [u8; 16] = rand::rng().random();
@@ -170,8 +169,8 @@ fn append_event(actor: &WrittenActor, occurred_at: i64, draft: Draft) -> Uuid {
     let header = Header {
         id: time_ordered_id(occurred_at, rand::rng().random()),
         organization: draft.organization,
-        actor: actor.row.id,
-        actor_digest: &actor.digest,
+        actor,
+        actor_digest,
         transaction: transaction::id(),
         ordinal,
         occurred_at,

@@ -117,6 +117,27 @@ pub fn time_ordered_id(microseconds: i64, random: [u8; 8]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(microseconds / 1000, &rest).into_uuid()
 }
 
+/// An actor of whom each text is the one given, for tests of what holds one.
+#[cfg(test)]
+pub(super) fn actor_of(text: &str) -> Actor {
+    let some = || Some(text.to_owned());
+    Actor {
+        id: Uuid::max(),
+        method: text.into(),
+        subject: some(),
+        issuer: some(),
+        role: some(),
+        organization: Some(Uuid::max()),
+        session_id: some(),
+        correlation_id: some(),
+        reason: some(),
+        session_user: text.into(),
+        current_user: text.into(),
+        client_address: some(),
+        application_name: some(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

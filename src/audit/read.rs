@@ -56,11 +56,11 @@ impl Read {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::actor_of;
     use super::super::refusal::{MESSAGE_BYTES, Refusal};
     use super::*;
 
     fn read(text: &str) -> Read {
-        let some = || Some(text.to_owned());
         Read {
             occurred_at: i64::MIN,
             organization: Some(Uuid::max()),
@@ -71,21 +71,7 @@ mod tests {
             query_id: Some(i64::MIN),
             rows: Some(u64::MAX),
             failed: true,
-            actor: Actor {
-                id: Uuid::max(),
-                method: text.into(),
-                subject: some(),
-                issuer: some(),
-                role: some(),
-                organization: Some(Uuid::max()),
-                session_id: some(),
-                correlation_id: some(),
-                reason: some(),
-                session_user: text.into(),
-                current_user: text.into(),
-                client_address: some(),
-                application_name: some(),
-            },
+            actor: actor_of(text),
         }
     }
 

@@ -89,31 +89,17 @@ pub(super) fn shorten(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::actor_of;
     use super::*;
 
     fn refusal(text: &str) -> Refusal<'_> {
-        let some = || Some(text.to_owned());
         Refusal {
             occurred_at: i64::MIN,
             organization: Some(Uuid::max()),
             operation: text.into(),
             domain: text.into(),
             reason: text.into(),
-            actor: Actor {
-                id: Uuid::max(),
-                method: text.into(),
-                subject: some(),
-                issuer: some(),
-                role: some(),
-                organization: Some(Uuid::max()),
-                session_id: some(),
-                correlation_id: some(),
-                reason: some(),
-                session_user: text.into(),
-                current_user: text.into(),
-                client_address: some(),
-                application_name: some(),
-            },
+            actor: actor_of(text),
         }
     }
 

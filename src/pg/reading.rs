@@ -6,6 +6,7 @@
 use super::permission::in_foreign_key_check;
 use super::setting::Backend;
 use super::transaction;
+use super::utility::postgres_process_utility;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_int, c_void};
@@ -91,17 +92,6 @@ unsafe extern "C-unwind" {
     fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: c_int);
     #[link_name = "standard_ExecutorFinish"]
     fn postgres_executor_finish(query: *mut pg_sys::QueryDesc);
-    #[link_name = "standard_ProcessUtility"]
-    fn postgres_process_utility(
-        statement: *mut pg_sys::PlannedStmt,
-        text: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        parameters: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
 }
 
 /// Registers the hooks. Called once from `_PG_init`.

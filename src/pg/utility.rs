@@ -40,7 +40,7 @@ pub fn depth() -> i32 {
 unsafe extern "C-unwind" {
     /// Postgres' own function, without pgrx's guard around it.
     #[link_name = "standard_ProcessUtility"]
-    fn postgres_process_utility(
+    pub(super) fn postgres_process_utility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
         read_only_tree: bool,
