@@ -1,7 +1,7 @@
 -- plan, protect and unprotect: everything printed first, nothing done twice, all of it taken back.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(161);
+SELECT plan(163);
 GRANT CREATE ON DATABASE :"DBNAME" TO test_owner;
 SET LOCAL SESSION AUTHORIZATION test_owner;
 
@@ -13,11 +13,14 @@ SELECT is_empty($$ SELECT * FROM tenancy.plan('app."Invoice"') WHERE state <> 't
 SELECT is(array_agg(sql ORDER BY step), ARRAY[
     'CREATE INDEX "Invoice_tenancy_idx" ON app."Invoice" ("organizationId")',
     'ALTER TABLE app."Invoice" ALTER COLUMN "organizationId" SET DEFAULT tenancy.org_id()',
-    'CREATE POLICY tenancy_isolation ON app."Invoice" AS RESTRICTIVE FOR ALL TO PUBLIC USING (("organizationId" = tenancy.org_id())) WITH CHECK (("organizationId" = tenancy.org_id()))',
-    'CREATE POLICY tenancy_read ON app."Invoice" AS PERMISSIVE FOR SELECT TO PUBLIC USING (tenancy.authorize(''invoice''::text, ''read''::text))',
-    'CREATE POLICY tenancy_create ON app."Invoice" AS PERMISSIVE FOR INSERT TO PUBLIC WITH CHECK (tenancy.authorize(''invoice''::text, ''create''::text))',
-    'CREATE POLICY tenancy_update ON app."Invoice" AS PERMISSIVE FOR UPDATE TO PUBLIC USING (tenancy.authorize(''invoice''::text, ''update''::text)) WITH CHECK (tenancy.authorize(''invoice''::text, ''update''::text))',
-    'CREATE POLICY tenancy_delete ON app."Invoice" AS PERMISSIVE FOR DELETE TO PUBLIC USING (tenancy.authorize(''invoice''::text, ''delete''::text))',
+    'CREATE POLICY tenancy_isolation ON app."Invoice" AS RESTRICTIVE FOR SELECT TO PUBLIC USING (("organizationId" = tenancy.org_id(''invoice''::text, ''read''::text)))',
+    'CREATE POLICY tenancy_isolation_create ON app."Invoice" AS RESTRICTIVE FOR INSERT TO PUBLIC WITH CHECK (("organizationId" = tenancy.org_id(''invoice''::text, ''create''::text)))',
+    'CREATE POLICY tenancy_isolation_update ON app."Invoice" AS RESTRICTIVE FOR UPDATE TO PUBLIC USING (("organizationId" = tenancy.org_id(''invoice''::text, ''update''::text))) WITH CHECK (("organizationId" = tenancy.org_id(''invoice''::text, ''update''::text)))',
+    'CREATE POLICY tenancy_isolation_delete ON app."Invoice" AS RESTRICTIVE FOR DELETE TO PUBLIC USING (("organizationId" = tenancy.org_id(''invoice''::text, ''delete''::text)))',
+    'CREATE POLICY tenancy_read ON app."Invoice" AS PERMISSIVE FOR SELECT TO PUBLIC USING ((''tenancy.org_id(text,text)''::regprocedure IS NOT NULL))',
+    'CREATE POLICY tenancy_create ON app."Invoice" AS PERMISSIVE FOR INSERT TO PUBLIC WITH CHECK ((''tenancy.org_id(text,text)''::regprocedure IS NOT NULL))',
+    'CREATE POLICY tenancy_update ON app."Invoice" AS PERMISSIVE FOR UPDATE TO PUBLIC USING ((''tenancy.org_id(text,text)''::regprocedure IS NOT NULL)) WITH CHECK ((''tenancy.org_id(text,text)''::regprocedure IS NOT NULL))',
+    'CREATE POLICY tenancy_delete ON app."Invoice" AS PERMISSIVE FOR DELETE TO PUBLIC USING ((''tenancy.org_id(text,text)''::regprocedure IS NOT NULL))',
     'ALTER TABLE app."Invoice" ENABLE ROW LEVEL SECURITY',
     'ALTER TABLE app."Invoice" FORCE ROW LEVEL SECURITY',
     'CREATE TRIGGER tenancy_audit AFTER INSERT OR DELETE OR UPDATE ON app."Invoice" FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row(''organizationId'', ''invoice'')',
@@ -27,7 +30,7 @@ SELECT is(array_agg(sql ORDER BY step), ARRAY[
 ], 'the plan lists every statement') FROM tenancy.plan('app."Invoice"') WHERE sql NOT LIKE 'COMMENT %';
 SELECT is((SELECT count(*) FROM tenancy.plan('app."Invoice"') WHERE '' IN (why, lock) OR why IS NULL OR lock IS NULL OR NOT in_transaction), 0::bigint,
           'every step says why, under which lock, and may run in a transaction');
-SELECT is(array_agg(step), (SELECT array_agg(n) FROM generate_series(1, 14) n), 'the steps are numbered') FROM tenancy.plan('app."Invoice"');
+SELECT is(array_agg(step), (SELECT array_agg(n) FROM generate_series(1, 17) n), 'the steps are numbered') FROM tenancy.plan('app."Invoice"');
 SELECT is((SELECT relrowsecurity FROM pg_class WHERE oid = 'app."Invoice"'::regclass), false, 'planning changes nothing');
 SELECT is_empty($$ SELECT FROM pg_policy WHERE polrelid = 'app."Invoice"'::regclass $$, 'planning makes no policy');
 
@@ -56,7 +59,7 @@ SELECT is((SELECT count(*) FROM tenancy.plan('app.by_hand') WHERE state <> 'done
 SELECT format('CREATE TABLE app.%I (id integer PRIMARY KEY, %I %s NOT NULL)', 't_' || n, column_name, type)
   FROM (VALUES (1, 'organizationId', 'uuid'), (2, 'organization_id', 'text'), (3, 'org_id', 'varchar(40)'), (4, 'tenant_id', 'integer'),
                (5, 'organizationId', 'bigint'), (6, 'tenant_id', 'character varying'), (7, 'org_id', 'uuid')) AS v (n, column_name, type) \gexec
-SELECT is(tenancy.protect(format('app.t_%s', n)::regclass), 14, format('a column of type %s can be protected', type))
+SELECT is(tenancy.protect(format('app.t_%s', n)::regclass), 17, format('a column of type %s can be protected', type))
   FROM (VALUES (1, 'uuid'), (2, 'text'), (3, 'varchar(40)'), (4, 'integer'), (5, 'bigint'), (6, 'character varying')) AS v (n, type);
 SELECT is(tenancy.protect(format('app.t_%s', n)::regclass), 0, format('protecting a column of type %s twice does nothing the second time', type))
   FROM (VALUES (1, 'uuid'), (2, 'text'), (3, 'varchar(40)'), (4, 'integer'), (5, 'bigint'), (6, 'character varying')) AS v (n, type);
@@ -72,10 +75,10 @@ SELECT is(tenancy.protect('app.several'), 0, 'the domain need not be named again
 SELECT is((SELECT count(*) FROM tenancy.plan('app.several') WHERE sql LIKE '%''billing''%'), 6::bigint, 'the domain stays as it was named');
 
 -- Domains that follow from the name.
-SELECT is((SELECT substring(sql FROM $re$authorize\('(.*)'::text, 'read'$re$) FROM tenancy.plan('app.by_hand') WHERE sql LIKE '%tenancy_read%'), 'by_hand',
+SELECT is((SELECT substring(sql FROM $re$org_id\('(.*)'::text, 'read'$re$) FROM tenancy.plan('app.by_hand') WHERE sql LIKE '%POLICY tenancy_isolation ON%FOR SELECT%'), 'by_hand',
           'a name in snake case is the domain');
 CREATE TABLE app."CloudAccount2Link" ("organizationId" uuid NOT NULL);
-SELECT is((SELECT substring(sql FROM $re$authorize\('(.*)'::text, 'read'$re$) FROM tenancy.plan('app."CloudAccount2Link"') WHERE sql LIKE '%tenancy_read%'), 'cloud_account2_link',
+SELECT is((SELECT substring(sql FROM $re$org_id\('(.*)'::text, 'read'$re$) FROM tenancy.plan('app."CloudAccount2Link"') WHERE sql LIKE '%POLICY tenancy_isolation ON%FOR SELECT%'), 'cloud_account2_link',
           'a name in camel case becomes snake case');
 
 -- Nasty names ---------------------------------------------------------------------------------------------------------
@@ -87,16 +90,16 @@ INSERT INTO nasty VALUES
     (12, 'a.b'), (13, ' lead and trail '), (14, E'line\nbreak'), (15, 'back\slash');
 UPDATE nasty SET domain = 'nasty' WHERE n IN (14, 15);
 SELECT format('CREATE SCHEMA %I CREATE TABLE %1$I (%1$I integer PRIMARY KEY, organization_id uuid NOT NULL)', name) FROM nasty \gexec
-SELECT is(tenancy.protect(format('%1$I.%1$I', name)::regclass, domain => domain), 14,
+SELECT is(tenancy.protect(format('%1$I.%1$I', name)::regclass, domain => domain), 17,
           format('a table with the name %s can be protected', to_json(name))) FROM nasty;
 SELECT is(tenancy.protect(format('%1$I.%1$I', name)::regclass), 0, format('protecting %s twice does nothing the second time', to_json(name))) FROM nasty;
-SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = format('%1$I.%1$I', name)::regclass), 5::bigint, format('%s has its five policies', to_json(name))) FROM nasty;
-SELECT is(tenancy.unprotect(format('%1$I.%1$I', name)::regclass), 11, format('the protection of %s can be taken back', to_json(name))) FROM nasty;
+SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = format('%1$I.%1$I', name)::regclass), 8::bigint, format('%s has its eight policies', to_json(name))) FROM nasty;
+SELECT is(tenancy.unprotect(format('%1$I.%1$I', name)::regclass), 14, format('the protection of %s can be taken back', to_json(name))) FROM nasty;
 SELECT is((SELECT count(*) FROM pg_index WHERE indrelid = format('%1$I.%1$I', name)::regclass), 1::bigint, format('the index on %s is gone with it', to_json(name))) FROM nasty;
 
 -- Two tables whose names agree in what an index name keeps of them.
 SELECT format('CREATE TABLE app.%I (org_id uuid NOT NULL)', repeat('y', 60) || n) FROM generate_series(1, 3) n \gexec
-SELECT is(tenancy.protect(format('app.%I', repeat('y', 60) || n)::regclass), 14, 'indexes of tables with long names do not collide') FROM generate_series(1, 3) n;
+SELECT is(tenancy.protect(format('app.%I', repeat('y', 60) || n)::regclass), 17, 'indexes of tables with long names do not collide') FROM generate_series(1, 3) n;
 SELECT is(tenancy.protect(format('app.%I', repeat('y', 60) || n)::regclass), 0, 'nor when protected again') FROM generate_series(1, 3) n;
 
 -- Taking it back ------------------------------------------------------------------------------------------------------
@@ -154,9 +157,11 @@ SELECT is(pg_temp.repairs(damage), steps, format('protect repairs %s', damage)) 
     ('ALTER TABLE app.bare NO FORCE ROW LEVEL SECURITY', 1),
     ('ALTER TABLE app.bare DISABLE ROW LEVEL SECURITY', 1),
     ('DROP POLICY tenancy_read ON app.bare', 1),
-    ('ALTER POLICY tenancy_update ON app.bare WITH CHECK (true)', 1),
+    ('ALTER POLICY tenancy_update ON app.bare WITH CHECK (false)', 1),
+    ('ALTER POLICY tenancy_isolation_update ON app.bare WITH CHECK (true)', 1),
+    ('DROP POLICY tenancy_isolation_delete ON app.bare', 1),
     ('ALTER POLICY tenancy_delete ON app.bare TO test_application', 1),
-    ('DROP POLICY tenancy_delete ON app.bare; CREATE POLICY tenancy_delete ON app.bare USING (true)', 1),
+    ('DROP POLICY tenancy_delete ON app.bare; CREATE POLICY tenancy_delete ON app.bare USING (true)', 2),
     ('ALTER TABLE app.bare DISABLE TRIGGER tenancy_audit', 1),
     ('ALTER TABLE app.bare ENABLE REPLICA TRIGGER tenancy_audit', 1),
     ('DROP TRIGGER tenancy_audit ON app.bare', 2),

@@ -16,7 +16,7 @@ SELECT test.refused($$ SELECT tenancy.protect('app.cost_2025') $$, '42809', '%is
 CREATE TEMP TABLE planned AS SELECT * FROM tenancy.plan('app.cost');
 SELECT is(tenancy.protect('app.cost'), (SELECT count(*)::integer FROM planned WHERE state = 'todo'), 'a partitioned table is protected with its partitions');
 SELECT is(tenancy.protect('app.cost'), 0, 'and all is done');
-SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid IN (SELECT relid FROM pg_partition_tree('app.cost'))), 25::bigint, 'each of the five has its policies');
+SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid IN (SELECT relid FROM pg_partition_tree('app.cost'))), 40::bigint, 'each of the five has its policies');
 SELECT is((SELECT count(*) FROM pg_class WHERE oid IN (SELECT relid FROM pg_partition_tree('app.cost')) AND relrowsecurity AND relforcerowsecurity), 5::bigint, 'enabled and forced');
 SELECT is_empty($$ SELECT FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('app.cost')) AND NOT tgisinternal AND tgenabled <> 'A' $$, 'each trigger fires always, clones too');
 SELECT is((SELECT count(*) FROM pg_inherits i JOIN pg_index x ON x.indexrelid = i.inhrelid WHERE i.inhparent = 'app.cost_tenancy_idx'::regclass), 2::bigint, 'the index is one of the partitioned table');

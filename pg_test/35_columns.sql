@@ -38,7 +38,7 @@ RESET SESSION AUTHORIZATION;
 -- Another meaning, later.
 SET LOCAL SESSION AUTHORIZATION test_owner;
 SELECT is(tenancy.protect('app.price', null_rows => 'nobody') > 0, true, 'the meaning can be changed');
-SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = 'app.price'::regclass), 5::bigint, 'and the policies of the other meaning are gone');
+SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = 'app.price'::regclass), 8::bigint, 'and the policies are as many');
 SELECT is(tenancy.protect('app.price'), 0, 'which is remembered');
 SET LOCAL SESSION AUTHORIZATION test_application;
 CALL test.sign_in('ada');

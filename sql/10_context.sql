@@ -20,6 +20,24 @@ COMMENT ON FUNCTION tenancy.org_id_bigint() IS
 'The organization as columns of type integer or bigint hold it (tenancy.organization.integer_id). Raises as
 tenancy.org_id() does, and 42704 when the organization has no integer id.';
 
+-- The same with a question. Not STRICT: a policy passes constants, and a NULL is an error and no NULL organization.
+
+CREATE FUNCTION tenancy.org_id(domain text, action text) RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_for';
+COMMENT ON FUNCTION tenancy.org_id(text, text) IS
+'The organization that this transaction is authenticated for, when the role of the context may do the action in the domain, otherwise 42501.
+The generated policies compare with it: one comparison a row isolates and asks for the permission. Raises 28000 without a context, 22004 for a NULL.';
+
+CREATE FUNCTION tenancy.org_id_text(domain text, action text) RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_text_for';
+COMMENT ON FUNCTION tenancy.org_id_text(text, text) IS
+'tenancy.org_id(domain, action) for columns of type text.';
+
+CREATE FUNCTION tenancy.org_id_bigint(domain text, action text) RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_bigint_for';
+COMMENT ON FUNCTION tenancy.org_id_bigint(text, text) IS
+'tenancy.org_id(domain, action) for columns of type integer or bigint. Raises 42704 too when the organization has no integer id.';
+
 CREATE FUNCTION tenancy.subject() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_subject_wrapper';
 COMMENT ON FUNCTION tenancy.subject() IS
@@ -60,7 +78,7 @@ CREATE FUNCTION tenancy.authorize(domain text, action text) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL SAFE COST 0.01 SUPPORT tenancy.authorize_support AS 'MODULE_PATHNAME', 'tenancy_authorize';
 COMMENT ON FUNCTION tenancy.authorize(text, text) IS
 'True when the role of the context may do the action in the domain, otherwise 42501. Call it before an operation that is not
-a change of rows; the generated policies call it for those. NULL for a NULL argument, which no policy passes. Raises 28000 without a context.';
+a change of rows; the generated policies ask by tenancy.org_id(domain, action) for those. NULL for a NULL argument, which no policy passes. Raises 28000 without a context.';
 
 CREATE FUNCTION tenancy.sign_out() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_sign_out_wrapper';

@@ -36,7 +36,11 @@ mod front_door {
         pg::catalog::watch();
         pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
         pg::utility::watch(pg::utility::Listener { held: context::cursor_held, changed: audit::cluster_changed });
-        pg::permission::watch(guardrail::accessed);
+        pg::permission::watch(pg::permission::Listener {
+            bypassed: guardrail::accessed,
+            lacks: |asked| context::lacks(&asked.domain, &asked.action),
+            authorize: |asked| context::authorize(&asked.domain, &asked.action),
+        });
         pg::reading::watch(audit::READS);
         worker::register();
         pg::transaction::listen(Listener {

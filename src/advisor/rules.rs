@@ -67,7 +67,7 @@ rules! {
     foreign_key_across_tenants, Warning, "Foreign key across organizations",
         "Postgres checks foreign keys without row-level security, FORCE or not: a reference to another organization's row is accepted, and tells that the row exists. Cascades delete and change rows across the border.";
     foreign_policy, Info, "Policy of other hands",
-        "tenancy.protect makes the policies of a protected table. Others cannot open it to another organization, but permissive ones widen what a role may do within its own.";
+        "tenancy.protect makes the policies of a protected table. Others only narrow; a permissive one beside that of tenancy.protect for the same command narrows nothing.";
     foreign_table, Error, "Foreign table",
         "Row-level security does not apply to foreign tables, and the remote server knows no tenant.";
     immutable_context_function, Error, "IMMUTABLE function in a policy",

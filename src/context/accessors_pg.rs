@@ -7,6 +7,7 @@ use super::current_pg::{
 use crate::audit;
 use crate::bare_function;
 use crate::error::{self, Result};
+use crate::pg::node::constant_arguments;
 use crate::pg::report::OrRaise;
 use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
 use serde_json::{Value, json};
@@ -31,21 +32,45 @@ bare_function! {
     /// `tenancy.org_id_bigint()`: the organization as integer columns hold it.
     tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, ready: integer_datum(), |_call| {
         check().or_raise();
-        integer_datum().ok_or_else(|| {
-            error::NOT_FOUND.because("the organization of this transaction has no integer id")
-        }).or_raise()
+        integer_datum().ok_or_else(without_integer).or_raise()
     }
 }
 
 bare_function! {
+    /// `tenancy.org_id(domain, action)`: the organization, for whoever may do that.
+    tenancy_org_id_for, pg_finfo_tenancy_org_id_for,
+    ready: if remembered(call) { uuid_datum() } else { None }, |call| {
+        ask(call).or_raise();
+        uuid_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_text(domain, action)`.
+    tenancy_org_id_text_for, pg_finfo_tenancy_org_id_text_for,
+    ready: if remembered(call) { text_datum() } else { None }, |call| {
+        ask(call).or_raise();
+        text_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_bigint(domain, action)`.
+    tenancy_org_id_bigint_for, pg_finfo_tenancy_org_id_bigint_for,
+    ready: if remembered(call) { integer_datum() } else { None }, |call| {
+        ask(call).or_raise();
+        integer_datum().ok_or_else(without_integer).or_raise()
+    }
+}
+
+fn without_integer() -> error::Error {
+    error::NOT_FOUND.because("the organization of this transaction has no integer id")
+}
+
+bare_function! {
     /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
-    ///
-    /// A policy's WITH CHECK calls this once per inserted row with the same constants: the answer is remembered at the
-    /// call site while the context stays the same.
     tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
-        let (domain, action) = arguments(call);
-        authorize(&domain, &action).or_raise();
-        remember(call);
+        ask(call).or_raise();
         pg_sys::Datum::from(true)
     }
 }
@@ -80,16 +105,27 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
     Err(error)
 }
 
-/// The two text arguments of a strict function.
-fn arguments(call: pg_sys::FunctionCallInfo) -> (String, String) {
-    // SAFETY: declared STRICT with two text arguments, so both are there and not NULL.
-    unsafe {
-        let argument = |n: usize| String::from_datum((*call).args.as_slice(2)[n].value, false).unwrap_or_default();
-        (argument(0), argument(1))
-    }
+/// True if there is a context whose role may not do `action` in `domain`.
+pub fn lacks(domain: &str, action: &str) -> bool {
+    // One that cannot be read is refused where it is used.
+    current().ok().flatten().is_some_and(|context| !context.permissions.allow(domain, action))
 }
 
-/// True if this call site passed under the context as it is, in this statement, with arguments that cannot change.
+/// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site.
+fn ask(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL; the texts are copies.
+    let argument = |n: usize| unsafe {
+        let argument = &(*call).args.as_slice(2)[n];
+        String::from_datum(argument.value, argument.isnull)
+    };
+    let domain = error::given(argument(0), "domain")?;
+    let action = error::given(argument(1), "action")?;
+    authorize(&domain, &action)?;
+    remember(call);
+    Ok(())
+}
+
+/// True if this call site passed under the context as it is, in this statement.
 #[inline]
 fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: fn_extra belongs to this call site; only `remember` writes it.
@@ -99,14 +135,17 @@ fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
     }
 }
 
+/// Remembers the answer at a call site whose arguments are constants of the expression. An answer belongs to its
+/// arguments: PL/pgSQL keeps a call site from one value of a variable to the next, and calls such a parameter stable.
 fn remember(call: pg_sys::FunctionCallInfo) {
-    // SAFETY: the memory is taken from fn_mcxt, which lives as long as the call site.
+    // SAFETY: fn_expr is NULL or the expression of this call; the memory is taken from fn_mcxt, which lives as long as
+    // the call site.
     unsafe {
         let site = (*call).flinfo;
-        if !pg_sys::get_fn_expr_arg_stable(site, 0) || !pg_sys::get_fn_expr_arg_stable(site, 1) {
-            return;
-        }
         if (*site).fn_extra.is_null() {
+            if !constant_arguments((*site).fn_expr) {
+                return;
+            }
             (*site).fn_extra = pg_sys::MemoryContextAlloc((*site).fn_mcxt, size_of::<u64>());
         }
         *(*site).fn_extra.cast::<u64>() = generation();

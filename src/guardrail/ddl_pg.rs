@@ -39,7 +39,12 @@ fn after(statement: &Statement) -> Result<()> {
     if nothing || protect_pg::working() {
         return Ok(());
     }
+    let of_policy = statement.tag == "ALTER POLICY";
+    let renamed = statement.renamed_from.as_deref().filter(|name| of_policy && protect_pg::is_generated_name(name));
     for table in ddl::tables() {
+        if let Some(name) = renamed.filter(|_| protect_pg::is_marked(table.oid)) {
+            refuse_damage(statement, &table, &format!("{name} has another name"))?;
+        }
         if statement.takes_away
             && let Some(damage) = protect_pg::damage(table.oid)
         {

@@ -65,6 +65,15 @@ unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32
 #[pg_guard]
 unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
     OUTDATED.set(true);
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+}
+
+/// How many times this session heard that a table, its policies included, has changed.
+static CHANGES: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+
+/// A number that changes whenever a table has changed.
+pub fn changes() -> u64 {
+    CHANGES.get()
 }
 
 /// The shape of the table that `trigger` stands on; `secret` names columns, always the same for a trigger.

@@ -1,5 +1,6 @@
 //! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
 
+pub mod asked;
 pub mod catalog;
 pub mod cluster_change;
 pub mod configuration;

@@ -79,3 +79,16 @@ pub unsafe fn roles(list: *mut pg_sys::List) -> Vec<String> {
     // SAFETY: as promised.
     unsafe { each(list).filter_map(|spec| role(spec)).collect() }
 }
+
+/// True for a call of a function with nothing but constants.
+///
+/// SAFETY of the caller: the pointer is NULL or to a node.
+pub unsafe fn constant_arguments(call: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; the tag tells the type of the node, and the arguments are nodes.
+    unsafe {
+        !call.is_null()
+            && (*call).type_ == pg_sys::NodeTag::T_FuncExpr
+            && each::<pg_sys::Node>((*call.cast::<pg_sys::FuncExpr>()).args)
+                .all(|argument| (*argument).type_ == pg_sys::NodeTag::T_Const)
+    }
+}

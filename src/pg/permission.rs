@@ -1,5 +1,7 @@
 //! The tables that a statement is about to read or write, where the executor checks privileges.
 
+use super::asked::{self, Asked};
+use super::node::each;
 use super::report::OrRaise;
 use super::setting::Backend;
 use crate::error::Result;
@@ -8,8 +10,16 @@ use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary;
 use std::cell::Cell;
 use std::ffi::c_char;
 
-/// Hears of a protected table that somebody is about to read or write whom row-level security does not bind.
-type Listener = fn(table: pg_sys::Oid) -> Result<()>;
+/// What rooms want to hear of and to answer.
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// A protected table that somebody is about to read or write whom row-level security does not bind.
+    pub bypassed: fn(table: pg_sys::Oid) -> Result<()>,
+    /// True if there is an identity, and its role has not that permission.
+    pub lacks: fn(&Asked) -> bool,
+    /// Raises unless there is an identity whose role has that permission.
+    pub authorize: fn(&Asked) -> Result<()>,
+}
 
 static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
 static PREVIOUS: Backend<Cell<pg_sys::ExecutorCheckPerms_hook_type>> = Backend::new(Cell::new(None));
@@ -36,8 +46,12 @@ macro_rules! check_hook {
                 let count = if $entries.is_null() { 0 } else { (*$entries).length as usize };
                 for n in 0..count {
                     let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
-                    if $is_relation(entry) && entry.requiredPerms != 0 && bypasses(entry.checkAsUser) {
-                        look(entry.relid);
+                    if $is_relation(entry) && entry.requiredPerms != 0 {
+                        if bypasses(entry.checkAsUser) {
+                            look(entry.relid);
+                        } else if !permitted(entry.relid, entry.checkAsUser, entry.requiredPerms.into(), raise) {
+                            return false;
+                        }
                     }
                     let selects = u64::from(entry.requiredPerms) & u64::from(pg_sys::ACL_SELECT) != 0;
                     if $is_relation(entry) && selects && super::reading::copying() {
@@ -96,7 +110,63 @@ pub(super) fn in_foreign_key_check() -> bool {
 #[pgrx::pg_guard]
 extern "C-unwind" fn look(relation: pg_sys::Oid) {
     if let Some(listener) = LISTENER.get().filter(|_| is_isolated(relation)) {
-        listener(relation).or_raise();
+        (listener.bypassed)(relation).or_raise();
+    }
+}
+
+/// False, or an error, if the role of the context has not the permissions that the policies of the relation ask for: a
+/// statement that meets no row is refused as one that does.
+#[pgrx::pg_guard]
+extern "C-unwind" fn permitted(relation: pg_sys::Oid, check_as: pg_sys::Oid, rights: u64, raise: bool) -> bool {
+    let Some(listener) = LISTENER.get() else { return true };
+    // SAFETY: a plain read of backend state.
+    if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
+        return true;
+    }
+    let asked = asked::of(relation);
+    let lacking = asked.for_rights(rights).find(|asked| (listener.lacks)(asked));
+    let Some(lacking) = lacking.filter(|_| binds(relation, check_as)) else { return true };
+    if raise {
+        (listener.authorize)(lacking).or_raise();
+    }
+    false
+}
+
+/// True if row-level security applies to whoever the access is checked as.
+fn binds(relation: pg_sys::Oid, check_as: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup, which raises nothing for a relation that is there and is told to raise nothing else.
+    unsafe { pg_sys::check_enable_rls(relation, check_as, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 }
+}
+
+/// A plan that has given rows before goes on, as that of a cursor does: an index condition is not asked again for the
+/// organization, so the access is checked here.
+pub(super) fn resumes(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the executor gives a query that it has started.
+    if unsafe { (*query).already_executed } {
+        check_again(query);
+    }
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn check_again(query: *mut pg_sys::QueryDesc) {
+    let Some(listener) = LISTENER.get() else { return };
+    // SAFETY: the plan lives as long as the query; its lists are of the nodes that the executor checks.
+    unsafe {
+        let plan = (*query).plannedstmt;
+        #[cfg(feature = "pg15")]
+        let entries = each::<pg_sys::RangeTblEntry>((*plan).rtable)
+            .map(|entry| &*entry)
+            .filter(|entry| entry.rtekind == pg_sys::RTEKind::RTE_RELATION);
+        #[cfg(not(feature = "pg15"))]
+        let entries = each::<pg_sys::RTEPermissionInfo>((*plan).permInfos).map(|entry| &*entry);
+        for entry in entries {
+            let asked = asked::of(entry.relid);
+            if asked.for_rights(entry.requiredPerms.into()).next().is_some() && binds(entry.relid, entry.checkAsUser) {
+                for asked in asked.for_rights(entry.requiredPerms.into()) {
+                    (listener.authorize)(asked).or_raise();
+                }
+            }
+        }
     }
 }
 

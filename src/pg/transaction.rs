@@ -2,6 +2,7 @@
 //!
 //! Raw callbacks, not pgrx's: those keep a PRE_COMMIT hook of a prepared transaction for the next one.
 
+use super::permission;
 use super::setting::Backend;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
@@ -66,24 +67,26 @@ unsafe extern "C-unwind" fn subtransaction(event: u32, _child: u32, _parent: u32
 /// Declares the hook in the form that the Postgres version has.
 ///
 /// It runs at every run of a plan, so it has no guard, which would cost a `sigsetjmp` each time: an error that Postgres
-/// raises below jumps over its frame, which holds nothing to drop, and the listener only sets flags and cannot panic.
+/// raises below jumps over its frame, which holds nothing to drop, the listener only sets flags and cannot panic, and what a cursor
+/// goes on with is checked behind a guard of its own.
 macro_rules! run_hook {
     ($($argument:ident: $type:ty),*) => {
         unsafe extern "C-unwind" {
             /// Postgres' own function, without pgrx's guard around it.
             #[link_name = "standard_ExecutorRun"]
-            fn postgres_executor_run($($argument: $type),*);
+            fn postgres_executor_run(query: *mut pg_sys::QueryDesc, $($argument: $type),*);
         }
 
-        unsafe extern "C-unwind" fn run($($argument: $type),*) {
+        unsafe extern "C-unwind" fn run(query: *mut pg_sys::QueryDesc, $($argument: $type),*) {
             if let Some(listener) = LISTENER.get() {
                 (listener.statement)();
             }
+            permission::resumes(query);
             // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
             unsafe {
                 match PREVIOUS_RUN.get() {
-                    Some(previous) => previous($($argument),*),
-                    None => postgres_executor_run($($argument),*),
+                    Some(previous) => previous(query, $($argument),*),
+                    None => postgres_executor_run(query, $($argument),*),
                 }
             }
         }
@@ -91,9 +94,9 @@ macro_rules! run_hook {
 }
 
 #[cfg(not(feature = "pg18"))]
-run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+run_hook!(direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
 #[cfg(feature = "pg18")]
-run_hook!(query: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+run_hook!(direction: pg_sys::ScanDirection::Type, count: u64);
 
 unsafe extern "C-unwind" {
     /// Postgres' own function, without pgrx's guard around it.

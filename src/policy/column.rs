@@ -1,6 +1,7 @@
 //! The column that a row's organization stands in, and how it is compared.
 
 use super::facts::{Column, Facts};
+use super::text::literal;
 use crate::error::{self, Result};
 
 /// Columns that are taken for the organization when none is named, in this order.
@@ -8,7 +9,10 @@ pub const USUAL_COLUMNS: [&str; 4] = ["organizationId", "organization_id", "org_
 
 /// How the organization column is compared, by its type.
 pub struct Comparison {
+    /// The organization without a question for a permission, as the column's default has it.
     pub accessor: &'static str,
+    /// The same function, which takes domain and action too.
+    function: &'static str,
     /// What stands on the left of the comparison, as `pg_get_expr` writes it: varchar is compared as text.
     cast: bool,
 }
@@ -16,20 +20,20 @@ pub struct Comparison {
 impl Comparison {
     /// `None` for a type that cannot hold an organization.
     pub fn of(data_type: &str) -> Option<Self> {
-        let (accessor, cast) = match data_type {
-            "uuid" => ("tenancy.org_id()", false),
-            "text" => ("tenancy.org_id_text()", false),
-            "character varying" => ("tenancy.org_id_text()", true),
-            "integer" | "bigint" => ("tenancy.org_id_bigint()", false),
+        let (accessor, function, cast) = match data_type {
+            "uuid" => ("tenancy.org_id()", "tenancy.org_id", false),
+            "text" => ("tenancy.org_id_text()", "tenancy.org_id_text", false),
+            "character varying" => ("tenancy.org_id_text()", "tenancy.org_id_text", true),
+            "integer" | "bigint" => ("tenancy.org_id_bigint()", "tenancy.org_id_bigint", false),
             _ => return None,
         };
-        Some(Comparison { accessor, cast })
+        Some(Comparison { accessor, function, cast })
     }
 
-    /// The comparison of a column, as `pg_get_expr` gives it back.
-    pub fn expression(&self, quoted: &str) -> String {
+    /// The comparison of a column for whoever may do `action` in `domain`, as `pg_get_expr` gives it back.
+    pub fn expression(&self, quoted: &str, domain: &str, action: &str) -> String {
         let left = if self.cast { format!("({quoted})::text") } else { quoted.to_owned() };
-        format!("({left} = {})", self.accessor)
+        format!("({left} = {}({}::text, {}::text))", self.function, literal(domain), literal(action))
     }
 }
 

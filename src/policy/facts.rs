@@ -52,9 +52,17 @@ pub struct Facts {
     pub taken_names: Vec<String>,
     /// `COMMENT ON POLICY tenancy_isolation`.
     pub provenance: Option<String>,
+    /// The comment of the isolation policy that is being replaced, as long as it is there.
+    #[serde(default)]
+    pub provenance_before: Option<String>,
 }
 
 impl Facts {
+    /// The comment that says how the table is protected, also in the middle of a change of its policies.
+    pub fn remembered(&self) -> Option<&str> {
+        self.provenance.as_deref().or(self.provenance_before.as_deref())
+    }
+
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }

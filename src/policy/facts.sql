@@ -148,7 +148,11 @@ SELECT pg_catalog.jsonb_build_object(
          'provenance', (
            SELECT pg_catalog.obj_description(p.oid, 'pg_policy')
              FROM pg_catalog.pg_policy p
-            WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')
+            WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'),
+         'provenance_before', (
+           SELECT pg_catalog.obj_description(p.oid, 'pg_policy')
+             FROM pg_catalog.pg_policy p
+            WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation_before')
        )::pg_catalog.text
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace

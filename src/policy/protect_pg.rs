@@ -426,10 +426,18 @@ fn tell(subject: &Subject, steps: &[Step]) {
     let table = &subject.table;
     let foreign = plan::foreign_policies(table);
     if !foreign.is_empty() {
-        notice(
-            &format!("{} has policies that are not of tenancy.protect: {}", table.table, foreign.join(", ")),
-            "They stay. Permissive ones widen what a role may do within its organization; see tenancy.advise().",
-        );
+        let (theirs, ours) = plan::commands_of_others(table);
+        let mut hint = "They stay, and narrow further what a role may do within its organization.".to_owned();
+        if !theirs.is_empty() {
+            hint.push_str(&format!(" {} still needs a permissive one of them.", theirs.join(", ")));
+        }
+        if !ours.is_empty() {
+            hint.push_str(&format!(
+                " For {} there is none, so the permission of the role decides alone.",
+                ours.join(", ")
+            ));
+        }
+        notice(&format!("{} has policies that are not of tenancy.protect: {}", table.table, foreign.join(", ")), &hint);
     }
     for step in steps.iter().filter(|step| step.state == State::Manual) {
         notice(&format!("left for the owner of both tables: {}", step.sql), "Run it as a role that owns both tables.");

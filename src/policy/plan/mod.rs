@@ -117,7 +117,7 @@ pub fn mark(comment: &str) -> Option<Mark> {
 
 /// True if `protect` has marked the table as protected.
 pub fn is_marked(facts: &Facts) -> bool {
-    provenance::read::<Provenance>(facts.provenance.as_deref()).is_some()
+    provenance::read::<Provenance>(facts.remembered()).is_some()
 }
 
 /// True if a table whose isolation policy has lost its name or its comment was protected all the same.
@@ -135,6 +135,11 @@ pub fn has_organization_column(facts: &Facts) -> bool {
 /// Names of the policies that are not of `protect`.
 pub fn foreign_policies(facts: &Facts) -> Vec<&str> {
     facts.policies.iter().filter(|policy| !policies::is_generated(policy)).map(|policy| policy.name.as_str()).collect()
+}
+
+/// The commands that policies of other hands let rows through for, and those that they do not.
+pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
+    policies::commands_of_others(facts)
 }
 
 /// Refuses relations that row-level security and row triggers do not fit.
@@ -184,7 +189,7 @@ pub fn protect(subject: &Subject, options: &Options) -> Result<Vec<Step>> {
 /// The steps for one table of the tree.
 fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
     let table = &facts.table;
-    let earlier: Option<Provenance> = provenance::read(facts.provenance.as_deref());
+    let earlier: Option<Provenance> = provenance::read(facts.remembered());
     // A partition gets its index with that of the partitioned table; built online, it is there before.
     let (index, mut steps) = if facts.partition && mode == Mode::AtOnce {
         (earlier.as_ref().and_then(|earlier| earlier.index.clone()), Vec::new())
@@ -195,7 +200,7 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
     if mode == Mode::AtOnce || target.preparation == Preparation::Nothing {
         steps.extend(default_step(facts, target));
     }
-    let policies: Vec<Step> = policies::steps(facts, target).into_iter().map(Step::closing).collect();
+    let policies = policies::steps(facts, target);
     let isolation_done = policies.first().is_some_and(|isolation| isolation.state == State::Done);
     steps.extend(policies);
     steps.push(
@@ -218,6 +223,8 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
     );
     steps.extend(triggers::steps(facts, target).into_iter().map(Step::closing));
     steps.push(provenance_step(facts, target, earlier, index, isolation_done));
+    // Last, because the provenance of the table may stand on one of them.
+    steps.extend(policies::left_over(facts, target));
     steps
 }
 

@@ -1,22 +1,33 @@
-//! The policies: restrictive ones that isolate, permissive ones that ask for the role's permission.
+//! The policies: restrictive ones that isolate and ask for the role's permission, permissive ones that let rows through.
 
 use super::super::facts::{Facts, Policy};
 use super::super::options::NullRows;
-use super::super::text::{literal, on_one_line};
+use super::super::text::on_one_line;
 use super::target::{Parent, Scope, Target};
 use super::{ACCESS_EXCLUSIVE, Step};
 
 pub const ISOLATION: &str = "tenancy_isolation";
+/// What [`ISOLATION`] is called while the one that replaces it is being made: rows are never without a policy.
+const BEFORE: &str = "tenancy_isolation_before";
 
-const ISOLATES: &str = "Restrictive, so that no policy added later can open the table past the organization.";
-const PERMITS: &str = "The role needs the permission; without it no row is affected, and the first one met raises.";
+/// What lets every row through. The planner sees that it is true; the name in it has the policy go with the extension, as
+/// the restrictive ones do: what stays of a protected table then shows nothing.
+const EVERY_ROW: &str = "('tenancy.org_id(text,text)'::regprocedure IS NOT NULL)";
+
+const ISOLATES: &str =
+    "Restrictive, so that no policy added later can open the table past the organization or past what the role may do.";
+const PERMITS: &str =
+    "Row-level security shows nothing without a permissive policy, and the table has no other one for this command.";
+const REPLACED: &str = "It stays until the policy that replaces it is there.";
+const LEFT_OVER: &str = "The table is protected in another way now.";
+const THEIRS: &str = "The table has a permissive policy of its own for this command, which this one would widen.";
 
 /// A command that a policy is for.
 #[derive(Clone, Copy)]
 struct Command {
-    /// The policy that asks for the permission, and the one that isolates where each command has its own.
-    permits: &'static str,
+    /// The policy that isolates, and the one that lets rows through where the table has none of its own.
     isolates: &'static str,
+    permits: &'static str,
     name: &'static str,
     /// `pg_policy.polcmd`.
     letter: &'static str,
@@ -72,37 +83,96 @@ pub fn is_generated(policy: &Policy) -> bool {
 }
 
 pub fn is_generated_name(name: &str) -> bool {
-    COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&name))
+    name == BEFORE || COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&name))
 }
 
-/// The isolation policy first.
+/// The policies that are wanted, that of [`ISOLATION`] first.
 pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
-    let wanted = wanted(facts, target);
-    let table = &facts.table;
-    let mut steps: Vec<Step> = wanted
-        .iter()
-        .map(|policy| {
-            let why = if policy.permissive { PERMITS } else { ISOLATES };
-            let existing = facts.policies.iter().find(|existing| existing.name == policy.name);
-            let same = existing.is_some_and(|existing| same(existing, policy));
-            let replaced = existing.is_some() && !same;
-            let drop = if replaced { format!("DROP POLICY {} ON {table}; ", policy.name) } else { String::new() };
-            Step::new(same, ACCESS_EXCLUSIVE, why, drop + &create(table, policy))
-        })
-        .collect();
-    let left_over =
-        facts.policies.iter().filter(|policy| is_generated(policy) && !wanted.iter().any(|w| w.name == policy.name));
-    for policy in left_over {
-        let sql = format!("DROP POLICY {} ON {table}", policy.name);
-        steps.push(Step::new(false, ACCESS_EXCLUSIVE, "The table is protected in another way now.", sql));
+    let mut steps = Vec::new();
+    for policy in wanted(facts, target) {
+        let why = if policy.permissive { PERMITS } else { ISOLATES };
+        let existing = facts.policies.iter().find(|existing| existing.name == policy.name);
+        let step = |why, sql| Step::new(false, ACCESS_EXCLUSIVE, why, sql);
+        let wanted = match existing {
+            Some(existing) if same(existing, &policy) => {
+                vec![Step::new(true, ACCESS_EXCLUSIVE, why, create(&facts.table, &policy))]
+            }
+            Some(existing) if existing.command == policy.command && existing.permissive == policy.permissive => {
+                vec![step(why, alter(&facts.table, &policy))]
+            }
+            Some(existing) => {
+                vec![step(REPLACED, put_aside(facts, existing)), step(why, create(&facts.table, &policy))]
+            }
+            None => vec![step(why, create(&facts.table, &policy))],
+        };
+        // Rows that another policy lets through as well are not hidden.
+        let hides = policy.permissive && existing.is_none() && lets_through(facts, &policy.command);
+        steps.extend(wanted.into_iter().map(|step| if hides { step } else { step.closing() }));
     }
     steps
+}
+
+/// What stays of another layout. Each only narrows, so that it may go last.
+pub fn left_over(facts: &Facts, target: &Target) -> Vec<Step> {
+    let wanted = wanted(facts, target);
+    let replaced = steps(facts, target).iter().any(|step| step.sql.ends_with(BEFORE));
+    let unwanted =
+        facts.policies.iter().filter(|policy| is_generated(policy) && !wanted.iter().any(|w| w.name == policy.name));
+    let mut names: Vec<(&str, &'static str)> =
+        unwanted.map(|policy| (policy.name.as_str(), if policy.permissive { THEIRS } else { LEFT_OVER })).collect();
+    if replaced {
+        names.push((BEFORE, LEFT_OVER));
+    }
+    let drop = |(name, why)| Step::new(false, ACCESS_EXCLUSIVE, why, format!("DROP POLICY {name} ON {}", facts.table));
+    names.into_iter().map(drop).collect()
+}
+
+/// Makes room for a policy of the name that is for another command or of another kind.
+fn put_aside(facts: &Facts, existing: &Policy) -> String {
+    let (name, table) = (&existing.name, &facts.table);
+    let keeps_rows_apart = name == ISOLATION && !existing.permissive;
+    if keeps_rows_apart && !facts.policies.iter().any(|policy| policy.name == BEFORE) {
+        format!("ALTER POLICY {name} ON {table} RENAME TO {BEFORE}")
+    } else {
+        format!("DROP POLICY {name} ON {table}")
+    }
+}
+
+/// The commands that the table has a permissive policy of other hands for, and those that it has none for, if it has any.
+pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
+    let (theirs, ours): (Vec<Command>, Vec<Command>) =
+        COMMANDS.iter().partition(|command| has_permissive(facts, command));
+    let names = |commands: Vec<Command>| commands.into_iter().map(|command| command.name).collect();
+    (names(theirs), names(ours))
+}
+
+/// True if somebody else decides which rows are let through for the command. A policy that lets every row through for
+/// everybody decides nothing: beside it, ours changes as little.
+fn has_permissive(facts: &Facts, command: &Command) -> bool {
+    theirs(facts, command.letter).any(|policy| {
+        let all = |expression: &Option<String>| {
+            expression.as_deref().is_none_or(|expression| ["true", EVERY_ROW].contains(&expression))
+        };
+        !(policy.to_public && all(&policy.using) && all(&policy.check))
+    })
+}
+
+/// True if a policy of other hands lets any row through for the command.
+fn lets_through(facts: &Facts, letter: &str) -> bool {
+    theirs(facts, letter).next().is_some()
+}
+
+fn theirs<'a>(facts: &'a Facts, letter: &'a str) -> impl Iterator<Item = &'a Policy> {
+    facts.policies.iter().filter(move |policy| {
+        policy.permissive && !is_generated(policy) && (policy.command == "*" || policy.command == letter)
+    })
 }
 
 /// `pg_get_expr` breaks a sub-query into lines, and only there is white space nothing.
 fn same(existing: &Policy, wanted: &Policy) -> bool {
     let flat = |expression: &Option<String>| expression.as_deref().map(on_one_line);
-    let sub_query = wanted.using.as_ref().is_some_and(|using| using.starts_with("(EXISTS"));
+    let expression = wanted.using.as_ref().or(wanted.check.as_ref());
+    let sub_query = expression.is_some_and(|expression| expression.starts_with("(EXISTS"));
     if sub_query {
         let flat =
             |policy: &Policy| Policy { using: flat(&policy.using), check: flat(&policy.check), ..policy.clone() };
@@ -116,7 +186,17 @@ fn create(table: &str, policy: &Policy) -> String {
     let kind = if policy.permissive { "PERMISSIVE" } else { "RESTRICTIVE" };
     let command =
         COMMANDS.iter().find(|command| command.letter == policy.command).map_or("ALL", |command| command.name);
-    let mut sql = format!("CREATE POLICY {} ON {table} AS {kind} FOR {command} TO PUBLIC", policy.name);
+    let head = format!("CREATE POLICY {} ON {table} AS {kind} FOR {command}", policy.name);
+    head + &expressions(policy)
+}
+
+/// ALTER POLICY changes expressions and roles; kind and command it cannot.
+fn alter(table: &str, policy: &Policy) -> String {
+    format!("ALTER POLICY {} ON {table}", policy.name) + &expressions(policy)
+}
+
+fn expressions(policy: &Policy) -> String {
+    let mut sql = " TO PUBLIC".to_owned();
     if let Some(using) = &policy.using {
         sql.push_str(&format!(" USING ({using})"));
     }
@@ -126,54 +206,49 @@ fn create(table: &str, policy: &Policy) -> String {
     sql
 }
 
+/// A restrictive policy for each command, then a permissive one for each that the table has none for.
 fn wanted(facts: &Facts, target: &Target) -> Vec<Policy> {
-    let mut policies = isolation(facts, target);
-    for command in COMMANDS {
-        let authorize =
-            format!("tenancy.authorize({}::text, {}::text)", literal(&target.domain), literal(command.action));
-        policies.push(policy(command.permits, true, Some(&command), &authorize));
-    }
-    policies
+    let isolating = COMMANDS.iter().filter_map(|command| {
+        let expression = isolation(facts, target, command)?;
+        Some(policy(command.isolates, false, command, &expression))
+    });
+    let permissive = COMMANDS
+        .iter()
+        .filter(|command| !has_permissive(facts, command))
+        .map(|command| policy(command.permits, true, command, EVERY_ROW));
+    isolating.chain(permissive).collect()
 }
 
-/// One policy, or one for each command where reading and writing differ.
-fn isolation(facts: &Facts, target: &Target) -> Vec<Policy> {
-    let Some(comparison) = target.comparison() else { return Vec::new() };
-    match &target.scope {
-        Scope::Column { column, null_rows: Some(NullRows::Shared) } => {
-            let own = comparison.expression(&column.quoted);
-            let read = format!("({own} OR ({} IS NULL))", column.quoted);
-            let expression = |command: &Command| if command.letter == "r" { read.clone() } else { own.clone() };
-            COMMANDS
-                .iter()
-                .map(|command| policy(command.isolates, false, Some(command), &expression(command)))
-                .collect()
+/// What a row has to be for the command: of the organization of the transaction, whose role may do it. One function
+/// answers both, so that a row costs one comparison.
+fn isolation(facts: &Facts, target: &Target, command: &Command) -> Option<String> {
+    let comparison = target.comparison()?;
+    let compare = |quoted: &str| comparison.expression(quoted, &target.domain, command.action);
+    Some(match &target.scope {
+        Scope::Column { column, null_rows: Some(NullRows::Shared) } if command.letter == "r" => {
+            format!("({} OR ({} IS NULL))", compare(&column.quoted), column.quoted)
         }
-        Scope::Column { column, .. } => {
-            vec![policy(ISOLATION, false, None, &comparison.expression(&column.quoted))]
-        }
+        Scope::Column { column, .. } => compare(&column.quoted),
         Scope::Through { column, parent, .. } => {
             let Parent { table, key_quoted, organization, .. } = &**parent;
             let child = facts.table.strip_prefix(&format!("{}.", facts.schema_quoted)).unwrap_or(&facts.table);
-            let own = comparison.expression(&format!("tenancy_parent.{}", organization.quoted));
-            let expression = format!(
+            let own = compare(&format!("tenancy_parent.{}", organization.quoted));
+            format!(
                 "(EXISTS ( SELECT FROM {table} tenancy_parent WHERE ((tenancy_parent.{key_quoted} = {child}.{}) AND {own})))",
                 column.quoted
-            );
-            vec![policy(ISOLATION, false, None, &expression)]
+            )
         }
-    }
+    })
 }
 
-/// A policy for the command, or for all.
-fn policy(name: &str, permissive: bool, command: Option<&Command>, expression: &str) -> Policy {
+fn policy(name: &str, permissive: bool, command: &Command, expression: &str) -> Policy {
     let expression = |wanted: bool| wanted.then(|| expression.to_owned());
     Policy {
         name: name.to_owned(),
         permissive,
-        command: command.map_or("*", |command| command.letter).to_owned(),
+        command: command.letter.to_owned(),
         to_public: true,
-        using: expression(command.is_none_or(|command| command.using)),
-        check: expression(command.is_none_or(|command| command.check)),
+        using: expression(command.using),
+        check: expression(command.check),
     }
 }

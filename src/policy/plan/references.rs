@@ -203,7 +203,7 @@ impl<'a> End<'a> {
             return target.scope.own_column().map(|organization| End { facts: &subject.table, organization });
         }
         let facts = subject.others.get(&oid)?;
-        let provenance: Provenance = provenance::read(facts.provenance.as_deref())?;
+        let provenance: Provenance = provenance::read(facts.remembered())?;
         let organization = facts.column(&provenance.column)?;
         (provenance.through.is_none() && organization.not_null && facts.parents.is_empty())
             .then_some(End { facts, organization })

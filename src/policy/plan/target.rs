@@ -86,7 +86,7 @@ impl Scope {
 /// Decides how the table is to be protected.
 pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
     let table = &subject.table;
-    let earlier: Option<Provenance> = provenance::read(table.provenance.as_deref());
+    let earlier: Option<Provenance> = provenance::read(table.remembered());
     let through = options.through.or(earlier.as_ref().and_then(|earlier| earlier.through.as_deref()));
     let (scope, preparation) = match through {
         Some(_) if options.column.is_some() || options.backfill.is_some() || options.null_rows.is_some() => {
@@ -226,7 +226,7 @@ fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
     }
     let parent = subject.others.get(&reference.parent);
     let protected = parent.and_then(|parent| {
-        let provenance: Provenance = provenance::read(parent.provenance.as_deref())?;
+        let provenance: Provenance = provenance::read(parent.remembered())?;
         let organization = parent.column(&provenance.column)?;
         (provenance.through.is_none() && provenance.null_rows.is_none() && organization.not_null)
             .then_some((parent, organization))

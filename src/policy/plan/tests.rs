@@ -137,17 +137,82 @@ fn what_is_no_ordinary_table_is_refused() {
 
 #[test]
 fn the_isolation_is_restrictive_and_compares_by_the_columns_type() {
-    for (data_type, expression) in [
-        ("uuid", "(org_id = tenancy.org_id())"),
-        ("text", "(org_id = tenancy.org_id_text())"),
-        ("character varying", "((org_id)::text = tenancy.org_id_text())"),
-        ("integer", "(org_id = tenancy.org_id_bigint())"),
-        ("bigint", "(org_id = tenancy.org_id_bigint())"),
+    for (data_type, left, function) in [
+        ("uuid", "org_id", "org_id"),
+        ("text", "org_id", "org_id_text"),
+        ("character varying", "(org_id)::text", "org_id_text"),
+        ("integer", "org_id", "org_id_bigint"),
+        ("bigint", "org_id", "org_id_bigint"),
     ] {
         let steps = plan_of(&facts(vec![column("org_id", data_type)]));
-        let wanted = format!("AS RESTRICTIVE FOR ALL TO PUBLIC USING ({expression}) WITH CHECK ({expression})");
-        assert!(steps.iter().any(|step| step.sql.ends_with(&wanted)), "{data_type}");
+        let asking = |action| format!("({left} = tenancy.{function}('cloud_account'::text, '{action}'::text))");
+        for wanted in [
+            format!("AS RESTRICTIVE FOR SELECT TO PUBLIC USING ({})", asking("read")),
+            format!("AS RESTRICTIVE FOR INSERT TO PUBLIC WITH CHECK ({})", asking("create")),
+            format!("AS RESTRICTIVE FOR UPDATE TO PUBLIC USING ({0}) WITH CHECK ({0})", asking("update")),
+            format!("AS RESTRICTIVE FOR DELETE TO PUBLIC USING ({})", asking("delete")),
+        ] {
+            assert!(steps.iter().any(|step| step.sql.ends_with(&wanted)), "{wanted}");
+        }
     }
+}
+
+fn foreign(name: &str, permissive: bool, command: &str, using: &str) -> Policy {
+    let using = Some(using.to_owned());
+    Policy { name: name.into(), permissive, command: command.into(), to_public: true, using, check: None }
+}
+
+#[test]
+fn rows_are_let_through_only_where_the_table_has_no_permissive_policy() {
+    let permits = |policies: Vec<Policy>| {
+        let table = Facts { policies, ..facts(vec![column("org_id", "uuid")]) };
+        let commands = |step: &Step| step.sql.split(" AS PERMISSIVE FOR ").nth(1).map(str::to_owned);
+        plan_of(&table).iter().filter_map(commands).collect::<Vec<_>>().join(", ")
+    };
+    let row = "(('tenancy.org_id(text,text)'::regprocedure IS NOT NULL))";
+    let all = format!(
+        "SELECT TO PUBLIC USING {row}, INSERT TO PUBLIC WITH CHECK {row}, \
+         UPDATE TO PUBLIC USING {row} WITH CHECK {row}, DELETE TO PUBLIC USING {row}"
+    );
+    assert_eq!(permits(vec![]), all);
+    assert_eq!(permits(vec![foreign("theirs", false, "*", "ok")]), all, "a restrictive one shows nothing");
+    assert_eq!(permits(vec![foreign("theirs", true, "*", "ok")]), "");
+    assert!(permits(vec![foreign("theirs", true, "r", "ok")]).starts_with("INSERT"));
+    assert!(!permits(vec![foreign("theirs", true, "d", "ok")]).contains("DELETE"));
+}
+
+#[test]
+fn a_permissive_policy_of_theirs_that_comes_later_takes_the_place_of_ours() {
+    let ours = foreign("tenancy_read", true, "r", "true");
+    let table =
+        Facts { policies: vec![ours, foreign("theirs", true, "r", "ok")], ..facts(vec![column("org_id", "uuid")]) };
+    let steps = plan_of(&table);
+    let last = steps.last().unwrap();
+    assert!(last.sql.starts_with("DROP POLICY tenancy_read") && last.state == State::Todo && !last.closes_a_hole());
+}
+
+#[test]
+fn the_earlier_layout_is_brought_up_without_a_moment_of_less() {
+    let authorize = "tenancy.authorize('cloud_account'::text, 'read'::text)";
+    let table = Facts {
+        policies: vec![
+            foreign(ISOLATION, false, "*", "(org_id = tenancy.org_id())"),
+            foreign("tenancy_read", true, "r", authorize),
+        ],
+        provenance: Some(write(&Provenance { domain: "cloud_account".into(), ..earlier() })),
+        ..facts(vec![column("org_id", "uuid")])
+    };
+    let steps = plan_of(&table);
+    let sql = texts(&steps);
+    let place = |start: &str| sql.iter().position(|sql| sql.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+    let aside = place("ALTER POLICY tenancy_isolation ON public.\"CloudAccount\" RENAME TO tenancy_isolation_before");
+    let isolation = place("CREATE POLICY tenancy_isolation ON");
+    let delete = place("CREATE POLICY tenancy_isolation_delete ON");
+    let read = place("ALTER POLICY tenancy_read ON public.\"CloudAccount\" TO PUBLIC USING (('tenancy.org_id");
+    let comment = place("COMMENT ON POLICY tenancy_isolation ON");
+    let gone = place("DROP POLICY tenancy_isolation_before ON");
+    assert!(aside < isolation && isolation < delete && delete < read && read < comment && comment < gone);
+    assert!(steps[isolation].closes_a_hole());
 }
 
 #[test]
@@ -163,14 +228,15 @@ fn a_policy_changed_by_hand_is_made_anew() {
     table.policies.push(Policy {
         name: ISOLATION.into(),
         permissive: false,
-        command: "*".into(),
+        command: "r".into(),
         to_public: true,
         using: Some("true".into()),
         check: None,
     });
     let steps = plan_of(&table);
     let step = steps.iter().find(|step| step.sql.contains(ISOLATION)).unwrap();
-    assert!(step.sql.starts_with("DROP POLICY tenancy_isolation ON") && step.state == State::Todo);
+    assert!(step.sql.starts_with("ALTER POLICY tenancy_isolation ON public.\"CloudAccount\" TO PUBLIC USING ((org_id"));
+    assert_eq!(step.state, State::Todo);
 }
 
 #[test]
@@ -235,29 +301,21 @@ fn a_nullable_column_needs_a_word_on_what_null_means() {
     let shared = plan_with(&table, &Options { null_rows: Some(NullRows::Shared), ..Options::default() });
     let isolation: Vec<&str> = texts(&shared).into_iter().filter(|sql| sql.contains("RESTRICTIVE")).collect();
     assert_eq!(isolation.len(), 4);
-    assert!(isolation[0].contains("FOR SELECT TO PUBLIC USING (((org_id = tenancy.org_id()) OR (org_id IS NULL)))"));
+    let own = "(org_id = tenancy.org_id('cloud_account'::text, 'read'::text))";
+    assert!(isolation[0].contains(&format!("FOR SELECT TO PUBLIC USING (({own} OR (org_id IS NULL)))")));
     assert!(isolation[1..].iter().all(|sql| !sql.contains("IS NULL")), "nobody writes a shared row");
     let nobody = plan_with(&table, &Options { null_rows: Some(NullRows::Nobody), ..Options::default() });
-    assert_eq!(texts(&nobody).iter().filter(|sql| sql.contains("RESTRICTIVE")).count(), 1);
+    assert!(texts(&nobody).iter().all(|sql| !sql.contains("IS NULL")));
 }
 
 #[test]
-fn another_meaning_of_null_drops_the_policies_of_the_one_before() {
+fn another_meaning_of_null_changes_what_is_read() {
     let mut table = facts(vec![Column { not_null: false, ..column("org_id", "uuid") }]);
-    for name in
-        ["tenancy_isolation", "tenancy_isolation_create", "tenancy_isolation_update", "tenancy_isolation_delete"]
-    {
-        table.policies.push(Policy {
-            name: name.into(),
-            permissive: false,
-            command: "a".into(),
-            to_public: true,
-            using: None,
-            check: None,
-        });
-    }
+    let own = "(org_id = tenancy.org_id('cloud_account'::text, 'read'::text))";
+    table.policies.push(foreign(ISOLATION, false, "r", &format!("({own} OR (org_id IS NULL))")));
     let steps = plan_with(&table, &Options { null_rows: Some(NullRows::Nobody), ..Options::default() });
-    assert_eq!(texts(&steps).iter().filter(|sql| sql.starts_with("DROP POLICY tenancy_isolation_")).count(), 3);
+    let changed = format!("ALTER POLICY tenancy_isolation ON public.\"CloudAccount\" TO PUBLIC USING ({own})");
+    assert!(texts(&steps).contains(&changed.as_str()), "{:?}", texts(&steps));
 }
 
 fn backfill() -> Option<Backfill<'static>> {
@@ -365,7 +423,7 @@ fn a_child_without_the_column_is_scoped_through_its_foreign_key() {
         let sql = texts(&steps).join("\n");
         assert!(sql.contains(
             "(EXISTS ( SELECT FROM public.account tenancy_parent WHERE \
-             ((tenancy_parent.id = \"CloudAccount\".account) AND (tenancy_parent.org_id = tenancy.org_id()))))"
+             ((tenancy_parent.id = \"CloudAccount\".account) AND (tenancy_parent.org_id = tenancy.org_id('cloud_account'::text, 'read'::text)))))"
         ));
         assert!(sql.contains("tenancy.audit_row('account', 'cloud_account', 'public.account', 'id', 'org_id')"));
         assert!(!sql.contains("SET DEFAULT") && !sql.contains("ADD CONSTRAINT"));

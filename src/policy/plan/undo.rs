@@ -66,7 +66,7 @@ fn unprotect_one(facts: &Facts) -> Vec<Step> {
     for key in facts.indexes.iter().filter(|index| references::is_our_key(index)) {
         steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DROP CONSTRAINT {}", key.quoted)));
     }
-    let Some(before) = provenance::read::<Provenance>(facts.provenance.as_deref()) else { return steps };
+    let Some(before) = provenance::read::<Provenance>(facts.remembered()) else { return steps };
     if facts.force_row_security && !before.force_row_security {
         steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")));
     }
