@@ -2,7 +2,7 @@
 BEGIN;
 \ir helpers/fixture.sql
 \ir helpers/leak.sql
-SELECT plan(296);
+SELECT plan(297);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -191,6 +191,12 @@ GRANT SELECT, UPDATE ON "Vi;ew's" TO test_application;
 SET LOCAL ROLE test_application;
 CALL test.sign_in('ada');
 SELECT is((SELECT array_agg(id) FROM "Vi;ew's"), '{1}', 'the view with security_invoker shows its tenant''s rows');
+SAVEPOINT walled;
+SELECT throws_ok($$ UPDATE "Vi;ew's" SET kind = 'changed' $$, '42501', NULL, 'rule_of_owner: what its rule would change of others is refused when it is written');
+ROLLBACK TO walled;
+RESET ROLE;
+SELECT tenancy.set_guardrail('cross_tenant_change', 'off', 'to see what the rule does') \g /dev/null
+SET LOCAL ROLE test_application;
 UPDATE "Vi;ew's" SET kind = 'changed';
 RESET ROLE;
 SELECT is((SELECT kind FROM "No;te's" WHERE id = 2), 'changed', 'rule_of_owner: its rule changes those of everybody');

@@ -138,6 +138,8 @@ kinds! {
     PROTECTION_CHANGED, "42501", "tenancy.unprotect(table) takes all of it back. If it must be done by hand, say why first: SET LOCAL tenancy.override_reason = '...'.";
     /// A role that no policy binds would read or write a protected table without having assumed an organization.
     BYPASS_REFUSED, "42501", "Assume the organization: tenancy.assume_organization(organization, reason). For all of them at once say why: SET tenancy.override_reason = '...'.";
+    /// A referential action, a function or a rule would change a row of another organization.
+    CROSS_TENANT_CHANGE, "42501", "Change it under its own organization. Where a table is meant to reach others: tenancy.set_guardrail('cross_tenant_change', 'off', reason).";
     /// A name that the organization, role or issuer does not have.
     NOT_FOUND, "42704", "Create it first; \\df+ tenancy.* lists the functions.";
     /// TRUNCATE under a tenant's context would remove other organizations' rows.

@@ -41,6 +41,7 @@ mod front_door {
             lacks: |asked| context::lacks(&asked.domain, &asked.action),
             authorize: |asked| context::authorize(&asked.domain, &asked.action),
         });
+        audit::judge_rows(guardrail::row_changed);
         pg::reading::watch(audit::READS);
         worker::register();
         pg::transaction::listen(Listener {

@@ -13,11 +13,13 @@ use crate::pg::configuration;
 use crate::pg::json::{self, Kind};
 use crate::pg::parent::Parent;
 use crate::pg::report::OrRaise;
+use crate::pg::setting::Backend;
 use crate::pg::table::{self, Key};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
 use pgrx::{FromDatum, pg_sys};
 use sha2::{Digest as _, Sha256};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -37,6 +39,27 @@ bare_function! {
         capture_truncate(call).or_raise();
         pg_sys::Datum::null()
     }
+}
+
+/// A change of a row of a protected table.
+pub struct RowChange<'a> {
+    pub relation: pg_sys::Relation,
+    pub table_schema: &'a str,
+    pub table_name: &'a str,
+    pub domain: &'a str,
+    /// The organization of the row before and after; none for a row that belongs to nobody.
+    pub from: Option<Uuid>,
+    pub to: Option<Uuid>,
+}
+
+/// Says whether a row may be changed.
+type Judge = fn(&RowChange) -> Result<()>;
+
+static JUDGE: Backend<Cell<Judge>> = Backend::new(Cell::new(|_| Ok(())));
+
+/// Has every change of a protected table's rows judged. Called once.
+pub fn judge_rows(judge: Judge) {
+    JUDGE.set(judge);
 }
 
 /// Where the organization of a row stands, and the domain, as `tenancy.protect` wrote them into the trigger.
@@ -98,19 +121,18 @@ impl<'a> Origin<'a> {
         Ok(Origin::Parent { column: column(shape, arguments.column)?, parent })
     }
 
-    /// The id of the organization a row belongs to; the nil UUID when no organization is known by the value.
-    fn organization(&self, row: &Values) -> Uuid {
+    /// The id of the organization a row belongs to: the nil UUID when no organization is known by the value, none for a
+    /// row without a value.
+    fn organization(&self, row: &Values) -> Option<Uuid> {
         match self {
-            Origin::Nobody => Uuid::nil(),
-            Origin::Column(column) => {
-                row.get(column).map_or_else(Uuid::nil, |value| organization_by(value, column.kind))
-            }
+            Origin::Nobody => None,
+            Origin::Column(column) => row.get(column).map(|value| organization_by(value, column.kind)),
             Origin::Parent { column, parent } => {
-                let by_key = |key| parent.find(key, |value| organization_by(value, parent.value().kind));
-                // A parent that is gone in this same statement, as under ON DELETE CASCADE, was the tenant's own.
-                row.get(column)
-                    .and_then(by_key)
-                    .unwrap_or_else(|| current_organization().map_or_else(Uuid::nil, |organization| organization.id))
+                let key = row.get(column)?;
+                let read = |value| organization_by(value, parent.value().kind);
+                // Under ON DELETE CASCADE the parent is gone before its children are.
+                let found = parent.find(key, read).or_else(|| parent.find_gone(key, read));
+                Some(found.unwrap_or_default())
             }
         }
     }
@@ -131,7 +153,22 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let origin = Origin::of(&call, &shape, &arguments)?;
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
-    let write = || record(&shape, &origin, arguments.domain, old.as_ref(), new.as_ref());
+    let belongs = |row: &Option<Values>| row.as_ref().and_then(|row| origin.organization(row));
+    let (from, to) = (belongs(&old), belongs(&new));
+    if !catalog::is_own(call.relation()) {
+        JUDGE.get()(&RowChange {
+            relation: call.relation(),
+            table_schema: &shape.schema,
+            table_name: &shape.name,
+            domain: arguments.domain,
+            from,
+            to,
+        })?;
+    }
+    let side =
+        |row: &Option<Values>, organization: Option<Uuid>| row.is_some().then(|| organization.unwrap_or_default());
+    let (from, to) = (side(&old, from), side(&new, to));
+    let write = || record(&shape, arguments.domain, old.as_ref().zip(from), new.as_ref().zip(to));
     if shape.columns.iter().any(|column| column.kind.reads_settings()) {
         json::with_fixed_settings(write)
     } else {
@@ -140,17 +177,17 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
 }
 
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
-fn record(shape: &Shape, origin: &Origin, domain: &str, old: Option<&Values>, new: Option<&Values>) -> Result<()> {
-    let from = old.map(|row| origin.organization(row));
-    let to = new.map(|row| origin.organization(row));
-    match (from, to) {
-        (Some(from), Some(to)) if from != to => {
-            event(shape, from, "delete", domain, old, None)?;
-            event(shape, to, "insert", domain, None, new)
+fn record(shape: &Shape, domain: &str, old: Option<(&Values, Uuid)>, new: Option<(&Values, Uuid)>) -> Result<()> {
+    match (old, new) {
+        (Some((old, from)), Some((new, to))) if from != to => {
+            event(shape, from, "delete", domain, Some(old), None)?;
+            event(shape, to, "insert", domain, None, Some(new))
         }
-        (Some(organization), Some(_)) => event(shape, organization, "update", domain, old, new),
-        (Some(organization), None) => event(shape, organization, "delete", domain, old, None),
-        (None, Some(organization)) => event(shape, organization, "insert", domain, None, new),
+        (Some((old, organization)), Some((new, _))) => {
+            event(shape, organization, "update", domain, Some(old), Some(new))
+        }
+        (Some((old, organization)), None) => event(shape, organization, "delete", domain, Some(old), None),
+        (None, Some((new, organization))) => event(shape, organization, "insert", domain, None, Some(new)),
         (None, None) => Ok(()),
     }
 }
@@ -401,7 +438,7 @@ fn rows_by_organization(call: &Call, shape: &Shape, origin: &Origin) -> BTreeMap
     let mut rows = BTreeMap::new();
     catalog::each_row(call.relation(), |tuple| {
         let row = Values::of(call.relation(), tuple, shape);
-        *rows.entry(origin.organization(&row)).or_default() += 1;
+        *rows.entry(origin.organization(&row).unwrap_or_default()).or_default() += 1;
     });
     rows
 }

@@ -71,6 +71,8 @@ mod seal_pg;
 #[cfg(feature = "pg")]
 pub use append_pg::{Draft, append, events_wait, statement_finished};
 #[cfg(feature = "pg")]
+pub use capture_pg::{RowChange, judge_rows};
+#[cfg(feature = "pg")]
 pub use checkpoint_pg::{has_signing_key, next as next_checkpoint};
 #[cfg(feature = "pg")]
 pub use commitment_pg::key as commitment_key;

@@ -2,16 +2,20 @@
 
 mod names;
 
-pub use names::{ALL, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, State};
+pub use names::{ALL, CROSS_TENANT_CHANGE, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, State};
 
 #[cfg(feature = "pg")]
 mod bypass_pg;
+#[cfg(feature = "pg")]
+mod crossing_pg;
 #[cfg(feature = "pg")]
 mod ddl_pg;
 #[cfg(feature = "pg")]
 mod state_pg;
 #[cfg(feature = "pg")]
-pub use bypass_pg::{accessed, savepoint};
+pub use bypass_pg::accessed;
+#[cfg(feature = "pg")]
+pub use crossing_pg::row_changed;
 #[cfg(feature = "pg")]
 pub use ddl_pg::before_commit;
 
@@ -20,4 +24,12 @@ pub use ddl_pg::before_commit;
 pub fn transaction_ended() {
     ddl_pg::transaction_ended();
     bypass_pg::transaction_ended();
+    crossing_pg::transaction_ended();
+}
+
+/// A savepoint was rolled back or released.
+#[cfg(feature = "pg")]
+pub fn savepoint(level: i32, rolled_back: bool) {
+    bypass_pg::savepoint(level, rolled_back);
+    crossing_pg::savepoint(level, rolled_back);
 }

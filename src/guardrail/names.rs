@@ -30,6 +30,13 @@ impl State {
     }
 }
 
+pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
+    name: "cross_tenant_change",
+    default: State::Enforce,
+    meaning: "A change of a row of another organization than the context's, by a referential action, a function or a rule \
+              that no policy binds. warn: a WARNING, recorded; enforce: refused.",
+};
+
 pub static NEW_TABLES: Guardrail = Guardrail {
     name: "new_tables",
     default: State::Warn,
@@ -51,7 +58,7 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 3] = [&NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS];
+pub static ALL: [&Guardrail; 4] = [&CROSS_TENANT_CHANGE, &NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS];
 
 #[cfg(test)]
 mod tests {

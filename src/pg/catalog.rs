@@ -269,6 +269,12 @@ pub fn table_has_changed(relation: pg_sys::Relation) {
     unsafe { pg_sys::CacheInvalidateRelcache(relation) };
 }
 
+/// The oid of an open relation.
+pub fn oid(relation: pg_sys::Relation) -> pg_sys::Oid {
+    // SAFETY: the relation is open.
+    unsafe { (*relation).rd_id }
+}
+
 /// True for a permanent table whose row-level security is enabled and forced.
 pub fn is_protected(relation: pg_sys::Relation) -> bool {
     // SAFETY: the relation is open.

@@ -59,10 +59,35 @@ impl Parent {
     }
 
     /// Hands the wanted value of the row with that key to `read`; `None` without such a row, or for NULL.
-    pub fn find<T>(&self, key: pg_sys::Datum, read: impl FnOnce(pg_sys::Datum) -> T) -> Option<T> {
+    pub fn find<T>(&self, key: pg_sys::Datum, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+        // SAFETY: takes no argument but a snapshot; registered for the time of the scan.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let found = self.scan(key, snapshot, |tuple| self.read_value(tuple, &read));
+            pg_sys::UnregisterSnapshot(snapshot);
+            found
+        }
+    }
+
+    /// The same for a row that this transaction itself has deleted or given another key.
+    pub fn find_gone<T>(&self, key: pg_sys::Datum, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+        let any = &raw mut pg_sys::SnapshotAnyData;
+        // SAFETY: the snapshot that sees every version is a constant of Postgres.
+        unsafe { self.scan(key, any, |tuple| if ended_here(tuple) { self.read_value(tuple, &read) } else { None }) }
+    }
+
+    /// The first answer that `look` has for a row with that key.
+    ///
+    /// SAFETY of the caller: the snapshot stays for the time of the call.
+    unsafe fn scan<T>(
+        &self,
+        key: pg_sys::Datum,
+        snapshot: pg_sys::Snapshot,
+        look: impl Fn(pg_sys::HeapTuple) -> Option<T>,
+    ) -> Option<T> {
         let mut scan_key = pg_sys::ScanKeyData::default();
-        // SAFETY: the relation is open; the key is of the type of its column, which the index is on; snapshot and scan
-        // are paired (an error in between is cleaned up by Postgres); the value is read before the scan ends.
+        // SAFETY: the relation is open; the key is of the type of its column, which the index is on; begin and end are
+        // paired (an error in between is cleaned up by Postgres); a tuple is looked at before the next is fetched.
         unsafe {
             pg_sys::ScanKeyEntryInitialize(
                 &mut scan_key,
@@ -74,20 +99,47 @@ impl Parent {
                 self.equality,
                 key,
             );
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let scan = pg_sys::systable_beginscan(self.relation, self.index, true, snapshot, 1, &mut scan_key);
-            let tuple = pg_sys::systable_getnext(scan);
-            let mut null = true;
-            let datum = if tuple.is_null() {
-                pg_sys::Datum::null()
-            } else {
-                pg_sys::heap_getattr(tuple, self.value().place as i32 + 1, (*self.relation).rd_att, &mut null)
-            };
-            let found = (!null).then(|| read(datum));
+            let mut found = None;
+            while found.is_none() {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                found = look(tuple);
+            }
             pg_sys::systable_endscan(scan);
-            pg_sys::UnregisterSnapshot(snapshot);
             found
         }
+    }
+
+    /// SAFETY of the caller: the tuple is a row of the table.
+    unsafe fn read_value<T>(&self, tuple: pg_sys::HeapTuple, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+        let mut null = true;
+        // SAFETY: as promised; the table has the column.
+        let datum =
+            unsafe { pg_sys::heap_getattr(tuple, self.value().place as i32 + 1, (*self.relation).rd_att, &mut null) };
+        (!null).then(|| read(datum))
+    }
+}
+
+/// True for a version of a row that this transaction has ended.
+///
+/// SAFETY of the caller: the tuple is valid.
+unsafe fn ended_here(tuple: pg_sys::HeapTuple) -> bool {
+    // SAFETY: as promised. A mask of several transactions, or of one that only locks, names no end by itself.
+    unsafe {
+        let header = (*tuple).t_data;
+        let mask = u32::from((*header).t_infomask);
+        if mask & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_LOCK_ONLY) != 0 {
+            return false;
+        }
+        let end = if mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
+            pg_sys::HeapTupleGetUpdateXid(header)
+        } else {
+            (*header).t_choice.t_heap.t_xmax
+        };
+        pg_sys::TransactionIdIsCurrentTransactionId(end)
     }
 }
 

@@ -67,6 +67,25 @@ pub fn may_pass_row_security(relation: pg_sys::Relation) -> bool {
     }
 }
 
+/// The role in force and the one that it was set from: `SET ROLE`, or the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acting(pg_sys::Oid, pg_sys::Oid);
+
+/// Who acts now.
+pub fn acting() -> Acting {
+    // SAFETY: plain reads of backend state.
+    unsafe { Acting(pg_sys::GetUserId(), pg_sys::GetOuterUserId()) }
+}
+
+/// [`may_pass_row_security`] for the role outside of every function and referential action.
+pub fn outer_may_pass(relation: pg_sys::Relation) -> bool {
+    // SAFETY: catalog lookups; the relation is open.
+    unsafe {
+        let user = pg_sys::GetOuterUserId();
+        pg_sys::has_bypassrls_privilege(user) || pg_sys::has_privs_of_role(user, (*(*relation).rd_rel).relowner)
+    }
+}
+
 /// Runs `work` as the owner of a table if the role in force may act for that owner; `None` if it may not.
 ///
 /// For statements that hold text which the owner wrote: a superuser who runs them must lend the owner nothing.
