@@ -24,7 +24,8 @@ or bigint. domain: what permissions on the table are called; by default its name
 null_rows: what a NULL in the column means, shared (every organization reads the row, none writes it) or nobody (no organization sees it);
 without it the column must be NOT NULL. backfill: an SQL expression over the table''s columns for rows without an organization; a column
 that is named and not there is added, with the type of the expression. through: a foreign key, or its column, for a table without such a
-column: a row belongs to the organization of the row it points at, and whoever reads it needs to read that one too.
+column: a row belongs to the organization of the row it points at, which may itself point on, up to six steps, and whoever reads it needs
+to read those too.
 actions: changes that need a permission of their own beside create or update, {"approve": {"columns": ["approved_at"]}} for a change of
 columns, {"close": {"column": "status", "values": ["closed"]}} for a row that enters or leaves a state. secret_columns: columns whose values
 the audit tells by keyed commitments, under the key of tenancy.commitment_key_file; {} makes none secret.

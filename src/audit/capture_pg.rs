@@ -3,21 +3,20 @@
 use super::append_pg::{Draft, append};
 use super::commitment::{CommitmentKey, Place};
 use super::commitment_pg;
+use super::origin_pg::{Belongs, ORGANIZATION_TYPES, Way, organization_by};
 use super::payload::{Payload, Side};
 use super::restore_pg;
 use crate::bare_function;
-use crate::context::{self, Organization};
+use crate::context;
 use crate::error::{self, Result};
 use crate::pg::catalog::{self, Column, Shape, Values};
 use crate::pg::configuration;
-use crate::pg::json::{self, Kind};
-use crate::pg::parent::Parent;
+use crate::pg::json;
 use crate::pg::report::OrRaise;
 use crate::pg::setting::Backend;
-use crate::pg::table::{self, Key};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
-use pgrx::{FromDatum, pg_sys};
+use pgrx::pg_sys;
 use sha2::{Digest as _, Sha256};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -66,8 +65,8 @@ pub fn judge_rows(judge: Judge) {
 struct Arguments<'a> {
     column: &'a str,
     domain: &'a str,
-    /// The table that `column` points at, its key, and its organization column.
-    parent: Option<[&'a str; 3]>,
+    /// The tables that lead to the organization, each with its key and the column that leads on.
+    way: Vec<[&'a str; 3]>,
     /// Columns whose values stand as commitments.
     secret: Vec<&'a str>,
 }
@@ -81,16 +80,13 @@ impl<'a> Arguments<'a> {
         let malformed =
             || error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain");
         let [column, domain, rest @ ..] = &arguments[..] else { return Err(malformed()) };
-        let (parent, rest) = match rest {
-            [table, key, organization, rest @ ..] if *table != SECRET => (Some([*table, *key, *organization]), rest),
-            rest => (None, rest),
-        };
+        let (way, rest) = Way::texts_of(rest, SECRET);
         let secret = match rest {
             [] => Vec::new(),
             [SECRET, names @ ..] if !names.is_empty() => names.to_vec(),
             _ => return Err(malformed()),
         };
-        Ok(Arguments { column, domain, parent, secret })
+        Ok(Arguments { column, domain, way, secret })
     }
 }
 
@@ -98,8 +94,8 @@ impl<'a> Arguments<'a> {
 enum Origin<'a> {
     /// The column holds it.
     Column(&'a Column),
-    /// The column holds the key of a row that does.
-    Parent { column: &'a Column, parent: Parent },
+    /// The column holds the key of a row that leads to it.
+    Way { column: &'a Column, way: Way },
     /// The row concerns every organization: a setting of the extension's own.
     Nobody,
 }
@@ -109,16 +105,17 @@ impl<'a> Origin<'a> {
         if arguments.column.is_empty() && catalog::is_own(call.relation()) {
             return Ok(Origin::Nobody);
         }
-        let Some([table, key, organization]) = arguments.parent else {
+        if arguments.way.is_empty() {
             return organization(shape, arguments.column).map(Origin::Column);
-        };
-        let parent = Parent::open(table, key, organization);
-        let parent =
-            parent.filter(|parent| ORGANIZATION_TYPES.contains(&parent.value().type_oid)).ok_or_else(|| {
-                let message = format!("table \"{}\" was protected through {table}, which has changed", shape.name);
-                error::COLUMN_UNSUITABLE.because(message)
-            })?;
-        Ok(Origin::Parent { column: column(shape, arguments.column)?, parent })
+        }
+        let column = column(shape, arguments.column)?;
+        let way = Way::open(&arguments.way, column.type_oid).ok_or_else(|| {
+            let tables: Vec<&str> = arguments.way.iter().map(|[table, ..]| *table).collect();
+            let tables = tables.join(", ");
+            let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
+            error::COLUMN_UNSUITABLE.because(message)
+        })?;
+        Ok(Origin::Way { column, way })
     }
 
     /// The id of the organization a row belongs to: the nil UUID when no organization is known by the value, none for a
@@ -127,13 +124,11 @@ impl<'a> Origin<'a> {
         match self {
             Origin::Nobody => None,
             Origin::Column(column) => row.get(column).map(|value| organization_by(value, column.kind)),
-            Origin::Parent { column, parent } => {
-                let key = row.get(column)?;
-                let read = |value| organization_by(value, parent.value().kind);
-                // Under ON DELETE CASCADE the parent is gone before its children are.
-                let found = parent.find(key, read).or_else(|| parent.find_gone(key, read));
-                Some(found.unwrap_or_default())
-            }
+            Origin::Way { column, way } => match way.organization(row.get(column)?) {
+                Belongs::Nowhere => Some(Uuid::nil()),
+                Belongs::Nobody => None,
+                Belongs::To(organization) => Some(organization),
+            },
         }
     }
 }
@@ -328,10 +323,6 @@ fn row_key(shape: &Shape, row: &Values) -> Option<String> {
     Some(json::into_text(out))
 }
 
-/// The types that `protect` accepts for the organization.
-const ORGANIZATION_TYPES: [pg_sys::Oid; 5] =
-    [pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::INT4OID, pg_sys::INT8OID];
-
 fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
     shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
@@ -360,43 +351,6 @@ fn check_protected(call: &Call) -> Result<()> {
         return Ok(());
     }
     Err(error::CALL_REFUSED.because("the audit triggers are for permanent tables with forced row-level security"))
-}
-
-/// The organization that the value of an organization column names.
-fn organization_by(value: pg_sys::Datum, kind: Kind) -> Uuid {
-    // SAFETY: the value is of the column's type, and each branch reads it as such.
-    unsafe {
-        match kind {
-            Kind::Uuid => Uuid::from_bytes(*value.cast_mut_ptr::<[u8; 16]>()),
-            Kind::Int4 => by_integer(i64::from(value.value() as i32)),
-            Kind::Int8 => by_integer(value.value() as i64),
-            Kind::Text => String::from_datum(value, false).map_or_else(Uuid::nil, |text| by_text(&text)),
-            _ => Uuid::nil(),
-        }
-    }
-}
-
-fn by_text(text: &str) -> Uuid {
-    match current_organization() {
-        Some(current) if current.text_id == text => current.id,
-        _ => known(table::last(c"organization", c"organization_text_id_key", Key::text(3, text), 1)),
-    }
-}
-
-fn by_integer(number: i64) -> Uuid {
-    match current_organization() {
-        Some(current) if current.integer_id == Some(number) => current.id,
-        _ => known(table::last(c"organization", c"organization_integer_id_key", Key::big_integer(4, number), 1)),
-    }
-}
-
-/// The organization of the transaction, which nearly every row belongs to.
-fn current_organization() -> Option<Organization> {
-    context::current().ok().flatten().map(|context| context.organization.clone())
-}
-
-fn known(id: Option<pgrx::Uuid>) -> Uuid {
-    id.map_or_else(Uuid::nil, |id| Uuid::from_bytes(*id.as_bytes()))
 }
 
 /// TRUNCATE passes row-level security by. A tenant is refused it; whoever may do it has it recorded for every

@@ -54,6 +54,8 @@ mod export_pg;
 #[cfg(feature = "pg")]
 mod history_pg;
 #[cfg(feature = "pg")]
+pub mod origin_pg;
+#[cfg(feature = "pg")]
 mod partition_pg;
 #[cfg(feature = "pg")]
 mod proof_pg;

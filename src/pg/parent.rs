@@ -13,15 +13,16 @@ pub struct Parent {
     collation: pg_sys::Oid,
     /// The number of the key's column in the table, from 1.
     key: i16,
-    equality: pg_sys::RegProcedure,
+    equality: Equality,
     shape: Rc<Shape>,
     /// Place of the wanted column in `shape.columns`.
     value: usize,
 }
 
 impl Parent {
-    /// `table` is quoted and has its schema; `None` where table, columns or the unique index on the key are gone.
-    pub fn open(table: &str, key: &str, value: &str) -> Option<Self> {
+    /// `table` is quoted and has its schema, and keys of the type `given` will be looked for; `None` where table, columns or
+    /// the unique index on the key are gone, or the key is of a type that cannot be compared.
+    pub fn open(table: &str, key: &str, value: &str, given: pg_sys::Oid) -> Option<Self> {
         let name = CString::new(table).ok()?;
         // SAFETY: a catalog lookup that answers with an invalid oid for what is missing; the relation stays open until
         // the drop, and is closed by the abort of the transaction if something raises before.
@@ -44,7 +45,7 @@ impl Parent {
             let number = column.place as i16 + 1;
             // SAFETY: the relation is open.
             let (index, collation) = unsafe { unique_index(relation, number)? };
-            Some((number, value, index, collation, equality(column.type_oid)?))
+            Some((number, value, index, collation, Equality::of(column.type_oid, given)?))
         });
         let Some((key, value, index, collation, equality)) = found else {
             close(relation);
@@ -58,22 +59,22 @@ impl Parent {
         &self.shape.columns[self.value]
     }
 
-    /// Hands the wanted value of the row with that key to `read`; `None` without such a row, or for NULL.
-    pub fn find<T>(&self, key: pg_sys::Datum, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+    /// Hands the wanted value of the row with that key, which may be NULL, to `read`; `None` without such a row.
+    pub fn find<T>(&self, key: pg_sys::Datum, read: impl Fn(Option<pg_sys::Datum>) -> T) -> Option<T> {
         // SAFETY: takes no argument but a snapshot; registered for the time of the scan.
         unsafe {
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let found = self.scan(key, snapshot, |tuple| self.read_value(tuple, &read));
+            let found = self.scan(key, snapshot, |tuple| Some(self.read_value(tuple, &read)));
             pg_sys::UnregisterSnapshot(snapshot);
             found
         }
     }
 
     /// The same for a row that this transaction itself has deleted or given another key.
-    pub fn find_gone<T>(&self, key: pg_sys::Datum, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+    pub fn find_gone<T>(&self, key: pg_sys::Datum, read: impl Fn(Option<pg_sys::Datum>) -> T) -> Option<T> {
         let any = &raw mut pg_sys::SnapshotAnyData;
         // SAFETY: the snapshot that sees every version is a constant of Postgres.
-        unsafe { self.scan(key, any, |tuple| if ended_here(tuple) { self.read_value(tuple, &read) } else { None }) }
+        unsafe { self.scan(key, any, |tuple| ended_here(tuple).then(|| self.read_value(tuple, &read))) }
     }
 
     /// The first answer that `look` has for a row with that key.
@@ -94,9 +95,9 @@ impl Parent {
                 0,
                 self.key,
                 pg_sys::BTEqualStrategyNumber as u16,
-                pg_sys::InvalidOid,
+                self.equality.given,
                 self.collation,
-                self.equality,
+                self.equality.function,
                 key,
             );
             let scan = pg_sys::systable_beginscan(self.relation, self.index, true, snapshot, 1, &mut scan_key);
@@ -114,12 +115,12 @@ impl Parent {
     }
 
     /// SAFETY of the caller: the tuple is a row of the table.
-    unsafe fn read_value<T>(&self, tuple: pg_sys::HeapTuple, read: impl Fn(pg_sys::Datum) -> T) -> Option<T> {
+    unsafe fn read_value<T>(&self, tuple: pg_sys::HeapTuple, read: impl Fn(Option<pg_sys::Datum>) -> T) -> T {
         let mut null = true;
         // SAFETY: as promised; the table has the column.
         let datum =
             unsafe { pg_sys::heap_getattr(tuple, self.value().place as i32 + 1, (*self.relation).rd_att, &mut null) };
-        (!null).then(|| read(datum))
+        read((!null).then_some(datum))
     }
 }
 
@@ -170,13 +171,29 @@ fn close(relation: pg_sys::Relation) {
     }
 }
 
-/// The equality of a type that B-tree indexes go by.
-fn equality(type_oid: pg_sys::Oid) -> Option<pg_sys::RegProcedure> {
-    // SAFETY: the entry of the type cache stays for the life of the backend.
-    unsafe {
-        let entry = pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32);
-        let operator = (*entry).eq_opr;
-        (operator != pg_sys::InvalidOid).then(|| pg_sys::get_opcode(operator))
+/// How a B-tree index compares its column with a key.
+#[derive(Clone, Copy)]
+struct Equality {
+    /// The type of the key where it is another than the column's.
+    given: pg_sys::Oid,
+    function: pg_sys::RegProcedure,
+}
+
+impl Equality {
+    /// `None` for types that no operator of the index compares, as integer and bigint are by one.
+    fn of(column: pg_sys::Oid, given: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: lookups in the catalog caches; the entry of the type cache stays for the life of the backend.
+        unsafe {
+            let entry = &*pg_sys::lookup_type_cache(column, pg_sys::TYPECACHE_EQ_OPR as i32);
+            let (same, operator) = if column == given {
+                (true, entry.eq_opr)
+            } else {
+                let strategy = pg_sys::BTEqualStrategyNumber as i16;
+                (false, pg_sys::get_opfamily_member(entry.btree_opf, entry.btree_opintype, given, strategy))
+            };
+            let given = if same { pg_sys::InvalidOid } else { given };
+            (operator != pg_sys::InvalidOid).then(|| Equality { given, function: pg_sys::get_opcode(operator) })
+        }
     }
 }
 

@@ -9,8 +9,15 @@ pub struct Subject {
     pub table: Facts,
     /// Partitions and inheritance children, of every level; a parent comes before its children.
     pub members: Vec<Facts>,
-    /// Tables at the other end of a foreign key, by oid.
+    /// Tables at the other end of a foreign key, and those that lead from them to their organization, by oid.
     pub others: BTreeMap<u32, Facts>,
+}
+
+impl Subject {
+    /// What is known of the table of that oid.
+    pub fn facts_of(&self, oid: u32) -> Option<&Facts> {
+        if oid == self.table.oid { Some(&self.table) } else { self.others.get(&oid) }
+    }
 }
 
 /// What the catalogs say of one table.

@@ -43,11 +43,14 @@ fn subject(table: pg_sys::Oid) -> Result<Subject> {
 fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result<Subject> {
     let table = facts(table)?;
     let members = table.members.iter().map(|oid| facts(*oid)).collect::<Result<_>>()?;
-    let ends = table.references.iter().flat_map(|reference| [reference.child, reference.parent]);
     let mut others = BTreeMap::new();
-    for oid in ends.filter(|oid| *oid != table.oid) {
-        if let std::collections::btree_map::Entry::Vacant(place) = others.entry(oid) {
-            place.insert(facts(oid)?);
+    let mut wanted: Vec<u32> =
+        table.references.iter().flat_map(|reference| [reference.child, reference.parent]).collect();
+    while let Some(oid) = wanted.pop() {
+        if oid != table.oid && !others.contains_key(&oid) {
+            let found = facts(oid)?;
+            wanted.extend(plan::leads_to(&found));
+            others.insert(oid, found);
         }
     }
     Ok(Subject { table, members, others })

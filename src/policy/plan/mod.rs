@@ -132,6 +132,13 @@ pub fn has_organization_column(facts: &Facts) -> bool {
     super::column::find(facts, None).is_some()
 }
 
+/// The tables that a table without an organization column may lead to its organization by.
+pub fn leads_to(facts: &Facts) -> Vec<u32> {
+    let through = provenance::read::<Provenance>(facts.remembered()).is_some_and(|found| found.through.is_some());
+    let outgoing = facts.references.iter().filter(|reference| through && reference.child == facts.oid);
+    outgoing.map(|reference| reference.parent).collect()
+}
+
 /// Names of the policies that are not of `protect`.
 pub fn foreign_policies(facts: &Facts) -> Vec<&str> {
     facts.policies.iter().filter(|policy| !policies::is_generated(policy)).map(|policy| policy.name.as_str()).collect()

@@ -3,7 +3,7 @@
 use super::super::facts::{Facts, Policy};
 use super::super::options::NullRows;
 use super::super::text::on_one_line;
-use super::target::{Parent, Scope, Target};
+use super::target::{Parent, Scope, Target, Way};
 use super::{ACCESS_EXCLUSIVE, Step};
 
 pub const ISOLATION: &str = "tenancy_isolation";
@@ -229,16 +229,42 @@ fn isolation(facts: &Facts, target: &Target, command: &Command) -> Option<String
             format!("({} OR ({} IS NULL))", compare(&column.quoted), column.quoted)
         }
         Scope::Column { column, .. } => compare(&column.quoted),
-        Scope::Through { column, parent, .. } => {
-            let Parent { table, key_quoted, organization, .. } = &**parent;
+        Scope::Through { column, way, .. } => {
             let child = facts.table.strip_prefix(&format!("{}.", facts.schema_quoted)).unwrap_or(&facts.table);
-            let own = compare(&format!("tenancy_parent.{}", organization.quoted));
-            format!(
-                "(EXISTS ( SELECT FROM {table} tenancy_parent WHERE ((tenancy_parent.{key_quoted} = {child}.{}) AND {own})))",
-                column.quoted
-            )
+            let own = compare(&format!("{}.{}", alias(way.steps.len()), way.organization()?.quoted));
+            let own = if way.null_rows == Some(NullRows::Shared) && command.letter == "r" {
+                format!("({own} OR ({}.{} IS NULL))", alias(way.steps.len()), way.organization()?.quoted)
+            } else {
+                own
+            };
+            exists(way, &format!("{child}.{}", column.quoted), &own)
         }
     })
+}
+
+/// What the tables on the way are called.
+fn alias(number: usize) -> String {
+    if number == 1 { "tenancy_parent".to_owned() } else { format!("tenancy_parent_{number}") }
+}
+
+/// The condition on the row at the end of the way, in the words of `pg_get_expr`.
+///
+/// All tables stand in it, and none is left to the policies of the one before: a table whose child is protected through it
+/// may lose its own protection without the child losing its.
+fn exists(way: &Way, from: &str, condition: &str) -> String {
+    let mut tables = String::new();
+    for (n, Parent { table, key, .. }) in way.steps.iter().enumerate() {
+        let own = alias(n + 1);
+        tables = match n.checked_sub(1).and_then(|before| way.steps.get(before)) {
+            None => format!("{table} {own}"),
+            Some(before) => {
+                let value = &before.value.quoted;
+                format!("({tables} JOIN {table} {own} ON (({own}.{} = {}.{value})))", key.quoted, alias(n))
+            }
+        };
+    }
+    let key = way.steps.first().map_or("", |parent| &parent.key.quoted);
+    format!("(EXISTS ( SELECT FROM {tables} WHERE (({}.{key} = {from}) AND {condition})))", alias(1))
 }
 
 fn policy(name: &str, permissive: bool, command: &Command, expression: &str) -> Policy {

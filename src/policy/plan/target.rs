@@ -1,7 +1,7 @@
 //! How a table is to be protected: what the caller asked for, what an earlier `protect` decided, what is usual.
 
 use super::super::column::{self, Comparison};
-use super::super::facts::{Column, Facts, Reference, Subject};
+use super::super::facts::{Column, Facts, Name, Reference, Subject};
 use super::super::options::{Actions, NullRows, Options};
 use super::provenance::{self, Provenance};
 use crate::error::{self, Result};
@@ -29,18 +29,46 @@ pub struct Target {
 pub enum Scope {
     /// In the row itself.
     Column { column: Column, null_rows: Option<NullRows> },
-    /// In the row that a foreign key points at.
-    Through { column: Column, constraint: String, parent: Box<Parent> },
+    /// In the row that a foreign key leads to, by one step or several.
+    Through { column: Column, constraint: String, way: Way },
 }
 
-/// The table that a child is scoped through.
+/// The way from a row to the row that has an organization column.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The tables that foreign keys lead to, the last of which has the organization column.
+    pub steps: Vec<Parent>,
+    /// What NULL means in that column.
+    pub null_rows: Option<NullRows>,
+}
+
+/// A table on the way.
 #[derive(Debug, Clone)]
 pub struct Parent {
     /// Schema and name, quoted.
     pub table: String,
-    pub key: String,
-    pub key_quoted: String,
-    pub organization: Column,
+    /// The column that the step before points at.
+    pub key: Name,
+    /// The column of the next foreign key, or the organization column.
+    pub value: Column,
+}
+
+/// The most steps of a way. The policies of each table on it apply to the policies of those below, so that each step more
+/// doubles what the planner has to look at.
+pub const MOST_STEPS: usize = 6;
+
+impl Way {
+    pub fn organization(&self) -> Option<&Column> {
+        self.steps.last().map(|parent| &parent.value)
+    }
+
+    /// The texts that stand for it in a trigger's arguments.
+    pub fn texts(&self) -> Vec<&str> {
+        self.steps
+            .iter()
+            .flat_map(|parent| [parent.table.as_str(), parent.key.name.as_str(), parent.value.name.as_str()])
+            .collect()
+    }
 }
 
 /// What the organization column needs before the table can be protected by it.
@@ -197,50 +225,81 @@ fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance
 /// `through` names a foreign key, or its only column.
 fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
     let table = &subject.table;
-    let refused = |why: &str| {
+    let refused = |why: String| {
         let message = format!("{} cannot be protected through \"{through}\"", table.table);
-        Err(error::TABLE_UNSUITABLE.because(message).detail(format!(
+        error::TABLE_UNSUITABLE.because(message).detail(format!(
             "{why} Another way is a column of its own: organization_column => '...', backfill => '...'."
-        )))
+        ))
     };
     if !subject.members.is_empty() || table.partitioned() {
-        return refused("It has partitions or children.");
+        return Err(refused("It has partitions or children.".into()));
     }
-    let outgoing = table.references.iter().filter(|reference| reference.child == table.oid);
-    let named = |reference: &&Reference| {
-        reference.name == through || reference.child_columns.len() == 1 && reference.child_columns[0].name == through
-    };
-    let found: Vec<&Reference> = outgoing.filter(named).collect();
-    let [reference] = found[..] else {
-        return refused("It has no such foreign key, or several on that column.");
-    };
-    let ([from], [to]) = (&reference.child_columns[..], &reference.parent_columns[..]) else {
-        return refused("The foreign key has several columns.");
-    };
-    let Some(column) = table.column(&from.name) else { return refused("Its column is gone.") };
-    if from.data_type != to.data_type || !KEY_TYPES.contains(&from.data_type.as_str()) {
-        return refused("The key must be uuid, integer, bigint or text on both sides.");
+    let reference = reference_named(table, through).map_err(refused)?;
+    let way = way_by(subject, reference).map_err(refused)?;
+    let column = reference.child_columns.first().and_then(|from| table.column(&from.name));
+    let column = column.ok_or_else(|| refused("Its column is gone.".into()))?;
+    Ok(Scope::Through { column: column.clone(), constraint: reference.name.clone(), way })
+}
+
+/// The foreign key of that name, or the only one of that column.
+fn reference_named<'a>(table: &'a Facts, through: &str) -> std::result::Result<&'a Reference, String> {
+    let outgoing = || table.references.iter().filter(|reference| reference.child == table.oid);
+    let of_column =
+        |reference: &&Reference| reference.child_columns.len() == 1 && reference.child_columns[0].name == through;
+    let by_name = outgoing().find(|reference| reference.name == through);
+    let mut by_column = outgoing().filter(of_column);
+    match (by_name, by_column.next(), by_column.next()) {
+        (Some(reference), ..) | (None, Some(reference), None) => Ok(reference),
+        _ => Err(format!("{} has no such foreign key, or several on that column.", table.table)),
     }
-    if [&from.name, &to.name, &reference.name].iter().any(|name| name.contains('\\')) {
-        return refused("A name holds a backslash.");
+}
+
+/// The way that begins with the foreign key, or why there is none.
+pub fn way_by(subject: &Subject, reference: &Reference) -> std::result::Result<Way, String> {
+    let mut steps: Vec<Parent> = Vec::new();
+    let mut reference = reference;
+    loop {
+        let (from, to) = link(reference)?;
+        let parent = subject.facts_of(reference.parent).ok_or("The table it points at is gone.")?;
+        let table = &parent.table;
+        if steps.iter().any(|step| step.table == *table) || subject.table.oid == parent.oid {
+            return Err(format!("It leads to {table} again."));
+        }
+        if steps.len() == MOST_STEPS {
+            return Err(format!("It leads through more than {MOST_STEPS} tables."));
+        }
+        if parent.partitioned() {
+            return Err(format!("{table}, which it leads to, is partitioned."));
+        }
+        if from.data_type != to.data_type || !KEY_TYPES.contains(&from.data_type.as_str()) {
+            return Err("The key must be uuid, integer, bigint or text on both sides.".into());
+        }
+        if [&from.name, &to.name, &reference.name, table].iter().any(|name| name.contains('\\')) {
+            return Err("A name holds a backslash.".into());
+        }
+        let not_protected = || format!("{table}, which it leads to, is not protected.");
+        let provenance: Provenance = provenance::read(parent.remembered()).ok_or_else(not_protected)?;
+        let value = parent.column(&provenance.column).ok_or_else(not_protected)?;
+        steps.push(Parent { table: table.clone(), key: to.clone(), value: value.clone() });
+        match &provenance.through {
+            None if value.not_null || provenance.null_rows.is_some() => {
+                return Ok(Way { steps, null_rows: provenance.null_rows.filter(|_| !value.not_null) });
+            }
+            None => return Err(format!("The organization of {table} may be NULL.")),
+            Some(through) => {
+                reference =
+                    reference_named(parent, through).or_else(|_| reference_named(parent, &provenance.column))?;
+            }
+        }
     }
-    let parent = subject.others.get(&reference.parent);
-    let protected = parent.and_then(|parent| {
-        let provenance: Provenance = provenance::read(parent.remembered())?;
-        let organization = parent.column(&provenance.column)?;
-        (provenance.through.is_none() && provenance.null_rows.is_none() && organization.not_null)
-            .then_some((parent, organization))
-    });
-    let Some((parent, organization)) = protected else {
-        return refused("The table it points at is not protected by a column of its own that is NOT NULL.");
-    };
-    let parent = Box::new(Parent {
-        table: parent.table.clone(),
-        key: to.name.clone(),
-        key_quoted: to.quoted.clone(),
-        organization: organization.clone(),
-    });
-    Ok(Scope::Through { column: column.clone(), constraint: reference.name.clone(), parent })
+}
+
+/// The columns of a foreign key that has one on each side.
+pub fn link(reference: &Reference) -> std::result::Result<(&Name, &Name), String> {
+    match (&reference.child_columns[..], &reference.parent_columns[..]) {
+        ([from], [to]) => Ok((from, to)),
+        _ => Err("The foreign key has several columns.".into()),
+    }
 }
 
 impl Target {
@@ -259,7 +318,7 @@ impl Target {
     pub fn comparison(&self) -> Option<Comparison> {
         match &self.scope {
             Scope::Column { column, .. } => Comparison::of(&column.data_type),
-            Scope::Through { parent, .. } => Comparison::of(&parent.organization.data_type),
+            Scope::Through { way, .. } => Comparison::of(&way.organization()?.data_type),
         }
     }
 }

@@ -72,12 +72,10 @@ fn always(table: &str, name: &str, existing: Option<&Trigger>) -> Step {
 
 fn wanted(facts: &Facts, target: &Target) -> Vec<Wanted> {
     let table = &facts.table;
-    let audited = match &target.scope {
-        Scope::Column { column, .. } => vec![column.name.as_str(), &target.domain],
-        Scope::Through { column, parent, .. } => {
-            vec![column.name.as_str(), &target.domain, &parent.table, &parent.key, &parent.organization.name]
-        }
-    };
+    let mut audited = vec![target.scope.column().name.as_str(), &target.domain];
+    if let Scope::Through { way, .. } = &target.scope {
+        audited.extend(way.texts());
+    }
     let truncate = Wanted {
         name: TRUNCATE.to_owned(),
         definition: format!(
@@ -90,7 +88,6 @@ fn wanted(facts: &Facts, target: &Target) -> Vec<Wanted> {
     if facts.partition {
         return vec![truncate];
     }
-    let mut audited = audited;
     if !target.secret_columns.is_empty() {
         audited.push("secret");
         audited.extend(target.secret_columns.iter().map(String::as_str));
