@@ -210,6 +210,39 @@ $$SELECT (pg_catalog.lpad(pg_catalog.to_hex(pg_catalog.floor(EXTRACT(epoch FROM 
       || '00000000000000000000')::pg_catalog.uuid$$;
 COMMENT ON FUNCTION tenancy.lowest_id(timestamptz) IS 'The lowest id (UUID version 7) of the millisecond: ids of events of that time and later are not below it.';
 
+-- Tables of the audit are found by name, so nobody else's may stand there.
+CREATE FUNCTION tenancy.check_audit_table(candidate regclass, parent regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    difference text;
+BEGIN
+    SELECT CASE
+               WHEN c.relkind OPERATOR(pg_catalog.<>) 'r' OR c.relpersistence OPERATOR(pg_catalog.<>) 'p' THEN 'It is no ordinary, permanent table.'
+               WHEN c.relowner OPERATOR(pg_catalog.<>) p.relowner AND NOT o.rolsuper THEN pg_catalog.format('It belongs to the role %I.', o.rolname)
+               WHEN c.relam OPERATOR(pg_catalog.<>) (SELECT m.oid FROM pg_catalog.pg_am m WHERE m.amname OPERATOR(pg_catalog.=) 'heap') THEN 'It is not stored as a heap.'
+               WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid AND i.inhparent OPERATOR(pg_catalog.<>) p.oid)
+                   THEN 'It is a partition or child of another table.'
+               WHEN ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::pg_catalog.text FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 ORDER BY a.attnum)
+                   OPERATOR(pg_catalog.<>)
+                    ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::pg_catalog.text FROM pg_catalog.pg_attribute a
+                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.oid AND a.attnum OPERATOR(pg_catalog.>) 0 ORDER BY a.attnum)
+                   THEN pg_catalog.format('Its columns are not those of %s.', p.oid::pg_catalog.regclass)
+           END
+      INTO difference
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) c.relowner, pg_catalog.pg_class p
+     WHERE c.oid OPERATOR(pg_catalog.=) candidate AND p.oid OPERATOR(pg_catalog.=) parent;
+    IF NOT FOUND OR difference IS NOT NULL THEN
+        RAISE EXCEPTION 'table % stands where a table of the audit must be', candidate
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = coalesce(difference, 'It is gone.'),
+                  HINT = 'Drop or rename it, and REVOKE CREATE ON SCHEMA tenancy from whoever made it.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tenancy.check_audit_table(regclass, regclass) IS
+'Raises 55000 unless the table can be, or is, a partition of the audit: an ordinary table of the same owner or of a superuser, with the same columns in
+the same order, and no partition of another table. What makes, attaches or first writes a partition calls it.';
+
 CREATE FUNCTION tenancy.create_audit_partitions(first_month timestamptz DEFAULT now(), ahead integer DEFAULT 3) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET default_tablespace = '' SET default_table_access_method = 'heap' AS $$
@@ -226,7 +259,15 @@ BEGIN
           FROM pg_catalog.unnest(ARRAY['event', 'event_actor']) AS p, pg_catalog.generate_series(0, ahead) AS n
     LOOP
         partition := parent || '_' || pg_catalog.to_char(month, 'YYYY_MM');
-        CONTINUE WHEN pg_catalog.to_regclass('tenancy.' || partition) IS NOT NULL;
+        IF pg_catalog.to_regclass('tenancy.' || partition) IS NOT NULL THEN
+            PERFORM tenancy.check_audit_table(('tenancy.' || partition)::pg_catalog.regclass, ('tenancy.' || parent)::pg_catalog.regclass);
+            IF NOT (SELECT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) ('tenancy.' || partition)::pg_catalog.regclass) THEN
+                RAISE EXCEPTION 'table tenancy.% stands where a table of the audit must be', partition
+                    USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'It is not attached to its parent.',
+                          HINT = 'Attach it if it is of this history, with tenancy.attach_audit(month, reason), or rename it.';
+            END IF;
+            CONTINUE;
+        END IF;
         EXECUTE pg_catalog.format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
         IF parent OPERATOR(pg_catalog.=) 'event' THEN
             EXECUTE pg_catalog.format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',

@@ -178,6 +178,7 @@ BEGIN
             RAISE EXCEPTION 'there is no table tenancy.%', partition USING ERRCODE = 'undefined_table',
                 HINT = 'Restore the export of the month first.';
         END IF;
+        PERFORM tenancy.check_audit_table(('tenancy.' || partition)::pg_catalog.regclass, ('tenancy.' || name)::pg_catalog.regclass);
         EXECUTE pg_catalog.format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', partition);
     END LOOP;
     PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::pg_catalog.regclass, ('tenancy.event_actor_' || suffix)::pg_catalog.regclass, archived.through_block);

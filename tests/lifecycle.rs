@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use serde_json::json;
+use tokio_postgres::Client;
 
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 
@@ -30,6 +31,118 @@ fn a_schema_of_an_ordinary_role_is_not_taken_over() {
         let refusal = refused(&superuser, "CREATE EXTENSION pg_tenancy").await;
         assert_eq!((refusal.sqlstate.as_str(), refusal.hint.is_some()), ("42501", true), "{refusal:?}");
         assert_eq!(count(&superuser, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_tenancy'").await, 0);
+    });
+}
+
+/// Makes the database one without the extension, where a role of its own may create objects.
+async fn without_extension(superuser: &Client, sql: &str) {
+    run(superuser, &format!("DROP EXTENSION pg_tenancy CASCADE; DROP SCHEMA IF EXISTS tenancy; {sql}")).await;
+}
+
+#[test]
+fn a_schema_where_others_may_create_or_have_created_is_not_taken_over() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        without_extension(&superuser, "CREATE SCHEMA tenancy").await;
+        let grants =
+            [format!("GRANT CREATE ON SCHEMA tenancy TO {OWNER}"), "GRANT USAGE ON SCHEMA tenancy TO PUBLIC".into()];
+        let objects = [
+            "TABLE t ()",
+            "FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "TYPE e AS ENUM ('a')",
+            "SEQUENCE s",
+            "COLLATION c (locale = 'C')",
+        ];
+        let objects = objects.map(|object| format!("SET search_path = tenancy; CREATE {object}; RESET search_path"));
+        let default = format!("ALTER DEFAULT PRIVILEGES IN SCHEMA tenancy GRANT SELECT ON TABLES TO {OWNER}");
+        for made in grants.into_iter().chain(objects).chain([default]) {
+            run(&superuser, &format!("BEGIN; {made}")).await;
+            let refusal = refused(&superuser, "CREATE EXTENSION pg_tenancy").await;
+            assert_eq!((refusal.sqlstate.as_str(), refusal.hint.is_some()), ("55000", true), "{made}: {refusal:?}");
+            assert!(refusal.detail.is_some(), "{made}");
+            run(&superuser, "ROLLBACK").await;
+        }
+        // The control: an empty schema of a superuser's is taken.
+        run(&superuser, "CREATE EXTENSION pg_tenancy").await;
+    });
+}
+
+#[test]
+fn no_event_goes_into_a_table_that_stands_where_a_partition_would() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        // Before the first event, there is no partition yet. Somebody may create in the schema, by a DBA's grant.
+        let grant = format!(
+            "CREATE EXTENSION pg_tenancy; GRANT USAGE, CREATE ON SCHEMA tenancy TO {OWNER}; GRANT SELECT ON tenancy.event TO {OWNER}"
+        );
+        without_extension(&superuser, &grant).await;
+        let partition =
+            value(&superuser, "SELECT 'tenancy.event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
+        assert_eq!(value(&superuser, &format!("SELECT to_regclass('{partition}') IS NULL")).await, "t");
+        let other_types = "id bytea, organization bytea, actor bytea, transaction bytea, ordinal bytea, occurred_at bytea, operation int, domain int,
+            table_schema int, table_name int, row_key int, result int, reason int, payload int, salt int, payload_digest int, encoding bytea,
+            prev_hash int, hash int, batch_end bytea, batch_events bytea";
+        let protect = r#"SELECT tenancy.protect('"Finding"')"#;
+        for made in [
+            format!("CREATE TABLE {partition} AS SELECT * FROM tenancy.event LIMIT 0"),
+            format!("CREATE TABLE {partition} ({other_types})"),
+            format!(
+                "CREATE TABLE tenancy.mine (LIKE tenancy.event) PARTITION BY RANGE (id); CREATE TABLE {partition} PARTITION OF tenancy.mine DEFAULT"
+            ),
+            format!(
+                "CREATE TABLE tenancy.mine ({other_types}) PARTITION BY RANGE (id); CREATE TABLE {partition} PARTITION OF tenancy.mine DEFAULT"
+            ),
+            format!("CREATE VIEW {partition} AS SELECT 1"),
+            format!("CREATE UNLOGGED TABLE {partition} (LIKE tenancy.event)"),
+        ] {
+            run(&superuser, &format!("BEGIN; SET ROLE {OWNER}; {made}; RESET ROLE")).await;
+            let refusal = refused(&superuser, protect).await;
+            assert_eq!((refusal.sqlstate.as_str(), refusal.hint.is_some()), ("55000", true), "{made}: {refusal:?}");
+            run(&superuser, "ROLLBACK").await;
+        }
+        // The control: nothing but that table was in the way.
+        run(&superuser, protect).await;
+        assert!(count(&superuser, &format!("SELECT count(*) FROM {partition}")).await > 0);
+    });
+}
+
+#[test]
+fn a_partition_with_columns_of_other_types_is_an_error_and_no_crash() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        // A superuser only could do this to a table that is attached; in memory of the types, a text would be read as a number.
+        let partition = value(&superuser, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tenancy.event'::regclass ORDER BY 1 LIMIT 1").await;
+        run(&superuser, &format!("UPDATE pg_attribute SET atttypid = 'bytea'::regtype WHERE attrelid = '{partition}'::regclass AND attname = 'ordinal'")).await;
+        for _ in 0..2 {
+            as_tenant(&client, &database.token("alice")).await;
+            let refusal = refused(&client, r#"UPDATE "Finding" SET title = 'x'"#).await;
+            assert!(["55000", "XX001"].contains(&refusal.sqlstate.as_str()), "{refusal:?}");
+            run(&client, "ROLLBACK").await;
+        }
+    });
+}
+
+#[test]
+fn roles_that_were_there_are_told_of() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        let psql = database.program("psql");
+        // Roles belong to the cluster: what is changed of them is rolled back.
+        let member = format!("{}_member", database.name);
+        let script = format!(
+            "BEGIN; DROP EXTENSION pg_tenancy CASCADE; CREATE ROLE {member}; GRANT tenancy_auditor TO {member};
+             ALTER ROLE tenancy_auditor BYPASSRLS CREATEROLE; CREATE EXTENSION pg_tenancy; ROLLBACK;"
+        );
+        let told = run_script(psql, script.as_bytes());
+        assert!(
+            told.contains(r#"WARNING:  role "tenancy_auditor" exists and has attributes: BYPASSRLS, CREATEROLE"#),
+            "{told}"
+        );
+        assert!(
+            told.contains(&member) && told.contains(r#"WARNING:  role "tenancy_auditor" exists and has members: "#),
+            "{told}"
+        );
+        assert_eq!(count(&superuser, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{member}'")).await, 0);
     });
 }
 

@@ -6,7 +6,7 @@
 use super::report::raise;
 use super::transaction;
 use crate::error;
-use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys, set_varsize_4b};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys, set_varsize_4b};
 use std::ffi::CStr;
 use uuid::Uuid;
 
@@ -31,6 +31,22 @@ pub enum Value<'a> {
 impl<'a> Value<'a> {
     pub fn optional_text(text: Option<&'a str>) -> Self {
         text.map_or(Value::Null, Value::Text)
+    }
+
+    /// True for a column of a type that the value may be stored in.
+    fn fits(&self, data_type: pg_sys::Oid) -> bool {
+        let types: &[pg_sys::Oid] = match self {
+            Value::Null => return true,
+            Value::Uuid(_) => &[pg_sys::UUIDOID],
+            Value::Text(_) => &[pg_sys::TEXTOID, pg_sys::JSONOID],
+            Value::Bytes(_) => &[pg_sys::BYTEAOID],
+            Value::SmallInteger(_) => &[pg_sys::INT2OID],
+            Value::Integer(_) => &[pg_sys::INT4OID],
+            Value::BigInteger(_) => &[pg_sys::INT8OID],
+            Value::TransactionId(_) => &[pg_sys::XID8OID],
+            Value::Timestamp(_) => &[pg_sys::TIMESTAMPTZOID],
+        };
+        types.contains(&data_type)
     }
 
     /// The value as Postgres passes it; those of variable length are written into `varlenas`, and good as long as it is.
@@ -170,7 +186,8 @@ fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation,
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         if (*(*relation).rd_att).natts as usize != columns {
-            pgrx::error!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+            let message = format!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+            raise(error::STATE_INVALID.because(message));
         }
         with_indexes(relation, |indexes| write(relation, indexes));
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
@@ -241,9 +258,27 @@ unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &
     unsafe {
         let descriptor = (*slot).tts_tupleDescriptor;
         assert!((*descriptor).natts as usize <= COLUMNS);
+        check_types(descriptor, values);
         let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::ExecStoreHeapTuple(tuple, slot, true);
         tuple
+    }
+}
+
+/// Refuses values for columns of other types, which heap_form_tuple would take for what they are not: a length, a pointer.
+///
+/// SAFETY of the caller: the descriptor is of a relation that is open.
+unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
+    // SAFETY: as promised; wrapped without a reference of its own, and not kept.
+    let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(descriptor) };
+    for (place, value) in values.iter().enumerate() {
+        let fits = |column: &pg_sys::FormData_pg_attribute| !column.attisdropped && value.fits(column.atttypid);
+        if !descriptor.get(place).is_some_and(fits) {
+            raise(
+                error::STATE_INVALID
+                    .because("a table of schema tenancy has a column of another type than it was made with"),
+            );
+        }
     }
 }
 
