@@ -1,7 +1,7 @@
 -- Rows of other organizations that are reached past row-level security: by referential actions, functions and rules.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(41);
+SELECT plan(44);
 GRANT CREATE ON DATABASE :"DBNAME" TO test_owner;
 GRANT CREATE ON SCHEMA app TO test_owner;
 SELECT tenancy.create_organization('team_a', 'aaaaaaaa-0000-4000-8000-00000000000a', 'team_a', 71), tenancy.create_organization('team_b', 'bbbbbbbb-0000-4000-8000-00000000000b', 'team_b', 72) \g /dev/null
@@ -96,6 +96,20 @@ SELECT lives_ok('DELETE FROM app.person WHERE id = ''mine''', 'a referential act
 SELECT results_eq('SELECT owner IS NULL FROM app.doc', '{true}'::boolean[], 'is done');
 SELECT lives_ok('DELETE FROM app.doc WHERE id = 1', 'a cascade to children of one''s own row');
 SELECT is((SELECT count(*) FROM app.page), 0::bigint, 'is done');
+ROLLBACK TO SAVEPOINT nobody;
+
+-- A row that all share is nobody's to change.
+RESET SESSION AUTHORIZATION;
+CREATE TABLE app.price (id integer PRIMARY KEY, tenant_id text, owner text REFERENCES app.person ON UPDATE CASCADE ON DELETE SET NULL);
+INSERT INTO app.person VALUES ('shared');
+INSERT INTO app.price VALUES (1, NULL, 'shared');
+DO $$ BEGIN PERFORM tenancy.protect('app.price', null_rows => 'shared'); END $$;
+GRANT SELECT ON app.price TO test_application;
+SET LOCAL SESSION AUTHORIZATION test_application;
+CALL pg_temp.as_ann();
+SELECT is((SELECT count(*) FROM app.price), 1::bigint, 'a shared row is read');
+SELECT is(pg_temp.refused(statement) LIKE 'a row of another organization would be changed in "app"."price"', true, 'refused: ' || statement)
+  FROM unnest(ARRAY['DELETE FROM app.person WHERE id = ''shared''', 'UPDATE app.person SET id = ''new'' WHERE id = ''shared''']) statement;
 ROLLBACK TO SAVEPOINT nobody;
 
 -- Owners' functions and rules.

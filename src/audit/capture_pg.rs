@@ -46,7 +46,8 @@ pub struct RowChange<'a> {
     pub table_schema: &'a str,
     pub table_name: &'a str,
     pub domain: &'a str,
-    /// The organization of the row before and after; none for a row that belongs to nobody.
+    /// The organization of the row before and after: nil for a row that belongs to nobody or is shared by all, none where
+    /// there is no row.
     pub from: Option<Uuid>,
     pub to: Option<Uuid>,
 }
@@ -148,7 +149,7 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let origin = Origin::of(&call, &shape, &arguments)?;
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
-    let belongs = |row: &Option<Values>| row.as_ref().and_then(|row| origin.organization(row));
+    let belongs = |row: &Option<Values>| row.as_ref().map(|row| origin.organization(row).unwrap_or_default());
     let (from, to) = (belongs(&old), belongs(&new));
     if !catalog::is_own(call.relation()) {
         JUDGE.get()(&RowChange {
@@ -160,9 +161,6 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
             to,
         })?;
     }
-    let side =
-        |row: &Option<Values>, organization: Option<Uuid>| row.is_some().then(|| organization.unwrap_or_default());
-    let (from, to) = (side(&old, from), side(&new, to));
     let write = || record(&shape, arguments.domain, old.as_ref().zip(from), new.as_ref().zip(to));
     if shape.columns.iter().any(|column| column.kind.reads_settings()) {
         json::with_fixed_settings(write)
