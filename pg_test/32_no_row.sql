@@ -1,7 +1,7 @@
 -- A statement that meets no row is refused as one that does.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(31);
+SELECT plan(38);
 CREATE TABLE app.part (id integer, organization_id uuid NOT NULL) PARTITION BY RANGE (id);
 CREATE TABLE app.part_1 PARTITION OF app.part FOR VALUES FROM (0) TO (9);
 CREATE TABLE app.child (id integer, finding integer REFERENCES app.finding);
@@ -42,6 +42,31 @@ CALL test.sign_in('cora');
 SELECT test.refused('SELECT FROM app.finding WHERE id = -5', '42501', 'role "collector" may not read%', '%', 'who may not read is told without a row');
 SELECT test.refused('DECLARE c CURSOR FOR SELECT FROM app.finding WHERE id = -5', '42501', 'role "collector" may not read%', '%', 'a cursor too');
 SELECT lives_ok('INSERT INTO app.finding (id, title) VALUES (77, ''x'')', 'what it may is done');
+
+-- A statement that brings its own identity has none yet where the executor asks.
+ROLLBACK TO SAVEPOINT nobody;
+PREPARE itself (text) AS WITH a AS MATERIALIZED (SELECT tenancy.authenticate($1, test.acme()) AS organization) DELETE FROM app.finding f USING a WHERE a.organization IS NOT NULL RETURNING f.id;
+PREPARE looks (text) AS WITH a AS MATERIALIZED (SELECT tenancy.authenticate($1, test.acme()) AS organization) SELECT f.id FROM a, app.finding f WHERE a.organization IS NOT NULL;
+CREATE FUNCTION pg_temp.state(statement text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE statement; RETURN 'done'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$;
+SET LOCAL plan_cache_mode = force_generic_plan;
+SAVEPOINT nobody_prepared;
+CALL test.sign_in('eve');
+SELECT is(pg_temp.state(format('EXECUTE itself (%L)', test.token('eve'))), 'done', 'a statement that authenticates itself is planned and kept');
+SELECT is(pg_temp.state(format('EXECUTE looks (%L)', test.token('eve'))), 'done', 'and one that reads');
+ROLLBACK TO SAVEPOINT nobody_prepared;
+SELECT is(pg_temp.state(format('EXECUTE itself (%L)', test.token('vic'))) IN ('42501', '28000'), true, 'it asks for the permission of whom it brings');
+SELECT is(pg_temp.state(format('EXECUTE looks (%L)', test.token('cora'))) IN ('42501', '28000'), true, 'to read as well');
+SELECT is((SELECT count(*) FROM pg_prepared_statements WHERE name IN ('itself', 'looks') AND generic_plans > 0), 2::bigint, 'by the plan that was kept');
+
+-- A cursor goes on as long as the access.
+ROLLBACK TO SAVEPOINT nobody;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+CALL test.sign_in('eve');
+DECLARE opened NO SCROLL CURSOR FOR SELECT id FROM app.finding;
+SELECT results_eq('FETCH 1 FROM opened', '{1}'::integer[], 'a cursor shows rows');
+CALL test.sign_out();
+SELECT throws_ok('FETCH 1 FROM opened', '28000', NULL, 'and none once the access is over');
 
 -- A policy that changes is read anew.
 ROLLBACK TO SAVEPOINT nobody;

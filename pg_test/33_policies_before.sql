@@ -1,7 +1,7 @@
 -- Policies that were there before stay as narrow as they were; tables of the earlier layout are brought up.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(39);
+SELECT plan(47);
 GRANT CREATE ON DATABASE :"DBNAME" TO test_owner;
 SET LOCAL SESSION AUTHORIZATION test_owner;
 
@@ -163,6 +163,23 @@ SELECT throws_ok($$ EXECUTE asked ('delete') $$, '42501', 'role "viewer" may not
 ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('eve');
 SELECT is(pg_temp.may_in('{finding,invoice,finding}'), '{finding,finding}', 'so it is by tenancy.org_id and domain');
+SELECT throws_ok($$ SELECT tenancy.org_id('finding', 'read,manage') $$, '42501', 'role "editor" may not manage in domain "finding"', 'of several actions each is asked for');
+SELECT throws_ok($$ SELECT tenancy.authorize('finding', 'read,update') $$, '42501', 'role "editor" may not read,update in domain "finding"', 'a permission of the application may have any name');
+CREATE FUNCTION pg_temp.questions(statement text) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+    questions text[] := '{}';
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF) ' || statement LOOP
+        questions := questions || ARRAY(SELECT m[1] FROM regexp_matches(line, $r$org_id\('finding'::text, '([a-z,]*)'::text\)$r$, 'g') m);
+    END LOOP;
+    RETURN questions;
+END
+$$;
+SELECT is(cardinality(questions) = 1 AND string_to_array(questions[1], ',') @> actions AND string_to_array(questions[1], ',') <@ actions, true, 'one question of ' || statement)
+  FROM (VALUES ('SELECT FROM app.finding WHERE id = 1', '{read}'::text[]), ('UPDATE app.finding SET severity = 1 WHERE id = 1', '{read,update}'), ('DELETE FROM app.finding WHERE id = 1', '{read,delete}'),
+               ('UPDATE app.finding SET severity = 1', '{update}'), ('SELECT FROM app.finding FOR UPDATE', '{read,update}'), ('WITH d AS (DELETE FROM app.finding RETURNING id) SELECT FROM d', '{read,delete}')) v (statement, actions),
+       pg_temp.questions(statement) questions;
 SELECT throws_ok($$ SELECT tenancy.org_id(NULL, 'read') $$, '22004', 'domain may not be NULL', 'a NULL is no question');
 RESET SESSION AUTHORIZATION;
 

@@ -26,7 +26,7 @@ CREATE FUNCTION tenancy.org_id(domain text, action text) RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_for';
 COMMENT ON FUNCTION tenancy.org_id(text, text) IS
 'The organization that this transaction is authenticated for, when the role of the context may do the action in the domain, otherwise 42501.
-The generated policies compare with it: one comparison a row isolates and asks for the permission. Raises 28000 without a context, 22004 for a NULL.';
+The generated policies compare with it: one comparison a row isolates and asks for the permission. Several actions stand with commas between them. Raises 28000 without a context, 22004 for a NULL.';
 
 CREATE FUNCTION tenancy.org_id_text(domain text, action text) RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE COST 0.01 AS 'MODULE_PATHNAME', 'tenancy_org_id_text_for';

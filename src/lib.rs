@@ -39,8 +39,10 @@ mod front_door {
         pg::permission::watch(pg::permission::Listener {
             bypassed: guardrail::accessed,
             lacks: |asked| context::lacks(&asked.domain, &asked.action),
+            allowed: |asked| context::allowed(&asked.domain, &asked.action),
             authorize: |asked| context::authorize(&asked.domain, &asked.action),
         });
+        pg::merging::watch(context::SEPARATOR);
         audit::judge_rows(guardrail::row_changed);
         pg::reading::watch(audit::READS);
         worker::register();

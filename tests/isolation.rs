@@ -160,6 +160,7 @@ fn a_viewer_reads_and_is_refused_everything_else_also_where_no_row_would_change(
             r#"UPDATE "Finding" SET title = 'x' WHERE id = -1"#,
             r#"DELETE FROM "Finding""#,
             r#"DELETE FROM "Finding" WHERE id = 101"#,
+            r#"COPY "Finding" (title) FROM STDIN"#,
             r#"SELECT * FROM "Finding" FOR UPDATE"#,
             r#"MERGE INTO "Finding" f USING (VALUES (1)) v (id) ON f.id = v.id WHEN MATCHED THEN DELETE"#,
             "SELECT tenancy.authorize('finding', 'update')",

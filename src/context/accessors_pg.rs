@@ -1,8 +1,8 @@
 //! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
 
 use super::current_pg::{
-    check, checked, current, end, expired, generation, in_force, integer_datum, missing, require, text_datum,
-    uuid_datum,
+    check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,
+    integer_datum, missing, require, text_datum, uuid_datum,
 };
 use crate::audit;
 use crate::bare_function;
@@ -39,8 +39,8 @@ bare_function! {
 bare_function! {
     /// `tenancy.org_id(domain, action)`: the organization, for whoever may do that.
     tenancy_org_id_for, pg_finfo_tenancy_org_id_for,
-    ready: if remembered(call) { uuid_datum() } else { None }, |call| {
-        ask(call).or_raise();
+    ready: if remembered(call) { checked_uuid() } else { None }, |call| {
+        ask_each(call).or_raise();
         uuid_datum().ok_or_else(missing).or_raise()
     }
 }
@@ -48,8 +48,8 @@ bare_function! {
 bare_function! {
     /// `tenancy.org_id_text(domain, action)`.
     tenancy_org_id_text_for, pg_finfo_tenancy_org_id_text_for,
-    ready: if remembered(call) { text_datum() } else { None }, |call| {
-        ask(call).or_raise();
+    ready: if remembered(call) { checked_text() } else { None }, |call| {
+        ask_each(call).or_raise();
         text_datum().ok_or_else(missing).or_raise()
     }
 }
@@ -57,8 +57,8 @@ bare_function! {
 bare_function! {
     /// `tenancy.org_id_bigint(domain, action)`.
     tenancy_org_id_bigint_for, pg_finfo_tenancy_org_id_bigint_for,
-    ready: if remembered(call) { integer_datum() } else { None }, |call| {
-        ask(call).or_raise();
+    ready: if remembered(call) { checked_integer() } else { None }, |call| {
+        ask_each(call).or_raise();
         integer_datum().ok_or_else(without_integer).or_raise()
     }
 }
@@ -70,7 +70,9 @@ fn without_integer() -> error::Error {
 bare_function! {
     /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
     tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
-        ask(call).or_raise();
+        let (domain, action) = arguments(call).or_raise();
+        authorize(domain, action).or_raise();
+        remember(call);
         pg_sys::Datum::from(true)
     }
 }
@@ -95,7 +97,7 @@ bare_function! {
 /// Raises unless the role of the context may do `action` in `domain`.
 pub fn authorize(domain: &str, action: &str) -> Result<()> {
     check()?;
-    let context = require()?;
+    let context = current()?.ok_or_else(missing)?;
     if context.permissions.allow(domain, action) {
         return Ok(());
     }
@@ -105,51 +107,62 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
     Err(error)
 }
 
+/// True if there is a context that gives access now, and its role may do `action` in `domain`.
+pub fn allowed(domain: &str, action: &str) -> bool {
+    check().is_ok() && !lacks(domain, action)
+}
+
 /// True if there is a context whose role may not do `action` in `domain`.
 pub fn lacks(domain: &str, action: &str) -> bool {
     // One that cannot be read is refused where it is used.
     current().ok().flatten().is_some_and(|context| !context.permissions.allow(domain, action))
 }
 
-/// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site.
-fn ask(call: pg_sys::FunctionCallInfo) -> Result<()> {
-    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL; the texts are copies.
-    let argument = |n: usize| unsafe {
-        let argument = &(*call).args.as_slice(2)[n];
-        String::from_datum(argument.value, argument.isnull)
-    };
-    let domain = error::given(argument(0), "domain")?;
-    let action = error::given(argument(1), "action")?;
-    authorize(&domain, &action)?;
+/// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site. Several
+/// actions, separated by commas, are asked for each.
+fn ask_each(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let (domain, actions) = arguments(call)?;
+    actions.split(SEPARATOR).try_for_each(|action| authorize(domain, action))?;
     remember(call);
     Ok(())
+}
+
+/// What stands between the actions of one question.
+pub const SEPARATOR: char = ',';
+
+fn arguments<'a>(call: pg_sys::FunctionCallInfo) -> Result<(&'a str, &'a str)> {
+    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL, and stay for the call.
+    let argument = |n: usize| unsafe {
+        let argument = &(*call).args.as_slice(2)[n];
+        <&str>::from_datum(argument.value, argument.isnull)
+    };
+    Ok((error::given(argument(0), "domain")?, error::given(argument(1), "action")?))
 }
 
 /// True if this call site passed under the context as it is, in this statement.
 #[inline]
 fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: fn_extra belongs to this call site; only `remember` writes it.
-    unsafe {
-        let extra: *const u64 = (*(*call).flinfo).fn_extra.cast();
-        !extra.is_null() && checked() && *extra == generation()
-    }
+    checked() && unsafe { (*(*call).flinfo).fn_extra.addr() } == generation_mark()
 }
 
 /// Remembers the answer at a call site whose arguments are constants of the expression. An answer belongs to its
 /// arguments: PL/pgSQL keeps a call site from one value of a variable to the next, and calls such a parameter stable.
 fn remember(call: pg_sys::FunctionCallInfo) {
-    // SAFETY: fn_expr is NULL or the expression of this call; the memory is taken from fn_mcxt, which lives as long as
-    // the call site.
+    // SAFETY: fn_expr is NULL or the expression of this call. fn_extra is this function's own; what stands there is a
+    // number, which nobody follows.
     unsafe {
         let site = (*call).flinfo;
-        if (*site).fn_extra.is_null() {
-            if !constant_arguments((*site).fn_expr) {
-                return;
-            }
-            (*site).fn_extra = pg_sys::MemoryContextAlloc((*site).fn_mcxt, size_of::<u64>());
+        if constant_arguments((*site).fn_expr) {
+            (*site).fn_extra = std::ptr::without_provenance_mut(generation_mark());
         }
-        *(*site).fn_extra.cast::<u64>() = generation();
     }
+}
+
+/// The generation of the context, different from the NULL that a call site begins with.
+#[inline]
+fn generation_mark() -> usize {
+    (generation() as usize).wrapping_mul(2) | 1
 }
 
 /// `tenancy.allowed(domain, action)`.

@@ -256,17 +256,35 @@ pub fn check() -> Result<()> {
 /// The organization as a `uuid` Datum; `None` before [`check`].
 #[inline]
 pub fn uuid_datum() -> Option<pg_sys::Datum> {
-    if checked() { ORGANIZATION.uuid.get() } else { None }
+    if checked() { checked_uuid() } else { None }
 }
 
 /// The organization as a `text` Datum; `None` before [`check`].
 #[inline]
 pub fn text_datum() -> Option<pg_sys::Datum> {
-    if checked() { ORGANIZATION.text.get() } else { None }
+    if checked() { checked_text() } else { None }
 }
 
 /// The organization's number as a `bigint` Datum, if it has one; `None` before [`check`].
 #[inline]
 pub fn integer_datum() -> Option<pg_sys::Datum> {
-    if checked() { ORGANIZATION.integer.get().map(pg_sys::Datum::from) } else { None }
+    if checked() { checked_integer() } else { None }
+}
+
+/// [`uuid_datum`] for whoever knows that it is [`checked`].
+#[inline]
+pub fn checked_uuid() -> Option<pg_sys::Datum> {
+    ORGANIZATION.uuid.get()
+}
+
+/// [`text_datum`] for whoever knows that it is [`checked`].
+#[inline]
+pub fn checked_text() -> Option<pg_sys::Datum> {
+    ORGANIZATION.text.get()
+}
+
+/// [`integer_datum`] for whoever knows that it is [`checked`].
+#[inline]
+pub fn checked_integer() -> Option<pg_sys::Datum> {
+    ORGANIZATION.integer.get().map(pg_sys::Datum::from)
 }

@@ -9,7 +9,7 @@ pub use value::{Context, Organization, Permissions, Scope};
 #[cfg(feature = "pg")]
 mod accessors_pg;
 #[cfg(feature = "pg")]
-pub use accessors_pg::{authorize, lacks};
+pub use accessors_pg::{SEPARATOR, allowed, authorize, lacks};
 #[cfg(feature = "pg")]
 mod current_pg;
 #[cfg(feature = "pg")]

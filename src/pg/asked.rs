@@ -7,7 +7,6 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{FromDatum, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::rc::Rc;
 
 /// A permission: the two arguments of `tenancy.org_id(domain, action)` in a policy.
@@ -111,16 +110,9 @@ unsafe fn question(node: *mut pg_sys::Node, rights: u64) -> Option<Asked> {
 
 /// SAFETY of the caller: the node is of an expression.
 unsafe fn call(call: &pg_sys::FuncExpr, rights: u64) -> Option<Asked> {
-    // SAFETY: as promised; names are NUL-terminated copies, or NULL for what is gone; a constant that is not NULL holds
-    // a value of its type, which is text for a function that takes texts.
+    // SAFETY: as promised; a constant that is not NULL holds a value of its type, which is looked at.
     unsafe {
-        let name = pg_sys::get_func_name(call.funcid);
-        if name.is_null()
-            || pg_sys::get_func_namespace(call.funcid) != pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true)
-        {
-            return None;
-        }
-        if ![c"org_id", c"org_id_text", c"org_id_bigint"].contains(&CStr::from_ptr(name)) {
+        if !super::merging::is_ours(call.funcid) {
             return None;
         }
         let mut texts = each::<pg_sys::Const>(call.args).map(|argument| {

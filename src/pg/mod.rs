@@ -11,6 +11,7 @@ pub mod function;
 pub mod grant;
 pub mod json;
 pub mod log;
+pub mod merging;
 pub mod node;
 pub mod parallel;
 pub mod parent;

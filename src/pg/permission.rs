@@ -17,6 +17,8 @@ pub struct Listener {
     pub bypassed: fn(table: pg_sys::Oid) -> Result<()>,
     /// True if there is an identity, and its role has not that permission.
     pub lacks: fn(&Asked) -> bool,
+    /// True if there is an identity that gives access now, and its role has that permission.
+    pub allowed: fn(&Asked) -> bool,
     /// Raises unless there is an identity whose role has that permission.
     pub authorize: fn(&Asked) -> Result<()>,
 }
@@ -161,10 +163,9 @@ extern "C-unwind" fn check_again(query: *mut pg_sys::QueryDesc) {
         let entries = each::<pg_sys::RTEPermissionInfo>((*plan).permInfos).map(|entry| &*entry);
         for entry in entries {
             let asked = asked::of(entry.relid);
-            if asked.for_rights(entry.requiredPerms.into()).next().is_some() && binds(entry.relid, entry.checkAsUser) {
-                for asked in asked.for_rights(entry.requiredPerms.into()) {
-                    (listener.authorize)(asked).or_raise();
-                }
+            let denied = asked.for_rights(entry.requiredPerms.into()).find(|asked| !(listener.allowed)(asked));
+            if let Some(denied) = denied.filter(|_| binds(entry.relid, entry.checkAsUser)) {
+                (listener.authorize)(denied).or_raise();
             }
         }
     }
