@@ -111,6 +111,8 @@ $$, $$ VALUES
     ('backfill_in_batches',      'v', 'u', false, false),
     ('check_audit_month',        'v', 'u', false, false),
     ('check_audit_table',        'v', 'u', false, false),
+    ('check_reference',          'v', 'u', false, false),
+    ('check_references',         'v', 'u', false, false),
     ('checkpoint',               'v', 'u', false, true),
     ('checkpoint_consistency_proof', 's', 's', false, true),
     ('checkpoint_inclusion_proof', 's', 's', false, true),

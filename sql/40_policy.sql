@@ -58,6 +58,13 @@ COMMENT ON FUNCTION tenancy.replace_foreign_key(regclass, text, text) IS
 'ALTER TABLE ... DROP CONSTRAINT, ADD CONSTRAINT of the same name with another definition, as tenancy.validate_foreign_key: for partitioned
 tables, where Postgres validates at once. Raises 42704 for a foreign key that is not there, 23503 for a row without a counterpart.';
 
+CREATE FUNCTION tenancy.check_references("table" regclass, name text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_check_references_wrapper';
+COMMENT ON FUNCTION tenancy.check_references(regclass, text) IS
+'Looks for rows by which a foreign key that cannot carry the organization, and that a trigger checks, leads to another organization''s row
+already. For the owner of the table. Raises 23503 for such a row, 42704 for a foreign key that no trigger checks, 42501 for others.';
+
 CREATE FUNCTION tenancy.backfill("table" regclass, organization_column text, expression text, first_page bigint DEFAULT NULL, pages bigint DEFAULT NULL)
     RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -96,3 +103,9 @@ CREATE FUNCTION tenancy.authorize_action() RETURNS trigger
 COMMENT ON FUNCTION tenancy.authorize_action() IS
 'Trigger of a custom action (actions of tenancy.protect): raises 42501 where a change needs a permission that the role of the context does
 not have, 28000 without a context unless row-level security does not bind the database role either.';
+
+CREATE FUNCTION tenancy.check_reference() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_check_reference';
+COMMENT ON FUNCTION tenancy.check_reference() IS
+'Trigger of a foreign key between protected tables that cannot carry the organization, because one of them has no column for it or one that
+may be NULL: raises 23503 where the row pointed at is not there or belongs to another organization, in the same words.';

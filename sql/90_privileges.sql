@@ -63,6 +63,8 @@ GRANT EXECUTE ON FUNCTION
     tenancy.replace_foreign_key(regclass, text, text),
     tenancy.backfill(regclass, text, text, bigint, bigint),
     tenancy.authorize_action(),
+    tenancy.check_reference(),
+    tenancy.check_references(regclass, text),
     tenancy.guardrails(),
     tenancy.set_guardrail(text, text, text),
     tenancy.remember_schema(text, boolean),

@@ -126,7 +126,7 @@ impl<'a> Origin<'a> {
             Origin::Nobody => None,
             Origin::Column(column) => row.get(column).map(|value| organization_by(value, column.kind)),
             Origin::Way { column, way } => match way.organization(row.get(column)?) {
-                Belongs::Nowhere => Some(Uuid::nil()),
+                Belongs::Nowhere | Belongs::Unknown(_) => Some(Uuid::nil()),
                 Belongs::Nobody => None,
                 Belongs::To(organization) => Some(organization),
             },

@@ -1,6 +1,7 @@
 //! Which organization a row belongs to, read below SQL: by a column of its own, or by the rows that it leads to.
 
 use crate::context::{self, Organization};
+use crate::pg::catalog::{self, Column};
 use crate::pg::json::Kind;
 use crate::pg::parent::Parent;
 use crate::pg::table::{self, Key};
@@ -17,12 +18,14 @@ pub struct Way {
 }
 
 /// Whose a row at the end of a way is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Belongs {
     /// There is no such row.
     Nowhere,
     /// Its organization is NULL.
     Nobody,
+    /// Its organization is one that is not registered, by the name in the column.
+    Unknown(String),
     To(Uuid),
 }
 
@@ -60,11 +63,20 @@ fn follow(parents: &[Parent], key: pg_sys::Datum) -> Belongs {
     let [parent, rest @ ..] = parents else { return Belongs::Nowhere };
     let read = |value: Option<pg_sys::Datum>| match (value, rest) {
         (None, _) => Belongs::Nobody,
-        (Some(value), []) => Belongs::To(organization_by(value, parent.value().kind)),
+        (Some(value), []) => owner_of(parent.value(), value),
         (Some(value), rest) => follow(rest, value),
     };
     // Under ON DELETE CASCADE the parent is gone before its children are.
     parent.find(key, read).or_else(|| parent.find_gone(key, read)).unwrap_or(Belongs::Nowhere)
+}
+
+/// Whose a row with that value in its organization column is.
+pub fn owner_of(column: &Column, value: pg_sys::Datum) -> Belongs {
+    let organization = organization_by(value, column.kind);
+    if organization.is_nil() {
+        return Belongs::Unknown(catalog::text_of(column, value));
+    }
+    Belongs::To(organization)
 }
 
 /// The organization that the value of an organization column names.

@@ -34,6 +34,12 @@ pub struct Shape {
     pub has_primary_key: bool,
 }
 
+impl Shape {
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
 unsafe extern "C-unwind" {
     /// Compares two values byte for byte, detoasting only when the sizes agree (src/backend/utils/adt/datum.c).
     fn datum_image_eq(one: pg_sys::Datum, other: pg_sys::Datum, by_value: bool, length: i32) -> bool;
@@ -292,6 +298,18 @@ pub fn is_permanent(relation: pg_sys::Relation) -> bool {
 pub fn is_own(relation: pg_sys::Relation) -> bool {
     // SAFETY: the relation is open; a catalog lookup by a NUL-terminated name.
     unsafe { (*(*relation).rd_rel).relnamespace == pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true) }
+}
+
+/// Opens a table for `work`, which gets its shape too.
+pub fn with_table<T>(table: pg_sys::Oid, work: impl FnOnce(pg_sys::Relation, &Shape) -> T) -> T {
+    // SAFETY: opened under the weakest lock, which stays until the transaction ends; an error in between is cleaned up by
+    // Postgres.
+    unsafe {
+        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let result = work(relation, &learn(relation, &[]));
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        result
+    }
 }
 
 /// Hands every row of a table to `each`, whatever row-level security says, without running any SQL.

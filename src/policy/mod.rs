@@ -12,3 +12,5 @@ mod action_pg;
 mod backfill_pg;
 #[cfg(feature = "pg")]
 pub mod protect_pg;
+#[cfg(feature = "pg")]
+mod reference_pg;

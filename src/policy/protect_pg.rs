@@ -251,6 +251,13 @@ pub fn name_of(table: pg_sys::Oid) -> String {
     facts(table).map_or_else(|_| table.to_u32().to_string(), |facts| facts.table)
 }
 
+/// Schema and name, quoted, of a table that the caller may alter.
+pub fn owned(table: pg_sys::Oid) -> Result<String> {
+    let found = facts(table)?;
+    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", found.table));
+    if found.owned { Ok(found.table) } else { Err(not_owner()) }
+}
+
 /// Schema and name of the table; `None` for one that is gone.
 pub fn table(oid: pg_sys::Oid) -> Option<Table> {
     let read = |row: &spi::Row| Some(Table { oid, schema: row.get(1)?, name: row.get(2)? });

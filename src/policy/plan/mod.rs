@@ -2,6 +2,7 @@
 //!
 //! Pure: facts about a table in, steps out. Each file has the steps of one kind.
 
+mod checks;
 mod index;
 mod policies;
 mod preparation;

@@ -4,9 +4,11 @@
 //! CASCADE removes it. One over `(organization, key)` cannot lead out of the organization.
 
 use super::super::facts::{Column, Facts, Index, Name, Reference, Subject};
+use super::super::options::NullRows;
 use super::super::text::{generated_name, quote_generated, quoted_text};
+use super::checks;
 use super::provenance::{self, NoKey, PlainReference, Provenance};
-use super::target::Target;
+use super::target::{Scope, Target};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
 
 const KEY: &str = "The key that foreign keys with the organization point at.";
@@ -16,6 +18,7 @@ const COMPOSITE: &str = "Foreign keys are checked without row-level security: wi
 struct End<'a> {
     facts: &'a Facts,
     organization: &'a Column,
+    null_rows: Option<NullRows>,
 }
 
 /// A foreign key between two protected tables that can carry the organization.
@@ -42,6 +45,7 @@ pub fn steps(subject: &Subject, target: &Target, mode: Mode) -> Vec<Step> {
         }
         steps.extend(link.reference_steps());
     }
+    steps.extend(checks::steps(subject, target, |reference| Link::of(reference, subject, target).is_some()));
     steps
 }
 
@@ -61,7 +65,11 @@ impl<'a> Link<'a> {
         let (child_columns, parent_columns): (Vec<_>, Vec<_>) = plain_pairs.unzip();
         let sets_on_update = ["n", "d"].contains(&reference.on_update.as_str());
         let partial_match = reference.match_type == "f" && child_columns.len() > 1;
-        let impossible = child.organization.data_type != parent.organization.data_type
+        // With MATCH SIMPLE a NULL of the child switches the check off, and one of the parent is pointed at by nobody: so it
+        // has to be where the rows are nobody's, and must not be where every organization may point at them.
+        let nulls = child.null_rows.is_some() || parent.null_rows == Some(NullRows::Shared);
+        let impossible = nulls
+            || child.organization.data_type != parent.organization.data_type
             || child_columns.is_empty()
             || sets_on_update
             || partial_match
@@ -197,16 +205,18 @@ impl<'a> Link<'a> {
 }
 
 impl<'a> End<'a> {
-    /// `None` for a table that is not protected by a column of its own that is NOT NULL, or only as part of another.
+    /// `None` for a table that is not protected by a column of its own, or only as part of another.
     fn of(oid: u32, subject: &'a Subject, target: &'a Target) -> Option<Self> {
         if oid == subject.table.oid {
-            return target.scope.own_column().map(|organization| End { facts: &subject.table, organization });
+            let Scope::Column { column, null_rows } = &target.scope else { return None };
+            return Some(End { facts: &subject.table, organization: column, null_rows: *null_rows });
         }
         let facts = subject.others.get(&oid)?;
         let provenance: Provenance = provenance::read(facts.remembered())?;
         let organization = facts.column(&provenance.column)?;
-        (provenance.through.is_none() && organization.not_null && facts.parents.is_empty())
-            .then_some(End { facts, organization })
+        let null_rows = provenance.null_rows.filter(|_| !organization.not_null);
+        (provenance.through.is_none() && facts.parents.is_empty() && (organization.not_null || null_rows.is_some()))
+            .then_some(End { facts, organization, null_rows })
     }
 }
 

@@ -88,14 +88,6 @@ impl Scope {
         }
     }
 
-    /// The organization column, where every row has one.
-    pub fn own_column(&self) -> Option<&Column> {
-        match self {
-            Scope::Column { column, null_rows: None } => Some(column),
-            _ => None,
-        }
-    }
-
     pub fn null_rows(&self) -> Option<NullRows> {
         match self {
             Scope::Column { null_rows, .. } => *null_rows,
@@ -235,7 +227,7 @@ fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
         return Err(refused("It has partitions or children.".into()));
     }
     let reference = reference_named(table, through).map_err(refused)?;
-    let way = way_by(subject, reference).map_err(refused)?;
+    let way = way_by(subject, reference, None).map_err(refused)?;
     let column = reference.child_columns.first().and_then(|from| table.column(&from.name));
     let column = column.ok_or_else(|| refused("Its column is gone.".into()))?;
     Ok(Scope::Through { column: column.clone(), constraint: reference.name.clone(), way })
@@ -254,15 +246,24 @@ fn reference_named<'a>(table: &'a Facts, through: &str) -> std::result::Result<&
     }
 }
 
-/// The way that begins with the foreign key, or why there is none.
-pub fn way_by(subject: &Subject, reference: &Reference) -> std::result::Result<Way, String> {
+/// The way that begins with the foreign key, or why there is none. It may lead through the table itself where `own` says
+/// how that is protected.
+pub fn way_by(subject: &Subject, reference: &Reference, own: Option<&Scope>) -> std::result::Result<Way, String> {
+    let checked = own.is_some();
+    let fits = |from: &Name, to: &Name| {
+        if checked {
+            return comparable(&from.data_type, &to.data_type);
+        }
+        from.data_type == to.data_type && KEY_TYPES.contains(&from.data_type.as_str())
+    };
     let mut steps: Vec<Parent> = Vec::new();
     let mut reference = reference;
     loop {
         let (from, to) = link(reference)?;
         let parent = subject.facts_of(reference.parent).ok_or("The table it points at is gone.")?;
         let table = &parent.table;
-        if steps.iter().any(|step| step.table == *table) || subject.table.oid == parent.oid {
+        let own = own.filter(|_| subject.table.oid == parent.oid);
+        if steps.iter().any(|step| step.table == *table) || subject.table.oid == parent.oid && own.is_none() {
             return Err(format!("It leads to {table} again."));
         }
         if steps.len() == MOST_STEPS {
@@ -271,11 +272,19 @@ pub fn way_by(subject: &Subject, reference: &Reference) -> std::result::Result<W
         if parent.partitioned() {
             return Err(format!("{table}, which it leads to, is partitioned."));
         }
-        if from.data_type != to.data_type || !KEY_TYPES.contains(&from.data_type.as_str()) {
+        if !fits(from, to) {
             return Err("The key must be uuid, integer, bigint or text on both sides.".into());
         }
         if [&from.name, &to.name, &reference.name, table].iter().any(|name| name.contains('\\')) {
             return Err("A name holds a backslash.".into());
+        }
+        if let Some(scope) = own {
+            steps.push(Parent { table: table.clone(), key: to.clone(), value: scope.column().clone() });
+            let rest = match scope {
+                Scope::Column { null_rows, .. } => Way { steps: Vec::new(), null_rows: *null_rows },
+                Scope::Through { way, .. } => way.clone(),
+            };
+            return Ok(Way { steps: [steps, rest.steps].concat(), null_rows: rest.null_rows });
         }
         let not_protected = || format!("{table}, which it leads to, is not protected.");
         let provenance: Provenance = provenance::read(parent.remembered()).ok_or_else(not_protected)?;
@@ -292,6 +301,28 @@ pub fn way_by(subject: &Subject, reference: &Reference) -> std::result::Result<W
             }
         }
     }
+}
+
+/// True for types that a B-tree index on one finds the other in.
+fn comparable(one: &str, other: &str) -> bool {
+    const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
+    one == other || [one, other].iter().all(|name| INTEGERS.contains(name))
+}
+
+/// How another table of the subject is protected: the column, and the way that begins with it.
+pub fn scope_of(subject: &Subject, facts: &Facts, own: &Scope) -> Option<(Column, Option<Way>)> {
+    if facts.oid == subject.table.oid {
+        let way = match own {
+            Scope::Column { .. } => None,
+            Scope::Through { way, .. } => Some(way.clone()),
+        };
+        return Some((own.column().clone(), way));
+    }
+    let provenance: Provenance = provenance::read(facts.remembered())?;
+    let column = facts.column(&provenance.column)?.clone();
+    let Some(through) = &provenance.through else { return Some((column, None)) };
+    let reference = reference_named(facts, through).or_else(|_| reference_named(facts, &provenance.column)).ok()?;
+    Some((column, Some(way_by(subject, reference, Some(own)).ok()?)))
 }
 
 /// The columns of a foreign key that has one on each side.

@@ -3,6 +3,7 @@
 use super::super::facts::{Facts, Trigger};
 use super::super::options::Action;
 use super::super::text::{literal, quote_generated};
+use super::checks::{self, REFERENCE};
 use super::target::{Scope, Target};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
 
@@ -12,7 +13,7 @@ const ACTION: &str = "tenancy_action_";
 
 /// What the name of a row trigger on a partitioned table ends in. Postgres clones it to the partitions, and a table that
 /// was protected by itself could not be attached if its own trigger had that name.
-const OF_PARTITIONS: &str = "_of_partitions";
+pub const OF_PARTITIONS: &str = "_of_partitions";
 
 /// True for the trigger that writes the events of rows.
 pub fn is_audit(trigger: &Trigger) -> bool {
@@ -25,7 +26,8 @@ pub fn is_generated(trigger: &Trigger) -> bool {
 }
 
 pub fn is_generated_name(name: &str) -> bool {
-    [ROW, TRUNCATE].contains(&name.strip_suffix(OF_PARTITIONS).unwrap_or(name)) || name.starts_with(ACTION)
+    [ROW, TRUNCATE].contains(&name.strip_suffix(OF_PARTITIONS).unwrap_or(name))
+        || [ACTION, REFERENCE].iter().any(|start| name.starts_with(start))
 }
 
 /// A trigger as it should be.
@@ -40,7 +42,7 @@ pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
     let table = &facts.table;
     let wanted = wanted(facts, target);
     let mut steps = Vec::new();
-    for trigger in facts.triggers.iter().filter(|trigger| is_generated(trigger)) {
+    for trigger in facts.triggers.iter().filter(|trigger| is_generated(trigger) && !checks::is_check(trigger)) {
         if !wanted.iter().any(|wanted| wanted.name == trigger.name) {
             let sql = format!("DROP TRIGGER {} ON {table}", name_in_sql(&trigger.name));
             steps.push(Step::new(false, SHARE_ROW_EXCLUSIVE, "Another trigger does its work now.", sql));
@@ -55,7 +57,10 @@ pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
         steps.push(Step::new(same, SHARE_ROW_EXCLUSIVE, why, format!("{replace}{definition}")));
         steps.push(always(table, &name, same.then_some(existing).flatten()));
     }
-    for clone in facts.triggers.iter().filter(|trigger| trigger.cloned && trigger.name.ends_with(OF_PARTITIONS)) {
+    let fires_always = |trigger: &&Trigger| {
+        trigger.cloned && trigger.name.ends_with(OF_PARTITIONS) && !trigger.name.starts_with(REFERENCE)
+    };
+    for clone in facts.triggers.iter().filter(fires_always) {
         steps.push(always(table, &name_in_sql(&clone.name), Some(clone)));
     }
     steps
@@ -130,7 +135,11 @@ fn arguments(texts: &[&str]) -> String {
 }
 
 /// As `quote_ident` would write it: the name of an action may hold anything.
-fn name_in_sql(name: &str) -> String {
+pub fn name_in_sql(name: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(plain) { name.to_owned() } else { quote_generated(name) }
+    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.to_owned()
+    } else {
+        quote_generated(name)
+    }
 }

@@ -3,7 +3,7 @@
 use super::super::facts::{Facts, Reference, Subject};
 use super::super::text::{quote_generated, quoted_text};
 use super::provenance::{self, Provenance};
-use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Step, policies, references, triggers};
+use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Step, checks, policies, references, triggers};
 use crate::error::Result;
 use crate::policy::column::Comparison;
 
@@ -16,6 +16,14 @@ pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for reference in &table.references {
         steps.extend(reference_steps(subject, reference));
+        let child = subject.others.get(&reference.child).filter(|_| reference.child != table.oid);
+        let name = child.map(|child| checks::name(child, reference));
+        if let Some((child, name)) = child.zip(name)
+            && child.triggers.iter().any(|trigger| trigger.name == name)
+        {
+            let sql = format!("DROP TRIGGER {} ON {}", quote_generated(&name), child.table);
+            steps.push(undo(ACCESS_EXCLUSIVE, sql));
+        }
     }
     // The partitioned table first: what its partitions have of it goes with it.
     for facts in std::iter::once(table).chain(&subject.members) {
