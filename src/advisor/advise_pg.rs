@@ -4,6 +4,7 @@ use super::{RULES, Severity};
 use crate::error;
 use crate::pg::report::OrRaise;
 use crate::pg::spi;
+use crate::policy::on_one_line;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
@@ -51,6 +52,7 @@ fn tenancy_advise(
     found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
     TableIterator::new(found.into_iter().map(|(severity, rule, Finding { object, detail, mend, .. })| {
         let key = format!("{}:{object}", rule.id);
-        (rule.id.into(), severity.name().into(), object, detail, rule.why.into(), mend, key)
+        // Names and expressions may hold line breaks: a finding is one line of a list.
+        (rule.id.into(), severity.name().into(), object, on_one_line(&detail), rule.why.into(), mend, key)
     }))
 }

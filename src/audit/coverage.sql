@@ -10,12 +10,15 @@ SELECT 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text AS object, c.r
   FROM pg_catalog.pg_trigger t JOIN capture f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'
  GROUP BY c.oid, c.relname, n.nspname
  UNION ALL
 SELECT 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text, c.relname::pg_catalog.text, n.nspname::pg_catalog.text, 'no trigger', false
   FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
- WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'
+ WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+   -- A policy of that name without what tenancy.protect remembers is somebody else's.
+   AND pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.~~) 'Made by tenancy.protect;%'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN capture f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid)
  UNION ALL
 SELECT 'pg_event_trigger ' OPERATOR(pg_catalog.||) f.name, e.evtname::pg_catalog.text, NULL,

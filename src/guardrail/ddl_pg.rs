@@ -8,6 +8,7 @@ use crate::error::{self, Error, Result};
 use crate::pg::ddl::{self, Statement, Table};
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::setting::Backend;
+use crate::pg::spi::{Query, argument};
 use crate::pg::table::{Key, find};
 use crate::pg::{transaction, user};
 use crate::policy::protect_pg;
@@ -35,6 +36,9 @@ bare_function! {
 
 /// What the statement made and changed.
 fn after(statement: &Statement) -> Result<()> {
+    if let Some((from, to)) = &statement.renamed_schema {
+        schema_renamed(from, to);
+    }
     let nothing = !statement.takes_away && !statement.brings && statement.detached.is_none();
     if nothing || protect_pg::working() {
         return Ok(());
@@ -61,13 +65,38 @@ fn after(statement: &Statement) -> Result<()> {
     Ok(())
 }
 
+/// What was decided on a schema and its tables goes with its name.
+fn schema_renamed(from: &str, to: &str) {
+    user::as_superuser(|| {
+        for query in [&SCHEMA_RENAMED, &SCHEMA_LEFT, &EXCLUSIONS_RENAMED] {
+            query.write(&[argument(from), argument(to)], |_| ());
+        }
+    });
+}
+
+static SCHEMA_RENAMED: Query = Query::new(
+    "INSERT INTO tenancy.protected_schema (schema_name)
+     SELECT $2 FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 ON CONFLICT DO NOTHING",
+);
+
+static SCHEMA_LEFT: Query = Query::new(
+    "DELETE FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 AND $2 IS NOT NULL",
+);
+
+static EXCLUSIONS_RENAMED: Query = Query::new(
+    "UPDATE tenancy.exclusion x SET schema_name = $2
+      WHERE x.schema_name OPERATOR(pg_catalog.=) $1
+        AND NOT EXISTS (SELECT FROM tenancy.exclusion y WHERE y.schema_name OPERATOR(pg_catalog.=) $2
+                           AND y.table_name OPERATOR(pg_catalog.=) x.table_name)",
+);
+
 /// Policies and triggers of ours that were dropped, by DROP or by CASCADE, from a table that stays.
 fn after_drop(statement: &Statement) -> Result<()> {
     if protect_pg::working() || statement.tag == "DROP EXTENSION" {
         return Ok(());
     }
     for dropped in ddl::dropped() {
-        if protect_pg::is_generated_name(&dropped.name) && protect_pg::has_row_security(dropped.table.oid) {
+        if protect_pg::is_generated_name(&dropped.name) && protect_pg::is_protected_somehow(dropped.table.oid) {
             refuse_damage(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
         }
     }

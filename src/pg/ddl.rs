@@ -23,6 +23,8 @@ pub struct Statement {
     pub parts: Vec<Part>,
     /// What the object was called before.
     pub renamed_from: Option<String>,
+    /// ALTER SCHEMA ... RENAME: from what to what.
+    pub renamed_schema: Option<(String, String)>,
     /// Whose objects it drops or gives away, and to whom.
     pub owners: Option<(Vec<String>, Option<String>)>,
     /// ALTER DEFAULT PRIVILEGES: for which roles, in which schemas, and what.
@@ -93,6 +95,9 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                     OBJECT_POLICY | OBJECT_TRIGGER | OBJECT_TABCONSTRAINT => statement.takes_away = true,
                     OBJECT_COLUMN => (statement.brings, statement.takes_away) = (true, true),
                     _ => statement.brings = true,
+                }
+                if rename.renameType == OBJECT_SCHEMA {
+                    statement.renamed_schema = node::text(rename.subname).zip(node::text(rename.newname));
                 }
                 let of_relation = || (!rename.relation.is_null()).then(|| node::text((*rename.relation).relname))?;
                 statement.renamed_from = node::text(rename.subname).or_else(of_relation);

@@ -17,11 +17,15 @@ SELECT pg_catalog.jsonb_build_object(
          'members', (
            WITH RECURSIVE member (oid, level) AS (
                SELECT i.inhrelid, 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid
-                UNION ALL
+                -- Of the ways to a child each length counts once, however many there are.
+                UNION
                SELECT i.inhrelid, m.level OPERATOR(pg_catalog.+) 1
                  FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) m.oid)
            SELECT COALESCE(pg_catalog.jsonb_agg(m.oid::pg_catalog.int8 ORDER BY m.level, m.oid), '[]')
-             FROM (SELECT oid, pg_catalog.max(level) FROM member GROUP BY oid) AS m (oid, level)),
+             FROM (SELECT oid, pg_catalog.max(level) FROM member GROUP BY oid) AS m (oid, level)
+             JOIN pg_catalog.pg_class mc ON mc.oid OPERATOR(pg_catalog.=) m.oid
+            -- A temporary child is read by the session that made it and by nobody else.
+            WHERE c.relpersistence OPERATOR(pg_catalog.=) 't' OR mc.relpersistence OPERATOR(pg_catalog.<>) 't'),
          'pages', c.relpages,
          'row_security', c.relrowsecurity,
          'force_row_security', c.relforcerowsecurity,

@@ -6,6 +6,8 @@ pub mod options;
 pub mod plan;
 mod text;
 
+pub use text::on_one_line;
+
 #[cfg(feature = "pg")]
 mod action_pg;
 #[cfg(feature = "pg")]

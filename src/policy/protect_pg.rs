@@ -3,6 +3,7 @@
 //! They run with the rights of the caller: Postgres itself refuses whoever does not own the table.
 
 use super::facts::{Facts, Subject};
+use super::on_one_line;
 use super::options::{self, Backfill, NullRows, Options};
 use super::plan::{self, State, Step};
 use crate::audit;
@@ -236,9 +237,9 @@ pub fn has_organization_column(table: pg_sys::Oid) -> bool {
     facts(table).is_ok_and(|facts| plan::has_organization_column(&facts))
 }
 
-/// True if the table has row-level security of any kind.
-pub fn has_row_security(table: pg_sys::Oid) -> bool {
-    facts(table).is_ok_and(|facts| facts.row_security)
+/// True if the table has row-level security and something that `protect` made.
+pub fn is_protected_somehow(table: pg_sys::Oid) -> bool {
+    facts(table).is_ok_and(|facts| facts.row_security && plan::was_protected(&facts))
 }
 
 /// True for the name of a policy or trigger that `protect` makes.
@@ -284,8 +285,8 @@ pub fn damage(table: pg_sys::Oid) -> Option<String> {
 /// The comments of all isolation policies.
 static MARKS: Query = Query::new(
     "SELECT p.polrelid, pg_catalog.obj_description(p.oid, 'pg_policy')
-       FROM pg_catalog.pg_policy p
-      WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'
+       FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
+      WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
       ORDER BY p.polrelid",
 );
 
@@ -328,28 +329,52 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
             known.insert(oid, found.clone());
         }),
     };
-    let mut remaining = move |table: pg_sys::Oid| to_do(&subject_of(table.to_u32(), &mut remember)?);
+    let mut remaining = move |table: pg_sys::Oid| {
+        let subject = subject_of(table.to_u32(), &mut remember)?;
+        let steps = to_do(&subject)?;
+        // What is open comes first.
+        let lost =
+            if steps.iter().any(Step::closes_a_hole) { Vec::new() } else { plan::lost_references(&subject.table) };
+        Ok::<_, error::Error>((steps, lost))
+    };
     TableIterator::new(tables.into_iter().flatten().filter_map(move |table| match remaining(table) {
-        Ok(steps) => {
+        Ok((_, lost)) if !lost.is_empty() => {
+            let problem = format!(
+                "the foreign key {} carried the organization and is gone: add it again, or have tenancy.protect forget it",
+                lost.join(", ")
+            );
+            Some((table, on_one_line(&problem), false))
+        }
+        Ok((steps, _)) => {
             let first = steps.iter().find(|step| step.closes_a_hole()).or(steps.first())?;
             Some((
                 table,
-                format!("{} steps are to be done again, such as: {}", steps.len(), first.sql),
+                on_one_line(&format!("{} steps are to be done again, such as: {}", steps.len(), first.sql)),
                 first.closes_a_hole(),
             ))
         }
-        Err(error) => Some((table, error.message, true)),
+        Err(error) => Some((table, on_one_line(&error.message), true)),
     }))
 }
 
 /// Tables that are no part of another and have something that `protect` makes.
 static PROTECTED: Query = Query::new(
     "SELECT c.oid FROM pg_catalog.pg_class c
-      WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
+      WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
+        -- A policy or trigger that only has the name is somebody else's.
         AND (EXISTS (SELECT FROM pg_catalog.pg_policy p
-                      WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')
+                      WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.~) '^tenancy_(isolation|read|create|update|delete)'
+                        AND (pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.~~) 'Made by tenancy.protect;%'
+                             OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) d.refobjid
+                                          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
+                                         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid
+                                           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+                                           AND n.nspname OPERATOR(pg_catalog.=) 'tenancy')))
              OR EXISTS (SELECT FROM pg_catalog.pg_trigger t
-                         WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND t.tgname OPERATOR(pg_catalog.~) '^tenancy_audit'))
+                         WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid
+                           AND t.tgfoid IN ('tenancy.audit_row()'::pg_catalog.regprocedure, 'tenancy.audit_truncate()'::pg_catalog.regprocedure))
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) 'tenancy'))
       ORDER BY c.oid",
 );
 

@@ -17,10 +17,18 @@ SELECT k.indexrelid::regclass::text,
             ELSE format('%s has %I, and the operators of %s are not leakproof: under row-level security they are no index condition', k.indexrelid::regclass, k.attname, format_type(k.atttypid, NULL)) END,
        CASE WHEN k.attnum = 0 THEN format('ALTER TABLE %s ADD COLUMN %I %s GENERATED ALWAYS AS (%s) STORED; CREATE INDEX ON %1$s (%5$I, %2$I); DROP INDEX %6$s',
                                           k."table", 'indexed_' || k.place, e.data_type, e.expression, k.organization_column, k.indexrelid::regclass)
+            -- What else stands on the column would not take another type.
+            WHEN (k.typtype = 'e' OR format_type(k.atttypid, NULL) = 'numeric') AND b.bound
+            THEN format('-- make %I of %s text, together with what it is linked to or what depends on it', k.attname, k."table")
             WHEN k.typtype = 'e' OR format_type(k.atttypid, NULL) = 'numeric' THEN format('ALTER TABLE %s ALTER COLUMN %I TYPE text USING %2$I::text', k."table", k.attname)
             WHEN k.opcname LIKE '%pattern_ops' THEN format('DROP INDEX %s; CREATE INDEX ON %s (%I, %I COLLATE "C")', k.indexrelid::regclass, k."table", k.organization_column, k.attname)
             ELSE format('DROP INDEX %s; CREATE INDEX ON %s (%I)', k.indexrelid::regclass, k."table", k.organization_column) END, NULL
   FROM key k
   LEFT JOIN LATERAL (SELECT pg_get_indexdef(k.indexrelid, k.place, false) AS expression,
                             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = k.indexrelid AND a.attnum = k.place) AS data_type) e ON k.attnum = 0
+ CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND (f.conrelid = k."table" AND k.attnum = ANY (f.conkey) OR f.confrelid = k."table" AND k.attnum = ANY (f.confkey)))
+                            OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = k."table" AND d.refobjsubid = k.attnum
+                                          AND d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass, 'pg_attrdef'::regclass))
+                            OR EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'c' AND f.conrelid = k."table" AND k.attnum = ANY (f.conkey))
+                            OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = k."table") AS bound) b
  WHERE k.attnum = 0 OR k.opcname LIKE '%pattern_ops' OR NOT COALESCE(k.leakproof, false)

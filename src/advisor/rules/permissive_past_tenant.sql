@@ -2,7 +2,7 @@
 WITH RECURSIVE expression AS (
     SELECT p.oid, p.polrelid, p.polname, p.polpermissive, p.polcmd, p.polroles, a.attname, side.writes, w.text
       FROM pg_policy p
-      JOIN pg_class c ON c.oid = p.polrelid AND c.relrowsecurity AND c.relnamespace <> 'tenancy'::regnamespace
+      JOIN pg_class c ON c.oid = p.polrelid AND c.relrowsecurity AND c.relpersistence <> 't' AND c.relnamespace <> 'tenancy'::regnamespace
       JOIN LATERAL (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped AND attname IN ('organizationId', 'organization_id', 'org_id', 'tenant_id')
                      ORDER BY array_position('{organizationId,organization_id,org_id,tenant_id}', attname::text) LIMIT 1) a ON true
       JOIN LATERAL (VALUES (false, CASE WHEN p.polcmd <> 'a' THEN pg_get_expr(p.polqual, c.oid) END),

@@ -12,7 +12,7 @@ SELECT DISTINCT ON (p.oid) format('%s.%I', c.oid::regclass, p.polname),
             ELSE format('DROP POLICY %I ON %s; SELECT tenancy.protect(%L%s)', p.polname, c.oid::regclass, c.oid::regclass, CASE WHEN t.whole THEN '' ELSE ', null_rows => ''nobody''' END) END, NULL
   FROM source s
   JOIN pg_policy p ON p.oid = s.policy
-  JOIN pg_class c ON c.oid = p.polrelid
+  JOIN pg_class c ON c.oid = p.polrelid AND c.relpersistence <> 't'
  CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM tenancy.protected_tables() t WHERE t."table" = c.oid) AS protected,
                             count(a.attname) > 0 AS protectable,
                             (array_agg(a.attnotnull ORDER BY array_position('{organizationId,organization_id,org_id,tenant_id}', a.attname::text)))[1] AS whole

@@ -13,7 +13,7 @@ SELECT DISTINCT ON (v.oid) v.oid::regclass::text,
             ELSE format('%s reads %s as its owner %I: permissions are those of the owner''s database role', v.oid::regclass, d.relation::regclass, o.rolname) END,
        format('ALTER VIEW %s SET (security_invoker = true)', v.oid::regclass), CASE WHEN d.kept OR o.rolsuper OR o.rolbypassrls THEN 'error' ELSE 'warning' END
   FROM deep d
-  JOIN pg_class v ON v.oid = d.view AND v.relkind = 'v'
+  JOIN pg_class v ON v.oid = d.view AND v.relkind = 'v' AND v.relpersistence <> 't'
   JOIN pg_roles o ON o.oid = v.relowner
   JOIN tenancy.protected_tables() t ON t."table" = d.relation
  WHERE NOT EXISTS (SELECT FROM unnest(v.reloptions) AS option WHERE option ~* '^security_invoker=(true|on|yes|1)$')

@@ -19,5 +19,6 @@ SELECT format('%s.%I', p.polrelid::regclass, p.polname),
        CASE WHEN bool_or(c.volatile) THEN 'warning' ELSE 'info' END
   FROM called c
   JOIN pg_policy p ON p.oid = c.policy
+  JOIN pg_class r ON r.oid = p.polrelid AND r.relpersistence <> 't'
  WHERE c.volatile OR c.serial OR c.slow
  GROUP BY p.oid, p.polrelid, p.polname

@@ -123,9 +123,14 @@ pub fn is_marked(facts: &Facts) -> bool {
 
 /// True if a table whose isolation policy has lost its name or its comment was protected all the same.
 pub fn was_protected(facts: &Facts) -> bool {
-    is_marked(facts)
-        || facts.policies.iter().any(policies::is_generated)
-        || facts.triggers.iter().any(triggers::is_audit)
+    is_marked(facts) || facts.policies.iter().any(policies::is_ours) || facts.triggers.iter().any(triggers::is_audit)
+}
+
+/// Names of foreign keys of the table that carried the organization and are gone.
+pub fn lost_references(facts: &Facts) -> Vec<String> {
+    let remembered = provenance::read::<Provenance>(facts.remembered()).map(|found| found.references);
+    let there = |name: &String| facts.references.iter().any(|found| found.child == facts.oid && found.name == *name);
+    remembered.into_iter().flatten().filter(|name| !there(name)).map(|name| format!("\"{name}\"")).collect()
 }
 
 /// True for a table with a column of a usual name for the organization.
@@ -187,15 +192,15 @@ pub fn protect(subject: &Subject, options: &Options) -> Result<Vec<Step>> {
     let mut steps = preparation::steps(table, &target, options, mode);
     // Leaves first: a partitioned table then takes over the indexes that its partitions have.
     for member in subject.members.iter().rev() {
-        steps.extend(protect_one(member, &target.for_member(member), mode));
+        steps.extend(protect_one(member, &target.for_member(member), mode, Vec::new()));
     }
-    steps.extend(protect_one(table, &target, mode));
+    steps.extend(protect_one(table, &target, mode, references::carrying(subject, &target, table.oid)));
     steps.extend(references::steps(subject, &target, mode));
     Ok(steps)
 }
 
 /// The steps for one table of the tree.
-fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
+fn protect_one(facts: &Facts, target: &Target, mode: Mode, references: Vec<String>) -> Vec<Step> {
     let table = &facts.table;
     let earlier: Option<Provenance> = provenance::read(facts.remembered());
     // A partition gets its index with that of the partitioned table; built online, it is there before.
@@ -230,7 +235,7 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode) -> Vec<Step> {
         .closing(),
     );
     steps.extend(triggers::steps(facts, target).into_iter().map(Step::closing));
-    steps.push(provenance_step(facts, target, earlier, index, isolation_done));
+    steps.push(provenance_step(facts, target, earlier, Made { index, references }, isolation_done));
     // Last, because the provenance of the table may stand on one of them.
     steps.extend(policies::left_over(facts, target));
     steps
@@ -247,12 +252,19 @@ fn default_step(facts: &Facts, target: &Target) -> Option<Step> {
     ))
 }
 
+/// What `protect` makes of a table beside its policies and triggers.
+struct Made {
+    index: Option<String>,
+    /// Names of its foreign keys that carry the organization.
+    references: Vec<String>,
+}
+
 /// The comment goes with the isolation policy: where that is made anew, so is the comment.
 fn provenance_step(
     facts: &Facts,
     target: &Target,
     earlier: Option<Provenance>,
-    index: Option<String>,
+    made: Made,
     isolation_done: bool,
 ) -> Step {
     // Somebody dropped the isolation policy, and the comment with it: what stands there is our own work.
@@ -270,6 +282,7 @@ fn provenance_step(
             actions: Default::default(),
             secret_columns: Vec::new(),
             index: None,
+            references: Vec::new(),
             previous_default: match &target.scope {
                 Scope::Column { column, .. } => {
                     column.default.clone().filter(|default| Some(default.as_str()) != accessor)
@@ -286,7 +299,8 @@ fn provenance_step(
         null_rows: target.scope.null_rows(),
         actions: target.actions.clone(),
         secret_columns: target.secret_columns.clone(),
-        index,
+        index: made.index,
+        references: made.references,
         ..previous
     };
     let comment = provenance::write(&provenance);

@@ -82,6 +82,11 @@ pub fn is_generated(policy: &Policy) -> bool {
     is_generated_name(&policy.name)
 }
 
+/// True for one that also calls what only `protect` has a reason to: a name alone is anybody's.
+pub fn is_ours(policy: &Policy) -> bool {
+    is_generated(policy) && [&policy.using, &policy.check].into_iter().flatten().any(|text| text.contains("tenancy."))
+}
+
 pub fn is_generated_name(name: &str) -> bool {
     name == BEFORE || COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&name))
 }

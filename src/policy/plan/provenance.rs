@@ -22,6 +22,9 @@ pub struct Provenance {
     pub secret_columns: Vec<String>,
     /// The index that `protect` made; absent when there was one.
     pub index: Option<String>,
+    /// Foreign keys of the table that `protect` made composite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     pub previous_default: Option<String>,
     /// The column was not there, or could be NULL, before `protect` filled it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -45,8 +45,50 @@ pub fn steps(subject: &Subject, target: &Target, mode: Mode) -> Vec<Step> {
         }
         steps.extend(link.reference_steps());
     }
+    steps.extend(remember(subject, target));
     steps.extend(checks::steps(subject, target, |reference| Link::of(reference, subject, target).is_some()));
     steps
+}
+
+/// Names of the foreign keys of a table that carry the organization by our doing, or will.
+pub fn carrying(subject: &Subject, target: &Target, child: u32) -> Vec<String> {
+    let of_child = subject.table.references.iter().filter(|reference| reference.child == child);
+    let mut names: Vec<String> = of_child
+        .filter(|reference| Link::of(reference, subject, target).is_some())
+        .map(|reference| reference.name.clone())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Has the tables that point at this one remember which of their foreign keys carry the organization.
+fn remember(subject: &Subject, target: &Target) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for child in subject.others.values() {
+        let carrying = carrying(subject, target, child.oid);
+        if !carrying.is_empty() {
+            let mut names = provenance::read::<Provenance>(child.provenance.as_deref()).map(|found| found.references);
+            if let Some(names) = &mut names {
+                names.extend(carrying);
+                names.sort();
+                names.dedup();
+            }
+            steps.extend(names.and_then(|names| remembered(child, names)));
+        }
+    }
+    steps
+}
+
+/// The comment of a table's isolation policy with those foreign keys; `None` for one that is not ours.
+pub fn remembered(child: &Facts, references: Vec<String>) -> Option<Step> {
+    let before: Provenance = provenance::read(child.provenance.as_deref())?;
+    let done = before.references == references;
+    let comment = quoted_text(&provenance::write(&Provenance { references, ..before }));
+    let sql = format!("COMMENT ON POLICY {} ON {} IS {comment}", super::policies::ISOLATION, child.table);
+    Some(
+        Step::new(done, SHARE_UPDATE_EXCLUSIVE, "Remembers which keys carry the organization.", sql)
+            .unless(child.owned),
+    )
 }
 
 impl<'a> Link<'a> {

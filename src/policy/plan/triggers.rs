@@ -17,7 +17,8 @@ pub const OF_PARTITIONS: &str = "_of_partitions";
 
 /// True for the trigger that writes the events of rows.
 pub fn is_audit(trigger: &Trigger) -> bool {
-    trigger.name == ROW || trigger.name.strip_suffix(OF_PARTITIONS) == Some(ROW)
+    trigger.name.strip_suffix(OF_PARTITIONS).unwrap_or(&trigger.name) == ROW
+        && trigger.definition.contains(" EXECUTE FUNCTION tenancy.audit_row(")
 }
 
 /// True for a trigger of a name that `protect` gives; not for a clone, which goes with its original.

@@ -3,7 +3,7 @@
 use super::super::facts::{Facts, Reference, Subject};
 use super::super::text::{quote_generated, quoted_text};
 use super::provenance::{self, Provenance};
-use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Step, checks, policies, references, triggers};
+use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, State, Step, checks, policies, references, triggers};
 use crate::error::Result;
 use crate::policy::column::Comparison;
 
@@ -24,6 +24,16 @@ pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
             let sql = format!("DROP TRIGGER {} ON {}", quote_generated(&name), child.table);
             steps.push(undo(ACCESS_EXCLUSIVE, sql));
         }
+    }
+    for child in subject.others.values() {
+        let gone = |name: &String| {
+            let of_child = |reference: &&Reference| reference.child == child.oid && reference.name == *name;
+            table.references.iter().any(|reference| of_child(&reference) && references::plain(reference).is_some())
+        };
+        let kept = provenance::read::<Provenance>(child.provenance.as_deref()).map(|before| before.references);
+        let kept = kept.map(|names| names.into_iter().filter(|name| !gone(name)).collect());
+        let step = kept.and_then(|names| references::remembered(child, names));
+        steps.extend(step.filter(|step| step.state == State::Todo));
     }
     // The partitioned table first: what its partitions have of it goes with it.
     for facts in std::iter::once(table).chain(&subject.members) {
