@@ -21,8 +21,9 @@ static UNBOUND: Backend<Cell<Option<(user::Acting, pg_sys::Oid, i64)>>> = Backen
 
 /// A row of a protected table was changed.
 ///
-/// Under a context it must be the organization's own, before and after: a row that all share is nobody's to write. Without one it is for those whom no policy
-/// binds and for the owner of the table: anybody else came here by a referential action.
+/// Under a context it must be the organization's own, before and after: a row that all share is nobody's to write.
+/// Without one it is for those whom no policy binds and for the owner of the table: anybody else came here by a
+/// referential action.
 pub fn row_changed(change: &RowChange) -> Result<()> {
     let strange = match context::current()? {
         Some(context) => [change.from, change.to].into_iter().flatten().any(|id| id != context.organization.id),
