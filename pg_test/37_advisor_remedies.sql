@@ -2,7 +2,7 @@
 BEGIN;
 \ir helpers/fixture.sql
 \ir helpers/leak.sql
-SELECT plan(57);
+SELECT plan(61);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -32,6 +32,7 @@ SELECT test.leak(rule, leak, object, severity) FROM (VALUES
     ('foreign_key_across_tenants', 'CREATE TABLE app.child (id integer PRIMARY KEY, finding integer REFERENCES app.finding, up integer); INSERT INTO app.child VALUES (1, 1, 2);
          SELECT tenancy.protect(''app.child'', through => ''finding''); ALTER TABLE app.child ADD CONSTRAINT up FOREIGN KEY (up) REFERENCES app.finding', 'app.child.up', 'warning'),
     ('nullable_organization_column', 'ALTER TABLE app.note ALTER organization_id DROP NOT NULL; INSERT INTO app.note (organization_id) VALUES (NULL)', 'app.note', 'warning'),
+    ('unprotected_table', 'CREATE TABLE app.doc (tenant_id smallint); INSERT INTO app.doc VALUES (NULL), (1)', 'app.doc', 'error'),
     -- A key that was dropped altogether.
     ('drift', 'CREATE TABLE app.child (id integer PRIMARY KEY, organization_id uuid NOT NULL, up uuid CONSTRAINT up REFERENCES app.note);
          SELECT tenancy.protect(''app.child''); ALTER TABLE app.child DROP CONSTRAINT up', 'app.child', 'warning')
@@ -58,6 +59,8 @@ SELECT is(pg_temp.printed('unique_across_tenants', 'DO $do$ BEGIN FOR n IN 1 .. 
     'info: 1 in words', 'the ids of text of a schema are one finding');
 SELECT is(pg_temp.printed('foreign_key_across_tenants', 'CREATE TABLE app.child (id integer PRIMARY KEY, up integer REFERENCES app.finding, a integer, b integer); SELECT tenancy.protect(''app.child'', through => ''up''); ALTER TABLE app.child ADD CONSTRAINT ab FOREIGN KEY (a, b) REFERENCES app.pair', 'app.child.ab'),
     'warning: 1 in words', 'a key of two columns that cannot carry the organization');
+
+SELECT is(pg_temp.printed('unprotected_table', 'CREATE TABLE app.team (id numeric PRIMARY KEY); CREATE TABLE app.doc (tenant_id numeric NOT NULL REFERENCES app.team)', 'app.doc'), 'error: 1 in words', 'an organization column of another type that is linked to a second one');
 
 -- A good schema with ids of text has no warnings.
 SAVEPOINT good;

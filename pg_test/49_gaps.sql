@@ -11,7 +11,7 @@ SELECT dblink_connect('work', :'server' || ' dbname=' || :'work'), dblink_exec('
 
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(26);
+SELECT plan(27);
 
 CREATE FUNCTION pg_temp.answer(query text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT a FROM dblink('work', query) AS d (a text) $$;
 CREATE PROCEDURE pg_temp.run(VARIADIC statements text[]) LANGUAGE plpgsql AS $$
@@ -62,6 +62,8 @@ SELECT is(pg_temp.gaps('CREATE TABLE public.cost_2 PARTITION OF public.cost FOR 
 SELECT is(pg_temp.gaps('ALTER TABLE public.cost ATTACH PARTITION public.cost_1 FOR VALUES FROM (0) TO (9)', 'DROP TABLE public.cost_2', 'DO ''BEGIN PERFORM tenancy.unprotect(''''public.cost''''); END'''), '{}'::text[], 'nor is what unprotect takes back');
 SELECT is(pg_temp.gaps('DO ''BEGIN PERFORM tenancy.protect(''''public.cost''''); END'''), '{}'::text[], 'nor what protect makes again');
 SELECT is(pg_temp.gaps('VACUUM FULL pg_trigger', 'VACUUM FREEZE pg_trigger'), '{}'::text[], 'nor what Postgres does to its catalogs');
+SELECT is(pg_temp.gaps('CREATE TEMP TABLE mine (org_id uuid)', 'CREATE POLICY tenancy_isolation ON mine USING (true)',
+    'CREATE TABLE public.theirs (owner text)', 'CREATE POLICY tenancy_isolation ON public.theirs USING (true)'), '{}'::text[], 'nor are temporary tables, and policies that only have the name');
 
 -- What has none is.
 SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('ALTER TABLE public.finding DISABLE TRIGGER tenancy_audit', 'DELETE FROM public.finding WHERE id = 2', 'ALTER TABLE public.finding ENABLE ALWAYS TRIGGER tenancy_audit')),

@@ -1,11 +1,17 @@
 SELECT c.oid::regclass::text,
        CASE WHEN s.has_policies THEN format('%s has the column %I and policies of other hands, which nobody keeps', c.oid::regclass, a.attname)
             ELSE format('%s has the column %I and is not protected', c.oid::regclass, a.attname) END,
-       CASE WHEN h.leave IS NULL THEN '' ELSE h.leave || '; ' END
+       -- A type that protect does not take can be changed only together with what the column is linked to.
+       CASE WHEN format_type(a.atttypid, NULL) NOT IN ('uuid', 'text', 'character varying', 'integer', 'bigint')
+                 AND (EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND (f.conrelid = c.oid AND a.attnum = ANY (f.conkey) OR f.confrelid = c.oid AND a.attnum = ANY (f.confkey)))
+                      OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+                                    AND d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass)))
+            THEN format('-- make %I of %s uuid, text, integer or bigint, together with what it is linked to or what depends on it; then tenancy.protect(%3$L)', a.attname, c.oid::regclass, c.oid::regclass)
+            ELSE CASE WHEN h.leave IS NULL THEN '' ELSE h.leave || '; ' END
        || CASE WHEN format_type(a.atttypid, NULL) IN ('uuid', 'text', 'character varying', 'integer', 'bigint') THEN ''
                WHEN a.atttypid = 'smallint'::regtype THEN format('ALTER TABLE %s ALTER COLUMN %I TYPE integer; ', c.oid::regclass, a.attname)
                ELSE format('ALTER TABLE %s ALTER COLUMN %I TYPE text; ', c.oid::regclass, a.attname) END
-       || format('SELECT tenancy.protect(%L%s)', c.oid::regclass, CASE WHEN a.attnotnull THEN '' ELSE ', null_rows => ''nobody''' END),
+       || format('SELECT tenancy.protect(%L%s)', c.oid::regclass, CASE WHEN a.attnotnull THEN '' ELSE ', null_rows => ''nobody''' END) END,
        CASE WHEN s.has_policies THEN 'warning' END
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
