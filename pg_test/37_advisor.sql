@@ -2,7 +2,7 @@
 BEGIN;
 \ir helpers/fixture.sql
 \ir helpers/leak.sql
-SELECT plan(199);
+SELECT plan(220);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -76,6 +76,13 @@ SELECT test.leak(rule, leak, object, severity) FROM (VALUES
     ('unique_across_tenants', 'CREATE TABLE app.keyed (id uuid PRIMARY KEY, org_id uuid NOT NULL); SELECT tenancy.protect(''app.keyed'')', 'app.keyed_pkey', 'info'),
     ('foreign_key_across_tenants', 'ALTER TABLE app.note ADD other uuid CONSTRAINT crossing REFERENCES app."Account"', 'app.note.crossing', 'warning'),
     ('foreign_key_across_tenants', 'ALTER TABLE app.note ADD other uuid CONSTRAINT crossing REFERENCES app."Account" ON DELETE CASCADE', 'app.note.crossing', 'error'),
+    ('table_of_tenants', 'CREATE TABLE app.team (id uuid PRIMARY KEY); CREATE TABLE app.doc (tenant_id uuid NOT NULL REFERENCES app.team ON DELETE CASCADE); SELECT tenancy.protect(''app.doc'')', 'app.team', 'error'),
+    ('table_of_tenants', 'CREATE TABLE app."Team" ("Id" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY); CREATE TABLE app.doc ("teamId" bigint NOT NULL REFERENCES app."Team"); SELECT tenancy.protect(''app.doc'', ''teamId'')', 'app."Team"', 'error'),
+    ('action_from_outside', 'CREATE TABLE app.person (id integer PRIMARY KEY); ALTER TABLE app.note ADD owner integer CONSTRAINT owner REFERENCES app.person ON DELETE CASCADE', 'app.note.owner', 'error'),
+    ('action_from_outside', 'CREATE TABLE app.person (id integer PRIMARY KEY); ALTER TABLE app.note ADD owner integer CONSTRAINT "own er" REFERENCES app.person ON UPDATE SET NULL DEFERRABLE', 'app.note."own er"', 'error'),
+    ('action_from_outside', 'CREATE TABLE app.person (id integer PRIMARY KEY); ALTER TABLE app.step ADD owner integer CONSTRAINT owner REFERENCES app.person ON UPDATE SET DEFAULT', 'app.step.owner', 'error'),
+    ('action_from_outside', 'CREATE TABLE app.team (id uuid PRIMARY KEY); SELECT tenancy.exclude(''app.team'', ''kept elsewhere''); CREATE TABLE app.doc (tenant_id uuid NOT NULL CONSTRAINT team REFERENCES app.team ON UPDATE CASCADE); SELECT tenancy.protect(''app.doc'')', 'app.doc.team', 'error'),
+    ('child_table_without_column', 'CREATE TABLE app.team (id uuid PRIMARY KEY); SELECT tenancy.protect(''app.team'', ''id''); CREATE TABLE app.later (account_id uuid NOT NULL REFERENCES app.team)', 'app.later', 'warning'),
     ('child_table_without_column', 'CREATE TABLE app.child (id integer PRIMARY KEY, note bigint REFERENCES app.note)', 'app.child', 'warning'),
     ('missing_organization_index', 'DROP INDEX app.note_organization_id_state_idx', 'app.note', 'warning'),
     ('nullable_organization_column', 'ALTER TABLE app.note ALTER organization_id DROP NOT NULL', 'app.note', 'warning'),

@@ -52,6 +52,8 @@ macro_rules! rules {
 }
 
 rules! {
+    action_from_outside, Error, "Cascade from outside",
+        "Referential actions run past row-level security. Whoever may change the table that is pointed at, which no policy guards, changes and deletes rows of every organization.";
     application_escalates, Error, "Application with other rights",
         "Whoever gets SQL into the application gets these rights too, and none of them knows an organization.";
     bypassrls_role, Error, "Roles without policies",
@@ -120,6 +122,8 @@ rules! {
         "Minor releases mend holes in row-level security; the newest known is CVE-2026-14666 (plans kept after a change of role membership).";
     several_organization_columns, Info, "Several organization columns",
         "tenancy.protect takes the first of the usual names, which may not be the one that is meant.";
+    table_of_tenants, Error, "Table of tenants outside",
+        "Whoever may change the rows that organizations are named by can rename one into another, whose rows it then reads and writes, and delete all that belongs to it.";
     trigger_privilege, Warning, "TRIGGER",
         "A trigger sees each row that is written, with the rights of whoever writes it.";
     truncate_privilege, Warning, "TRUNCATE",
