@@ -154,12 +154,13 @@ SELECT test.same($$ SELECT operation, object FROM test.told('CREATE POLICY open 
 -- What tenancy.protect runs is one event, and what somebody lets it run besides is another.
 CREATE TABLE app.step (id integer PRIMARY KEY, organization_id uuid);
 SELECT test.same($$ SELECT operation, object, new - 'steps' FROM test.told('SELECT tenancy.protect(''app.step'', backfill => ''test.acme()'')') $$,
-    $$ VALUES ('protect', 'table app.step', '{"organization_column": "organization_id", "domain": "step", "through": null, "null_rows": null}'::jsonb) $$, 'protecting a table is one event');
+    $$ VALUES ('override', 'table app.step', '{"statement": "tenancy.backfill", "column": "organization_id"}'::jsonb),
+              ('protect', 'table app.step', '{"organization_column": "organization_id", "domain": "step", "through": null, "null_rows": null}'::jsonb) $$, 'protecting a table is one event, and a back-fill past the policies another');
 SELECT is_empty($$ SELECT * FROM test.told('SELECT tenancy.protect(''app.step'')') $$, 'and none when there is nothing left to do');
 SELECT test.same($$ SELECT operation, object, new ->> 'organization_column' FROM test.told('SELECT tenancy.unprotect(''app.step'')') $$, $$ VALUES ('unprotect', 'table app.step', 'organization_id') $$, 'so is taking that back');
 CREATE FUNCTION app.hidden() RETURNS uuid LANGUAGE plpgsql AS $$ BEGIN GRANT SELECT ON app.finding TO test_stranger; RETURN test.acme(); END $$;
 INSERT INTO app.step VALUES (1, NULL);
-SELECT test.same($$ SELECT operation, object FROM test.told('SELECT tenancy.protect(''app.step'', backfill => ''app.hidden()'')') $$, $$ VALUES ('grant', 'table app.finding'), ('protect', 'table app.step') $$,
+SELECT test.same($$ SELECT operation, object FROM test.told('SELECT tenancy.protect(''app.step'', backfill => ''app.hidden()'')') $$, $$ VALUES ('grant', 'table app.finding'), ('override', 'table app.step'), ('protect', 'table app.step') $$,
     'a statement hidden in a step of protect is an event of its own');
 CREATE TABLE app.part (id integer PRIMARY KEY, organization_id uuid NOT NULL) PARTITION BY RANGE (id);
 SELECT test.same($$ SELECT operation, object FROM test.told('SELECT tenancy.protect(''app.part'')') $$, $$ VALUES ('protect', 'table app.part') $$, 'a partitioned table is protected in one event');

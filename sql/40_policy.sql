@@ -70,8 +70,9 @@ CREATE FUNCTION tenancy.backfill("table" regclass, organization_column text, exp
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_backfill_wrapper';
 COMMENT ON FUNCTION tenancy.backfill(regclass, text, text, bigint, bigint) IS
-'Gives rows whose organization column is NULL the value of the expression, by one UPDATE in the name of the caller that FORCE ROW LEVEL
-SECURITY does not bind; first_page and pages confine it to a range of the table''s pages. Returns how many rows that were.';
+'Gives rows whose organization column is NULL the value of the expression, by one UPDATE as the owner of the table. FORCE ROW LEVEL SECURITY
+does not bind it for the tables that the statement names; functions and triggers read under their tables'' policies. Each call is an event
+of the operation override. Raises 42501 for a caller who may not act for the owner. first_page and pages confine it to a range of the table''s pages. Returns how many rows that were.';
 
 CREATE PROCEDURE tenancy.backfill_in_batches("table" regclass, organization_column text, expression text, pages integer DEFAULT 1000)
     LANGUAGE plpgsql AS $$

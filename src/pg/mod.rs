@@ -23,6 +23,7 @@ pub mod scan;
 pub mod setting;
 pub mod shared;
 pub mod spi;
+pub mod statement;
 pub mod table;
 pub mod transaction;
 pub mod trigger;

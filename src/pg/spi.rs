@@ -3,6 +3,7 @@
 use super::report::raise;
 use super::setting::Backend;
 use super::transaction;
+use super::user;
 use crate::error;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
@@ -219,6 +220,24 @@ pub fn execute<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
     unsafe {
         pg_sys::SPI_connect();
         let status = pg_sys::SPI_execute(text.as_ptr(), false, 0);
+        if status < 0 {
+            pgrx::error!("SPI could not run a statement of pg_tenancy: {status}");
+        }
+        let rows = rows(each);
+        pg_sys::SPI_finish();
+        rows
+    }
+}
+
+/// Runs one query that passes by the FORCE ROW LEVEL SECURITY of the tables that its own text names, and of no others: FORCE
+/// is lifted while Postgres puts the policies into the query (`fireRIRrules`, rewriteHandler.c), and is there again when it
+/// runs. What functions and triggers read then, they read under their tables' policies.
+pub fn execute_without_force<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
+    // SAFETY: connect and finish are paired; an error in between is cleaned up by Postgres.
+    unsafe {
+        pg_sys::SPI_connect();
+        let plan = user::without_force(|| prepare(text, &[]));
+        let status = pg_sys::SPI_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
         if status < 0 {
             pgrx::error!("SPI could not run a statement of pg_tenancy: {status}");
         }

@@ -1,10 +1,13 @@
 //! `tenancy.backfill`: gives rows that have no organization yet one.
 
+use super::protect_pg;
+use crate::audit;
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::{pg_extern, pg_sys};
+use serde_json::json;
 
 /// The table and the column, quoted, and how many pages the table has.
 static NAMES: Query = Query::new(
@@ -19,7 +22,8 @@ static NAMES: Query = Query::new(
 /// `tenancy.backfill(table, column, expression, first_page, pages)`: returns how many rows it filled.
 ///
 /// The expression usually reads the organization from a parent table, which is protected already, and a migration acts
-/// for no tenant: FORCE is lifted for this one UPDATE. The owner of a table may lift it anyway.
+/// for no tenant: FORCE is lifted for the tables that this one UPDATE names. It runs as the owner of the table, who could lift
+/// it too, and is an event. What functions of the expression and triggers of the table read is not lifted.
 #[pg_extern(sql = false)]
 fn tenancy_backfill(
     table: pg_sys::Oid,
@@ -29,7 +33,13 @@ fn tenancy_backfill(
     pages: Option<i64>,
 ) -> i64 {
     let sql = statement(table, organization_column, expression, first_page, pages).or_raise();
-    let count = user::without_force(|| spi::execute(&sql, |row| row.get::<i64>(1)));
+    let update = || spi::execute_without_force(&sql, |row| row.get::<i64>(1));
+    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", protect_pg::name_of(table)));
+    let count = user::as_owner(table, update).ok_or_else(not_owner).or_raise();
+    if let Some(found) = protect_pg::table(table) {
+        let details = json!({ "statement": "tenancy.backfill", "column": organization_column });
+        audit::table_changed("override", &found.schema, &found.name, details).or_raise();
+    }
     count.into_iter().flatten().next().unwrap_or(0)
 }
 

@@ -155,8 +155,6 @@ pub struct Reference {
     pub deferrable: bool,
     pub deferred: bool,
     pub validated: bool,
-    /// `pg_get_constraintdef`.
-    pub definition: String,
     pub comment: Option<String>,
 }
 

@@ -131,7 +131,6 @@ SELECT pg_catalog.jsonb_build_object(
                     'deferrable', f.condeferrable,
                     'deferred', f.condeferred,
                     'validated', f.convalidated,
-                    'definition', pg_catalog.pg_get_constraintdef(f.oid),
                     'comment', pg_catalog.obj_description(f.oid, 'pg_constraint'))
                     ORDER BY f.conrelid, f.conname), '[]')
              FROM pg_catalog.pg_constraint f

@@ -12,6 +12,7 @@ use crate::pg::ddl::Table;
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::setting::{Backend, with_settings};
 use crate::pg::spi::{self, Query, argument};
+use crate::pg::statement;
 use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{JsonB, name, pg_extern, pg_sys};
@@ -380,14 +381,17 @@ static PROTECTED: Query = Query::new(
 
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
 ///
-/// The default to put back is text that the table's owner could have changed, so it all runs as the owner.
+/// What was there before stands in comments, which the owner of each table could have changed. So each step runs as the owner
+/// of the table that it alters, whoever calls.
 #[pg_extern(sql = false)]
 fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     let subject = subject(table).or_raise();
     let steps = plan::unprotect(&subject).or_raise();
     let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", subject.table.table));
+    subject.table.owned.then_some(()).ok_or_else(not_owner).or_raise();
     let mark = mark(table);
-    let count = user::as_owner(table, || run(&steps)).ok_or_else(not_owner).or_raise();
+    tell_manual(&steps);
+    let count = run(&steps);
     if count > 0 {
         recorded("unprotect", table, count, mark).or_raise();
     }
@@ -409,7 +413,7 @@ fn tenancy_validate_foreign_key(table: pg_sys::Oid, name: &str) {
 fn tenancy_replace_foreign_key(table: pg_sys::Oid, name: &str, definition: &str) {
     let (table, quoted) = foreign_key(table, name).or_raise();
     let sql = format!("ALTER TABLE {table} DROP CONSTRAINT {quoted}, ADD CONSTRAINT {quoted} {definition}");
-    user::without_force(|| spi::execute(&sql, |_| ()));
+    user::without_force(|| statement::execute(&sql));
 }
 
 /// The table and its foreign key, quoted.
@@ -449,7 +453,14 @@ fn run(steps: &[Step]) -> i32 {
     let mut count = 0;
     with_settings(&AS_STORED, || {
         for step in steps.iter().filter(|step| step.state == State::Todo) {
-            audit::as_part(&step.sql, || spi::execute(&step.sql, |_| ()));
+            let execute = || audit::as_part(&step.sql, || statement::execute(&step.sql));
+            match step.alters.map(pg_sys::Oid::from) {
+                Some(table) => {
+                    let gone = || error::NOT_OWNER.because(format!("must be owner of table {}", name_of(table)));
+                    user::as_owner(table, execute).ok_or_else(gone).or_raise();
+                }
+                None => execute(),
+            }
             count += 1;
         }
     });
@@ -474,13 +485,17 @@ fn tell(subject: &Subject, steps: &[Step]) {
         }
         notice(&format!("{} has policies that are not of tenancy.protect: {}", table.table, foreign.join(", ")), &hint);
     }
-    for step in steps.iter().filter(|step| step.state == State::Manual) {
-        notice(&format!("left for the owner of both tables: {}", step.sql), "Run it as a role that owns both tables.");
-    }
+    tell_manual(steps);
     if table.pages > LARGE_TABLE_PAGES && steps.iter().any(|step| step.state == State::Todo) {
         notice(
             &format!("{} is large: writers wait until this transaction ends", table.table),
             "tenancy.plan(table, online => true) has steps that run one by one beside the application.",
         );
+    }
+}
+
+fn tell_manual(steps: &[Step]) {
+    for step in steps.iter().filter(|step| step.state == State::Manual) {
+        notice(&format!("left for the owner of both tables: {}", step.sql), "Run it as a role that owns both tables.");
     }
 }

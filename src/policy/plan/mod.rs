@@ -51,6 +51,8 @@ pub struct Step {
     /// False for a statement that Postgres refuses within a transaction, or that ends transactions itself.
     pub in_transaction: bool,
     pub state: State,
+    /// The table that it alters, whose owner runs it: set where the statement holds text that the owner could have written.
+    pub alters: Option<u32>,
     closes_a_hole: bool,
 }
 
@@ -82,7 +84,12 @@ const SHARE_UPDATE_EXCLUSIVE: &str = "SHARE UPDATE EXCLUSIVE";
 impl Step {
     fn new(done: bool, lock: &'static str, why: impl Into<Cow<'static, str>>, sql: String) -> Self {
         let state = if done { State::Done } else { State::Todo };
-        Step { sql, why: why.into(), lock, in_transaction: true, state, closes_a_hole: false }
+        Step { sql, why: why.into(), lock, in_transaction: true, state, alters: None, closes_a_hole: false }
+    }
+
+    /// The same, for the owner of the table to run.
+    fn altering(self, table: &Facts) -> Self {
+        Step { alters: Some(table.oid), ..self }
     }
 
     /// The same, for a statement that must run outside of a transaction.

@@ -33,11 +33,22 @@ pub struct Provenance {
     pub force_row_security: bool,
 }
 
-/// The comment of a foreign key that `protect` made composite.
+/// The comment of a foreign key that `protect` made composite: what the plain one had that the composite one does not tell.
+///
+/// Whoever owns the referencing table can write this comment. So it holds no SQL: names in it are looked up among the
+/// columns of the foreign key, and everything else is rebuilt from the catalogs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlainReference {
-    /// As `pg_get_constraintdef` wrote it.
-    pub definition: String,
+    /// The columns that were added, of the referencing and of the referenced table.
+    pub child_organization: String,
+    pub parent_organization: String,
+    /// MATCH FULL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub match_full: bool,
+    /// ON DELETE SET NULL or SET DEFAULT named its columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub names_columns: bool,
+    pub validated: bool,
     pub comment: Option<String>,
 }
 

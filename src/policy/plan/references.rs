@@ -150,7 +150,7 @@ impl<'a> Link<'a> {
         let parent = self.parent.facts;
         let existing = self.key();
         let table = &parent.table;
-        let columns = quoted_list(self.parent.organization, &self.parent_columns);
+        let columns = quoted_list(Some(self.parent.organization), &self.parent_columns);
         let name = match existing {
             Some(index) if !is_our_key(index) => return Vec::new(),
             Some(index) => index.quoted.clone(),
@@ -179,10 +179,16 @@ impl<'a> Link<'a> {
     }
 
     fn reference_steps(&self) -> Vec<Step> {
-        let Reference { quoted: name, comment, definition, validated, .. } = self.reference;
+        let Reference { quoted: name, comment, validated, .. } = self.reference;
         let table = &self.child.facts.table;
-        let before = plain(self.reference)
-            .unwrap_or_else(|| PlainReference { definition: definition.clone(), comment: comment.clone() });
+        let before = plain(self.reference).unwrap_or_else(|| PlainReference {
+            child_organization: self.child.organization.name.clone(),
+            parent_organization: self.parent.organization.name.clone(),
+            match_full: self.reference.match_type == "f",
+            names_columns: !self.reference.on_delete_columns.is_empty(),
+            validated: *validated,
+            comment: comment.clone(),
+        });
         let checked_later = !self.child.facts.partitioned();
         let mut steps = vec![Step::new(
             self.composite,
@@ -190,7 +196,7 @@ impl<'a> Link<'a> {
             COMPOSITE,
             replace(self.child.facts, self.reference, &self.definition(), checked_later),
         )];
-        if checked_later && !before.definition.ends_with(" NOT VALID") {
+        if checked_later && before.validated {
             steps.push(Step::new(
                 self.composite && *validated,
                 SHARE_UPDATE_EXCLUSIVE,
@@ -214,36 +220,70 @@ impl<'a> Link<'a> {
     }
 
     fn definition(&self) -> String {
-        let Reference { on_update, on_delete, on_delete_columns, deferrable, deferred, .. } = self.reference;
-        let mut sql = format!(
-            "FOREIGN KEY ({}) REFERENCES {} ({})",
-            quoted_list(self.child.organization, &self.child_columns),
-            self.parent.facts.table,
-            quoted_list(self.parent.organization, &self.parent_columns),
-        );
-        if let Some(action) = action(on_update) {
-            sql.push_str(&format!(" ON UPDATE {action}"));
-        }
-        if let Some(action) = action(on_delete) {
-            sql.push_str(&format!(" ON DELETE {action}"));
-            // The organization stays, whatever becomes of the reference.
-            if ["n", "d"].contains(&on_delete.as_str()) {
-                let columns = if on_delete_columns.is_empty() {
-                    self.child_columns.iter().map(|column| column.quoted.as_str()).collect::<Vec<_>>().join(", ")
-                } else {
-                    on_delete_columns.join(", ")
-                };
-                sql.push_str(&format!(" ({columns})"));
-            }
-        }
-        if *deferrable {
-            sql.push_str(" DEFERRABLE");
-        }
-        if *deferred {
-            sql.push_str(" INITIALLY DEFERRED");
-        }
-        sql
+        let Reference { on_delete_columns, .. } = self.reference;
+        // The organization stays, whatever becomes of the reference.
+        let sets: Vec<&str> = if on_delete_columns.is_empty() {
+            self.child_columns.iter().map(|column| column.quoted.as_str()).collect()
+        } else {
+            on_delete_columns.iter().map(String::as_str).collect()
+        };
+        definition(
+            &quoted_list(Some(self.child.organization), &self.child_columns),
+            self.parent.facts,
+            &quoted_list(Some(self.parent.organization), &self.parent_columns),
+            self.reference,
+            &sets,
+            false,
+        )
     }
+}
+
+/// A foreign key between these columns, with the actions of `reference`.
+fn definition(
+    child_columns: &str,
+    parent: &Facts,
+    parent_columns: &str,
+    reference: &Reference,
+    sets: &[&str],
+    match_full: bool,
+) -> String {
+    let Reference { on_update, on_delete, deferrable, deferred, .. } = reference;
+    let mut sql = format!("FOREIGN KEY ({child_columns}) REFERENCES {} ({parent_columns})", parent.table);
+    if match_full {
+        sql.push_str(" MATCH FULL");
+    }
+    if let Some(action) = action(on_update) {
+        sql.push_str(&format!(" ON UPDATE {action}"));
+    }
+    if let Some(action) = action(on_delete) {
+        sql.push_str(&format!(" ON DELETE {action}"));
+        if ["n", "d"].contains(&on_delete.as_str()) && !sets.is_empty() {
+            sql.push_str(&format!(" ({})", sets.join(", ")));
+        }
+    }
+    if *deferrable {
+        sql.push_str(" DEFERRABLE");
+    }
+    if *deferred {
+        sql.push_str(" INITIALLY DEFERRED");
+    }
+    sql
+}
+
+/// The foreign key as it was: the composite one, as the catalogs have it, without the columns that were added. `None` where
+/// it does not have them, because then the comment is not of `protect`.
+pub fn plain_definition(reference: &Reference, before: &PlainReference, parent: &Facts) -> Option<String> {
+    let added =
+        |(from, to): &(&Name, &Name)| from.name == before.child_organization && to.name == before.parent_organization;
+    let pairs = || reference.child_columns.iter().zip(&reference.parent_columns);
+    let (child, parent_columns): (Vec<&Name>, Vec<&Name>) = pairs().filter(|pair| !added(pair)).unzip();
+    if child.is_empty() || child.len() == reference.child_columns.len() {
+        return None;
+    }
+    let sets: Vec<&str> =
+        reference.on_delete_columns.iter().filter(|_| before.names_columns).map(String::as_str).collect();
+    let columns = [quoted_list(None, &child), quoted_list(None, &parent_columns)];
+    Some(definition(&columns[0], parent, &columns[1], reference, &sets, before.match_full))
 }
 
 impl<'a> End<'a> {
@@ -297,7 +337,7 @@ fn action(letter: &str) -> Option<&'static str> {
     }
 }
 
-fn quoted_list(organization: &Column, columns: &[&Name]) -> String {
+fn quoted_list(organization: Option<&Column>, columns: &[&Name]) -> String {
     let names = columns.iter().map(|column| column.quoted.as_str());
-    std::iter::once(organization.quoted.as_str()).chain(names).collect::<Vec<_>>().join(", ")
+    organization.map(|column| column.quoted.as_str()).into_iter().chain(names).collect::<Vec<_>>().join(", ")
 }

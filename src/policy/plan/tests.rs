@@ -83,7 +83,6 @@ fn family(child_columns: Vec<Column>) -> Subject {
         on_update: "a".into(),
         on_delete: "c".into(),
         validated: true,
-        definition: "FOREIGN KEY (account) REFERENCES public.account(id) ON DELETE CASCADE".into(),
         ..Reference::default()
     };
     let parent = Facts {
@@ -396,8 +395,14 @@ fn a_foreign_key_that_carries_the_organization_is_done_or_somebody_elses() {
     reference.parent_columns.insert(0, organization);
     let theirs = protect(&family, &Options::default()).unwrap();
     assert!(!texts(&theirs).join("\n").contains("FOREIGN KEY"));
-    let before =
-        PlainReference { definition: "FOREIGN KEY (account) REFERENCES public.account(id)".into(), comment: None };
+    let before = PlainReference {
+        child_organization: "org_id".into(),
+        parent_organization: "org_id".into(),
+        match_full: false,
+        names_columns: false,
+        validated: true,
+        comment: None,
+    };
     let comment = write(&before);
     family.table.references[0].comment = Some(comment);
     let parent = family.others.get_mut(&2).unwrap();
@@ -416,7 +421,9 @@ fn a_foreign_key_that_carries_the_organization_is_done_or_somebody_elses() {
         .collect();
     assert!(about.len() == 5 && about.iter().all(|step| step.state == State::Done), "{about:?}");
     let undone = unprotect(&family).unwrap();
-    assert!(undone[0].sql.ends_with("ADD CONSTRAINT fk FOREIGN KEY (account) REFERENCES public.account(id) NOT VALID"));
+    assert!(undone[0].sql.ends_with(
+        "ADD CONSTRAINT fk FOREIGN KEY (account) REFERENCES public.account (id) ON DELETE CASCADE NOT VALID"
+    ));
 }
 
 #[test]

@@ -53,9 +53,10 @@ pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
         let existing = facts.triggers.iter().find(|trigger| trigger.name == name);
         let same = existing.is_some_and(|trigger| trigger.definition == definition);
         let name = name_in_sql(&name);
-        let replace =
-            if existing.is_some() && !same { format!("DROP TRIGGER {name} ON {table}; ") } else { String::new() };
-        steps.push(Step::new(same, SHARE_ROW_EXCLUSIVE, why, format!("{replace}{definition}")));
+        // In one statement, so that there is no moment without the trigger.
+        let replaces = existing.is_some() && !same;
+        let create = if replaces { definition.replacen("CREATE", "CREATE OR REPLACE", 1) } else { definition };
+        steps.push(Step::new(same, SHARE_ROW_EXCLUSIVE, why, create));
         steps.push(always(table, &name, same.then_some(existing).flatten()));
     }
     let fires_always = |trigger: &&Trigger| {

@@ -22,7 +22,7 @@ pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
             && child.triggers.iter().any(|trigger| trigger.name == name)
         {
             let sql = format!("DROP TRIGGER {} ON {}", quote_generated(&name), child.table);
-            steps.push(undo(ACCESS_EXCLUSIVE, sql));
+            steps.push(undo(child, ACCESS_EXCLUSIVE, sql).unless(child.owned));
         }
     }
     for child in subject.others.values() {
@@ -33,7 +33,7 @@ pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
         let kept = provenance::read::<Provenance>(child.provenance.as_deref()).map(|before| before.references);
         let kept = kept.map(|names| names.into_iter().filter(|name| !gone(name)).collect());
         let step = kept.and_then(|names| references::remembered(child, names));
-        steps.extend(step.filter(|step| step.state == State::Todo));
+        steps.extend(step.filter(|step| step.state == State::Todo).map(|step| step.unless(child.owned)));
     }
     // The partitioned table first: what its partitions have of it goes with it.
     for facts in std::iter::once(table).chain(&subject.members) {
@@ -42,54 +42,56 @@ pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn undo(lock: &'static str, sql: String) -> Step {
-    Step::new(false, lock, WHY, sql)
+fn undo(of: &Facts, lock: &'static str, sql: String) -> Step {
+    Step::new(false, lock, WHY, sql).altering(of)
 }
 
 /// The foreign key as it was: a table without isolation needs no organization in it, and its key can go.
 fn reference_steps(subject: &Subject, reference: &Reference) -> Vec<Step> {
-    let Some(before) = references::plain(reference) else { return Vec::new() };
-    let child = if reference.child == subject.table.oid {
-        &subject.table
-    } else {
-        let Some(other) = subject.others.get(&reference.child) else { return Vec::new() };
-        other
+    let (Some(before), Some(child), Some(parent)) =
+        (references::plain(reference), subject.facts_of(reference.child), subject.facts_of(reference.parent))
+    else {
+        return Vec::new();
     };
+    let Some(definition) = references::plain_definition(reference, &before, parent) else { return Vec::new() };
     let (table, name) = (&child.table, &reference.quoted);
-    let validated = !before.definition.ends_with(" NOT VALID");
-    let definition = before.definition.strip_suffix(" NOT VALID").unwrap_or(&before.definition);
-    let checked_later = validated && !child.partitioned();
-    let mut steps = vec![undo(ACCESS_EXCLUSIVE, references::replace(child, reference, definition, true))];
+    let checked_later = before.validated && !child.partitioned();
+    let mut steps = vec![undo(child, ACCESS_EXCLUSIVE, references::replace(child, reference, &definition, true))];
     if checked_later {
         let sql =
             format!("SELECT tenancy.validate_foreign_key({}, {})", quoted_text(table), quoted_text(&reference.name));
-        steps.push(undo(SHARE_UPDATE_EXCLUSIVE, sql));
+        steps.push(undo(child, SHARE_UPDATE_EXCLUSIVE, sql));
     }
     if let Some(comment) = &before.comment {
         let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", quoted_text(comment));
-        steps.push(undo(SHARE_UPDATE_EXCLUSIVE, sql));
+        steps.push(undo(child, SHARE_UPDATE_EXCLUSIVE, sql));
     }
-    steps
+    // Somebody else's foreign key: theirs to change.
+    steps.into_iter().map(|step| step.unless(child.owned)).collect()
 }
 
 fn unprotect_one(facts: &Facts) -> Vec<Step> {
     let table = &facts.table;
     let mut steps = Vec::new();
     for trigger in facts.triggers.iter().filter(|trigger| triggers::is_generated(trigger)) {
-        steps.push(undo(ACCESS_EXCLUSIVE, format!("DROP TRIGGER {} ON {table}", quote_generated(&trigger.name))));
+        steps.push(undo(
+            facts,
+            ACCESS_EXCLUSIVE,
+            format!("DROP TRIGGER {} ON {table}", quote_generated(&trigger.name)),
+        ));
     }
     for policy in facts.policies.iter().filter(|policy| policies::is_generated(policy)) {
-        steps.push(undo(ACCESS_EXCLUSIVE, format!("DROP POLICY {} ON {table}", policy.name)));
+        steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("DROP POLICY {} ON {table}", policy.name)));
     }
     for key in facts.indexes.iter().filter(|index| references::is_our_key(index)) {
-        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DROP CONSTRAINT {}", key.quoted)));
+        steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DROP CONSTRAINT {}", key.quoted)));
     }
     let Some(before) = provenance::read::<Provenance>(facts.remembered()) else { return steps };
     if facts.force_row_security && !before.force_row_security {
-        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")));
+        steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")));
     }
     if facts.row_security && !before.row_security {
-        steps.push(undo(ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")));
+        steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")));
     }
     if let Some(column) = facts.column(&before.column).filter(|_| before.through.is_none()) {
         let alter = format!("ALTER TABLE {table} ALTER COLUMN {}", column.quoted);
@@ -97,15 +99,16 @@ fn unprotect_one(facts: &Facts) -> Vec<Step> {
         if accessor.is_some() && column.default.as_deref() == accessor {
             let change =
                 before.previous_default.as_ref().map_or("DROP DEFAULT".into(), |sql| format!("SET DEFAULT {sql}"));
-            steps.push(undo(ACCESS_EXCLUSIVE, format!("{alter} {change}")));
+            steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("{alter} {change}")));
         }
         if before.was_nullable && column.not_null {
-            steps.push(undo(ACCESS_EXCLUSIVE, format!("{alter} DROP NOT NULL")));
+            steps.push(undo(facts, ACCESS_EXCLUSIVE, format!("{alter} DROP NOT NULL")));
         }
     }
     if let Some(index) = before.index.filter(|name| facts.indexes.iter().any(|index| index.name == *name)) {
         let if_exists = if facts.partition { "IF EXISTS " } else { "" };
         steps.push(undo(
+            facts,
             ACCESS_EXCLUSIVE,
             format!("DROP INDEX {if_exists}{}.{}", facts.schema_quoted, quote_generated(&index)),
         ));
