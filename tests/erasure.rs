@@ -80,19 +80,24 @@ fn a_payload_that_went_another_way_is_a_finding() {
             (vec![empty.as_str()], vec!["altered"]),
             (vec![&payload_only], vec!["altered"]),
             (vec![&salt_only], vec!["altered"]),
-            (vec![&empty, &forge], vec!["altered"]),
+            (vec![&empty, &forge], vec!["altered", "inserted"]),
+            // Forged while the payload is still there.
+            (vec![&forge], vec!["inserted"]),
+            (vec!["UPDATE tenancy.erasure SET payload_digest = sha256('')"], vec!["inserted"]),
             (vec!["DELETE FROM tenancy.erasure"], vec!["altered"]),
-            (vec!["UPDATE tenancy.erasure SET event = gen_random_uuid()"], vec!["altered"]),
+            (vec!["UPDATE tenancy.erasure SET event = gen_random_uuid()"], vec!["altered", "inserted"]),
             // The event that tells of the erasure: itself, and what it told of.
             (
                 vec!["UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE operation = 'erase'"],
-                vec!["altered", "altered"],
+                vec!["altered", "altered", "inserted"],
             ),
             (
                 vec!["UPDATE tenancy.event SET operation = 'update' WHERE operation = 'erase'"],
-                vec!["altered", "altered"],
+                vec!["altered", "altered", "inserted"],
             ),
-            (vec!["DELETE FROM tenancy.event WHERE operation = 'erase'"], vec!["altered", "missing"]),
+            // One that was changed tells of no erasure, though it still names it.
+            (vec!["UPDATE tenancy.event SET reason = 'x' WHERE operation = 'erase'"], vec!["altered", "altered"]),
+            (vec!["DELETE FROM tenancy.event WHERE operation = 'erase'"], vec!["altered", "inserted", "missing"]),
         ] {
             run(&superuser, "BEGIN; SET LOCAL tenancy.override_reason = 'test'").await;
             let disable = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'append_only' LOOP

@@ -306,18 +306,6 @@ fn whoever_rewrites_an_event_is_found_until_everything_after_it_is_rewritten() {
     });
 }
 
-/// A checkpoint that is handed out: its note, and the public key.
-async fn checkpoint(superuser: &Client) -> Option<(String, String)> {
-    if value(superuser, "SELECT coalesce(current_setting('tenancy.signing_key_file', true), '') = ''").await == "t" {
-        println!("skipped: the server has no key to sign with");
-        return None;
-    }
-    run(superuser, "SELECT tenancy.checkpoint()").await;
-    let newest = "FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1";
-    let note = value(superuser, &format!("SELECT note {newest}")).await;
-    Some((note, value(superuser, "SELECT public_key FROM tenancy.signing_key").await))
-}
-
 /// What a note that was kept shows.
 async fn found_by_note(superuser: &Client, (note, key): &(String, String)) -> Vec<String> {
     let sql = "SELECT DISTINCT finding FROM tenancy.verify_checkpoint($1, $2) ORDER BY 1";

@@ -4,23 +4,64 @@ use super::block::Entries;
 use super::chain::Entry;
 use super::encoding::Digest;
 use super::partition_pg;
-use super::verify::{Finding, Found};
+use super::seal_pg;
+use super::snapshot::Snapshot;
+use super::verify::{Event, Events, Finding, Found, Seen};
 use crate::error::{self, Result};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The newest row of each month that is not attached again.
+/// Whether it is worth while to look.
+static ANY: Query = Query::new("SELECT EXISTS (SELECT FROM tenancy.archive WHERE NOT attached)");
+
+/// The newest row of each month, unless it is attached again, with the event that tells of it: one that was written with the
+/// row, has the same values, and is the last that the chain has about the month. Only after the end of a month can it tell.
+/// The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not have it).
 static ARCHIVED: Query = Query::new(
-    "SELECT pg_catalog.to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest,
-            tenancy.lowest_id(a.month::pg_catalog.timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((a.month + interval '1 month') AT TIME ZONE 'UTC')
-       FROM (SELECT DISTINCT ON (month) * FROM tenancy.archive ORDER BY month, changed_at DESC) a
-      WHERE NOT a.attached",
+    "WITH newest AS MATERIALIZED (
+         SELECT a.*, tenancy.lowest_id(a.month::pg_catalog.timestamp AT TIME ZONE 'UTC') AS first_id,
+                tenancy.lowest_id((a.month + interval '1 month') AT TIME ZONE 'UTC') AS end_id
+           FROM (SELECT DISTINCT ON (month) * FROM tenancy.archive ORDER BY month, changed_at DESC) a
+          WHERE NOT a.attached),
+     told AS MATERIALIZED (
+         SELECT e.id, e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'month' AS month
+           FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+          WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+            AND s.event OPERATOR(pg_catalog.>=) tenancy.lowest_id((SELECT pg_catalog.min(n.changed_at) - interval '1 minute' FROM newest n))
+            AND e.operation OPERATOR(pg_catalog.=) 'insert' AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive')
+     SELECT pg_catalog.to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, e.transaction, e.sealed
+       FROM newest a LEFT JOIN LATERAL (
+            SELECT e.id, e.transaction, s.event_hash OPERATOR(pg_catalog.=) e.hash AS sealed
+              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+             CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS p (new)
+             WHERE e.id OPERATOR(pg_catalog.>=) GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
+               AND e.id OPERATOR(pg_catalog.<) tenancy.lowest_id(a.changed_at + interval '1 minute')
+               AND e.occurred_at OPERATOR(pg_catalog.>=) (a.month + interval '1 month') AT TIME ZONE 'UTC'
+               AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.operation OPERATOR(pg_catalog.=) 'insert'
+               AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive'
+               AND p.new OPERATOR(pg_catalog.->>) 'digest' OPERATOR(pg_catalog.=) a.digest::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'month' OPERATOR(pg_catalog.=) pg_catalog.to_char(a.month, 'YYYY-MM-DD')
+               AND p.new OPERATOR(pg_catalog.->>) 'events' OPERATOR(pg_catalog.=) a.events::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'through_block' OPERATOR(pg_catalog.=) a.through_block::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'attached' OPERATOR(pg_catalog.=) a.attached::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'reason' OPERATOR(pg_catalog.=) a.reason
+               AND p.new OPERATOR(pg_catalog.->>) 'exported_to' IS NOT DISTINCT FROM a.exported_to
+               AND NOT EXISTS (SELECT FROM told t WHERE t.month OPERATOR(pg_catalog.=) (p.new OPERATOR(pg_catalog.->>) 'month') AND t.id OPERATOR(pg_catalog.>) e.id)
+             ORDER BY e.id LIMIT 1) e ON true
+      ORDER BY a.month",
 );
 
-/// Rows that no event tells of, as one does that was written with the row. That event itself may be archived since.
+/// Whether one of the events that went is there.
+static IS_THERE: Query = Query::new(
+    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+                     WHERE s.event OPERATOR(pg_catalog.>=) $1 AND s.event OPERATOR(pg_catalog.<) $2 AND s.block OPERATOR(pg_catalog.<=) $3)",
+);
+
+/// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be archived since.
 static UNRECORDED: Query = Query::new(
     "SELECT pg_catalog.to_char(a.month, 'YYYY-MM'), pg_catalog.to_char(a.changed_at AT TIME ZONE 'UTC', 'YYYY_MM')
        FROM tenancy.archive a
@@ -85,6 +126,7 @@ fn entry(row: &Row) -> Option<(Uuid, Entry)> {
 }
 
 /// A month that is archived.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Archive {
     /// As the names of partitions end.
     month: String,
@@ -97,24 +139,65 @@ struct Archive {
     has_partition: bool,
 }
 
-/// The months that are archived.
+/// The event that tells of an archive.
+struct Teller {
+    id: Uuid,
+    transaction: u64,
+    /// Whether the seal has it as it is; `None` where it does not have it at all.
+    sealed: Option<bool>,
+}
+
+impl Teller {
+    /// True if the event is what was written, and is sealed or has yet to be.
+    fn is_believed(&self, events: &mut Events, sealed: Option<&Snapshot>) -> Result<bool> {
+        let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
+        let in_chain = self.sealed.unwrap_or_else(waits);
+        Ok(in_chain && matches!(events.find(&self.id)?, Event::Seen(Seen { fault: None, .. })))
+    }
+}
+
+/// The months that are archived, as far as the chain tells of it: what stands in the table alone excuses nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Archives(Vec<Archive>);
 
 impl Archives {
-    pub fn read() -> Self {
+    pub fn read(found: &mut Vec<Found>) -> Result<Self> {
+        if ANY.read(&[], |row| row.get(1)) != [Some(true)] {
+            return Ok(Archives(Vec::new()));
+        }
         let read = |row: &Row| {
             let month: String = row.get(1)?;
             let has_partition = partition_pg::is_there("event", &month);
-            Some(Archive {
+            let teller = || Some(Teller { id: row.uuid(7)?, transaction: row.transaction(8)?, sealed: row.get(9) });
+            let archive = Archive {
                 month,
                 through_block: row.get(2)?,
                 events: row.get(3)?,
                 digest: row.bytes(4),
                 ids: (row.uuid(5)?, row.uuid(6)?),
                 has_partition,
-            })
+            };
+            Some((archive, teller()))
         };
-        Archives(ARCHIVED.read(&[], read).into_iter().flatten().collect())
+        let rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
+        let (mut archives, mut events, sealed) = (Vec::new(), Events::default(), seal_pg::sealed_until()?);
+        for (archive, teller) in rows {
+            match teller {
+                // A month goes as a whole: one whose events are there excuses none that is not.
+                Some(teller) if teller.is_believed(&mut events, sealed.as_ref())? => {
+                    if !archive.is_there() {
+                        archives.push(archive);
+                    }
+                }
+                _ => found.push(Found::anywhere(Finding::Inserted, untold(&archive.month.replace('_', "-")))),
+            }
+        }
+        Ok(Archives(archives))
+    }
+
+    /// Whether the month of an event is archived.
+    pub fn have_month_of(&self, event: &Uuid) -> bool {
+        self.of(event).is_some()
     }
 
     /// Whether the event that a block sealed went with its month.
@@ -146,10 +229,24 @@ impl Archives {
         let unrecorded = UNRECORDED.read(&[], |row| (row.get::<String>(1), row.get::<String>(2)));
         for (month, written) in unrecorded {
             if !self.0.iter().any(|archive| Some(&archive.month) == written.as_ref()) {
-                let text = format!("no event tells of the archive of {} as it is", month.unwrap_or_default());
-                found.push(Found::anywhere(Finding::Inserted, text));
+                let text = untold(&month.unwrap_or_default());
+                if !found.iter().any(|found| found.explanation == text) {
+                    found.push(Found::anywhere(Finding::Inserted, text));
+                }
             }
         }
         Ok(())
     }
+}
+
+impl Archive {
+    /// True if events that went are there all the same: a dump attaches a partition by itself.
+    fn is_there(&self) -> bool {
+        let arguments = [spi::uuid(self.ids.0), spi::uuid(self.ids.1), argument(self.through_block)];
+        self.has_partition && IS_THERE.read(&arguments, |row| row.get(1)).pop().flatten().unwrap_or(false)
+    }
+}
+
+fn untold(month: &str) -> String {
+    format!("no event tells of the archive of {month} as it is")
 }

@@ -134,3 +134,15 @@ pub async fn assert_audit_is_whole(client: &Client) {
     let numbers = rows(client, sql).await.remove(0);
     assert!(numbers.iter().all(|number| *number == numbers[0]), "events, entries, blocks, positions: {numbers:?}");
 }
+
+/// A checkpoint that is handed out: its note, and the public key.
+pub async fn checkpoint(superuser: &Client) -> Option<(String, String)> {
+    if value(superuser, "SELECT coalesce(current_setting('tenancy.signing_key_file', true), '') = ''").await == "t" {
+        println!("skipped: the server has no key to sign with");
+        return None;
+    }
+    run(superuser, "SELECT tenancy.checkpoint()").await;
+    let newest = "FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1";
+    let note = value(superuser, &format!("SELECT note {newest}")).await;
+    Some((note, value(superuser, "SELECT public_key FROM tenancy.signing_key").await))
+}

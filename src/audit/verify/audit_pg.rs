@@ -99,7 +99,8 @@ impl Request {
         let mut found = Vec::new();
         let newest = edges_pg::newest_block();
         let incarnations = edges_pg::incarnations(&mut found)?;
-        let scope = Scope { organization: self.organization, newest, incarnations };
+        let archives = Archives::read(&mut found)?;
+        let scope = Scope { organization: self.organization, newest, incarnations, archives };
         let range = self.range(newest, &mut found);
         progress_pg::enter(Phase::Blocks);
         let workers = self.workers.map(|workers| workers as usize);
@@ -111,8 +112,9 @@ impl Request {
         edges_pg::blocks_beyond(&scope, &mut found)?;
         if range.first == 1 {
             edges_pg::nodes_beyond(&scope, &mut found)?;
+            edges_pg::erasures_beyond(&scope, &mut found)?;
             if self.organization.is_none() {
-                Archives::read().verify(&mut found)?;
+                scope.archives.verify(&mut found)?;
             }
         }
         edges_pg::unsealed(&scope, range, outcome.seen, &mut found)?;
@@ -199,13 +201,17 @@ impl Request {
         let mut found = Vec::new();
         let newest = edges_pg::newest_block();
         let incarnations = edges_pg::incarnations(&mut found)?;
-        let scope = Scope { organization: None, newest, incarnations };
+        let archives = Archives::read(&mut found)?;
+        let scope = Scope { organization: None, newest, incarnations, archives };
         let last = checkpoints_pg::compare_kept(kept, newest, &mut found)?;
         progress_pg::enter(Phase::Blocks);
         let range = Range { first: 1, last: last.unwrap_or(0).min(newest) };
-        let outcome = parallel_pg::verify(scope, range, self.workers.map(|workers| workers as usize))?;
+        let outcome = parallel_pg::verify(scope.clone(), range, self.workers.map(|workers| workers as usize))?;
         let more = outcome.count - outcome.found.len() as i64;
         found.extend(outcome.found);
+        progress_pg::enter(Phase::Beside);
+        edges_pg::erasures_beyond(&scope, &mut found)?;
+        scope.archives.verify(&mut found)?;
         Ok(rows(found, more))
     }
 }

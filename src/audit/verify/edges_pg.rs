@@ -36,6 +36,20 @@ const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
              OR n.level OPERATOR(pg_catalog.>) 62 OR n.level OPERATOR(pg_catalog.%) $2 OPERATOR(pg_catalog.<>) 0
              OR n.index OPERATOR(pg_catalog.>=) (newest.position OPERATOR(pg_catalog.>>) n.level))";
 
+/// Erasures that no event tells of, or whose payload is there: event, organization, the event that should tell.
+const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
+       FROM tenancy.erasure x LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.event
+      WHERE ($1 IS NULL OR x.organization OPERATOR(pg_catalog.=) $1 OR e.organization OPERATOR(pg_catalog.=) $1)
+        AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL OR e.organization OPERATOR(pg_catalog.<>) x.organization
+             OR e.payload_digest OPERATOR(pg_catalog.<>) x.payload_digest
+             OR NOT EXISTS (
+                SELECT FROM tenancy.event t
+                 WHERE t.id OPERATOR(pg_catalog.=) x.erase_event AND t.organization OPERATOR(pg_catalog.=) x.organization
+                   AND t.operation OPERATOR(pg_catalog.=) 'erase'
+                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) x.event::pg_catalog.text
+                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode(x.payload_digest, 'hex')))
+      ORDER BY x.event";
+
 /// Events that no entry names, of those that a range could have: written since a moment, or with an id between those of the range.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
       WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
@@ -189,6 +203,19 @@ pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
         let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
         let text = format!("node {index} of level {level} in tenancy.tree_node is of no tree over these events");
         found.push(Found::anywhere(Finding::Inserted, text).of(row.uuid(1).unwrap_or_default()));
+        Ok::<(), Error>(())
+    })
+}
+
+/// Rows of `tenancy.erasure` that nobody wrote with an erasure.
+pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    spi::stream(ERASURES_BEYOND, &[spi::uuid(scope.organization)], |row| {
+        let uuid = |column| row.uuid(column).unwrap_or_default();
+        let (event, organization, teller) = (uuid(1), uuid(2), uuid(3));
+        if !scope.archives.have_month_of(&teller) {
+            let text = "tenancy.erasure tells of an erasure of the event that was none";
+            found.push(Found::anywhere(Finding::Inserted, text).of(organization).about(event));
+        }
         Ok::<(), Error>(())
     })
 }

@@ -23,10 +23,12 @@ static ACTOR_PARTITION: Query = Query::new(
       WHERE a.id OPERATOR(pg_catalog.=) $1",
 );
 
-/// The event in the same chain that tells of the erasure of a payload. Whether that event is what was written, and where, is
-/// found when the walk comes to it.
+/// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL` before it
+/// has it at all.
 static ERASURE: Query = Query::new(
-    "SELECT true FROM tenancy.erasure x JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.erase_event
+    "SELECT e.id, s.event_hash OPERATOR(pg_catalog.=) e.hash
+       FROM tenancy.erasure x JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.erase_event
+       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
       WHERE x.event OPERATOR(pg_catalog.=) $1 AND e.organization OPERATOR(pg_catalog.=) $2 AND e.operation OPERATOR(pg_catalog.=) 'erase'
         AND e.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) $1::pg_catalog.text
         AND e.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode($3, 'hex')",
@@ -96,39 +98,52 @@ impl Partitions {
 /// The events of the seal.
 pub struct Events {
     events: Partitions,
+    /// The same table, for what tells of erasures.
+    tellers: Partitions,
     actors: Actors,
 }
 
 impl Default for Events {
     fn default() -> Self {
         let actors = Actors { rows: Partitions::new("event_actor", &ACTOR_PARTITION), digests: HashMap::new() };
-        Events { events: Partitions::new("event", &EVENT_PARTITION), actors }
+        let events = || Partitions::new("event", &EVENT_PARTITION);
+        Events { events: events(), tellers: events(), actors }
     }
 }
 
 impl Events {
     /// What stands under the id.
     pub fn find(&mut self, id: &Uuid) -> Result<Event> {
-        let actors = &mut self.actors;
-        let event = self.events.find(id, |fields| match stored(fields) {
-            None => Ok(Event::Unreadable),
-            Some(stored) => Ok(Event::Seen(Seen {
+        let (actors, tellers) = (&mut self.actors, &mut self.tellers);
+        let event = self.events.find(id, |fields| {
+            let Some(stored) = stored(fields) else { return Ok(Event::Unreadable) };
+            let actor = actors.digest(stored.actor)?;
+            let is_empty = stored.payload.is_none() && stored.payload_salt.is_none();
+            let erased = is_empty && is_erased(&stored, tellers, actors)?;
+            Ok(Event::Seen(Seen {
                 organization: stored.organization,
                 transaction: stored.transaction,
                 ordinal: stored.ordinal,
                 previous: stored.previous,
                 hash: stored.hash,
-                fault: stored.inconsistency(actors.digest(stored.actor)?.as_ref(), || is_erased(&stored)),
-            })),
+                fault: stored.inconsistency(actor.as_ref(), || erased),
+            }))
         })?;
         event.unwrap_or(Ok(Event::Gone))
     }
 }
 
-/// True if the chain tells that the payload of this event was erased.
-fn is_erased(stored: &Stored) -> bool {
-    let arguments = [uuid(stored.id), uuid(stored.organization), argument(stored.payload_digest.to_vec())];
-    !ERASURE.read(&arguments, |_| ()).is_empty()
+/// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where one is that
+/// is not sealed is found when all events are compared with the seal.
+fn is_erased(erased: &Stored, tellers: &mut Partitions, actors: &mut Actors) -> Result<bool> {
+    let arguments = [uuid(erased.id), uuid(erased.organization), argument(erased.payload_digest.to_vec())];
+    let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();
+    let Some((Some(id), None | Some(true))) = teller else { return Ok(false) };
+    let told = tellers.find(&id, |fields| {
+        let Some(teller) = stored(fields) else { return Ok(false) };
+        Ok::<bool, error::Error>(teller.inconsistency(actors.digest(teller.actor)?.as_ref(), || false).is_none())
+    })?;
+    told.unwrap_or(Ok(false))
 }
 
 /// The actors, whose digests are part of the events' hashes.

@@ -33,6 +33,9 @@ pub use cut::{Cut, Range};
 pub use event::Stored;
 pub use walk::{Event, Head, HeadRow, History, Seen, Walk};
 
+#[cfg(feature = "pg")]
+pub use event_pg::Events;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

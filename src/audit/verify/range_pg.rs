@@ -27,6 +27,8 @@ pub struct Scope {
     pub newest: i64,
     /// The first block of each history, and its name.
     pub incarnations: Vec<(i64, String)>,
+    /// The months whose events are gone and need not be there.
+    pub archives: Archives,
 }
 
 /// What was gone through, and between which ids the events were.
@@ -57,7 +59,7 @@ impl Seen {
 const BATCH: usize = 2000;
 
 /// Verifies the range; `report` gets what was found and gone through since it was last called.
-pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
+pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
     let mut verifier = Verifier {
         walk: Walk::new(Tables::open(range.first), scope.newest),
         positions: HashMap::new(),
@@ -66,7 +68,7 @@ pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Se
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
         events: Events::default(),
-        archives: Archives::read(),
+        archives: &scope.archives,
         seen: Seen::default(),
         report,
     };
@@ -78,6 +80,7 @@ pub fn verify(scope: &Scope, range: Range, report: &mut dyn FnMut(Vec<Found>, Se
 }
 
 struct Verifier<'r> {
+    archives: &'r Archives,
     walk: Walk<Tables>,
     /// Up to where the entries of each organization were read, ahead of the walk.
     positions: HashMap<Uuid, i64>,
@@ -86,7 +89,6 @@ struct Verifier<'r> {
     entry: Scan,
     head: Scan,
     events: Events,
-    archives: Archives,
     seen: Seen,
     report: &'r mut dyn FnMut(Vec<Found>, Seen),
 }
