@@ -11,7 +11,7 @@ SELECT dblink_connect('work', :'server' || ' dbname=' || :'work'), dblink_exec('
 
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(27);
+SELECT plan(31);
 
 CREATE FUNCTION pg_temp.answer(query text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT a FROM dblink('work', query) AS d (a text) $$;
 CREATE PROCEDURE pg_temp.run(VARIADIC statements text[]) LANGUAGE plpgsql AS $$
@@ -71,13 +71,23 @@ SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('ALTER TABLE public.finding DISA
 SELECT is(pg_temp.answer('SELECT count(*) FROM tenancy.event WHERE operation = ''delete'' AND table_name = ''finding'''), '0', '(a row went without an event)');
 SELECT is(pg_temp.answer('SELECT result || '' '' || ((payload -> ''new'' ->> ''since_block'')::bigint > 0)::text FROM tenancy.event WHERE operation = ''gap'' LIMIT 1'), 'failed true', 'a gap says since when it may have been');
 SELECT is(pg_temp.gaps(), '{}'::text[], 'and is told once');
+
+-- An event explains only what it names, and only between the look before it and the one after it.
+SELECT is(pg_temp.gaps('CREATE POLICY later ON public.finding AS RESTRICTIVE USING (true)', 'DROP POLICY later ON public.finding', 'ALTER TABLE public.finding ADD note text'), '{}'::text[], 'statements that change no trigger change nothing of it');
+SELECT is(pg_temp.gaps('UPDATE pg_trigger SET tgenabled = ''D'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal', 'UPDATE pg_trigger SET tgenabled = ''A'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal'),
+    '{"public.finding: its capture was changed, or switched off and on again"}'::text[], 'and explain no later switching');
+SELECT is(pg_temp.gaps('ALTER TABLE public.finding DROP note', 'CREATE POLICY later ON public.finding AS RESTRICTIVE USING (true)', 'DROP POLICY later ON public.finding', 'UPDATE pg_trigger SET tgenabled = ''A'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal'),
+    '{"public.finding: its capture was changed, or switched off and on again"}'::text[], 'nor one of the same time');
+SELECT is(pg_temp.gaps('CREATE SCHEMA other', 'CREATE TABLE other.finding (id integer PRIMARY KEY, organization_id uuid NOT NULL)', 'DO ''BEGIN PERFORM tenancy.protect(''''other.finding''''); END''', 'ALTER TABLE other.finding DISABLE TRIGGER tenancy_audit', 'ALTER TABLE other.finding ENABLE ALWAYS TRIGGER tenancy_audit',
+    'UPDATE pg_trigger SET tgenabled = ''A'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal'),
+    '{"public.finding: its capture was changed, or switched off and on again"}'::text[], 'nor does one about a table of the same name elsewhere');
 SELECT is(pg_temp.gaps('UPDATE pg_trigger SET tgenabled = ''D'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal'), '{public.finding: it does not capture every change}'::text[], 'an edit of the catalogs is a gap');
 SELECT is(pg_temp.gaps('UPDATE pg_trigger SET tgenabled = ''A'' WHERE tgrelid = ''public.finding''::regclass AND NOT tgisinternal'), '{"public.finding: its capture was changed, or switched off and on again"}'::text[], 'and so is the one that hides it');
 SELECT is(pg_temp.gaps('UPDATE pg_event_trigger SET evtenabled = ''D'' WHERE evtname = ''tenancy_audit_drop'''), '{tenancy_audit_drop: it does not capture every change}'::text[], 'an event trigger that is off is a gap');
 SELECT is(pg_temp.gaps('ALTER EVENT TRIGGER tenancy_audit_drop ENABLE ALWAYS'), '{}'::text[], 'the statement that enables it has an event');
 SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('ALTER TABLE tenancy.event DISABLE TRIGGER append_only', 'DELETE FROM tenancy.event WHERE operation = ''insert''', 'ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only')),
     pg_temp.with_event_triggers('tenancy.event: its capture was changed, or switched off and on again'), 'so is a table of the audit that was open for a while');
-SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('DROP TABLE public.finding')), pg_temp.with_event_triggers('finding: its capture is gone'), 'so is a protected table that went unheard');
+SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('DROP TABLE public.finding')), pg_temp.with_event_triggers('public.finding: its capture is gone'), 'so is a protected table that went unheard');
 SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('CREATE OR REPLACE FUNCTION tenancy.refuse_change() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END''')),
     pg_temp.with_event_triggers('refuse_change: its capture was changed, or switched off and on again'), 'so is a function that was replaced');
 

@@ -26,6 +26,7 @@ CREATE TABLE tenancy.coverage (
     incarnation text NOT NULL,
     block bigint NOT NULL,
     snapshot pg_snapshot NOT NULL,
+    schema text,
     name text,
     state text,
     PRIMARY KEY (object, id)
@@ -37,6 +38,7 @@ COMMENT ON COLUMN tenancy.coverage.recorded_at IS 'When the sealer looked.';
 COMMENT ON COLUMN tenancy.coverage.incarnation IS 'Which history of the database it was seen in.';
 COMMENT ON COLUMN tenancy.coverage.block IS 'The newest block then.';
 COMMENT ON COLUMN tenancy.coverage.snapshot IS 'Which transactions were over then.';
+COMMENT ON COLUMN tenancy.coverage.schema IS 'Schema of the table.';
 COMMENT ON COLUMN tenancy.coverage.name IS 'Name of the table, event trigger or function.';
 COMMENT ON COLUMN tenancy.coverage.state IS 'Triggers of a table: each with name, state (A: it fires always), function, and the transaction that wrote its row of the catalog. NULL once they are gone.';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.coverage', '');

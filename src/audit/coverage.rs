@@ -33,24 +33,22 @@ impl Change {
     }
 }
 
-/// What has changed between the states seen last, each with key, name and state, and those of now.
-pub fn changes(before: Vec<(String, Option<String>, Option<String>)>, now: Vec<Object>) -> Vec<Change> {
+/// What has changed between the states seen last and those of now.
+pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
     let mut known: std::collections::BTreeMap<_, _> =
-        before.into_iter().map(|(key, name, state)| (key, (name, state))).collect();
+        before.into_iter().map(|object| (object.key.clone(), object)).collect();
     let mut changes = Vec::new();
     for object in now {
-        let before = known.remove(&object.key).and_then(|(name, state)| Some((name, state?)));
-        let same =
-            before.as_ref().is_some_and(|(name, state)| Some(state) == object.state.as_ref() && *name == object.name);
+        let before = known.remove(&object.key).filter(|before| before.state.is_some());
+        let same = before.as_ref().is_some_and(|before| before.state == object.state && before.name == object.name);
         if !same {
-            changes.push(Change { now: object, before: before.map(|(_, state)| state) });
+            changes.push(Change { now: object, before: before.and_then(|before| before.state) });
         }
     }
-    for (key, (name, state)) in known {
-        if state.is_some() {
-            let gone = Object { key, name, schema: None, state: None, whole: false };
-            changes.push(Change { now: gone, before: state });
-        }
+    for mut gone in known.into_values().filter(|object| object.state.is_some()) {
+        let before = gone.state.take();
+        gone.whole = false;
+        changes.push(Change { now: gone, before });
     }
     changes
 }
@@ -63,8 +61,8 @@ mod tests {
         Object { key: key.into(), name: Some("t".into()), schema: None, state: Some(state.into()), whole }
     }
 
-    fn seen(key: &str, state: Option<&str>) -> (String, Option<String>, Option<String>) {
-        (key.into(), Some("t".into()), state.map(str::to_owned))
+    fn seen(key: &str, state: Option<&str>) -> Object {
+        Object { state: state.map(str::to_owned), ..object(key, "", false) }
     }
 
     #[test]
@@ -74,7 +72,7 @@ mod tests {
 
     #[test]
     fn off_on_and_off_and_on_are_told_apart() {
-        let gap = |before: &[(String, Option<String>, Option<String>)], now: &[Object]| {
+        let gap = |before: &[Object], now: &[Object]| {
             changes(before.to_vec(), now.to_vec()).iter().map(Change::gap).collect::<Vec<_>>()
         };
         let before = [seen("a", Some("A 1"))];

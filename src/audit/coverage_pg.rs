@@ -39,33 +39,51 @@ static NOW: Query = Query::new(include_str!("coverage.sql"));
 
 /// The state of each object that was seen last.
 static BEFORE: Query = Query::new(
-    "SELECT DISTINCT ON (object) object, name, state FROM tenancy.coverage
+    "SELECT DISTINCT ON (object) object, name, schema, state FROM tenancy.coverage
       WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
 );
 
-/// True if a statement that can change the capture of a table, or of one that it is part of, or an event trigger, has an
-/// event of a transaction that was not over when the sealer looked last.
+/// True if a statement that can change what captures in a table, or in one that it is part of, in an event trigger or in a
+/// function, has an event that names this one and that no earlier look has seen: its transaction was not over when a change
+/// was recorded last, and no block before this sealing has it.
 static EXPLAINED: Query = Query::new(
-    "WITH RECURSIVE part (oid, name) AS (
-         SELECT c.oid, c.relname FROM pg_catalog.pg_class c WHERE 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text OPERATOR(pg_catalog.=) $1
+    "WITH RECURSIVE part (oid, schema, name) AS (
+         SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+          WHERE 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text OPERATOR(pg_catalog.=) $1
           UNION
-         SELECT c.oid, c.relname FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid
-           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhparent)
+         SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+           FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid
+           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhparent
+           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace)
      SELECT true FROM tenancy.event e
+      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_type',
+                                 e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_identity',
+                                 e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->) 'actions') AS o (type, identity, actions)
       WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema' AND e.result OPERATOR(pg_catalog.=) 'success'
-        AND e.transaction OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmin($3::pg_catalog.pg_snapshot)
-        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $3::pg_catalog.pg_snapshot)
-        AND (e.operation OPERATOR(pg_catalog.~) '^(capture_o(n|ff)|(un)?protect|.*_trigger|.*_table|drop_.*|.*_function)$')
-        AND (e.table_name OPERATOR(pg_catalog.=) $2 OR e.table_name IN (SELECT name::pg_catalog.text FROM part)
-             OR e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_identity' IN ($2, 'tenancy.' OPERATOR(pg_catalog.||) $2 OPERATOR(pg_catalog.||) '()'))
+        AND e.transaction OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmin($4::pg_catalog.pg_snapshot)
+        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $4::pg_catalog.pg_snapshot)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $5)
+        AND CASE pg_catalog.split_part($1, ' ', 1)
+            WHEN 'pg_class' THEN
+                (e.table_schema OPERATOR(pg_catalog.=) $2 AND e.table_name OPERATOR(pg_catalog.=) $3
+                 OR EXISTS (SELECT FROM part p WHERE p.schema OPERATOR(pg_catalog.=) e.table_schema AND p.name OPERATOR(pg_catalog.=) e.table_name))
+                AND (e.operation OPERATOR(pg_catalog.~) '^(capture_o(n|ff)|(un)?protect|(create|alter)_trigger|create_(foreign_)?table)$'
+                     OR o.type IN ('table', 'foreign table', 'trigger') AND e.operation OPERATOR(pg_catalog.~) '^drop_'
+                     OR o.type OPERATOR(pg_catalog.=) 'trigger'
+                     OR e.operation OPERATOR(pg_catalog.~) '^alter_(foreign_)?table$'
+                        AND (o.actions IS NULL AND o.type IN ('table', 'foreign table') OR EXISTS (SELECT FROM pg_catalog.json_array_elements(o.actions) a
+                             WHERE a OPERATOR(pg_catalog.->>) 'action' OPERATOR(pg_catalog.~) '(_trigger|_trigger_(all|user)|_partition|_inherit)$')))
+            WHEN 'pg_event_trigger' THEN o.type OPERATOR(pg_catalog.=) 'event trigger' AND $3 OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array(o.identity, ', '))
+            ELSE o.type OPERATOR(pg_catalog.=) 'function' AND o.identity OPERATOR(pg_catalog.=) ('tenancy.' OPERATOR(pg_catalog.||) $3 OPERATOR(pg_catalog.||) '()') END
       LIMIT 1",
 );
 
 static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
 static RECORD: Query = Query::new(
-    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, name, state)
-     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8)",
+    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state)
+     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9)",
 );
 
 /// What was seen last.
@@ -75,12 +93,13 @@ struct Last {
     digest: Option<String>,
 }
 
-/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`.
-pub fn check(incarnation: &str, block: i64) -> Result<()> {
-    transaction::with_latest_snapshot(|| compare(incarnation, block))
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was `sealed`
+/// when the look before this one was over.
+pub fn check(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+    transaction::with_latest_snapshot(|| compare(incarnation, sealed, block))
 }
 
-fn compare(incarnation: &str, block: i64) -> Result<()> {
+fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
     let read = |row: &Row| {
         let last = Last { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
         Some((row.get::<String>(1)?, last))
@@ -92,7 +111,9 @@ fn compare(incarnation: &str, block: i64) -> Result<()> {
     if last.as_ref().is_some_and(|last| last.digest == digest) {
         return Ok(());
     }
-    let seen = |row: &Row| Some((row.get(1)?, row.get(2), row.get(3)));
+    let seen = |row: &Row| {
+        Some(Object { key: row.get(1)?, name: row.get(2), schema: row.get(3), state: row.get(4), whole: false })
+    };
     let before = BEFORE.read(&[argument(incarnation)], seen).into_iter().flatten().collect();
     let object = |row: &Row| {
         Some(Object {
@@ -105,7 +126,7 @@ fn compare(incarnation: &str, block: i64) -> Result<()> {
     };
     let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
     let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
-    let row = |object: &str, name: Option<&str>, state: Option<&str>| {
+    let row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
         let now = transaction::now();
         RECORD.write(
             &[
@@ -115,6 +136,7 @@ fn compare(incarnation: &str, block: i64) -> Result<()> {
                 argument(incarnation),
                 argument(block),
                 argument(snapshot.as_str()),
+                argument(schema),
                 argument(name),
                 argument(state),
             ],
@@ -122,18 +144,21 @@ fn compare(incarnation: &str, block: i64) -> Result<()> {
         );
     };
     for change in coverage::changes(before, now) {
-        let explained = last.as_ref().is_some_and(|last| explained(&change, &last.snapshot));
+        let explained = last.as_ref().is_some_and(|last| explained(&change, &last.snapshot, sealed));
         if let Some(what) = change.gap().filter(|_| !explained) {
             record_gap(&change, what, last.as_ref())?;
         }
-        row(&change.now.key, change.now.name.as_deref(), change.now.state.as_deref());
+        let now = &change.now;
+        row(&now.key, now.schema.as_deref(), now.name.as_deref(), now.state.as_deref());
     }
-    row("all", None, digest.as_deref());
+    row("all", None, None, digest.as_deref());
     Ok(())
 }
 
-fn explained(change: &Change, since: &str) -> bool {
-    let arguments = [argument(change.now.key.as_str()), argument(change.now.name.as_deref()), argument(since)];
+fn explained(change: &Change, since: &str, sealed: i64) -> bool {
+    let (schema, name) = (change.now.schema.as_deref(), change.now.name.as_deref());
+    let key = argument(change.now.key.as_str());
+    let arguments = [key, argument(schema), argument(name), argument(since), argument(sealed)];
     !EXPLAINED.read(&arguments, |_| ()).is_empty()
 }
 

@@ -155,6 +155,7 @@ pub fn seal() -> Result<i64> {
         return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
     LOCK.write(&[], |_| ());
+    let before = transaction::with_latest_snapshot(last_block)?.map_or(0, |last| last.number);
     let mut sealed = 0;
     loop {
         let (count, rest) = seal_block()?;
@@ -165,7 +166,7 @@ pub fn seal() -> Result<i64> {
     }
     let standing = transaction::with_latest_snapshot(standing)?;
     if let (Some(incarnation), Some(last)) = (standing.incarnation, standing.last) {
-        coverage_pg::check(&incarnation, last.number)?;
+        coverage_pg::check(&incarnation, before, last.number)?;
     }
     Ok(sealed)
 }
