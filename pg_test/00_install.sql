@@ -149,6 +149,7 @@ $$, $$ VALUES
     ('org_id_bigint',            's', 's', false, false),
     ('org_id_text',              's', 's', false, false),
     ('org_id_text',              's', 's', false, false),
+    ('organization_columns',     's', 's', false, false),
     ('plan',                     'v', 'u', false, false),
     ('pre_request',              'v', 'u', false, false),
     ('protect',                  'v', 'u', false, false),

@@ -67,9 +67,9 @@ SELECT is((SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = fo
   FROM (VALUES (1, 'tenancy.org_id'), (2, 'tenancy.org_id_text'), (3, 'tenancy.org_id_text'), (4, 'tenancy.org_id_bigint'), (5, 'tenancy.org_id_bigint')) AS v (n, function);
 
 CREATE TABLE app.several (tenant_id uuid NOT NULL, organization_id uuid NOT NULL, owner uuid NOT NULL);
-SELECT is((SELECT sql FROM tenancy.plan('app.several') WHERE step = 2), 'ALTER TABLE app.several ALTER COLUMN organization_id SET DEFAULT tenancy.org_id()',
-          'of several usual columns the first of "organizationId", organization_id, org_id, tenant_id is taken');
-SELECT tenancy.protect('app.several') \g /dev/null
+SELECT test.refused($$ SELECT tenancy.protect('app.several') $$, '42702', 'table app.several has the columns organization_id and tenant_id: which is the organization?', '%organization_column => ...%',
+          'of several usual columns none is chosen');
+SELECT tenancy.protect('app.several', 'organization_id') \g /dev/null
 SELECT is(tenancy.protect('app.several', domain => 'billing'), 9, 'another domain replaces what names the domain, and nothing else');
 SELECT is(tenancy.protect('app.several'), 0, 'the domain need not be named again');
 SELECT is((SELECT count(*) FROM tenancy.plan('app.several') WHERE sql LIKE '%''billing''%'), 6::bigint, 'the domain stays as it was named');

@@ -2,7 +2,7 @@
 BEGIN;
 \ir helpers/fixture.sql
 \ir helpers/leak.sql
-SELECT plan(61);
+SELECT plan(63);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -52,6 +52,8 @@ BEGIN
 END
 $$;
 SELECT is(pg_temp.printed('unique_across_tenants', 'CREATE TABLE app.outside (n numeric REFERENCES app.note (price))', 'app.note_price_key'), 'warning: 1 in words', 'a key that a foreign key points at');
+SELECT is(pg_temp.printed('several_organization_columns', 'CREATE TABLE app.two (org_id uuid NOT NULL, tenant_id uuid NOT NULL)', 'app.two'), 'info: 1 in words', 'of two columns none is chosen');
+SELECT is(pg_temp.printed('unprotected_table', 'CREATE TABLE app.two (org_id uuid NOT NULL, tenant_id uuid NOT NULL)', 'app.two'), 'error: 1 in words', 'nor where the table is found unprotected');
 SELECT is(pg_temp.printed('index_lost_not_leakproof', 'CREATE TABLE app.outside (n numeric REFERENCES app.note (price)); CREATE INDEX by_price ON app.note (organization_id, price)', 'app.by_price'), 'info: 1 in words', 'a column that another points at');
 SELECT is(pg_temp.printed('index_lost_not_leakproof', 'CREATE TABLE app.outside (n numeric PRIMARY KEY); ALTER TABLE app.shared ADD FOREIGN KEY (n) REFERENCES app.outside; CREATE INDEX by_n ON app.shared (organization_id, n)', 'app.by_n'), 'info: 1 in words', 'a column that points at another');
 SELECT is(pg_temp.printed('index_lost_not_leakproof', 'CREATE VIEW app.seen WITH (security_invoker) AS SELECT n FROM app.shared; CREATE INDEX by_n ON app.shared (organization_id, n)', 'app.by_n'), 'info: 1 in words', 'a column that a view shows');

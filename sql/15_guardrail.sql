@@ -15,10 +15,12 @@ COMMENT ON COLUMN tenancy.guardrail.changed_by IS 'The database role that logged
 COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When.';
 
 CREATE TABLE tenancy.protected_schema (
-    schema_name text COLLATE "C" PRIMARY KEY
+    schema_name text COLLATE "C" PRIMARY KEY,
+    organization_column text
 );
 COMMENT ON TABLE tenancy.protected_schema IS 'Schemas whose new tables the guardrail new_tables looks at.';
 COMMENT ON COLUMN tenancy.protected_schema.schema_name IS 'By name, so that a dump carries it.';
+COMMENT ON COLUMN tenancy.protected_schema.organization_column IS 'What the organization column of its tables is called; NULL: one of the usual names.';
 
 CREATE TABLE tenancy.exclusion (
     schema_name text COLLATE "C",

@@ -19,7 +19,7 @@ CREATE FUNCTION tenancy.protect("table" regclass, organization_column text DEFAU
 COMMENT ON FUNCTION tenancy.protect(regclass, text, text, text, text, text, jsonb, text[]) IS
 'Scopes a table, with its partitions and inheritance children, to the organization of the transaction: forced row-level security, the
 column''s default, an index, audit triggers, and foreign keys to and from other protected tables that carry the organization.
-organization_column: by default "organizationId", organization_id, org_id or tenant_id, whichever there is; uuid, text, varchar, integer
+organization_column: by default that of the schema, or "organizationId", organization_id, org_id or tenant_id, if there is one; uuid, text, varchar, integer
 or bigint. domain: what permissions on the table are called; by default its name in snake case.
 null_rows: what a NULL in the column means, shared (every organization reads the row, none writes it) or nobody (no organization sees it);
 without it the column must be NOT NULL. backfill: an SQL expression over the table''s columns for rows without an organization; a column
@@ -31,7 +31,7 @@ columns, {"close": {"column": "status", "values": ["closed"]}} for a row that en
 the audit tells by keyed commitments, under the key of tenancy.commitment_key_file; {} makes none secret.
 What is not named stays as an earlier call had it. Returns how many statements it ran: 0 when all was done before. Runs with the rights
 of the caller, who must own the table. Raises 42809 for views, temporary, foreign and system tables and for a partition alone, 42703
-without an organization column, 42804 for one that cannot be used, 22023 for arguments that cannot be, F0000 for secret columns without a key.';
+without an organization column, 42702 with several, 42804 for one that cannot be used, 22023 for arguments that cannot be, F0000 for secret columns without a key.';
 
 CREATE FUNCTION tenancy.unprotect("table" regclass) RETURNS integer
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

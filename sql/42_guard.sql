@@ -1,62 +1,149 @@
 -- Tables that come, and protection that goes: schemas, exclusions, event triggers. Code: src/guardrail/.
 
-CREATE FUNCTION tenancy.remember_schema(schema text, wanted boolean) RETURNS void
+CREATE FUNCTION tenancy.remember_schema(schema text, wanted boolean, organization_column text) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    remembered text;
 BEGIN
     PERFORM tenancy.require_argument('schema', schema);
     IF NOT wanted THEN
         DELETE FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) schema;
-        RETURN;
+        RETURN NULL;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) schema)
         OR schema OPERATOR(pg_catalog.~) '^(pg_|information_schema$|tenancy$)' THEN
         RAISE EXCEPTION 'there is no schema "%" to protect', schema USING ERRCODE = 'invalid_schema_name',
             HINT = 'Name a schema of the application, without quotes: tenancy.protect_schema(''public'').';
     END IF;
-    INSERT INTO tenancy.protected_schema VALUES (schema) ON CONFLICT DO NOTHING;
+    INSERT INTO tenancy.protected_schema VALUES (schema, organization_column) ON CONFLICT DO NOTHING;
+    UPDATE tenancy.protected_schema s SET organization_column = remember_schema.organization_column
+     WHERE s.schema_name OPERATOR(pg_catalog.=) schema AND s.organization_column IS DISTINCT FROM remember_schema.organization_column
+       AND remember_schema.organization_column IS NOT NULL;
+    SELECT s.organization_column INTO remembered FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) schema;
+    RETURN remembered;
 END
 $$;
-COMMENT ON FUNCTION tenancy.remember_schema(text, boolean) IS 'For tenancy.protect_schema and tenancy.unprotect_schema.';
+COMMENT ON FUNCTION tenancy.remember_schema(text, boolean, text) IS
+'For tenancy.protect_schema and tenancy.unprotect_schema. Returns the organization column that is remembered.';
 
-CREATE FUNCTION tenancy.protect_schema(schema text) RETURNS TABLE ("table" regclass, steps integer, problem text)
+CREATE FUNCTION tenancy.organization_columns(schema text) RETURNS TABLE (column_name text, tables bigint, known boolean)
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    WITH t AS (
+        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = schema AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)),
+    found AS (
+        SELECT a.attname, pg_catalog.lower(pg_catalog.replace(a.attname, '_', '')) IN
+                   ('organizationid', 'organisationid', 'orgid', 'tenantid', 'accountid', 'teamid', 'workspaceid', 'companyid', 'projectid') AS known, f.target
+          FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = ''
+           AND a.atttypid IN ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'integer'::regtype, 'bigint'::regtype)
+          LEFT JOIN LATERAL (SELECT pg_catalog.min(k.confrelid) AS target FROM pg_catalog.pg_constraint k
+                              WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conkey = ARRAY[a.attnum]) f ON true)
+    SELECT x.attname::text, pg_catalog.count(*), x.known
+      FROM found x
+     GROUP BY x.attname, x.known
+    -- In most tables, of which that of the tenants is one that does not have it.
+    HAVING pg_catalog.count(*) * 2 > (SELECT pg_catalog.count(*) FROM t) - 1
+       AND (x.known OR pg_catalog.count(x.target) = pg_catalog.count(*) AND pg_catalog.count(DISTINCT x.target) = 1 AND pg_catalog.count(*) > 1)
+     ORDER BY x.known DESC, pg_catalog.count(*) DESC, x.attname
+$$;
+COMMENT ON FUNCTION tenancy.organization_columns(text) IS
+'Columns that could name the organization of the tables of a schema: NOT NULL in most of them, and of a known name (organization_id, tenant_id,
+account_id, team_id, workspace_id, company_id, project_id and their like) or pointing at one table from at least two.';
+
+CREATE FUNCTION tenancy.protect_schema(schema text, organization_column text DEFAULT NULL) RETURNS TABLE ("table" regclass, steps integer, problem text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    usual CONSTANT name[] := ARRAY['organizationId', 'organization_id', 'org_id', 'tenant_id'];
+    meant text := tenancy.remember_schema(schema, true, organization_column);
+    by_use text[];
+    of_use text[];
+    named text;
+    rows integer := 0;
 BEGIN
-    PERFORM tenancy.remember_schema(schema, true);
-    FOR "table" IN
-        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    IF meant IS NULL THEN
+        SELECT array_agg(c.column_name) FILTER (WHERE c.known), array_agg(c.column_name) INTO by_use, of_use FROM tenancy.organization_columns(schema) c;
+        IF NOT by_use OPERATOR(pg_catalog.&&) usual::text[] AND cardinality(by_use) OPERATOR(pg_catalog.>) 1 THEN
+            RAISE EXCEPTION 'tables of schema "%" have the columns %: which is the organization?', schema, array_to_string(by_use, ' and ')
+                USING ERRCODE = 'ambiguous_column',
+                HINT = format('Name the one that is meant: tenancy.protect_schema(%L, organization_column => ...).', schema);
+        ELSIF NOT by_use OPERATOR(pg_catalog.&&) usual::text[] THEN
+            meant := tenancy.remember_schema(schema, true, by_use[1]);
+        END IF;
+    END IF;
+    FOR "table", named IN
+        SELECT c.oid, CASE WHEN p.marked THEN NULL ELSE m.attname END
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+          LEFT JOIN pg_catalog.pg_attribute m ON m.attrelid OPERATOR(pg_catalog.=) c.oid AND m.attname OPERATOR(pg_catalog.=) meant AND NOT m.attisdropped
+         CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_policy p
+                                             WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation') AS marked) p
          WHERE n.nspname OPERATOR(pg_catalog.=) schema AND c.relkind IN ('r', 'p', 'f')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
-           AND (EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped
-                           AND a.attname IN ('organizationId', 'organization_id', 'org_id', 'tenant_id'))
-                OR EXISTS (SELECT FROM pg_catalog.pg_policy p
-                            WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'))
+           AND (m.attname IS NOT NULL OR p.marked
+                OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                            WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped AND a.attname OPERATOR(pg_catalog.=) ANY (usual)))
          ORDER BY c.relname
     LOOP
         problem := NULL;
         steps := 0;
+        rows := rows OPERATOR(pg_catalog.+) 1;
         SELECT pg_catalog.format('excluded: %s', e.reason) INTO problem
           FROM tenancy.exclusions() e WHERE e."table" OPERATOR(pg_catalog.=) protect_schema."table";
         IF problem IS NULL THEN
             BEGIN
-                steps := tenancy.protect("table");
+                steps := tenancy.protect("table", named);
             EXCEPTION WHEN OTHERS THEN
                 problem := SQLERRM;
             END;
         END IF;
         RETURN NEXT;
     END LOOP;
+    -- The table of tenants: what the organization column points at is an organization's own row.
+    FOR "table", named IN
+        SELECT DISTINCT t.oid, k.attname
+          FROM tenancy.protected_tables() p
+          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p."table"
+          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) schema
+          JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) p.organization_column
+          JOIN pg_catalog.pg_constraint f ON f.conrelid OPERATOR(pg_catalog.=) c.oid AND f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0
+           AND f.conkey OPERATOR(pg_catalog.=) ARRAY[a.attnum]
+          JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) f.confrelid AND t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace
+          JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) t.oid AND k.attnum OPERATOR(pg_catalog.=) f.confkey[1]
+         WHERE p.through IS NULL
+           AND NOT EXISTS (SELECT FROM tenancy.protected_tables() o WHERE o."table" OPERATOR(pg_catalog.=) t.oid)
+           AND NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" OPERATOR(pg_catalog.=) t.oid)
+    LOOP
+        problem := NULL;
+        steps := 0;
+        rows := rows OPERATOR(pg_catalog.+) 1;
+        BEGIN
+            steps := tenancy.protect("table", named);
+        EXCEPTION WHEN OTHERS THEN
+            problem := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+    IF rows OPERATOR(pg_catalog.=) 0 THEN
+        "table" := NULL;
+        steps := 0;
+        problem := format('no table of schema "%s" has an organization column that is known%s: name it, tenancy.protect_schema(%L, organization_column => ...)',
+                          schema, CASE WHEN of_use IS NULL THEN '' ELSE format(' (%s is in most of them)', array_to_string(of_use, ' or ')) END, schema);
+        RETURN NEXT;
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION tenancy.protect_schema(text) IS
-'Protects every table of the schema that has an organization column and is not excluded, and has the guardrail new_tables look at those that
-come later. Returns, for each such table, how many statements that took, or why it is not protected. A table with a problem is left as it was,
-the others are protected. Raises 3F000 for a schema that is not there.';
+COMMENT ON FUNCTION tenancy.protect_schema(text, text) IS
+'Protects every table of the schema that has an organization column and is not excluded, then the table of the schema that these columns point
+at, by its key; and has the guardrail new_tables look at those that come later. organization_column: what the column is called, remembered for
+the schema; without it "organizationId", organization_id, org_id or tenant_id, or where no table has such, the one known name that
+tenancy.organization_columns finds. Returns, for each such table, how many statements that took, or why it is not protected; one row without a
+table where there is none. A table with a problem is left as it was, the others are protected. Raises 3F000 for a schema that is not there,
+42702 where several columns could be meant.';
 
 CREATE FUNCTION tenancy.unprotect_schema(schema text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM tenancy.remember_schema(schema, false);
+    PERFORM tenancy.remember_schema(schema, false, NULL);
 END
 $$;
 COMMENT ON FUNCTION tenancy.unprotect_schema(text) IS

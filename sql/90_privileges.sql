@@ -67,8 +67,9 @@ GRANT EXECUTE ON FUNCTION
     tenancy.check_references(regclass, text),
     tenancy.guardrails(),
     tenancy.set_guardrail(text, text, text),
-    tenancy.remember_schema(text, boolean),
-    tenancy.protect_schema(text),
+    tenancy.remember_schema(text, boolean, text),
+    tenancy.organization_columns(text),
+    tenancy.protect_schema(text, text),
     tenancy.unprotect_schema(text),
     tenancy.exclude(regclass, text),
     tenancy.include(regclass),
@@ -94,7 +95,8 @@ TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue() TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text) TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text),
+    tenancy.organization_columns(text) TO tenancy_auditor;
 
 -- Verifying.
 GRANT SELECT ON tenancy.verification TO tenancy_auditor;

@@ -124,6 +124,8 @@ kinds! {
     TABLE_UNSUITABLE, "42809", "tenancy.protect takes tables, partitioned or not, with an organization column or a foreign key to a table that has one.";
     /// The table has no column that could hold the organization.
     COLUMN_MISSING, "42703", "Name it: tenancy.protect(table, organization_column => ...); one that is not there is added with backfill => an expression.";
+    /// The table has several columns that could be the organization column, and none is named.
+    COLUMN_AMBIGUOUS, "42702", "Name the one that is meant: tenancy.protect(table, organization_column => ...), or tenancy.protect_schema(schema, organization_column => ...) for all tables.";
     /// The organization column is nullable or of a type that cannot hold an organization.
     COLUMN_UNSUITABLE, "42804", "The organization column must be uuid, text, varchar, integer or bigint, and NOT NULL unless null_rows says what NULL means.";
     /// A column that is to be secret is not there, or is part of what an event tells in the clear.

@@ -75,8 +75,8 @@ fn schema_renamed(from: &str, to: &str) {
 }
 
 static SCHEMA_RENAMED: Query = Query::new(
-    "INSERT INTO tenancy.protected_schema (schema_name)
-     SELECT $2 FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 ON CONFLICT DO NOTHING",
+    "INSERT INTO tenancy.protected_schema (schema_name, organization_column)
+     SELECT $2, s.organization_column FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 ON CONFLICT DO NOTHING",
 );
 
 static SCHEMA_LEFT: Query = Query::new(

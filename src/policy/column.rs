@@ -4,7 +4,7 @@ use super::facts::{Column, Facts};
 use super::text::literal;
 use crate::error::{self, Result};
 
-/// Columns that are taken for the organization when none is named, in this order.
+/// Columns that are taken for the organization when none is named.
 pub const USUAL_COLUMNS: [&str; 4] = ["organizationId", "organization_id", "org_id", "tenant_id"];
 
 /// How the organization column is compared, by its type.
@@ -37,12 +37,26 @@ impl Comparison {
     }
 }
 
-/// The column named, or the first of the usual ones; `None` where there is neither.
-pub fn find<'a>(facts: &'a Facts, named: Option<&str>) -> Option<&'a Column> {
-    match named {
-        Some(name) => facts.column(name),
-        None => USUAL_COLUMNS.into_iter().find_map(|name| facts.column(name)),
+/// The column that the table's schema was protected by, if the table has it, or else those of usual names.
+pub fn candidates(facts: &Facts) -> Vec<&Column> {
+    match facts.schema_column.as_deref().and_then(|name| facts.column(name)) {
+        Some(column) => vec![column],
+        None => USUAL_COLUMNS.into_iter().filter_map(|name| facts.column(name)).collect(),
     }
+}
+
+/// The column named, or the only candidate; `None` where there is neither. Of two candidates none is chosen.
+pub fn find<'a>(facts: &'a Facts, named: Option<&str>) -> Result<Option<&'a Column>> {
+    if let Some(name) = named {
+        return Ok(facts.column(name));
+    }
+    let found = candidates(facts);
+    if found.len() > 1 {
+        let names = found.iter().map(|column| column.quoted.as_str()).collect::<Vec<_>>().join(" and ");
+        let message = format!("table {} has the columns {names}: which is the organization?", facts.table);
+        return Err(error::COLUMN_AMBIGUOUS.because(message));
+    }
+    Ok(found.first().copied())
 }
 
 /// The error for a table where [`find`] finds nothing.

@@ -27,7 +27,11 @@ pub struct Facts {
     /// Schema and name, quoted.
     pub table: String,
     pub name: String,
+    pub schema: String,
     pub schema_quoted: String,
+    /// The organization column that `protect_schema` was given for the schema.
+    #[serde(default)]
+    pub schema_column: Option<String>,
     /// `pg_class.relkind`.
     pub kind: String,
     pub temporary: bool,

@@ -2,6 +2,7 @@ SELECT pg_catalog.jsonb_build_object(
          'oid', c.oid::pg_catalog.int8,
          'table', pg_catalog.format('%I.%I', n.nspname, c.relname),
          'name', c.relname,
+         'schema', n.nspname,
          'schema_quoted', pg_catalog.quote_ident(n.nspname),
          'kind', c.relkind,
          'temporary', c.relpersistence OPERATOR(pg_catalog.=) 't',

@@ -13,6 +13,8 @@ use crate::pg::report::{OrRaise, notice};
 use crate::pg::setting::{Backend, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::statement;
+use crate::pg::table::{Key, find};
+use crate::pg::transaction;
 use crate::pg::user;
 use pgrx::iter::TableIterator;
 use pgrx::{JsonB, name, pg_extern, pg_sys};
@@ -34,7 +36,17 @@ fn facts(table: pg_sys::Oid) -> Result<Facts> {
     let read = || FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
     let text = with_settings(&AS_STORED, read);
     let text = text.ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
-    serde_json::from_str(&text).map_err(|_| error::STATE_INVALID.because("the catalogs of the table cannot be read"))
+    let mut found: Facts = serde_json::from_str(&text)
+        .map_err(|_| error::STATE_INVALID.because("the catalogs of the table cannot be read"))?;
+    found.schema_column = schema_column(&found.schema);
+    Ok(found)
+}
+
+/// The organization column that `tenancy.protect_schema` was given, as it is committed or written by the transaction.
+fn schema_column(schema: &str) -> Option<String> {
+    let key = [Key::text(1, schema)];
+    let read = || find(c"protected_schema", c"protected_schema_pkey", &key, |row| row.get::<String>(2));
+    transaction::with_latest_snapshot(read).into_iter().flatten().next()
 }
 
 /// The table with its partitions, its children, and the tables that foreign keys join it to.
@@ -233,7 +245,7 @@ pub fn is_marked(table: pg_sys::Oid) -> bool {
     facts(table).is_ok_and(|facts| plan::is_marked(&facts))
 }
 
-/// True if the table has a column of a usual name for the organization.
+/// True if the table has the organization column of its schema, or one of a usual name.
 pub fn has_organization_column(table: pg_sys::Oid) -> bool {
     facts(table).is_ok_and(|facts| plan::has_organization_column(&facts))
 }

@@ -140,9 +140,9 @@ pub fn lost_references(facts: &Facts) -> Vec<String> {
     remembered.into_iter().flatten().filter(|name| !there(name)).map(|name| format!("\"{name}\"")).collect()
 }
 
-/// True for a table with a column of a usual name for the organization.
+/// True for a table with the organization column of its schema, or one of a usual name.
 pub fn has_organization_column(facts: &Facts) -> bool {
-    super::column::find(facts, None).is_some()
+    !super::column::candidates(facts).is_empty()
 }
 
 /// The tables that a table without an organization column may lead to its organization by.

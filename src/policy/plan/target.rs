@@ -187,7 +187,7 @@ fn check_domain(domain: &str) -> Result<()> {
 fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance>) -> Result<(Scope, Preparation)> {
     let named = options.column.or(earlier.map(|earlier| earlier.column.as_str()));
     let null_rows = options.null_rows.or(earlier.and_then(|earlier| earlier.null_rows));
-    let found = column::find(table, named);
+    let found = column::find(table, named)?;
     let (column, preparation) = match (found, &options.backfill, named) {
         (Some(column), Some(_), _) => (column.clone(), Preparation::Fill { add: false }),
         (Some(column), None, _) => (column.clone(), Preparation::Nothing),

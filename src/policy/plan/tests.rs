@@ -104,9 +104,15 @@ fn family(child_columns: Vec<Column>) -> Subject {
 }
 
 #[test]
-fn the_organization_column_is_the_first_of_the_usual_ones_or_the_one_named() {
+fn the_organization_column_is_the_only_usual_one_or_that_of_the_schema_or_the_one_named() {
+    let one = facts(vec![column("owner", "uuid"), column("organizationId", "uuid")]);
+    assert!(plan_of(&one)[0].sql.ends_with("(\"organizationId\")"));
     let both = facts(vec![column("tenant_id", "uuid"), column("organizationId", "uuid"), column("owner", "uuid")]);
-    assert!(plan_of(&both)[0].sql.ends_with("(\"organizationId\")"));
+    assert_eq!(refusal(&both, None), "COLUMN_AMBIGUOUS");
+    let told = |name: &str| Facts { schema_column: Some(name.into()), ..both.clone() };
+    assert!(plan_of(&told("owner"))[0].sql.ends_with("(owner)"));
+    assert!(plan_of(&told("tenant_id"))[0].sql.ends_with("(tenant_id)"));
+    assert_eq!(refusal(&told("elsewhere"), None), "COLUMN_AMBIGUOUS");
     assert!(plan_with(&both, &Options { column: Some("owner"), ..Options::default() })[0].sql.ends_with("(owner)"));
 }
 
