@@ -154,6 +154,8 @@ kinds! {
     ERASURE_REFUSED, "55000", "An event is erased once it is sealed (tenancy.seal()), and once; tenancy.erasure tells which were. An erasure itself stays.";
     /// The events of a row do not tell all of it.
     HISTORY_INCOMPLETE, "55000", "tenancy.row_history(table, key) shows what is known; tenancy.row_as_of(..., partial => true) takes that.";
+    /// The launcher of the background worker found no place for a process that seals.
+    PROCESS_MISSING, "53000", "Raise max_worker_processes, which needs a restart, or call tenancy.seal() until then.";
     /// Something must be written on a standby, or in a READ ONLY transaction.
     READ_ONLY, "25006", "Call it on the primary server, in a transaction that may write; a standby follows by itself.";
     /// There is no key to sign checkpoints with, or it cannot be used.

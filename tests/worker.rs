@@ -127,6 +127,57 @@ fn what_is_committed_is_sealed_without_being_asked_for() {
 }
 
 #[test]
+fn settings_of_a_database_or_a_role_do_not_stop_the_sealer() {
+    on_a_server("settings", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        run(&admin, "CREATE DATABASE one").await;
+        run(&admin, "CREATE ROLE nobody").await;
+        let one = sealing.client("one").await;
+        set_up(&one).await;
+        assert_sealed(&one).await;
+        for setting in [
+            "role = nobody",
+            "search_path = shadow",
+            "session_replication_role = replica",
+            "default_transaction_read_only = on",
+            "default_transaction_isolation = serializable",
+            "statement_timeout = '1ms'",
+            "row_security = off",
+            "TimeZone = 'Pacific/Kiritimati'",
+        ] {
+            for whose in ["DATABASE one", "ROLE postgres IN DATABASE one"] {
+                run(&admin, &format!("ALTER {whose} SET {setting}")).await;
+                insert(&one, setting.split(' ').next().unwrap()).await;
+                assert_sealed(&one).await;
+                run(&admin, &format!("ALTER {whose} RESET ALL")).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_log_says_that_nothing_is_sealed_for_want_of_a_process() {
+    on_a_server("processes", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        set_up(&admin).await;
+        assert_sealed(&admin).await;
+        drop(admin);
+        // The launcher alone has a place (and the launcher of logical replication, which needs none of its own here).
+        sealing.server.stop("fast");
+        sealing.serve(&format!("{OFTEN} -c max_worker_processes=1 -c max_logical_replication_workers=0"));
+        let admin = sealing.client("postgres").await;
+        insert(&admin, "waits").await;
+        let told =
+            "SELECT pg_read_file('server.log') LIKE '%databases wait to be sealed, and no background worker is free%'";
+        eventually(&admin, told).await;
+        assert!(count(&admin, UNSEALED).await > 0);
+        // What the hint says helps.
+        seal(&admin).await;
+        assert_sealed(&admin).await;
+    });
+}
+
+#[test]
 fn the_worker_is_in_nobodys_way() {
     on_a_server("worker-way", async |sealing| {
         let admin = sealing.client("postgres").await;

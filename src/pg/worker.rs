@@ -97,13 +97,26 @@ pub fn begin_in(database: pg_sys::Oid) {
     }
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
-    // What an ALTER DATABASE or ALTER SYSTEM says for clients would keep it from its work, or make others wait for it.
-    for (name, value) in
-        [(c"default_transaction_read_only", c"off"), (c"lock_timeout", c"1s"), (c"row_security", c"on")]
-    {
+    for (name, value) in OWN_SETTINGS {
         override_setting(name, value);
     }
 }
+
+/// What an ALTER DATABASE, ALTER ROLE or ALTER SYSTEM says for clients would keep a worker from its work, or make others wait
+/// for it.
+const OWN_SETTINGS: [(&CStr, &CStr); 11] = [
+    (c"role", c"none"),
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"session_replication_role", c"origin"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_deferrable", c"off"),
+    (c"statement_timeout", c"0"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    (c"lock_timeout", c"1s"),
+    (c"row_security", c"on"),
+    (c"synchronous_commit", c"on"),
+];
 
 fn override_setting(name: &CStr, value: &CStr) {
     // SAFETY: NUL-terminated texts, which are copied.

@@ -5,7 +5,8 @@
 //! when it is done. No connection stays, so none keeps a database from being dropped or copied.
 
 use crate::audit;
-use crate::pg::report::OrRaise;
+use crate::error;
+use crate::pg::report::{self, OrRaise};
 use crate::pg::shared::{self, Shared};
 use crate::pg::spi::Query;
 use crate::pg::{configuration, transaction, worker};
@@ -46,6 +47,8 @@ struct Launcher {
     waiting: VecDeque<pg_sys::Oid>,
     running: Vec<worker::Running>,
     failed: Vec<(Instant, pg_sys::Oid)>,
+    /// When the log was last told that no process is to be had.
+    told: Option<Instant>,
 }
 
 /// The main function of the launcher.
@@ -55,7 +58,8 @@ pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
     worker::begin_launcher();
     let Some(shared) = shared::shared() else { return };
     shared.attend();
-    let mut launcher = Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new() };
+    let mut launcher =
+        Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new(), told: None };
     // What was committed before a restart is known to no memory.
     launcher.look_everywhere();
     loop {
@@ -115,10 +119,27 @@ impl Launcher {
                 continue;
             }
             let room = self.running.len() < PROCESSES && self.running.iter().all(|other| other.database != database);
-            match room.then(|| worker::Running::start("tenancy_sealer", database)).flatten() {
-                Some(started) => self.running.push(started),
-                None => self.waiting.push_back(database),
+            let started = room.then(|| worker::Running::start("tenancy_sealer", database));
+            match started {
+                Some(Some(started)) => {
+                    self.running.push(started);
+                    continue;
+                }
+                Some(None) => self.tell_of_no_process(),
+                None => {}
             }
+            self.waiting.push_back(database);
+        }
+    }
+
+    /// Says in the log that nothing is sealed, and why; not at each try.
+    fn tell_of_no_process(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
+            self.told = Some(Instant::now());
+            report::warn(&error::PROCESS_MISSING.because(format!(
+                "events of {} databases wait to be sealed, and no background worker is free",
+                self.waiting.len() + 1
+            )));
         }
     }
 }
