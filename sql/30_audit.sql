@@ -252,6 +252,10 @@ DECLARE
     partition text;
     created integer := 0;
 BEGIN
+    IF first_month IS NULL OR ahead IS NULL OR ahead NOT BETWEEN 0 AND 120 THEN
+        RAISE EXCEPTION 'a first month and 0 to 120 months ahead are needed' USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'See the function''s description: \df+ tenancy.*';
+    END IF;
     -- One at a time; nobody who reads or writes waits for it.
     LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN SHARE UPDATE EXCLUSIVE MODE;
     FOR parent, month IN
@@ -286,7 +290,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) IS
-'Makes the monthly partitions of the audit, from the month of first_month (UTC) to so many months ahead, and returns how many. The first event of
+'Makes the monthly partitions of the audit, from the month of first_month (UTC) to so many months ahead (0 to 120), and returns how many. The first event of
 a month without one and the sealer call it.';
 
 CREATE FUNCTION tenancy.audit_row() RETURNS trigger

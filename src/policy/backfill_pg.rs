@@ -2,7 +2,7 @@
 
 use super::protect_pg;
 use crate::audit;
-use crate::error::{self, Result};
+use crate::error::{self, Result, given};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
@@ -26,12 +26,15 @@ static NAMES: Query = Query::new(
 /// it too, and is an event. What functions of the expression and triggers of the table read is not lifted.
 #[pg_extern(sql = false)]
 fn tenancy_backfill(
-    table: pg_sys::Oid,
-    organization_column: &str,
-    expression: &str,
+    table: Option<pg_sys::Oid>,
+    organization_column: Option<&str>,
+    expression: Option<&str>,
     first_page: Option<i64>,
     pages: Option<i64>,
 ) -> i64 {
+    let table = given(table, "the table").or_raise();
+    let organization_column = given(organization_column, "organization_column").or_raise();
+    let expression = given(expression, "the expression").or_raise();
     let sql = statement(table, organization_column, expression, first_page, pages).or_raise();
     let update = || spi::execute_without_force(&sql, |row| row.get::<i64>(1));
     let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", protect_pg::name_of(table)));

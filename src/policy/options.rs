@@ -114,9 +114,9 @@ impl Action {
 const MAX_ACTION_BYTES: usize = 30;
 
 /// Reads the argument `actions`: `{"approve": {"columns": ["approved_at"]}, "close": {"column": "status", "values": ["closed"]}}`.
-pub fn parse_actions(json: serde_json::Value) -> Result<Actions> {
+pub fn parse_actions(json: &str) -> Result<Actions> {
     let malformed = |detail: String| error::ARGUMENT_INVALID.because("the actions cannot be read").detail(detail);
-    let actions: Actions = serde_json::from_value(json).map_err(|_| {
+    let actions: Actions = serde_json::from_str(json).map_err(|_| {
         malformed(
             "Each action is {\"columns\": [\"...\"]} or {\"column\": \"...\", \"values\": [\"...\"]}, under its name."
                 .into(),
@@ -153,11 +153,11 @@ mod tests {
 
     #[test]
     fn an_action_is_a_change_of_columns_or_of_a_state() {
-        let actions = parse_actions(json!({
+        let json = json!({
             "approve": {"columns": ["approved_at", "approved_by"]},
             "close": {"column": "status", "values": ["closed"]},
-        }))
-        .unwrap();
+        });
+        let actions = parse_actions(&json.to_string()).unwrap();
         assert_eq!(actions["approve"].column_names(), ["approved_at", "approved_by"]);
         assert_eq!(actions["close"].texts(), ["status", "closed"]);
     }
@@ -177,7 +177,10 @@ mod tests {
             json!({"approve": {"column": "status", "values": ["a\\b"]}}),
             json!({"a".repeat(31): {"columns": ["a"]}}),
         ] {
-            assert!(parse_actions(hostile.clone()).is_err(), "{hostile}");
+            assert!(parse_actions(&hostile.to_string()).is_err(), "{hostile}");
         }
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        assert!(parse_actions("1e400").is_err());
+        assert!(parse_actions(&deep).is_err());
     }
 }

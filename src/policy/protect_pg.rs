@@ -9,6 +9,7 @@ use super::plan::{self, State, Step};
 use crate::audit;
 use crate::error::{self, Result, given};
 use crate::pg::ddl::Table;
+use crate::pg::json::Jsonb;
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::setting::{Backend, with_settings};
 use crate::pg::spi::{self, Query, argument};
@@ -17,7 +18,7 @@ use crate::pg::table::{Key, find};
 use crate::pg::transaction;
 use crate::pg::user;
 use pgrx::iter::TableIterator;
-use pgrx::{JsonB, name, pg_extern, pg_sys};
+use pgrx::{name, pg_extern, pg_sys};
 use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -78,7 +79,7 @@ struct Arguments<'a> {
     null_rows: Option<&'a str>,
     backfill: Option<&'a str>,
     through: Option<&'a str>,
-    actions: Option<JsonB>,
+    actions: Option<Jsonb>,
     secret_columns: Option<Vec<Option<String>>>,
     online: bool,
 }
@@ -98,7 +99,7 @@ impl<'a> Arguments<'a> {
             null_rows: self.null_rows.map(NullRows::parse).transpose()?,
             backfill,
             through: self.through,
-            actions: self.actions.map(|json| options::parse_actions(json.0)).transpose()?,
+            actions: self.actions.map(|json| options::parse_actions(&json.0)).transpose()?,
             secret_columns: self.secret_columns.map(options::parse_secret_columns).transpose()?,
             online: self.online,
         };
@@ -117,7 +118,7 @@ fn tenancy_plan(
     null_rows: Option<&str>,
     backfill: Option<&str>,
     through: Option<&str>,
-    actions: Option<JsonB>,
+    actions: Option<Jsonb>,
     secret_columns: Option<Vec<Option<String>>>,
     online: Option<bool>,
 ) -> TableIterator<
@@ -150,7 +151,7 @@ fn tenancy_protect(
     null_rows: Option<&str>,
     backfill: Option<&str>,
     through: Option<&str>,
-    actions: Option<JsonB>,
+    actions: Option<Jsonb>,
     secret_columns: Option<Vec<Option<String>>>,
 ) -> i32 {
     if secret_columns.as_ref().is_some_and(|columns| !columns.is_empty()) {

@@ -479,7 +479,7 @@ fn partitions_get_what_they_do_not_inherit() {
 #[test]
 fn a_custom_action_is_a_trigger_and_goes_with_its_name() {
     let mut table = facts(vec![column("org_id", "uuid"), column("status", "text")]);
-    let actions = parse_actions(json!({"close": {"column": "status", "values": ["closed"]}})).unwrap();
+    let actions = parse_actions(&json!({"close": {"column": "status", "values": ["closed"]}}).to_string()).unwrap();
     let steps = plan_with(&table, &Options { actions: Some(actions), ..Options::default() });
     assert!(texts(&steps).join("\n").contains(
         "CREATE TRIGGER tenancy_action_close AFTER INSERT OR UPDATE ON public.\"CloudAccount\" FOR EACH ROW \
@@ -492,7 +492,7 @@ fn a_custom_action_is_a_trigger_and_goes_with_its_name() {
         cloned: false,
     }];
     assert!(texts(&plan_of(&table)).iter().any(|sql| sql.starts_with("DROP TRIGGER tenancy_action_close")));
-    let unknown = parse_actions(json!({"close": {"columns": ["nope"]}})).unwrap();
+    let unknown = parse_actions(&json!({"close": {"columns": ["nope"]}}).to_string()).unwrap();
     let options = Options { actions: Some(unknown), ..Options::default() };
     assert_eq!(refusal_with(&subject(&table), &options), "COLUMN_MISSING");
 }
