@@ -11,7 +11,7 @@ use crate::context;
 use crate::error::{self, Result};
 use crate::pg::catalog::{self, Column, Shape, Values};
 use crate::pg::configuration;
-use crate::pg::json;
+use crate::pg::json::{self, Bytes};
 use crate::pg::report::OrRaise;
 use crate::pg::setting::Backend;
 use crate::pg::trigger::{Call, Operation};
@@ -257,6 +257,15 @@ impl Writer<'_> {
             return;
         };
         // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+        if let Some(bytes) = unsafe { Bytes::of(column.kind, value) }
+            && bytes.text_len() > self.limit
+        {
+            let mut digest = Sha256::new();
+            bytes.text(|piece| digest.update(piece));
+            self.payload.digest(side, &column.name, &digest.finalize().into(), bytes.text_len());
+            return;
+        }
+        // SAFETY: as above.
         match unsafe { json::long_text(column.kind, value) } {
             Some(text) if text.len() > self.limit => {
                 self.payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
@@ -280,7 +289,12 @@ impl Writer<'_> {
             column: &column.name,
         };
         // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
-        let commitment = value.map(|value| key.commit(&place, &unsafe { json::text(column.kind, value) }));
+        let commitment = value.map(|value| unsafe {
+            match Bytes::of(column.kind, value) {
+                Some(bytes) => key.commit_pieces(&place, bytes.text_len(), |piece| bytes.text(piece)),
+                None => key.commit(&place, &json::text(column.kind, value)),
+            }
+        });
         self.payload.commitment(side, &column.name, commitment.as_ref());
         Ok(())
     }

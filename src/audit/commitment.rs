@@ -3,7 +3,7 @@
 //! Equal values of a column and an organization have equal commitments; without the key a value cannot be guessed from
 //! its commitment, however few there are to try.
 
-use super::encoding::{Digest, write_field};
+use super::encoding::{Digest, field_length, write_field};
 use super::payload::hexadecimal;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -49,15 +49,25 @@ impl CommitmentKey {
 
     /// The commitment to the text of a value.
     pub fn commit(&self, place: &Place, text: &[u8]) -> Digest {
+        self.commit_pieces(place, text.len(), |piece| piece(text))
+    }
+
+    /// The same of a text of `len` bytes that `text` hands over piece by piece.
+    pub fn commit_pieces(&self, place: &Place, len: usize, text: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
+        let mut context = hmac::Context::with_key(&self.key);
         let fields = [
             b"pg_tenancy/commitment/1",
             &place.organization.as_bytes()[..],
             place.table_schema.as_bytes(),
             place.table_name.as_bytes(),
             place.column.as_bytes(),
-            text,
         ];
-        authenticate(&self.key, &fields)
+        for field in fields {
+            write_field(field, |bytes| context.update(bytes));
+        }
+        context.update(&field_length(len));
+        text(&mut |piece| context.update(piece));
+        finish(context)
     }
 }
 
@@ -67,6 +77,10 @@ fn authenticate(key: &hmac::Key, fields: &[&[u8]]) -> Digest {
     for field in fields {
         write_field(field, |bytes| context.update(bytes));
     }
+    finish(context)
+}
+
+fn finish(context: hmac::Context) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(context.sign().as_ref());
     digest

@@ -26,9 +26,14 @@ pub struct Record {
 
 /// Hands the bytes of a field to `write`: its length, then itself.
 pub fn write_field(field: &[u8], mut write: impl FnMut(&[u8])) {
-    // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB.
-    write(&u32::try_from(field.len()).unwrap_or(ABSENT - 1).to_be_bytes());
+    write(&field_length(field.len()));
     write(field);
+}
+
+/// What stands before the bytes of a field.
+pub fn field_length(bytes: usize) -> [u8; 4] {
+    // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB, and its text in hexadecimal digits has twice as many.
+    u32::try_from(bytes).unwrap_or(ABSENT - 1).to_be_bytes()
 }
 
 impl Record {

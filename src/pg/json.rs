@@ -166,6 +166,41 @@ pub unsafe fn long_text<'a>(kind: Kind, datum: pg_sys::Datum) -> Option<&'a [u8]
     }
 }
 
+/// The bytes of a `bytea`, whose text has twice as many and need not fit into what Postgres can allocate.
+pub struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// `None` for the other types.
+    ///
+    /// SAFETY of the caller: as of [`long_text`].
+    pub unsafe fn of(kind: Kind, datum: pg_sys::Datum) -> Option<Self> {
+        if kind != Kind::Output(pg_sys::Oid::from(pg_sys::F_BYTEAOUT)) {
+            return None;
+        }
+        // SAFETY: the output function is that of bytea, so the value is one.
+        unsafe { Some(Bytes(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())))) }
+    }
+
+    /// How many bytes the text has.
+    pub fn text_len(&self) -> usize {
+        2 + 2 * self.0.len()
+    }
+
+    /// The text piece by piece: `\x` and hexadecimal digits, as `bytea_output = hex` has it.
+    pub fn text(&self, mut piece: impl FnMut(&[u8])) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        piece(b"\\x");
+        let mut text = [0; 8192];
+        for bytes in self.0.chunks(text.len() / 2) {
+            for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+                digits[0] = DIGITS[usize::from(byte >> 4)];
+                digits[1] = DIGITS[usize::from(byte & 15)];
+            }
+            piece(&text[..2 * bytes.len()]);
+        }
+    }
+}
+
 /// The text of a value of any type: what stands in JSON, without the quotes and escapes of a string.
 ///
 /// SAFETY of the caller: as of [`long_text`].
