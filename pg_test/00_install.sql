@@ -89,7 +89,8 @@ $$, 'every SECURITY DEFINER function belongs to a superuser, so nobody else can 
 SELECT results_eq($$
     SELECT proname, provolatile, proparallel, proisstrict, prosecdef FROM test.extension_function ORDER BY proname
 $$, $$ VALUES
-    ('actor_role'::name,         's'::"char", 's'::"char", false, false),
+    ('actor_for_members'::name,  'i'::"char", 's'::"char", false, false),
+    ('actor_role',               's', 's', false, false),
     ('add_evidence',             'v', 'u', false, false),
     ('add_sso_domain',           'v', 'u', false, true),
     ('advise',                   'v', 'u', false, false),

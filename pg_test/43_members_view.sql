@@ -1,7 +1,7 @@
 -- Members read the events of their own organization through a view; row-level security holds whatever is granted.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(37);
+SELECT plan(39);
 
 SELECT tenancy.create_role('clerk'), tenancy.grant_permission('clerk', 'finding', '*'), tenancy.set_membership(test.acme(), 'carl', 'clerk') \g /dev/null
 SELECT tenancy.create_role('reviewer'), tenancy.grant_permission('reviewer', 'audit', 'read'), tenancy.grant_permission('reviewer', 'finding', 'read', 'update'), tenancy.set_membership(test.acme(), 'rita', 'reviewer') \g /dev/null
@@ -87,6 +87,10 @@ SELECT test.same($$ SELECT subject, method, access_reason, session_user_name, se
     $$ VALUES ('ops', 'assumed', 'ticket 7', 'login_role', NULL, NULL, NULL) $$, 'of an operator who, why and under which role, not from where');
 SELECT test.same($$ SELECT method, session_user_name, subject, role, issuer, session_id, access_reason, correlation_id, client_address, application_name FROM tenancy.organization_audit_trail WHERE session_user_name = 'login_role' AND method = 'token' $$,
     $$ VALUES ('token', 'login_role', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) $$, 'of a member of another organization nothing but how they got in');
+SELECT test.same($$ SELECT subject, role, correlation_id, method, session_user_name FROM tenancy.row_history('app.finding', '{}') ORDER BY method $$,
+    $$ VALUES ('ops', 'secret role', 'secret request', 'assumed', 'login_role'), (NULL, NULL, NULL, 'token', 'login_role') $$, 'the history of a row tells no more of either');
+SELECT is_empty($$ SELECT event, subject, role, method, session_user_name, correlation_id FROM tenancy.row_history('app.finding', '{}')
+    EXCEPT SELECT id, subject, role, method, session_user_name, correlation_id FROM tenancy.organization_audit_trail $$, 'but the same');
 SELECT test.same($$ SELECT method, client_address, application_name, new_values FROM tenancy.organization_audit_trail WHERE new_values ->> 'title' LIKE 'changed%' $$,
     $$ VALUES ('none', NULL, NULL, '{"title":"changed by a superuser"}'::json) $$, 'of a superuser that it was one, not from where');
 SELECT is((SELECT count(*) FROM tenancy.organization_audit_trail t WHERE t::text LIKE '%secret%' AND subject IS DISTINCT FROM 'ops'), 0::bigint, 'nothing else of them stands in any column');

@@ -34,17 +34,10 @@ SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, 
   FROM tenancy.seal s
   LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
   LEFT JOIN LATERAL (
-       SELECT w.method, w.session_user_name,
-              CASE WHEN o.own THEN w.subject END AS subject, CASE WHEN o.own THEN w.role END AS role,
-              CASE WHEN o.own THEN w.issuer END AS issuer, CASE WHEN o.own THEN w.reason END AS access_reason,
-              CASE WHEN o.own THEN w.correlation_id END AS correlation_id,
-              CASE WHEN o.member THEN w.session_id END AS session_id,
-              CASE WHEN o.member THEN w.client_address END AS client_address,
-              CASE WHEN o.member THEN w.application_name END AS application_name
+       SELECT o.method, o.session_user_name, o.subject, o.role, o.issuer, o.reason AS access_reason, o.correlation_id, o.session_id,
+              o.client_address, o.application_name
          FROM tenancy.event_actor w
-        CROSS JOIN LATERAL (
-              SELECT w.organization OPERATOR(pg_catalog.=) s.organization AS own,
-                     w.organization OPERATOR(pg_catalog.=) s.organization AND w.method OPERATOR(pg_catalog.<>) 'assumed' AS member) o
+        CROSS JOIN LATERAL tenancy.actor_for_members(w, s.organization) o
         WHERE w.id OPERATOR(pg_catalog.=) e.actor
        OFFSET 0) a ON true
  -- The policies say the same of each row; here it is asked once, and also where there is no row.

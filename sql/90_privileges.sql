@@ -134,6 +134,7 @@ TO tenancy_auditor, tenancy_admin;
 -- Members read the events of their own organization through a view whose owner the policies bind.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.seal TO tenancy_trail;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin, tenancy_operator;
 
 -- Tables whose reading is recorded.
 GRANT EXECUTE ON FUNCTION tenancy.set_sensitive(regclass, boolean, text, text) TO tenancy_admin;

@@ -156,6 +156,8 @@ kinds! {
     HISTORY_INCOMPLETE, "55000", "tenancy.row_history(table, key) shows what is known; tenancy.row_as_of(..., partial => true) takes that.";
     /// The launcher of the background worker found no place for a process that seals.
     PROCESS_MISSING, "53000", "Raise max_worker_processes, which needs a restart, or call tenancy.seal() until then.";
+    /// A row is asked for by a key that the table does not have.
+    ROW_KEY_MISSING, "42P17", "Add a primary key: what changes from then on has a history. tenancy.audit_trail has the events of the table.";
     /// Something must be written on a standby, or in a READ ONLY transaction.
     READ_ONLY, "25006", "Call it on the primary server, in a transaction that may write; a standby follows by itself.";
     /// There is no key to sign checkpoints with, or it cannot be used.

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub struct Event {
     pub ordinal: i32,
     pub occurred_at: i64,
     pub change: Change,
+    /// The block that sealed it.
+    pub block: Option<i64>,
     /// Schema and name: a partition has its own.
     pub table: (String, String),
     /// False for an update that gave the row another key.
@@ -129,6 +131,11 @@ pub enum State {
 }
 
 impl State {
+    /// True if both tell the same.
+    fn is_like(&self, other: &State) -> bool {
+        self.text() == other.text() && self.untold() == other.untold() && self.is_whole() == other.is_whole()
+    }
+
     fn is_whole(&self) -> bool {
         match self {
             State::Unknown => false,
@@ -157,6 +164,18 @@ impl Row {
             self.values.remove(&column);
             self.untold.insert(column);
         }
+    }
+
+    /// True if the values may have been told of this row: what it lacks it may have all the same, unless it is whole.
+    fn fits(&self, told: &Told) -> bool {
+        let unknown = |column: &String| self.untold.contains(column) || !self.whole;
+        let values = told.values.iter().all(|(column, value)| match (self.values.get(column), value) {
+            (Some(own), Some(value)) => own.get() == value.get(),
+            (Some(_), None) => false,
+            (None, Some(_)) => unknown(column),
+            (None, None) => !self.untold.contains(column),
+        });
+        values && told.untold.iter().all(|column| self.values.contains_key(column) || unknown(column))
     }
 
     /// False if a value that is told is not the one that the row has: a column was renamed, or added with a default, or
@@ -220,6 +239,24 @@ fn before(event: &Event, after: &State) -> State {
     }
 }
 
+/// True if the event makes or takes a row whose other state is that of another key.
+fn arrives(event: &Event) -> bool {
+    event.change == Change::Update && event.old_key.is_some() && event.has_key
+}
+
+/// The state after an event that may have come upon this state; `None` if it cannot have. That a row is there is known of a
+/// state that is not whole, too.
+fn follow(state: &State, event: &Event) -> Option<State> {
+    let can = match (state, event.change) {
+        (State::Unknown, _) | (_, Change::Truncate) => true,
+        (State::Absent, change) => change == Change::Insert || arrives(event),
+        (State::Present(_), Change::Insert) => false,
+        (State::Present(row), _) => !arrives(event) && sides(event).is_none_or(|(old, _)| row.fits(&old)),
+    };
+    let base = if arrives(event) { State::Unknown } else { state.clone() };
+    can.then(|| after(event, base))
+}
+
 /// Where the events are.
 pub trait Source {
     type Error;
@@ -235,6 +272,16 @@ const MAX_KEYS: usize = 100;
 pub struct Step {
     pub event: Event,
     pub state: State,
+    /// False where the events cannot say that this was the state until the next one: their order is not certain, or the next
+    /// came upon another state, so that something was not captured.
+    pub sure: bool,
+}
+
+impl Step {
+    /// True if the state has every value of the row, until the next event.
+    pub fn is_complete(&self, columns: &Columns) -> bool {
+        self.sure && self.state.is_complete(columns)
+    }
 }
 
 /// The history of a key: what was there before the first event, and the events in order with what was there after each.
@@ -244,9 +291,19 @@ pub struct History {
     pub steps: Vec<Step>,
 }
 
+impl History {
+    /// The state at a time, and whether it is sure: a clock that was put back tells some times twice.
+    pub fn at(self, at: i64) -> (State, bool) {
+        let until = self.steps.iter().position(|step| step.event.occurred_at > at).unwrap_or(self.steps.len());
+        let once = self.steps[until..].iter().all(|step| step.event.occurred_at > at);
+        let last = self.steps.into_iter().take(until).next_back();
+        last.map_or((self.before, once), |step| (step.state, step.sure && once))
+    }
+}
+
 /// Rebuilds the history of a key.
 pub fn rebuild<S: Source>(source: &mut S, key: &str) -> Result<History, S::Error> {
-    Rebuilding { source, events: HashMap::new(), arrivals: HashMap::new() }.history(key, 0)
+    Rebuilding { source, events: HashMap::new(), arrivals: HashMap::new(), doubtful: HashSet::new() }.history(key, 0)
 }
 
 struct Rebuilding<'s, S> {
@@ -255,6 +312,8 @@ struct Rebuilding<'s, S> {
     events: HashMap<String, Rc<Vec<Event>>>,
     /// What rows were before they got another key, by the event.
     arrivals: HashMap<Uuid, State>,
+    /// Events after which the state is not sure.
+    doubtful: HashSet<Uuid>,
 }
 
 impl<S: Source> Rebuilding<'_, S> {
@@ -262,7 +321,9 @@ impl<S: Source> Rebuilding<'_, S> {
         if let Some(events) = self.events.get(key) {
             return Ok(events.clone());
         }
-        let events = Rc::new(in_order(self.source.events(key)?));
+        let (events, doubtful) = settle(in_order(self.source.events(key)?));
+        self.doubtful.extend(doubtful);
+        let events = Rc::new(events);
         self.events.insert(key.to_owned(), events.clone());
         Ok(events)
     }
@@ -302,7 +363,8 @@ impl<S: Source> Rebuilding<'_, S> {
                 _ => state,
             };
             state = after(event, base);
-            steps.push(Step { event: event.clone(), state: state.clone() });
+            let sure = !self.doubtful.contains(&event.id);
+            steps.push(Step { event: event.clone(), state: state.clone(), sure });
         }
         Ok(steps)
     }
@@ -315,15 +377,22 @@ impl<S: Source> Rebuilding<'_, S> {
         if depth == MAX_KEYS {
             return Ok(State::Unknown);
         }
-        let state = self.forward(old_key, Some(event), depth + 1)?.pop().map_or(State::Unknown, |step| step.state);
+        let mut state = State::Unknown;
+        if let Some(step) = self.forward(old_key, Some(event), depth + 1)?.pop() {
+            state = step.state;
+            if let State::Present(row) = &mut state {
+                row.whole &= step.sure;
+            }
+        }
         self.arrivals.insert(event, state.clone());
         Ok(state)
     }
 }
 
-/// In the order in which the row was changed. That is not the order of the seal, which has the transactions of a block by their
-/// ids: one that began earlier may have changed the row later. It is the order of the clock, because whoever changes a
-/// row holds it until the end of the transaction; and within a transaction and organization that of the ordinals.
+/// In the order in which the row was changed, as far as seal and clock tell. Whoever changes a row holds it until the end of the
+/// transaction, so of two transactions the block that has the later one is not the earlier block: no clock is needed for that. In
+/// one block the seal has the transactions by their ids, and one that began earlier may have changed the row later: there the
+/// order is that of the clock. Within a transaction and organization it is that of the ordinals.
 fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| (event.transaction, event.organization, event.ordinal));
     // A clock that was set back within a transaction.
@@ -334,7 +403,8 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
         }
     }
     // A row that moves to another organization leaves one chain before it enters the other.
-    events.sort_by_key(|event| (event.occurred_at, event.transaction, event.ordinal));
+    let block = |event: &Event| event.block.unwrap_or(i64::MAX);
+    events.sort_by_key(|event| (block(event), event.occurred_at, event.transaction, event.ordinal));
     let moves = |one: &Event, other: &Event| {
         one.transaction == other.transaction
             && one.organization != other.organization
@@ -348,6 +418,97 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Up to how many events of a row in one transaction another order is looked for, and how many steps that may take.
+const MAX_ARRANGED: usize = 100;
+const MAX_ATTEMPTS: usize = 10_000;
+
+/// Puts the events of a transaction into an order in which each may have come upon what the one before left: triggers
+/// that change the row again have their change told first. Returns the events after which the state is not sure.
+fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
+    let mut doubtful = HashSet::new();
+    let mut settled: Vec<Event> = Vec::with_capacity(events.len());
+    let mut state = State::Unknown;
+    for group in events.chunk_by(|one, other| one.transaction == other.transaction) {
+        let start = settled.len();
+        if group.iter().any(|event| event.change == Change::Truncate) {
+            // Of which partition, the state here does not know.
+            settled.extend_from_slice(group);
+            state = State::Unknown;
+            continue;
+        }
+        let mut order = arrange(&state, group);
+        if order.is_none() {
+            // It came upon another state than the events before it left.
+            doubtful.extend(settled.last().map(|event| event.id));
+            state = State::Unknown;
+            order = arrange(&state, group);
+        }
+        match order {
+            Some(order) => settled.extend(order.into_iter().map(|n| group[n].clone())),
+            None => {
+                doubtful.extend(group.iter().map(|event| event.id));
+                settled.extend_from_slice(group);
+            }
+        }
+        for n in start..settled.len() {
+            if let Some(next) = settled.get(n + 1) {
+                doubtful.extend(uncertain(&state, &settled[n], next).into_iter().flatten());
+            }
+            state = follow(&state, &settled[n]).unwrap_or_else(|| after(&settled[n], State::Unknown));
+        }
+    }
+    (settled, doubtful)
+}
+
+/// The first order, beginning with the given one, in which each event can follow.
+fn arrange(state: &State, group: &[Event]) -> Option<Vec<usize>> {
+    let mut given = state.clone();
+    if group.iter().all(|event| follow(&given, event).map(|next| given = next).is_some()) {
+        return Some((0..group.len()).collect());
+    }
+    let mut order = Vec::new();
+    let mut attempts = 0;
+    (group.len() <= MAX_ARRANGED && place_rest(state, group, &mut order, &mut attempts)).then_some(order)
+}
+
+fn place_rest(state: &State, group: &[Event], order: &mut Vec<usize>, attempts: &mut usize) -> bool {
+    if order.len() == group.len() {
+        return true;
+    }
+    for n in 0..group.len() {
+        if order.contains(&n) {
+            continue;
+        }
+        *attempts += 1;
+        if *attempts > MAX_ATTEMPTS {
+            return false;
+        }
+        if let Some(next) = follow(state, &group[n]) {
+            order.push(n);
+            if place_rest(&next, group, order, attempts) {
+                return true;
+            }
+            order.pop();
+        }
+    }
+    false
+}
+
+/// Which of two events of a transaction leave a state that is not sure, because they may as well have come the other way round.
+fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
+    let both = |first, second| follow(state, first).and_then(|state| follow(&state, second));
+    let keeps_key = one.old_key.is_none() && other.old_key.is_none();
+    // Of a row of which nothing or a part is known, as of one that came from another key, nearly every order is possible: there
+    // what both leave is believed as it was told.
+    let in_part = !state.is_whole();
+    match (both(one, other), both(other, one)) {
+        (Some(told), Some(swapped)) if keeps_key => {
+            [Some(one.id), (!in_part && !told.is_like(&swapped)).then_some(other.id)]
+        }
+        _ => [None, None],
+    }
 }
 
 /// The columns of the table as it is now.
@@ -455,6 +616,7 @@ mod tests {
                 has_key: true,
                 old_key: None,
                 payload: payload.map(|payload| payload.to_string()),
+                block: None,
             };
             self.0.push((key.to_owned(), event));
             &mut self.0.last_mut().unwrap().1
@@ -478,7 +640,11 @@ mod tests {
 
         /// The states after the events, with a question mark where they are not complete.
         fn states(&mut self, key: &str) -> Vec<String> {
-            self.history(key).steps.iter().map(|step| shown(&step.state)).collect()
+            self.history(key)
+                .steps
+                .iter()
+                .map(|step| format!("{}{}", shown(&step.state), if step.sure { "" } else { " or not" }))
+                .collect()
         }
     }
 
@@ -595,6 +761,97 @@ mod tests {
         assert_eq!(events.states("1"), expected);
     }
 
+    /// Makes the events one transaction, numbered in the order in which they stand.
+    fn in_one_transaction(events: &mut Events, from: usize) {
+        for (n, (_, event)) in events.0.iter_mut().enumerate().skip(from) {
+            (event.transaction, event.ordinal) = (1000, n as i32);
+        }
+    }
+
+    #[test]
+    fn changes_by_triggers_of_the_same_row_are_put_after_what_they_came_upon() {
+        let mut events = Events::default();
+        events.update("1", json!({"b": 0}), json!({"b": 1}));
+        events.insert("1", json!({"id": 1, "b": 0}));
+        in_one_transaction(&mut events, 0);
+        assert_eq!(events.states("1"), [r#"{"b":0,"id":1}"#, r#"{"b":1,"id":1}"#]);
+        // An update, whose trigger changes the same column twice.
+        events.update("1", json!({"b": 3}), json!({"b": 4})).transaction = 2000;
+        events.update("1", json!({"b": 2}), json!({"b": 3})).transaction = 2000;
+        events.update("1", json!({"b": 1}), json!({"b": 2})).transaction = 2000;
+        assert_eq!(events.states("1")[2..], [r#"{"b":2,"id":1}"#, r#"{"b":3,"id":1}"#, r#"{"b":4,"id":1}"#]);
+        // A deletion, whose trigger puts the row back.
+        events.insert("1", json!({"id": 1, "b": 4})).transaction = 3000;
+        events.delete("1", json!({"id": 1, "b": 4})).transaction = 3000;
+        assert_eq!(events.states("1")[5..], ["", r#"{"b":4,"id":1}"#]);
+    }
+
+    #[test]
+    fn a_state_is_not_sure_where_two_events_may_have_come_either_way() {
+        let mut events = Events::default();
+        events.insert("1", json!({"id": 1, "a": 0, "b": 0}));
+        events.update("1", json!({"a": 0}), json!({"a": 1}));
+        events.update("1", json!({"b": 0}), json!({"b": 1}));
+        let whole = [r#"{"a":0,"b":0,"id":1}"#, r#"{"a":1,"b":0,"id":1}"#, r#"{"a":1,"b":1,"id":1}"#];
+        assert_eq!(events.states("1"), whole, "in transactions of their own they are in order");
+        in_one_transaction(&mut events, 1);
+        assert_eq!(events.states("1"), [whole[0], &format!("{} or not", whole[1]), whole[2]]);
+        // A row that nothing is known of is made and deleted, or deleted and put back.
+        let mut events = Events::default();
+        events.insert("2", json!({"id": 2}));
+        events.delete("2", json!({"id": 2}));
+        in_one_transaction(&mut events, 0);
+        assert_eq!(events.states("2"), [r#"{"id":2} or not"#, ""]);
+    }
+
+    #[test]
+    fn a_state_is_not_sure_where_the_next_event_came_upon_another() {
+        let mut events = Events::default();
+        events.insert("1", json!({"id": 1, "a": 0}));
+        events.delete("1", json!({"id": 1, "a": 1}));
+        events.delete("1", json!({"id": 1, "a": 2}));
+        events.insert("1", json!({"id": 1, "a": 3}));
+        events.insert("1", json!({"id": 1, "a": 4}));
+        let expected = [r#"{"a":0,"id":1} or not"#, " or not", "", r#"{"a":3,"id":1} or not"#, r#"{"a":4,"id":1}"#];
+        assert_eq!(events.states("1"), expected);
+        // No order of these is possible.
+        events.update("1", json!({"a": 8}), json!({"a": 9}));
+        events.update("1", json!({"a": 8}), json!({"a": 9}));
+        in_one_transaction(&mut events, 5);
+        assert!(events.states("1")[4..].iter().all(|state| state.ends_with(" or not")));
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_change_the_order_of_blocks() {
+        let mut events = Events::default();
+        events.insert("1", json!({"id": 1, "a": 0})).block = Some(7);
+        events.update("1", json!({"a": 0}), json!({"a": 1})).block = Some(8);
+        let event = events.update("1", json!({"a": 1}), json!({"a": 0}));
+        (event.block, event.occurred_at) = (Some(9), 1500);
+        events.update("1", json!({"a": 0}), json!({"a": 1})).occurred_at = 1700;
+        let (zero, one) = (r#"{"a":0,"id":1}"#, r#"{"a":1,"id":1}"#);
+        assert_eq!(events.states("1"), [zero, one, zero, one]);
+        let at = |at| {
+            let (state, sure) = events.history("1").at(at);
+            format!("{}{}", shown(&state), if sure { "" } else { " or not" })
+        };
+        assert_eq!(
+            [999, 1000, 1499, 1500, 1999, 2000].map(at),
+            ["", zero, zero, &format!("{zero} or not"), &format!("{zero} or not"), one]
+        );
+    }
+
+    #[test]
+    fn many_events_of_a_transaction_take_no_time_without_end() {
+        let mut events = Events::default();
+        events.insert("1", json!({"id": 1, "a": -1}));
+        for n in 0..90 {
+            events.update("1", json!({"a": n / 2, "b": n}), json!({"a": n % 7, "b": n % 5}));
+        }
+        in_one_transaction(&mut events, 1);
+        assert_eq!(events.states("1").len(), 91);
+    }
+
     #[test]
     fn a_column_that_the_events_cannot_know_makes_the_row_incomplete() {
         let mut events = Events::default();
@@ -603,7 +860,7 @@ mod tests {
         let mut events = Events::default();
         events.insert("1", json!({"id": 1}));
         events.update("1", json!({"a": 7}), json!({"a": 8}));
-        assert_eq!(events.states("1"), [r#"{"id":1}"#, r#"{"a":8,"id":1}?"#], "a value came without an event");
+        assert_eq!(events.states("1"), [r#"{"id":1} or not"#, r#"{"a":8,"id":1}?"#], "a value came without an event");
         let columns = Columns { names: ["id".into(), "d".into()].into(), defaulted: ["d".into()].into() };
         assert!(!events.history("1").steps[0].state.is_complete(&columns), "added with a default");
     }

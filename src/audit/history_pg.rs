@@ -1,18 +1,19 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
 
-use super::history::{self, Change, Columns, Event, History, Source, State};
+use super::history::{self, Change, Columns, Event, History, Source};
 use crate::context;
 use crate::error::{self, Error, Result, given};
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
-use crate::pg::{transaction, user};
+use crate::pg::{catalog, transaction, user};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The events of rows of a table, its partitions and children that have or had a key, and truncations.
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is told of the
+/// actors what `tenancy.organization_audit_trail` tells.
 static EVENTS: Query = Query::new(
     "WITH RECURSIVE part (oid) AS (
          SELECT $1
@@ -36,9 +37,14 @@ static EVENTS: Query = Query::new(
             e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
             CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
             e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
-            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text
+            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text,
+            s.block
        FROM about e
-       LEFT JOIN tenancy.event_actor a ON a.id OPERATOR(pg_catalog.=) e.actor
+       LEFT JOIN LATERAL (
+            SELECT w.* FROM tenancy.event_actor w WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NULL
+             UNION ALL
+            SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
+             WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NOT NULL) a ON true
        LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
       WHERE e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
          OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
@@ -49,6 +55,9 @@ static COLUMNS: Query = Query::new(
     "SELECT attname::pg_catalog.text, atthasmissing FROM pg_catalog.pg_attribute
       WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped",
 );
+
+static HAS_PRIMARY_KEY: Query =
+    Query::new("SELECT true FROM pg_catalog.pg_index WHERE indrelid OPERATOR(pg_catalog.=) $1 AND indisprimary");
 
 /// What a history shows of an event beside what it rebuilds.
 #[derive(Clone)]
@@ -101,6 +110,7 @@ fn read(row: &spi::Row) -> Option<(Event, Shown)> {
         has_key: row.get(9).unwrap_or(false),
         old_key: row.get(10),
         payload: row.get(11),
+        block: row.get(20),
     };
     let shown = Shown {
         position: row.get(12),
@@ -136,6 +146,15 @@ fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, E
     }
     let mut events = Events { table, organization: scope()?, shown: HashMap::new() };
     let history = history::rebuild(&mut events, &key)?;
+    let has_key = !history.steps.is_empty()
+        || !user::as_superuser(|| HAS_PRIMARY_KEY.read(&[argument(table)], |row| row.get::<bool>(1))).is_empty();
+    if !has_key {
+        let name = catalog::name(table).map_or_else(|| "that table".into(), |(_, name)| format!("\"{name}\""));
+        let message = format!("the events of {name} do not tell its rows apart, because it has no primary key");
+        return Err(error::ROW_KEY_MISSING
+            .because(message)
+            .detail("An event names its row by the columns of the primary key.".to_owned()));
+    }
     let mut columns = Columns::default();
     for (name, defaulted) in user::as_superuser(|| COLUMNS.read(&[argument(table)], |row| (row.get(1), row.get(2)))) {
         let name: String = name.unwrap_or_default();
@@ -197,7 +216,7 @@ fn tenancy_row_history(
             values(shown.new),
             step.state.text().map(Jsonb),
             step.state.untold(),
-            step.state.is_complete(&columns),
+            step.is_complete(&columns),
         ))
     });
     TableIterator::new(rows)
@@ -224,8 +243,9 @@ fn as_of(
     let at = transaction::from_timestamptz(given(at, "at")?);
     let partial = given(partial, "partial")?;
     let (history, _, columns) = rebuild(table, key)?;
-    let state = state_at(history, at);
-    if !partial && !state.is_complete(&columns) {
+    let (state, sure) = history.at(at);
+    let complete = sure && state.is_complete(&columns);
+    if !partial && !complete {
         let message = "the events do not tell all of the row at that time";
         let mut refusal = error::HISTORY_INCOMPLETE.because(message);
         let untold = state.untold();
@@ -235,15 +255,4 @@ fn as_of(
         return Err(refusal);
     }
     Ok(state.text().map(Jsonb))
-}
-
-fn state_at(history: History, at: i64) -> State {
-    let mut state = history.before;
-    for step in history.steps {
-        if step.event.occurred_at > at {
-            break;
-        }
-        state = step.state;
-    }
-    state
 }
