@@ -404,7 +404,11 @@ fn a_partition_that_is_taken_away_leaves_all_its_events_missing() {
         let name = value(&superuser, "SELECT tableoid::regclass FROM tenancy.event LIMIT 1").await;
         let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await as usize;
         for sql in [
-            format!("ALTER TABLE tenancy.event DETACH PARTITION {name}"),
+            // The event of the statement itself would have no partition to go to, so that it is refused.
+            format!(
+                "UPDATE pg_event_trigger SET evtenabled = 'D'; ALTER TABLE tenancy.event DETACH PARTITION {name};
+                 UPDATE pg_event_trigger SET evtenabled = 'A'"
+            ),
             format!("ALTER TABLE {name} DISABLE TRIGGER append_only; DELETE FROM {name}"),
             format!("ALTER TABLE {name} DISABLE TRIGGER append_only; TRUNCATE {name}"),
             format!("DROP TABLE {name}"),
@@ -418,5 +422,7 @@ fn a_partition_that_is_taken_away_leaves_all_its_events_missing() {
             run(&superuser, "ROLLBACK").await;
             assert_eq!(missing.len(), sealed, "{sql}");
         }
+        let detach = format!("ALTER TABLE tenancy.event DETACH PARTITION {name}");
+        assert_eq!(refused(&superuser, &detach).await.sqlstate, "55000");
     });
 }

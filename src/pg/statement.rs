@@ -31,13 +31,17 @@ fn is_step(text: &str) -> bool {
         let [statement] = statements[..] else { return false };
         let tree = (*statement).stmt;
         match (*tree).type_ {
-            // One part, or a constraint that takes the place of another.
+            // One part, or a foreign key that takes the place of another: unlike a CHECK, it has names and no expression,
+            // so that nothing of its text runs while it is validated.
             T_AlterTableStmt => {
                 let parts: Vec<*mut pg_sys::AlterTableCmd> =
                     node::each((*tree.cast::<pg_sys::AlterTableStmt>()).cmds).collect();
                 match parts[..] {
                     [_] => true,
-                    [first, second] => ((*first).subtype, (*second).subtype) == (AT_DropConstraint, AT_AddConstraint),
+                    [first, second] => {
+                        ((*first).subtype, (*second).subtype) == (AT_DropConstraint, AT_AddConstraint)
+                            && is_foreign_key((*second).def)
+                    }
                     _ => false,
                 }
             }
@@ -47,6 +51,16 @@ fn is_step(text: &str) -> bool {
             | T_DropStmt => true,
             _ => false,
         }
+    }
+}
+
+/// SAFETY of the caller: NULL or a node that Postgres has parsed.
+unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; a node is of the struct that its tag says.
+    unsafe {
+        !node.is_null()
+            && (*node).type_ == pg_sys::NodeTag::T_Constraint
+            && (*node.cast::<pg_sys::Constraint>()).contype == pg_sys::ConstrType::CONSTR_FOREIGN
     }
 }
 
