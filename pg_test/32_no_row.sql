@@ -13,6 +13,7 @@ CREATE FUNCTION app.remove() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n big
 CREATE FUNCTION app.remove_all() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS 'DELETE FROM app.finding WHERE id = -5';
 GRANT SELECT, INSERT, UPDATE, DELETE ON app.part, app.part_1, app.child, app.plain, app.invoked, app.owned TO test_application;
 SELECT tenancy.create_role('collector'), tenancy.grant_permission('collector', 'finding', 'create'), tenancy.set_membership(test.acme(), 'cora', 'collector') \g /dev/null
+SELECT tenancy.set_guardrail('statement_statistics', 'off', 'the test reads plans') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 PREPARE remove (integer) AS DELETE FROM app.finding WHERE id = $1;
 SAVEPOINT nobody;

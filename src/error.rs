@@ -142,6 +142,8 @@ kinds! {
     BYPASS_REFUSED, "42501", "Assume the organization: tenancy.assume_organization(organization, reason). For all of them at once say why: SET tenancy.override_reason = '...'.";
     /// A referential action, a function or a rule would change a row of another organization.
     CROSS_TENANT_CHANGE, "42501", "Change it under its own organization. Where a table is meant to reach others: tenancy.set_guardrail('cross_tenant_change', 'off', reason).";
+    /// EXPLAIN ANALYZE or a statistics function, used by a member of tenancy_application.
+    STATISTICS_REFUSED, "42501", "Run it as another role than the application's. Where the application is meant to: tenancy.set_guardrail('statement_statistics', 'off', reason).";
     /// A foreign key between protected tables points at no row, or at one of another organization.
     REFERENCE_REFUSED, "23503", "Point at a row that is there and belongs to the same organization.";
     /// A name that the organization, role or issuer does not have.

@@ -44,6 +44,7 @@ mod front_door {
         });
         pg::merging::watch(context::SEPARATOR);
         audit::judge_rows(guardrail::row_changed);
+        pg::statistics::watch(guardrail::statistics_used);
         pg::reading::watch(audit::READS);
         worker::register();
         pg::transaction::listen(Listener {

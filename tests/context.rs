@@ -191,6 +191,7 @@ fn parallel_workers_see_the_context_of_their_leader() {
                       SELECT (ARRAY['aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002'])[1 + n % 2]::uuid,
                              'bulk ' || n FROM generate_series(1, 4000) n; ANALYZE "Finding""#;
         run(&superuser, fill).await;
+        run(&superuser, "SELECT tenancy.set_guardrail('statement_statistics', 'off', 'the test reads plans')").await;
         let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
         let settings = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
                         SET enable_indexscan = off; SET enable_bitmapscan = off; SET parallel_leader_participation = off";
@@ -914,6 +915,7 @@ fn parallel_workers_have_the_identity_of_the_session_and_ask_for_themselves() {
     in_database(async |database| {
         let (client, superuser) = (database.application().await, database.superuser().await);
         allow_sessions(&superuser).await;
+        run(&superuser, "SELECT tenancy.set_guardrail('statement_statistics', 'off', 'the test reads plans')").await;
         let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
         run(&client, &format!("SET {forced} = on")).await;
         authenticate_session(&client, &database.token("alice")).await.unwrap();

@@ -2,7 +2,9 @@
 
 mod names;
 
-pub use names::{ALL, CROSS_TENANT_CHANGE, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, State};
+pub use names::{
+    ALL, CROSS_TENANT_CHANGE, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, STATEMENT_STATISTICS, State,
+};
 
 #[cfg(feature = "pg")]
 mod bypass_pg;
@@ -13,11 +15,15 @@ mod ddl_pg;
 #[cfg(feature = "pg")]
 mod state_pg;
 #[cfg(feature = "pg")]
+mod statistics_pg;
+#[cfg(feature = "pg")]
 pub use bypass_pg::accessed;
 #[cfg(feature = "pg")]
 pub use crossing_pg::row_changed;
 #[cfg(feature = "pg")]
 pub use ddl_pg::before_commit;
+#[cfg(feature = "pg")]
+pub use statistics_pg::statistics_used;
 
 /// The transaction is over.
 #[cfg(feature = "pg")]

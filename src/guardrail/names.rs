@@ -57,8 +57,16 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
               organization. warn: recorded; enforce: refused.",
 };
 
+pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
+    name: "statement_statistics",
+    default: State::Enforce,
+    meaning: "EXPLAIN ANALYZE and the functions below the pg_stat views, by a member of tenancy_application: they tell how \
+              many rows of other organizations were read. warn: a WARNING; enforce: refused.",
+};
+
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 4] = [&CROSS_TENANT_CHANGE, &NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS];
+pub static ALL: [&Guardrail; 5] =
+    [&CROSS_TENANT_CHANGE, &NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS, &STATEMENT_STATISTICS];
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,7 @@ pub mod setting;
 pub mod shared;
 pub mod spi;
 pub mod statement;
+pub mod statistics;
 pub mod table;
 pub mod transaction;
 pub mod trigger;

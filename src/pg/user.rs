@@ -3,6 +3,21 @@
 use pgrx::{direct_function_call, pg_sys};
 use std::ffi::CStr;
 
+/// True for a member of `tenancy_application` that is no superuser. A role that one of them takes by SET ROLE counts as
+/// well; a function of somebody else acts for its owner.
+pub fn is_application() -> bool {
+    // SAFETY: catalog lookups and plain reads of backend state.
+    unsafe {
+        let application = pg_sys::get_role_oid(c"tenancy_application".as_ptr(), true);
+        if application == pg_sys::InvalidOid {
+            return false;
+        }
+        let user = pg_sys::GetUserId();
+        let member = |role| !pg_sys::superuser_arg(role) && pg_sys::is_member_of_role_nosuper(role, application);
+        member(user) || user == pg_sys::GetOuterUserId() && member(pg_sys::GetSessionUserId())
+    }
+}
+
 /// The roles and the name of the connection, cheap enough to compare at each event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

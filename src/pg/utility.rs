@@ -71,6 +71,9 @@ unsafe extern "C-unwind" fn utility(
         if declares_with_hold(tree) {
             held();
         }
+        if super::statistics::explains(tree) {
+            super::statistics::explaining(tree);
+        }
         let commits_prepared = commits_prepared(tree);
         let may_change = cluster_change::may_be(tree);
         let next = PREVIOUS.get().unwrap_or(postgres_process_utility);
