@@ -36,6 +36,7 @@ CREATE FUNCTION test.tried("type" regtype) RETURNS text[] LANGUAGE sql STABLE AS
         WHEN 'uuid[]'::regtype THEN ARRAY['{}', '{NULL}', '{{00000000-0000-0000-0000-000000000000}}']
         WHEN 'bytea[]'::regtype THEN ARRAY['{}', '{NULL}', '{"\\x00"}', '{{"\\x00"}}']
         WHEN 'regclass[]'::regtype THEN ARRAY['{}', '{NULL}', '{0}', '{4294967295}']
+        WHEN 'tenancy.event_actor'::regtype THEN ARRAY['(,,,,,,,,,,,,)', '(00000000-0000-0000-0000-000000000000,assumed,x,,,,,,,x,x,,)']
         WHEN 'record'::regtype THEN ARRAY[]::text[]
         ELSE ARRAY[]::text[] END, NULL)
 $$;
