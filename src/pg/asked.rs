@@ -24,7 +24,10 @@ pub struct Permissions(Vec<Asked>);
 
 impl Permissions {
     /// What is asked of a statement that needs those rights.
-    pub fn for_rights(&self, rights: u64) -> impl Iterator<Item = &Asked> {
+    ///
+    /// `AclMode` has 32 bits in Postgres 15 and 64 from 16 on.
+    pub fn for_rights(&self, rights: impl Into<u64>) -> impl Iterator<Item = &Asked> {
+        let rights: u64 = rights.into();
         self.0.iter().filter(move |asked| asked.rights & rights != 0)
     }
 }

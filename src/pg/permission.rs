@@ -163,7 +163,7 @@ extern "C-unwind" fn check_again(query: *mut pg_sys::QueryDesc) {
         let entries = each::<pg_sys::RTEPermissionInfo>((*plan).permInfos).map(|entry| &*entry);
         for entry in entries {
             let asked = asked::of(entry.relid);
-            let denied = asked.for_rights(entry.requiredPerms.into()).find(|asked| !(listener.allowed)(asked));
+            let denied = asked.for_rights(entry.requiredPerms).find(|asked| !(listener.allowed)(asked));
             if let Some(denied) = denied.filter(|_| binds(entry.relid, entry.checkAsUser)) {
                 (listener.authorize)(denied).or_raise();
             }
