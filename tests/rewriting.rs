@@ -408,7 +408,7 @@ fn each_changed_column_of_a_stored_checkpoint_is_found() {
             "UPDATE tenancy.checkpoint SET root = sha256('x') WHERE number = 2",
             "UPDATE tenancy.checkpoint SET frontier = sha256('x') WHERE number = 2",
             "UPDATE tenancy.checkpoint SET origin = 'x' WHERE number = 2",
-            "UPDATE tenancy.checkpoint SET note = replace(note, 'A', 'B') WHERE number = 2",
+            "UPDATE tenancy.checkpoint SET note = translate(note, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'BCDEFGHIJKLMNOPQRSTUVWXYZA') WHERE number = 2",
             "DELETE FROM tenancy.checkpoint WHERE number = 2",
             "DELETE FROM tenancy.checkpoint WHERE number = 1",
             "DELETE FROM tenancy.signing_key",
