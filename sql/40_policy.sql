@@ -43,21 +43,6 @@ that is not protected.';
 
 -- Steps of a plan. They run with the rights of the caller.
 
-CREATE FUNCTION tenancy.validate_foreign_key("table" regclass, name text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_validate_foreign_key_wrapper';
-COMMENT ON FUNCTION tenancy.validate_foreign_key(regclass, text) IS
-'ALTER TABLE ... VALIDATE CONSTRAINT of a foreign key between protected tables. An owner whom FORCE ROW LEVEL SECURITY binds could not run
-that statement itself, because Postgres reads both tables in its name. Raises 42704 for a foreign key that is not there, 23503 for a row
-without a counterpart in its organization.';
-
-CREATE FUNCTION tenancy.replace_foreign_key("table" regclass, name text, definition text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_replace_foreign_key_wrapper';
-COMMENT ON FUNCTION tenancy.replace_foreign_key(regclass, text, text) IS
-'ALTER TABLE ... DROP CONSTRAINT, ADD CONSTRAINT of the same name with another definition, as tenancy.validate_foreign_key: for partitioned
-tables, where Postgres validates at once. Raises 42704 for a foreign key that is not there, 23503 for a row without a counterpart.';
-
 CREATE FUNCTION tenancy.check_references("table" regclass, name text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_check_references_wrapper';

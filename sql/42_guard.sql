@@ -200,6 +200,11 @@ COMMENT ON FUNCTION tenancy.guard_drop() IS
 'Event trigger: acts as the guardrail protected_tables says when a policy or trigger of tenancy.protect is dropped and its table is not. Raises
 42501 (protection_changed) where it is enforced.';
 
+CREATE FUNCTION tenancy.guard_start() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_start';
+COMMENT ON FUNCTION tenancy.guard_start() IS
+'Event trigger: loads the library before an ALTER TABLE, so that the rows which a new foreign key refuses are looked for in all organizations.';
+
 -- ALWAYS: session_replication_role = replica would switch them off.
 CREATE EVENT TRIGGER tenancy_guard_ddl ON ddl_command_end EXECUTE FUNCTION tenancy.guard_ddl();
 ALTER EVENT TRIGGER tenancy_guard_ddl ENABLE ALWAYS;
@@ -207,3 +212,6 @@ COMMENT ON EVENT TRIGGER tenancy_guard_ddl IS 'pg_tenancy: the guardrails new_ta
 CREATE EVENT TRIGGER tenancy_guard_drop ON sql_drop EXECUTE FUNCTION tenancy.guard_drop();
 ALTER EVENT TRIGGER tenancy_guard_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_guard_drop IS 'pg_tenancy: the guardrail protected_tables.';
+CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION tenancy.guard_start();
+ALTER EVENT TRIGGER tenancy_guard_start ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER tenancy_guard_start IS 'pg_tenancy: foreign keys are validated over all organizations.';

@@ -59,8 +59,6 @@ GRANT EXECUTE ON FUNCTION
     tenancy.test_sso(uuid, text),
     tenancy.plan(regclass, text, text, text, text, text, jsonb, text[], boolean),
     tenancy.protect(regclass, text, text, text, text, text, jsonb, text[]),
-    tenancy.validate_foreign_key(regclass, text),
-    tenancy.replace_foreign_key(regclass, text, text),
     tenancy.backfill(regclass, text, text, bigint, bigint),
     tenancy.authorize_action(),
     tenancy.check_reference(),

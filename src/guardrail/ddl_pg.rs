@@ -34,6 +34,11 @@ bare_function! {
     }
 }
 
+bare_function! {
+    /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. That it was called is all: the library is loaded then.
+    tenancy_guard_start, pg_finfo_tenancy_guard_start, |_call| pg_sys::Datum::null()
+}
+
 /// What the statement made and changed.
 fn after(statement: &Statement) -> Result<()> {
     if let Some((from, to)) = &statement.renamed_schema {

@@ -38,6 +38,10 @@ pub fn watch(listener: Listener) {
 
 /// Declares the hook in the form that the Postgres version has.
 ///
+/// Without `raise` Postgres asks whether one query can find the rows that a new foreign key refuses (`RI_Initial_Check`,
+/// ri_triggers.c). That query would run under the policies of whoever alters the table: it would look at the rows of one
+/// organization, or at none. The answer no has Postgres check row by row as the owner of the other table, past policies.
+///
 /// It runs at the start of every statement, so it has no guard, which would cost a `sigsetjmp` each time: an error that
 /// Postgres raises below jumps over its frame, which holds nothing to drop. What a listener raises has a guard of its own.
 macro_rules! check_hook {
@@ -49,6 +53,9 @@ macro_rules! check_hook {
                 for n in 0..count {
                     let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
                     if $is_relation(entry) && entry.requiredPerms != 0 {
+                        if !raise && binds(entry.relid, entry.checkAsUser) {
+                            return false;
+                        }
                         if bypasses(entry.checkAsUser) {
                             look(entry.relid);
                         } else if !permitted(entry.relid, entry.checkAsUser, entry.requiredPerms.into(), raise) {

@@ -411,32 +411,6 @@ fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     count
 }
 
-/// `tenancy.validate_foreign_key(table, name)`: ALTER TABLE ... VALIDATE CONSTRAINT by an owner whom the tables' own
-/// policies bind too. Postgres reads both tables as the caller to compare them (`RI_Initial_Check`, ri_triggers.c), and a
-/// migration acts for no tenant; so FORCE is lifted for that reading, as it is for all other checks of foreign keys.
-#[pg_extern(sql = false)]
-fn tenancy_validate_foreign_key(table: pg_sys::Oid, name: &str) {
-    let (table, quoted) = foreign_key(table, name).or_raise();
-    let sql = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {quoted}");
-    user::without_force(|| spi::execute(&sql, |_| ()));
-}
-
-/// `tenancy.replace_foreign_key(table, name, definition)`: the same for a partitioned table, which validates at once.
-#[pg_extern(sql = false)]
-fn tenancy_replace_foreign_key(table: pg_sys::Oid, name: &str, definition: &str) {
-    let (table, quoted) = foreign_key(table, name).or_raise();
-    let sql = format!("ALTER TABLE {table} DROP CONSTRAINT {quoted}, ADD CONSTRAINT {quoted} {definition}");
-    user::without_force(|| statement::execute(&sql));
-}
-
-/// The table and its foreign key, quoted.
-fn foreign_key(table: pg_sys::Oid, name: &str) -> Result<(String, String)> {
-    let table = facts(table)?;
-    let found = table.references.iter().find(|reference| reference.child == table.oid && reference.name == name);
-    let missing = || error::NOT_FOUND.because(format!("{} has no foreign key \"{name}\"", table.table));
-    found.map(|reference| (table.table.clone(), reference.quoted.clone())).ok_or_else(missing)
-}
-
 /// True while this room itself changes a table.
 pub fn working() -> bool {
     WORKING.get()
@@ -466,7 +440,12 @@ fn run(steps: &[Step]) -> i32 {
     let mut count = 0;
     with_settings(&AS_STORED, || {
         for step in steps.iter().filter(|step| step.state == State::Todo) {
-            let execute = || audit::as_part(&step.sql, || statement::execute(&step.sql));
+            let execute = || {
+                audit::as_part(&step.sql, || match step.compares_rows {
+                    true => user::without_force(|| statement::execute(&step.sql)),
+                    false => statement::execute(&step.sql),
+                })
+            };
             match step.alters.map(pg_sys::Oid::from) {
                 Some(table) => {
                     let gone = || error::NOT_OWNER.because(format!("must be owner of table {}", name_of(table)));

@@ -53,6 +53,9 @@ pub struct Step {
     pub state: State,
     /// The table that it alters, whose owner runs it: set where the statement holds text that the owner could have written.
     pub alters: Option<u32>,
+    /// Postgres compares rows of all organizations for it, as the role that runs it. Row by row it does so past policies; with
+    /// FORCE lifted it takes one query.
+    pub compares_rows: bool,
     closes_a_hole: bool,
 }
 
@@ -84,7 +87,20 @@ const SHARE_UPDATE_EXCLUSIVE: &str = "SHARE UPDATE EXCLUSIVE";
 impl Step {
     fn new(done: bool, lock: &'static str, why: impl Into<Cow<'static, str>>, sql: String) -> Self {
         let state = if done { State::Done } else { State::Todo };
-        Step { sql, why: why.into(), lock, in_transaction: true, state, alters: None, closes_a_hole: false }
+        Step {
+            sql,
+            why: why.into(),
+            lock,
+            in_transaction: true,
+            state,
+            alters: None,
+            compares_rows: false,
+            closes_a_hole: false,
+        }
+    }
+
+    fn comparing_rows(self) -> Self {
+        Step { compares_rows: true, ..self }
     }
 
     /// The same, for the owner of the table to run.

@@ -194,18 +194,14 @@ impl<'a> Link<'a> {
             self.composite,
             ACCESS_EXCLUSIVE,
             COMPOSITE,
-            replace(self.child.facts, self.reference, &self.definition(), checked_later),
+            replace(self.child.facts, self.reference, &self.definition()),
         )];
         if checked_later && before.validated {
             steps.push(Step::new(
                 self.composite && *validated,
                 SHARE_UPDATE_EXCLUSIVE,
                 "Looks for references across organizations that are there already, while others read and write.",
-                format!(
-                    "SELECT tenancy.validate_foreign_key({}, {})",
-                    quoted_text(table),
-                    quoted_text(&self.reference.name)
-                ),
+                validate(self.child.facts, self.reference),
             ));
         }
         let text = provenance::write(&before);
@@ -216,7 +212,7 @@ impl<'a> Link<'a> {
             format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", quoted_text(&text)),
         ));
         let permitted = self.permitted();
-        steps.into_iter().map(|step| step.unless(permitted)).collect()
+        steps.into_iter().map(|step| step.comparing_rows().unless(permitted)).collect()
     }
 
     fn definition(&self) -> String {
@@ -302,18 +298,17 @@ impl<'a> End<'a> {
     }
 }
 
-/// The statement that puts another definition in the place of a foreign key.
-///
-/// Partitioned tables take no NOT VALID before Postgres 18: there the rows are read at once, by a function that lifts FORCE
-/// for it as `validate_foreign_key` does.
-pub fn replace(child: &Facts, reference: &Reference, definition: &str, checked_later: bool) -> String {
+/// The statement that puts another definition in the place of a foreign key. Partitioned tables take no NOT VALID before
+/// Postgres 18: there the rows are compared at once.
+pub fn replace(child: &Facts, reference: &Reference, definition: &str) -> String {
     let (table, name) = (&child.table, &reference.quoted);
-    if child.partitioned() {
-        let arguments = [table, &reference.name, definition].map(quoted_text).join(", ");
-        return format!("SELECT tenancy.replace_foreign_key({arguments})");
-    }
-    let not_valid = if checked_later { " NOT VALID" } else { "" };
+    let not_valid = if child.partitioned() { "" } else { " NOT VALID" };
     format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}{not_valid}")
+}
+
+/// The statement that compares the rows which are there already.
+pub fn validate(child: &Facts, reference: &Reference) -> String {
+    format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", child.table, reference.quoted)
 }
 
 /// What a foreign key was before `protect` made it composite.

@@ -56,18 +56,16 @@ fn reference_steps(subject: &Subject, reference: &Reference) -> Vec<Step> {
     let Some(definition) = references::plain_definition(reference, &before, parent) else { return Vec::new() };
     let (table, name) = (&child.table, &reference.quoted);
     let checked_later = before.validated && !child.partitioned();
-    let mut steps = vec![undo(child, ACCESS_EXCLUSIVE, references::replace(child, reference, &definition, true))];
+    let mut steps = vec![undo(child, ACCESS_EXCLUSIVE, references::replace(child, reference, &definition))];
     if checked_later {
-        let sql =
-            format!("SELECT tenancy.validate_foreign_key({}, {})", quoted_text(table), quoted_text(&reference.name));
-        steps.push(undo(child, SHARE_UPDATE_EXCLUSIVE, sql));
+        steps.push(undo(child, SHARE_UPDATE_EXCLUSIVE, references::validate(child, reference)));
     }
     if let Some(comment) = &before.comment {
         let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {}", quoted_text(comment));
         steps.push(undo(child, SHARE_UPDATE_EXCLUSIVE, sql));
     }
     // Somebody else's foreign key: theirs to change.
-    steps.into_iter().map(|step| step.unless(child.owned)).collect()
+    steps.into_iter().map(|step| step.comparing_rows().unless(child.owned)).collect()
 }
 
 fn unprotect_one(facts: &Facts) -> Vec<Step> {
