@@ -110,6 +110,7 @@ $$, $$ VALUES
     ('authorize_support',        'i', 's', true,  false),
     ('backfill',                 'v', 'u', false, false),
     ('backfill_in_batches',      'v', 'u', false, false),
+    ('begin_maintenance',        'v', 'u', false, false),
     ('check_audit_month',        'v', 'u', false, false),
     ('check_audit_table',        'v', 'u', false, false),
     ('check_reference',          'v', 'u', false, false),

@@ -62,7 +62,7 @@ CREATE TEMP TABLE planned AS
     SELECT * FROM tenancy.plan('app.comment', 'organization_id', backfill => '(SELECT f.organization_id FROM app.finding f WHERE f.id = finding_id)');
 SELECT results_eq('SELECT sql FROM planned WHERE step <= 3 ORDER BY step', ARRAY[
     'ALTER TABLE app.comment ADD COLUMN "organization_id" uuid',
-    'SELECT tenancy.backfill(''app.comment'', ''organization_id'', ''(SELECT f.organization_id FROM app.finding f WHERE f.id = finding_id)'')',
+    'SELECT tenancy.backfill(''app.comment'', ''organization_id'', ''(SELECT f.organization_id FROM app.finding f WHERE (f.id = comment.finding_id))'')',
     'ALTER TABLE app.comment ALTER COLUMN "organization_id" SET NOT NULL'], 'the column is added with the type of the expression, filled, and made NOT NULL');
 SELECT is((SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.comment'::regclass AND attname = 'organization_id'), 0::bigint, 'planning adds nothing');
 SELECT is(tenancy.protect('app.comment', 'organization_id', backfill => '(SELECT f.organization_id FROM app.finding f WHERE f.id = finding_id)'),

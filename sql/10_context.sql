@@ -86,6 +86,15 @@ COMMENT ON FUNCTION tenancy.sign_out() IS
 'Leaves the rest of the transaction without a context, and the session, if it has one. The end of the transaction does the
 former by itself. The transaction still refuses another subject or organization.';
 
+CREATE FUNCTION tenancy.begin_maintenance(reason text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_begin_maintenance_wrapper';
+COMMENT ON FUNCTION tenancy.begin_maintenance(text) IS
+'For the rest of the transaction the role in force reads and writes the rows of all organizations in the protected tables that it owns, or
+whose owner''s rights it has: a data migration. Policies are lifted table by table for what its statements name, views and functions run with
+their owners'' rights; triggers, foreign keys and the audit are as ever. The beginning is an event ("maintenance", of no organization) with the reason, of at
+most 1000 bytes, and a line in the server''s log. A new row needs its organization in the statement. Raises 22004 without a reason, 25006 where nothing can
+be written, 28000 where the transaction has an identity; afterwards none can be had in it.';
+
 CREATE FUNCTION tenancy.authenticate_session(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_authenticate_session_wrapper';

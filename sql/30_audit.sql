@@ -21,7 +21,7 @@ CREATE TABLE tenancy.event_actor (
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE tenancy.event_actor IS 'Who acted and how they got in, once for the events of a transaction that share it. Its digest is part of each event''s hash.';
 COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), assumed (by an operator), or none for a database user without a context.';
+COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), assumed (by an operator), maintenance (by an owner of tables, for all organizations), or none for a database user without a context.';
 COMMENT ON COLUMN tenancy.event_actor.subject IS '"sub" of the verified token.';
 COMMENT ON COLUMN tenancy.event_actor.issuer IS '"iss" of the verified token.';
 COMMENT ON COLUMN tenancy.event_actor.role IS 'The role of the membership.';

@@ -1,10 +1,12 @@
 -- Which rows: row-level security and capture of the application's tables. Code: src/policy/.
 
+-- plan, protect and backfill have no search_path of their own: it is the caller's that a back-fill expression is parsed under. What they run
+-- themselves names every schema.
+
 CREATE FUNCTION tenancy.plan("table" regclass, organization_column text DEFAULT NULL, domain text DEFAULT NULL, null_rows text DEFAULT NULL,
         backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL, secret_columns text[] DEFAULT NULL, online boolean DEFAULT false)
     RETURNS TABLE (step integer, sql text, why text, lock text, in_transaction boolean, state text)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_plan_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_plan_wrapper';
 COMMENT ON FUNCTION tenancy.plan(regclass, text, text, text, text, text, jsonb, text[], boolean) IS
 'The statements that tenancy.protect would run, without running them: what each is for, the table lock it takes, whether it may run in a
 transaction, and its state: todo, done, or manual where the caller owns only one of two tables. With online, steps that run one by one
@@ -14,15 +16,14 @@ what is left. Other arguments and errors as tenancy.protect.';
 
 CREATE FUNCTION tenancy.protect("table" regclass, organization_column text DEFAULT NULL, domain text DEFAULT NULL, null_rows text DEFAULT NULL,
         backfill text DEFAULT NULL, through text DEFAULT NULL, actions jsonb DEFAULT NULL, secret_columns text[] DEFAULT NULL) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_protect_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_protect_wrapper';
 COMMENT ON FUNCTION tenancy.protect(regclass, text, text, text, text, text, jsonb, text[]) IS
 'Scopes a table, with its partitions and inheritance children, to the organization of the transaction: forced row-level security, the
 column''s default, an index, audit triggers, and foreign keys to and from other protected tables that carry the organization.
 organization_column: by default that of the schema, or "organizationId", organization_id, org_id or tenant_id, if there is one; uuid, text, varchar, integer
 or bigint. domain: what permissions on the table are called; by default its name in snake case.
 null_rows: what a NULL in the column means, shared (every organization reads the row, none writes it) or nobody (no organization sees it);
-without it the column must be NOT NULL. backfill: an SQL expression over the table''s columns for rows without an organization; a column
+without it the column must be NOT NULL. backfill: an SQL expression over the table''s columns for rows without an organization, whose names mean what they mean under the caller''s search_path; a column
 that is named and not there is added, with the type of the expression. through: a foreign key, or its column, for a table without such a
 column: a row belongs to the organization of the row it points at, which may itself point on, up to six steps, and whoever reads it needs
 to read those too.
@@ -52,8 +53,7 @@ already. For the owner of the table. Raises 23503 for such a row, 42704 for a fo
 
 CREATE FUNCTION tenancy.backfill("table" regclass, organization_column text, expression text, first_page bigint DEFAULT NULL, pages bigint DEFAULT NULL)
     RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'tenancy_backfill_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_backfill_wrapper';
 COMMENT ON FUNCTION tenancy.backfill(regclass, text, text, bigint, bigint) IS
 'Gives rows whose organization column is NULL the value of the expression, by one UPDATE as the owner of the table. FORCE ROW LEVEL SECURITY
 does not bind it for the tables that the statement names; functions and triggers read under their tables'' policies. Each call is an event

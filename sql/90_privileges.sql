@@ -25,6 +25,8 @@ GRANT EXECUTE ON FUNCTION
     tenancy.sign_out(),
     tenancy.record_event(text, text, json, text, text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
+-- Whoever owns tables still has to be given this.
+GRANT EXECUTE ON FUNCTION tenancy.begin_maintenance(text) TO tenancy_admin;
 -- Nobody else: who may assume an organization needs no token.
 GRANT EXECUTE ON FUNCTION tenancy.assume_organization(uuid, text, text, text) TO tenancy_operator;
 

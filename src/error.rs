@@ -98,6 +98,8 @@ kinds! {
     ARGUMENT_MISSING, "22004", "See the function's description: \\df+ tenancy.*";
     /// Nothing in the transaction has authenticated, or the context was cleared.
     CONTEXT_MISSING, "28000", "Call tenancy.authenticate(token) first, in the same transaction.";
+    /// The same, for a role that is no member of tenancy_application.
+    SCOPE_MISSING, "28000", "In the same transaction: as owner of the tables and member of tenancy_admin tenancy.begin_maintenance(reason), for all organizations; as operator tenancy.assume_organization(organization, reason), for one; as application tenancy.authenticate(token).";
     /// The token behind the context has passed its `exp` since.
     CONTEXT_EXPIRED, "28000", "Authenticate again with a fresh token, in a new transaction.";
     /// The transaction has used another identity already.

@@ -42,7 +42,12 @@ mod front_door {
             allowed: |asked| context::allowed(&asked.domain, &asked.action),
             authorize: |asked| context::authorize(&asked.domain, &asked.action),
         });
-        pg::merging::watch(context::SEPARATOR);
+        pg::planner::watch(pg::planner::Listener {
+            separator: context::SEPARATOR,
+            lifting: context::in_maintenance,
+            lifts: context::lifts,
+            nobody: || matches!(context::current(), Ok(None)),
+        });
         audit::judge_rows(guardrail::row_changed);
         pg::statistics::watch(guardrail::statistics_used);
         pg::reading::watch(audit::READS);

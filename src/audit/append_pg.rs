@@ -341,16 +341,21 @@ fn describe(id: Uuid, session: &Session) -> Result<Actor> {
 }
 
 fn describe_in(context: Option<&Context>, id: Uuid, session: &Session) -> Actor {
+    let maintenance = context::maintenance_reason();
     Actor {
         id,
-        method: context.map_or_else(|| "none".into(), |context| context.method.clone()),
+        method: match context {
+            Some(context) => context.method.clone(),
+            None if maintenance.is_some() => "maintenance".into(),
+            None => "none".into(),
+        },
         subject: context.map(|context| context.subject.clone()),
         issuer: context.map(|context| context.issuer.clone()),
         role: context.map(|context| context.role.clone()),
         organization: context.map(|context| context.organization.id),
         session_id: context.and_then(|context| context.session_id.clone()),
         correlation_id: context.and_then(|context| context.correlation_id.clone()),
-        reason: context.and_then(|context| context.reason.clone()),
+        reason: context.and_then(|context| context.reason.clone()).or(maintenance),
         session_user: session.session_user_name(),
         current_user: session.current_user_name(),
         client_address: user::client_address(),

@@ -4,7 +4,7 @@ use super::{Context, Organization, Scope, Seal};
 use crate::error::{self, Result};
 use crate::pg::setting::{self, Backend, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
-use crate::pg::{cursor, transaction};
+use crate::pg::{cursor, transaction, user};
 use crate::undo::Undo;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -91,7 +91,8 @@ pub fn savepoint(level: i32, rolled_back: bool) {
     }
 }
 
-fn forget() {
+/// What was checked of the context is to be checked again.
+pub fn forget() {
     CHECKED.set(None);
     ORGANIZATION.uuid.set(None);
     ORGANIZATION.text.set(None);
@@ -114,9 +115,16 @@ pub fn current() -> Result<Option<Rc<Context>>> {
     Ok(PARSED.borrow().clone())
 }
 
-/// The error of a transaction without a context.
+/// The error of a transaction without a context. Whoever is not of the application, and runs a migration or DDL, has other
+/// ways than a token.
 pub fn missing() -> error::Error {
-    error::CONTEXT_MISSING.because("no organization is authenticated in this transaction")
+    let kind = if user::is_application() { &error::CONTEXT_MISSING } else { &error::SCOPE_MISSING };
+    kind.because("no organization is authenticated in this transaction")
+}
+
+/// True if the transaction has used an identity, signed out since or not.
+pub fn sealed_to_somebody() -> bool {
+    SEAL.borrow().is_set()
 }
 
 /// The context of the transaction, for access: an error when there is none or its token has expired.
@@ -165,6 +173,9 @@ fn sealed() -> error::Error {
 
 /// Gives the transaction, or the session, an identity; refused where the transaction has another one.
 pub fn begin(context: Context) -> Result<()> {
+    if super::in_maintenance() {
+        return Err(error::CONTEXT_SEALED.because("this transaction acts for all organizations, and for none alone"));
+    }
     if SEAL.borrow().refuses(&context) {
         return Err(sealed());
     }
@@ -207,7 +218,7 @@ pub fn end() {
 /// so an identity that ends with the transaction may not leave them there.
 pub fn cursor_held() -> Result<()> {
     let of_the_transaction = current()?.is_some_and(|context| context.scope == Scope::Transaction);
-    if of_the_transaction || SEAL.borrow().ends_with_the_transaction() {
+    if of_the_transaction || super::in_maintenance() || SEAL.borrow().ends_with_the_transaction() {
         return Err(cursor_refused());
     }
     *HOLDING.borrow_mut().change(transaction::level()) = true;

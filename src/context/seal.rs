@@ -32,6 +32,11 @@ impl Seal {
         self.kept.get().as_ref().is_some_and(|kept| !kept.is_of_the_same(context))
     }
 
+    /// True if the transaction has used an identity.
+    pub fn is_set(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
     /// When somebody else was last rolled back to a savepoint, if that happened.
     pub fn somebody_else_undone(&self, context: &Context) -> Option<i64> {
         self.undone.iter().filter(|(undone, _)| !undone.is_of_the_same(context)).map(|(_, at)| *at).max()

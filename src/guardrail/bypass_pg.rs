@@ -21,6 +21,7 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
     if state == State::Off
         || protect_pg::working()
         || context::current()?.is_some()
+        || context::in_maintenance()
         || TOLD.borrow().get().contains(&table)
     {
         return Ok(());

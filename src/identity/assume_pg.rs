@@ -19,8 +19,6 @@ const EVERYTHING: &str = "operator";
 /// A transaction that lasts longer has been forgotten.
 const LIFETIME: i64 = 24 * 60 * 60 * 1_000_000;
 
-const MAX_REASON_BYTES: usize = 1000;
-
 /// `tenancy.assume_organization(organization, reason, role, correlation_id)`: returns the organization.
 #[pg_extern(sql = false)]
 fn tenancy_assume_organization(
@@ -44,7 +42,7 @@ fn assume(
 ) -> Result<pgrx::Uuid> {
     let given_id = given(organization, "the organization")?;
     let reason = given(reason.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
-    if reason.len() > MAX_REASON_BYTES
+    if reason.len() > context::MAX_REASON_BYTES
         || correlation_id.is_some_and(|id| id.len() > super::authenticate_pg::MAX_CORRELATION_BYTES)
     {
         return Err(error::ARGUMENT_INVALID.because("a reason has at most 1000 bytes, a correlation id 200"));

@@ -7,49 +7,14 @@
 
 use super::catalog;
 use super::node::each;
+use super::planner;
 use super::setting::Backend;
-use pgrx::{IntoDatum, pg_guard, pg_sys};
+use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_char, c_void};
-
-static PREVIOUS: Backend<Cell<pg_sys::planner_hook_type>> = Backend::new(Cell::new(None));
-static SEPARATOR: Backend<Cell<char>> = Backend::new(Cell::new(','));
-
-/// Registers the hook; `separator` stands between the actions of one question. Called once.
-pub fn watch(separator: char) {
-    SEPARATOR.set(separator);
-    // SAFETY: called once per process from _PG_init; the library stays loaded.
-    unsafe {
-        PREVIOUS.set(pg_sys::planner_hook);
-        pg_sys::planner_hook = Some(plan);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn plan(
-    query: *mut pg_sys::Query,
-    text: *const c_char,
-    options: i32,
-    parameters: pg_sys::ParamListInfo,
-) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: the planner may change the query that it is given; the rest is passed on.
-    unsafe {
-        merge(query);
-        for expression in each::<pg_sys::CommonTableExpr>((*query).cteList) {
-            let inner = (*expression).ctequery;
-            if !inner.is_null() && (*inner).type_ == pg_sys::NodeTag::T_Query {
-                merge(inner.cast());
-            }
-        }
-        match PREVIOUS.get() {
-            Some(previous) => previous(query, text, options, parameters),
-            None => pg_sys::standard_planner(query, text, options, parameters),
-        }
-    }
-}
+use std::ffi::{CStr, c_void};
 
 /// SAFETY of the caller: a query that was rewritten and is about to be planned.
-unsafe fn merge(query: *mut pg_sys::Query) {
+pub unsafe fn merge(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them.
     unsafe {
         for table in each::<pg_sys::RangeTblEntry>((*query).rtable) {
@@ -126,7 +91,7 @@ fn may_be_changed_below(table: pg_sys::Oid) -> bool {
 /// The number of the column of the table that a comparison has on its left.
 ///
 /// SAFETY of the caller: a node of an expression.
-unsafe fn column_of(node: *mut pg_sys::Node, table: i32) -> Option<i16> {
+pub(super) unsafe fn column_of(node: *mut pg_sys::Node, table: i32) -> Option<i16> {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised; the tag tells the type of each node.
     unsafe {
@@ -151,7 +116,7 @@ unsafe fn asks_for(one: &Question, two: &Question) -> bool {
         let (true, Some(asked), Some(wanted)) = (alike(one, two), text(one.action), text(two.action)) else {
             return false;
         };
-        wanted.split(SEPARATOR.get()).all(|wanted| asked.split(SEPARATOR.get()).any(|asked| asked == wanted))
+        wanted.split(separator()).all(|wanted| asked.split(separator()).any(|asked| asked == wanted))
     }
 }
 
@@ -167,6 +132,11 @@ unsafe fn alike(one: &Question, two: &Question) -> bool {
             && pg_sys::equal(one.column.cast(), two.column.cast())
             && pg_sys::equal(one.domain.cast(), two.domain.cast())
     }
+}
+
+/// What stands between the actions of one question.
+fn separator() -> char {
+    planner::listener().map_or(',', |listener| listener.separator)
 }
 
 fn several(list: *const pg_sys::List) -> bool {
@@ -195,8 +165,8 @@ unsafe fn merged(one: &Question, two: &Question) -> bool {
             return false;
         }
         let (Some(first), Some(second)) = (text(one.action), text(two.action)) else { return false };
-        if !first.split(SEPARATOR.get()).any(|action| action == second) {
-            let both = format!("{first}{}{second}", SEPARATOR.get());
+        if !first.split(separator()).any(|action| action == second) {
+            let both = format!("{first}{}{second}", separator());
             // The datum is made in the memory of the planner, as the query was.
             let Some(datum) = both.into_datum() else { return false };
             (*one.action).constvalue = datum;
@@ -206,20 +176,24 @@ unsafe fn merged(one: &Question, two: &Question) -> bool {
 }
 
 /// `column = tenancy.org_id(domain, action)`.
-struct Question {
+pub(super) struct Question {
     /// `WithCheckOption.kind`; 0 for a condition.
     kind: pg_sys::WCOKind::Type,
     /// The element of the list.
     stands_in: *mut c_void,
     comparison: *mut pg_sys::OpExpr,
-    column: *mut pg_sys::Node,
-    call: *mut pg_sys::FuncExpr,
+    pub column: *mut pg_sys::Node,
+    pub call: *mut pg_sys::FuncExpr,
     domain: *mut pg_sys::Const,
     action: *mut pg_sys::Const,
 }
 
 /// SAFETY of the caller: a node of an expression.
-unsafe fn question(node: *mut pg_sys::Node, kind: pg_sys::WCOKind::Type, stands_in: *mut c_void) -> Option<Question> {
+pub(super) unsafe fn question(
+    node: *mut pg_sys::Node,
+    kind: pg_sys::WCOKind::Type,
+    stands_in: *mut c_void,
+) -> Option<Question> {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised; the tag tells the type of each node.
     unsafe {

@@ -2,6 +2,7 @@
 
 use super::asked::{self, Asked};
 use super::node::each;
+use super::planner;
 use super::report::OrRaise;
 use super::setting::Backend;
 use crate::error::Result;
@@ -53,7 +54,7 @@ macro_rules! check_hook {
                 for n in 0..count {
                     let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
                     if $is_relation(entry) && entry.requiredPerms != 0 {
-                        if !raise && binds(entry.relid, entry.checkAsUser) {
+                        if !raise && binds(entry.relid, entry.checkAsUser) && !planner::lifted(entry.relid, entry.checkAsUser) {
                             return false;
                         }
                         if bypasses(entry.checkAsUser) {
@@ -171,7 +172,8 @@ extern "C-unwind" fn check_again(query: *mut pg_sys::QueryDesc) {
         for entry in entries {
             let asked = asked::of(entry.relid);
             let denied = asked.for_rights(entry.requiredPerms).find(|asked| !(listener.allowed)(asked));
-            if let Some(denied) = denied.filter(|_| binds(entry.relid, entry.checkAsUser)) {
+            let bound = || binds(entry.relid, entry.checkAsUser) && !planner::lifted(entry.relid, entry.checkAsUser);
+            if let Some(denied) = denied.filter(|_| bound()) {
                 (listener.authorize)(denied).or_raise();
             }
         }

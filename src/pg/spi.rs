@@ -1,13 +1,11 @@
 //! Queries on the extension's own tables: planned once per backend, run through SPI.
 
-use super::report::raise;
 use super::setting::Backend;
 use super::transaction;
 use super::user;
-use crate::error;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use uuid::Uuid;
 
 /// A query on the extension's own tables whose plan is kept for the life of the backend.
@@ -192,25 +190,6 @@ unsafe fn prepare(text: &str, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
         pgrx::error!("SPI could not prepare a query of pg_tenancy");
     }
     plan
-}
-
-/// The type of the only column of a query, as `format_type` names it; the query is looked at and not run.
-pub fn type_of(query: &str) -> String {
-    // SAFETY: connect and finish are paired (an error in between is cleaned up by Postgres); a prepared plan has one
-    // source for each statement, whose descriptor is NULL unless it returns rows; the name is palloc'ed and copied.
-    unsafe {
-        pg_sys::SPI_connect();
-        let sources = pg_sys::SPI_plan_get_plan_sources(prepare(query, &[]));
-        let source: *mut pg_sys::CachedPlanSource = (*(*sources).elements).ptr_value.cast();
-        let descriptor = (*source).resultDesc;
-        if (*sources).length != 1 || descriptor.is_null() || (*descriptor).natts != 1 {
-            raise(error::ARGUMENT_INVALID.because("the expression is not one expression"));
-        }
-        let name = CStr::from_ptr(pg_sys::format_type_be(pg_sys::SPI_gettypeid(descriptor, 1)));
-        let name = name.to_string_lossy().into_owned();
-        pg_sys::SPI_finish();
-        name
-    }
 }
 
 /// Runs a text once, for DDL and for queries over catalogs; `each` gets every row.

@@ -115,6 +115,24 @@ pub fn as_owner<T>(table: pg_sys::Oid, work: impl FnOnce() -> T) -> Option<T> {
     owner.map(|owner| run_as(owner, work))
 }
 
+/// The role in force.
+pub fn in_force() -> pg_sys::Oid {
+    // SAFETY: a plain read of backend state.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// True if `role` has the rights of `other`.
+pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup.
+    unsafe { pg_sys::has_privs_of_role(role, other) }
+}
+
+/// True if `role` has the rights of the owner of a table.
+pub fn may_act_for_owner(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup.
+    unsafe { owner_check(table, role) }
+}
+
 /// True if the role in force has the privileges of that role.
 pub fn has_role(name: &CStr) -> bool {
     // SAFETY: catalog lookups; a role that does not exist has an invalid oid.
@@ -177,4 +195,17 @@ fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // SAFETY: as above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
     result
+}
+
+/// `pg_class_ownercheck`, which is `object_ownercheck` from Postgres 16 on.
+///
+/// SAFETY of the caller: within a transaction.
+unsafe fn owner_check(table: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: as promised; a table that is gone is an error, raised as Postgres raises it.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(table, role);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role)
+    }
 }

@@ -1,8 +1,10 @@
 //! The hook into statements that are no queries.
 
 use super::cluster_change::{self, Change};
+use super::node::each;
 use super::report::OrRaise;
 use super::setting::Backend;
+use super::{planner, user};
 use crate::error::Result;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
@@ -78,7 +80,12 @@ unsafe extern "C-unwind" fn utility(
         let may_change = cluster_change::may_be(tree);
         let next = PREVIOUS.get().unwrap_or(postgres_process_utility);
         DEPTH.set(depth + 1);
-        next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+        let run = || next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+        if copies_into_lifted(tree) || detaches(tree) {
+            user::without_force(run)
+        } else {
+            run()
+        }
         DEPTH.set(depth);
         if commits_prepared {
             super::transaction::prepared_committed();
@@ -98,6 +105,45 @@ unsafe fn declares_with_hold(node: *mut pg_sys::Node) -> bool {
         (*node).type_ == pg_sys::NodeTag::T_DeclareCursorStmt
             && (*node.cast::<pg_sys::DeclareCursorStmt>()).options & pg_sys::CURSOR_OPT_HOLD as i32 != 0
     }
+}
+
+/// True for ALTER TABLE ... DETACH PARTITION, for which Postgres looks for rows that point into the partition as whoever runs
+/// it (`RI_PartitionRemove_Check`, ri_triggers.c): at those of all organizations. CONCURRENTLY it is of several transactions.
+///
+/// SAFETY of the caller: the node is one of a parse tree.
+unsafe fn detaches(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; the tag tells the type of the node, and the definition of this part is a PartitionCmd.
+    unsafe {
+        (*node).type_ == pg_sys::NodeTag::T_AlterTableStmt
+            && each::<pg_sys::AlterTableCmd>((*node.cast::<pg_sys::AlterTableStmt>()).cmds).any(|part| {
+                (*part).subtype == pg_sys::AlterTableType::AT_DetachPartition
+                    && !(*(*part).def.cast::<pg_sys::PartitionCmd>()).concurrent
+            })
+    }
+}
+
+/// True for COPY ... FROM into a table whose policies are lifted: Postgres puts them into no query of it, and refuses.
+///
+/// SAFETY of the caller: the node is one of a parse tree.
+unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; the tag tells the type of the node.
+    unsafe {
+        if !planner::lifts_any() || (*node).type_ != pg_sys::NodeTag::T_CopyStmt {
+            return false;
+        }
+        let copy = &*node.cast::<pg_sys::CopyStmt>();
+        copy.is_from && !copy.relation.is_null() && is_lifted(copy.relation)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_lifted(name: *mut pg_sys::RangeVar) -> bool {
+    // SAFETY: the caller has a name of a parse tree; what it means is looked up again, with a lock, by the statement itself.
+    let table = unsafe {
+        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+    };
+    table != pg_sys::InvalidOid && planner::lifted(table, pg_sys::InvalidOid)
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.

@@ -3,6 +3,7 @@
 use super::protect_pg;
 use crate::audit;
 use crate::error::{self, Result, given};
+use crate::pg::expression;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
@@ -47,14 +48,14 @@ fn tenancy_backfill(
 }
 
 fn statement(
-    table: pg_sys::Oid,
+    oid: pg_sys::Oid,
     column: &str,
     expression: &str,
     first_page: Option<i64>,
     pages: Option<i64>,
 ) -> Result<String> {
     let names =
-        NAMES.write(&[argument(table), argument(column)], |row| Some((row.get::<String>(1)?, row.get::<String>(2))));
+        NAMES.write(&[argument(oid), argument(column)], |row| Some((row.get::<String>(1)?, row.get::<String>(2))));
     let (table, quoted) =
         names.into_iter().flatten().next().ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
     let quoted =
@@ -66,6 +67,7 @@ fn statement(
         (None, None) => String::new(),
         _ => return Err(error::ARGUMENT_INVALID.because("first_page and pages belong together and are not negative")),
     };
+    let expression = expression::read(oid, &table, expression).text;
     Ok(format!(
         "WITH filled AS (UPDATE {table} SET {quoted} = ({expression}) WHERE {quoted} IS NULL{range} RETURNING 1)
          SELECT pg_catalog.count(*) FROM filled"

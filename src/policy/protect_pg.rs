@@ -9,6 +9,7 @@ use super::plan::{self, State, Step};
 use crate::audit;
 use crate::error::{self, Result, given};
 use crate::pg::ddl::Table;
+use crate::pg::expression;
 use crate::pg::json::Jsonb;
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::setting::{Backend, with_settings};
@@ -89,10 +90,10 @@ impl<'a> Arguments<'a> {
         let table = given(self.table, "the table")?;
         let subject = subject(table)?;
         plan::check_kind(&subject)?;
-        let backfill = self.backfill.map(|expression| {
-            let data_type = spi::type_of(&format!("SELECT ({expression}) FROM {}", subject.table.table));
-            Backfill { expression, data_type }
-        });
+        let expression = self.backfill.map(|text| expression::read(table, &subject.table.table, text));
+        let backfill = expression
+            .as_ref()
+            .map(|expression| Backfill { expression: &expression.text, data_type: expression.data_type.clone() });
         let options = Options {
             column: self.organization_column,
             domain: self.domain,
