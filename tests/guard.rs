@@ -85,3 +85,22 @@ fn a_change_of_a_guardrail_counts_at_once_in_every_session() {
         owner.batch_execute("CREATE TABLE t (org_id uuid); COMMIT").await.unwrap();
     });
 }
+
+#[test]
+fn whoever_drops_an_index_or_a_default_of_protect_is_warned_and_told_how_to_make_it_again() {
+    in_database(async |database| {
+        let owner = database.owner().await;
+        let bare = "CREATE TABLE bare (id integer PRIMARY KEY, organization_id uuid NOT NULL)";
+        owner.batch_execute(&format!("{bare}; SELECT tenancy.protect('bare')")).await.unwrap();
+        for (sql, what) in [
+            ("DROP INDEX bare_tenancy_idx", "the index \"bare_tenancy_idx\""),
+            ("ALTER TABLE bare ALTER organization_id DROP DEFAULT", "the default of column \"organization_id\""),
+        ] {
+            let out = database.program("psql").args(["-U", common::OWNER, "-Xc", sql]).output().unwrap();
+            let told = String::from_utf8_lossy(&out.stderr);
+            assert!(out.status.success(), "{sql}: {told}");
+            let mend = "SELECT tenancy.protect('public.bare')";
+            assert!(told.contains("WARNING") && told.contains(what) && told.contains(mend), "{sql}: {told}");
+        }
+    });
+}

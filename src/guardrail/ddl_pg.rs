@@ -11,7 +11,7 @@ use crate::pg::setting::Backend;
 use crate::pg::spi::{Query, argument};
 use crate::pg::table::{Key, find};
 use crate::pg::{transaction, user};
-use crate::policy::protect_pg;
+use crate::policy::{plan, protect_pg};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
@@ -44,7 +44,12 @@ fn after(statement: &Statement) -> Result<()> {
     if let Some((from, to)) = &statement.renamed_schema {
         schema_renamed(from, to);
     }
-    let nothing = !statement.takes_away && !statement.brings && statement.detached.is_none();
+    let changes_default = statement.parts.iter().any(|part| part.name == "column_default");
+    let nothing = !statement.takes_away
+        && !statement.brings
+        && !statement.brings_keys
+        && !changes_default
+        && statement.detached.is_none();
     if nothing || protect_pg::working() {
         return Ok(());
     }
@@ -61,6 +66,14 @@ fn after(statement: &Statement) -> Result<()> {
         }
         if statement.brings {
             welcome(statement, &table)?;
+        }
+        if statement.brings_keys {
+            keep_keys(statement, &table)?;
+        }
+        for part in statement.parts.iter().filter(|part| part.name == "column_default") {
+            if let Some(column) = part.object.as_deref().filter(|column| protect_pg::lacks_default(table.oid, column)) {
+                tell_loss(statement, &table, &format!("the default of column \"{column}\""));
+            }
         }
     }
     // A partition takes its policies along and leaves its part of the triggers behind.
@@ -95,7 +108,7 @@ static EXCLUSIONS_RENAMED: Query = Query::new(
                            AND y.table_name OPERATOR(pg_catalog.=) x.table_name)",
 );
 
-/// Policies and triggers of ours that were dropped, by DROP or by CASCADE, from a table that stays.
+/// Policies, triggers and keys of ours that were dropped, by DROP or by CASCADE, from a table that stays.
 fn after_drop(statement: &Statement) -> Result<()> {
     if protect_pg::working() || statement.tag == "DROP EXTENSION" {
         return Ok(());
@@ -105,7 +118,56 @@ fn after_drop(statement: &Statement) -> Result<()> {
             refuse_damage(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
         }
     }
+    for key in ddl::dropped_keys() {
+        if protect_pg::table(key.table.oid).is_none() {
+            continue;
+        }
+        if key.is_foreign {
+            let points_at_what_is_there = key.parent.is_some_and(protect_pg::is_protected_somehow);
+            if points_at_what_is_there && protect_pg::misses(key.table.oid, &key.name, &key.columns) {
+                let damage = format!("The foreign key \"{}\" carried the organization and is gone.", key.name);
+                refuse_damage(statement, &key.table, &damage)?;
+            }
+        } else if protect_pg::is_made_index(key.table.oid, &key.name) {
+            tell_loss(statement, &key.table, &format!("the index \"{}\"", key.name));
+        }
+    }
     Ok(())
+}
+
+/// A foreign key between protected tables carries the organization from the statement on that adds it, whoever that does. A role
+/// that may not alter both tables cannot add one.
+fn keep_keys(statement: &Statement, table: &Table) -> Result<()> {
+    if protect_pg::root_of(table.oid) != table.oid || !protect_pg::is_marked(table.oid) {
+        return Ok(());
+    }
+    let steps = protect_pg::key_steps(table.oid)?;
+    let Some(first) = steps.first() else { return Ok(()) };
+    let state = state(&PROTECTED_TABLES);
+    let name = Some((table.schema.as_str(), table.name.as_str()));
+    if state == State::Off || overridden(&PROTECTED_TABLES, &statement.tag, name)? {
+        return Ok(());
+    }
+    let others = steps.iter().find(|step| step.state == plan::State::Manual);
+    if state == State::Enforce && others.is_none() {
+        return protect_pg::keep_keys(table.oid, &steps);
+    }
+    let message = format!("a foreign key of {}.{} could lead to another organization's row", table.schema, table.name);
+    let detail = match others {
+        Some(step) => format!("The owner of both tables adds it, or runs: {}", step.sql),
+        None => format!("To be done: {}", first.sql),
+    };
+    judge(&PROTECTED_TABLES, statement, table, error::PROTECTION_CHANGED.because(message).detail(detail))
+}
+
+/// Says that something is gone which costs time, or has to be written out, and opens nothing.
+fn tell_loss(statement: &Statement, table: &Table, what: &str) {
+    if state(&PROTECTED_TABLES) != State::Off {
+        let name = protect_pg::name_of(table.oid);
+        let message = format!("{} took {what} of {name}, which tenancy.protect made", statement.tag);
+        let detail = format!("SELECT tenancy.protect('{}')", name.replace('\'', "''"));
+        warn(&error::PROTECTION_CHANGED.because(message).detail(detail));
+    }
 }
 
 fn refuse_damage(statement: &Statement, table: &Table, damage: &str) -> Result<()> {

@@ -1,7 +1,8 @@
 //! What Postgres tells an event trigger.
 
 use super::grant::{self, Grant};
-use super::{node, spi};
+use super::node;
+use super::spi::{self, Query};
 use crate::error::{self, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -17,6 +18,8 @@ pub struct Statement {
     pub brings: bool,
     /// It makes a table part of another.
     pub attaches: bool,
+    /// It could have brought a foreign key, or given one another name.
+    pub brings_keys: bool,
     /// The table that it takes out of another.
     pub detached: Option<pg_sys::Oid>,
     /// The parts of an ALTER TABLE.
@@ -51,6 +54,16 @@ pub struct Table {
 pub struct Dropped {
     pub table: Table,
     pub name: String,
+}
+
+/// A foreign key or an index that was dropped from a table that is still there.
+pub struct DroppedKey {
+    pub table: Table,
+    pub name: String,
+    pub is_foreign: bool,
+    /// The columns of a foreign key, and the table that it pointed at.
+    pub columns: Vec<String>,
+    pub parent: Option<pg_sys::Oid>,
 }
 
 /// Reads the call; an error when the function was not called as an event trigger.
@@ -92,7 +105,8 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
             T_RenameStmt => {
                 let rename = &*tree.cast::<pg_sys::RenameStmt>();
                 match rename.renameType {
-                    OBJECT_POLICY | OBJECT_TRIGGER | OBJECT_TABCONSTRAINT => statement.takes_away = true,
+                    OBJECT_POLICY | OBJECT_TRIGGER => statement.takes_away = true,
+                    OBJECT_TABCONSTRAINT => (statement.takes_away, statement.brings_keys) = (true, true),
                     OBJECT_COLUMN => (statement.brings, statement.takes_away) = (true, true),
                     _ => statement.brings = true,
                 }
@@ -212,9 +226,16 @@ unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) 
         | AT_EnableTrigAll
         | AT_EnableTrigUser
         | AT_EnableReplicaTrig
+        | AT_AlterConstraint
         | AT_DropNotNull
         | AT_DropConstraint => statement.takes_away = true,
-        AT_AddColumn => statement.brings = true,
+        AT_AddColumn => {
+            statement.brings = true;
+            // SAFETY: as promised.
+            statement.brings_keys |= unsafe { node::is_foreign_key(part.def) };
+        }
+        // SAFETY: as promised.
+        AT_AddConstraint => statement.brings_keys |= unsafe { node::is_foreign_key(part.def) },
         AT_AttachPartition | AT_AddInherit | AT_DropInherit => {
             statement.brings = true;
             statement.attaches = true;
@@ -244,8 +265,10 @@ const TABLES: &str = "
         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
       LEFT JOIN pg_catalog.pg_trigger t
         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
+      LEFT JOIN pg_catalog.pg_constraint k
+        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) d.objid
       JOIN pg_catalog.pg_class c
-        ON c.oid OPERATOR(pg_catalog.=) COALESCE(p.polrelid, t.tgrelid,
+        ON c.oid OPERATOR(pg_catalog.=) COALESCE(p.polrelid, t.tgrelid, k.conrelid,
              CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid END)
       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
@@ -268,3 +291,30 @@ const DROPPED: &str = "
         ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) d.address_names[2]
      WHERE d.object_type IN ('policy', 'trigger')
        AND c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'";
+
+/// The foreign keys and indexes that were dropped; only within `sql_drop`.
+///
+/// With the snapshot of the statement, in which they are still there to be read.
+pub fn dropped_keys() -> Vec<DroppedKey> {
+    let read = |row: &spi::Row| {
+        let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
+        let columns = row.get::<Vec<Option<String>>>(6).unwrap_or_default().into_iter().flatten().collect();
+        Some(DroppedKey { table, name: row.get(4)?, is_foreign: row.get(5)?, columns, parent: row.get(7) })
+    };
+    DROPPED_KEYS.read(&[], read).into_iter().flatten().collect()
+}
+
+static DROPPED_KEYS: Query = Query::new(
+    "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, COALESCE(k.conname, ic.relname)::pg_catalog.text, k.oid IS NOT NULL,
+            ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (k.conkey)), k.confrelid
+       FROM pg_catalog.pg_event_trigger_dropped_objects() d
+       LEFT JOIN pg_catalog.pg_constraint k
+         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) d.objid AND k.contype OPERATOR(pg_catalog.=) 'f'
+       LEFT JOIN pg_catalog.pg_index i
+         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid OPERATOR(pg_catalog.=) d.objid
+       LEFT JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid
+       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) COALESCE(k.conrelid, i.indrelid)
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      WHERE c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'",
+);

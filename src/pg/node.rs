@@ -92,3 +92,23 @@ pub unsafe fn constant_arguments(call: *mut pg_sys::Node) -> bool {
                 .all(|argument| (*argument).type_ == pg_sys::NodeTag::T_Const)
     }
 }
+
+/// True for a foreign key, or a column with one.
+///
+/// SAFETY of the caller: NULL or a node that Postgres has parsed.
+pub unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: as promised; a node is of the struct that its tag says.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        match (*node).type_ {
+            T_Constraint => (*node.cast::<pg_sys::Constraint>()).contype == pg_sys::ConstrType::CONSTR_FOREIGN,
+            T_ColumnDef => {
+                each::<pg_sys::Node>((*node.cast::<pg_sys::ColumnDef>()).constraints).any(|part| is_foreign_key(part))
+            }
+            _ => false,
+        }
+    }
+}

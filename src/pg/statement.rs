@@ -40,7 +40,7 @@ fn is_step(text: &str) -> bool {
                     [_] => true,
                     [first, second] => {
                         ((*first).subtype, (*second).subtype) == (AT_DropConstraint, AT_AddConstraint)
-                            && is_foreign_key((*second).def)
+                            && node::is_foreign_key((*second).def)
                     }
                     _ => false,
                 }
@@ -51,16 +51,6 @@ fn is_step(text: &str) -> bool {
             | T_DropStmt => true,
             _ => false,
         }
-    }
-}
-
-/// SAFETY of the caller: NULL or a node that Postgres has parsed.
-unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: as promised; a node is of the struct that its tag says.
-    unsafe {
-        !node.is_null()
-            && (*node).type_ == pg_sys::NodeTag::T_Constraint
-            && (*node.cast::<pg_sys::Constraint>()).contype == pg_sys::ConstrType::CONSTR_FOREIGN
     }
 }
 
@@ -86,7 +76,10 @@ unsafe fn is_own_call(select: &pg_sys::SelectStmt) -> bool {
         }
         let call = &*call.cast::<pg_sys::FuncCall>();
         let name = node::strings(call.funcname);
-        name.len() == 2
+        call.agg_filter.is_null()
+            && call.over.is_null()
+            && call.agg_order.is_null()
+            && name.len() == 2
             && name[0] == "tenancy"
             && node::each::<pg_sys::Node>(call.args).all(|argument| (*argument).type_ == T_A_Const)
     }

@@ -159,7 +159,14 @@ pub struct Reference {
     pub deferrable: bool,
     pub deferred: bool,
     pub validated: bool,
+    /// False where a trigger by which Postgres keeps it does not fire, or it is NOT ENFORCED.
+    #[serde(default = "enforced")]
+    pub enforced: bool,
     pub comment: Option<String>,
+}
+
+fn enforced() -> bool {
+    true
 }
 
 /// A column in a key.

@@ -132,6 +132,9 @@ SELECT pg_catalog.jsonb_build_object(
                     'deferrable', f.condeferrable,
                     'deferred', f.condeferred,
                     'validated', f.convalidated,
+                    'enforced', COALESCE((pg_catalog.to_jsonb(f) OPERATOR(pg_catalog.->>) 'conenforced')::pg_catalog.bool, true)
+                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t
+                                       WHERE t.tgconstraint OPERATOR(pg_catalog.=) f.oid AND t.tgrelid IN (f.conrelid, f.confrelid) AND t.tgenabled NOT IN ('O', 'A')),
                     'comment', pg_catalog.obj_description(f.oid, 'pg_constraint'))
                     ORDER BY f.conrelid, f.conname), '[]')
              FROM pg_catalog.pg_constraint f

@@ -227,6 +227,33 @@ fn to_do(subject: &Subject) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// What keeps the foreign keys of a table from leading to other organizations, as far as it is not done.
+pub fn key_steps(table: pg_sys::Oid) -> Result<Vec<Step>> {
+    let mut steps = plan::protect(&subject(table)?, &Options::default())?;
+    steps.retain(|step| step.keeps_references && step.state != State::Done);
+    Ok(steps)
+}
+
+/// Runs those steps, which make one event.
+pub fn keep_keys(table: pg_sys::Oid, steps: &[Step]) -> Result<()> {
+    protect_by(table, steps).map(drop)
+}
+
+/// True if a foreign key that was dropped carried the organization, and may be missed.
+pub fn misses(table: pg_sys::Oid, name: &str, columns: &[String]) -> bool {
+    facts(table).is_ok_and(|facts| plan::misses(&facts, &plan::LostReference { name, columns }))
+}
+
+/// True for the index that `protect` made.
+pub fn is_made_index(table: pg_sys::Oid, name: &str) -> bool {
+    facts(table).is_ok_and(|facts| plan::made_index(&facts).as_deref() == Some(name))
+}
+
+/// True if that column is the organization of a protected table, without its default.
+pub fn lacks_default(table: pg_sys::Oid, column: &str) -> bool {
+    facts(table).is_ok_and(|facts| plan::lacks_default(&facts, column))
+}
+
 /// The table that a partition or child belongs to at last; itself for any other.
 pub fn root_of(table: pg_sys::Oid) -> pg_sys::Oid {
     let root = ROOT.write(&[argument(table)], |row| row.get::<pg_sys::Oid>(1));
@@ -289,6 +316,9 @@ static NAMES: Query = Query::new(
 /// The first thing that is wrong with the protection of a table that was protected; `None` where all is well.
 pub fn damage(table: pg_sys::Oid) -> Option<String> {
     let found = facts(table).ok().filter(plan::was_protected)?;
+    if let Some(name) = plan::unenforced_references(&found).first() {
+        return Some(format!("The foreign key {name} carries the organization and is not enforced."));
+    }
     match remaining(root_of(table)) {
         Ok(steps) => {
             steps.iter().find(|step| step.closes_a_hole()).map(|step| format!("To be done again: {}", step.sql))
@@ -350,17 +380,24 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
         // What is open comes first.
         let lost =
             if steps.iter().any(Step::closes_a_hole) { Vec::new() } else { plan::lost_references(&subject.table) };
-        Ok::<_, error::Error>((steps, lost))
+        Ok::<_, error::Error>((steps, lost, plan::unenforced_references(&subject.table)))
     };
     TableIterator::new(tables.into_iter().flatten().filter_map(move |table| match remaining(table) {
-        Ok((_, lost)) if !lost.is_empty() => {
+        Ok((_, _, unenforced)) if !unenforced.is_empty() => {
+            let problem = format!(
+                "the foreign key {} carries the organization and is not enforced: enable its triggers, or have it ENFORCED",
+                unenforced.join(", ")
+            );
+            Some((table, on_one_line(&problem), true))
+        }
+        Ok((_, lost, _)) if !lost.is_empty() => {
             let problem = format!(
                 "the foreign key {} carried the organization and is gone: add it again, or have tenancy.protect forget it",
                 lost.join(", ")
             );
             Some((table, on_one_line(&problem), false))
         }
-        Ok((steps, _)) => {
+        Ok((steps, ..)) => {
             let first = steps.iter().find(|step| step.closes_a_hole()).or(steps.first())?;
             Some((
                 table,

@@ -5,7 +5,12 @@ WITH key AS (
            AND (f.confmatchtype <> 'f' OR array_length(f.conkey, 1) = 1) AS carries,
            array_length(f.conkey, 1) = 1 AND t.relkind = 'r' AND f.conname !~ '\\'
            AND (fa.atttypid = ta.atttypid OR fa.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) AND ta.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)) AS checkable,
-           EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid IN (f.conrelid, f.confrelid)) AS part
+           EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid IN (f.conrelid, f.confrelid)) AS part,
+           -- What the organizations of the two tables are rows of, where a foreign key tells it.
+           CASE WHEN c.through IS NULL THEN COALESCE((SELECT min(o.confrelid) FROM pg_constraint o WHERE o.contype = 'f' AND o.conrelid = f.conrelid AND o.conkey = ARRAY[ca.attnum]),
+                (SELECT min(o.confrelid) FROM pg_constraint o WHERE o.contype = 'f' AND o.confrelid = f.conrelid AND o.confkey = ARRAY[ca.attnum] AND o.conrelid <> f.conrelid)) END AS child_tenants,
+           CASE WHEN p.through IS NULL THEN COALESCE((SELECT min(o.confrelid) FROM pg_constraint o WHERE o.contype = 'f' AND o.conrelid = f.confrelid AND o.conkey = ARRAY[pa.attnum]),
+                (SELECT min(o.confrelid) FROM pg_constraint o WHERE o.contype = 'f' AND o.confrelid = f.confrelid AND o.confkey = ARRAY[pa.attnum] AND o.conrelid <> f.confrelid)) END AS parent_tenants
       FROM pg_constraint f
       JOIN tenancy.protected_tables() c ON c."table" = f.conrelid
       JOIN tenancy.protected_tables() p ON p."table" = f.confrelid
@@ -24,7 +29,10 @@ WITH key AS (
 SELECT k.object,
        format('%I of %s points at %s without %I: it accepts another organization''s row%s', k.conname, k.conrelid::regclass, k.confrelid::regclass, k.organization_column,
               CASE WHEN k.confdeltype IN ('c', 'n', 'd') THEN ', and deleting that row changes this one across the border' ELSE '' END),
-       CASE WHEN NOT k.part AND (k.carries OR k.checkable) THEN format('SELECT tenancy.protect(%L)', k.conrelid::regclass)
+       CASE WHEN k.child_tenants <> k.parent_tenants
+                THEN format('-- say in tenancy.exclude which of %s and %s is of no organization, or drop %I: their organizations are rows of %s and of %s',
+                            k.conrelid::regclass, k.confrelid::regclass, k.conname, k.child_tenants::regclass, k.parent_tenants::regclass)
+            WHEN NOT k.part AND (k.carries OR k.checkable) THEN format('SELECT tenancy.protect(%L)', k.conrelid::regclass)
             WHEN k.part THEN format('-- make %I a foreign key between the tables that %s and %s are part of, and protect those again', k.conname, k.conrelid::regclass, k.confrelid::regclass)
             ELSE format('-- have %I point at one key column of the same type, or put the organization columns into it', k.conname) END,
        CASE WHEN k.confdeltype IN ('c', 'n', 'd') THEN 'error' ELSE 'warning' END

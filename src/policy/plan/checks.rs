@@ -6,6 +6,7 @@
 use super::super::facts::{Facts, Reference, Subject, Trigger};
 use super::super::options::NullRows;
 use super::super::text::{literal, quoted_text};
+use super::references;
 use super::target::{self, Target};
 use super::triggers::{OF_PARTITIONS, name_in_sql};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
@@ -78,6 +79,15 @@ fn texts(subject: &Subject, target: &Target, child: &Facts, reference: &Referenc
     let (column, own_way) = target::scope_of(subject, child, &target.scope)?;
     // The way itself, or the organization itself.
     if column.name == from.name && (own_way.is_some() || is_organization(subject, target, reference.parent, &to.name)) {
+        return None;
+    }
+    // An organization of one kind is none of another.
+    let of = |oid: u32| {
+        let facts = subject.facts_of(oid)?;
+        let (column, way) = target::scope_of(subject, facts, &target.scope)?;
+        if way.is_none() { references::tenants(facts, &column.name) } else { None }
+    };
+    if references::differ(of(reference.child), of(reference.parent)) {
         return None;
     }
     let way = target::way_by(subject, reference, Some(&target.scope)).ok()?;

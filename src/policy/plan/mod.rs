@@ -56,6 +56,8 @@ pub struct Step {
     /// Postgres compares rows of all organizations for it, as the role that runs it. Row by row it does so past policies; with
     /// FORCE lifted it takes one query.
     pub compares_rows: bool,
+    /// Without it a foreign key of the table can lead to another organization's row, or is forgotten by name.
+    pub keeps_references: bool,
     closes_a_hole: bool,
 }
 
@@ -95,8 +97,13 @@ impl Step {
             state,
             alters: None,
             compares_rows: false,
+            keeps_references: false,
             closes_a_hole: false,
         }
+    }
+
+    fn keeping_references(self) -> Self {
+        Step { keeps_references: true, ..self }
     }
 
     fn comparing_rows(self) -> Self {
@@ -147,6 +154,54 @@ pub fn is_marked(facts: &Facts) -> bool {
 /// True if a table whose isolation policy has lost its name or its comment was protected all the same.
 pub fn was_protected(facts: &Facts) -> bool {
     is_marked(facts) || facts.policies.iter().any(policies::is_ours) || facts.triggers.iter().any(triggers::is_audit)
+}
+
+/// The index that `protect` made for a table.
+pub fn made_index(facts: &Facts) -> Option<String> {
+    provenance::read::<Provenance>(facts.remembered())?.index
+}
+
+/// True if that column is the organization of a protected table, and no longer has the organization for a default.
+pub fn lacks_default(facts: &Facts, column: &str) -> bool {
+    let of_table = mark(facts.remembered().unwrap_or_default()).filter(|mark| mark.through.is_none());
+    let found = facts.column(column).filter(|_| of_table.is_some_and(|mark| mark.column == column));
+    found.is_some_and(|found| {
+        let accessor = super::column::Comparison::of(&found.data_type).map(|comparison| comparison.accessor);
+        found.default.as_deref() != accessor
+    })
+}
+
+/// What an inspected foreign key was among.
+pub struct LostReference<'a> {
+    pub name: &'a str,
+    /// Its columns in the table.
+    pub columns: &'a [String],
+}
+
+/// True if a foreign key of the table that carried the organization is gone, and neither its columns are nor has another taken
+/// its place.
+pub fn misses(facts: &Facts, lost: &LostReference) -> bool {
+    let Some(before) = provenance::read::<Provenance>(facts.remembered()) else { return false };
+    let beside = |names: Vec<&str>| {
+        let mut names: Vec<String> =
+            names.into_iter().filter(|name| *name != before.column).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let wanted = beside(lost.columns.iter().map(String::as_str).collect());
+    let takes_its_place = |reference: &super::facts::Reference| {
+        reference.child == facts.oid
+            && beside(reference.child_columns.iter().map(|column| column.name.as_str()).collect()) == wanted
+    };
+    before.references.iter().any(|name| name == lost.name)
+        && wanted.iter().all(|name| facts.column(name).is_some())
+        && !facts.references.iter().any(takes_its_place)
+}
+
+/// Names of foreign keys from and to the table that carry the organization and are not enforced.
+pub fn unenforced_references(facts: &Facts) -> Vec<String> {
+    let ours = facts.references.iter().filter(|found| references::plain(found).is_some() && !found.enforced);
+    ours.map(|found| found.quoted.clone()).collect()
 }
 
 /// Names of foreign keys of the table that carried the organization and are gone.
@@ -218,7 +273,7 @@ pub fn protect(subject: &Subject, options: &Options) -> Result<Vec<Step>> {
         steps.extend(protect_one(member, &target.for_member(member), mode, Vec::new()));
     }
     steps.extend(protect_one(table, &target, mode, references::carrying(subject, &target, table.oid)));
-    steps.extend(references::steps(subject, &target, mode));
+    steps.extend(references::steps(subject, &target, mode).into_iter().map(Step::keeping_references));
     Ok(steps)
 }
 
@@ -258,7 +313,8 @@ fn protect_one(facts: &Facts, target: &Target, mode: Mode, references: Vec<Strin
         .closing(),
     );
     steps.extend(triggers::steps(facts, target).into_iter().map(Step::closing));
-    steps.push(provenance_step(facts, target, earlier, Made { index, references }, isolation_done));
+    steps
+        .push(provenance_step(facts, target, earlier, Made { index, references }, isolation_done).keeping_references());
     // Last, because the provenance of the table may stand on one of them.
     steps.extend(policies::left_over(facts, target));
     steps

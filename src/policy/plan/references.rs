@@ -21,6 +21,27 @@ struct End<'a> {
     null_rows: Option<NullRows>,
 }
 
+impl End<'_> {
+    /// The table whose rows are the organizations of this one, where a foreign key tells it.
+    fn tenants(&self) -> Option<u32> {
+        tenants(self.facts, &self.organization.name)
+    }
+}
+
+/// The table that a column of a table points at alone, and the table itself where others point at that column so.
+pub fn tenants(facts: &Facts, column: &str) -> Option<u32> {
+    let alone = |columns: &[Name]| columns.len() == 1 && columns[0].name == column;
+    let out = facts.references.iter().find(|found| found.child == facts.oid && alone(&found.child_columns));
+    let pointed_at =
+        |found: &&Reference| found.parent == facts.oid && found.child != facts.oid && alone(&found.parent_columns);
+    out.or_else(|| facts.references.iter().find(pointed_at)).map(|found| found.parent)
+}
+
+/// True if the organizations of two tables are known to be of two kinds: rows of one table and of another.
+pub fn differ(one: Option<u32>, other: Option<u32>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
 /// A foreign key between two protected tables that can carry the organization.
 struct Link<'a> {
     reference: &'a Reference,
@@ -112,6 +133,7 @@ impl<'a> Link<'a> {
         let nulls = child.null_rows.is_some() || parent.null_rows == Some(NullRows::Shared);
         let impossible = nulls
             || child.organization.data_type != parent.organization.data_type
+            || differ(child.tenants(), parent.tenants())
             || child_columns.is_empty()
             || sets_on_update
             || partial_match
