@@ -11,7 +11,7 @@ SELECT dblink_connect('work', :'server' || ' dbname=' || :'work'), dblink_exec('
 
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(31);
+SELECT plan(37);
 
 CREATE FUNCTION pg_temp.answer(query text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT a FROM dblink('work', query) AS d (a text) $$;
 CREATE PROCEDURE pg_temp.run(VARIADIC statements text[]) LANGUAGE plpgsql AS $$
@@ -95,6 +95,26 @@ SELECT is(pg_temp.gaps(VARIADIC pg_temp.unheard('CREATE OR REPLACE FUNCTION tena
 CALL pg_temp.run('SET session_replication_role = replica');
 SELECT is(pg_temp.gaps('INSERT INTO public.cost VALUES (1, ''aaaaaaaa-0000-4000-8000-000000000001'')', 'TRUNCATE public.cost', 'ALTER TABLE public.cost ADD note text'), '{}'::text[], 'under session_replication_role = replica there is no gap');
 SELECT is(pg_temp.answer('SELECT string_agg(operation, '' '' ORDER BY id) FROM (SELECT operation, id FROM tenancy.event WHERE table_name LIKE ''cost%'' ORDER BY id DESC LIMIT 3) e'), 'insert truncate alter_table', 'because rows, TRUNCATE and DDL have their events');
+
+-- What the sealer has seen is bound into the chain: a row that is written, changed or deleted by hand is found.
+CREATE FUNCTION pg_temp.found_after(damage text) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    found text[];
+BEGIN
+    PERFORM dblink_exec('work', 'BEGIN; ALTER TABLE tenancy.coverage DISABLE TRIGGER ALL; ALTER TABLE tenancy.event DISABLE TRIGGER ALL');
+    PERFORM dblink_exec('work', damage);
+    found := ARRAY(SELECT pg_temp.answer('SELECT DISTINCT finding || '' '' || explanation FROM tenancy.verify_audit(whole => true) WHERE explanation ~ ''coverage'''));
+    PERFORM dblink_exec('work', 'ROLLBACK');
+    RETURN found;
+END
+$$;
+SELECT is(pg_temp.found_after(damage), ARRAY[finding], 'found: ' || damage) FROM (VALUES
+    ('INSERT INTO tenancy.coverage SELECT object, gen_random_uuid(), now(), incarnation, block, snapshot, schema, name, state, gen_random_uuid() FROM tenancy.coverage WHERE object = ''all'' LIMIT 1', 'inserted no event tells of rows in tenancy.coverage that name it'),
+    ('INSERT INTO tenancy.coverage SELECT object, gen_random_uuid(), now(), incarnation, block, snapshot, schema, name, state, event FROM tenancy.coverage WHERE object = ''all'' LIMIT 1', 'altered the rows of tenancy.coverage are not those that the event tells of'),
+    ('UPDATE tenancy.coverage SET state = ''x'' WHERE object = ''all''', 'altered the rows of tenancy.coverage are not those that the event tells of'),
+    ('DELETE FROM tenancy.coverage WHERE object <> ''all''', 'altered the rows of tenancy.coverage are not those that the event tells of'),
+    ('DELETE FROM tenancy.coverage', 'missing the rows of tenancy.coverage that the event tells of are gone'),
+    ('DELETE FROM tenancy.event WHERE operation = ''coverage''', 'inserted no event tells of rows in tenancy.coverage that name it')) AS v (damage, finding);
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -138,11 +138,11 @@ BEGIN
     END LOOP;
     INSERT INTO tenancy.archive VALUES (month, pg_catalog.clock_timestamp(), false, sealed.events, sealed.first_block, sealed.last_block, newest,
         sealed.digest, exported_to, reason, session_user);
-    -- The events that tell of earlier archives may have gone with this month: these are told of again.
+    -- The events that tell of earlier archives, and of months that came back, may have gone with this month: these are told of again.
     INSERT INTO tenancy.archive
-    SELECT a.month, pg_catalog.clock_timestamp(), false, a.events, a.first_block, a.last_block, a.through_block, a.digest, a.exported_to, a.reason, session_user
+    SELECT a.month, pg_catalog.clock_timestamp(), a.attached, a.events, a.first_block, a.last_block, a.through_block, a.digest, a.exported_to, a.reason, session_user
       FROM (SELECT DISTINCT ON (r.month) r.* FROM tenancy.archive r ORDER BY r.month, r.changed_at DESC) a
-     WHERE NOT a.attached AND a.month OPERATOR(pg_catalog.<>) archive_audit.month
+     WHERE a.month OPERATOR(pg_catalog.<>) archive_audit.month
        AND a.changed_at OPERATOR(pg_catalog.>=) (archive_audit.month - interval '1 day') AT TIME ZONE 'UTC'
        AND a.changed_at OPERATOR(pg_catalog.<) (archive_audit.month + interval '1 month 1 day') AT TIME ZONE 'UTC';
     RETURN sealed.events;
@@ -151,7 +151,7 @@ $$;
 COMMENT ON FUNCTION tenancy.archive_audit(date, text, text) IS
 'Detaches the events of a month, and their actors, after they were exported: tenancy.archived_event_YYYY_MM and tenancy.archived_event_actor_YYYY_MM
 are ordinary tables then, which may be dropped. Returns how many events. Chains, trees, blocks and checkpoints stay, so tenancy.verify_audit()
-verifies all that is left. Earlier archives whose events leave with the month get a new row, so that each keeps an event that tells of it. Refuses (55000) a month younger than tenancy.audit_retention, events that are not sealed as they are, and such that no
+verifies all that is left. Earlier archives, and months attached again, whose events leave with the month get a new row, so that each keeps an event that tells of it. Refuses (55000) a month younger than tenancy.audit_retention, events that are not sealed as they are, and such that no
 checkpoint covers. Waits for readers and for the sealer. No role may call it until it is granted.';
 
 CREATE FUNCTION tenancy.attach_audit(month date, reason text) RETURNS bigint

@@ -639,7 +639,7 @@ fn a_token_that_ends_while_a_loop_runs_ends_the_loop() {
 fn a_prepared_transaction_leaves_no_context_in_its_session() {
     in_database(async |database| {
         let (client, superuser) = (database.application().await, database.superuser().await);
-        run(&superuser, "SELECT tenancy.seal()").await;
+        seal_all(&superuser).await;
         let name = &database.name;
         as_tenant(&client, &database.token("alice")).await;
         run(&client, r#"INSERT INTO "Finding" (title) VALUES ('prepared')"#).await;

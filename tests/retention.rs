@@ -371,3 +371,34 @@ fn a_month_is_kept_until_it_may_go() {
         assert_eq!(found(&restored).await, Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
+    in_database(async |database| {
+        let admin = database.superuser().await;
+        history(&admin).await;
+        run(&admin, ARCHIVE).await;
+        run(&admin, "SELECT tenancy.attach_audit('2025-01-01', 'asked for')").await;
+        seal(&admin).await;
+        assert_audit_is_whole(&admin).await;
+        let events = count(&admin, "SELECT count(*) FROM tenancy.event_2025_01").await;
+        // The row and the event that tell of its return, then every event of the month: the older row excuses none of them.
+        let gone = "DELETE FROM tenancy.event WHERE table_name = 'archive' AND payload -> 'new' ->> 'attached' = 'true';
+                    ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; DELETE FROM tenancy.archive WHERE attached; DELETE FROM tenancy.event_2025_01";
+        run(&admin, &format!("BEGIN; {OPEN}; {gone}")).await;
+        let found_now = found(&admin).await;
+        let missing = "missing: the seal names an event that is gone from tenancy.event";
+        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, events + 1, "{found_now:?}");
+        let told = "missing: what came after the event that tells of the archive of 2025-01 is not all there";
+        assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
+        run(&admin, "ROLLBACK").await;
+        // Together with the entry of that event.
+        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.event = e.id AND e.table_name = 'archive' AND e.payload -> 'new' ->> 'attached' = 'true'";
+        run(&admin, &format!("BEGIN; {OPEN}; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; {entry}; {gone}")).await;
+        let found_now = found(&admin).await;
+        assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
+        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, events, "{found_now:?}");
+        run(&admin, "ROLLBACK").await;
+        assert_audit_is_whole(&admin).await;
+    });
+}

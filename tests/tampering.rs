@@ -160,7 +160,10 @@ fn a_deleted_event_is_found_with_its_place() {
         }
         // With those of the triggers that were switched off for this.
         let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await;
-        assert_eq!(found_after(&superuser, "DELETE FROM tenancy.event").await.len() as i64, sealed);
+        let found = found_after(&superuser, "DELETE FROM tenancy.event").await;
+        assert_eq!(found.iter().filter(|found| !found.starts_with("inserted - ")).count() as i64, sealed, "{found:?}");
+        // What the sealer wrote of what captures is told by nobody then.
+        assert!(found.iter().any(|found| found.starts_with("inserted - ")), "{found:?}");
     });
 }
 

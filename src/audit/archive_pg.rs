@@ -125,6 +125,19 @@ fn entry(row: &Row) -> Option<(Uuid, Entry)> {
     Some((row.uuid(1)?, entry))
 }
 
+/// The entries of the chain of no organization after that of an event: position, event, its hash, block.
+const AFTER: &str = "SELECT s.position, s.event, s.event_hash, s.block FROM tenancy.seal s
+      WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+        AND s.position OPERATOR(pg_catalog.>) (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1)
+      ORDER BY s.position";
+
+/// The position of an event in that chain, and that of its newest head.
+static PLACE: Query = Query::new(
+    "SELECT (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1),
+            (SELECT h.position FROM tenancy.head h WHERE h.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+              ORDER BY h.block DESC LIMIT 1)",
+);
+
 /// A month that is archived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Archive {
@@ -154,6 +167,39 @@ impl Teller {
         let in_chain = self.sealed.unwrap_or_else(waits);
         Ok(in_chain && matches!(events.find(&self.id)?, Event::Seen(Seen { fault: None, .. })))
     }
+
+    /// True if the chain that the event is in has everything that came after it, but for what went with months that are known to
+    /// be archived: what is gone could have told that the month was attached again.
+    fn is_last_word(&self, events: &mut Events, known: &Archives) -> Result<bool> {
+        if self.sealed.is_none() {
+            return Ok(true);
+        }
+        let place = PLACE.read(&[spi::uuid(self.id)], |row| (row.get::<i64>(1), row.get::<i64>(2))).pop();
+        let Some((Some(mut position), Some(newest))) = place else { return Ok(false) };
+        // Gathered first: the memory of a batch of rows is gone after it, and what looks for events keeps scans open.
+        let mut after = Vec::new();
+        spi::stream(AFTER, &[spi::uuid(self.id)], |row| {
+            after.push((
+                row.get::<i64>(1),
+                row.uuid(2).unwrap_or_default(),
+                row.bytes::<32>(3),
+                row.get(4).unwrap_or_default(),
+            ));
+            Ok::<(), error::Error>(())
+        })?;
+        for (place, id, hash, block) in after {
+            position += 1;
+            let is_whole = match events.find(&id)? {
+                Event::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
+                Event::Gone => known.have(&id, block),
+                Event::Archived | Event::Unreadable => false,
+            };
+            if place != Some(position) || !is_whole {
+                return Ok(false);
+            }
+        }
+        Ok(position == newest)
+    }
 }
 
 /// The months that are archived, as far as the chain tells of it: what stands in the table alone excuses nothing.
@@ -179,20 +225,28 @@ impl Archives {
             };
             Some((archive, teller()))
         };
-        let rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
-        let (mut archives, mut events, sealed) = (Vec::new(), Events::default(), seal_pg::sealed_until()?);
+        let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
+        let (mut archives, mut events, sealed) = (Archives(Vec::new()), Events::default(), seal_pg::sealed_until()?);
+        // The newest first: events after an older one may have gone with the month of a newer one.
+        rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
         for (archive, teller) in rows {
+            let month = archive.month.replace('_', "-");
             match teller {
-                // A month goes as a whole: one whose events are there excuses none that is not.
                 Some(teller) if teller.is_believed(&mut events, sealed.as_ref())? => {
-                    if !archive.is_there() {
-                        archives.push(archive);
+                    // A month goes as a whole: one whose events are there excuses none that is not.
+                    if archive.is_there() {
+                    } else if teller.is_last_word(&mut events, &archives)? {
+                        archives.0.push(archive);
+                    } else {
+                        let text =
+                            format!("what came after the event that tells of the archive of {month} is not all there");
+                        found.push(Found::anywhere(Finding::Missing, text));
                     }
                 }
-                _ => found.push(Found::anywhere(Finding::Inserted, untold(&archive.month.replace('_', "-")))),
+                _ => found.push(Found::anywhere(Finding::Inserted, untold(&month))),
             }
         }
-        Ok(Archives(archives))
+        Ok(archives)
     }
 
     /// Whether the month of an event is archived.

@@ -1,5 +1,8 @@
 //! Whether what captures changes has always been there: the state of its triggers, compared with the one seen before.
 
+use super::encoding::{Digest, Record};
+use uuid::Uuid;
+
 /// A table with its triggers, an event trigger, or a function of theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
@@ -11,6 +14,38 @@ pub struct Object {
     pub state: Option<String>,
     /// Everything of it fires always.
     pub whole: bool,
+}
+
+/// A row of `tenancy.coverage`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub object: String,
+    pub id: Uuid,
+    /// Microseconds since 1970.
+    pub recorded_at: i64,
+    pub incarnation: String,
+    pub block: i64,
+    pub snapshot: String,
+    pub schema: Option<String>,
+    pub name: Option<String>,
+    pub state: Option<String>,
+}
+
+/// The digest of the rows that were written together, which the event that tells of them has.
+pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
+    let add = |record: Record, row: &Row| {
+        record
+            .text(&row.object)
+            .bytes(row.id.as_bytes())
+            .integer(row.recorded_at)
+            .text(&row.incarnation)
+            .integer(row.block)
+            .text(&row.snapshot)
+            .optional(row.schema.as_deref())
+            .optional(row.name.as_deref())
+            .optional(row.state.as_deref())
+    };
+    rows.into_iter().fold(Record::new("pg_tenancy coverage 1"), add).digest()
 }
 
 /// What has become of an object.
@@ -63,6 +98,37 @@ mod tests {
 
     fn seen(key: &str, state: Option<&str>) -> Object {
         Object { state: state.map(str::to_owned), ..object(key, "", false) }
+    }
+
+    #[test]
+    fn each_value_of_each_row_is_in_the_digest() {
+        let row = Row {
+            object: "pg_class 1".into(),
+            id: Uuid::from_u128(2),
+            recorded_at: 3,
+            incarnation: "4".into(),
+            block: 5,
+            snapshot: "6:6:".into(),
+            schema: Some("s".into()),
+            name: Some("n".into()),
+            state: None,
+        };
+        let others = [
+            Row { object: "pg_class 9".into(), ..row.clone() },
+            Row { id: Uuid::from_u128(9), ..row.clone() },
+            Row { recorded_at: 9, ..row.clone() },
+            Row { incarnation: "9".into(), ..row.clone() },
+            Row { block: 9, ..row.clone() },
+            Row { snapshot: "9:9:".into(), ..row.clone() },
+            Row { schema: None, ..row.clone() },
+            Row { name: Some("sn".into()), schema: Some("".into()), ..row.clone() },
+            Row { state: Some("".into()), ..row.clone() },
+        ];
+        for other in &others {
+            assert_ne!(digest([other]), digest([&row]), "{other:?}");
+        }
+        assert_ne!(digest([&row, &others[0]]), digest([&others[0], &row]), "their order");
+        assert_ne!(digest([&row, &row]), digest([&row]), "their number");
     }
 
     #[test]

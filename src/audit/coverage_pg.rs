@@ -3,11 +3,14 @@
 use super::append_pg::{Draft, append};
 use super::coverage::{self, Change, Object};
 use super::event::time_ordered_id;
-use crate::error::Result;
+use super::hex;
+use super::verify::{Finding, Found};
+use crate::error::{Error, Result};
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
 use rand::RngExt as _;
 use serde_json::json;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The newest row of the digest of everything: incarnation, block, snapshot, digest.
@@ -82,8 +85,8 @@ static EXPLAINED: Query = Query::new(
 static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
 static RECORD: Query = Query::new(
-    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state)
-     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9)",
+    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state, event)
+     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9, $10)",
 );
 
 /// What was seen last.
@@ -126,22 +129,20 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
     };
     let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
     let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
-    let row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
+    let mut rows = Vec::new();
+    let mut row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
         let now = transaction::now();
-        RECORD.write(
-            &[
-                argument(object),
-                spi::uuid(time_ordered_id(now, rand::rng().random())),
-                spi::timestamp(now),
-                argument(incarnation),
-                argument(block),
-                argument(snapshot.as_str()),
-                argument(schema),
-                argument(name),
-                argument(state),
-            ],
-            |_| (),
-        );
+        rows.push(coverage::Row {
+            object: object.to_owned(),
+            id: time_ordered_id(now, rand::rng().random()),
+            recorded_at: now,
+            incarnation: incarnation.to_owned(),
+            block,
+            snapshot: snapshot.clone(),
+            schema: schema.map(str::to_owned),
+            name: name.map(str::to_owned),
+            state: state.map(str::to_owned),
+        });
     };
     for change in coverage::changes(before, now) {
         let explained = last.as_ref().is_some_and(|last| explained(&change, &last.snapshot, sealed));
@@ -152,6 +153,93 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
         row(&now.key, now.schema.as_deref(), now.name.as_deref(), now.state.as_deref());
     }
     row("all", None, None, digest.as_deref());
+    write(&mut rows)
+}
+
+/// Writes the rows, and an event with their digest: so the chain has them, and one that is written by hand is none of them.
+fn write(rows: &mut [coverage::Row]) -> Result<()> {
+    rows.sort_unstable_by_key(|row| row.id);
+    let payload = json!({ "new": { "rows": rows.len(), "digest": hex::encode(&coverage::digest(&*rows)) } });
+    let event = append(Draft {
+        organization: Uuid::nil(),
+        operation: OPERATION,
+        domain: "schema",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason: None,
+        payload: payload.to_string(),
+    })?;
+    for row in rows {
+        let values = [
+            argument(row.object.as_str()),
+            spi::uuid(row.id),
+            spi::timestamp(row.recorded_at),
+            argument(row.incarnation.as_str()),
+            argument(row.block),
+            argument(row.snapshot.as_str()),
+            argument(row.schema.as_deref()),
+            argument(row.name.as_deref()),
+            argument(row.state.as_deref()),
+            spi::uuid(event),
+        ];
+        RECORD.write(&values, |_| ());
+    }
+    Ok(())
+}
+
+/// The operation of the events that tell of rows.
+const OPERATION: &str = "coverage";
+
+const ROWS: &str =
+    "SELECT object, id, recorded_at, incarnation, block, snapshot::pg_catalog.text, schema, name, state, event
+       FROM tenancy.coverage ORDER BY event, id";
+
+static TELLERS: Query = Query::new(
+    "SELECT id, payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'digest' FROM tenancy.event
+      WHERE organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND domain OPERATOR(pg_catalog.=) 'schema'
+        AND operation OPERATOR(pg_catalog.=) 'coverage'",
+);
+
+/// Compares the rows with the events that tell of them; `is_archived` tells whether an event may be gone.
+pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Result<()> {
+    let mut groups: Vec<(Uuid, Vec<coverage::Row>)> = Vec::new();
+    spi::stream(ROWS, &[], |row| {
+        let event = row.uuid(10).unwrap_or_default();
+        let read = coverage::Row {
+            object: row.get(1).unwrap_or_default(),
+            id: row.uuid(2).unwrap_or_default(),
+            recorded_at: row.timestamp(3).unwrap_or_default(),
+            incarnation: row.get(4).unwrap_or_default(),
+            block: row.get(5).unwrap_or_default(),
+            snapshot: row.get(6).unwrap_or_default(),
+            schema: row.get(7),
+            name: row.get(8),
+            state: row.get(9),
+        };
+        match groups.last_mut().filter(|(of, _)| *of == event) {
+            Some((_, rows)) => rows.push(read),
+            None => groups.push((event, vec![read])),
+        }
+        Ok::<(), Error>(())
+    })?;
+    let mut told: BTreeMap<Uuid, Option<String>> =
+        TELLERS.read(&[], |row| Some((row.uuid(1)?, row.get(2)))).into_iter().flatten().collect();
+    for (event, rows) in &groups {
+        let right = told.remove(event).map(|digest| digest == Some(hex::encode(&coverage::digest(rows))));
+        let (finding, text) = match right {
+            Some(true) => continue,
+            None if is_archived(event) => continue,
+            Some(false) => (Finding::Altered, "the rows of tenancy.coverage are not those that the event tells of"),
+            None => (Finding::Inserted, "no event tells of rows in tenancy.coverage that name it"),
+        };
+        found.push(Found::anywhere(finding, text).of(Uuid::nil()).about(*event));
+    }
+    for event in told.into_keys() {
+        let text = "the rows of tenancy.coverage that the event tells of are gone";
+        found.push(Found::anywhere(Finding::Missing, text).of(Uuid::nil()).about(event));
+    }
     Ok(())
 }
 

@@ -4,8 +4,10 @@
 
 use super::permission;
 use super::setting::Backend;
-use pgrx::{pg_guard, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 
 /// What a room wants to hear of.
 #[derive(Clone, Copy)]
@@ -204,6 +206,48 @@ pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
     // SAFETY: the snapshot pushed above is on top.
     unsafe { pg_sys::PopActiveSnapshot() };
     result
+}
+
+/// An error that [`attempt`] has caught.
+pub struct Failure(Box<CaughtError>);
+
+impl Failure {
+    /// The message of the error.
+    pub fn message(&self) -> &str {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. }) = &*self.0;
+        report.message()
+    }
+
+    /// Raises it again.
+    pub fn raise(self) -> ! {
+        (*self.0).rethrow()
+    }
+}
+
+/// Runs `work` in a subtransaction, which an error rolls back. An interrupt is none that anybody may catch.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: begin and end of the subtransaction are paired, as in exec_stmt_block (pl_exec.c): what was current before it
+    // is so again after it. Nothing of `work` outlives an error but the error itself.
+    unsafe {
+        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(memory);
+        let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+            .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
+            .catch_when(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN, |error| error.rethrow())
+            .catch_others(|error| Err(Failure(Box::new(error))))
+            .execute();
+        pg_sys::MemoryContextSwitchTo(memory);
+        match &outcome {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = owner;
+        outcome
+    }
 }
 
 /// True on a standby.

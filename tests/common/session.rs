@@ -112,6 +112,11 @@ pub async fn seal(client: &Client) -> i64 {
     count(client, "SELECT tenancy.seal()").await
 }
 
+/// Seals until nothing is left: a run that finds other triggers than the one before writes an event, which the next one seals.
+pub async fn seal_all(client: &Client) {
+    while seal(client).await > 0 {}
+}
+
 /// What `verify_audit` finds: finding, position and event of each.
 pub async fn findings(client: &Client) -> Vec<(String, Option<i64>, String)> {
     let rows = rows(client, r#"SELECT finding, "position", event FROM tenancy.verify_audit(whole => true)"#).await;
@@ -127,6 +132,8 @@ pub async fn findings(client: &Client) -> Vec<(String, Option<i64>, String)> {
 
 pub async fn assert_audit_is_whole(client: &Client) {
     assert_eq!(findings(client).await, []);
+    // What the sealer itself has written of what captures is sealed by its next run.
+    run(client, "SELECT tenancy.verify_audit()").await;
     // Every committed event once, without a gap.
     let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(*) FROM tenancy.seal),
                       (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT coalesce(sum(events), 0) FROM tenancy.block),

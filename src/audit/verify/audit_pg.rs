@@ -5,6 +5,7 @@ use super::progress_pg::{self, Phase};
 use super::range_pg::Scope;
 use super::{Finding, Found, Kept, Range, checkpoints_pg, edges_pg, record_pg};
 use crate::audit::archive_pg::Archives;
+use crate::audit::coverage_pg;
 use crate::audit::note::Verifier;
 use crate::audit::seal_pg;
 use crate::error::{self, Result, given};
@@ -66,11 +67,22 @@ fn tenancy_verify_audit(
     let request = Request { organization, whole, first_block, last_block, workers };
     request.check().or_raise();
     progress::begin();
-    if !transaction::read_only() {
+    let unsealed = if transaction::read_only() {
+        None
+    } else {
         progress_pg::enter(Phase::Sealing);
-        seal_pg::seal().or_raise();
+        transaction::attempt(|| seal_pg::seal().or_raise()).err()
+    };
+    let mut rows = transaction::with_latest_snapshot(|| request.verify()).or_raise();
+    // What somebody has done to the audit may be what keeps the sealer from going on.
+    match unsealed {
+        Some(failure) if rows.is_empty() => failure.raise(),
+        Some(failure) => {
+            let text = format!("nothing more can be sealed: {}", failure.message());
+            rows.push(row(Found::anywhere(Finding::Altered, text)));
+        }
+        None => (),
     }
-    let rows = transaction::with_latest_snapshot(|| request.verify()).or_raise();
     progress::end();
     TableIterator::new(rows)
 }
@@ -108,13 +120,15 @@ impl Request {
         let more = outcome.count - outcome.found.len() as i64;
         found.extend(outcome.found);
         progress_pg::enter(Phase::Beside);
-        edges_pg::entries_beyond(&scope, &mut found);
+        edges_pg::events_beyond(&scope, &mut found)?;
+        edges_pg::entries_beyond(&scope, &mut found)?;
         edges_pg::blocks_beyond(&scope, &mut found)?;
         if range.first == 1 {
             edges_pg::nodes_beyond(&scope, &mut found)?;
             edges_pg::erasures_beyond(&scope, &mut found)?;
             if self.organization.is_none() {
                 scope.archives.verify(&mut found)?;
+                coverage_pg::verify(|event| scope.archives.have_month_of(event), &mut found)?;
             }
         }
         edges_pg::unsealed(&scope, range, outcome.seen, &mut found)?;
@@ -212,6 +226,7 @@ impl Request {
         progress_pg::enter(Phase::Beside);
         edges_pg::erasures_beyond(&scope, &mut found)?;
         scope.archives.verify(&mut found)?;
+        coverage_pg::verify(|event| scope.archives.have_month_of(event), &mut found)?;
         Ok(rows(found, more))
     }
 }

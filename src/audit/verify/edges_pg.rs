@@ -1,8 +1,9 @@
 //! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
 //! head or entry knows of.
 
-use super::range_pg::{Scope, Seen, block_row, head_in, heads_until};
-use super::{Finding, Found, Range};
+use super::range_pg::{self, Scope, Seen, block_row, entry_row, head_in, heads_until};
+use super::{Event, Events, Finding, Found, Range};
+use crate::audit::chain::Entry;
 use crate::audit::checkpoint;
 use crate::audit::encoding::Digest;
 use crate::audit::event::time_ordered_id;
@@ -23,6 +24,10 @@ const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, databas
 const HEADS_BEYOND: &str = "SELECT block FROM tenancy.head
     WHERE (block OPERATOR(pg_catalog.>) $1 OR block OPERATOR(pg_catalog.<) 1) AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2)
     GROUP BY block ORDER BY block";
+
+/// Organizations that have heads of blocks after the newest there is.
+const BEYOND: &str = "SELECT DISTINCT organization FROM tenancy.head
+    WHERE block OPERATOR(pg_catalog.>) $1 AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2) ORDER BY organization";
 
 const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number OPERATOR(pg_catalog.<) 1 ORDER BY number";
 
@@ -149,8 +154,45 @@ impl Organizations {
     }
 }
 
-/// Entries before the first place and after the newest head of their organization.
-pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) {
+/// What heads of blocks that are gone from the end lead to: the events are there, or named.
+pub fn events_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    let mut organizations = Vec::new();
+    spi::stream(BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
+        organizations.extend(row.uuid(1));
+        Ok::<(), Error>(())
+    })?;
+    let range = Range { first: scope.newest + 1, last: i64::MAX };
+    for organization in organizations {
+        let scope = Scope { organization: Some(organization), ..scope.clone() };
+        range_pg::verify(&scope, range, &mut |more, _| found.extend(more))?;
+    }
+    Ok(())
+}
+
+/// What is wrong with the event that an entry names, without its chain.
+fn fault(
+    events: &mut Events,
+    scope: &Scope,
+    organization: Uuid,
+    entry: &Entry,
+) -> Result<Option<(Finding, &'static str)>> {
+    Ok(match events.find(&entry.event)? {
+        Event::Archived => None,
+        Event::Gone if scope.archives.have(&entry.event, entry.block) => None,
+        Event::Gone => Some((Finding::Missing, "the seal names an event that is gone from tenancy.event")),
+        Event::Unreadable => Some((Finding::Altered, "the event has a value that no event has")),
+        Event::Seen(seen) if seen.fault.is_some() => seen.fault,
+        Event::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
+            Some((Finding::Altered, "the event is not the one that was sealed"))
+        }
+        Event::Seen(_) => None,
+    })
+}
+
+/// Entries before the first place and after the newest head of their organization, and events of the latter that are not
+/// what was sealed: no walk gets to them.
+pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    let mut events = Events::default();
     let mut each = Organizations::open(c"seal", c"seal_pkey");
     let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
     let positions = |organization: &Uuid, from: i64| [Key::uuid(1, organization), Key::big_integer(2, from).or_more()];
@@ -175,7 +217,18 @@ pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) {
                 found.push(Found::anywhere(Finding::Inserted, text).of(organization).at(position).about(event));
             }
         }
+        // The first of them is named by now.
+        entries.seek(&positions(&organization, newest.saturating_add(2)));
+        while let Some(fields) = entries.next() {
+            transaction::check_for_interrupts();
+            let Some(entry) = entry_row(&fields) else { continue };
+            if let Some((finding, text)) = fault(&mut events, scope, organization, &entry)? {
+                let place = Found::in_block(finding, entry.block, text).of(organization);
+                found.push(place.at(entry.position).about(entry.event));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Heads and blocks outside of the blocks that there are.

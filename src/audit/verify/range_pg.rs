@@ -316,7 +316,7 @@ pub fn head_in(fields: &Fields) -> Option<Head> {
     Some(Head { position, chain: fields.array(4)?, frontier })
 }
 
-fn entry_row(fields: &Fields) -> Option<Entry> {
+pub fn entry_row(fields: &Fields) -> Option<Entry> {
     Some(Entry {
         position: fields.big_integer(2)?,
         block: fields.big_integer(3)?,
