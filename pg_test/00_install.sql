@@ -135,6 +135,7 @@ $$, $$ VALUES
     ('grant_permission',         'v', 'u', true,  true),
     ('guard_ddl',                'v', 'u', false, false),
     ('guard_drop',               'v', 'u', false, false),
+    ('guard_rewrite',            'v', 'u', false, false),
     ('guard_start',              'v', 'u', false, false),
     ('guardrails',               's', 'u', false, false),
     ('head_proof',               's', 's', false, true),

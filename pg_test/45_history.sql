@@ -1,7 +1,7 @@
 -- Rows rebuilt from their events.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(60);
+SELECT plan(73);
 
 CREATE FUNCTION test.history(name regclass, key jsonb) RETURNS TABLE (line text) LANGUAGE sql AS $$
     SELECT concat_ws(' ', h.operation, coalesce(h."row"::text, '-'), CASE WHEN NOT h.complete THEN 'incomplete' END, nullif(h.untold::text, '{}')) FROM tenancy.row_history(name, key) WITH ORDINALITY h ORDER BY ordinality
@@ -172,6 +172,54 @@ SELECT test.refused($$ SELECT tenancy.row_as_of('app.item', '{"id": 1}', 'infini
 ROLLBACK TO nobody;
 RESET SESSION AUTHORIZATION;
 SELECT results_eq($$ SELECT operation FROM tenancy.row_history('app.item', '{"id": 11}') $$, 'SELECT operation FROM seen', 'a superuser sees what there was before');
+
+-- Another name, schema, column, and another table under the name --------------------------------------------------------------
+
+RESET tenancy.override_reason;
+CREATE TABLE app.first (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text, amount numeric);
+CREATE TABLE app.second (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text);
+DO $$ BEGIN PERFORM tenancy.protect(name) FROM unnest('{app.first,app.second}'::regclass[]) name; END $$;
+INSERT INTO app.first VALUES (1, test.acme(), 'of the first', 10.60);
+INSERT INTO app.second VALUES (1, test.acme(), 'of the second');
+CALL test.mark('before the names');
+ALTER TABLE app.first RENAME COLUMN id TO key;
+ALTER TABLE app.first RENAME COLUMN title TO label;
+UPDATE app.first SET label = 'under another column';
+ALTER TABLE app.first RENAME TO last;
+UPDATE app.last SET label = 'under another name';
+CREATE SCHEMA moved;
+ALTER TABLE app.last SET SCHEMA moved;
+UPDATE moved.last SET label = 'in another schema';
+ALTER SCHEMA moved RENAME TO named;
+UPDATE named.last SET label = 'in a schema of another name';
+SELECT results_eq($$ SELECT "row" ->> 'label' FROM tenancy.row_history('named.last', '{"key": 1}') $$,
+    '{of the first,under another column,under another name,in another schema,in a schema of another name}'::text[], 'a row keeps its history under another table, column and schema');
+SELECT is(tenancy.row_as_of('named.last', '{"key": 1}', test.at('before the names')), jsonb_build_object('key', 1, 'organization_id', test.acme(), 'label', 'of the first', 'amount', 10.60), 'told by the names of today');
+ALTER TABLE app.second RENAME TO between;
+ALTER TABLE named.last SET SCHEMA app;
+ALTER TABLE app.last RENAME TO second;
+SELECT results_eq($$ SELECT h."row" ->> 'label' FROM tenancy.row_history('app.second', '{"key": 1}') h LIMIT 1 $$, '{of the first}'::text[], 'a table that takes the name of another has its own history');
+SELECT results_eq($$ SELECT h."row" ->> 'title' FROM tenancy.row_history('app.between', '{"id": 1}') h $$, '{of the second}'::text[], 'and the other one its own');
+DROP TABLE app.between;
+CREATE TABLE app.between (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text);
+SELECT is_empty($$ SELECT FROM tenancy.row_history('app.between', '{"id": 1}') $$, 'a table that is made anew has none');
+
+-- Values that ALTER TABLE changes.
+SELECT test.refused('ALTER TABLE app.second ALTER COLUMN amount TYPE integer USING amount + 1000', '42501', '%would change values of app.second in every organization''s rows%', '%override_reason%', 'a rewrite that changes values needs a reason');
+SELECT lives_ok('ALTER TABLE app.second ALTER COLUMN label TYPE varchar', 'one that rewrites nothing needs none');
+SAVEPOINT rewritten;
+SET LOCAL tenancy.override_reason = 'TICKET-5';
+ALTER TABLE app.second ALTER COLUMN amount TYPE integer USING amount + 1000;
+RESET tenancy.override_reason;
+CALL test.mark('rewritten');
+SELECT is((SELECT string_agg(h.operation || coalesce(' ' || nullif(h.untold::text, '{}'), ''), ', ') FROM tenancy.row_history('app.second', '{"key": 1}') h), 'insert, update, update, update, update, rewrite {amount}', 'the history of each row has it');
+SELECT test.refused($$ SELECT tenancy.row_as_of('app.second', '{"key": 1}', test.at('rewritten')) $$, '55000', '%do not tell all%', '%', 'what a row was after it is not told');
+SELECT is(tenancy.row_as_of('app.second', '{"key": 1}', test.at('before the names')) ->> 'amount', '10.60', 'what it was before is');
+UPDATE app.second SET amount = 5;
+SELECT is(tenancy.row_as_of('app.second', '{"key": 1}', 'infinity') ->> 'amount', '5', 'and what it became by a statement');
+SELECT results_eq($$ SELECT organization, table_name, payload -> 'new' ->> 'columns' FROM tenancy.event WHERE operation = 'rewrite' $$, $$ VALUES ('00000000-0000-0000-0000-000000000000'::uuid, 'second', '["amount"]') $$, 'it is an event with the columns');
+ALTER TABLE app.second ADD COLUMN token uuid DEFAULT gen_random_uuid();
+SELECT is((SELECT h.untold FROM tenancy.row_history('app.second', '{"key": 1}') WITH ORDINALITY h ORDER BY h.ordinality DESC LIMIT 1), '{token}'::text[], 'a new column with a value in each row is not told either');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -36,7 +36,7 @@ CREATE FUNCTION pg_temp.unheard(VARIADIC statements text[]) RETURNS text[] LANGU
     SELECT ARRAY['UPDATE pg_event_trigger SET evtenabled = ''D'''] || statements || ARRAY['UPDATE pg_event_trigger SET evtenabled = ''A''']
 $$;
 CREATE FUNCTION pg_temp.with_event_triggers(VARIADIC gaps text[]) RETURNS text[] LANGUAGE sql AS $$
-    SELECT array_agg(g ORDER BY g) FROM unnest(gaps || ARRAY(SELECT t || ': its capture was changed, or switched off and on again' FROM unnest(ARRAY['tenancy_audit_ddl', 'tenancy_audit_drop', 'tenancy_guard_ddl', 'tenancy_guard_drop']) t)) g
+    SELECT array_agg(g ORDER BY g) FROM unnest(gaps || ARRAY(SELECT t || ': its capture was changed, or switched off and on again' FROM unnest(ARRAY['tenancy_audit_ddl', 'tenancy_audit_drop', 'tenancy_guard_ddl', 'tenancy_guard_drop', 'tenancy_guard_rewrite']) t)) g
 $$;
 
 CALL pg_temp.run('CREATE EXTENSION pg_tenancy', 'SET tenancy.override_reason = ''a test''',

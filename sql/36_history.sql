@@ -25,8 +25,8 @@ CREATE FUNCTION tenancy.row_history("table" regclass, key jsonb)
 COMMENT ON FUNCTION tenancy.row_history(regclass, jsonb) IS
 'The events of the row with that primary key ({"id": 7}) in the order in which it was changed, each with the row as it was after it, without the columns
 that were NULL; row is NULL after a deletion, and when the row got another key. untold names columns whose value an event does not hold: secret, or beyond tenancy.audit_value_limit.
-complete is false where more than that may be missing: an erased payload, a history that began before the table was protected, a column that has been
-renamed, dropped, or added with a default since; a next event that came upon another state; two events of a transaction that may have come either
+Table, schema and columns are followed through other names. complete is false where more than that may be missing: an erased payload, a history that
+began before the table was protected, a column that has been dropped, or added with a default since; a next event that came upon another state; two events of a transaction that may have come either
 way. tenancy_auditor sees the events of every organization, whoever has a context and the permission read in the domain
 audit those of the own one. Reads the events of all months.';
 

@@ -200,6 +200,12 @@ COMMENT ON FUNCTION tenancy.guard_drop() IS
 'Event trigger: acts as the guardrail protected_tables says when a policy or trigger of tenancy.protect is dropped and its table is not. Raises
 42501 (protection_changed) where it is enforced.';
 
+CREATE FUNCTION tenancy.guard_rewrite() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_rewrite';
+COMMENT ON FUNCTION tenancy.guard_rewrite() IS
+'Event trigger: acts as the guardrail protected_tables says when ALTER TABLE would give a column of a protected table other values in every row
+(another type, USING), and writes an event "rewrite" with the columns, also for new columns that get a value in each row. Raises 42501 (protection_changed) where it is enforced.';
+
 CREATE FUNCTION tenancy.guard_start() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_start';
 COMMENT ON FUNCTION tenancy.guard_start() IS
@@ -214,4 +220,7 @@ ALTER EVENT TRIGGER tenancy_guard_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_guard_drop IS 'pg_tenancy: the guardrail protected_tables.';
 CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION tenancy.guard_start();
 ALTER EVENT TRIGGER tenancy_guard_start ENABLE ALWAYS;
+CREATE EVENT TRIGGER tenancy_guard_rewrite ON table_rewrite EXECUTE FUNCTION tenancy.guard_rewrite();
+ALTER EVENT TRIGGER tenancy_guard_rewrite ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER tenancy_guard_rewrite IS 'pg_tenancy: values that ALTER TABLE changes.';
 COMMENT ON EVENT TRIGGER tenancy_guard_start IS 'pg_tenancy: foreign keys are validated over all organizations.';

@@ -3,7 +3,7 @@ WITH capture AS MATERIALIZED (
            pg_catalog.md5(pg_catalog.concat_ws(' ', p.prolang, p.prosrc, p.probin, p.prosecdef, p.proconfig)) AS body
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
      WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'
-       AND p.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'audit_ddl', 'audit_drop', 'guard_ddl', 'guard_drop'))
+       AND p.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'audit_ddl', 'audit_drop', 'guard_ddl', 'guard_drop', 'guard_rewrite'))
 SELECT 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text AS object, c.relname::pg_catalog.text AS name, n.nspname::pg_catalog.text AS schema,
        pg_catalog.string_agg(pg_catalog.format('%I %s %s %s', t.tgname, t.tgenabled, f.name, t.xmin), ', ' ORDER BY t.tgname) AS state,
        pg_catalog.bool_and(t.tgenabled OPERATOR(pg_catalog.=) 'A') AS whole
@@ -24,6 +24,6 @@ SELECT 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text, c.relname::pg
 SELECT 'pg_event_trigger ' OPERATOR(pg_catalog.||) f.name, e.evtname::pg_catalog.text, NULL,
        COALESCE(pg_catalog.format('%s %s', e.evtenabled, e.xmin), 'no event trigger'), COALESCE(e.evtenabled OPERATOR(pg_catalog.=) 'A', false)
   FROM capture f LEFT JOIN pg_catalog.pg_event_trigger e ON e.evtfoid OPERATOR(pg_catalog.=) f.oid
- WHERE f.name IN ('audit_ddl', 'audit_drop', 'guard_ddl', 'guard_drop')
+ WHERE f.name IN ('audit_ddl', 'audit_drop', 'guard_ddl', 'guard_drop', 'guard_rewrite')
  UNION ALL
 SELECT 'pg_proc ' OPERATOR(pg_catalog.||) f.name, f.name, NULL, f.body, true FROM capture f

@@ -132,6 +132,9 @@ fn changed(statement: &Statement) -> Result<()> {
         details.insert("schemas".into(), schemas.clone().into());
         return plain(statement, "default privileges", &schemas.join(", "), details);
     }
+    if let Some((from, to)) = statement.renamed_schema.as_ref().filter(|(_, to)| objects::has_protected(to)) {
+        return plain(statement, "schema", to, object_of(json!({ "renamed_from": from, "renamed_to": to })));
+    }
     let commands = objects::commands();
     for object in &commands.objects {
         object_changed(statement, object)?;
@@ -181,8 +184,14 @@ fn object_changed(statement: &Statement, object: &Object) -> Result<()> {
         let actions = statement.parts.iter().map(|part| json!({ "action": part.name, "name": part.object }));
         details.insert("actions".into(), actions.collect());
     }
-    if let Some(from) = &statement.renamed_from {
+    if let Some((from, to)) = statement.renamed_from.as_ref().zip(statement.renamed_to.as_ref()) {
         details.insert("renamed_from".into(), from.as_str().into());
+        details.insert("renamed_to".into(), to.as_str().into());
+    }
+    if statement.moves
+        && let Some(schema) = object.oid.and_then(objects::schema_before)
+    {
+        details.insert("moved_from".into(), schema.into());
     }
     record(Event { details, ..of_object(&operation, statement, object) })
 }

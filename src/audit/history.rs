@@ -20,6 +20,8 @@ pub enum Change {
     Update,
     Delete,
     Truncate,
+    /// ALTER TABLE wrote every row anew, with other values in some columns.
+    Rewrite,
 }
 
 impl Change {
@@ -29,6 +31,7 @@ impl Change {
             "update" => Some(Change::Update),
             "delete" => Some(Change::Delete),
             "truncate" => Some(Change::Truncate),
+            "rewrite" => Some(Change::Rewrite),
             _ => None,
         }
     }
@@ -53,6 +56,32 @@ pub struct Event {
     pub old_key: Option<String>,
     /// Absent where it was erased.
     pub payload: Option<String>,
+}
+
+/// A JSON object with other names; `None` for a text that is none.
+pub fn with_names(text: &str, name: impl Fn(&str) -> String) -> Option<String> {
+    let object: Values = serde_json::from_str(text).ok()?;
+    let renamed: Values = object.into_iter().map(|(column, value)| (name(&column), value)).collect();
+    serde_json::to_string(&renamed).ok()
+}
+
+/// A payload with other names of columns.
+pub fn with_columns(payload: &str, name: impl Fn(&str) -> String) -> Option<String> {
+    let raw = |text: String| RawValue::from_string(text).ok();
+    let mut payload: Values = serde_json::from_str(payload).ok()?;
+    for (part, value) in &mut payload {
+        let renamed = match part.as_str() {
+            "old" | "new" => with_names(value.get(), &name),
+            "digests" | "commitments" => {
+                let sides: Values = serde_json::from_str(value.get()).ok()?;
+                let side = |(side, value): (String, Box<RawValue>)| Some((side, raw(with_names(value.get(), &name)?)?));
+                serde_json::to_string(&sides.into_iter().map(side).collect::<Option<Values>>()?).ok()
+            }
+            _ => continue,
+        };
+        *value = raw(renamed?)?;
+    }
+    serde_json::to_string(&payload).ok()
 }
 
 /// What a payload tells of a row.
@@ -204,6 +233,32 @@ impl Row {
     }
 }
 
+/// The columns that a rewrite gave other values.
+fn rewritten(event: &Event) -> BTreeSet<String> {
+    #[derive(Deserialize, Default)]
+    struct New {
+        columns: BTreeSet<String>,
+    }
+    #[derive(Deserialize, Default)]
+    struct Rewrite {
+        new: New,
+    }
+    let read = |payload| serde_json::from_str::<Rewrite>(payload).ok();
+    event.payload.as_deref().and_then(read).unwrap_or_default().new.columns
+}
+
+/// The row on the other side of a rewrite: it is there, and the values of these columns are not told.
+fn without_rewritten(event: &Event, state: &State) -> State {
+    let mut state = state.clone();
+    if let State::Present(row) = &mut state {
+        for column in rewritten(event) {
+            row.values.remove(&column);
+            row.untold.insert(column);
+        }
+    }
+    state
+}
+
 /// The row after an event and before it was as given.
 fn after(event: &Event, before: State) -> State {
     if !event.has_key {
@@ -211,6 +266,7 @@ fn after(event: &Event, before: State) -> State {
     }
     match event.change {
         Change::Delete | Change::Truncate => State::Absent,
+        Change::Rewrite => without_rewritten(event, &before),
         Change::Insert => State::Present(sides(event).map_or_else(Row::default, |(_, new)| Row::of(new))),
         Change::Update => {
             let base = if let State::Present(row) = before { row } else { Row::default() };
@@ -223,6 +279,7 @@ fn after(event: &Event, before: State) -> State {
 fn before(event: &Event, after: &State) -> State {
     match (event.change, sides(event)) {
         (Change::Insert, _) => State::Absent,
+        (Change::Rewrite, _) => without_rewritten(event, after),
         (Change::Delete, Some((old, _))) => State::Present(Row::of(old)),
         (Change::Update, _) if event.old_key.is_some() => {
             if event.has_key {
@@ -248,7 +305,7 @@ fn arrives(event: &Event) -> bool {
 /// state that is not whole, too.
 fn follow(state: &State, event: &Event) -> Option<State> {
     let can = match (state, event.change) {
-        (State::Unknown, _) | (_, Change::Truncate) => true,
+        (State::Unknown, _) | (_, Change::Truncate | Change::Rewrite) => true,
         (State::Absent, change) => change == Change::Insert || arrives(event),
         (State::Present(_), Change::Insert) => false,
         (State::Present(row), _) => !arrives(event) && sides(event).is_none_or(|(old, _)| row.fits(&old)),
@@ -350,7 +407,7 @@ impl<S: Source> Rebuilding<'_, S> {
         let mut state = State::Unknown;
         let mut table = None;
         for event in events.iter().take_while(|event| Some(event.id) != until) {
-            if event.change == Change::Truncate {
+            if matches!(event.change, Change::Truncate | Change::Rewrite) {
                 // Of another partition, or before the row.
                 if !matches!(state, State::Present(_)) || table != Some(&event.table) {
                     continue;
@@ -432,7 +489,7 @@ fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
     let mut state = State::Unknown;
     for group in events.chunk_by(|one, other| one.transaction == other.transaction) {
         let start = settled.len();
-        if group.iter().any(|event| event.change == Change::Truncate) {
+        if group.iter().any(|event| matches!(event.change, Change::Truncate | Change::Rewrite)) {
             // Of which partition, the state here does not know.
             settled.extend_from_slice(group);
             state = State::Unknown;

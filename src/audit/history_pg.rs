@@ -1,6 +1,7 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
 
 use super::history::{self, Change, Columns, Event, History, Source};
+use super::names::{self, Era, Name, Naming};
 use crate::context;
 use crate::error::{self, Error, Result, given};
 use crate::pg::json::Jsonb;
@@ -14,27 +15,23 @@ use uuid::Uuid;
 
 /// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is told of the
 /// actors what `tenancy.organization_audit_trail` tells.
+///
+/// Of one table under the name that it had between two events.
 static EVENTS: Query = Query::new(
-    "WITH RECURSIVE part (oid) AS (
-         SELECT $1
-          UNION
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid),
-     named (table_schema, table_name) AS (
-         SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-           FROM part p
-           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
-           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace),
-     about AS (
+    "WITH about AS (
          SELECT e.*, (
                   SELECT pg_catalog.json_object_agg(k.key, COALESCE(e.payload OPERATOR(pg_catalog.->) 'old' OPERATOR(pg_catalog.->) k.key, k.value))
                     FROM pg_catalog.json_each(e.row_key) k
                    WHERE e.operation OPERATOR(pg_catalog.=) 'update')::pg_catalog.jsonb AS old_key
            FROM tenancy.event e
-           JOIN named t ON t.table_schema OPERATOR(pg_catalog.=) e.table_schema AND t.table_name OPERATOR(pg_catalog.=) e.table_name
-          WHERE ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2)
-            AND e.operation IN ('insert', 'update', 'delete', 'truncate'))
+          WHERE e.table_schema OPERATOR(pg_catalog.=) $1 AND e.table_name OPERATOR(pg_catalog.=) $4
+            AND ($5 IS NULL OR e.id OPERATOR(pg_catalog.>) $5) AND ($6 IS NULL OR e.id OPERATOR(pg_catalog.<) $6)
+            AND ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2 OR e.operation OPERATOR(pg_catalog.=) 'rewrite')
+            AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
+                 OR e.operation OPERATOR(pg_catalog.=) 'rewrite' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+                    AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'))
      SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
-            e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
+            e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
             CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
             e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
             (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text,
@@ -46,8 +43,33 @@ static EVENTS: Query = Query::new(
             SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
              WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NOT NULL) a ON true
        LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
-      WHERE e.operation OPERATOR(pg_catalog.=) 'truncate' OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+      WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
          OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
+);
+
+/// The names of a table, its partitions and children today.
+static NAMES: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p
+       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      ORDER BY p.oid OPERATOR(pg_catalog.<>) $1",
+);
+
+/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and after.
+static NAMINGS: Query = Query::new(
+    "SELECT e.id, CASE WHEN e.operation OPERATOR(pg_catalog.=) 'drop_table' THEN 'dropped' ELSE n.new OPERATOR(pg_catalog.->>) 'object_type' END, e.table_schema, e.table_name,
+            n.new OPERATOR(pg_catalog.->>) 'renamed_from', n.new OPERATOR(pg_catalog.->>) 'renamed_to', n.new OPERATOR(pg_catalog.->>) 'moved_from'
+       FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND (e.operation OPERATOR(pg_catalog.=) 'drop_table' AND n.new OPERATOR(pg_catalog.->>) 'object_type' OPERATOR(pg_catalog.=) 'table'
+             OR e.operation IN ('alter_table', 'alter_schema')
+                AND (n.new OPERATOR(pg_catalog.->>) 'renamed_to' IS NOT NULL OR n.new OPERATOR(pg_catalog.->>) 'moved_from' IS NOT NULL))
+      ORDER BY e.id",
 );
 
 /// The columns of the table today, and whether rows from before got a default.
@@ -75,7 +97,8 @@ struct Shown {
 
 /// The events of a table, of one organization or of all.
 struct Events {
-    table: pg_sys::Oid,
+    /// Of the table, its partitions and children, each with today's name.
+    eras: Vec<(Name, Era)>,
     organization: Option<Uuid>,
     shown: HashMap<Uuid, Shown>,
 }
@@ -84,14 +107,36 @@ impl Source for Events {
     type Error = Error;
 
     fn events(&mut self, key: &str) -> Result<Vec<Event>> {
-        let arguments = [argument(self.table), spi::uuid(self.organization), argument(key)];
-        let found = user::as_superuser(|| EVENTS.read(&arguments, read));
         let unreadable = || error::STATE_INVALID.because("an event of the table has a value that no event has");
-        let mut events = Vec::with_capacity(found.len());
-        for found in found {
-            let (event, shown) = found.ok_or_else(unreadable)?;
-            self.shown.insert(event.id, shown);
-            events.push(event);
+        let mut events = Vec::new();
+        for (name, era) in &self.eras {
+            let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());
+            let key = history::with_names(key, then).ok_or_else(unreadable)?;
+            let arguments = [
+                argument(era.table.0.as_str()),
+                spi::uuid(self.organization),
+                argument(key.as_str()),
+                argument(era.table.1.as_str()),
+                spi::uuid(era.after),
+                spi::uuid(era.before),
+            ];
+            for found in user::as_superuser(|| EVENTS.read(&arguments, read)) {
+                let (mut event, mut shown) = found.ok_or_else(unreadable)?;
+                if !era.columns.is_empty() {
+                    let today = |then: &str| {
+                        let found = era.columns.iter().find(|(_, name)| *name == then);
+                        found.map_or_else(|| then.to_owned(), |(today, _)| today.clone())
+                    };
+                    let renamed = |text: Option<String>| text.and_then(|text| history::with_names(&text, today));
+                    event.old_key = renamed(event.old_key);
+                    event.payload = event.payload.and_then(|text| history::with_columns(&text, today));
+                    (shown.old, shown.new) = (renamed(shown.old), renamed(shown.new));
+                }
+                // One table, whatever it was called: a partition has a name of its own.
+                event.table = name.clone();
+                self.shown.insert(event.id, shown);
+                events.push(event);
+            }
         }
         Ok(events)
     }
@@ -126,6 +171,49 @@ fn read(row: &spi::Row) -> Option<(Event, Shown)> {
     Some((event, shown))
 }
 
+/// What the table and its parts were called, and when.
+fn eras(table: pg_sys::Oid) -> Result<Vec<(Name, Era)>> {
+    let read = |row: &spi::Row| Some((row.get::<String>(1)?, row.get::<String>(2)?));
+    let today: Vec<Name> = user::as_superuser(|| NAMES.read(&[argument(table)], read)).into_iter().flatten().collect();
+    let namings = user::as_superuser(|| NAMINGS.read(&[], naming));
+    let namings: Vec<(Uuid, Naming)> = namings.into_iter().flatten().collect();
+    let Some(own) = today.first() else { return Ok(Vec::new()) };
+    let of_parent = names::eras(own.clone(), &namings);
+    // A column of the parent has its name in all parts, and the event of another one stands at the parent.
+    let of_part = |name: &Name| -> Vec<(Name, Era)> {
+        let mut namings = namings.clone();
+        if name != own {
+            for (_, naming) in &mut namings {
+                if let Naming::Column { table, .. } = naming
+                    && of_parent.iter().any(|era| era.table == *table)
+                {
+                    *table = name.clone();
+                }
+            }
+        }
+        names::eras(name.clone(), &namings).into_iter().map(|era| (name.clone(), era)).collect()
+    };
+    Ok(today.iter().flat_map(of_part).collect())
+}
+
+fn naming(row: &spi::Row) -> Option<(Uuid, Naming)> {
+    let text = |column| row.get::<String>(column);
+    let id = row.uuid(1)?;
+    let table = || Some((text(3)?, text(4)?));
+    let naming = match text(2)?.as_str() {
+        "dropped" => Naming::Dropped(table()?),
+        "schema" => Naming::Schema { from: text(5)?, to: text(6)? },
+        "table column" => Naming::Column { table: table()?, from: text(5)?, to: text(6)? },
+        "table" => {
+            let to = table()?;
+            let from = (text(7).unwrap_or_else(|| to.0.clone()), text(5).unwrap_or_else(|| to.1.clone()));
+            Naming::Table { from, to }
+        }
+        _ => return None,
+    };
+    Some((id, naming))
+}
+
 /// Whose events the caller may see: those of the organization of the context with the permission to read the audit, or all.
 fn scope() -> Result<Option<Uuid>> {
     if let Some(context) = context::current()? {
@@ -144,7 +232,7 @@ fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, E
     if !key.starts_with('{') {
         return Err(error::ARGUMENT_INVALID.because("key must be an object with the columns of the primary key"));
     }
-    let mut events = Events { table, organization: scope()?, shown: HashMap::new() };
+    let mut events = Events { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
     let history = history::rebuild(&mut events, &key)?;
     let has_key = !history.steps.is_empty()
         || !user::as_superuser(|| HAS_PRIMARY_KEY.read(&[argument(table)], |row| row.get::<bool>(1))).is_empty();

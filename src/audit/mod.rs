@@ -18,6 +18,7 @@ pub mod history;
 pub mod incarnation;
 pub mod moment;
 pub mod month;
+pub mod names;
 pub mod note;
 pub mod order;
 pub mod payload;

@@ -13,6 +13,7 @@ use crate::pg::table::{Key, find};
 use crate::pg::{transaction, user};
 use crate::policy::{plan, protect_pg};
 use pgrx::pg_sys;
+use serde_json::json;
 use std::cell::RefCell;
 
 /// Tables that could not be protected as they were made, and have until the commit.
@@ -37,6 +38,43 @@ bare_function! {
 bare_function! {
     /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. That it was called is all: the library is loaded then.
     tenancy_guard_start, pg_finfo_tenancy_guard_start, |_call| pg_sys::Datum::null()
+}
+
+bare_function! {
+    /// `tenancy.guard_rewrite()`: event trigger on `table_rewrite`.
+    tenancy_guard_rewrite, pg_finfo_tenancy_guard_rewrite, |call| {
+        ddl::statement(call).and_then(|statement| before_rewrite(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+/// A table whose rows are about to be written anew: no trigger tells of the values that change.
+fn before_rewrite(statement: &Statement) -> Result<()> {
+    let Some(rewrite) = ddl::rewrite() else { return Ok(()) };
+    if protect_pg::working() || !protect_pg::is_marked(protect_pg::root_of(rewrite.table.oid)) {
+        return Ok(());
+    }
+    let columns = |name: &str| {
+        let parts = statement.parts.iter().filter(|part| part.name == name);
+        parts.filter_map(|part| part.object.clone()).collect::<Vec<_>>()
+    };
+    let mut changed = if rewrite.changes_columns { columns("alter_column_type") } else { Vec::new() };
+    if !changed.is_empty() {
+        let table = &rewrite.table;
+        let message = format!(
+            "{} would change values of {}.{} in every organization's rows, and no event tells of them",
+            statement.tag, table.schema, table.name
+        );
+        let error = error::PROTECTION_CHANGED.because(message).detail(format!("Columns: {}.", changed.join(", ")));
+        judge(&PROTECTED_TABLES, statement, table, error)?;
+    }
+    if rewrite.fills_columns {
+        changed.extend(columns("add_column"));
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    audit::table_changed("rewrite", &rewrite.table.schema, &rewrite.table.name, json!({ "columns": changed }))
 }
 
 /// What the statement made and changed.

@@ -26,6 +26,10 @@ pub struct Statement {
     pub parts: Vec<Part>,
     /// What the object was called before.
     pub renamed_from: Option<String>,
+    /// What it is called now.
+    pub renamed_to: Option<String>,
+    /// ALTER ... SET SCHEMA.
+    pub moves: bool,
     /// ALTER SCHEMA ... RENAME: from what to what.
     pub renamed_schema: Option<(String, String)>,
     /// Whose objects it drops or gives away, and to whom.
@@ -95,11 +99,10 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                 statement.brings = true;
                 statement.attaches = !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null();
             }
-            T_CreateForeignTableStmt
-            | T_ImportForeignSchemaStmt
-            | T_CreateTableAsStmt
-            | T_CreateSchemaStmt
-            | T_AlterObjectSchemaStmt => statement.brings = true,
+            T_CreateForeignTableStmt | T_ImportForeignSchemaStmt | T_CreateTableAsStmt | T_CreateSchemaStmt => {
+                statement.brings = true
+            }
+            T_AlterObjectSchemaStmt => (statement.brings, statement.moves) = (true, true),
             T_AlterPolicyStmt => statement.takes_away = true,
             T_CreateTrigStmt => statement.takes_away = (*tree.cast::<pg_sys::CreateTrigStmt>()).replace,
             T_RenameStmt => {
@@ -115,6 +118,7 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                 }
                 let of_relation = || (!rename.relation.is_null()).then(|| node::text((*rename.relation).relname))?;
                 statement.renamed_from = node::text(rename.subname).or_else(of_relation);
+                statement.renamed_to = node::text(rename.newname);
             }
             T_DropOwnedStmt => {
                 statement.owners = Some((node::roles((*tree.cast::<pg_sys::DropOwnedStmt>()).roles), None));
@@ -318,3 +322,28 @@ static DROPPED_KEYS: Query = Query::new(
        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'",
 );
+
+/// A table that is about to be written anew.
+pub struct Rewrite {
+    pub table: Table,
+    /// Columns get another type, or values that an expression gives.
+    pub changes_columns: bool,
+    /// New columns get a value of their own in each row.
+    pub fills_columns: bool,
+}
+
+/// What is rewritten and why; only within `table_rewrite`.
+pub fn rewrite() -> Option<Rewrite> {
+    let read = |row: &spi::Row| {
+        let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
+        // AT_REWRITE_DEFAULT_VAL and AT_REWRITE_COLUMN_REWRITE (event_trigger.h).
+        let reason: i32 = row.get(4)?;
+        Some(Rewrite { table, changes_columns: reason & 4 != 0, fills_columns: reason & 2 != 0 })
+    };
+    spi::execute(REWRITTEN, read).into_iter().flatten().next()
+}
+
+const REWRITTEN: &str = "
+    SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, pg_catalog.pg_event_trigger_table_rewrite_reason()
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+     WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.pg_event_trigger_table_rewrite_oid()";

@@ -151,3 +151,27 @@ static CAPTURES: Query = Query::new(
       WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND n.nspname OPERATOR(pg_catalog.=) 'tenancy'
         AND f.proname IN ('audit_row', 'audit_truncate', 'refuse_change')",
 );
+
+/// The schema that a table was in before the statement, whose snapshot still tells it.
+pub fn schema_before(table: pg_sys::Oid) -> Option<String> {
+    read_as_stored(|| BEFORE.read(&[argument(table)], |row| row.get::<String>(1))).into_iter().flatten().next()
+}
+
+static BEFORE: Query = Query::new(
+    "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      WHERE c.oid OPERATOR(pg_catalog.=) $1",
+);
+
+/// True if a table of the schema is protected.
+pub fn has_protected(schema: &str) -> bool {
+    read_as_stored(|| HAS_PROTECTED.write(&[argument(schema)], |row| row.get::<bool>(1)))
+        .pop()
+        .flatten()
+        .unwrap_or(false)
+}
+
+static HAS_PROTECTED: Query = Query::new(
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
+                      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                     WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')",
+);
