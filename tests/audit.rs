@@ -688,3 +688,33 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
         }
     });
 }
+
+#[test]
+fn a_transaction_left_open_does_not_make_a_seal_read_again_what_was_sealed_since() {
+    in_database(async |database| {
+        let (open, superuser) = (database.application().await, database.superuser().await);
+        seal_all(&superuser).await;
+        as_tenant(&open, &database.token("alice")).await;
+        insert_findings(&open, "open ", 1).await;
+        let write = |n: usize| format!(r#"INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', '{n}')"#);
+        for round in 0..4 {
+            for n in 0..100 {
+                run(&superuser, &write(n)).await;
+            }
+            assert_eq!(seal(&superuser).await, 100, "{round}");
+        }
+        run(&superuser, &write(0)).await;
+        // Rows of the events that this transaction has read, by whatever way.
+        let read = "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables
+                     WHERE schemaname = 'tenancy' AND relname ~ '^event_[0-9]'";
+        run(&superuser, "BEGIN").await;
+        let before = count(&superuser, read).await;
+        assert_eq!(seal(&superuser).await, 1);
+        let after = count(&superuser, read).await;
+        run(&superuser, "COMMIT").await;
+        assert!(after - before < 50, "{} rows were read to seal one", after - before);
+        run(&open, "COMMIT").await;
+        assert_eq!(seal(&superuser).await, 1, "that of the open transaction");
+        assert_audit_is_whole(&superuser).await;
+    });
+}

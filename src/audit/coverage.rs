@@ -48,6 +48,57 @@ pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
     rows.into_iter().fold(Record::new("pg_tenancy coverage 1"), add).digest()
 }
 
+/// A statement that an event tells of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statement {
+    /// Schema and name of the table that it was about.
+    pub table: Option<(String, String)>,
+    pub operation: String,
+    /// What was changed, in Postgres' words.
+    pub kind: String,
+    pub identity: String,
+    /// What the parts of an ALTER TABLE did.
+    pub actions: Option<Vec<String>>,
+}
+
+impl Statement {
+    /// True if it can have changed what captures in this table, or in one that it is part of (all of these are `lineage`), in this
+    /// event trigger or function, and names it.
+    pub fn explains(&self, object: &Object, lineage: &[(String, String)]) -> bool {
+        let Some(name) = &object.name else { return false };
+        match object.key.split(' ').next() {
+            Some("pg_class") => {
+                self.table.as_ref().is_some_and(|table| lineage.contains(table)) && self.touches_triggers()
+            }
+            Some("pg_event_trigger") => {
+                self.kind == "event trigger" && self.identity.split(", ").any(|one| one == name)
+            }
+            _ => self.kind == "function" && self.identity == format!("tenancy.{name}()"),
+        }
+    }
+
+    fn touches_triggers(&self) -> bool {
+        const ALWAYS: [&str; 8] = [
+            "capture_on",
+            "capture_off",
+            "protect",
+            "unprotect",
+            "create_trigger",
+            "alter_trigger",
+            "create_table",
+            "create_foreign_table",
+        ];
+        const ENDINGS: [&str; 5] = ["_trigger", "_trigger_all", "_trigger_user", "_partition", "_inherit"];
+        let of_table = matches!(self.kind.as_str(), "table" | "foreign table");
+        let alters = matches!(self.operation.as_str(), "alter_table" | "alter_foreign_table");
+        let touches = |action: &String| ENDINGS.iter().any(|ending| action.ends_with(ending));
+        ALWAYS.contains(&self.operation.as_str())
+            || self.kind == "trigger"
+            || of_table && self.operation.starts_with("drop_")
+            || alters && self.actions.as_ref().map_or(of_table, |actions| actions.iter().any(touches))
+    }
+}
+
 /// What has become of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -129,6 +180,43 @@ mod tests {
         }
         assert_ne!(digest([&row, &others[0]]), digest([&others[0], &row]), "their order");
         assert_ne!(digest([&row, &row]), digest([&row]), "their number");
+    }
+
+    #[test]
+    fn a_statement_explains_what_it_names_and_can_have_changed() {
+        let table = Object {
+            key: "pg_class 1".into(),
+            name: Some("t".into()),
+            schema: Some("s".into()),
+            ..object("", "", true)
+        };
+        let lineage = [("s".to_owned(), "t".to_owned()), ("s".to_owned(), "parent".to_owned())];
+        let about = |name: &str, operation: &str, kind: &str, actions: Option<&[&str]>| Statement {
+            table: Some(("s".into(), name.into())),
+            operation: operation.into(),
+            kind: kind.into(),
+            identity: String::new(),
+            actions: actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect()),
+        };
+        let explains = |statement: Statement| statement.explains(&table, &lineage);
+        assert!(explains(about("t", "capture_off", "table", None)));
+        assert!(explains(about("parent", "alter_table", "table", Some(&["detach_partition"]))));
+        assert!(explains(about("t", "alter_table", "table", None)), "another name");
+        assert!(explains(about("t", "drop_table", "table", None)));
+        assert!(!explains(about("t", "alter_table", "table", Some(&["add_column"]))));
+        assert!(!explains(about("t", "alter_table", "table column", None)));
+        assert!(!explains(about("t", "create_policy", "policy", None)));
+        assert!(!explains(about("other", "capture_off", "table", None)));
+        let named = |kind: &str, identity: &str| Statement {
+            kind: kind.into(),
+            identity: identity.into(),
+            ..Statement::default()
+        };
+        let of = |key: &str| Object { key: key.into(), ..object("", "", true) };
+        assert!(named("event trigger", "u, t").explains(&of("pg_event_trigger t"), &[]));
+        assert!(!named("event trigger", "tt").explains(&of("pg_event_trigger t"), &[]));
+        assert!(named("function", "tenancy.t()").explains(&of("pg_proc t"), &[]));
+        assert!(!named("function", "public.t()").explains(&of("pg_proc t"), &[]));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
 
 use super::append_pg::{Draft, append};
-use super::coverage::{self, Change, Object};
+use super::coverage::{self, Change, Object, Statement};
 use super::event::time_ordered_id;
 use super::hex;
+use super::snapshot::Snapshot;
 use super::verify::{Finding, Found};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
+use pgrx::pg_sys;
 use rand::RngExt as _;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -46,40 +48,33 @@ static BEFORE: Query = Query::new(
       WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
 );
 
-/// True if a statement that can change what captures in a table, or in one that it is part of, in an event trigger or in a
-/// function, has an event that names this one and that no earlier look has seen: its transaction was not over when a change
-/// was recorded last, and no block before this sealing has it.
-static EXPLAINED: Query = Query::new(
-    "WITH RECURSIVE part (oid, schema, name) AS (
-         SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-          WHERE 'pg_class ' OPERATOR(pg_catalog.||) c.oid::pg_catalog.text OPERATOR(pg_catalog.=) $1
+/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
+/// last, and no block before this sealing has them. Found by the first of the events that were written together.
+static STATEMENTS: Query = Query::new(
+    "WITH batch AS MATERIALIZED (
+         SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
+          WHERE e.batch_end IS NOT NULL
+            AND (e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[]) OR e.transaction OPERATOR(pg_catalog.>=) $2::pg_catalog.xid8))
+     SELECT e.table_schema, e.table_name, e.operation, n.new OPERATOR(pg_catalog.->>) 'object_type', n.new OPERATOR(pg_catalog.->>) 'object_identity',
+            CASE WHEN n.new OPERATOR(pg_catalog.->) 'actions' IS NOT NULL
+                 THEN ARRAY(SELECT a OPERATOR(pg_catalog.->>) 'action' FROM pg_catalog.json_array_elements(n.new OPERATOR(pg_catalog.->) 'actions') a) END
+       FROM batch b
+       JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.>=) b.id AND e.id OPERATOR(pg_catalog.<=) b.batch_end AND e.transaction OPERATOR(pg_catalog.=) b.transaction
+      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND e.result OPERATOR(pg_catalog.=) 'success'
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $3)",
+);
+
+/// A table and those that it is part of.
+static LINEAGE: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
           UNION
-         SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-           FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid
-           JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhparent
-           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace)
-     SELECT true FROM tenancy.event e
-      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_type',
-                                 e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'object_identity',
-                                 e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->) 'actions') AS o (type, identity, actions)
-      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema' AND e.result OPERATOR(pg_catalog.=) 'success'
-        AND e.transaction OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmin($4::pg_catalog.pg_snapshot)
-        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $4::pg_catalog.pg_snapshot)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $5)
-        AND CASE pg_catalog.split_part($1, ' ', 1)
-            WHEN 'pg_class' THEN
-                (e.table_schema OPERATOR(pg_catalog.=) $2 AND e.table_name OPERATOR(pg_catalog.=) $3
-                 OR EXISTS (SELECT FROM part p WHERE p.schema OPERATOR(pg_catalog.=) e.table_schema AND p.name OPERATOR(pg_catalog.=) e.table_name))
-                AND (e.operation OPERATOR(pg_catalog.~) '^(capture_o(n|ff)|(un)?protect|(create|alter)_trigger|create_(foreign_)?table)$'
-                     OR o.type IN ('table', 'foreign table', 'trigger') AND e.operation OPERATOR(pg_catalog.~) '^drop_'
-                     OR o.type OPERATOR(pg_catalog.=) 'trigger'
-                     OR e.operation OPERATOR(pg_catalog.~) '^alter_(foreign_)?table$'
-                        AND (o.actions IS NULL AND o.type IN ('table', 'foreign table') OR EXISTS (SELECT FROM pg_catalog.json_array_elements(o.actions) a
-                             WHERE a OPERATOR(pg_catalog.->>) 'action' OPERATOR(pg_catalog.~) '(_trigger|_trigger_(all|user)|_partition|_inherit)$')))
-            WHEN 'pg_event_trigger' THEN o.type OPERATOR(pg_catalog.=) 'event trigger' AND $3 OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array(o.identity, ', '))
-            ELSE o.type OPERATOR(pg_catalog.=) 'function' AND o.identity OPERATOR(pg_catalog.=) ('tenancy.' OPERATOR(pg_catalog.||) $3 OPERATOR(pg_catalog.||) '()') END
-      LIMIT 1",
+         SELECT i.inhparent FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
 );
 
 static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
@@ -144,8 +139,11 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
             state: state.map(str::to_owned),
         });
     };
+    // Read once, whatever a migration has changed.
+    let statements = last.as_ref().map(|last| statements(last, sealed)).transpose()?.unwrap_or_default();
     for change in coverage::changes(before, now) {
-        let explained = last.as_ref().is_some_and(|last| explained(&change, &last.snapshot, sealed));
+        let lineage = lineage(&change.now);
+        let explained = statements.iter().any(|statement| statement.explains(&change.now, &lineage));
         if let Some(what) = change.gap().filter(|_| !explained) {
             record_gap(&change, what, last.as_ref())?;
         }
@@ -243,11 +241,30 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Re
     Ok(())
 }
 
-fn explained(change: &Change, since: &str, sealed: i64) -> bool {
-    let (schema, name) = (change.now.schema.as_deref(), change.now.name.as_deref());
-    let key = argument(change.now.key.as_str());
-    let arguments = [key, argument(schema), argument(name), argument(since), argument(sealed)];
-    !EXPLAINED.read(&arguments, |_| ()).is_empty()
+/// The statements since the last look.
+fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
+    let unreadable = || error::STATE_INVALID.because("a snapshot in tenancy.coverage cannot be read");
+    let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
+    let open: Vec<String> = since.in_progress().iter().map(u64::to_string).collect();
+    let arguments = [argument(format!("{{{}}}", open.join(","))), argument(since.end().to_string()), argument(sealed)];
+    let read = |row: &Row| Statement {
+        table: row.get(1).zip(row.get(2)),
+        operation: row.get(3).unwrap_or_default(),
+        kind: row.get(4).unwrap_or_default(),
+        identity: row.get(5).unwrap_or_default(),
+        actions: row.get::<Vec<Option<String>>>(6).map(|actions| actions.into_iter().flatten().collect()),
+    };
+    Ok(STATEMENTS.read(&arguments, read))
+}
+
+/// The names of the table and of those that it is part of.
+fn lineage(object: &Object) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = object.schema.clone().zip(object.name.clone()).into_iter().collect();
+    let oid = object.key.strip_prefix("pg_class ").and_then(|oid| oid.parse::<u32>().ok());
+    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
+    let found = oid.map(|oid| LINEAGE.read(&[argument(pg_sys::Oid::from(oid))], read));
+    names.extend(found.into_iter().flatten().flatten());
+    names
 }
 
 fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {

@@ -49,17 +49,36 @@ static PLACE: Query = Query::new(
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
-/// Which events were written together by transactions that were not over: transaction, number of events.
-const WRITTEN: &str = "SELECT e.transaction, e.batch_events FROM tenancy.event e
-      WHERE e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
-        AND e.transaction OPERATOR(pg_catalog.<) $3::pg_catalog.xid8
-        AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)
-      ORDER BY e.transaction LIMIT $4";
+/// Of which transactions events are read: of those that were in progress at the block before, and of those that had not begun. An
+/// open transaction makes the former no more than they are, however much has been sealed since it began.
+macro_rules! since_the_block_before {
+    (in_progress) => {
+        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[])
+         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+    };
+    (not_begun) => {
+        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+    };
+}
+
+/// Which events were written together by one of these transactions: transaction, number of events.
+macro_rules! written {
+    ($which:ident) => {
+        concat!(
+            "SELECT e.transaction, e.batch_events FROM tenancy.event e WHERE ",
+            since_the_block_before!($which),
+            " ORDER BY e.transaction LIMIT $3"
+        )
+    };
+}
+
+const WRITTEN: [&str; 2] = [written!(in_progress), written!(not_begun)];
 
 /// What the sealer reads of events, where no entry names them. A hash of another length was written by hand:
 /// `verify_audit` names it, nothing seals it.
 macro_rules! unsealed_events {
-    ($which:literal) => {
+    ($which:expr) => {
         concat!(
             "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM tenancy.event e WHERE ",
             $which,
@@ -74,11 +93,8 @@ macro_rules! unsealed_events {
 const ALL: &str = unsealed_events!("true");
 
 /// The first events of those that were written together.
-const FIRST: &str = unsealed_events!(
-    "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
-     AND e.transaction OPERATOR(pg_catalog.<) $3::pg_catalog.xid8
-     AND NOT pg_catalog.pg_visible_in_snapshot(e.transaction, $2::pg_catalog.pg_snapshot)"
-);
+const FIRST: [&str; 2] =
+    [unsealed_events!(since_the_block_before!(in_progress)), unsealed_events!(since_the_block_before!(not_begun))];
 
 /// The others that were written together with one.
 static REST: Query = Query::new(unsealed_events!(
@@ -250,8 +266,12 @@ fn collect() -> Result<Collected> {
 
 /// The events of transactions that were not over and are below `end`.
 fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>> {
-    let arguments = [argument(before.horizon().to_string()), argument(before.to_string()), argument(end.to_string())];
-    let (mut events, batches) = read_unsealed(FIRST, &arguments)?;
+    let (mut events, mut batches) = (Vec::new(), Vec::new());
+    for (query, which) in FIRST.into_iter().zip(which(before)) {
+        let (more, more_batches) = read_unsealed(query, &[argument(which), argument(end.to_string())])?;
+        events.extend(more);
+        batches.extend(more_batches);
+    }
     events.retain(|event| event.transaction != own);
     for batch in batches.iter().filter(|batch| batch.first != batch.end && batch.transaction != own) {
         let arguments = [spi::uuid(batch.first), spi::uuid(batch.end), argument(batch.transaction.to_string())];
@@ -260,6 +280,12 @@ fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>>
         }
     }
     Ok(events)
+}
+
+/// The first arguments of the pairs of queries above.
+fn which(before: &Snapshot) -> [String; 2] {
+    let ids: Vec<String> = before.in_progress().iter().map(u64::to_string).collect();
+    [format!("{{{}}}", ids.join(",")), before.end().to_string()]
 }
 
 /// Events that one transaction wrote at once, by the lowest and the highest of their ids.
@@ -287,21 +313,22 @@ fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unseal
 fn first_left(before: &Snapshot, end: u64, own: u64) -> Result<Option<u64>> {
     let (mut first, mut left, mut count) = (None, None, 0);
     let batch = configuration::seal_batch();
-    let (horizon, before) = (before.horizon().to_string(), before.to_string());
-    // One more than can be needed: each is of one event or more.
-    let arguments = [argument(horizon), argument(before), argument(end.to_string()), argument(batch + 1)];
-    spi::stream(WRITTEN, &arguments, |row| {
-        let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event"))?;
-        if transaction == own {
-            return Ok(());
-        }
-        let first = *first.get_or_insert(transaction);
-        if left.is_none() && count >= batch {
-            left = Some(if transaction == first { first + 1 } else { transaction });
-        }
-        count += i64::from(row.get::<i32>(2).unwrap_or(1).max(1));
-        Ok::<(), error::Error>(())
-    })?;
+    for (query, which) in WRITTEN.into_iter().zip(which(before)) {
+        // One more than can be needed: each is of one event or more.
+        let arguments = [argument(which), argument(end.to_string()), argument(batch + 1)];
+        spi::stream(query, &arguments, |row| {
+            let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event"))?;
+            if transaction == own {
+                return Ok(());
+            }
+            let first = *first.get_or_insert(transaction);
+            if left.is_none() && count >= batch {
+                left = Some(if transaction == first { first + 1 } else { transaction });
+            }
+            count += i64::from(row.get::<i32>(2).unwrap_or(1).max(1));
+            Ok::<(), error::Error>(())
+        })?;
+    }
     Ok(left)
 }
 

@@ -21,9 +21,9 @@ impl Snapshot {
         transaction < self.xmin || transaction < self.xmax && self.in_progress.binary_search(&transaction).is_err()
     }
 
-    /// The oldest transaction that was not over.
-    pub fn horizon(&self) -> u64 {
-        self.xmin
+    /// The transactions that were in progress, in order; all of them began before [`Self::end`].
+    pub fn in_progress(&self) -> &[u64] {
+        &self.in_progress
     }
 
     /// The first transaction that had not begun.
