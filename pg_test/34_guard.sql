@@ -1,7 +1,7 @@
 -- The guardrails on DDL: tables that come, protection that goes.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(83);
+SELECT plan(85);
 SET LOCAL client_min_messages = error;
 
 -- Guardrails and their states -------------------------------------------------------------------------------------------
@@ -153,6 +153,14 @@ GRANT CREATE, USAGE ON SCHEMA app TO test_migrator;
 SELECT tenancy.protect_schema('app') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_migrator;
 SELECT test.refused('CREATE TABLE app.mine (id integer, org_id uuid NOT NULL)', '55000', 'table app.mine has an organization column and is not protected', '%', 'a role without tenancy_admin cannot leave a table unprotected');
+RESET SESSION AUTHORIZATION;
+ALTER TABLE app.parted OWNER TO test_migrator;
+CREATE TABLE other.loose (id integer, organization_id uuid NOT NULL);
+ALTER TABLE other.loose OWNER TO test_migrator;
+GRANT USAGE ON SCHEMA other TO test_migrator;
+SET LOCAL SESSION AUTHORIZATION test_migrator;
+SELECT test.refused(statement, '55000', 'a partition of app.parted would not be protected', '%', 'nor add a partition: ' || statement) FROM unnest(ARRAY[
+    'CREATE TABLE app.part_9 PARTITION OF app.parted FOR VALUES FROM (90) TO (99)', 'ALTER TABLE app.parted ATTACH PARTITION other.loose FOR VALUES FROM (90) TO (99)']) statement;
 RESET SESSION AUTHORIZATION;
 
 SELECT * FROM finish();

@@ -2,7 +2,7 @@
 BEGIN;
 \ir helpers/fixture.sql
 \ir helpers/leak.sql
-SELECT plan(217);
+SELECT plan(229);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -32,6 +32,13 @@ CREATE FUNCTION app.serial_yes() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ B
 CREATE FUNCTION app.whose() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('app.tenant', true) $$;
 CREATE FOREIGN DATA WRAPPER test_wrapper;
 CREATE SERVER test_server FOREIGN DATA WRAPPER test_wrapper;
+
+-- An event of a transaction that has been over for a while.
+CREATE FUNCTION pg_temp.write_old(age interval) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO tenancy.event (id, organization, actor, transaction, ordinal, occurred_at, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, hash, batch_end, batch_events)
+    SELECT n.id, organization, actor, '3', 1, now() - age, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('old'), n.id, 1
+      FROM tenancy.event, LATERAL (SELECT tenancy.lowest_id(now() - age) AS id) n LIMIT 1
+$$;
 
 SELECT test.leak(rule, leak, object, severity) FROM (VALUES
     ('unprotected_table', 'CREATE TABLE app.bare (id integer, org_id uuid NOT NULL)', 'app.bare', 'error'),
@@ -98,6 +105,10 @@ SELECT test.leak(rule, leak, object, severity) FROM (VALUES
     ('publication_of_tenant_table', 'CREATE PUBLICATION p FOR TABLES IN SCHEMA app', 'p / app.note', 'warning'),
     ('sequence_betrays_volume', 'GRANT SELECT ON SEQUENCE app.note_id_seq TO test_application', 'app.note_id_seq / test_application', 'info'),
     ('schema_create_public', 'GRANT CREATE ON SCHEMA app TO PUBLIC', 'app', 'warning'),
+    ('sealing_stands_still', 'SELECT pg_temp.write_old(''10 minutes'')', 'tenancy.seal', 'warning'),
+    ('sealing_stands_still', 'SELECT pg_temp.write_old(''2 hours'')', 'tenancy.seal', 'error'),
+    ('statistics_granted', 'GRANT pg_monitor TO test_application', 'role test_application', 'warning'),
+    ('statistics_granted', 'GRANT pg_read_all_stats TO test_application', 'role test_application', 'warning'),
     ('index_lost_not_leakproof', 'ALTER TABLE app.note ADD mood app.mood; CREATE INDEX by_mood ON app.note (organization_id, mood)', 'app.by_mood', 'info'),
     ('index_lost_not_leakproof', 'ALTER TABLE app.note ADD price numeric; CREATE INDEX by_price ON app.note (organization_id, price)', 'app.by_price', 'info'),
     ('index_lost_not_leakproof', 'CREATE INDEX by_lower ON app.note (organization_id, lower(state))', 'app.by_lower', 'info'),

@@ -209,7 +209,8 @@ COMMENT ON FUNCTION tenancy.guard_rewrite() IS
 CREATE FUNCTION tenancy.guard_start() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_start';
 COMMENT ON FUNCTION tenancy.guard_start() IS
-'Event trigger: loads the library before an ALTER TABLE, so that the rows which a new foreign key refuses are looked for in all organizations.';
+'Event trigger: loads the library before an ALTER TABLE, so that the rows which a new foreign key refuses are looked for in all organizations. Raises
+55000 (table_unprotected) where a role that is no member of tenancy_admin would add a partition to a protected table.';
 
 -- ALWAYS: session_replication_role = replica would switch them off.
 CREATE EVENT TRIGGER tenancy_guard_ddl ON ddl_command_end EXECUTE FUNCTION tenancy.guard_ddl();
@@ -218,7 +219,7 @@ COMMENT ON EVENT TRIGGER tenancy_guard_ddl IS 'pg_tenancy: the guardrails new_ta
 CREATE EVENT TRIGGER tenancy_guard_drop ON sql_drop EXECUTE FUNCTION tenancy.guard_drop();
 ALTER EVENT TRIGGER tenancy_guard_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_guard_drop IS 'pg_tenancy: the guardrail protected_tables.';
-CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION tenancy.guard_start();
+CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION tenancy.guard_start();
 ALTER EVENT TRIGGER tenancy_guard_start ENABLE ALWAYS;
 CREATE EVENT TRIGGER tenancy_guard_rewrite ON table_rewrite EXECUTE FUNCTION tenancy.guard_rewrite();
 ALTER EVENT TRIGGER tenancy_guard_rewrite ENABLE ALWAYS;

@@ -705,7 +705,8 @@ fn a_transaction_left_open_does_not_make_a_seal_read_again_what_was_sealed_since
         }
         run(&superuser, &write(0)).await;
         // Rows of the events that this transaction has read, by whatever way.
-        let read = "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables
+        let read =
+            "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables
                      WHERE schemaname = 'tenancy' AND relname ~ '^event_[0-9]'";
         run(&superuser, "BEGIN").await;
         let before = count(&superuser, read).await;

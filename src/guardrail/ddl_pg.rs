@@ -36,9 +36,27 @@ bare_function! {
 }
 
 bare_function! {
-    /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. That it was called is all: the library is loaded then.
-    tenancy_guard_start, pg_finfo_tenancy_guard_start, |_call| pg_sys::Datum::null()
+    /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. For most statements it is enough that it was called: the
+    /// library is loaded then.
+    tenancy_guard_start, pg_finfo_tenancy_guard_start, |call| {
+        ddl::statement(call).and_then(|statement| before(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
 }
+
+/// A partition of a protected table comes with its triggers, whose functions Postgres would say it may not call without a name.
+fn before(statement: &Statement) -> Result<()> {
+    let parent = statement.partition_of.filter(|_| !protect_pg::working() && !user::has_role(c"tenancy_admin"));
+    match parent.filter(|parent| protect_pg::is_marked(protect_pg::root_of(*parent))) {
+        Some(parent) => {
+            let message = format!("a partition of {} would not be protected", protect_pg::name_of(parent));
+            Err(error::TABLE_UNPROTECTED.because(message).detail(NO_ADMIN))
+        }
+        None => Ok(()),
+    }
+}
+
+const NO_ADMIN: &str = "The role in force is no member of tenancy_admin, so it cannot protect it.";
 
 bare_function! {
     /// `tenancy.guard_rewrite()`: event trigger on `table_rewrite`.
@@ -262,8 +280,7 @@ fn welcome(statement: &Statement, table: &Table) -> Result<()> {
 /// With the rights of whoever changes the table, who needs those of tenancy_admin for it.
 fn protect(table: pg_sys::Oid) -> Result<()> {
     if !user::has_role(c"tenancy_admin") {
-        let reason = "The role in force is no member of tenancy_admin, so it cannot protect it.";
-        return Err(unprotected(table, Some(reason)));
+        return Err(unprotected(table, Some(NO_ADMIN)));
     }
     protect_pg::protect_if_possible(table).map(|_| ())
 }

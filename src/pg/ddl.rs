@@ -20,6 +20,8 @@ pub struct Statement {
     pub attaches: bool,
     /// It could have brought a foreign key, or given one another name.
     pub brings_keys: bool,
+    /// The table that it makes or attaches a partition of.
+    pub partition_of: Option<pg_sys::Oid>,
     /// The table that it takes out of another.
     pub detached: Option<pg_sys::Oid>,
     /// The parts of an ALTER TABLE.
@@ -97,7 +99,11 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
         match (*tree).type_ {
             T_CreateStmt => {
                 statement.brings = true;
-                statement.attaches = !(*tree.cast::<pg_sys::CreateStmt>()).inhRelations.is_null();
+                let create = &*tree.cast::<pg_sys::CreateStmt>();
+                statement.attaches = !create.inhRelations.is_null();
+                if !create.partbound.is_null() {
+                    statement.partition_of = node::each(create.inhRelations).next().and_then(|name| named(name));
+                }
             }
             T_CreateForeignTableStmt | T_ImportForeignSchemaStmt | T_CreateTableAsStmt | T_CreateSchemaStmt => {
                 statement.brings = true
@@ -131,8 +137,12 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                 statement.default_privileges = Some(default_privileges(&*tree.cast()));
             }
             T_AlterTableStmt => {
-                for command in node::each((*tree.cast::<pg_sys::AlterTableStmt>()).cmds) {
+                let alter = &*tree.cast::<pg_sys::AlterTableStmt>();
+                for command in node::each(alter.cmds) {
                     let command: &pg_sys::AlterTableCmd = &*command;
+                    if command.subtype == pg_sys::AlterTableType::AT_AttachPartition {
+                        statement.partition_of = named(alter.relation);
+                    }
                     look_at_part(&mut statement, command);
                     statement.parts.push(part(command));
                 }
@@ -216,6 +226,21 @@ unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
     Part { name, object }
 }
 
+/// The relation of that name, if there is one.
+///
+/// SAFETY of the caller: NULL or a name that Postgres has parsed.
+unsafe fn named(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+    if name.is_null() {
+        return None;
+    }
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: as promised; a look-up without a lock.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
 /// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
 #[allow(non_upper_case_globals)] // Postgres' names
 unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) {
@@ -246,11 +271,7 @@ unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) 
         }
         // SAFETY: the definition of this part is a PartitionCmd with the partition's name (parsenodes.h).
         AT_DetachPartition => unsafe {
-            let name = (*part.def.cast::<pg_sys::PartitionCmd>()).name;
-            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-            let lock = pg_sys::NoLock as i32;
-            let oid = pg_sys::RangeVarGetRelidExtended(name, lock, missing_ok, None, std::ptr::null_mut());
-            statement.detached = (oid != pg_sys::InvalidOid).then_some(oid);
+            statement.detached = named((*part.def.cast::<pg_sys::PartitionCmd>()).name);
         },
         _ => {}
     }

@@ -111,6 +111,7 @@ pub fn insert(table: &CStr, values: &[Value]) {
     let command = current_command();
     // SAFETY: the slot is of the table, and dropped when its row is everywhere.
     with_table(table, values.len(), |relation, indexes| unsafe {
+        check_types((*relation).rd_att, values);
         let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
         let tuple = store(slot, values, &mut varlenas);
         pg_sys::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
@@ -138,6 +139,8 @@ pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for
     // CatalogTuplesMultiInsertWithInfo (indexing.c) is not used, because it loses the place of a tuple with a value out of
     // line.
     with_table(table, N, |relation, indexes| unsafe {
+        // A column has one type, whatever the row.
+        rows.first().into_iter().for_each(|row| check_types((*relation).rd_att, &columns(row)));
         let slot = |_| pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
         let mut slots: Vec<_> = (0..rows.len().min(ROWS_AT_A_TIME)).map(slot).collect();
         for rows in rows.chunks(ROWS_AT_A_TIME) {
@@ -243,7 +246,7 @@ unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
 
 /// Puts a row into a slot of its table, which frees the tuple.
 ///
-/// SAFETY of the caller: the slot is of a table with as many columns as there are values.
+/// SAFETY of the caller: the slot is of a table with as many columns as there are values, of types that were checked.
 unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &mut Varlenas) -> pg_sys::HeapTuple {
     const COLUMNS: usize = 32;
     let (mut datums, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
@@ -258,7 +261,6 @@ unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &
     unsafe {
         let descriptor = (*slot).tts_tupleDescriptor;
         assert!((*descriptor).natts as usize <= COLUMNS);
-        check_types(descriptor, values);
         let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::ExecStoreHeapTuple(tuple, slot, true);
         tuple
