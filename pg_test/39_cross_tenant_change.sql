@@ -21,7 +21,9 @@ INSERT INTO app.person VALUES ('pat'), ('quin'), ('nobody');
 INSERT INTO app.doc VALUES (1, 'team_a', 'a''s', NULL, 'nobody'), (2, 'team_b', 'b''s secret', 'pat', 'quin');
 INSERT INTO app.task VALUES (1, 'team_a', NULL), (2, 'team_b', 'pat');
 INSERT INTO app.page VALUES (1, 1), (2, 2);
+SELECT tenancy.exclude('app.team', 'for the control') \g /dev/null
 SELECT tenancy.protect('app.doc', 'tenant_id'), tenancy.protect('app.task', 'tenant_id'), tenancy.protect('app.page', through => 'doc_id') \g /dev/null
+SELECT tenancy.include('app.team') \g /dev/null
 GRANT SELECT, INSERT, UPDATE, DELETE ON app.team, app.person, app.doc, app.task, app.page TO test_application;
 CREATE FUNCTION pg_temp.everything() RETURNS text LANGUAGE sql AS $$
     SELECT (SELECT string_agg(d::text, ' ' ORDER BY d) FROM app.doc d) || (SELECT string_agg(t::text, ' ' ORDER BY t) FROM app.task t) || (SELECT string_agg(p::text, ' ' ORDER BY p) FROM app.page p)

@@ -1,7 +1,7 @@
 -- The table whose rows organizations are named by: protected by its key, found where it is not, and open to a sign-up.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(30);
+SELECT plan(37);
 GRANT CREATE ON SCHEMA app TO test_owner;
 SELECT tenancy.create_organization('team_a', 'aaaaaaaa-0000-4000-8000-00000000000a', 'team_a', 71), tenancy.create_organization('team_b', 'bbbbbbbb-0000-4000-8000-00000000000b', 'team_b', 72) \g /dev/null
 SELECT tenancy.grant_permission('admin', 'team', 'read', 'create', 'update', 'delete'), tenancy.grant_permission('admin', 'doc', 'read', 'create', 'update', 'delete'), tenancy.grant_permission('viewer', 'team', 'read') \g /dev/null
@@ -13,7 +13,8 @@ CREATE TABLE app.doc (id integer PRIMARY KEY, tenant_id text NOT NULL REFERENCES
 CREATE INDEX ON app.doc (tenant_id);
 INSERT INTO app.team VALUES ('team_a', 'A'), ('team_b', 'B');
 INSERT INTO app.doc VALUES (1, 'team_a', 'a''s'), (2, 'team_b', 'b''s secret');
-SELECT tenancy.protect('app.doc') \g /dev/null
+-- Left out, so that there is something to see.
+SELECT tenancy.exclude('app.team', 'for the control'), tenancy.protect('app.doc'), tenancy.include('app.team') \g /dev/null
 GRANT SELECT, INSERT, UPDATE, DELETE ON app.team, app.doc TO test_application;
 RESET SESSION AUTHORIZATION;
 CREATE PROCEDURE pg_temp.as_member(who text) LANGUAGE plpgsql AS $$ BEGIN PERFORM tenancy.authenticate(test.token(who), 'aaaaaaaa-0000-4000-8000-00000000000a'); END $$;
@@ -96,5 +97,28 @@ SELECT results_eq($$ SELECT mend FROM tenancy.advise() WHERE rule = 'table_of_te
     $$ VALUES ('ALTER TABLE app.firm ALTER COLUMN id DROP IDENTITY; SELECT tenancy.protect(''app.firm'', organization_column => ''id'')') $$, 'an identity goes first');
 SELECT lives_ok($$ ALTER TABLE app.firm ALTER COLUMN id DROP IDENTITY; SELECT tenancy.protect('app.firm', organization_column => 'id') $$, 'which works');
 RESET SESSION AUTHORIZATION;
+-- Taken along by the table that points at it, unless it is excluded or somebody else's.
+RESET SESSION AUTHORIZATION;
+SET LOCAL SESSION AUTHORIZATION test_owner;
+CREATE TABLE app.agency (id uuid PRIMARY KEY);
+CREATE TABLE app.mandate (id integer PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES app.agency);
+SELECT is((SELECT count(*) > 0 FROM tenancy.plan('app.mandate') WHERE sql LIKE '%app.agency%POLICY%' OR sql LIKE '%POLICY%ON app.agency %'), true, 'the plan of a table shows what it does to that of tenants');
+SELECT cmp_ok(tenancy.protect('app.mandate'), '>', 20, 'protect does both');
+SELECT is((SELECT organization_column FROM tenancy.protected_tables() WHERE "table" = 'app.agency'::regclass), 'id', 'the table of tenants by its key');
+SELECT is(tenancy.protect('app.mandate'), 0, 'once');
+CREATE TABLE app.club (id uuid PRIMARY KEY);
+CREATE TABLE app.card (id integer PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES app.club);
+SELECT tenancy.exclude('app.club', 'everybody reads it'), tenancy.protect('app.card') \g /dev/null
+SELECT is((SELECT count(*) FROM tenancy.protected_tables() WHERE "table" = 'app.club'::regclass), 0::bigint, 'one that is excluded stays');
+RESET SESSION AUTHORIZATION;
+CREATE TABLE app.guild (id uuid PRIMARY KEY);
+GRANT REFERENCES, SELECT ON app.guild TO test_owner;
+SET LOCAL SESSION AUTHORIZATION test_owner;
+CREATE TABLE app.member (id integer PRIMARY KEY, tenant_id uuid NOT NULL REFERENCES app.guild);
+SELECT is((SELECT count(DISTINCT state) FROM tenancy.plan('app.member') WHERE sql LIKE '%POLICY%ON app.guild %' AND state = 'manual'), 1::bigint, 'somebody else''s is left to them, which the plan says');
+SELECT tenancy.protect('app.member') \g /dev/null
+SELECT is((SELECT count(*) FROM tenancy.protected_tables() WHERE "table" = 'app.guild'::regclass), 0::bigint, 'and stays');
+RESET SESSION AUTHORIZATION;
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -30,6 +30,7 @@ to read those too.
 actions: changes that need a permission of their own beside create or update, {"approve": {"columns": ["approved_at"]}} for a change of
 columns, {"close": {"column": "status", "values": ["closed"]}} for a row that enters or leaves a state. secret_columns: columns whose values
 the audit tells by keyed commitments, under the key of tenancy.commitment_key_file; {} makes none secret.
+A table that the organization column points at, and that is neither protected nor excluded, is protected along by its key, where the caller owns it.
 What is not named stays as an earlier call had it. Returns how many statements it ran: 0 when all was done before. Runs with the rights
 of the caller, who must own the table. Raises 42809 for views, temporary, foreign and system tables and for a partition alone, 42703
 without an organization column, 42702 with several, 42804 for one that cannot be used, 22023 for arguments that cannot be, F0000 for secret columns without a key.';

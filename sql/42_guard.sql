@@ -60,6 +60,7 @@ DECLARE
     of_use text[];
     named text;
     rows integer := 0;
+    before CONSTANT oid[] := ARRAY(SELECT p."table"::oid FROM tenancy.protected_tables() p);
 BEGIN
     IF meant IS NULL THEN
         SELECT array_agg(c.column_name) FILTER (WHERE c.known), array_agg(c.column_name) INTO by_use, of_use FROM tenancy.organization_columns(schema) c;
@@ -98,7 +99,7 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
-    -- The table of tenants: what the organization column points at is an organization's own row.
+    -- The table of tenants, which tenancy.protect has taken along: what the organization column points at is an organization's own row.
     FOR "table", named IN
         SELECT DISTINCT t.oid, k.attname
           FROM tenancy.protected_tables() p
@@ -110,7 +111,7 @@ BEGIN
           JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) f.confrelid AND t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace
           JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) t.oid AND k.attnum OPERATOR(pg_catalog.=) f.confkey[1]
          WHERE p.through IS NULL
-           AND NOT EXISTS (SELECT FROM tenancy.protected_tables() o WHERE o."table" OPERATOR(pg_catalog.=) t.oid)
+           AND t.oid OPERATOR(pg_catalog.<>) ALL (before) AND p."table" OPERATOR(pg_catalog.<>) t.oid
            AND NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" OPERATOR(pg_catalog.=) t.oid)
     LOOP
         problem := NULL;
@@ -118,6 +119,9 @@ BEGIN
         rows := rows OPERATOR(pg_catalog.+) 1;
         BEGIN
             steps := tenancy.protect("table", named);
+            IF steps OPERATOR(pg_catalog.=) 0 THEN
+                SELECT pg_catalog.count(*) INTO steps FROM tenancy.plan("table") p WHERE p.state OPERATOR(pg_catalog.=) 'done';
+            END IF;
         EXCEPTION WHEN OTHERS THEN
             problem := SQLERRM;
         END;

@@ -104,9 +104,24 @@ impl<'a> Arguments<'a> {
             secret_columns: self.secret_columns.map(options::parse_secret_columns).transpose()?,
             online: self.online,
         };
-        let steps = plan::protect(&subject, &options)?;
+        let mut steps = plan::protect(&subject, &options)?;
+        let tenants = plan::table_of_tenants(&subject, &options);
+        if let Some((tenants, key)) = tenants.filter(|(tenants, _)| !is_excluded(tenants)) {
+            let (oid, owned) = (pg_sys::Oid::from(tenants.oid), tenants.owned);
+            let options = Options { column: Some(key), online: self.online, ..Options::default() };
+            // One that cannot be protected so is left to the advisor, which has an error for it.
+            let more = self::subject(oid).and_then(|subject| plan::protect(&subject, &options)).unwrap_or_default();
+            steps.extend(more.into_iter().map(|step| step.unless(owned)));
+        }
         Ok((subject, steps))
     }
+}
+
+/// True for a table that somebody has excluded.
+fn is_excluded(table: &Facts) -> bool {
+    let key = [Key::text(1, &table.schema), Key::text(2, &table.name)];
+    let found = transaction::with_latest_snapshot(|| find(c"exclusion", c"exclusion_pkey", &key, |_| ()));
+    !found.is_empty()
 }
 
 /// `tenancy.plan`: the steps of `protect`, none of them run.

@@ -121,7 +121,7 @@ impl Step {
     }
 
     /// The same, for somebody else to run unless the caller may.
-    fn unless(self, permitted: bool) -> Self {
+    pub fn unless(self, permitted: bool) -> Self {
         let state = if self.state == State::Todo && !permitted { State::Manual } else { self.state };
         Step { state, ..self }
     }
@@ -202,6 +202,23 @@ pub fn misses(facts: &Facts, lost: &LostReference) -> bool {
 pub fn unenforced_references(facts: &Facts) -> Vec<String> {
     let ours = facts.references.iter().filter(|found| references::plain(found).is_some() && !found.enforced);
     ours.map(|found| found.quoted.clone()).collect()
+}
+
+/// The table whose rows are the organizations, which the organization column of a table points at, and the column there: an
+/// organization's row belongs to it as all others do.
+pub fn table_of_tenants<'a>(subject: &'a Subject, options: &Options) -> Option<(&'a Facts, &'a str)> {
+    let target = target::decide(subject, options).ok()?;
+    let Scope::Column { column, .. } = &target.scope else { return None };
+    let points_at = |reference: &&super::facts::Reference| {
+        reference.child == subject.table.oid
+            && reference.parent != reference.child
+            && reference.child_columns.len() == 1
+            && reference.child_columns[0].name == column.name
+    };
+    let reference = subject.table.references.iter().find(points_at)?;
+    let tenants = subject.facts_of(reference.parent)?;
+    let fits = !is_marked(tenants) && tenants.parents.is_empty() && !tenants.temporary && !tenants.system;
+    fits.then(|| (tenants, reference.parent_columns[0].name.as_str()))
 }
 
 /// Names of foreign keys of the table that carried the organization and are gone.
