@@ -151,7 +151,7 @@ fn who_does_not_authenticate_has_no_access_whatever_came_before() {
 fn a_client_that_vanishes_within_its_transaction_leaves_nothing() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        seal(&superuser).await;
+        seal_all(&superuser).await;
         for leave in [r#"INSERT INTO "Finding" (title) VALUES ('half done')"#, "SELECT 1/0"] {
             let client = pooled(database).await;
             as_tenant(&client, &database.token("alice")).await;

@@ -234,10 +234,10 @@ impl Archives {
             match teller {
                 Some(teller) if teller.is_believed(&mut events, sealed.as_ref())? => {
                     // A month goes as a whole: one whose events are there excuses none that is not.
-                    if archive.is_there() {
-                    } else if teller.is_last_word(&mut events, &archives)? {
+                    let is_away = !archive.is_there();
+                    if is_away && teller.is_last_word(&mut events, &archives)? {
                         archives.0.push(archive);
-                    } else {
+                    } else if is_away {
                         let text =
                             format!("what came after the event that tells of the archive of {month} is not all there");
                         found.push(Found::anywhere(Finding::Missing, text));

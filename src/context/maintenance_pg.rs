@@ -90,9 +90,10 @@ pub fn savepoint(level: i32, rolled_back: bool) {
     if !rolled_back {
         return maintenance.release(level);
     }
-    let before = maintenance.get().is_some();
+    let role = |maintenance: &Undo<Option<Maintenance>>| maintenance.get().as_ref().map(|maintenance| maintenance.role);
+    let before = role(&maintenance);
     maintenance.roll_back(level);
-    if maintenance.get().is_some() != before {
+    if role(&maintenance) != before {
         changed();
     }
 }

@@ -109,7 +109,9 @@ unsafe fn checked_as(query: *mut pg_sys::Query, table: *mut pg_sys::RangeTblEntr
 unsafe fn gives_no_row(query: *mut pg_sys::Query) -> bool {
     // SAFETY: as promised; the tag tells the type of the node. The parser casts a limit to bigint, by value.
     unsafe {
-        if (*query).commandType != pg_sys::CmdType::CMD_SELECT || (*query).limitCount.is_null() {
+        // A statement in WITH that writes does so whatever the limit.
+        let reads = (*query).commandType == pg_sys::CmdType::CMD_SELECT && !(*query).hasModifyingCTE;
+        if !reads || (*query).limitCount.is_null() {
             return false;
         }
         let limit = pg_sys::eval_const_expressions(std::ptr::null_mut(), (*query).limitCount);

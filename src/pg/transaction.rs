@@ -4,7 +4,7 @@
 
 use super::permission;
 use super::setting::Backend;
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -212,12 +212,21 @@ pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
 pub struct Failure(Box<CaughtError>);
 
 impl Failure {
-    /// The message of the error.
-    pub fn message(&self) -> &str {
+    fn report(&self) -> &ErrorReportWithLevel {
         let (CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)
         | CaughtError::RustPanic { ereport: report, .. }) = &*self.0;
-        report.message()
+        report
+    }
+
+    /// The message of the error.
+    pub fn message(&self) -> &str {
+        self.report().message()
+    }
+
+    fn is_interrupt(&self) -> bool {
+        use PgSqlErrorCode::{ERRCODE_ADMIN_SHUTDOWN, ERRCODE_QUERY_CANCELED};
+        [ERRCODE_QUERY_CANCELED, ERRCODE_ADMIN_SHUTDOWN].contains(&self.report().sql_error_code())
     }
 
     /// Raises it again.
@@ -235,8 +244,6 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-            .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
-            .catch_when(PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN, |error| error.rethrow())
             .catch_others(|error| Err(Failure(Box::new(error))))
             .execute();
         pg_sys::MemoryContextSwitchTo(memory);
@@ -246,7 +253,11 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         }
         pg_sys::MemoryContextSwitchTo(memory);
         pg_sys::CurrentResourceOwner = owner;
-        outcome
+        // Only now: whoever catches it finds the subtransaction that it began itself.
+        match outcome {
+            Err(failure) if failure.is_interrupt() => failure.raise(),
+            outcome => outcome,
+        }
     }
 }
 
