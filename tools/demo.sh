@@ -245,6 +245,7 @@ ask 'ROLLBACK'
 heading 'Every change is recorded: who, what, before, after' 'The event is written in the same transaction as the change.'
 as auditor finops_auditor
 quietly 'SELECT tenancy.seal() \g /dev/null' # the setup's own changes
+quietly 'SELECT tenancy.seal() \g /dev/null' # and what the first run has written of what captures
 as app finops_app
 request alice req-7f3a91
 ask "UPDATE \"Finding\" SET status = 'approved' WHERE id = 1"
