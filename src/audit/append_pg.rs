@@ -15,6 +15,7 @@ use crate::pg::user::{self, Session};
 use crate::undo::Undo;
 use pgrx::pg_sys;
 use rand::RngExt as _;
+use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -151,7 +152,23 @@ pub fn append(draft: Draft) -> Result<Uuid> {
     Ok(append_event(actor.row.id, &actor.digest, month, occurred_at, draft))
 }
 
-/// The same for what somebody else did a while ago.
+/// Writes that an operator acts from now on, as which role and why: for one organization, or for all (the nil UUID).
+pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()> {
+    append(Draft {
+        organization,
+        operation,
+        domain: "operator",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason: Some(reason),
+        payload: json!({ "new": { "role": role } }).to_string(),
+    })
+    .map(drop)
+}
+
+/// As [`append`], for what somebody else did a while ago.
 pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
     let month = Month::of(occurred_at);
     let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };

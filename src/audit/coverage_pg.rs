@@ -245,8 +245,7 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Re
 fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
     let unreadable = || error::STATE_INVALID.because("a snapshot in tenancy.coverage cannot be read");
     let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
-    let open: Vec<String> = since.in_progress().iter().map(u64::to_string).collect();
-    let arguments = [argument(format!("{{{}}}", open.join(","))), argument(since.end().to_string()), argument(sealed)];
+    let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
     let read = |row: &Row| Statement {
         table: row.get(1).zip(row.get(2)),
         operation: row.get(3).unwrap_or_default(),

@@ -72,7 +72,7 @@ mod restore_pg;
 mod seal_pg;
 
 #[cfg(feature = "pg")]
-pub use append_pg::{Draft, append, events_wait, statement_finished};
+pub use append_pg::{Draft, append, events_wait, operator_acts, statement_finished};
 #[cfg(feature = "pg")]
 pub use capture_pg::{RowChange, judge_rows};
 #[cfg(feature = "pg")]

@@ -284,8 +284,7 @@ fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>>
 
 /// The first arguments of the pairs of queries above.
 fn which(before: &Snapshot) -> [String; 2] {
-    let ids: Vec<String> = before.in_progress().iter().map(u64::to_string).collect();
-    [format!("{{{}}}", ids.join(",")), before.end().to_string()]
+    [before.in_progress(), before.end().to_string()]
 }
 
 /// Events that one transaction wrote at once, by the lowest and the highest of their ids.

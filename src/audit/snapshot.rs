@@ -21,9 +21,13 @@ impl Snapshot {
         transaction < self.xmin || transaction < self.xmax && self.in_progress.binary_search(&transaction).is_err()
     }
 
-    /// The transactions that were in progress, in order; all of them began before [`Self::end`].
-    pub fn in_progress(&self) -> &[u64] {
-        &self.in_progress
+    /// The transactions that were in progress, as an array of Postgres; all of them began before [`Self::end`].
+    pub fn in_progress(&self) -> String {
+        format!("{{{}}}", self.ids())
+    }
+
+    fn ids(&self) -> String {
+        self.in_progress.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// The first transaction that had not begun.
@@ -70,8 +74,7 @@ impl FromStr for Snapshot {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<String> = self.in_progress.iter().map(u64::to_string).collect();
-        write!(f, "{}:{}:{}", self.xmin, self.xmax, ids.join(","))
+        write!(f, "{}:{}:{}", self.xmin, self.xmax, self.ids())
     }
 }
 

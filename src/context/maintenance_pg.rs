@@ -1,14 +1,13 @@
 //! `tenancy.begin_maintenance`: for one transaction the owner of tables acts for all organizations, for a reason.
 
 use super::current_pg::{self, current};
-use crate::audit::{self, Draft};
+use crate::audit;
 use crate::error::{self, Result, given};
 use crate::pg::report::{self, OrRaise};
 use crate::pg::setting::Backend;
 use crate::pg::{plan_cache, transaction, user};
 use crate::undo::Undo;
 use pgrx::{pg_extern, pg_sys};
-use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -47,18 +46,7 @@ fn begin(reason: Option<&str>) -> Result<()> {
     let (login, name) = (session.session_user_name(), session.current_user_name());
     // The line stays when the transaction, and the event with it, is rolled back.
     report::log(format!("pg_tenancy: role \"{name}\" (session of \"{login}\") acts for all organizations: {reason}"));
-    audit::append(Draft {
-        organization: Uuid::nil(),
-        operation: "maintenance",
-        domain: "operator",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result: "success",
-        reason: Some(reason),
-        payload: json!({ "new": { "role": name } }).to_string(),
-    })?;
-    Ok(())
+    audit::operator_acts(Uuid::nil(), "maintenance", &name, reason)
 }
 
 /// True if a role acts for all organizations in this transaction.

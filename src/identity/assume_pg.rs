@@ -1,13 +1,12 @@
 //! `tenancy.assume_organization`: an operator acts for an organization without a token.
 
 use super::lookup_pg;
-use crate::audit::{self, Draft, Refused};
+use crate::audit::{self, Refused};
 use crate::context::{self, Context, Permissions, Scope};
 use crate::error::{self, Result, given};
 use crate::pg::report::{self, OrRaise};
 use crate::pg::{transaction, user};
 use pgrx::pg_extern;
-use serde_json::json;
 use uuid::Uuid;
 
 /// Who issues the identity of an operator: the database itself. No token can name it, because issuers are registered.
@@ -81,16 +80,6 @@ fn assume(
     })?;
     // The line stays when the transaction, and the event with it, is rolled back.
     report::log(format!("pg_tenancy: role \"{subject}\" assumed organization {id} as {role}: {reason}"));
-    audit::append(Draft {
-        organization: id,
-        operation: "assume",
-        domain: "operator",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result: "success",
-        reason: Some(reason),
-        payload: json!({ "new": { "role": role } }).to_string(),
-    })?;
+    audit::operator_acts(id, "assume", &role, reason)?;
     Ok(given_id)
 }

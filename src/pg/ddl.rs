@@ -102,7 +102,8 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                 let create = &*tree.cast::<pg_sys::CreateStmt>();
                 statement.attaches = !create.inhRelations.is_null();
                 if !create.partbound.is_null() {
-                    statement.partition_of = node::each(create.inhRelations).next().and_then(|name| named(name));
+                    statement.partition_of =
+                        node::each(create.inhRelations).next().and_then(|name| node::relation(name));
                 }
             }
             T_CreateForeignTableStmt | T_ImportForeignSchemaStmt | T_CreateTableAsStmt | T_CreateSchemaStmt => {
@@ -141,7 +142,7 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
                 for command in node::each(alter.cmds) {
                     let command: &pg_sys::AlterTableCmd = &*command;
                     if command.subtype == pg_sys::AlterTableType::AT_AttachPartition {
-                        statement.partition_of = named(alter.relation);
+                        statement.partition_of = node::relation(alter.relation);
                     }
                     look_at_part(&mut statement, command);
                     statement.parts.push(part(command));
@@ -226,21 +227,6 @@ unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
     Part { name, object }
 }
 
-/// The relation of that name, if there is one.
-///
-/// SAFETY of the caller: NULL or a name that Postgres has parsed.
-unsafe fn named(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
-    if name.is_null() {
-        return None;
-    }
-    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: as promised; a look-up without a lock.
-    let oid = unsafe {
-        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
-    };
-    (oid != pg_sys::InvalidOid).then_some(oid)
-}
-
 /// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
 #[allow(non_upper_case_globals)] // Postgres' names
 unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) {
@@ -271,7 +257,7 @@ unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) 
         }
         // SAFETY: the definition of this part is a PartitionCmd with the partition's name (parsenodes.h).
         AT_DetachPartition => unsafe {
-            statement.detached = named((*part.def.cast::<pg_sys::PartitionCmd>()).name);
+            statement.detached = node::relation((*part.def.cast::<pg_sys::PartitionCmd>()).name);
         },
         _ => {}
     }

@@ -1,14 +1,10 @@
 //! The objects that a statement made, changed and dropped, as far as they bear on who may do what and what is recorded.
 
 use super::grant::{self, Grant};
-use super::setting::with_settings;
+use super::setting::{AS_STORED, with_settings};
 use super::spi::{self, Query, argument};
 use super::user;
 use pgrx::pg_sys;
-use std::ffi::CStr;
-
-/// Policies are shown with every name qualified, whoever alters them.
-const AS_STORED: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
 
 /// An object that a statement made or changed, or on which it gave or took privileges.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,13 +2,10 @@
 
 use super::node::each;
 use super::report::raise;
-use super::setting::with_settings;
+use super::setting::{AS_STORED, with_settings};
 use crate::error;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
-
-/// Names are written with their schemas.
-const QUALIFIED: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
 
 /// An expression whose names mean what they meant to whoever gave it, under any `search_path`.
 pub struct Expression {
@@ -44,7 +41,7 @@ pub fn read(table: pg_sys::Oid, quoted: &str, text: &str) -> Expression {
         let expression: *mut pg_sys::Node = (**target).expr.cast();
         let name = |data_type| CStr::from_ptr(pg_sys::format_type_be(data_type)).to_string_lossy().into_owned();
         let data_type = name(pg_sys::exprType(expression));
-        let text = with_settings(&QUALIFIED, || {
+        let text = with_settings(&AS_STORED, || {
             let alias = (*(**first).eref).aliasname;
             let names = pg_sys::deparse_context_for(alias, table);
             let text = pg_sys::deparse_expression(expression, names, false, false);

@@ -23,8 +23,7 @@ pub unsafe fn fill(query: *mut pg_sys::Query) {
             .filter_map(|option| merging::question((*option).qual, 0, option.cast()))
             .collect();
         for check in checks {
-            let column = merging::column_of(check.column, target);
-            let Some(column) = column.filter(|column| is_not_null((*table).relid, *column)) else { continue };
+            let Some(column) = merging::column_of(check.column, target) else { continue };
             let mut written = vec![(*query).targetList];
             if !(*query).onConflict.is_null() {
                 written.push((*(*query).onConflict).onConflictSet);
@@ -47,7 +46,8 @@ unsafe fn fill_one(entry: *mut pg_sys::TargetEntry, table: pg_sys::Oid, call: *m
     // SAFETY: as promised; what is made stands in the memory of the planner, as the query does.
     unsafe {
         let value: *mut pg_sys::Node = (*entry).expr.cast();
-        if !may_be_null(value) {
+        // The table is looked at only where the value is in doubt.
+        if !may_be_null(value) || !is_not_null(table, (*entry).resno) {
             return;
         }
         let (mut data_type, mut modifier, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);

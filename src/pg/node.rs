@@ -112,3 +112,18 @@ pub unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
         }
     }
 }
+
+/// The relation of that name, if there is one.
+///
+/// SAFETY of the caller: NULL or a name that Postgres has parsed.
+pub unsafe fn relation(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+    if name.is_null() {
+        return None;
+    }
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: as promised; a look-up without a lock.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -27,6 +27,10 @@ impl<T> std::ops::Deref for Backend<T> {
     }
 }
 
+/// Postgres writes names with their schemas, whoever asks: for texts that are compared or kept.
+pub const AS_STORED: [(&CStr, &CStr); 2] =
+    [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
+
 /// Runs `work` under these settings, as a function with a SET clause does.
 pub fn with_settings<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
     // SAFETY: a nesting level of settings; if `work` raises, the abort of the (sub)transaction undoes the level.

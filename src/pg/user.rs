@@ -129,8 +129,13 @@ pub fn has_rights_of(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
 
 /// True if `role` has the rights of the owner of a table.
 pub fn may_act_for_owner(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog lookup.
-    unsafe { owner_check(table, role) }
+    // SAFETY: a catalog lookup; a table that is gone is an error, raised as Postgres raises it.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(table, role);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role)
+    }
 }
 
 /// True if the role in force has the privileges of that role.
@@ -195,17 +200,4 @@ fn run_as<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // SAFETY: as above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
     result
-}
-
-/// `pg_class_ownercheck`, which is `object_ownercheck` from Postgres 16 on.
-///
-/// SAFETY of the caller: within a transaction.
-unsafe fn owner_check(table: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: as promised; a table that is gone is an error, raised as Postgres raises it.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        return pg_sys::pg_class_ownercheck(table, role);
-        #[cfg(not(feature = "pg15"))]
-        pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role)
-    }
 }

@@ -1,7 +1,7 @@
 //! The hook into statements that are no queries.
 
 use super::cluster_change::{self, Change};
-use super::node::each;
+use super::node::{each, relation};
 use super::report::OrRaise;
 use super::setting::Backend;
 use super::{planner, user};
@@ -139,11 +139,8 @@ unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
 #[pg_guard]
 unsafe extern "C-unwind" fn is_lifted(name: *mut pg_sys::RangeVar) -> bool {
     // SAFETY: the caller has a name of a parse tree; what it means is looked up again, with a lock, by the statement itself.
-    let table = unsafe {
-        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
-    };
-    table != pg_sys::InvalidOid && planner::lifted(table, pg_sys::InvalidOid)
+    let table = unsafe { relation(name) };
+    table.is_some_and(|table| planner::lifted(table, pg_sys::InvalidOid))
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.

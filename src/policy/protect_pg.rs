@@ -12,7 +12,7 @@ use crate::pg::ddl::Table;
 use crate::pg::expression;
 use crate::pg::json::Jsonb;
 use crate::pg::report::{OrRaise, notice};
-use crate::pg::setting::{Backend, with_settings};
+use crate::pg::setting::{AS_STORED, Backend, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::statement;
 use crate::pg::table::{Key, find};
@@ -23,16 +23,12 @@ use pgrx::{name, pg_extern, pg_sys};
 use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 
 /// Everything a plan depends on of one table, in one JSON object.
 static FACTS: Query = Query::new(include_str!("facts.sql"));
 
 /// A table of more pages (of 8 kB) is worth a word about the plan that runs beside the application.
 const LARGE_TABLE_PAGES: i64 = 12_800;
-
-/// The texts of policies, triggers and keys depend on these; so do the names in the statements of a plan.
-const AS_STORED: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
 
 fn facts(table: pg_sys::Oid) -> Result<Facts> {
     let read = || FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
@@ -256,7 +252,7 @@ pub fn keep_keys(table: pg_sys::Oid, steps: &[Step]) -> Result<()> {
 
 /// True if a foreign key that was dropped carried the organization, and may be missed.
 pub fn misses(table: pg_sys::Oid, name: &str, columns: &[String]) -> bool {
-    facts(table).is_ok_and(|facts| plan::misses(&facts, &plan::LostReference { name, columns }))
+    facts(table).is_ok_and(|facts| plan::misses(&facts, name, columns))
 }
 
 /// True for the index that `protect` made.

@@ -171,16 +171,9 @@ pub fn lacks_default(facts: &Facts, column: &str) -> bool {
     })
 }
 
-/// What an inspected foreign key was among.
-pub struct LostReference<'a> {
-    pub name: &'a str,
-    /// Its columns in the table.
-    pub columns: &'a [String],
-}
-
 /// True if a foreign key of the table that carried the organization is gone, and neither its columns are nor has another taken
 /// its place.
-pub fn misses(facts: &Facts, lost: &LostReference) -> bool {
+pub fn misses(facts: &Facts, name: &str, columns: &[String]) -> bool {
     let Some(before) = provenance::read::<Provenance>(facts.remembered()) else { return false };
     let beside = |names: Vec<&str>| {
         let mut names: Vec<String> =
@@ -188,12 +181,12 @@ pub fn misses(facts: &Facts, lost: &LostReference) -> bool {
         names.sort();
         names
     };
-    let wanted = beside(lost.columns.iter().map(String::as_str).collect());
+    let wanted = beside(columns.iter().map(String::as_str).collect());
     let takes_its_place = |reference: &super::facts::Reference| {
         reference.child == facts.oid
             && beside(reference.child_columns.iter().map(|column| column.name.as_str()).collect()) == wanted
     };
-    before.references.iter().any(|name| name == lost.name)
+    before.references.iter().any(|reference| reference == name)
         && wanted.iter().all(|name| facts.column(name).is_some())
         && !facts.references.iter().any(takes_its_place)
 }
