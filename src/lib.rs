@@ -19,8 +19,8 @@ mod worker;
 
 #[cfg(feature = "pg")]
 mod front_door {
-    use crate::pg::log::Redaction;
-    use crate::pg::transaction::Listener;
+    use crate::pg::hooks::log::Redaction;
+    use crate::pg::hooks::transaction::Listener;
     use crate::{audit, context, guardrail, identity, pg, worker};
     use pgrx::pg_guard;
 
@@ -31,35 +31,41 @@ mod front_door {
     #[pg_guard]
     pub extern "C-unwind" fn _PG_init() {
         pg::report::keep_backtraces_to_panics();
-        pg::configuration::define();
+        pg::settings::configuration::define();
         context::define(identity::revalidate);
-        pg::catalog::watch();
-        pg::log::redact(Redaction { needed: identity::redact::holds_token, in_place: identity::redact::in_place });
-        pg::utility::watch(pg::utility::Listener { held: context::cursor_held, changed: audit::cluster_changed });
-        pg::permission::watch(pg::permission::Listener {
+        pg::tables::catalog::watch();
+        pg::hooks::log::redact(Redaction {
+            needed: identity::redact::holds_token,
+            in_place: identity::redact::in_place,
+        });
+        pg::hooks::utility::watch(pg::hooks::utility::Listener {
+            held: context::cursor_held,
+            changed: audit::cluster_changed,
+        });
+        pg::hooks::permission::watch(pg::hooks::permission::Listener {
             bypassed: guardrail::accessed,
             lacks: |asked| context::lacks(&asked.domain, &asked.action),
             allowed: |asked| context::allowed(&asked.domain, &asked.action),
             authorize: |asked| context::authorize(&asked.domain, &asked.action),
         });
-        pg::planner::watch(pg::planner::Listener {
+        pg::hooks::planner::watch(pg::hooks::planner::Listener {
             separator: context::SEPARATOR,
             lifting: context::in_maintenance,
             lifts: context::lifts,
             nobody: || matches!(context::current(), Ok(None)),
         });
         audit::judge_rows(guardrail::row_changed);
-        pg::statistics::watch(guardrail::statistics_used);
-        pg::reading::watch(audit::READS);
+        pg::hooks::statistics::watch(guardrail::statistics_used);
+        pg::hooks::reading::watch(audit::READS);
         worker::register();
-        pg::transaction::listen(Listener {
+        pg::hooks::transaction::listen(Listener {
             committing: || {
                 guardrail::before_commit();
                 audit::before_commit();
             },
             ended: |committed| {
                 guardrail::transaction_ended();
-                pg::reading::rolled_back(0);
+                pg::hooks::reading::rolled_back(0);
                 context::transaction_ended();
                 if audit::transaction_ended(committed) {
                     worker::has_work();
@@ -70,7 +76,7 @@ mod front_door {
                 context::savepoint(level, rolled_back);
                 audit::savepoint(level, rolled_back);
                 if rolled_back {
-                    pg::reading::rolled_back(level);
+                    pg::hooks::reading::rolled_back(level);
                 }
             },
             statement: context::statement_started,

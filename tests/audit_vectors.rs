@@ -1,14 +1,14 @@
 //! The audit's hashes against `audit_vectors/vectors.json`, which an independent program
 //! (`audit_vectors/check.py`) computes from `docs/audit-format.md`.
 
-use pg_tenancy::audit::block::{self, Block, Entries};
-use pg_tenancy::audit::chain;
-use pg_tenancy::audit::chain::Entry;
-use pg_tenancy::audit::checkpoint::{self, Head};
-use pg_tenancy::audit::commitment::{CommitmentKey, Place};
-use pg_tenancy::audit::encoding::Digest;
-use pg_tenancy::audit::event::{Actor, Header, payload_digest};
-use pg_tenancy::audit::evidence::Evidence;
+use pg_tenancy::audit::export::evidence::Evidence;
+use pg_tenancy::audit::format::commitment::{CommitmentKey, Place};
+use pg_tenancy::audit::format::encoding::Digest;
+use pg_tenancy::audit::format::event::{Actor, Header, payload_digest};
+use pg_tenancy::audit::log::block::{self, Block, Entries};
+use pg_tenancy::audit::log::chain;
+use pg_tenancy::audit::log::chain::Entry;
+use pg_tenancy::audit::log::checkpoint::{self, Head};
 use serde_json::Value;
 use uuid::Uuid;
 

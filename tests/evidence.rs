@@ -3,9 +3,9 @@
 mod common;
 
 use common::*;
-use pg_tenancy::audit::bundle::verify::{Expected, verify};
-use pg_tenancy::audit::bundle::words::Verdict;
-use pg_tenancy::audit::note::Verifier;
+use pg_tenancy::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy::audit::export::bundle::words::Verdict;
+use pg_tenancy::audit::log::note::Verifier;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;

@@ -5,11 +5,11 @@
 
 use aws_lc_rs::digest;
 use libfuzzer_sys::fuzz_target;
-use pg_tenancy::audit::bundle::line::{self, End, Line};
-use pg_tenancy::audit::bundle::verify::{Expected, verify};
-use pg_tenancy::audit::bundle::words::{self, Verdict};
-use pg_tenancy::audit::hex::Hash;
-use pg_tenancy::audit::statement::Envelope;
+use pg_tenancy::audit::export::bundle::line::{self, End, Line};
+use pg_tenancy::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy::audit::export::bundle::words::{self, Verdict};
+use pg_tenancy::audit::format::hex::Hash;
+use pg_tenancy::audit::export::statement::Envelope;
 use pg_tenancy_fuzz::{BUNDLE, SIGNER};
 
 /// The same lines with an end that fits, as somebody with the key would put it under them.

@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pg_tenancy::audit::note::Signer;
+use pg_tenancy::audit::log::note::Signer;
 use pg_tenancy::identity::keys::KeySet;
 use pg_tenancy::identity::token::IssuerPolicy;
 use serde_json::json;

@@ -1,11 +1,11 @@
 //! Checks a bundle of `tenancy.export_evidence` without the database, and says in words what it proves.
 
 use lexopt::prelude::*;
-use pg_tenancy::audit::bundle::reader::MAX_LINE;
-use pg_tenancy::audit::bundle::verify::{Expected, verify};
-use pg_tenancy::audit::bundle::words::{self, Verdict};
-use pg_tenancy::audit::encoding::Digest;
-use pg_tenancy::audit::note::Verifier;
+use pg_tenancy::audit::export::bundle::reader::MAX_LINE;
+use pg_tenancy::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy::audit::export::bundle::words::{self, Verdict};
+use pg_tenancy::audit::format::encoding::Digest;
+use pg_tenancy::audit::log::note::Verifier;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsString;

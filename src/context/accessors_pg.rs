@@ -7,7 +7,7 @@ use super::current_pg::{
 use crate::audit;
 use crate::bare_function;
 use crate::error::{self, Result};
-use crate::pg::node::constant_arguments;
+use crate::pg::ddl::node::constant_arguments;
 use crate::pg::report::OrRaise;
 use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
 use serde_json::{Value, json};
@@ -224,7 +224,8 @@ fn tenancy_whoami() -> JsonB {
 
 /// A time in microseconds since 1970, as Postgres writes it in JSON.
 fn timestamp(microseconds: i64) -> Value {
-    let timestamp = pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::transaction::to_timestamptz(microseconds));
+    let timestamp =
+        pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::hooks::transaction::to_timestamptz(microseconds));
     timestamp.ok().map_or(Value::Null, |timestamp| json!(timestamp))
 }
 

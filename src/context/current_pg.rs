@@ -2,9 +2,10 @@
 
 use super::{Context, Organization, Scope, Seal};
 use crate::error::{self, Result};
-use crate::pg::setting::{self, Backend, Lasting};
+use crate::pg::hooks::transaction;
+use crate::pg::settings::sealed::{self, Backend, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
-use crate::pg::{cursor, transaction, user};
+use crate::pg::{cursor, user};
 use crate::undo::Undo;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -57,7 +58,7 @@ static OPEN_CURSORS: Query = Query::new(
 /// the identity of a session gives access still.
 pub fn define(revalidate: Revalidate) {
     REVALIDATE.set(revalidate);
-    setting::define(|| {
+    sealed::define(|| {
         STALE.set(true);
         forget();
     });
@@ -108,7 +109,7 @@ pub fn generation() -> u64 {
 /// The context of the transaction, if there is one, expired or not: for those who describe it, not for access.
 pub fn current() -> Result<Option<Rc<Context>>> {
     if STALE.get() {
-        let parsed = setting::read().map(|text| Context::decode(&text)).transpose()?;
+        let parsed = sealed::read().map(|text| Context::decode(&text)).transpose()?;
         PARSED.replace(parsed.map(Rc::new));
         STALE.set(false);
     }
@@ -189,7 +190,7 @@ pub fn begin(context: Context) -> Result<()> {
         Scope::Transaction => Lasting::Transaction,
         Scope::Session => Lasting::Session,
     };
-    setting::set(&text, lasting);
+    sealed::set(&text, lasting);
     let context = Rc::new(context);
     SEAL.borrow_mut().keep(transaction::level(), Rc::clone(&context));
     // What was just written need not be read again.
@@ -211,7 +212,7 @@ fn refuse_what_was_left(context: &Context) -> Result<()> {
 
 /// Leaves the transaction without a context, and the session too. The seal stays.
 pub fn end() {
-    setting::set(&CString::default(), Lasting::Session);
+    sealed::set(&CString::default(), Lasting::Session);
 }
 
 /// A cursor WITH HOLD is about to be declared. Its rows are kept at the commit for whoever comes next on the connection,

@@ -3,9 +3,10 @@
 use super::current_pg::{self, current};
 use crate::audit;
 use crate::error::{self, Result, given};
+use crate::pg::hooks::transaction;
 use crate::pg::report::{self, OrRaise};
-use crate::pg::setting::Backend;
-use crate::pg::{plan_cache, transaction, user};
+use crate::pg::settings::sealed::Backend;
+use crate::pg::{plan_cache, user};
 use crate::undo::Undo;
 use pgrx::{pg_extern, pg_sys};
 use std::cell::RefCell;

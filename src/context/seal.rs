@@ -80,8 +80,8 @@ impl Seal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::value::{Organization, Permissions};
     use super::*;
+    use crate::context::value::{Organization, Permissions};
     use uuid::Uuid;
 
     fn identity(subject: &str, organization: u128) -> Context {

@@ -5,12 +5,13 @@ use super::{Guardrail, NEW_TABLES, PROTECTED_TABLES, State};
 use crate::audit;
 use crate::bare_function;
 use crate::error::{self, Error, Result};
-use crate::pg::ddl::{self, Statement, Table};
+use crate::pg::ddl::event_trigger::{self, Statement, Table};
+use crate::pg::hooks::transaction;
 use crate::pg::report::{OrRaise, warn};
-use crate::pg::setting::Backend;
+use crate::pg::settings::sealed::Backend;
 use crate::pg::spi::{Query, argument};
-use crate::pg::table::{Key, find};
-use crate::pg::{transaction, user};
+use crate::pg::tables::table::{Key, find};
+use crate::pg::user;
 use crate::policy::{plan, protect_pg};
 use pgrx::pg_sys;
 use serde_json::json;
@@ -22,7 +23,7 @@ static PENDING: Backend<RefCell<Vec<pg_sys::Oid>>> = Backend::new(RefCell::new(V
 bare_function! {
     /// `tenancy.guard_ddl()`: event trigger on `ddl_command_end`.
     tenancy_guard_ddl, pg_finfo_tenancy_guard_ddl, |call| {
-        ddl::statement(call).and_then(|statement| after(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| after(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
@@ -30,7 +31,7 @@ bare_function! {
 bare_function! {
     /// `tenancy.guard_drop()`: event trigger on `sql_drop`.
     tenancy_guard_drop, pg_finfo_tenancy_guard_drop, |call| {
-        ddl::statement(call).and_then(|statement| after_drop(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| after_drop(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
@@ -39,7 +40,7 @@ bare_function! {
     /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. For most statements it is enough that it was called: the
     /// library is loaded then.
     tenancy_guard_start, pg_finfo_tenancy_guard_start, |call| {
-        ddl::statement(call).and_then(|statement| before(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| before(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
@@ -61,14 +62,14 @@ const NO_ADMIN: &str = "The role in force is no member of tenancy_admin, so it c
 bare_function! {
     /// `tenancy.guard_rewrite()`: event trigger on `table_rewrite`.
     tenancy_guard_rewrite, pg_finfo_tenancy_guard_rewrite, |call| {
-        ddl::statement(call).and_then(|statement| before_rewrite(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| before_rewrite(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
 
 /// A table whose rows are about to be written anew: no trigger tells of the values that change.
 fn before_rewrite(statement: &Statement) -> Result<()> {
-    let Some(rewrite) = ddl::rewrite() else { return Ok(()) };
+    let Some(rewrite) = event_trigger::rewrite() else { return Ok(()) };
     if protect_pg::working() || !protect_pg::is_marked(protect_pg::root_of(rewrite.table.oid)) {
         return Ok(());
     }
@@ -111,7 +112,7 @@ fn after(statement: &Statement) -> Result<()> {
     }
     let of_policy = statement.tag == "ALTER POLICY";
     let renamed = statement.renamed_from.as_deref().filter(|name| of_policy && protect_pg::is_generated_name(name));
-    for table in ddl::tables() {
+    for table in event_trigger::tables() {
         if let Some(name) = renamed.filter(|_| protect_pg::is_marked(table.oid)) {
             refuse_damage(statement, &table, &format!("{name} has another name"))?;
         }
@@ -169,12 +170,12 @@ fn after_drop(statement: &Statement) -> Result<()> {
     if protect_pg::working() || statement.tag == "DROP EXTENSION" {
         return Ok(());
     }
-    for dropped in ddl::dropped() {
+    for dropped in event_trigger::dropped() {
         if protect_pg::is_generated_name(&dropped.name) && protect_pg::is_protected_somehow(dropped.table.oid) {
             refuse_damage(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
         }
     }
-    for key in ddl::dropped_keys() {
+    for key in event_trigger::dropped_keys() {
         if protect_pg::table(key.table.oid).is_none() {
             continue;
         }

@@ -3,9 +3,10 @@
 use super::{ALL, Guardrail, State};
 use crate::audit::{self, Draft};
 use crate::error::Result;
-use crate::pg::configuration;
-use crate::pg::table::{Key, find};
-use crate::pg::{report, transaction};
+use crate::pg::hooks::transaction;
+use crate::pg::report;
+use crate::pg::settings::configuration;
+use crate::pg::tables::table::{Key, find};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use serde_json::json;

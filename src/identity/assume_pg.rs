@@ -4,8 +4,9 @@ use super::lookup_pg;
 use crate::audit::{self, Refused};
 use crate::context::{self, Context, Permissions, Scope};
 use crate::error::{self, Result, given};
+use crate::pg::hooks::transaction;
 use crate::pg::report::{self, OrRaise};
-use crate::pg::{transaction, user};
+use crate::pg::user;
 use pgrx::pg_extern;
 use uuid::Uuid;
 

@@ -70,8 +70,8 @@ impl SignatureCache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::tests::signed;
     use super::*;
+    use crate::identity::token::tests::signed;
 
     fn fingerprint(n: usize) -> Fingerprint {
         Fingerprint::of(&n.to_string()).unwrap()

@@ -6,7 +6,7 @@
 use super::membership::Membership;
 use super::token::session_ids;
 use crate::context::{Organization, Permissions};
-use crate::pg::table::{Key, Tuple, find};
+use crate::pg::tables::table::{Key, Tuple, find};
 use serde_json::{Map, Value};
 use std::ffi::CStr;
 use uuid::Uuid;

@@ -171,8 +171,8 @@ pub fn roles<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Claims;
     use super::*;
+    use crate::identity::token::Claims;
     use serde_json::json;
 
     fn organizations_in(

@@ -6,7 +6,8 @@ use super::token::{Claims, retired_key};
 use super::{lookup_pg, sso_pg};
 use crate::context::Context;
 use crate::error::{self, Result};
-use crate::pg::{transaction, user};
+use crate::pg::hooks::transaction;
+use crate::pg::user;
 use serde_json::Value;
 
 /// Refuses an identity that could not sign in any more as it did, by what is committed at this moment: issuer, key,

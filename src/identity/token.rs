@@ -584,8 +584,8 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::keys::tests::{Signer, key_set};
     use super::*;
+    use crate::identity::keys::tests::{Signer, key_set};
 
     const NOW: i64 = 1_800_000_000;
     const LEEWAY: i64 = 30;
@@ -1028,7 +1028,7 @@ pub(super) mod tests {
         ] {
             let token = provider.sign(header.as_bytes(), claims.as_bytes());
             assert_eq!(provider.verify(&token).is_ok(), good, "{header:?}");
-            assert!(!good || super::super::redact::holds_token(token.as_bytes()), "{header:?}");
+            assert!(!good || crate::identity::redact::holds_token(token.as_bytes()), "{header:?}");
         }
     }
 

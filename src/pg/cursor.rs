@@ -1,6 +1,6 @@
 //! Cursors, and the statement of the client.
 
-use super::node;
+use super::ddl::node;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 

@@ -1,7 +1,7 @@
 //! Queries on the extension's own tables: planned once per backend, run through SPI.
 
-use super::setting::Backend;
-use super::transaction;
+use super::hooks::transaction;
+use super::settings::sealed::Backend;
 use super::user;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;

@@ -3,8 +3,8 @@
 use crate::bare_function;
 use crate::context;
 use crate::error::{self, Result};
-use crate::pg::catalog::{self, Column, Shape, Values};
 use crate::pg::report::OrRaise;
+use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::trigger::Call;
 use crate::pg::user;
 use pgrx::pg_sys;

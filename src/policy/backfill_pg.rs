@@ -3,7 +3,7 @@
 use super::protect_pg;
 use crate::audit;
 use crate::error::{self, Result, given};
-use crate::pg::expression;
+use crate::pg::planning::expression;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;

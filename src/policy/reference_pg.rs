@@ -1,12 +1,12 @@
 //! `tenancy.check_reference`: the trigger behind foreign keys that cannot carry the organization.
 
-use crate::audit::origin_pg::{Belongs, Way, owner_of};
+use crate::audit::capture::origin_pg::{Belongs, Way, owner_of};
 use crate::bare_function;
 use crate::error::{self, Result, given};
-use crate::pg::catalog::{self, Column, Shape, Values};
+use crate::pg::hooks::transaction;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{Query, argument};
-use crate::pg::transaction;
+use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::trigger::Call;
 use pgrx::{pg_extern, pg_sys};
 

@@ -6,10 +6,12 @@
 
 use crate::audit;
 use crate::error;
+use crate::pg::hooks::transaction;
+use crate::pg::processes::shared::{self, Shared};
+use crate::pg::processes::worker;
 use crate::pg::report::{self, OrRaise};
-use crate::pg::shared::{self, Shared};
+use crate::pg::settings::configuration;
 use crate::pg::spi::Query;
-use crate::pg::{configuration, transaction, worker};
 use pgrx::{pg_guard, pg_sys};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

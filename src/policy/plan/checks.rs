@@ -3,13 +3,13 @@
 //! A table that is protected through another has no column for it, and one whose column may be NULL would have rows that
 //! a composite key does not check.
 
-use super::super::facts::{Facts, Reference, Subject, Trigger};
-use super::super::options::NullRows;
-use super::super::text::{literal, quoted_text};
 use super::references;
 use super::target::{self, Target};
 use super::triggers::{OF_PARTITIONS, name_in_sql};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
+use crate::policy::facts::{Facts, Reference, Subject, Trigger};
+use crate::policy::options::NullRows;
+use crate::policy::text::{literal, quoted_text};
 use sha2::{Digest, Sha256};
 
 /// It sorts before the triggers of Postgres, `RI_ConstraintTrigger...`: what is not there and what is somebody else's is

@@ -1,9 +1,9 @@
 //! The index by organization.
 
-use super::super::facts::Facts;
-use super::super::text::{generated_name, quote_generated};
 use super::target::Target;
 use super::{Mode, Step, provenance::Provenance};
+use crate::policy::facts::Facts;
+use crate::policy::text::{generated_name, quote_generated};
 
 /// The steps, and the name of the index if it is for `protect` to make.
 pub fn steps(facts: &Facts, target: &Target, earlier: Option<&Provenance>, mode: Mode) -> (Option<String>, Vec<Step>) {

@@ -1,10 +1,10 @@
 //! The policies: restrictive ones that isolate and ask for the role's permission, permissive ones that let rows through.
 
-use super::super::facts::{Facts, Policy};
-use super::super::options::NullRows;
-use super::super::text::on_one_line;
 use super::target::{Parent, Scope, Target, Way};
 use super::{ACCESS_EXCLUSIVE, Step};
+use crate::policy::facts::{Facts, Policy};
+use crate::policy::options::NullRows;
+use crate::policy::text::on_one_line;
 
 pub const ISOLATION: &str = "tenancy_isolation";
 /// What [`ISOLATION`] is called while the one that replaces it is being made: rows are never without a policy.

@@ -1,10 +1,10 @@
 //! What is done to the organization column before anything else: it is added, filled, and made NOT NULL.
 
-use super::super::facts::Facts;
-use super::super::options::Options;
-use super::super::text::quoted_text;
 use super::target::{Preparation, Scope, Target};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step, default_step};
+use crate::policy::facts::Facts;
+use crate::policy::options::Options;
+use crate::policy::text::quoted_text;
 
 /// The constraint by which NULLs are kept out while the table is being scanned for them.
 const NOT_NULL_CHECK: &str = "tenancy_organization_not_null";

@@ -1,6 +1,6 @@
 //! What was there before, kept in the comments of what `protect` makes so that dumps carry it.
 
-use super::super::options::{Actions, NullRows};
+use crate::policy::options::{Actions, NullRows};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 const INTRODUCTION: &str = "Made by tenancy.protect; tenancy.unprotect takes it back. Before: ";

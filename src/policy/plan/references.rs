@@ -3,13 +3,13 @@
 //! Postgres checks foreign keys without row-level security: a plain one accepts another tenant's row, and ON DELETE
 //! CASCADE removes it. One over `(organization, key)` cannot lead out of the organization.
 
-use super::super::facts::{Column, Facts, Index, Name, Reference, Subject};
-use super::super::options::NullRows;
-use super::super::text::{generated_name, quote_generated, quoted_text};
 use super::checks;
 use super::provenance::{self, NoKey, PlainReference, Provenance};
 use super::target::{Scope, Target};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
+use crate::policy::facts::{Column, Facts, Index, Name, Reference, Subject};
+use crate::policy::options::NullRows;
+use crate::policy::text::{generated_name, quote_generated, quoted_text};
 
 const KEY: &str = "The key that foreign keys with the organization point at.";
 const COMPOSITE: &str = "Foreign keys are checked without row-level security: with the organization in it, it cannot lead to another tenant's row.";

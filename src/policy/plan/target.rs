@@ -1,10 +1,10 @@
 //! How a table is to be protected: what the caller asked for, what an earlier `protect` decided, what is usual.
 
-use super::super::column::{self, Comparison};
-use super::super::facts::{Column, Facts, Name, Reference, Subject};
-use super::super::options::{Actions, NullRows, Options};
 use super::provenance::{self, Provenance};
 use crate::error::{self, Result};
+use crate::policy::column::{self, Comparison};
+use crate::policy::facts::{Column, Facts, Name, Reference, Subject};
+use crate::policy::options::{Actions, NullRows, Options};
 
 /// A table's name has at most 63 bytes; in snake case it may get twice as long.
 const MAX_DOMAIN_BYTES: usize = 200;
@@ -192,7 +192,7 @@ fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance
         (Some(column), Some(_), _) => (column.clone(), Preparation::Fill { add: false }),
         (Some(column), None, _) => (column.clone(), Preparation::Nothing),
         (None, Some(backfill), Some(name)) => {
-            let quoted = super::super::text::quote_generated(name);
+            let quoted = crate::policy::text::quote_generated(name);
             let data_type = backfill.data_type.clone();
             let column = Column { name: name.into(), quoted, data_type, ..Column::default() };
             (column, Preparation::Fill { add: true })

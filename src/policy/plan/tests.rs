@@ -1,9 +1,9 @@
 //! Plans of hand-made facts.
 
-use super::super::facts::{Check, Column, Facts, Index, Name, Policy, Reference, Subject, Trigger};
-use super::super::options::{Actions, Backfill, NullRows, Options, parse_actions};
 use super::provenance::{NoKey, PlainReference, Provenance, write};
 use super::*;
+use crate::policy::facts::{Check, Column, Facts, Index, Name, Policy, Reference, Subject, Trigger};
+use crate::policy::options::{Actions, Backfill, NullRows, Options, parse_actions};
 use serde_json::json;
 use std::collections::BTreeMap;
 

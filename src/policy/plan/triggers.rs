@@ -1,11 +1,11 @@
 //! The triggers: what is audited, and what needs a permission of its own.
 
-use super::super::facts::{Facts, Trigger};
-use super::super::options::Action;
-use super::super::text::{literal, quote_generated};
 use super::checks::{self, REFERENCE};
 use super::target::{Scope, Target};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
+use crate::policy::facts::{Facts, Trigger};
+use crate::policy::options::Action;
+use crate::policy::text::{literal, quote_generated};
 
 const ROW: &str = "tenancy_audit";
 const TRUNCATE: &str = "tenancy_audit_truncate";

@@ -1,11 +1,11 @@
 //! The steps that take back what `protect` made.
 
-use super::super::facts::{Facts, Reference, Subject};
-use super::super::text::{quote_generated, quoted_text};
 use super::provenance::{self, Provenance};
 use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, State, Step, checks, policies, references, triggers};
 use crate::error::Result;
 use crate::policy::column::Comparison;
+use crate::policy::facts::{Facts, Reference, Subject};
+use crate::policy::text::{quote_generated, quoted_text};
 
 const WHY: &str = "Takes back what tenancy.protect made.";
 

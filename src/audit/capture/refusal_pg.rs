@@ -1,0 +1,106 @@
+//! Sends what was refused to where no rollback reaches it, and writes its event there.
+
+use super::append_pg::{self, Draft};
+use super::ddl;
+use super::read::Read;
+use super::read_pg;
+use super::refusal::{self, Refusal};
+use crate::audit::format::event::Actor;
+use crate::error::{Error, Kind};
+use crate::pg::hooks::transaction;
+use crate::pg::processes::shared;
+use crate::pg::report;
+use crate::pg::settings::configuration;
+use uuid::Uuid;
+
+const _: () = assert!(refusal::MESSAGE_BYTES <= shared::MESSAGE_BYTES);
+
+/// Who was refused, as far as it was verified.
+#[derive(Default)]
+pub struct Refused<'a> {
+    pub organization: Option<Uuid>,
+    pub subject: Option<&'a str>,
+    pub issuer: Option<&'a str>,
+    pub correlation_id: Option<&'a str>,
+}
+
+/// A sign-in was refused, or an operator's assumption of an organization. Nobody is in, so it is of no chain but that of
+/// what concerns nobody: otherwise a stranger could write into any organization's.
+pub fn sign_in_refused(operation: &str, error: &Error, whom: &Refused) {
+    let actor = Actor {
+        organization: whom.organization,
+        subject: whom.subject.map(str::to_owned),
+        issuer: whom.issuer.map(str::to_owned),
+        correlation_id: whom.correlation_id.map(str::to_owned),
+        ..append_pg::describe_without_context()
+    };
+    send(None, operation, "identity", error, actor);
+}
+
+/// The role of the context may not do what it tried.
+pub fn operation_refused(domain: &str, error: &Error) {
+    if let Ok(actor) = append_pg::describe_now() {
+        send(actor.organization, "authorize", domain, error, actor);
+    }
+}
+
+/// A guardrail refused a statement that would have taken protection away.
+pub fn statement_refused(tag: &str, error: &Error) {
+    if let Ok(actor) = append_pg::describe_now() {
+        send(None, &ddl::operation(tag), "schema", error, actor);
+    }
+}
+
+fn send(organization: Option<Uuid>, operation: &str, domain: &str, error: &Error, actor: Actor) {
+    let reason = format!("{}: {}", name(error.kind), error.message);
+    let occurred_at = transaction::now();
+    let refusal = Refusal {
+        occurred_at,
+        organization,
+        operation: operation.into(),
+        domain: domain.into(),
+        reason: reason.into(),
+        actor,
+    };
+    deliver("refused", &refusal.to_message());
+}
+
+/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names it there.
+pub(super) fn deliver(what: &str, message: &str) {
+    let recorded = configuration::seal_interval().is_some()
+        && !transaction::in_recovery()
+        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()));
+    if !recorded {
+        report::log(format!("pg_tenancy: {what} {message}"));
+    }
+}
+
+fn name(kind: &Kind) -> String {
+    kind.name.to_lowercase()
+}
+
+/// Writes the event that came as a message. What is no such message is left.
+pub fn record_message(message: &[u8]) -> crate::error::Result<()> {
+    if let Some(refusal) = Refusal::from_message(message) {
+        return record(refusal);
+    }
+    Read::from_message(message).map_or(Ok(()), read_pg::record)
+}
+
+fn record(refusal: Refusal) -> crate::error::Result<()> {
+    append_pg::append_as(
+        refusal.actor,
+        refusal.occurred_at,
+        Draft {
+            organization: refusal.organization.unwrap_or_default(),
+            operation: &refusal.operation,
+            domain: &refusal.domain,
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "denied",
+            reason: Some(&refusal.reason),
+            payload: "{}".into(),
+        },
+    )
+}

@@ -1,0 +1,207 @@
+//! The event and the actor behind it: what is recorded, and the digests over it.
+
+use super::encoding::{Digest, Record};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Version of the canonical encoding, stored with each event.
+pub const ENCODING: i16 = 1;
+
+/// Who acted and how they got in, as it was when the event happened; shared by the events of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Actor {
+    pub id: Uuid,
+    /// `token`, `assumed`, `break-glass`, or `none` for a database user without a context.
+    pub method: String,
+    pub subject: Option<String>,
+    pub issuer: Option<String>,
+    pub role: Option<String>,
+    /// The organization the actor was authenticated for, which need not be the one of the row.
+    pub organization: Option<Uuid>,
+    pub session_id: Option<String>,
+    pub correlation_id: Option<String>,
+    /// Why, where the way in asks for a reason.
+    pub reason: Option<String>,
+    /// The role that logged in.
+    pub session_user: String,
+    /// The role in force, after SET ROLE or inside a SECURITY DEFINER function.
+    pub current_user: String,
+    /// Absent on a Unix-domain socket.
+    pub client_address: Option<String>,
+    pub application_name: Option<String>,
+}
+
+impl Actor {
+    /// The digest that events carry.
+    pub fn digest(&self) -> Digest {
+        Record::new("pg_tenancy/actor/1")
+            .bytes(self.id.as_bytes())
+            .text(&self.method)
+            .optional(self.subject.as_deref())
+            .optional(self.issuer.as_deref())
+            .optional(self.role.as_deref())
+            .optional(self.organization.map(|id| id.to_string()).as_deref())
+            .optional(self.session_id.as_deref())
+            .optional(self.correlation_id.as_deref())
+            .optional(self.reason.as_deref())
+            .text(&self.session_user)
+            .text(&self.current_user)
+            .optional(self.client_address.as_deref())
+            .optional(self.application_name.as_deref())
+            .digest()
+    }
+}
+
+/// The header of an event: everything but the payload, which may be erased, and the hashes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Header<'a> {
+    pub id: Uuid,
+    pub organization: Uuid,
+    pub actor: Uuid,
+    pub actor_digest: &'a Digest,
+    /// The 64-bit id of the top-level transaction.
+    pub transaction: u64,
+    /// The place among the events of the same transaction and organization, from 1, without gaps.
+    pub ordinal: i32,
+    /// Microseconds since 1970, UTC.
+    pub occurred_at: i64,
+    pub operation: &'a str,
+    pub domain: &'a str,
+    pub table_schema: Option<&'a str>,
+    pub table_name: Option<&'a str>,
+    /// The primary key as JSON text.
+    pub row_key: Option<&'a str>,
+    pub result: &'a str,
+    pub reason: Option<&'a str>,
+}
+
+/// The digest of a payload. The salt keeps it from betraying what an erased payload of few possible values was.
+pub fn payload_digest(salt: &[u8], payload: &str) -> Digest {
+    Record::new("pg_tenancy/payload/1").bytes(salt).text(payload).digest()
+}
+
+impl Header<'_> {
+    /// The hash of the event: header, payload digest, and the hash of the event before it.
+    pub fn hash(&self, payload_digest: &Digest, previous: &Digest) -> Digest {
+        Record::new("pg_tenancy/event/1")
+            .bytes(self.id.as_bytes())
+            .bytes(self.organization.as_bytes())
+            .bytes(self.actor.as_bytes())
+            .bytes(self.actor_digest)
+            // A transaction id has 64 bits without a sign; the eight bytes are the same.
+            .integer(self.transaction.cast_signed())
+            .integer(i64::from(self.ordinal))
+            .integer(self.occurred_at)
+            .text(self.operation)
+            .text(self.domain)
+            .optional(self.table_schema)
+            .optional(self.table_name)
+            .optional(self.row_key)
+            .text(self.result)
+            .optional(self.reason)
+            .bytes(payload_digest)
+            .bytes(previous)
+            .digest()
+    }
+}
+
+/// A time-ordered id (UUID version 7, RFC 9562 section 5.7).
+///
+/// The 12 bits after the milliseconds hold their fraction (section 6.2, method 3), so ids of one backend sort by time.
+pub fn time_ordered_id(microseconds: i64, random: [u8; 8]) -> Uuid {
+    let microseconds = microseconds.max(0).unsigned_abs();
+    let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
+    let mut rest = [0; 10];
+    rest[..2].copy_from_slice(&fraction.to_be_bytes());
+    rest[2..].copy_from_slice(&random);
+    uuid::Builder::from_unix_timestamp_millis(microseconds / 1000, &rest).into_uuid()
+}
+
+/// An actor of whom each text is the one given, for tests of what holds one.
+#[cfg(test)]
+pub(in crate::audit) fn actor_of(text: &str) -> Actor {
+    let some = || Some(text.to_owned());
+    Actor {
+        id: Uuid::max(),
+        method: text.into(),
+        subject: some(),
+        issuer: some(),
+        role: some(),
+        organization: Some(Uuid::max()),
+        session_id: some(),
+        correlation_id: some(),
+        reason: some(),
+        session_user: text.into(),
+        current_user: text.into(),
+        client_address: some(),
+        application_name: some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(digest: &Digest) -> Header<'_> {
+        Header {
+            id: Uuid::from_u128(1),
+            organization: Uuid::from_u128(2),
+            actor: Uuid::from_u128(3),
+            actor_digest: digest,
+            transaction: 4,
+            ordinal: 5,
+            occurred_at: 6,
+            operation: "insert",
+            domain: "finding",
+            table_schema: Some("public"),
+            table_name: Some("Finding"),
+            row_key: Some(r#"{"id":1}"#),
+            result: "success",
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn each_part_of_an_event_changes_its_hash() {
+        let digest = [7; 32];
+        let other = [8; 32];
+        let base = header(&digest);
+        let variants = [
+            Header { id: Uuid::from_u128(9), ..base },
+            Header { organization: Uuid::from_u128(9), ..base },
+            Header { actor: Uuid::from_u128(9), ..base },
+            Header { actor_digest: &other, ..base },
+            Header { transaction: 9, ..base },
+            Header { ordinal: 9, ..base },
+            Header { occurred_at: 9, ..base },
+            Header { operation: "delete", ..base },
+            Header { domain: "x", ..base },
+            Header { table_schema: None, ..base },
+            Header { table_name: None, ..base },
+            Header { row_key: None, ..base },
+            Header { result: "denied", ..base },
+            Header { reason: Some(""), ..base },
+        ];
+        let hash = base.hash(&[0; 32], &[1; 32]);
+        for variant in variants {
+            assert_ne!(variant.hash(&[0; 32], &[1; 32]), hash, "{variant:?}");
+        }
+        assert_ne!(base.hash(&[2; 32], &[1; 32]), hash);
+        assert_ne!(base.hash(&[0; 32], &[2; 32]), hash);
+    }
+
+    #[test]
+    fn an_id_holds_its_time_and_sorts_by_it() {
+        let early = time_ordered_id(1_700_000_000_000_999, [0xff; 8]);
+        let late = time_ordered_id(1_700_000_000_001_000, [0; 8]);
+        let later = time_ordered_id(1_700_000_000_001_001, [0; 8]);
+        assert!(early < late && late < later);
+        assert_eq!(early.get_version_num(), 7);
+        assert_eq!(early.get_timestamp().unwrap().to_unix(), (1_700_000_000, 0));
+    }
+
+    #[test]
+    fn a_payload_without_its_salt_cannot_be_guessed_from_the_digest() {
+        assert_ne!(payload_digest(&[1; 16], "{}"), payload_digest(&[2; 16], "{}"));
+    }
+}

@@ -1,0 +1,348 @@
+//! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
+
+use super::names::{self, Era, Name, Naming};
+use super::row_history::{self, Change, Columns, Event, History, Source};
+use crate::context;
+use crate::error::{self, Error, Result, given};
+use crate::pg::hooks::transaction;
+use crate::pg::json::Jsonb;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::tables::catalog;
+use crate::pg::user;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is told of the
+/// actors what `tenancy.organization_audit_trail` tells.
+///
+/// Of one table under the name that it had between two events.
+static EVENTS: Query = Query::new(
+    "WITH about AS (
+         SELECT e.*, (
+                  SELECT pg_catalog.json_object_agg(k.key, COALESCE(e.payload OPERATOR(pg_catalog.->) 'old' OPERATOR(pg_catalog.->) k.key, k.value))
+                    FROM pg_catalog.json_each(e.row_key) k
+                   WHERE e.operation OPERATOR(pg_catalog.=) 'update')::pg_catalog.jsonb AS old_key
+           FROM tenancy.event e
+          WHERE e.table_schema OPERATOR(pg_catalog.=) $1 AND e.table_name OPERATOR(pg_catalog.=) $4
+            AND ($5 IS NULL OR e.id OPERATOR(pg_catalog.>) $5) AND ($6 IS NULL OR e.id OPERATOR(pg_catalog.<) $6)
+            AND ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2 OR e.operation OPERATOR(pg_catalog.=) 'rewrite')
+            AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
+                 OR e.operation OPERATOR(pg_catalog.=) 'rewrite' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+                    AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'))
+     SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
+            e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
+            CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
+            e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text,
+            s.block
+       FROM about e
+       LEFT JOIN LATERAL (
+            SELECT w.* FROM tenancy.event_actor w WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NULL
+             UNION ALL
+            SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
+             WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NOT NULL) a ON true
+       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+      WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+         OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
+);
+
+/// The names of a table, its partitions and children today.
+static NAMES: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p
+       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      ORDER BY p.oid OPERATOR(pg_catalog.<>) $1",
+);
+
+/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and after.
+static NAMINGS: Query = Query::new(
+    "SELECT e.id, CASE WHEN e.operation OPERATOR(pg_catalog.=) 'drop_table' THEN 'dropped' ELSE n.new OPERATOR(pg_catalog.->>) 'object_type' END, e.table_schema, e.table_name,
+            n.new OPERATOR(pg_catalog.->>) 'renamed_from', n.new OPERATOR(pg_catalog.->>) 'renamed_to', n.new OPERATOR(pg_catalog.->>) 'moved_from'
+       FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND (e.operation OPERATOR(pg_catalog.=) 'drop_table' AND n.new OPERATOR(pg_catalog.->>) 'object_type' OPERATOR(pg_catalog.=) 'table'
+             OR e.operation IN ('alter_table', 'alter_schema')
+                AND (n.new OPERATOR(pg_catalog.->>) 'renamed_to' IS NOT NULL OR n.new OPERATOR(pg_catalog.->>) 'moved_from' IS NOT NULL))
+      ORDER BY e.id",
+);
+
+/// The columns of the table today, and whether rows from before got a default.
+static COLUMNS: Query = Query::new(
+    "SELECT attname::pg_catalog.text, atthasmissing FROM pg_catalog.pg_attribute
+      WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped",
+);
+
+static HAS_PRIMARY_KEY: Query =
+    Query::new("SELECT true FROM pg_catalog.pg_index WHERE indrelid OPERATOR(pg_catalog.=) $1 AND indisprimary");
+
+/// What a history shows of an event beside what it rebuilds.
+#[derive(Clone)]
+struct Shown {
+    position: Option<i64>,
+    operation: String,
+    subject: Option<String>,
+    role: Option<String>,
+    method: Option<String>,
+    session_user: Option<String>,
+    correlation_id: Option<String>,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// The events of a table, of one organization or of all.
+struct Events {
+    /// Of the table, its partitions and children, each with today's name.
+    eras: Vec<(Name, Era)>,
+    organization: Option<Uuid>,
+    shown: HashMap<Uuid, Shown>,
+}
+
+impl Source for Events {
+    type Error = Error;
+
+    fn events(&mut self, key: &str) -> Result<Vec<Event>> {
+        let unreadable = || error::STATE_INVALID.because("an event of the table has a value that no event has");
+        let mut events = Vec::new();
+        for (name, era) in &self.eras {
+            let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());
+            let key = row_history::with_names(key, then).ok_or_else(unreadable)?;
+            let arguments = [
+                argument(era.table.0.as_str()),
+                spi::uuid(self.organization),
+                argument(key.as_str()),
+                argument(era.table.1.as_str()),
+                spi::uuid(era.after),
+                spi::uuid(era.before),
+            ];
+            for found in user::as_superuser(|| EVENTS.read(&arguments, read)) {
+                let (mut event, mut shown) = found.ok_or_else(unreadable)?;
+                if !era.columns.is_empty() {
+                    let today = |then: &str| {
+                        let found = era.columns.iter().find(|(_, name)| *name == then);
+                        found.map_or_else(|| then.to_owned(), |(today, _)| today.clone())
+                    };
+                    let renamed = |text: Option<String>| text.and_then(|text| row_history::with_names(&text, today));
+                    event.old_key = renamed(event.old_key);
+                    event.payload = event.payload.and_then(|text| row_history::with_columns(&text, today));
+                    (shown.old, shown.new) = (renamed(shown.old), renamed(shown.new));
+                }
+                // One table, whatever it was called: a partition has a name of its own.
+                event.table = name.clone();
+                self.shown.insert(event.id, shown);
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn read(row: &spi::Row) -> Option<(Event, Shown)> {
+    let operation: String = row.get(6)?;
+    let event = Event {
+        id: row.uuid(1)?,
+        organization: row.uuid(2)?,
+        transaction: row.transaction(3)?,
+        ordinal: row.get(4)?,
+        occurred_at: row.timestamp(5)?,
+        change: Change::parse(&operation)?,
+        table: (row.get(7)?, row.get(8)?),
+        has_key: row.get(9).unwrap_or(false),
+        old_key: row.get(10),
+        payload: row.get(11),
+        block: row.get(20),
+    };
+    let shown = Shown {
+        position: row.get(12),
+        operation,
+        subject: row.get(13),
+        role: row.get(14),
+        method: row.get(15),
+        session_user: row.get(16),
+        correlation_id: row.get(17),
+        old: row.get(18),
+        new: row.get(19),
+    };
+    Some((event, shown))
+}
+
+/// What the table and its parts were called, and when.
+fn eras(table: pg_sys::Oid) -> Result<Vec<(Name, Era)>> {
+    let read = |row: &spi::Row| Some((row.get::<String>(1)?, row.get::<String>(2)?));
+    let today: Vec<Name> = user::as_superuser(|| NAMES.read(&[argument(table)], read)).into_iter().flatten().collect();
+    let namings = user::as_superuser(|| NAMINGS.read(&[], naming));
+    let namings: Vec<(Uuid, Naming)> = namings.into_iter().flatten().collect();
+    let Some(own) = today.first() else { return Ok(Vec::new()) };
+    let of_parent = names::eras(own.clone(), &namings);
+    // A column of the parent has its name in all parts, and the event of another one stands at the parent.
+    let of_part = |name: &Name| -> Vec<(Name, Era)> {
+        let mut namings = namings.clone();
+        if name != own {
+            for (_, naming) in &mut namings {
+                if let Naming::Column { table, .. } = naming
+                    && of_parent.iter().any(|era| era.table == *table)
+                {
+                    *table = name.clone();
+                }
+            }
+        }
+        names::eras(name.clone(), &namings).into_iter().map(|era| (name.clone(), era)).collect()
+    };
+    Ok(today.iter().flat_map(of_part).collect())
+}
+
+fn naming(row: &spi::Row) -> Option<(Uuid, Naming)> {
+    let text = |column| row.get::<String>(column);
+    let id = row.uuid(1)?;
+    let table = || Some((text(3)?, text(4)?));
+    let naming = match text(2)?.as_str() {
+        "dropped" => Naming::Dropped(table()?),
+        "schema" => Naming::Schema { from: text(5)?, to: text(6)? },
+        "table column" => Naming::Column { table: table()?, from: text(5)?, to: text(6)? },
+        "table" => {
+            let to = table()?;
+            let from = (text(7).unwrap_or_else(|| to.0.clone()), text(5).unwrap_or_else(|| to.1.clone()));
+            Naming::Table { from, to }
+        }
+        _ => return None,
+    };
+    Some((id, naming))
+}
+
+/// Whose events the caller may see: those of the organization of the context with the permission to read the audit, or all.
+fn scope() -> Result<Option<Uuid>> {
+    if let Some(context) = context::current()? {
+        context::authorize("audit", "read")?;
+        return Ok(Some(context.organization.id));
+    }
+    if user::has_role(c"tenancy_auditor") {
+        return Ok(None);
+    }
+    Err(error::CONTEXT_MISSING.because("the history of a row is for auditors, and for members of its organization"))
+}
+
+/// Rebuilds the history of a row; also what a look at an event needs.
+fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, Events, Columns)> {
+    let (table, key) = (given(table, "the table")?, given(key, "key")?.0);
+    if !key.starts_with('{') {
+        return Err(error::ARGUMENT_INVALID.because("key must be an object with the columns of the primary key"));
+    }
+    let mut events = Events { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
+    let history = row_history::rebuild(&mut events, &key)?;
+    let has_key = !history.steps.is_empty()
+        || !user::as_superuser(|| HAS_PRIMARY_KEY.read(&[argument(table)], |row| row.get::<bool>(1))).is_empty();
+    if !has_key {
+        let name = catalog::name(table).map_or_else(|| "that table".into(), |(_, name)| format!("\"{name}\""));
+        let message = format!("the events of {name} do not tell its rows apart, because it has no primary key");
+        return Err(error::ROW_KEY_MISSING
+            .because(message)
+            .detail("An event names its row by the columns of the primary key.".to_owned()));
+    }
+    let mut columns = Columns::default();
+    for (name, defaulted) in user::as_superuser(|| COLUMNS.read(&[argument(table)], |row| (row.get(1), row.get(2)))) {
+        let name: String = name.unwrap_or_default();
+        if defaulted.unwrap_or(false) {
+            columns.defaulted.insert(name.clone());
+        }
+        columns.names.insert(name);
+    }
+    Ok((history, events, columns))
+}
+
+fn uuid(id: Uuid) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(*id.as_bytes())
+}
+
+/// `tenancy.row_history(table, key)`. A `timestamptz` is passed as an integer.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_row_history(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+) -> TableIterator<
+    'static,
+    (
+        name!(event, pgrx::Uuid),
+        name!(organization, pgrx::Uuid),
+        name!(position, Option<i64>),
+        name!(occurred_at, i64),
+        name!(operation, String),
+        name!(subject, Option<String>),
+        name!(role, Option<String>),
+        name!(method, Option<String>),
+        name!(session_user_name, Option<String>),
+        name!(correlation_id, Option<String>),
+        name!(old_values, Option<Jsonb>),
+        name!(new_values, Option<Jsonb>),
+        name!(row, Option<Jsonb>),
+        name!(untold, Vec<String>),
+        name!(complete, bool),
+    ),
+> {
+    let (history, mut events, columns) = rebuild(table, key).or_raise();
+    let rows = history.steps.into_iter().filter_map(move |step| {
+        let shown = events.shown.remove(&step.event.id)?;
+        let values = |text: Option<String>| text.map(|text| Jsonb(row_history::presentable(&text)));
+        let occurred_at = transaction::to_timestamptz(step.event.occurred_at);
+        Some((
+            uuid(step.event.id),
+            uuid(step.event.organization),
+            shown.position,
+            occurred_at,
+            shown.operation,
+            shown.subject,
+            shown.role,
+            shown.method,
+            shown.session_user,
+            shown.correlation_id,
+            values(shown.old),
+            values(shown.new),
+            step.state.text().map(Jsonb),
+            step.state.untold(),
+            step.is_complete(&columns),
+        ))
+    });
+    TableIterator::new(rows)
+}
+
+/// `tenancy.row_as_of(table, key, at, partial)`.
+#[pg_extern(sql = false)]
+fn tenancy_row_as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Option<Jsonb> {
+    as_of(table, key, at, partial).or_raise()
+}
+
+/// `at` is a `timestamptz`, which Postgres passes as an integer.
+fn as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Result<Option<Jsonb>> {
+    let at = transaction::from_timestamptz(given(at, "at")?);
+    let partial = given(partial, "partial")?;
+    let (history, _, columns) = rebuild(table, key)?;
+    let (state, sure) = history.at(at);
+    let complete = sure && state.is_complete(&columns);
+    if !partial && !complete {
+        let message = "the events do not tell all of the row at that time";
+        let mut refusal = error::HISTORY_INCOMPLETE.because(message);
+        let untold = state.untold();
+        if !untold.is_empty() {
+            refusal = refusal.detail(format!("Not told are: {}.", untold.join(", ")));
+        }
+        return Err(refusal);
+    }
+    Ok(state.text().map(Jsonb))
+}

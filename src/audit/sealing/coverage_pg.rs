@@ -1,0 +1,288 @@
+//! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
+
+use super::coverage::{self, Change, Object, Statement};
+use crate::audit::capture::append_pg::{Draft, append};
+use crate::audit::format::event::time_ordered_id;
+use crate::audit::format::hex;
+use crate::audit::log::snapshot::Snapshot;
+use crate::audit::verification::{Finding, Found};
+use crate::error::{self, Error, Result};
+use crate::pg::hooks::transaction;
+use crate::pg::spi::{self, Query, Row, argument};
+use pgrx::pg_sys;
+use rand::RngExt as _;
+use serde_json::json;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The newest row of the digest of everything: incarnation, block, snapshot, digest.
+static LAST: Query = Query::new(
+    "SELECT incarnation, block, snapshot::pg_catalog.text, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.=) 'all' ORDER BY id DESC LIMIT 1",
+);
+
+/// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can choose the
+/// transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
+static DIGEST: Query = Query::new(
+    "SELECT pg_catalog.concat_ws(' ',
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
+                     pg_catalog.concat_ws(' ', t.oid, t.tgrelid, c.relname, t.tgenabled, t.tgfoid, t.xmin), 0)))
+            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+            JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
+            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'),
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(polrelid::pg_catalog.int8))
+            FROM pg_catalog.pg_policy WHERE polname OPERATOR(pg_catalog.=) 'tenancy_isolation'),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', e.evtname, e.evtenabled, e.evtfoid, e.xmin), 0))
+            FROM pg_catalog.pg_event_trigger e),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', p.oid, p.xmin), 0))
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'))",
+);
+
+static NOW: Query = Query::new(include_str!("coverage.sql"));
+
+/// The state of each object that was seen last.
+static BEFORE: Query = Query::new(
+    "SELECT DISTINCT ON (object) object, name, schema, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
+);
+
+/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
+/// last, and no block before this sealing has them. Found by the first of the events that were written together.
+static STATEMENTS: Query = Query::new(
+    "WITH batch AS MATERIALIZED (
+         SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
+          WHERE e.batch_end IS NOT NULL
+            AND (e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[]) OR e.transaction OPERATOR(pg_catalog.>=) $2::pg_catalog.xid8))
+     SELECT e.table_schema, e.table_name, e.operation, n.new OPERATOR(pg_catalog.->>) 'object_type', n.new OPERATOR(pg_catalog.->>) 'object_identity',
+            CASE WHEN n.new OPERATOR(pg_catalog.->) 'actions' IS NOT NULL
+                 THEN ARRAY(SELECT a OPERATOR(pg_catalog.->>) 'action' FROM pg_catalog.json_array_elements(n.new OPERATOR(pg_catalog.->) 'actions') a) END
+       FROM batch b
+       JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.>=) b.id AND e.id OPERATOR(pg_catalog.<=) b.batch_end AND e.transaction OPERATOR(pg_catalog.=) b.transaction
+      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND e.result OPERATOR(pg_catalog.=) 'success'
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $3)",
+);
+
+/// A table and those that it is part of.
+static LINEAGE: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhparent FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+);
+
+static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+static RECORD: Query = Query::new(
+    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state, event)
+     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9, $10)",
+);
+
+/// What was seen last.
+struct Last {
+    block: i64,
+    snapshot: String,
+    digest: Option<String>,
+}
+
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was `sealed`
+/// when the look before this one was over.
+pub fn check(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+    transaction::with_latest_snapshot(|| compare(incarnation, sealed, block))
+}
+
+fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+    let read = |row: &Row| {
+        let last = Last { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
+        Some((row.get::<String>(1)?, last))
+    };
+    let last = LAST.read(&[], read).pop().flatten();
+    // Another history: its transactions and oids mean nothing here, so this one begins with what is there.
+    let last = last.filter(|(of, _)| of == incarnation).map(|(_, last)| last);
+    let digest = DIGEST.read(&[], |row| row.get::<String>(1)).pop().flatten();
+    if last.as_ref().is_some_and(|last| last.digest == digest) {
+        return Ok(());
+    }
+    let seen = |row: &Row| {
+        Some(Object { key: row.get(1)?, name: row.get(2), schema: row.get(3), state: row.get(4), whole: false })
+    };
+    let before = BEFORE.read(&[argument(incarnation)], seen).into_iter().flatten().collect();
+    let object = |row: &Row| {
+        Some(Object {
+            key: row.get(1)?,
+            name: row.get(2),
+            schema: row.get(3),
+            state: row.get(4),
+            whole: row.get(5).unwrap_or(false),
+        })
+    };
+    let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
+    let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
+    let mut rows = Vec::new();
+    let mut row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
+        let now = transaction::now();
+        rows.push(coverage::Row {
+            object: object.to_owned(),
+            id: time_ordered_id(now, rand::rng().random()),
+            recorded_at: now,
+            incarnation: incarnation.to_owned(),
+            block,
+            snapshot: snapshot.clone(),
+            schema: schema.map(str::to_owned),
+            name: name.map(str::to_owned),
+            state: state.map(str::to_owned),
+        });
+    };
+    // Read once, whatever a migration has changed.
+    let statements = last.as_ref().map(|last| statements(last, sealed)).transpose()?.unwrap_or_default();
+    for change in coverage::changes(before, now) {
+        let lineage = lineage(&change.now);
+        let explained = statements.iter().any(|statement| statement.explains(&change.now, &lineage));
+        if let Some(what) = change.gap().filter(|_| !explained) {
+            record_gap(&change, what, last.as_ref())?;
+        }
+        let now = &change.now;
+        row(&now.key, now.schema.as_deref(), now.name.as_deref(), now.state.as_deref());
+    }
+    row("all", None, None, digest.as_deref());
+    write(&mut rows)
+}
+
+/// Writes the rows, and an event with their digest: so the chain has them, and one that is written by hand is none of them.
+fn write(rows: &mut [coverage::Row]) -> Result<()> {
+    rows.sort_unstable_by_key(|row| row.id);
+    let payload = json!({ "new": { "rows": rows.len(), "digest": hex::encode(&coverage::digest(&*rows)) } });
+    let event = append(Draft {
+        organization: Uuid::nil(),
+        operation: OPERATION,
+        domain: "schema",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason: None,
+        payload: payload.to_string(),
+    })?;
+    for row in rows {
+        let values = [
+            argument(row.object.as_str()),
+            spi::uuid(row.id),
+            spi::timestamp(row.recorded_at),
+            argument(row.incarnation.as_str()),
+            argument(row.block),
+            argument(row.snapshot.as_str()),
+            argument(row.schema.as_deref()),
+            argument(row.name.as_deref()),
+            argument(row.state.as_deref()),
+            spi::uuid(event),
+        ];
+        RECORD.write(&values, |_| ());
+    }
+    Ok(())
+}
+
+/// The operation of the events that tell of rows.
+const OPERATION: &str = "coverage";
+
+const ROWS: &str =
+    "SELECT object, id, recorded_at, incarnation, block, snapshot::pg_catalog.text, schema, name, state, event
+       FROM tenancy.coverage ORDER BY event, id";
+
+static TELLERS: Query = Query::new(
+    "SELECT id, payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'digest' FROM tenancy.event
+      WHERE organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND domain OPERATOR(pg_catalog.=) 'schema'
+        AND operation OPERATOR(pg_catalog.=) 'coverage'",
+);
+
+/// Compares the rows with the events that tell of them; `is_archived` tells whether an event may be gone.
+pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Result<()> {
+    let mut groups: Vec<(Uuid, Vec<coverage::Row>)> = Vec::new();
+    spi::stream(ROWS, &[], |row| {
+        let event = row.uuid(10).unwrap_or_default();
+        let read = coverage::Row {
+            object: row.get(1).unwrap_or_default(),
+            id: row.uuid(2).unwrap_or_default(),
+            recorded_at: row.timestamp(3).unwrap_or_default(),
+            incarnation: row.get(4).unwrap_or_default(),
+            block: row.get(5).unwrap_or_default(),
+            snapshot: row.get(6).unwrap_or_default(),
+            schema: row.get(7),
+            name: row.get(8),
+            state: row.get(9),
+        };
+        match groups.last_mut().filter(|(of, _)| *of == event) {
+            Some((_, rows)) => rows.push(read),
+            None => groups.push((event, vec![read])),
+        }
+        Ok::<(), Error>(())
+    })?;
+    let mut told: BTreeMap<Uuid, Option<String>> =
+        TELLERS.read(&[], |row| Some((row.uuid(1)?, row.get(2)))).into_iter().flatten().collect();
+    for (event, rows) in &groups {
+        let right = told.remove(event).map(|digest| digest == Some(hex::encode(&coverage::digest(rows))));
+        let (finding, text) = match right {
+            Some(true) => continue,
+            None if is_archived(event) => continue,
+            Some(false) => (Finding::Altered, "the rows of tenancy.coverage are not those that the event tells of"),
+            None => (Finding::Inserted, "no event tells of rows in tenancy.coverage that name it"),
+        };
+        found.push(Found::anywhere(finding, text).of(Uuid::nil()).about(*event));
+    }
+    for event in told.into_keys() {
+        let text = "the rows of tenancy.coverage that the event tells of are gone";
+        found.push(Found::anywhere(Finding::Missing, text).of(Uuid::nil()).about(event));
+    }
+    Ok(())
+}
+
+/// The statements since the last look.
+fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
+    let unreadable = || error::STATE_INVALID.because("a snapshot in tenancy.coverage cannot be read");
+    let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
+    let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
+    let read = |row: &Row| Statement {
+        table: row.get(1).zip(row.get(2)),
+        operation: row.get(3).unwrap_or_default(),
+        kind: row.get(4).unwrap_or_default(),
+        identity: row.get(5).unwrap_or_default(),
+        actions: row.get::<Vec<Option<String>>>(6).map(|actions| actions.into_iter().flatten().collect()),
+    };
+    Ok(STATEMENTS.read(&arguments, read))
+}
+
+/// The names of the table and of those that it is part of.
+fn lineage(object: &Object) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = object.schema.clone().zip(object.name.clone()).into_iter().collect();
+    let oid = object.key.strip_prefix("pg_class ").and_then(|oid| oid.parse::<u32>().ok());
+    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
+    let found = oid.map(|oid| LINEAGE.read(&[argument(pg_sys::Oid::from(oid))], read));
+    names.extend(found.into_iter().flatten().flatten());
+    names
+}
+
+fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {
+    let object = &change.now;
+    let payload = json!({ "new": {
+        "object": object.key, "name": object.name, "before": change.before, "now": object.state,
+        "since_block": last.map(|last| last.block),
+    }});
+    let is_table = object.key.starts_with("pg_class ");
+    append(Draft {
+        organization: Uuid::nil(),
+        operation: "gap",
+        domain: "schema",
+        table_schema: object.schema.as_deref().filter(|_| is_table),
+        table_name: object.name.as_deref().filter(|_| is_table),
+        row_key: None,
+        result: "failed",
+        reason: Some(what),
+        payload: payload.to_string(),
+    })?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Checkpoints beside the chain: those that are stored, and one that somebody kept elsewhere.
+
+use super::range_pg::Scope;
+use super::{Checkpoints, Finding, Found, Kept, Range, StoredCheckpoint, edges_pg};
+use crate::audit::format::encoding::Digest;
+use crate::audit::log::checkpoint::{Entry, Heads};
+use crate::audit::log::note::Verifier;
+use crate::error::{Error, Result};
+use crate::pg::spi::{self, Query, Row, argument};
+
+static KEYS: Query = Query::new("SELECT public_key FROM tenancy.signing_key ORDER BY epoch");
+
+/// From the last checkpoint before a block on, each with the hash of the block that it names.
+const CHECKPOINTS: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
+            c.frontier, c.origin, c.note, b.hash
+       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) c.block
+      WHERE c.block OPERATOR(pg_catalog.>=) coalesce((SELECT pg_catalog.max(block) FROM tenancy.checkpoint WHERE block OPERATOR(pg_catalog.<) $1), 0)
+      ORDER BY c.block, c.number";
+
+/// Those of one history.
+const HISTORY: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
+            c.frontier, c.origin, c.note, b.hash
+       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) c.block
+      WHERE c.incarnation OPERATOR(pg_catalog.=) $1 ORDER BY c.number";
+
+/// A row of `tenancy.checkpoint`; `None` if it has a value that no checkpoint has.
+fn stored(row: &Row) -> Option<StoredCheckpoint> {
+    let previous: Option<&[u8]> = row.get(8);
+    let entry = Entry {
+        incarnation: row.get(1)?,
+        number: row.get(2)?,
+        made_at: row.timestamp(3)?,
+        block: row.get(4)?,
+        block_hash: row.bytes(5)?,
+        heads: row.get(6)?,
+        heads_root: row.bytes(7)?,
+        previous: previous.map(Digest::try_from).transpose().ok()?,
+    };
+    Some(StoredCheckpoint {
+        entry,
+        digest: row.bytes(9)?,
+        root: row.bytes(10)?,
+        frontier: row.get::<&[u8]>(11)?.to_vec(),
+        origin: row.get(12)?,
+        note: row.get(13)?,
+    })
+}
+
+/// Compares the checkpoints of the blocks of a range, and what they signed with what is there.
+pub fn compare(scope: &Scope, range: Range, found: &mut Vec<Found>) -> Result<()> {
+    let keys = KEYS.read(&[], |row| Verifier::parse(&row.get::<String>(1)?).ok()).into_iter().flatten().collect();
+    let (mut keys, mut before, mut checkpoints, mut newest) = (Some(keys), None, None::<Checkpoints>, None);
+    spi::stream(CHECKPOINTS, &[argument(range.first)], |row| {
+        let number = row.get(4).unwrap_or_default();
+        let Some(stored) = stored(row) else {
+            let text = "a row of tenancy.checkpoint has a value that no checkpoint has";
+            found.push(Found::in_block(Finding::Altered, number, text));
+            return Ok(());
+        };
+        if number < range.first {
+            before = Some(stored);
+        } else if number <= range.last || range.last == scope.newest {
+            let checkpoints =
+                checkpoints.get_or_insert_with(|| Checkpoints::after(before.as_ref(), keys.take().unwrap_or_default()));
+            found.extend(checkpoints.next(&stored));
+            found.extend(block_of(&stored.entry, row.bytes(14), scope.newest));
+            newest = Some(stored.entry);
+        }
+        Ok::<(), Error>(())
+    })?;
+    if let Some(entry) = newest.filter(|entry| entry.block <= scope.newest) {
+        heads_of(&entry, found);
+    }
+    Ok(())
+}
+
+/// What is wrong with the block that a checkpoint names.
+fn block_of(entry: &Entry, hash: Option<Digest>, newest: i64) -> Option<Found> {
+    let number = entry.block;
+    let (finding, text) = match hash {
+        Some(hash) if hash == entry.block_hash => return None,
+        Some(_) => {
+            (Finding::Forked, format!("block {number} is another than checkpoint {} was made over", entry.number))
+        }
+        None if number > newest => {
+            (Finding::Truncated, format!("block {number} is gone, which checkpoint {} was made over", entry.number))
+        }
+        None => (Finding::Missing, format!("block {number} is gone, which checkpoint {} was made over", entry.number)),
+    };
+    Some(Found::in_block(finding, number, text))
+}
+
+/// Compares the heads that a checkpoint was made over with those that are there.
+fn heads_of(entry: &Entry, found: &mut Vec<Found>) {
+    let heads = edges_pg::heads_at(entry.block, found);
+    if (heads.len() as i64, Heads::new(&heads).root()) != (entry.heads, entry.heads_root) {
+        let text = format!("the rows of tenancy.head are others than checkpoint {} was made over", entry.number);
+        found.push(Found::in_block(Finding::Altered, entry.block, text));
+    }
+}
+
+/// Compares a note that somebody kept; returns the block up to which it speaks of the history.
+pub fn compare_kept(mut kept: Kept, newest: i64, found: &mut Vec<Found>) -> Result<Option<i64>> {
+    let mut last = None;
+    spi::stream(HISTORY, &[argument(kept.incarnation())], |row| {
+        if let Some(stored) = stored(row)
+            && kept.next(&stored.entry)
+        {
+            last = Some((stored.entry, row.bytes(14)));
+        }
+        Ok::<(), Error>(())
+    })?;
+    if let Some(wrong) = kept.compare() {
+        found.push(wrong);
+        return Ok(None);
+    }
+    let Some((entry, hash)) = last else { return Ok(None) };
+    let block = entry.block;
+    found.extend(block_of(&entry, hash, newest));
+    heads_of(&entry, found);
+    Ok(Some(block))
+}

@@ -1,0 +1,102 @@
+//! Statements and functions that tell how much the server has read: EXPLAIN ANALYZE and the statistics functions.
+
+use crate::error::Result;
+use crate::pg::report::OrRaise;
+use crate::pg::settings::sealed::Backend;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, c_int, c_void};
+
+/// Hears of what the role in force is about to use.
+type Listener = fn(what: &str) -> Result<()>;
+
+static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
+static PREVIOUS: Backend<Cell<pg_sys::object_access_hook_type>> = Backend::new(Cell::new(None));
+/// What is known of Postgres' own functions, by oid, which no session can change: 0 unknown, 1 other, 2 statistics.
+static KNOWN: Backend<RefCell<Vec<u8>>> = Backend::new(RefCell::new(Vec::new()));
+/// Functions of initdb have smaller oids; src/include/access/transam.h.
+const FIRST_NORMAL: usize = 16384;
+
+/// Registers the hook. Called once from `_PG_init`.
+pub fn watch(listener: Listener) {
+    LISTENER.set(Some(listener));
+    // SAFETY: called once per process from _PG_init; the library stays loaded.
+    unsafe {
+        PREVIOUS.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(accessed);
+    }
+}
+
+/// A function is about to be used: in an expression, in FROM, as an operator, an aggregate or by the fast path.
+#[pg_guard]
+unsafe extern "C-unwind" fn accessed(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    if let Some(previous) = PREVIOUS.get() {
+        // SAFETY: passes on what Postgres gave.
+        unsafe { previous(access, class, object, part, argument) };
+    }
+    if access != pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE || class != pg_sys::ProcedureRelationId {
+        return;
+    }
+    let place = object.to_u32() as usize;
+    if place < FIRST_NORMAL && tells_statistics(object, place) {
+        tell(&function_name(object).unwrap_or_default());
+    }
+}
+
+fn tells_statistics(function: pg_sys::Oid, place: usize) -> bool {
+    let known = KNOWN.borrow().get(place).copied().unwrap_or(0);
+    if known != 0 {
+        return known == 2;
+    }
+    let tells = function_name(function).is_some_and(|name| name.starts_with("pg_stat_get_"));
+    let mut all = KNOWN.borrow_mut();
+    all.resize(FIRST_NORMAL, 0);
+    all[place] = if tells { 2 } else { 1 };
+    tells
+}
+
+fn function_name(function: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a catalog lookup, which gives NULL for none, or a name.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// SAFETY of the caller: the node is one of a parse tree.
+pub(in crate::pg) unsafe fn explains(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised.
+    unsafe { (*node).type_ == pg_sys::NodeTag::T_ExplainStmt }
+}
+
+/// An EXPLAIN is about to run. As Postgres does it, the last ANALYZE of its options counts.
+#[pg_guard]
+pub(in crate::pg) extern "C-unwind" fn explaining(node: *mut pg_sys::Node) {
+    let mut analyze = false;
+    // SAFETY: the caller has looked at the tag; the options are a list of DefElem.
+    unsafe {
+        let options = (*node.cast::<pg_sys::ExplainStmt>()).options;
+        let count = if options.is_null() { 0 } else { (*options).length as usize };
+        for n in 0..count {
+            let option: *mut pg_sys::DefElem = (*(*options).elements.add(n)).ptr_value.cast();
+            if CStr::from_ptr((*option).defname) == c"analyze" {
+                analyze = pg_sys::defGetBoolean(option);
+            }
+        }
+    }
+    if analyze {
+        tell("EXPLAIN ANALYZE");
+    }
+}
+
+fn tell(what: &str) {
+    if let Some(listener) = LISTENER.get() {
+        listener(what).or_raise();
+    }
+}

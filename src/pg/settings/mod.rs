@@ -1,0 +1,4 @@
+//! Settings: the ordinary ones, and the one that only the library can write.
+
+pub mod configuration;
+pub mod sealed;

@@ -1,0 +1,6 @@
+//! Tables below SQL: the extension's own, and the shape and parents of rows in those of users.
+
+pub mod catalog;
+pub mod parent;
+pub mod scan;
+pub mod table;

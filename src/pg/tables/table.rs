@@ -1,0 +1,610 @@
+//! The extension's own tables, written without SQL.
+//!
+//! No role has INSERT on them, and a trigger must work in the name of whoever changes a row: so the rows are written
+//! below the privilege system, the way Postgres writes its catalogs.
+
+use crate::error;
+use crate::pg::hooks::transaction;
+use crate::pg::report::raise;
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys, set_varsize_4b};
+use std::ffi::CStr;
+use uuid::Uuid;
+
+const SCHEMA: &CStr = c"tenancy";
+
+/// A value of a column.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Uuid(&'a Uuid),
+    /// `text` or `json`, which are stored alike.
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    SmallInteger(i16),
+    Integer(i32),
+    BigInteger(i64),
+    TransactionId(u64),
+    /// `timestamptz`, in microseconds since 1970.
+    Timestamp(i64),
+}
+
+impl<'a> Value<'a> {
+    pub fn optional_text(text: Option<&'a str>) -> Self {
+        text.map_or(Value::Null, Value::Text)
+    }
+
+    /// True for a column of a type that the value may be stored in.
+    fn fits(&self, data_type: pg_sys::Oid) -> bool {
+        let types: &[pg_sys::Oid] = match self {
+            Value::Null => return true,
+            Value::Uuid(_) => &[pg_sys::UUIDOID],
+            Value::Text(_) => &[pg_sys::TEXTOID, pg_sys::JSONOID],
+            Value::Bytes(_) => &[pg_sys::BYTEAOID],
+            Value::SmallInteger(_) => &[pg_sys::INT2OID],
+            Value::Integer(_) => &[pg_sys::INT4OID],
+            Value::BigInteger(_) => &[pg_sys::INT8OID],
+            Value::TransactionId(_) => &[pg_sys::XID8OID],
+            Value::Timestamp(_) => &[pg_sys::TIMESTAMPTZOID],
+        };
+        types.contains(&data_type)
+    }
+
+    /// The value as Postgres passes it; those of variable length are written into `varlenas`, and good as long as it is.
+    fn datum(self, varlenas: &mut Varlenas) -> Option<pg_sys::Datum> {
+        match self {
+            Value::Null => None,
+            // Postgres copies what the pointer points at; the id outlives the call.
+            Value::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
+            Value::Text(text) => Some(varlenas.put(text.as_bytes())),
+            Value::Bytes(bytes) => Some(varlenas.put(bytes)),
+            Value::SmallInteger(number) => number.into_datum(),
+            Value::Integer(number) => number.into_datum(),
+            Value::BigInteger(number) => number.into_datum(),
+            Value::TransactionId(id) => Some(pg_sys::Datum::from(id)),
+            Value::Timestamp(time) => Some(pg_sys::Datum::from(transaction::to_timestamptz(time))),
+        }
+    }
+}
+
+/// Values of variable length of one row, in memory that is used again for the next one.
+#[derive(Default)]
+struct Varlenas(Vec<u64>);
+
+impl Varlenas {
+    const HEADER: usize = 4;
+
+    fn words(bytes: &[u8]) -> usize {
+        (Self::HEADER + bytes.len()).div_ceil(size_of::<u64>())
+    }
+
+    /// Forgets what is there, and makes room for the values at once: it must not move while pointers to it are in use.
+    fn begin(&mut self, values: &[Value]) {
+        let words = values.iter().map(|value| match value {
+            Value::Text(text) => Self::words(text.as_bytes()),
+            Value::Bytes(bytes) => Self::words(bytes),
+            _ => 0,
+        });
+        self.0.clear();
+        self.0.reserve(words.sum());
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> pg_sys::Datum {
+        let (start, words) = (self.0.len(), Self::words(bytes));
+        // Postgres has no value of 1 GiB: what is too long is cut, rather than to overwrite what is behind.
+        let length = (Self::HEADER + bytes.len()).min(0x3fff_ffff);
+        assert!(start + words <= self.0.capacity());
+        self.0.resize(start + words, 0);
+        // SAFETY: the words are there, and have room for header and bytes; u64 is aligned for a header.
+        unsafe {
+            let value = self.0.as_mut_ptr().add(start).cast::<u8>();
+            set_varsize_4b(value.cast(), length as i32);
+            let bytes = &bytes[..length - Self::HEADER];
+            value.add(Self::HEADER).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            pg_sys::Datum::from(value)
+        }
+    }
+}
+
+/// Appends a row to `tenancy.<table>`; `values` are its columns in order.
+pub fn insert(table: &CStr, values: &[Value]) {
+    let mut varlenas = Varlenas::default();
+    let command = current_command();
+    // SAFETY: the slot is of the table, and dropped when its row is everywhere.
+    with_table(table, values.len(), |relation, indexes| unsafe {
+        check_types((*relation).rd_att, values);
+        let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
+        let tuple = store(slot, values, &mut varlenas);
+        pg_sys::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
+        (*slot).tts_tid = (*tuple).t_self;
+        insert_into_indexes(relation, indexes, slot);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    });
+}
+
+/// How many rows go to the table access method at a time: enough for some pages, and few enough that their memory is small
+/// and used again.
+const ROWS_AT_A_TIME: usize = 128;
+
+/// Nothing is ever deleted from these tables, so no page but the last one has room, and none is looked for.
+const AT_THE_END: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+
+/// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
+pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
+    if let [row] = rows {
+        return insert(table, &columns(row));
+    }
+    let (mut memory, mut varlenas) = (PgMemoryContexts::new("pg_tenancy rows"), Varlenas::default());
+    let command = current_command();
+    // SAFETY: as in `insert`; tuples live in a memory of their own, which is emptied when no slot points to them any more.
+    // CatalogTuplesMultiInsertWithInfo (indexing.c) is not used, because it loses the place of a tuple with a value out of
+    // line.
+    with_table(table, N, |relation, indexes| unsafe {
+        // A column has one type, whatever the row.
+        rows.first().into_iter().for_each(|row| check_types((*relation).rd_att, &columns(row)));
+        let slot = |_| pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple);
+        let mut slots: Vec<_> = (0..rows.len().min(ROWS_AT_A_TIME)).map(slot).collect();
+        for rows in rows.chunks(ROWS_AT_A_TIME) {
+            memory.switch_to(|_| {
+                for (row, slot) in rows.iter().zip(&slots) {
+                    store(*slot, &columns(row), &mut varlenas);
+                }
+                let count = rows.len() as i32;
+                pg_sys::heap_multi_insert(
+                    relation,
+                    slots.as_mut_ptr(),
+                    count,
+                    command,
+                    AT_THE_END,
+                    std::ptr::null_mut(),
+                );
+                for slot in &slots[..rows.len()] {
+                    insert_into_indexes(relation, indexes, *slot);
+                    clear(*slot);
+                }
+            });
+            memory.reset();
+        }
+        for slot in slots {
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+    });
+}
+
+fn current_command() -> pg_sys::CommandId {
+    // SAFETY: within a statement of the transaction; marks the command as one that writes.
+    unsafe { pg_sys::GetCurrentCommandId(true) }
+}
+
+/// An index, and the column whose rows without a value it leaves out.
+struct Index {
+    relation: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    but_null: Option<i32>,
+}
+
+/// Opens a table of the extension with its indexes, for rows of so many columns.
+fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation, &[Index])) {
+    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; its rows have as many
+    // columns as the caller's, which is checked. NOT NULL and the lengths of hashes are ensured by the callers' types.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+        if (*(*relation).rd_att).natts as usize != columns {
+            let message = format!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
+            raise(error::STATE_INVALID.because(message));
+        }
+        with_indexes(relation, |indexes| write(relation, indexes));
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// Opens the indexes of a table of the extension.
+///
+/// SAFETY of the caller: the relation is open for writing.
+unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[Index])) {
+    // SAFETY: as promised; opened and closed in pairs, and as many as the state says.
+    unsafe {
+        let state = pg_sys::CatalogOpenIndexes(relation);
+        let index = |n: usize| {
+            let info = *(*state).ri_IndexRelationInfo.add(n);
+            Index { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
+        };
+        let indexes: Vec<Index> = (0..(*state).ri_NumIndices as usize).map(index).collect();
+        write(&indexes);
+        pg_sys::CatalogCloseIndexes(state);
+    }
+}
+
+/// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are refused:
+/// what they need is not evaluated here.
+///
+/// SAFETY of the caller: the index is open.
+unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
+    let unsuitable = || -> ! {
+        raise(error::INDEX_UNSUITABLE.because("a table of the audit has an index on an expression or with a predicate"))
+    };
+    if !index.ii_Expressions.is_null() || !index.ii_ExclusionOps.is_null() {
+        unsuitable();
+    }
+    if index.ii_Predicate.is_null() {
+        return None;
+    }
+    // SAFETY: as promised; a node is read as what its tag says it is.
+    unsafe {
+        let conditions = &*index.ii_Predicate;
+        let node = (*conditions.elements).ptr_value.cast::<pg_sys::Node>();
+        if conditions.length != 1 || (*node).type_ != pg_sys::NodeTag::T_NullTest {
+            unsuitable();
+        }
+        let test = &*node.cast::<pg_sys::NullTest>();
+        let argument = test.arg.cast::<pg_sys::Node>();
+        if test.nulltesttype != pg_sys::NullTestType::IS_NOT_NULL || (*argument).type_ != pg_sys::NodeTag::T_Var {
+            unsuitable();
+        }
+        Some(i32::from((*argument.cast::<pg_sys::Var>()).varattno))
+    }
+}
+
+/// Puts a row into a slot of its table, which frees the tuple.
+///
+/// SAFETY of the caller: the slot is of a table with as many columns as there are values, of types that were checked.
+unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &mut Varlenas) -> pg_sys::HeapTuple {
+    const COLUMNS: usize = 32;
+    let (mut datums, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
+    varlenas.begin(values);
+    for ((value, datum), null) in values.iter().zip(&mut datums).zip(&mut nulls) {
+        let given = value.datum(varlenas);
+        *null = given.is_none();
+        *datum = given.unwrap_or(pg_sys::Datum::null());
+    }
+    // SAFETY: as promised; no table of the extension has more columns than the arrays have places, which is checked. The
+    // tuple is a copy of the values. A slot that does not own its tuple would be copied once more (ExecFetchSlotHeapTuple).
+    unsafe {
+        let descriptor = (*slot).tts_tupleDescriptor;
+        assert!((*descriptor).natts as usize <= COLUMNS);
+        let tuple = pg_sys::heap_form_tuple(descriptor, datums.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::ExecStoreHeapTuple(tuple, slot, true);
+        tuple
+    }
+}
+
+/// Refuses values for columns of other types, which heap_form_tuple would take for what they are not: a length, a pointer.
+///
+/// SAFETY of the caller: the descriptor is of a relation that is open.
+unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
+    // SAFETY: as promised; wrapped without a reference of its own, and not kept.
+    let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(descriptor) };
+    for (place, value) in values.iter().enumerate() {
+        let fits = |column: &pg_sys::FormData_pg_attribute| !column.attisdropped && value.fits(column.atttypid);
+        if !descriptor.get(place).is_some_and(fits) {
+            raise(
+                error::STATE_INVALID
+                    .because("a table of schema tenancy has a column of another type than it was made with"),
+            );
+        }
+    }
+}
+
+/// `ExecClearTuple` (executor/tuptable.h), which is inline in C.
+///
+/// SAFETY of the caller: the slot is one that Postgres made.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: as promised; every kind of slot has the function.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            clear(slot);
+        }
+    }
+}
+
+/// Makes a transaction that comes here wait for the end of another that did. Readers and writers of the table do not.
+pub fn lock_against_itself(table: &CStr) {
+    // SAFETY: locks a relation that is there until the end of the transaction.
+    unsafe { pg_sys::LockRelationOid(oid(table), pg_sys::ShareUpdateExclusiveLock as i32) };
+}
+
+/// Sets columns (from 1) of a row of `tenancy.<table>` to NULL, which its primary key finds in the active snapshot. False
+/// if there is no such row or no such key.
+///
+/// Below SQL, because the append-only tables have triggers that let nobody do it. Others must be kept from changing the
+/// row at the same time.
+pub fn set_null(table: &CStr, key: Key, columns: &[i32]) -> bool {
+    // SAFETY: relation and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the key is of
+    // the type of the first column of the primary key and outlives the scan; the columns may be NULL and are in no index, as
+    // the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
+        pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
+        let index = (*relation).rd_pkindex;
+        if index == pg_sys::InvalidOid {
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            return false;
+        }
+        let mut scan_key = key.scan_key();
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut scan_key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let found = !tuple.is_null();
+        if found {
+            update_to_null(relation, tuple, columns);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        found
+    }
+}
+
+/// What `CatalogTupleUpdate` (indexing.c) does for a row of a catalog.
+///
+/// SAFETY of the caller: the relation is open for writing, the tuple is a row of it.
+unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, columns: &[i32]) {
+    let mut columns = columns.to_vec();
+    let mut values = vec![pg_sys::Datum::null(); columns.len()];
+    let mut nulls = vec![true; columns.len()];
+    let (count, columns) = (columns.len() as i32, columns.as_mut_ptr());
+    let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+    // SAFETY: as promised; the arrays have as many places as the count says. The new tuple is a copy, which the slot frees.
+    unsafe {
+        let descriptor = (*relation).rd_att;
+        let changed = pg_sys::heap_modify_tuple_by_cols(tuple, descriptor, count, columns, values, nulls);
+        #[cfg(feature = "pg15")]
+        pg_sys::simple_heap_update(relation, &mut (*tuple).t_self, changed);
+        #[cfg(not(feature = "pg15"))]
+        {
+            let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+            pg_sys::simple_heap_update(relation, &mut (*tuple).t_self, changed, &mut indexes);
+        }
+        // A tuple that is reached through the one before it is in no index itself.
+        if u32::from((*(*changed).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0 {
+            return pg_sys::heap_freetuple(changed);
+        }
+        with_indexes(relation, |indexes| {
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
+            pg_sys::ExecStoreHeapTuple(changed, slot, true);
+            (*slot).tts_tid = (*changed).t_self;
+            insert_into_indexes(relation, indexes, slot);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        });
+    }
+}
+
+/// What `CatalogIndexInsert` (indexing.c) does for a row of a catalog.
+///
+/// SAFETY of the caller: relation and indexes are open; the slot holds a tuple that was inserted.
+unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[Index], slot: *mut pg_sys::TupleTableSlot) {
+    let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
+    let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+    let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+    // SAFETY: as promised; the arrays have as many places as an index can have columns; the slot is of heap tuples.
+    unsafe {
+        for index in indexes {
+            if let Some(column) = index.but_null {
+                let mut null = false;
+                let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+                pg_sys::heap_getattr(tuple, column, (*slot).tts_tupleDescriptor, &mut null);
+                if null {
+                    continue;
+                }
+            }
+            let form = &*(*index.relation).rd_index;
+            pg_sys::FormIndexDatum(index.info, slot, std::ptr::null_mut(), values, nulls);
+            let unique = if form.indisunique {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
+            } else {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+            };
+            let place = &mut (*slot).tts_tid;
+            pg_sys::index_insert(index.relation, values, nulls, place, relation, unique, false, index.info);
+        }
+    }
+}
+
+/// What a column of an index must equal.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// The column's number in its table, from 1.
+    column: i16,
+    strategy: u32,
+    comparison: pg_sys::Oid,
+    datum: pg_sys::Datum,
+}
+
+impl Key {
+    /// The id must live as long as the key.
+    pub fn uuid(column: i16, id: &Uuid) -> Self {
+        Key::equal(column, pg_sys::F_UUID_EQ, Some(pg_sys::Datum::from(id.as_bytes().as_ptr())))
+    }
+
+    /// A column of collation "C", which is what a scan key made here compares by.
+    pub fn text(column: i16, text: &str) -> Self {
+        Key::equal(column, pg_sys::F_TEXTEQ, text.into_datum())
+    }
+
+    pub fn big_integer(column: i16, number: i64) -> Self {
+        Key::equal(column, pg_sys::F_INT8EQ, number.into_datum())
+    }
+
+    pub fn small_integer(column: i16, number: i16) -> Self {
+        Key::equal(column, pg_sys::F_INT2EQ, number.into_datum())
+    }
+
+    fn equal(column: i16, comparison: u32, datum: Option<pg_sys::Datum>) -> Self {
+        let datum = datum.unwrap_or(pg_sys::Datum::null());
+        Key { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum }
+    }
+
+    /// The same for what is equal or greater.
+    pub fn or_more(self) -> Self {
+        self.inequality(pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_UUID_GE, pg_sys::F_INT8GE)
+    }
+
+    /// The same for what is greater.
+    pub fn more(self) -> Self {
+        self.inequality(pg_sys::BTGreaterStrategyNumber, pg_sys::F_UUID_GT, pg_sys::F_INT8GT)
+    }
+
+    /// The same for what is equal or less.
+    pub fn or_less(self) -> Self {
+        self.inequality(pg_sys::BTLessEqualStrategyNumber, pg_sys::F_UUID_LE, pg_sys::F_INT8LE)
+    }
+
+    /// A key of a type without such a comparison stays as it is.
+    fn inequality(self, strategy: u32, of_uuids: u32, of_integers: u32) -> Self {
+        let comparison = match self.comparison.to_u32() {
+            pg_sys::F_UUID_EQ => of_uuids,
+            pg_sys::F_INT8EQ => of_integers,
+            _ => return self,
+        };
+        Key { strategy, comparison: comparison.into(), ..self }
+    }
+
+    /// The id that a key of the type `uuid` compares with.
+    pub(in crate::pg) fn id(&self) -> Option<Uuid> {
+        let of_ids = [pg_sys::F_UUID_EQ, pg_sys::F_UUID_GE, pg_sys::F_UUID_GT, pg_sys::F_UUID_LE];
+        // SAFETY: the id lives as long as the key, as `uuid` says.
+        of_ids
+            .contains(&self.comparison.to_u32())
+            .then(|| Uuid::from_bytes(unsafe { *self.datum.cast_mut_ptr::<[u8; 16]>() }))
+    }
+
+    /// The same key with its id, if it has one, at a place that outlives the key.
+    pub(in crate::pg) fn scan_key_kept_in(&self, place: &mut Uuid) -> pg_sys::ScanKeyData {
+        match self.id() {
+            Some(id) => {
+                *place = id;
+                Key { datum: pg_sys::Datum::from(place.as_bytes().as_ptr()), ..*self }.scan_key()
+            }
+            None => self.scan_key(),
+        }
+    }
+
+    fn scan_key(&self) -> pg_sys::ScanKeyData {
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: initializes the struct; the function is Postgres' own.
+        unsafe { pg_sys::ScanKeyInit(&mut key, self.column, self.strategy as u16, self.comparison, self.datum) };
+        key
+    }
+}
+
+/// A row that a scan has found; alive only inside the callback that receives it.
+pub struct Tuple {
+    tuple: pg_sys::HeapTuple,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Tuple {
+    /// The value of the column (from 1), copied; `None` for NULL.
+    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
+        let mut null = false;
+        // SAFETY: the tuple is the scan's current one, which stays until the callback returns; the caller asks for the
+        // type that the column has.
+        unsafe {
+            let datum = pg_sys::heap_getattr(self.tuple, column, self.descriptor, &mut null);
+            T::from_datum(datum, null)
+        }
+    }
+
+    /// A `uuid` column.
+    pub fn uuid(&self, column: i32) -> Option<Uuid> {
+        self.get::<pgrx::Uuid>(column).map(|id| Uuid::from_bytes(*id.as_bytes()))
+    }
+
+    /// A `timestamptz` column, in microseconds since 1970.
+    pub fn timestamp(&self, column: i32) -> Option<i64> {
+        self.get::<i64>(column).map(transaction::from_timestamptz)
+    }
+}
+
+/// Hands each row of `tenancy.<table>` that `keys` find in `index` to `each`, with the active snapshot.
+///
+/// No SQL, no privileges, no policies: as queries, what `authenticate` reads in each transaction would cost several times
+/// as much. `keys` are the first columns of the index.
+pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
+    let mut found = Vec::new();
+    let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(Key::scan_key).collect();
+    // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the keys
+    // name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let count = scan_keys.len() as i32;
+        let scan = pg_sys::systable_beginscan(relation, oid(index), true, snapshot, count, scan_keys.as_mut_ptr());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            found.push(each(&Tuple { tuple, descriptor: (*relation).rd_att }));
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    found
+}
+
+/// Reads `column` (from 1) of the last row of `tenancy.<table>` in the order of `index` under `key`.
+///
+/// Sees the newest committed state and takes no lock on rows.
+pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> Option<T> {
+    // SAFETY: relations are opened and closed in pairs; the key is of the type of the index's first column, which it
+    // names by its number in the table (genam.c translates), and stays valid during the scan; the tuple belongs to the
+    // scan, and its value is copied before the end.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
+        let index = pg_sys::index_open(oid(index), pg_sys::AccessShareLock as i32);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let mut scan_key = key.scan_key();
+        let scan = pg_sys::systable_beginscan_ordered(relation, index, snapshot, 1, &mut scan_key);
+        let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
+        let value = if tuple.is_null() { None } else { Tuple { tuple, descriptor: (*relation).rd_att }.get(column) };
+        pg_sys::systable_endscan_ordered(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        value
+    }
+}
+
+/// The oid of `tenancy.<name>`, or `InvalidOid` if there is no such relation.
+pub(in crate::pg) fn find_oid(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: catalog lookups by NUL-terminated names.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    }
+}
+
+/// The oid of `tenancy.<name>`; none where the extension is not installed, or not in this version.
+pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
+    Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)
+}
+
+/// True if `tenancy.<name>` is there and has, or had, partitions.
+pub fn has_partitions(name: &CStr) -> bool {
+    let oid = find_oid(name);
+    if oid == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: the relation is open for the time of a look.
+    unsafe {
+        let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+        let has = (*(*relation).rd_rel).relhassubclass;
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        has
+    }
+}
+
+/// True if `tenancy.<name>` is there and is a partition.
+pub fn is_partition(name: &CStr) -> bool {
+    let oid = find_oid(name);
+    // SAFETY: a catalog lookup.
+    oid != pg_sys::InvalidOid && unsafe { pg_sys::get_rel_relispartition(oid) }
+}
+
+/// The oid of `tenancy.<name>`.
+pub fn oid(name: &CStr) -> pg_sys::Oid {
+    let oid = find_oid(name);
+    if oid == pg_sys::InvalidOid {
+        pgrx::error!("relation tenancy.{} is gone; is the extension pg_tenancy installed?", name.to_string_lossy());
+    }
+    oid
+}
