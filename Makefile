@@ -21,14 +21,15 @@ export PG DESTDIR CARGO CARGOFLAGS
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 LIBRARY := target/build-$(PG)/release/libpg_tenancy.so
-PROGRAM := target/build-pure/release/pg-tenancy-verify
+PROGRAM := target/release/pg-tenancy-verify
 SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
 
 # Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
 CARGO_PG = PGRX_PG_CONFIG_PATH="$$(tools/pg-config.sh)" $(CARGO)
-CARGO_PG_FLAGS = --release --features pg$(PG) --target-dir target/build-$(PG) $(CARGOFLAGS)
+CARGO_PG_FLAGS = --release --package pg_tenancy --features pg$(PG) --target-dir target/build-$(PG) $(CARGOFLAGS)
+CORE := Cargo.toml Cargo.lock core/Cargo.toml $(shell find core/src -type f)
 PRIVATE = PG_CONFIG="$$(tools/pg-config.sh --private)" DESTDIR=
 
 .PHONY: help
@@ -65,13 +66,12 @@ build: all
 library: $(LIBRARY) $(SQL)
 all: library $(PROGRAM) ## build the library and the SQL of the extension, and pg-tenancy-verify
 
-$(LIBRARY): Cargo.toml Cargo.lock $(shell find src -type f)
+$(LIBRARY): $(CORE) files/Cargo.toml $(shell find src files/src -type f)
 	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
 	@touch $@
 
-# In a folder of its own: without a feature of Postgres it is made of another library of the same name.
-$(PROGRAM): Cargo.toml Cargo.lock $(shell find src -type f -not -name '*_pg.rs' -not -path 'src/pg/*')
-	$(CARGO) build --release --bin pg-tenancy-verify --target-dir target/build-pure $(CARGOFLAGS)
+$(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
+	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)
 	@touch $@
 
 # The folder is a prerequisite so that a removed file is noticed.
@@ -113,11 +113,11 @@ package: all ## make an installable tree and a .tar.gz of it below target/packag
 .PHONY: lint
 lint: ## check format, clippy, licences and sources of dependencies, and the shell scripts
 	@tools/setup.sh build lint
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
-	$(CARGO) clippy --all-targets --target-dir target/build-pure $(CARGOFLAGS) -- -D warnings
-	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/build-pure -- -D warnings
-	$(CARGO_PG) clippy --all-targets $(CARGO_PG_FLAGS) -- -D warnings
+	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
+	$(CARGO_PG) clippy --lib $(CARGO_PG_FLAGS) -- -D warnings
 	@tools/deny.sh
 	shellcheck -x -P SCRIPTDIR tools/*.sh .ci/run
 

@@ -1,5 +1,5 @@
 -- Checkpoints: what somebody else keeps, so that a history that is rewritten as a whole is found. Code:
--- src/audit/checkpoint*.rs, src/audit/proof_pg.rs. Format: docs/audit-format.md.
+-- src/audit/checkpoint*.rs, src/audit/export/proof.rs. Format: docs/audit-format.md.
 -- The library writes tenancy.checkpoint by the order of its columns.
 
 CREATE TABLE tenancy.signing_key (

@@ -1,4 +1,4 @@
--- Payloads that had to go, lawfully and in the open. Code: src/audit/erasure_pg.rs.
+-- Payloads that had to go, lawfully and in the open. Code: src/audit/retention/erasure.rs.
 
 CREATE TABLE tenancy.erasure (
     event uuid PRIMARY KEY,

@@ -1,4 +1,4 @@
--- Months of events that leave the database, and come back. Code: src/audit/archive_pg.rs, and the verifier.
+-- Months of events that leave the database, and come back. Code: src/audit/verification/archives.rs, and the verifier.
 
 CREATE TABLE tenancy.archive (
     month date NOT NULL CHECK (EXTRACT(day FROM month) = 1),

@@ -1,4 +1,4 @@
--- A row rebuilt from its events. Code: src/audit/history.rs, history_pg.rs.
+-- A row rebuilt from its events. Code: core/src/audit/history/row_history.rs, history_pg.rs.
 
 -- A set, and without settings of its own, so that Postgres puts it into the query that calls it.
 CREATE FUNCTION tenancy.actor_for_members(actor tenancy.event_actor, organization uuid) RETURNS SETOF tenancy.event_actor

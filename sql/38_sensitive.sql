@@ -1,4 +1,4 @@
--- Tables whose reading is recorded. Code: src/audit/read*.rs, src/pg/reading.rs.
+-- Tables whose reading is recorded. Code: src/audit/read*.rs, src/pg/hooks/reading.rs.
 
 -- By oid, so that a mark follows its table through renames; a dump writes it as the name.
 CREATE TABLE tenancy.sensitive_table (

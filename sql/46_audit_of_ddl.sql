@@ -1,4 +1,4 @@
--- Statements that change the rules are audited by event triggers. Code: src/audit/ddl_pg.rs.
+-- Statements that change the rules are audited by event triggers. Code: core/src/audit/capture/ddl.rs.
 
 CREATE FUNCTION tenancy.audit_ddl() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_ddl';

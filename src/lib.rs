@@ -1,88 +1,80 @@
 //! pg_tenancy: the security model of a multi-tenant SaaS inside Postgres.
 //!
-//! The modules are the rooms of `docs/architecture.md`. Files that end in `_pg` and the room `pg` need a server and
-//! are built with a `pgXX` feature; everything else is the pure core.
+//! The modules are the rooms of `docs/architecture.md`. What needs no server is in the crates `pg_tenancy_core` and
+//! `pg_tenancy_files`; this one knows triggers, tables, snapshots and hooks.
 
-pub mod advisor;
-pub mod audit;
-pub mod context;
-pub mod error;
-pub mod guardrail;
-pub mod identity;
-pub mod policy;
-pub mod undo;
+// Without a Postgres version there is nothing to build: see the features in Cargo.toml.
+#![cfg(feature = "pg")]
 
-#[cfg(feature = "pg")]
+mod advisor;
+mod audit;
+mod context;
+mod guardrail;
+mod identity;
 mod pg;
-#[cfg(feature = "pg")]
+mod policy;
 mod worker;
 
-#[cfg(feature = "pg")]
-mod front_door {
-    use crate::pg::hooks::log::Redaction;
-    use crate::pg::hooks::transaction::Listener;
-    use crate::{audit, context, guardrail, identity, pg, worker};
-    use pgrx::pg_guard;
+use crate::pg::hooks::log::Redaction;
+use crate::pg::hooks::transaction::Listener;
+use pg_tenancy_core::identity::token_redaction;
+use pgrx::pg_guard;
 
-    pgrx::pg_module_magic!();
+pgrx::pg_module_magic!();
 
-    /// Called by Postgres when it loads the library: on demand, by session_preload_libraries or by
-    /// shared_preload_libraries. In the last case that is in the postmaster, so nothing random is drawn here.
-    #[pg_guard]
-    pub extern "C-unwind" fn _PG_init() {
-        pg::report::keep_backtraces_to_panics();
-        pg::settings::configuration::define();
-        context::define(identity::revalidate);
-        pg::tables::catalog::watch();
-        pg::hooks::log::redact(Redaction {
-            needed: identity::redact::holds_token,
-            in_place: identity::redact::in_place,
-        });
-        pg::hooks::utility::watch(pg::hooks::utility::Listener {
-            held: context::cursor_held,
-            changed: audit::cluster_changed,
-        });
-        pg::hooks::permission::watch(pg::hooks::permission::Listener {
-            bypassed: guardrail::accessed,
-            lacks: |asked| context::lacks(&asked.domain, &asked.action),
-            allowed: |asked| context::allowed(&asked.domain, &asked.action),
-            authorize: |asked| context::authorize(&asked.domain, &asked.action),
-        });
-        pg::hooks::planner::watch(pg::hooks::planner::Listener {
-            separator: context::SEPARATOR,
-            lifting: context::in_maintenance,
-            lifts: context::lifts,
-            nobody: || matches!(context::current(), Ok(None)),
-        });
-        audit::judge_rows(guardrail::row_changed);
-        pg::hooks::statistics::watch(guardrail::statistics_used);
-        pg::hooks::reading::watch(audit::READS);
-        worker::register();
-        pg::hooks::transaction::listen(Listener {
-            committing: || {
-                guardrail::before_commit();
-                audit::before_commit();
-            },
-            ended: |committed| {
-                guardrail::transaction_ended();
-                pg::hooks::reading::rolled_back(0);
-                context::transaction_ended();
-                if audit::transaction_ended(committed) {
-                    worker::has_work();
-                }
-            },
-            savepoint: |level, rolled_back| {
-                guardrail::savepoint(level, rolled_back);
-                context::savepoint(level, rolled_back);
-                audit::savepoint(level, rolled_back);
-                if rolled_back {
-                    pg::hooks::reading::rolled_back(level);
-                }
-            },
-            statement: context::statement_started,
-            waiting: audit::events_wait,
-            finished: audit::statement_finished,
-            prepared_committed: worker::has_work,
-        });
-    }
+/// Called by Postgres when it loads the library: on demand, by session_preload_libraries or by
+/// shared_preload_libraries. In the last case that is in the postmaster, so nothing random is drawn here.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::report::keep_backtraces_to_panics();
+    pg::settings::configuration::define();
+    context::define(identity::revalidate);
+    pg::tables::catalog::watch();
+    pg::hooks::log::redact(Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
+    pg::hooks::utility::watch(pg::hooks::utility::Listener {
+        held: context::cursor_held,
+        changed: audit::cluster_changed,
+    });
+    pg::hooks::permission::watch(pg::hooks::permission::Listener {
+        bypassed: guardrail::accessed,
+        lacks: |asked| context::lacks(&asked.domain, &asked.action),
+        allowed: |asked| context::allowed(&asked.domain, &asked.action),
+        authorize: |asked| context::authorize(&asked.domain, &asked.action),
+    });
+    pg::hooks::planner::watch(pg::hooks::planner::Listener {
+        separator: context::SEPARATOR,
+        lifting: context::in_maintenance,
+        lifts: context::lifts,
+        nobody: || matches!(context::current(), Ok(None)),
+    });
+    audit::judge_rows(guardrail::row_changed);
+    pg::hooks::statistics::watch(guardrail::statistics_used);
+    pg::hooks::reading::watch(audit::READS);
+    worker::register();
+    pg::hooks::transaction::listen(Listener {
+        committing: || {
+            guardrail::before_commit();
+            audit::before_commit();
+        },
+        ended: |committed| {
+            guardrail::transaction_ended();
+            pg::hooks::reading::rolled_back(0);
+            context::transaction_ended();
+            if audit::transaction_ended(committed) {
+                worker::has_work();
+            }
+        },
+        savepoint: |level, rolled_back| {
+            guardrail::savepoint(level, rolled_back);
+            context::savepoint(level, rolled_back);
+            audit::savepoint(level, rolled_back);
+            if rolled_back {
+                pg::hooks::reading::rolled_back(level);
+            }
+        },
+        statement: context::statement_started,
+        waiting: audit::events_wait,
+        finished: audit::statement_finished,
+        prepared_committed: worker::has_work,
+    });
 }

@@ -1,14 +1,14 @@
 //! The audit's hashes against `audit_vectors/vectors.json`, which an independent program
 //! (`audit_vectors/check.py`) computes from `docs/audit-format.md`.
 
-use pg_tenancy::audit::export::evidence::Evidence;
-use pg_tenancy::audit::format::commitment::{CommitmentKey, Place};
-use pg_tenancy::audit::format::encoding::Digest;
-use pg_tenancy::audit::format::event::{Actor, Header, payload_digest};
-use pg_tenancy::audit::log::block::{self, Block, Entries};
-use pg_tenancy::audit::log::chain;
-use pg_tenancy::audit::log::chain::Entry;
-use pg_tenancy::audit::log::checkpoint::{self, Head};
+use pg_tenancy_core::audit::export::evidence::Evidence;
+use pg_tenancy_core::audit::format::commitment::{CommitmentKey, Place};
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::{Actor, Header, payload_digest};
+use pg_tenancy_core::audit::log::block::{self, Block, Entries};
+use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::chain::Entry;
+use pg_tenancy_core::audit::log::checkpoint::{self, Head};
 use serde_json::Value;
 use uuid::Uuid;
 

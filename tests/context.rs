@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::issuer::ISSUER;
 use common::*;
-use pg_tenancy::context::{Context, Organization, Scope};
+use pg_tenancy_core::context::{Context, Organization, Scope};
 use serde_json::json;
 use tokio_postgres::Client;
 

@@ -3,13 +3,14 @@
 mod common;
 
 use common::*;
-use pg_tenancy::audit::export::bundle::verify::{Expected, verify};
-use pg_tenancy::audit::export::bundle::words::Verdict;
-use pg_tenancy::audit::log::note::Verifier;
+use pg_tenancy_core::audit::export::bundle::report::Verdict;
+use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy_core::audit::log::signed_note::Verifier;
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use tokio_postgres::Client;
 
 /// A folder for the files of a test, which goes with it.
@@ -35,9 +36,23 @@ impl Drop for Folder {
     }
 }
 
+/// The program `pg-tenancy-verify`, which is built beside this one: cargo builds the programs of a test's own package only.
+fn verifier() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
+        let done = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "pg-tenancy-verify", "--target-dir", folder.to_str().unwrap()])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(done.unwrap().success(), "cargo build --package pg-tenancy-verify");
+        folder.join("debug/pg-tenancy-verify")
+    });
+    &PROGRAM
+}
+
 /// Runs `pg-tenancy-verify`; returns its exit status and what it said.
 fn check(arguments: &[&str]) -> (i32, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_pg-tenancy-verify")).args(arguments).output().unwrap();
+    let done = Command::new(verifier()).args(arguments).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     (done.status.code().unwrap(), said)
 }

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 
-use pg_tenancy::identity::algorithm::Algorithm;
-use pg_tenancy::identity::keys::KeySet;
-use pg_tenancy::identity::token::{IssuerPolicy, UnverifiedToken};
+use pg_tenancy_core::identity::algorithm::Algorithm;
+use pg_tenancy_core::identity::keys::KeySet;
+use pg_tenancy_core::identity::token::{IssuerPolicy, UnverifiedToken};
 
 const CONFUSION: &str = include_str!("hostile_tokens/confusion.json");
 const TOKENS: &str = include_str!("hostile_tokens/tokens.json");

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
-use pg_tenancy::audit::format::event::{Actor, Header, payload_digest, time_ordered_id};
-use pg_tenancy::audit::log::chain;
+use pg_tenancy_core::audit::format::event::{Actor, Header, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::log::chain;
 use tokio_postgres::Client;
 use uuid::Uuid;
 

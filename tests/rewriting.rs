@@ -6,11 +6,11 @@ mod common;
 use std::collections::HashMap;
 
 use common::*;
-use pg_tenancy::audit::format::encoding::Digest;
-use pg_tenancy::audit::format::event::Header;
-use pg_tenancy::audit::log::block::{self, Block, Entries};
-use pg_tenancy::audit::log::chain::{self, Entry};
-use pg_tenancy::audit::log::tree::{self, Frontier};
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::Header;
+use pg_tenancy_core::audit::log::block::{self, Block, Entries};
+use pg_tenancy_core::audit::log::chain::{self, Entry};
+use pg_tenancy_core::audit::log::merkle::{self, Frontier};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -117,7 +117,7 @@ async fn actors(client: &Client) -> HashMap<Uuid, Digest> {
         "SELECT id, method, subject, issuer, role, organization, session_id, correlation_id, reason, session_user_name,
                       current_user_name, client_address, application_name FROM tenancy.event_actor";
     let rows = client.query(sql, &[]).await.unwrap();
-    let actor = |row: &tokio_postgres::Row| pg_tenancy::audit::format::event::Actor {
+    let actor = |row: &tokio_postgres::Row| pg_tenancy_core::audit::format::event::Actor {
         id: row.get(0),
         method: row.get(1),
         subject: row.get(2),
@@ -161,7 +161,7 @@ async fn rewrite(client: &Client, position: i64, far: Rewritten) {
         let (chain, frontier) =
             chains.entry(organization).or_insert_with(|| (chain::genesis(organization), Frontier::default()));
         *chain = chain::extend(chain, event.position, &event.hash);
-        frontier.push(tree::leaf_hash(&event.hash), |_, _, _| ());
+        frontier.push(merkle::leaf_hash(&event.hash), |_, _, _| ());
         moved.insert(event.chain, *chain);
         let written = Entry {
             position: event.position,

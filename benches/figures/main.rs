@@ -12,8 +12,8 @@ mod writes;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pg_tenancy::identity::algorithm::Algorithm;
-use pg_tenancy::identity::keys::KeySet;
+use pg_tenancy_core::identity::algorithm::Algorithm;
+use pg_tenancy_core::identity::keys::KeySet;
 use serde_json::json;
 use signer::Signer;
 use std::env;

@@ -5,11 +5,11 @@
 
 use aws_lc_rs::digest;
 use libfuzzer_sys::fuzz_target;
-use pg_tenancy::audit::export::bundle::line::{self, End, Line};
-use pg_tenancy::audit::export::bundle::verify::{Expected, verify};
-use pg_tenancy::audit::export::bundle::words::{self, Verdict};
-use pg_tenancy::audit::format::hex::Hash;
-use pg_tenancy::audit::export::statement::Envelope;
+use pg_tenancy_core::audit::export::bundle::line::{self, End, Line};
+use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy_core::audit::export::bundle::report::{self, Verdict};
+use pg_tenancy_core::audit::format::hex::Hash;
+use pg_tenancy_core::audit::export::statement::Envelope;
 use pg_tenancy_fuzz::{BUNDLE, SIGNER};
 
 /// The same lines with an end that fits, as somebody with the key would put it under them.
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some(sealed) = sealed_anew(data) else { return };
     if let Ok(outcome) = verify(sealed.as_slice(), &expected) {
-        let said = words::lines(&outcome, &[]).join("\n") + &words::to_json(&outcome, &[]).to_string();
+        let said = report::lines(&outcome, &[]).join("\n") + &report::to_json(&outcome, &[]).to_string();
         assert!(!said.contains('\u{1b}'));
         let text = std::str::from_utf8(&sealed).expect("JSON");
         let original: Vec<&str> = BUNDLE.lines().filter(is_event).collect();

@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
-use pg_tenancy::identity::algorithm::{Algorithm, KeyFamily};
-use pg_tenancy::identity::keys::{KeySet, MAX_KEY_ID_BYTES, MAX_KEYS};
+use pg_tenancy_core::identity::algorithm::{Algorithm, KeyFamily};
+use pg_tenancy_core::identity::keys::{KeySet, MAX_KEYS, MAX_KEY_ID_BYTES};
 use serde_json::Value;
 
 /// The `kty` of the keys of an algorithm.

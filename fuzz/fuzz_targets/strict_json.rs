@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pg_tenancy::identity::strict_json;
+use pg_tenancy_core::identity::strict_json;
 use serde_json::Value;
 
 /// The colons outside of strings, one a member, and how deep brackets stand in one another: a second reading that

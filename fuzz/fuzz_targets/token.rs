@@ -8,7 +8,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
-use pg_tenancy::identity::token::{MAX_TOKEN_BYTES, UnverifiedToken};
+use pg_tenancy_core::identity::token::{MAX_TOKEN_BYTES, UnverifiedToken};
 use pg_tenancy_fuzz::{Input, NOW, POLICY, SIGNED};
 use serde_json::Value;
 
@@ -74,5 +74,5 @@ fuzz_target!(|data: &[u8]| {
         let date = claims.get(name).map(|_| number(name).expect("a number"));
         assert!(date.is_none_or(|date| date.floor() <= (NOW + 30) as f64), "{name} in the future");
     }
-    assert_eq!(verified.key_id.is_some(), verified.algorithm != pg_tenancy::identity::algorithm::Algorithm::Es256);
+    assert_eq!(verified.key_id.is_some(), verified.algorithm != pg_tenancy_core::identity::algorithm::Algorithm::Es256);
 });

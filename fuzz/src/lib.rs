@@ -9,9 +9,9 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pg_tenancy::audit::log::note::Signer;
-use pg_tenancy::identity::keys::KeySet;
-use pg_tenancy::identity::token::IssuerPolicy;
+use pg_tenancy_core::audit::log::signed_note::Signer;
+use pg_tenancy_core::identity::keys::KeySet;
+use pg_tenancy_core::identity::token::IssuerPolicy;
 use serde_json::json;
 
 /// The moment at which every token is checked, in Unix seconds.

@@ -1,8 +1,3 @@
-//! The advisor: what a migration missed, with the SQL that mends it.
+//! The advisor: runs the rules of the core with the rights of the caller.
 
-mod rules;
-
-pub use rules::{RULES, Rule, Severity};
-
-#[cfg(feature = "pg")]
-mod advise_pg;
+mod advise;

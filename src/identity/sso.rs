@@ -1,318 +1,167 @@
-//! Single sign-on of an organization: which tokens its members may come with, once it is enforced.
+//! Single sign-on in the database: the gate that `tenancy.authenticate` passes, and test sign-ins.
 
-use super::token::Claims;
-use serde_json::Value;
+use super::authenticate;
+use super::lookup;
+use crate::pg::hooks::{log, transaction};
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use pg_tenancy_core::context::Permissions;
+use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::identity::sso::{self, BreakGlass, Connection, Presented};
+use pg_tenancy_core::identity::token::VerifiedToken;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+use uuid::Uuid;
 
-/// What an enforced connection asks for. An empty list asks for nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Connection {
-    pub issuer: String,
-    /// Authentication methods (RFC 8176) of which `amr` must show one.
-    pub methods: Vec<String>,
-    /// Values of which `acr` must be one (OpenID Connect Core 1.0 section 2).
-    pub contexts: Vec<String>,
-    /// Values of which `aal` must be one: the assurance levels of Supabase.
-    pub levels: Vec<String>,
-    /// Verified domains, in lower case, of which the e-mail address must have one.
-    pub domains: Vec<String>,
-    pub break_glass: Option<BreakGlass>,
+/// What [`connection`] reads.
+macro_rules! connection_columns {
+    () => {
+        "SELECT c.issuer, c.accepted_amr, c.accepted_acr, c.accepted_aal,
+                ARRAY(SELECT d.name::pg_catalog.text FROM tenancy.sso_domain d
+                       WHERE d.connection OPERATOR(pg_catalog.=) c.id AND d.verified_at IS NOT NULL),
+                c.break_glass_issuer, c.break_glass_subject, c.state, c.organization, c.version
+           FROM tenancy.sso_connection c WHERE "
+    };
 }
 
-/// The one admin whom a connection does not bind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BreakGlass {
-    pub issuer: String,
-    pub subject: String,
-}
+static ENFORCED: Query = Query::new(concat!(
+    connection_columns!(),
+    "c.organization OPERATOR(pg_catalog.=) $1 AND c.state OPERATOR(pg_catalog.=) 'enforced'"
+));
 
-/// What of a verified token the rules look at.
-#[derive(Clone, Copy)]
-pub struct Presented<'a> {
-    pub issuer: &'a str,
-    pub subject: &'a str,
-    pub claims: &'a Claims,
-}
+static ONE: Query = Query::new(concat!(connection_columns!(), "c.id OPERATOR(pg_catalog.=) $1"));
 
-/// The first condition that a token does not meet; in the order in which they are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
-    Issuer,
-    Method,
-    Context,
-    Level,
-    Domain,
-}
+static RECORD: Query = Query::new(
+    "INSERT INTO tenancy.sso_test (connection, organization, version, subject, succeeded, reason)
+     VALUES ($1, $2, $3, $4, $5, $6)",
+);
 
-impl Obstacle {
-    /// For the member who is refused: which condition it is, not what it asks for.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Obstacle::Issuer => "The token is of another issuer than single sign-on asks for.",
-            Obstacle::Method => "The token's \"amr\" shows no authentication method that single sign-on accepts.",
-            Obstacle::Context => "The token's \"acr\" is none that single sign-on accepts.",
-            Obstacle::Level => "The token's \"aal\" is none that single sign-on accepts.",
-            Obstacle::Domain => "The token has no verified \"email\" in a domain that single sign-on accepts.",
-        }
-    }
-}
-
-impl Connection {
-    /// The first condition that the token does not meet; `None` when it meets all.
-    pub fn obstacle(&self, token: Presented) -> Option<Obstacle> {
-        let text = |claim: &str| token.claims.at(claim).and_then(Value::as_str);
-        let is_one_of = |accepted: &[String], claim: &str| {
-            accepted.is_empty() || text(claim).is_some_and(|value| accepted.iter().any(|accepted| accepted == value))
-        };
-        if token.issuer != self.issuer {
-            Some(Obstacle::Issuer)
-        } else if !self.accepts_methods(token.claims) {
-            Some(Obstacle::Method)
-        } else if !is_one_of(&self.contexts, "/acr") {
-            Some(Obstacle::Context)
-        } else if !is_one_of(&self.levels, "/aal") {
-            Some(Obstacle::Level)
-        } else if !self.accepts_address(token.claims) {
-            Some(Obstacle::Domain)
-        } else {
-            None
-        }
-    }
-
-    fn accepts_methods(&self, claims: &Claims) -> bool {
-        self.methods.is_empty()
-            || methods(claims).is_some_and(|shown| shown.iter().any(|shown| self.methods.iter().any(|m| m == shown)))
-    }
-
-    fn accepts_address(&self, claims: &Claims) -> bool {
-        self.domains.is_empty() || domain(claims).is_some_and(|domain| self.domains.contains(&domain))
-    }
-
-    fn breaks_glass_for(&self, token: Presented) -> bool {
-        self.break_glass.as_ref().is_some_and(|admin| admin.issuer == token.issuer && admin.subject == token.subject)
-    }
-}
-
-/// Whether the enforced connections of an organization let the token in: none at all do, otherwise one of them must.
+/// Lets a member with this token into the organization, and says how it got in: the method of the context.
 ///
-/// The error is what came nearest: a member whose issuer is right should hear of the condition that is not met.
-pub fn admit(enforced: &[Connection], token: Presented) -> Result<(), Obstacle> {
-    let mut nearest = None;
-    for connection in enforced {
-        match connection.obstacle(token) {
-            None => return Ok(()),
-            obstacle => nearest = nearest.max(obstacle),
-        }
+/// `permissions` are those it will act with: whoever is no admin any more does not break the glass, though nobody took
+/// the name away. Called with the newest committed state as the active snapshot. Errors: [`error::SSO_REQUIRED`].
+pub fn gate(organization: Uuid, token: Presented, permissions: &Permissions) -> Result<&'static str> {
+    if !lookup::enforces_sso(&organization) {
+        return Ok("token");
     }
-    nearest.map_or(Ok(()), Err)
-}
-
-/// Whether the token is the break-glass admin's of one of the connections.
-pub fn breaks_glass(enforced: &[Connection], token: Presented) -> bool {
-    enforced.iter().any(|connection| connection.breaks_glass_for(token))
-}
-
-/// The methods in `amr`: strings (OpenID Connect Core 1.0 section 2), or objects whose `method` is one (Supabase). `None`
-/// for anything else: of a claim that cannot be read wholly, no part is believed.
-fn methods(claims: &Claims) -> Option<Vec<&str>> {
-    claims.at("/amr")?.as_array()?.iter().map(method).collect()
-}
-
-fn method(entry: &Value) -> Option<&str> {
-    match entry {
-        Value::String(method) => Some(method),
-        Value::Object(entry) => entry.get("method")?.as_str(),
-        _ => None,
+    let enforced = enforced(organization)?;
+    match sso::admit(&enforced, token) {
+        Ok(()) => Ok("token"),
+        Err(_) if sso::breaks_glass(&enforced, token) && permissions.allow("sso", "update") => Ok("break-glass"),
+        Err(obstacle) => {
+            Err(error::SSO_REQUIRED.because("the organization requires single sign-on").detail(obstacle.describe()))
+        }
     }
 }
 
-/// The domain of `email` in lower case; `None` when there is no such address, or its provider says it is not verified.
-fn domain(claims: &Claims) -> Option<String> {
-    match claims.at("/email_verified") {
-        None | Some(Value::Null | Value::Bool(true)) => {}
-        // Some providers write it as a string.
-        Some(Value::String(text)) if text == "true" => {}
-        Some(_) => return None,
-    }
-    let (local, domain) = claims.at("/email")?.as_str()?.rsplit_once('@')?;
-    // An address with a second @ is legal only in quotes (RFC 5321 section 4.1.2), and read differently by everybody.
-    let plain = !local.is_empty() && !local.contains('@');
-    // ASCII alone: other alphabets have capitals that fold into ASCII letters, the Kelvin sign for instance.
-    plain.then(|| domain.to_ascii_lowercase())
+/// The connections that the organization enforces.
+fn enforced(organization: Uuid) -> Result<Vec<Connection>> {
+    ENFORCED.read(&[spi::uuid(organization)], |row| connection(row).ok_or_else(damaged)).into_iter().collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
+/// What of a token the gate looks at.
+pub fn presented(token: &VerifiedToken) -> Presented<'_> {
+    Presented { issuer: &token.issuer, subject: &token.subject, claims: &token.claims }
+}
 
-    const ISSUER: &str = "https://sso.acme.example/";
+/// Every list must be there: one that could not be read would ask for nothing.
+fn connection(row: &Row) -> Option<Connection> {
+    let break_glass = row.get(6).zip(row.get(7)).map(|(issuer, subject)| BreakGlass { issuer, subject });
+    Some(Connection {
+        issuer: row.get(1)?,
+        methods: row.get(2)?,
+        contexts: row.get(3)?,
+        levels: row.get(4)?,
+        domains: row.get(5)?,
+        break_glass,
+    })
+}
 
-    fn strings(values: &[&str]) -> Vec<String> {
-        values.iter().map(|value| value.to_string()).collect()
+fn damaged() -> Error {
+    error::STATE_INVALID.because("the row of the connection in tenancy.sso_connection cannot be read")
+}
+
+/// A connection that is tested.
+struct Tested {
+    id: Uuid,
+    connection: Connection,
+    state: String,
+    organization: Uuid,
+    version: i64,
+}
+
+/// What a test sign-in came to; the subject only of a token that was verified.
+struct Outcome {
+    subject: Option<String>,
+    failure: Option<String>,
+}
+
+/// `tenancy.test_sso(connection, token)`: whether the connection would let the token in; recorded, and never raised.
+#[pg_extern(sql = false)]
+fn tenancy_test_sso(
+    connection: Option<pgrx::Uuid>,
+    token: Option<&str>,
+) -> TableIterator<'static, (name!(succeeded, bool), name!(reason, String))> {
+    log::hide_tokens_of_statement();
+    let connection = given(connection, "connection").or_raise();
+    let token = given(token, "token").or_raise();
+    let tested = tested(Uuid::from_bytes(*connection.as_bytes())).or_raise();
+    let outcome = transaction::with_latest_snapshot(|| try_token(&tested, token));
+    let succeeded = outcome.failure.is_none();
+    let reason = outcome.failure.unwrap_or_else(|| "all conditions are met".into());
+    let record = [
+        spi::uuid(tested.id),
+        spi::uuid(tested.organization),
+        argument(tested.version),
+        argument(outcome.subject),
+        argument(succeeded),
+        argument(reason.as_str()),
+    ];
+    RECORD.write(&record, |_| ());
+    TableIterator::once((succeeded, reason))
+}
+
+fn tested(id: Uuid) -> Result<Tested> {
+    let read = |row: &Row| {
+        Some(Tested {
+            id,
+            connection: connection(row)?,
+            state: row.get(8)?,
+            organization: row.uuid(9)?,
+            version: row.get(10)?,
+        })
+    };
+    let tested = transaction::with_latest_snapshot(|| ONE.read(&[spi::uuid(id)], read)).pop();
+    let unknown = || error::NOT_FOUND.because(format!("single sign-on connection \"{id}\" does not exist"));
+    let tested = tested.ok_or_else(unknown)?.ok_or_else(damaged)?;
+    if tested.state == "draft" {
+        return Err(error::SSO_DRAFT.because("the connection is a draft, and not tested yet"));
     }
+    Ok(tested)
+}
 
-    fn connection() -> Connection {
-        Connection { issuer: ISSUER.into(), ..Connection::default() }
+fn try_token(tested: &Tested, token: &str) -> Outcome {
+    let (issuer, token) = match authenticate::verify(token) {
+        Ok(verified) => verified,
+        Err(error) => return Outcome { subject: None, failure: Some(reason(error)) },
+    };
+    let role = authenticate::membership(&issuer, &token, Some(tested.organization))
+        .and_then(|membership| authenticate::role(&issuer, &token, &membership));
+    let failure = match role {
+        Err(error) => Some(reason(error)),
+        Ok(_) => tested.connection.obstacle(presented(&token)).map(|obstacle| obstacle.describe().to_owned()),
+    };
+    Outcome { subject: Some(token.subject), failure }
+}
+
+/// An error as one line that holds nothing of the token: it is stored, and stays in the audit.
+fn reason(error: Error) -> String {
+    // Its message names the issuer that the token claims.
+    if *error.kind == error::ISSUER_UNKNOWN {
+        return "the token's issuer is not registered, or not active".into();
     }
-
-    fn obstacle(connection: &Connection, claims: Value) -> Option<Obstacle> {
-        connection.obstacle(Presented { issuer: ISSUER, subject: "alice", claims: &Claims::of(&claims) })
-    }
-
-    fn admitted(enforced: &[Connection], issuer: &str, claims: Value) -> Result<(), Obstacle> {
-        admit(enforced, Presented { issuer, subject: "alice", claims: &Claims::of(&claims) })
-    }
-
-    #[test]
-    fn without_an_enforced_connection_every_token_is_let_in() {
-        assert_eq!(admitted(&[], "https://anybody.example/", json!({})), Ok(()));
-    }
-
-    #[test]
-    fn only_the_issuer_of_the_connection_is_let_in_and_compared_exactly() {
-        assert_eq!(admitted(&[connection()], ISSUER, json!({})), Ok(()));
-        for other in ["https://sso.acme.example", "https://SSO.acme.example/", "", "https://sso.acme.example/x"] {
-            assert_eq!(admitted(&[connection()], other, json!({})), Err(Obstacle::Issuer), "{other}");
-        }
-    }
-
-    #[test]
-    fn one_accepted_method_is_enough_in_either_form() {
-        let strict = Connection { methods: strings(&["mfa", "hwk", "sso/saml"]), ..connection() };
-        for amr in [
-            json!(["mfa"]),
-            json!(["pwd", "hwk"]),
-            json!([{"method": "password", "timestamp": 1}, {"method": "sso/saml", "timestamp": 2}]),
-            json!(["pwd", {"method": "mfa"}]),
-        ] {
-            assert_eq!(obstacle(&strict, json!({"amr": amr})), None, "{amr}");
-        }
-        assert_eq!(obstacle(&connection(), json!({"amr": 7})), None, "nothing is asked for");
-    }
-
-    #[test]
-    fn an_amr_that_shows_no_accepted_method_or_cannot_be_read_is_refused() {
-        let strict = Connection { methods: strings(&["mfa"]), ..connection() };
-        for claims in [
-            json!({}),
-            json!({"amr": null}),
-            json!({"amr": []}),
-            json!({"amr": ["pwd"]}),
-            json!({"amr": ["MFA"]}),
-            json!({"amr": "mfa"}),
-            json!({"amr": {"method": "mfa"}}),
-            json!({"amr": {"0": "mfa"}}),
-            json!({"amr": [["mfa"]]}),
-            json!({"amr": ["mfa", 1]}),
-            json!({"amr": ["mfa", null]}),
-            json!({"amr": [{"method": ["mfa"]}]}),
-            json!({"amr": [{"methods": "mfa"}]}),
-            json!({"amr": ["mfa pwd"]}),
-        ] {
-            assert_eq!(obstacle(&strict, claims.clone()), Some(Obstacle::Method), "{claims}");
-        }
-    }
-
-    #[test]
-    fn acr_and_aal_must_be_strings_that_are_accepted() {
-        let strict = Connection { contexts: strings(&["urn:gold"]), levels: strings(&["aal2"]), ..connection() };
-        assert_eq!(obstacle(&strict, json!({"acr": "urn:gold", "aal": "aal2"})), None);
-        for acr in [json!(null), json!("urn:silver"), json!(["urn:gold"]), json!(2), json!("urn:gold urn:silver")] {
-            assert_eq!(obstacle(&strict, json!({"acr": acr, "aal": "aal2"})), Some(Obstacle::Context), "{acr}");
-        }
-        for aal in [json!(null), json!("aal1"), json!("AAL2"), json!(2), json!(["aal2"]), json!("")] {
-            assert_eq!(obstacle(&strict, json!({"acr": "urn:gold", "aal": aal})), Some(Obstacle::Level), "{aal}");
-        }
-    }
-
-    #[test]
-    fn the_address_must_lie_in_a_verified_domain() {
-        let strict = Connection { domains: strings(&["acme.example", "acme.test"]), ..connection() };
-        for email in ["ann@acme.example", "Ann@ACME.example", "a+b.c@acme.test"] {
-            assert_eq!(obstacle(&strict, json!({"email": email})), None, "{email}");
-        }
-        for email in [
-            json!(null),
-            json!("ann"),
-            json!("acme.example"),
-            json!("@acme.example"),
-            json!("ann@sub.acme.example"),
-            json!("ann@evilacme.example"),
-            json!("ann@acme.example.evil.example"),
-            json!("ann@acme.example."),
-            json!("ann@acme.example "),
-            json!("ann@acme.example\n"),
-            json!("ann@evil.example@acme.example"),
-            json!("ann@acme.example@evil.example"),
-            json!("ann@\u{212a}acme.example"),
-            json!(["ann@acme.example"]),
-            json!({"value": "ann@acme.example"}),
-        ] {
-            assert_eq!(obstacle(&strict, json!({"email": email})), Some(Obstacle::Domain), "{email}");
-        }
-        let kelvin = Connection { domains: strings(&["k.example"]), ..connection() };
-        assert_eq!(obstacle(&kelvin, json!({"email": "ann@\u{212a}.example"})), Some(Obstacle::Domain));
-        assert_eq!(obstacle(&connection(), json!({"email": 7})), None, "nothing is asked for");
-    }
-
-    #[test]
-    fn an_address_that_is_not_verified_does_not_count() {
-        let strict = Connection { domains: strings(&["acme.example"]), ..connection() };
-        for (verified, expected) in [
-            (json!(true), None),
-            (json!("true"), None),
-            (json!(null), None),
-            (json!(false), Some(Obstacle::Domain)),
-            (json!("false"), Some(Obstacle::Domain)),
-            (json!(0), Some(Obstacle::Domain)),
-            (json!("no"), Some(Obstacle::Domain)),
-            (json!([true]), Some(Obstacle::Domain)),
-        ] {
-            let claims = json!({"email": "ann@acme.example", "email_verified": verified});
-            assert_eq!(obstacle(&strict, claims), expected, "{verified}");
-        }
-    }
-
-    #[test]
-    fn of_several_connections_one_must_be_met_wholly_and_the_nearest_tells_why_not() {
-        let one = Connection { methods: strings(&["mfa"]), ..connection() };
-        let other = Connection { issuer: "https://other.example/".into(), levels: strings(&["aal2"]), ..connection() };
-        let both = [one, other];
-        assert_eq!(admitted(&both, ISSUER, json!({"amr": ["mfa"]})), Ok(()));
-        assert_eq!(admitted(&both, "https://other.example/", json!({"aal": "aal2"})), Ok(()));
-        // What meets a half of each meets none.
-        assert_eq!(admitted(&both, ISSUER, json!({"aal": "aal2"})), Err(Obstacle::Method));
-        assert_eq!(admitted(&both, "https://other.example/", json!({"amr": ["mfa"]})), Err(Obstacle::Level));
-        assert_eq!(
-            admitted(&both, "https://third.example/", json!({"amr": ["mfa"], "aal": "aal2"})),
-            Err(Obstacle::Issuer)
-        );
-    }
-
-    #[test]
-    fn the_glass_is_broken_by_issuer_and_subject_together() {
-        let admin = BreakGlass { issuer: "https://spare.example/".into(), subject: "root".into() };
-        let enforced = [connection(), Connection { break_glass: Some(admin), ..connection() }];
-        let claims = Claims::of(&json!({}));
-        let breaks = |issuer, subject| breaks_glass(&enforced, Presented { issuer, subject, claims: &claims });
-        assert!(breaks("https://spare.example/", "root"));
-        assert!(!breaks(ISSUER, "root"));
-        assert!(!breaks("https://spare.example/", "alice"));
-        assert!(!breaks("", ""));
-        assert!(!breaks_glass(&[], Presented { issuer: "https://spare.example/", subject: "root", claims: &claims }));
-    }
-
-    proptest! {
-        /// Whatever a provider puts into the claims, nothing panics, and a strict connection believes only what it knows.
-        #[test]
-        fn odd_claims_neither_panic_nor_let_in(email in "\\PC*", amr in "\\PC*", acr in "\\PC*") {
-            let strict = Connection {
-                methods: strings(&["mfa"]), contexts: strings(&["gold"]), domains: strings(&["acme.example"]), ..connection()
-            };
-            let claims = json!({"email": email, "amr": [amr], "acr": acr});
-            let fits = amr == "mfa" && acr == "gold" && email.to_ascii_lowercase().ends_with("@acme.example");
-            prop_assert!(fits || obstacle(&strict, claims).is_some());
-        }
+    match error.detail {
+        Some(detail) => format!("{}. {detail}", error.message),
+        None => error.message,
     }
 }

@@ -1,6 +1,6 @@
 //! From an [`Error`] of the pure core to an `ereport(ERROR)`.
 
-use crate::error::{Error, Result};
+use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 

@@ -1,6 +1,6 @@
 //! What Postgres tells a trigger function.
 
-use crate::error::{self, Result};
+use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 

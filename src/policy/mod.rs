@@ -1,18 +1,6 @@
-//! Which rows: row-level security and capture, planned, applied, taken back.
+//! Which rows: reads the facts about a table, and runs the steps that the core plans.
 
-mod column;
-pub mod facts;
-pub mod options;
-pub mod plan;
-mod text;
-
-pub use text::on_one_line;
-
-#[cfg(feature = "pg")]
-mod action_pg;
-#[cfg(feature = "pg")]
-mod backfill_pg;
-#[cfg(feature = "pg")]
-pub mod protect_pg;
-#[cfg(feature = "pg")]
-mod reference_pg;
+mod action;
+mod backfill;
+pub mod protect;
+mod reference;

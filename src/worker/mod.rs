@@ -5,13 +5,13 @@
 //! when it is done. No connection stays, so none keeps a database from being dropped or copied.
 
 use crate::audit;
-use crate::error;
 use crate::pg::hooks::transaction;
 use crate::pg::processes::shared::{self, Shared};
 use crate::pg::processes::worker;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
 use crate::pg::spi::Query;
+use pg_tenancy_core::error;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

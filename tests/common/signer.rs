@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, encode};
-use pg_tenancy::identity::algorithm::{Algorithm, KeyFamily};
+use pg_tenancy_core::identity::algorithm::{Algorithm, KeyFamily};
 use serde_json::{Value, json};
 
 /// Key id of every pair.

@@ -1,82 +1,283 @@
-//! What a statement that changes the rules is called, and which of those on the audit's own partitions are mere upkeep.
+//! Statements that change the rules, as events: policies, grants, protected tables and the extension itself.
+//!
+//! They are in the chain of the nil UUID, because what concerns a table or a role concerns every organization. Never the
+//! statement's text, in which a literal could be a secret.
 
-/// The operation of an event: the command tag in lower case, with underscores.
-pub fn operation(tag: &str) -> String {
-    tag.to_lowercase().replace([' ', '-'], "_")
+use super::append::{Draft, append};
+use super::restore;
+use crate::bare_function;
+use crate::pg::ddl::cluster_change::Change;
+use crate::pg::ddl::event_trigger::{self as statement, Statement};
+use crate::pg::ddl::grant::Grant;
+use crate::pg::ddl::objects::{self as objects, Dropped, Object};
+use crate::pg::hooks::{transaction, utility};
+use crate::pg::report::OrRaise;
+use crate::pg::settings::sealed::Backend;
+use crate::pg::tables::table;
+use pg_tenancy_core::audit::capture::ddl;
+use pg_tenancy_core::error::Result;
+use pgrx::pg_sys;
+use serde_json::{Map, Value, json};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+const DOMAIN: &str = "schema";
+
+bare_function! {
+    /// `tenancy.audit_ddl()`: event trigger on `ddl_command_end`.
+    tenancy_audit_ddl, pg_finfo_tenancy_audit_ddl, |call| {
+        statement::statement(call).and_then(|statement| changed(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
 }
 
-/// Whether parts of an ALTER TABLE switched capture off or on, where some of its triggers then fire always (`always`).
-///
-/// ENABLE TRIGGER is off too: such a trigger does not fire under `session_replication_role = replica`.
-pub fn capture(parts: &[&str], always: Option<bool>) -> Option<&'static str> {
-    let switched = parts.iter().any(|part| part.ends_with("_trigger"));
-    match always {
-        Some(true) if parts.contains(&"enable_always_trigger") => Some("capture_on"),
-        Some(false) if switched && !parts.iter().all(|part| *part == "enable_always_trigger") => Some("capture_off"),
+bare_function! {
+    /// `tenancy.audit_drop()`: event trigger on `sql_drop`.
+    tenancy_audit_drop, pg_finfo_tenancy_audit_drop, |call| {
+        statement::statement(call).and_then(|statement| dropped(&statement)).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+/// How deep the statement runs that is part of a change which is one event.
+static PART: Backend<Cell<Option<i32>>> = Backend::new(Cell::new(None));
+/// True while an event is written, which may make a partition.
+static RECORDING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+
+/// Puts a value back, also when Postgres raises in between.
+struct Restore<T: Copy + 'static>(&'static Cell<T>, T);
+
+impl<T: Copy> Drop for Restore<T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
+/// Runs one step of a change that is recorded as a whole, by [`table_changed`]: the statement itself writes no event of
+/// its own. What functions that it calls do besides, those of a table's owner for instance, does.
+pub fn as_part<T>(step: &str, run: impl FnOnce() -> T) -> T {
+    let is_query = step.starts_with("SELECT");
+    let _restore = Restore(&PART, PART.replace((!is_query).then(|| utility::depth() + 1)));
+    run()
+}
+
+/// True where nothing is recorded: before the extension is in use, so that a restore finds no partition in its way; and
+/// within what is recorded as a whole.
+fn silent() -> Result<bool> {
+    Ok(RECORDING.get()
+        || PART.get() == Some(utility::depth())
+        || transaction::scripted()
+        || transaction::read_only()
+        || !table::has_partitions(c"event")
+        || restore::brings_rules()?)
+}
+
+/// An event of the rules.
+struct Event<'a> {
+    operation: &'a str,
+    command: &'a str,
+    kind: &'a str,
+    identity: &'a str,
+    table: Option<(&'a str, &'a str)>,
+    details: Map<String, Value>,
+}
+
+fn record(event: Event) -> Result<()> {
+    let _restore = Restore(&RECORDING, RECORDING.replace(true));
+    let mut new = event.details;
+    new.insert("command".into(), event.command.into());
+    new.insert("object_type".into(), event.kind.into());
+    new.insert("object_identity".into(), event.identity.into());
+    append(Draft {
+        organization: Uuid::nil(),
+        operation: event.operation,
+        domain: DOMAIN,
+        table_schema: event.table.map(|(schema, _)| schema),
+        table_name: event.table.map(|(_, name)| name),
+        row_key: None,
+        result: "success",
+        reason: None,
+        payload: json!({ "new": new }).to_string(),
+    })?;
+    Ok(())
+}
+
+/// A table was protected, or no longer is: what that took is one event.
+pub fn table_changed(operation: &str, schema: &str, name: &str, details: Value) -> Result<()> {
+    if transaction::scripted() {
+        return Ok(());
+    }
+    record(Event {
+        operation,
+        command: &operation.to_uppercase(),
+        kind: "table",
+        identity: &format!("{schema}.{name}"),
+        table: Some((schema, name)),
+        details: object_of(details),
+    })
+}
+
+/// What a statement made and changed.
+fn changed(statement: &Statement) -> Result<()> {
+    if silent()? {
+        return Ok(());
+    }
+    if let Some((roles, to)) = &statement.owners {
+        let details = object_of(json!({ "roles": roles, "to": to }));
+        return plain(statement, "role", &roles.join(", "), details);
+    }
+    if let Some((roles, schemas, grant)) = &statement.default_privileges {
+        let mut details = grant_details(grant);
+        details.insert("roles".into(), roles.clone().into());
+        details.insert("schemas".into(), schemas.clone().into());
+        return plain(statement, "default privileges", &schemas.join(", "), details);
+    }
+    if let Some((from, to)) = statement.renamed_schema.as_ref().filter(|(_, to)| objects::has_protected(to)) {
+        return plain(statement, "schema", to, object_of(json!({ "renamed_from": from, "renamed_to": to })));
+    }
+    let commands = objects::commands();
+    for object in &commands.objects {
+        object_changed(statement, object)?;
+    }
+    for grant in &commands.grants {
+        let operation = ddl::operation(&statement.tag);
+        for object in objects::granted(grant) {
+            record(Event { details: grant_details(grant), ..of_object(&operation, statement, &object) })?;
+        }
+    }
+    Ok(())
+}
+
+fn plain(statement: &Statement, kind: &str, identity: &str, details: Map<String, Value>) -> Result<()> {
+    let operation = ddl::operation(&statement.tag);
+    record(Event { operation: &operation, command: &statement.tag, kind, identity, table: None, details })
+}
+
+fn of_object<'a>(operation: &'a str, statement: &'a Statement, object: &'a Object) -> Event<'a> {
+    Event {
+        operation,
+        command: &statement.tag,
+        kind: &object.kind,
+        identity: &object.identity,
+        table: object.table.as_ref().map(|(schema, name)| (schema.as_str(), name.as_str())),
+        details: Map::new(),
+    }
+}
+
+fn object_changed(statement: &Statement, object: &Object) -> Result<()> {
+    let parts: Vec<&str> = statement.parts.iter().map(|part| part.name).collect();
+    let read = object.details.as_deref().and_then(|details| serde_json::from_str(details).ok());
+    let mut details = object_of(read.unwrap_or_default());
+    let function = details.get("function").and_then(Value::as_str);
+    let attaches = object.identity == "tenancy.event" || object.identity == "tenancy.event_actor";
+    if object.audit_partition && ddl::is_upkeep(&statement.tag, &parts, function)
+        || attaches && !parts.is_empty() && parts.iter().all(|part| *part == "attach_partition")
+    {
+        return Ok(());
+    }
+    let always = || object.oid.filter(|_| !parts.is_empty()).and_then(objects::captures_always);
+    let operation = match ddl::capture(&parts, always()) {
+        Some(operation) => operation.to_owned(),
+        None => ddl::operation(&statement.tag),
+    };
+    if !statement.parts.is_empty() {
+        let actions = statement.parts.iter().map(|part| json!({ "action": part.name, "name": part.object }));
+        details.insert("actions".into(), actions.collect());
+    }
+    if let Some((from, to)) = statement.renamed_from.as_ref().zip(statement.renamed_to.as_ref()) {
+        details.insert("renamed_from".into(), from.as_str().into());
+        details.insert("renamed_to".into(), to.as_str().into());
+    }
+    if statement.moves
+        && let Some(schema) = object.oid.and_then(objects::schema_before)
+    {
+        details.insert("moved_from".into(), schema.into());
+    }
+    record(Event { details, ..of_object(&operation, statement, object) })
+}
+
+fn grant_details(grant: &Grant) -> Map<String, Value> {
+    let columns = |(privilege, columns): &(String, Vec<String>)| json!({ "privilege": privilege, "columns": columns });
+    let mut details = object_of(json!({
+        "privileges": grant.privileges, "grantees": grant.grantees, "grant_option": grant.grant_option,
+    }));
+    if !grant.columns.is_empty() {
+        details.insert("columns".into(), grant.columns.iter().map(columns).collect());
+    }
+    details
+}
+
+fn object_of(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Kinds of objects that belong to a table and bear on its protection; their names begin with the table's.
+const OF_TABLES: [&str; 6] = ["policy", "trigger", "rule", "table constraint", "table column", "default value"];
+
+/// What a statement dropped: protected tables, policies, what belongs to protected tables, and parts of the extension.
+fn dropped(statement: &Statement) -> Result<()> {
+    if silent()? {
+        return Ok(());
+    }
+    let dropped = objects::dropped();
+    let is_table = |kind: &str| matches!(kind, "table" | "foreign table");
+    let gone: BTreeSet<(&str, &str)> =
+        dropped.iter().filter(|object| is_table(&object.kind)).filter_map(names_of_table).collect();
+    // What protected a table goes with it or by itself, and shows in any case that the table was protected.
+    let protected: BTreeSet<(&str, &str)> = dropped
+        .iter()
+        .filter(|object| object.names.last().is_some_and(|name| name.starts_with("tenancy_")))
+        .filter(|object| matches!(object.kind.as_str(), "policy" | "trigger"))
+        .filter_map(names_of_table)
+        .collect();
+    for object in &dropped {
+        let of_table = OF_TABLES.contains(&object.kind.as_str());
+        let table = names_of_table(object).filter(|_| of_table || is_table(&object.kind));
+        let wanted = match table {
+            Some(table) if of_table && gone.contains(&table) => false,
+            Some(_) if object.kind == "policy" => true,
+            Some(table) if protected.contains(&table) || table.0 == "tenancy" => true,
+            Some((schema, name)) if of_table => objects::is_protected(schema, name) == Some(true),
+            Some(_) => false,
+            None => {
+                matches!(object.kind.as_str(), "publication" | "publication relation" | "extension")
+                    || object.original && object.schema.as_deref() == Some("tenancy")
+            }
+        };
+        if wanted {
+            let operation = ddl::operation(&statement.tag);
+            let details = Map::new();
+            let (command, kind, identity) = (&statement.tag, &object.kind, &object.identity);
+            record(Event { operation: &operation, command, kind, identity, table, details })?;
+        }
+    }
+    Ok(())
+}
+
+/// Schema and name of the table that the object is or belongs to.
+fn names_of_table(object: &Dropped) -> Option<(&str, &str)> {
+    match &object.names[..] {
+        [schema, table, ..] => Some((schema, table)),
         _ => None,
     }
 }
 
-/// True for what making or restoring a monthly partition of the audit consists of.
-pub fn is_upkeep(tag: &str, parts: &[&str], trigger_function: Option<&str>) -> bool {
-    const PARTS: [&str; 7] = [
-        "attach_partition",
-        "enable_always_trigger",
-        "owner",
-        "add_constraint",
-        "add_index",
-        "enable_row_security",
-        "force_row_security",
-    ];
-    match tag {
-        "CREATE TABLE" | "CREATE INDEX" | "COMMENT" => true,
-        "CREATE TRIGGER" => trigger_function == Some("tenancy.refuse_change"),
-        "ALTER TABLE" => parts.iter().all(|part| PARTS.contains(part)),
-        _ => false,
+/// Roles, settings and event triggers: statements that fire no event trigger.
+pub fn cluster_changed(change: &Change) -> Result<()> {
+    if silent()? {
+        return Ok(());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_operation_is_named_as_its_statement() {
-        assert_eq!(operation("CREATE POLICY"), "create_policy");
-        assert_eq!(operation("GRANT"), "grant");
-        assert_eq!(operation("ALTER DEFAULT PRIVILEGES"), "alter_default_privileges");
-    }
-
-    #[test]
-    fn capture_is_off_unless_its_triggers_fire_always() {
-        assert_eq!(capture(&["disable_trigger"], Some(false)), Some("capture_off"));
-        assert_eq!(capture(&["enable_trigger"], Some(false)), Some("capture_off"));
-        assert_eq!(capture(&["enable_replica_trigger", "owner"], Some(false)), Some("capture_off"));
-        assert_eq!(capture(&["enable_always_trigger"], Some(true)), Some("capture_on"));
-        assert_eq!(capture(&["enable_always_trigger"], Some(false)), None, "one of several is on again");
-        assert_eq!(capture(&["disable_trigger"], Some(true)), None, "a trigger of somebody else");
-        assert_eq!(capture(&["disable_trigger"], None), None);
-        assert_eq!(capture(&["owner"], Some(false)), None);
-    }
-
-    #[test]
-    fn nothing_that_opens_the_audit_is_upkeep() {
-        assert!(is_upkeep("CREATE TRIGGER", &[], Some("tenancy.refuse_change")));
-        assert!(!is_upkeep("CREATE TRIGGER", &[], Some("public.evil")));
-        assert!(is_upkeep("ALTER TABLE", &["owner", "attach_partition"], None));
-        for part in [
-            "no_force_row_security",
-            "disable_row_security",
-            "disable_trigger",
-            "enable_trigger",
-            "detach_partition",
-            "drop_column",
-            "no_inherit",
-            "other",
-        ] {
-            assert!(!is_upkeep("ALTER TABLE", &["owner", part], None), "{part}");
-        }
-        assert!(!is_upkeep("CREATE RULE", &[], None));
-        assert!(!is_upkeep("GRANT", &[], None));
-    }
+    let operation = ddl::operation(&change.tag);
+    record(Event {
+        operation: &operation,
+        command: &change.tag,
+        kind: change.object_type,
+        identity: &change.object,
+        table: None,
+        details: change.details.clone(),
+    })
 }

@@ -1,105 +1,196 @@
-//! A read of a sensitive table: it is recorded whether its transaction commits or not, so it leaves it as a message.
+//! Reads of tables that are marked as sensitive: one event for a statement and a table, which no rollback takes back.
 
-use super::refusal::{shorten, shorten_actor};
-use crate::audit::format::event::Actor;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use super::append::{self, Draft};
+use super::refusal::deliver;
+use crate::bare_function;
+use crate::pg::hooks::reading::{Listener, Outcome, Statement};
+use crate::pg::hooks::transaction;
+use crate::pg::settings::sealed::Backend;
+use crate::pg::tables::{catalog, table};
+use pg_tenancy_core::audit::capture::read::Read;
+use pg_tenancy_core::audit::format::event::Actor;
+use pg_tenancy_core::error::Result;
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
-/// One statement and one table of those that it read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Read {
-    /// When the statement began, in microseconds since 1970, UTC.
-    pub occurred_at: i64,
-    /// The organization of the context; absent where there was none.
-    pub organization: Option<Uuid>,
-    pub domain: String,
-    pub table_schema: String,
-    pub table_name: String,
-    /// `SELECT`, `COPY`, or what changes rows and reads them.
-    pub command: String,
-    /// As Postgres computes it, if it does.
-    pub query_id: Option<i64>,
-    /// The rows that the statement returned or changed; absent where that is not known.
-    pub rows: Option<u64>,
-    /// True if it ended with an error, perhaps after some rows.
-    pub failed: bool,
-    pub actor: Actor,
+/// What is told of the executor.
+pub const LISTENER: Listener = Listener { active, changed, of_interest, begun, went_on, ended };
+
+/// A marked table.
+struct Marked {
+    table: pg_sys::Oid,
+    domain: String,
 }
 
-impl Read {
-    /// The message: one line of JSON.
-    pub fn to_message(&self) -> String {
-        let mut short = self.clone();
-        for text in [&mut short.domain, &mut short.table_schema, &mut short.table_name, &mut short.command] {
-            shorten(text);
+/// The marked tables, and what is read with them: each by its own oid and those of its partitions and children.
+struct Marks {
+    /// The table that holds the marks; none where the extension is not installed.
+    kept_in: Option<pg_sys::Oid>,
+    tables: HashMap<pg_sys::Oid, Rc<Marked>>,
+}
+
+/// What is known of the marks. Read where nothing may fail.
+#[derive(Clone, Copy, PartialEq)]
+enum Known {
+    /// They must be read, for the first time or again.
+    Outdated,
+    None,
+    Some,
+}
+
+/// A statement that has begun: what it read of each table, as it would be recorded now.
+struct Begun {
+    reads: Vec<Read>,
+}
+
+static KNOWN: Backend<Cell<Known>> = Backend::new(Cell::new(Known::Outdated));
+static MARKS: Backend<RefCell<Option<Marks>>> = Backend::new(RefCell::new(None));
+static BEGUN: Backend<RefCell<BTreeMap<u64, Begun>>> = Backend::new(RefCell::new(BTreeMap::new()));
+static NUMBER: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+/// True in a process of the library's own: what it reads, it reads for the audit.
+static OWN_PROCESS: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+
+/// This process records reads, so its own are none.
+pub fn read_for_the_audit() {
+    OWN_PROCESS.set(true);
+}
+
+fn active() -> bool {
+    KNOWN.get() != Known::None && !OWN_PROCESS.get()
+}
+
+fn changed(table: pg_sys::Oid) {
+    let concerned = match MARKS.try_borrow().as_deref() {
+        Ok(Some(Marks { kept_in: Some(kept_in), tables })) => {
+            table == pg_sys::InvalidOid || table == *kept_in || tables.contains_key(&table)
         }
-        shorten_actor(&mut short.actor);
-        // Texts and numbers only: nothing that JSON could not hold.
-        serde_json::to_string(&short).unwrap_or_default()
-    }
-
-    /// `None` for what is no such message.
-    pub fn from_message(message: &[u8]) -> Option<Read> {
-        serde_json::from_slice(message).ok()
-    }
-
-    /// The payload of the event.
-    pub fn payload(&self) -> String {
-        let mut data = Map::new();
-        data.insert("query_id".into(), self.query_id.into());
-        data.insert("rows".into(), self.rows.into());
-        data.insert("command".into(), self.command.as_str().into());
-        Value::Object(Map::from_iter([("data".into(), Value::Object(data))])).to_string()
+        // Being read, or the extension may have come.
+        _ => true,
+    };
+    if concerned {
+        KNOWN.set(Known::Outdated);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::capture::refusal::{MESSAGE_BYTES, Refusal};
-    use crate::audit::format::event::actor_of;
+fn of_interest(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    if KNOWN.get() == Known::Outdated {
+        learn();
+    }
+    MARKS.borrow().as_ref().and_then(|marks| marks.tables.get(&table)).map(|marked| marked.table)
+}
 
-    fn read(text: &str) -> Read {
-        Read {
-            occurred_at: i64::MIN,
-            organization: Some(Uuid::max()),
-            domain: text.into(),
-            table_schema: text.into(),
-            table_name: text.into(),
-            command: text.into(),
-            query_id: Some(i64::MIN),
-            rows: Some(u64::MAX),
-            failed: true,
-            actor: actor_of(text),
+/// Reads the marks as they are committed, and as this transaction sees its own. What changes meanwhile outdates them again.
+fn learn() {
+    KNOWN.set(Known::Some);
+    let marks = transaction::with_latest_snapshot(|| {
+        // pg_upgrade makes the extension's tables first and their indexes later; the latter is news of the table.
+        let kept_in = table::oid_if_any(c"sensitive_table");
+        let is_whole = table::oid_if_any(c"sensitive_table_pkey").is_some();
+        let mut tables = HashMap::new();
+        if kept_in.is_some() && is_whole {
+            // table, sensitive, domain, ...
+            let marked = table::find(c"sensitive_table", c"sensitive_table_pkey", &[], |row| {
+                let marked = Marked { table: row.get(1)?, domain: row.get(3)? };
+                // Of a table that was dropped the mark is left.
+                (row.get::<bool>(2)? && catalog::name(marked.table).is_some()).then(|| Rc::new(marked))
+            });
+            let marked: Vec<Rc<Marked>> = marked.into_iter().flatten().collect();
+            for marked in &marked {
+                for read_with in catalog::descendants(marked.table) {
+                    tables.entry(read_with).or_insert_with(|| marked.clone());
+                }
+            }
+            // A partition with a mark of its own is told of under its own name.
+            tables.extend(marked.into_iter().map(|marked| (marked.table, marked)));
+        }
+        Marks { kept_in, tables }
+    });
+    let none = marks.tables.is_empty();
+    MARKS.replace(Some(marks));
+    if none && KNOWN.get() == Known::Some {
+        KNOWN.set(Known::None);
+    }
+}
+
+fn begun(statement: Statement) -> u64 {
+    let number = NUMBER.get() + 1;
+    NUMBER.set(number);
+    let (actor, occurred_at) = (actor(), transaction::now());
+    let reads = statement.tables.into_iter().filter_map(|table| {
+        let (table_schema, table_name) = catalog::name(table)?;
+        let domain = MARKS.borrow().as_ref()?.tables.get(&table)?.domain.clone();
+        Some(Read {
+            occurred_at,
+            organization: actor.organization,
+            domain,
+            table_schema,
+            table_name,
+            command: statement.command.to_owned(),
+            query_id: statement.query_id,
+            rows: None,
+            failed: false,
+            actor: actor.clone(),
+        })
+    });
+    let reads = reads.collect();
+    BEGUN.borrow_mut().insert(number, Begun { reads });
+    number
+}
+
+/// Who acts. A context that cannot be used, because its token has expired, lets nobody read a protected table.
+fn actor() -> Actor {
+    append::describe_now().unwrap_or_else(|_| append::describe_without_context())
+}
+
+/// A statement that authenticates before it reads has no context at its beginning; one that signs out has none at its end.
+fn went_on(number: u64) {
+    let mut begun = BEGUN.borrow_mut();
+    let Some(begun) = begun.get_mut(&number) else { return };
+    if begun.reads.iter().any(|read| read.actor.organization.is_none()) {
+        let actor = actor();
+        for read in &mut begun.reads {
+            read.organization = actor.organization;
+            read.actor = actor.clone();
         }
     }
+}
 
-    #[test]
-    fn a_message_has_what_was_read() {
-        for text in ["", "alice", "\"\\\u{1}\u{7f}\u{2028}é"] {
-            let sent = read(text);
-            let message = sent.to_message();
-            assert!(Refusal::from_message(message.as_bytes()).is_none(), "mistaken for a refusal");
-            assert_eq!(Read::from_message(message.as_bytes()), Some(sent));
-        }
-        assert_eq!(Read::from_message(b"{}"), None);
+fn ended(number: u64, outcome: Outcome) {
+    let begun = BEGUN.try_borrow_mut().ok().and_then(|mut begun| begun.remove(&number));
+    let (Some(begun), Outcome::Ran { rows, failed }) = (begun, outcome) else { return };
+    for read in begun.reads {
+        deliver("read", &Read { rows, failed, ..read }.to_message());
     }
+}
 
-    #[test]
-    fn no_text_is_too_long_for_a_message() {
-        for text in ["a", "\u{1}", "\"", "\u{10ffff}", "\u{85}"] {
-            let message = read(&text.repeat(100_000)).to_message();
-            assert!(message.len() <= MESSAGE_BYTES, "{} bytes", message.len());
-            assert!(Read::from_message(message.as_bytes()).is_some());
-        }
-    }
+/// Writes the event of a read that came as a message.
+pub fn record(read: Read) -> Result<()> {
+    let payload = read.payload();
+    append::append_as(
+        read.actor,
+        read.occurred_at,
+        Draft {
+            organization: read.organization.unwrap_or_default(),
+            operation: "read",
+            domain: &read.domain,
+            table_schema: Some(&read.table_schema),
+            table_name: Some(&read.table_name),
+            row_key: None,
+            result: if read.failed { "failed" } else { "success" },
+            reason: None,
+            payload,
+        },
+    )
+}
 
-    #[test]
-    fn a_payload_says_what_is_not_known() {
-        let read = Read { query_id: None, rows: None, ..read("COPY") };
-        assert_eq!(read.payload(), r#"{"data":{"command":"COPY","query_id":null,"rows":null}}"#);
-        let read = Read { query_id: Some(-5), rows: Some(7), ..read };
-        assert_eq!(read.payload(), r#"{"data":{"command":"COPY","query_id":-5,"rows":7}}"#);
+bare_function! {
+    /// `tenancy.renew_sensitive_tables()`: trigger of `tenancy.sensitive_table`, after which every session reads it again.
+    tenancy_renew_sensitive_tables, pg_finfo_tenancy_renew_sensitive_tables, |call| {
+        use crate::pg::report::OrRaise;
+        let call = crate::pg::trigger::Call::new(call).or_raise();
+        catalog::table_has_changed(call.relation());
+        pg_sys::Datum::null()
     }
 }

@@ -1,123 +1,106 @@
-//! What was refused: it is recorded although the transaction that tried it rolls back.
-//!
-//! A refusal leaves its transaction as a message: through shared memory to the background worker, or as a line of the
-//! server's log. Both are of bounded size, and neither holds a token.
+//! Sends what was refused to where no rollback reaches it, and writes its event there.
 
-use crate::audit::format::event::Actor;
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use super::append::{self, Draft};
+use super::read;
+use crate::pg::hooks::transaction;
+use crate::pg::processes::shared;
+use crate::pg::report;
+use crate::pg::settings::configuration;
+use pg_tenancy_core::audit::capture::ddl;
+use pg_tenancy_core::audit::capture::read::Read;
+use pg_tenancy_core::audit::capture::refusal::{self, Refusal};
+use pg_tenancy_core::audit::format::event::Actor;
+use pg_tenancy_core::error::{Error, Kind};
 use uuid::Uuid;
 
-/// The most bytes of each text: an attacker chooses some of them.
-const TEXT_BYTES: usize = 200;
+const _: () = assert!(refusal::MESSAGE_BYTES <= shared::MESSAGE_BYTES);
 
-/// The most bytes of a message: thirteen texts, each at its longest in JSON, where a control character takes six bytes.
-pub const MESSAGE_BYTES: usize = 4096;
-
-/// Something that was refused, and to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal<'a> {
-    /// Microseconds since 1970, UTC.
-    pub occurred_at: i64,
-    /// The organization of the context; absent where nobody got in.
+/// Who was refused, as far as it was verified.
+#[derive(Default)]
+pub struct Refused<'a> {
     pub organization: Option<Uuid>,
-    #[serde(borrow)]
-    pub operation: Cow<'a, str>,
-    #[serde(borrow)]
-    pub domain: Cow<'a, str>,
-    /// The name of the error and its message.
-    #[serde(borrow)]
-    pub reason: Cow<'a, str>,
-    pub actor: Actor,
+    pub subject: Option<&'a str>,
+    pub issuer: Option<&'a str>,
+    pub correlation_id: Option<&'a str>,
 }
 
-impl Refusal<'_> {
-    /// The message: one line of JSON.
-    pub fn to_message(&self) -> String {
-        let mut short = self.clone();
-        for text in [&mut short.operation, &mut short.domain, &mut short.reason] {
-            shorten(text.to_mut());
-        }
-        shorten_actor(&mut short.actor);
-        // Texts and numbers only: nothing that JSON could not hold.
-        serde_json::to_string(&short).unwrap_or_default()
-    }
+/// A sign-in was refused, or an operator's assumption of an organization. Nobody is in, so it is of no chain but that of
+/// what concerns nobody: otherwise a stranger could write into any organization's.
+pub fn sign_in_refused(operation: &str, error: &Error, whom: &Refused) {
+    let actor = Actor {
+        organization: whom.organization,
+        subject: whom.subject.map(str::to_owned),
+        issuer: whom.issuer.map(str::to_owned),
+        correlation_id: whom.correlation_id.map(str::to_owned),
+        ..append::describe_without_context()
+    };
+    send(None, operation, "identity", error, actor);
+}
 
-    /// `None` for what is no such message.
-    pub fn from_message(message: &[u8]) -> Option<Refusal<'static>> {
-        let read: Refusal = serde_json::from_slice(message).ok()?;
-        let owned = |text: Cow<str>| Cow::Owned(text.into_owned());
-        Some(Refusal {
-            operation: owned(read.operation),
-            domain: owned(read.domain),
-            reason: owned(read.reason),
-            occurred_at: read.occurred_at,
-            organization: read.organization,
-            actor: read.actor,
-        })
+/// The role of the context may not do what it tried.
+pub fn operation_refused(domain: &str, error: &Error) {
+    if let Ok(actor) = append::describe_now() {
+        send(actor.organization, "authorize", domain, error, actor);
     }
 }
 
-/// Cuts the texts of the actor that are too long.
-pub(super) fn shorten_actor(actor: &mut Actor) {
-    let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
-    let optional = [
-        &mut actor.subject,
-        &mut actor.issuer,
-        &mut actor.role,
-        &mut actor.session_id,
-        &mut actor.correlation_id,
-        &mut actor.reason,
-        &mut actor.client_address,
-        &mut actor.application_name,
-    ];
-    texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
-}
-
-/// Cuts the text where it is too long; what JSON writes as an escape counts as long as that.
-pub(super) fn shorten(text: &mut String) {
-    let mut bytes = 0;
-    let end = text.char_indices().find_map(|(place, character)| {
-        bytes +=
-            if character.is_control() { 6 } else { character.len_utf8() + usize::from("\"\\".contains(character)) };
-        (bytes > TEXT_BYTES).then_some(place)
-    });
-    if let Some(end) = end {
-        text.truncate(end);
+/// A guardrail refused a statement that would have taken protection away.
+pub fn statement_refused(tag: &str, error: &Error) {
+    if let Ok(actor) = append::describe_now() {
+        send(None, &ddl::operation(tag), "schema", error, actor);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::format::event::actor_of;
+fn send(organization: Option<Uuid>, operation: &str, domain: &str, error: &Error, actor: Actor) {
+    let reason = format!("{}: {}", name(error.kind), error.message);
+    let occurred_at = transaction::now();
+    let refusal = Refusal {
+        occurred_at,
+        organization,
+        operation: operation.into(),
+        domain: domain.into(),
+        reason: reason.into(),
+        actor,
+    };
+    deliver("refused", &refusal.to_message());
+}
 
-    fn refusal(text: &str) -> Refusal<'_> {
-        Refusal {
-            occurred_at: i64::MIN,
-            organization: Some(Uuid::max()),
-            operation: text.into(),
-            domain: text.into(),
-            reason: text.into(),
-            actor: actor_of(text),
-        }
+/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names it there.
+pub(super) fn deliver(what: &str, message: &str) {
+    let recorded = configuration::seal_interval().is_some()
+        && !transaction::in_recovery()
+        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()));
+    if !recorded {
+        report::log(format!("pg_tenancy: {what} {message}"));
     }
+}
 
-    #[test]
-    fn a_message_has_what_was_refused() {
-        for text in ["", "alice", "\"\\\u{1}\u{7f}\u{2028}é"] {
-            let sent = refusal(text);
-            assert_eq!(Refusal::from_message(sent.to_message().as_bytes()), Some(sent));
-        }
-        assert_eq!(Refusal::from_message(b"{}"), None);
-    }
+fn name(kind: &Kind) -> String {
+    kind.name.to_lowercase()
+}
 
-    #[test]
-    fn no_text_is_too_long_for_a_message() {
-        for text in ["a", "\u{1}", "\"", "\u{10ffff}", "\u{85}"] {
-            let message = refusal(&text.repeat(100_000)).to_message();
-            assert!(message.len() <= MESSAGE_BYTES, "{} bytes", message.len());
-            assert!(Refusal::from_message(message.as_bytes()).is_some());
-        }
+/// Writes the event that came as a message. What is no such message is left.
+pub fn record_message(message: &[u8]) -> pg_tenancy_core::error::Result<()> {
+    if let Some(refusal) = Refusal::from_message(message) {
+        return record(refusal);
     }
+    Read::from_message(message).map_or(Ok(()), read::record)
+}
+
+fn record(refusal: Refusal) -> pg_tenancy_core::error::Result<()> {
+    append::append_as(
+        refusal.actor,
+        refusal.occurred_at,
+        Draft {
+            organization: refusal.organization.unwrap_or_default(),
+            operation: &refusal.operation,
+            domain: &refusal.domain,
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "denied",
+            reason: Some(&refusal.reason),
+            payload: "{}".into(),
+        },
+    )
 }

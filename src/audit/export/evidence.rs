@@ -1,200 +1,234 @@
-//! Evidence: an artifact that lies somewhere else, named by its digest, with what is known of where it comes from.
+//! `tenancy.add_evidence`: registers an artifact, as a row and as an event that has the row's digest.
 
-use super::statement::{STATEMENT, Statement, Subject};
-use crate::audit::format::encoding::{Digest, Record};
-use crate::audit::format::hex::{self, Hash};
-use crate::audit::format::moment;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use crate::audit::capture::append::{self, Draft, append};
+use crate::context;
+use crate::pg::hooks::transaction;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::user;
+use pg_tenancy_core::audit::export::evidence::{Evidence, RELATIONS, is_media_type};
+use pg_tenancy_core::audit::format::event::time_ordered_id;
+use pg_tenancy_core::audit::format::hex::{self, Hash};
+use pg_tenancy_core::audit::format::timestamp;
+use pg_tenancy_core::error::{self, Error, Result, given};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::{Array, pg_extern, pg_sys};
+use rand::RngExt as _;
+use serde_json::json;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// The type of the predicate in statements about an artifact.
-pub const PREDICATE: &str = "pg-tenancy:evidence:1";
+const MAX_TEXT_BYTES: usize = 2000;
+const MAX_EVENTS: usize = 1000;
 
-/// How an artifact stands to the events it names. `derived-from` and `result-of` are W3C PROV's `wasDerivedFrom` and
-/// `wasGeneratedBy`.
-pub const RELATIONS: [&str; 5] = ["concerns", "supports", "contradicts", "derived-from", "result-of"];
+/// How far the clock of a collector may be ahead, in microseconds.
+const CLOCKS: i64 = 5 * 60 * 1_000_000;
 
-/// A row of `tenancy.evidence`. Moments are microseconds since 1970, UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    pub id: Uuid,
-    pub organization: Uuid,
-    /// SHA-256 of the artifact.
-    pub digest: Hash,
-    pub media_type: String,
-    /// Where the artifact is or came from.
-    pub source: String,
-    /// Who or what collected it.
-    pub collector: String,
-    pub collected_at: i64,
-    pub registered_at: i64,
-    pub registered_by: String,
-    /// What it is evidence of: a control, a system.
-    pub subject: Option<String>,
-    /// One of [`RELATIONS`].
-    pub relation: String,
-    pub events: Vec<Uuid>,
-    pub description: Option<String>,
-}
+static FOREIGN_EVENT: Query = Query::new(
+    "SELECT w.id FROM pg_catalog.unnest($2) w (id)
+      WHERE NOT EXISTS (SELECT FROM tenancy.event e
+                         WHERE e.id OPERATOR(pg_catalog.=) w.id AND e.organization OPERATOR(pg_catalog.=) $1)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s
+                         WHERE s.event OPERATOR(pg_catalog.=) w.id AND s.organization OPERATOR(pg_catalog.=) $1)
+      LIMIT 1",
+);
 
-/// What a statement says of an artifact, in the spelling of in-toto's predicates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Provenance {
-    evidence: Uuid,
-    organization: Uuid,
-    media_type: String,
-    source: String,
-    collector: String,
-    collected_at: String,
-    registered_at: String,
-    registered_by: String,
-    subject: Option<String>,
-    relation: String,
-    events: Vec<Uuid>,
-    description: Option<String>,
-    /// [`Evidence::record`], which the event of the registration has too.
-    record: Hash,
-}
+static ADD: Query = Query::new(
+    "INSERT INTO tenancy.evidence (id, organization, digest, media_type, source, collector, collected_at, registered_at,
+         registered_by, subject, relation, events, description, record, registration)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+);
 
-impl Evidence {
-    /// The digest over all that is registered: the column `record`, and so part of the event of the registration.
-    pub fn record(&self) -> Digest {
-        let events: Vec<u8> = self.events.iter().flat_map(|event| *event.as_bytes()).collect();
-        Record::new("pg_tenancy/evidence/1")
-            .bytes(self.id.as_bytes())
-            .bytes(self.organization.as_bytes())
-            .bytes(&self.digest.0)
-            .text(&self.media_type)
-            .text(&self.source)
-            .text(&self.collector)
-            .integer(self.collected_at)
-            .integer(self.registered_at)
-            .text(&self.registered_by)
-            .optional(self.subject.as_deref())
-            .text(&self.relation)
-            .bytes(&events)
-            .optional(self.description.as_deref())
-            .digest()
-    }
-
-    /// The statement about the artifact, as JSON.
-    pub fn statement(&self) -> serde_json::Result<Vec<u8>> {
-        let digest = BTreeMap::from([("sha256".to_owned(), hex::encode(&self.digest.0))]);
-        serde_json::to_vec(&Statement {
-            kind: STATEMENT.into(),
-            subject: vec![Subject { name: self.source.clone(), digest }],
-            predicate_type: PREDICATE.into(),
-            predicate: Provenance {
-                evidence: self.id,
-                organization: self.organization,
-                media_type: self.media_type.clone(),
-                source: self.source.clone(),
-                collector: self.collector.clone(),
-                collected_at: moment::text(self.collected_at),
-                registered_at: moment::text(self.registered_at),
-                registered_by: self.registered_by.clone(),
-                subject: self.subject.clone(),
-                relation: self.relation.clone(),
-                events: self.events.clone(),
-                description: self.description.clone(),
-                record: Hash(self.record()),
-            },
-        })
-    }
-}
-
-/// True for the name of a media type (RFC 6838 section 4.2): type, slash, subtype, without parameters.
-pub fn is_media_type(text: &str) -> bool {
-    let name = |part: &str| {
-        let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-        part.len() <= 127 && part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.bytes().all(rest)
+/// `tenancy.add_evidence(...)`: returns the id of the evidence.
+#[allow(clippy::too_many_arguments)]
+#[pg_extern(sql = false)]
+fn tenancy_add_evidence(
+    digest: Option<&[u8]>,
+    media_type: Option<&str>,
+    source: Option<&str>,
+    collector: Option<&str>,
+    collected_at: Option<TimestampWithTimeZone>,
+    subject: Option<&str>,
+    relation: Option<&str>,
+    events: Option<Array<pgrx::Uuid>>,
+    description: Option<&str>,
+) -> pgrx::Uuid {
+    let given = Given {
+        digest,
+        media_type,
+        source,
+        collector,
+        collected_at: collected_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at))),
+        subject,
+        relation,
+        events: events.map(|events| events.iter().map(|id| id.map(|id| Uuid::from_bytes(*id.as_bytes()))).collect()),
+        description,
     };
-    text.split_once('/').is_some_and(|(kind, subtype)| name(kind) && name(subtype))
+    pgrx::Uuid::from_bytes(*add(given).or_raise().as_bytes())
 }
 
-/// The record digest that the payload of a registration's event carries; `None` if it has none.
-pub fn registered(payload: &str) -> Option<Digest> {
-    #[derive(Deserialize)]
-    struct Payload {
-        new: New,
-    }
-    #[derive(Deserialize)]
-    struct New {
-        record: String,
-    }
-    let payload: Payload = serde_json::from_str(payload).ok()?;
-    hex::decode(payload.new.record.strip_prefix("\\x")?)?.try_into().ok()
+/// The arguments as they came.
+struct Given<'a> {
+    digest: Option<&'a [u8]>,
+    media_type: Option<&'a str>,
+    source: Option<&'a str>,
+    collector: Option<&'a str>,
+    collected_at: Option<i64>,
+    subject: Option<&'a str>,
+    relation: Option<&'a str>,
+    events: Option<Vec<Option<Uuid>>>,
+    description: Option<&'a str>,
 }
 
-#[cfg(test)]
-pub mod tests {
-    use super::*;
+fn add(given: Given) -> Result<Uuid> {
+    let evidence = describe(given)?;
+    if transaction::read_only() {
+        return Err(
+            error::READ_ONLY.because("evidence cannot be registered on a standby or in a READ ONLY transaction")
+        );
+    }
+    check_events(&evidence)?;
+    let registration = append(Draft {
+        organization: evidence.organization,
+        operation: "insert",
+        domain: "evidence",
+        table_schema: Some("tenancy"),
+        table_name: Some("evidence"),
+        row_key: Some(json!({ "id": evidence.id }).to_string()),
+        result: "success",
+        reason: None,
+        payload: payload(&evidence),
+    })?;
+    user::as_superuser(|| write(&evidence, registration));
+    Ok(evidence.id)
+}
 
-    pub fn evidence() -> Evidence {
-        Evidence {
-            id: Uuid::from_u128(1),
-            organization: Uuid::from_u128(2),
-            digest: Hash([3; 32]),
-            media_type: "application/pdf".into(),
-            source: "https://files.example/report.pdf".into(),
-            collector: "scanner 4".into(),
-            collected_at: 5,
-            registered_at: 6,
-            registered_by: "alice".into(),
-            subject: Some("CC6.1".into()),
-            relation: "supports".into(),
-            events: vec![Uuid::from_u128(7), Uuid::from_u128(8)],
-            description: None,
+/// Checks who registers, and everything but the events.
+fn describe(given: Given) -> Result<Evidence> {
+    context::authorize("evidence", "create")?;
+    let context = context::require()?;
+    let registered_at = transaction::now();
+    let digest = <[u8; 32]>::try_from(self::given(given.digest, "digest")?);
+    let digest = digest.map_err(|_| invalid("digest must be the 32 bytes of a SHA-256"))?;
+    let media_type = self::given(given.media_type, "media_type")?;
+    if !is_media_type(media_type) {
+        return Err(invalid(
+            "media_type must be the name of a media type, such as application/pdf, without parameters",
+        ));
+    }
+    let relation = self::given(given.relation, "relation")?;
+    if !RELATIONS.contains(&relation) {
+        return Err(invalid(&format!("relation must be one of {}", RELATIONS.join(", "))));
+    }
+    let source = self::given(given.source, "source")?;
+    let collector = given.collector.unwrap_or(&context.subject);
+    let texts = [("source", Some(source)), ("collector", Some(collector)), ("subject", given.subject)];
+    for (name, text) in [texts.as_slice(), &[("description", given.description)]].concat() {
+        if text.is_some_and(|text| text.is_empty() || text.len() > MAX_TEXT_BYTES) {
+            return Err(invalid(&format!("{name} must have 1 to {MAX_TEXT_BYTES} bytes")));
         }
     }
+    let collected_at = given.collected_at.unwrap_or(registered_at);
+    if !(0..=timestamp::LAST.min(registered_at + CLOCKS)).contains(&collected_at) {
+        return Err(invalid("collected_at must lie between 1970 and now"));
+    }
+    Ok(Evidence {
+        id: time_ordered_id(registered_at, rand::rng().random()),
+        organization: context.organization.id,
+        digest: Hash(digest),
+        media_type: media_type.into(),
+        source: source.into(),
+        collector: collector.into(),
+        collected_at,
+        registered_at,
+        registered_by: context.subject.clone(),
+        subject: given.subject.map(str::to_owned),
+        relation: relation.into(),
+        events: events(self::given(given.events, "events")?)?,
+        description: given.description.map(str::to_owned),
+    })
+}
 
-    #[test]
-    fn each_part_of_evidence_changes_its_record() {
-        let base = evidence();
-        let variants = [
-            Evidence { id: Uuid::nil(), ..base.clone() },
-            Evidence { organization: Uuid::nil(), ..base.clone() },
-            Evidence { digest: Hash([9; 32]), ..base.clone() },
-            Evidence { media_type: "text/plain".into(), ..base.clone() },
-            Evidence { source: "x".into(), ..base.clone() },
-            Evidence { collector: "x".into(), ..base.clone() },
-            Evidence { collected_at: 9, ..base.clone() },
-            Evidence { registered_at: 9, ..base.clone() },
-            Evidence { registered_by: "x".into(), ..base.clone() },
-            Evidence { subject: None, ..base.clone() },
-            Evidence { relation: "contradicts".into(), ..base.clone() },
-            Evidence { events: vec![Uuid::from_u128(7)], ..base.clone() },
-            Evidence { description: Some(String::new()), ..base.clone() },
-        ];
-        for variant in variants {
-            assert_ne!(variant.record(), base.record(), "{variant:?}");
-            assert_ne!(variant.statement().unwrap(), base.statement().unwrap(), "{variant:?}");
+fn invalid(message: &str) -> Error {
+    error::ARGUMENT_INVALID.because(message)
+}
+
+/// The events, each once, in the order given.
+fn events(given: Vec<Option<Uuid>>) -> Result<Vec<Uuid>> {
+    if given.len() > MAX_EVENTS {
+        return Err(invalid(&format!("events has more than {MAX_EVENTS} elements")));
+    }
+    let given: Option<Vec<Uuid>> = given.into_iter().collect();
+    let mut seen = BTreeSet::new();
+    let events = given.ok_or_else(|| invalid("events may not have a NULL in it"))?;
+    Ok(events.into_iter().filter(|id| seen.insert(*id)).collect())
+}
+
+/// Refuses events that are not the organization's, in the words for one that is nobody's.
+fn check_events(evidence: &Evidence) -> Result<()> {
+    if evidence.events.is_empty() {
+        return Ok(());
+    }
+    // An event of this same statement waits to be written: `events => ARRAY[tenancy.record_event(...)]`.
+    append::statement_finished();
+    transaction::next_command();
+    let arguments = [spi::uuid(evidence.organization), argument(ids(&evidence.events))];
+    let foreign =
+        user::as_superuser(|| transaction::with_latest_snapshot(|| FOREIGN_EVENT.read(&arguments, |row| row.uuid(1))));
+    match foreign.first() {
+        None => Ok(()),
+        Some(id) => {
+            let id = id.unwrap_or_default();
+            Err(error::NOT_FOUND.because(format!("the organization has no event {id}")))
         }
     }
+}
 
-    #[test]
-    fn a_media_type_is_named_as_rfc_6838_says() {
-        let long = "a".repeat(127);
-        for good in ["text/plain", "application/vnd.in-toto+json", "image/svg+xml", &format!("{long}/{long}"), "a/0"] {
-            assert!(is_media_type(good), "{good}");
-        }
-        let longer = format!("text/{long}a");
-        for bad in
-            ["", "text", "text/", "/plain", "text/plain; charset=utf-8", "te xt/plain", "a/b/c", ".a/b", &longer, "a/é"]
-        {
-            assert!(!is_media_type(bad), "{bad}");
+fn ids(events: &[Uuid]) -> Vec<pgrx::Uuid> {
+    events.iter().map(|id| pgrx::Uuid::from_bytes(*id.as_bytes())).collect()
+}
+
+/// As a row trigger would write it.
+fn payload(evidence: &Evidence) -> String {
+    let mut new = json!({
+        "id": evidence.id,
+        "organization": evidence.organization,
+        "digest": format!("\\x{}", hex::encode(&evidence.digest.0)),
+        "media_type": evidence.media_type,
+        "source": evidence.source,
+        "collector": evidence.collector,
+        "collected_at": timestamp::text(evidence.collected_at),
+        "registered_at": timestamp::text(evidence.registered_at),
+        "registered_by": evidence.registered_by,
+        "relation": evidence.relation,
+        "events": evidence.events,
+        "record": format!("\\x{}", hex::encode(&evidence.record())),
+    });
+    for (name, value) in [("subject", &evidence.subject), ("description", &evidence.description)] {
+        if let Some(value) = value {
+            new[name] = json!(value);
         }
     }
+    json!({ "new": new }).to_string()
+}
 
-    #[test]
-    fn a_registration_is_found_in_its_event() {
-        let digest = hex::encode(&[7; 32]);
-        let payload = format!(r#"{{"new":{{"id":"x","record":"\\x{digest}","more":[1]}}}}"#);
-        assert_eq!(registered(&payload), Some([7; 32]));
-        for bad in ["", "{}", r#"{"new":{}}"#, r#"{"new":{"record":"\\x00"}}"#, r#"{"new":{"record":7}}"#] {
-            assert_eq!(registered(bad), None, "{bad}");
-        }
-    }
+fn write(evidence: &Evidence, registration: Uuid) {
+    let arguments = [
+        spi::uuid(evidence.id),
+        spi::uuid(evidence.organization),
+        argument(evidence.digest.0.as_slice()),
+        argument(evidence.media_type.as_str()),
+        argument(evidence.source.as_str()),
+        argument(evidence.collector.as_str()),
+        spi::timestamp(evidence.collected_at),
+        spi::timestamp(evidence.registered_at),
+        argument(evidence.registered_by.as_str()),
+        argument(evidence.subject.as_deref()),
+        argument(evidence.relation.as_str()),
+        argument(ids(&evidence.events)),
+        argument(evidence.description.as_deref()),
+        argument(evidence.record().as_slice()),
+        spi::uuid(registration),
+    ];
+    ADD.write(&arguments, |_| ());
 }

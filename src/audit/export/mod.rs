@@ -2,11 +2,4 @@
 
 pub mod bundle;
 pub mod evidence;
-pub mod statement;
-
-#[cfg(feature = "pg")]
-pub(crate) mod bundle_pg;
-#[cfg(feature = "pg")]
-pub(crate) mod evidence_pg;
-#[cfg(feature = "pg")]
-pub(crate) mod proof_pg;
+pub mod proof;

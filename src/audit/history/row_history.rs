@@ -1,938 +1,348 @@
-//! A row rebuilt from its events: what it was after each, as far as they tell.
-//!
-//! An event of an update tells what changed, so a state needs an insertion before it or a deletion after it to be whole. What
-//! is not told (digests, commitments, erased payloads) is not guessed: the state says that it is incomplete.
+//! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
+use crate::context;
+use crate::pg::hooks::transaction;
+use crate::pg::json::Jsonb;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::tables::catalog;
+use crate::pg::user;
+use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
+use pg_tenancy_core::audit::history::row_history::{self, Change, Columns, Event, History, Source};
+use pg_tenancy_core::error::{self, Error, Result, given};
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
+use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Columns with their values as JSON; those that are NULL may be absent.
-type Values = BTreeMap<String, Box<RawValue>>;
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is told of the
+/// actors what `tenancy.organization_audit_trail` tells.
+///
+/// Of one table under the name that it had between two events.
+static EVENTS: Query = Query::new(
+    "WITH about AS (
+         SELECT e.*, (
+                  SELECT pg_catalog.json_object_agg(k.key, COALESCE(e.payload OPERATOR(pg_catalog.->) 'old' OPERATOR(pg_catalog.->) k.key, k.value))
+                    FROM pg_catalog.json_each(e.row_key) k
+                   WHERE e.operation OPERATOR(pg_catalog.=) 'update')::pg_catalog.jsonb AS old_key
+           FROM tenancy.event e
+          WHERE e.table_schema OPERATOR(pg_catalog.=) $1 AND e.table_name OPERATOR(pg_catalog.=) $4
+            AND ($5 IS NULL OR e.id OPERATOR(pg_catalog.>) $5) AND ($6 IS NULL OR e.id OPERATOR(pg_catalog.<) $6)
+            AND ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2 OR e.operation OPERATOR(pg_catalog.=) 'rewrite')
+            AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
+                 OR e.operation OPERATOR(pg_catalog.=) 'rewrite' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+                    AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'))
+     SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
+            e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
+            CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
+            e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text,
+            s.block
+       FROM about e
+       LEFT JOIN LATERAL (
+            SELECT w.* FROM tenancy.event_actor w WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NULL
+             UNION ALL
+            SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
+             WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NOT NULL) a ON true
+       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+      WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+         OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
+);
 
-/// What an event did to the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    Insert,
-    Update,
-    Delete,
-    Truncate,
-    /// ALTER TABLE wrote every row anew, with other values in some columns.
-    Rewrite,
+/// The names of a table, its partitions and children today.
+static NAMES: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p
+       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+      ORDER BY p.oid OPERATOR(pg_catalog.<>) $1",
+);
+
+/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and after.
+static NAMINGS: Query = Query::new(
+    "SELECT e.id, CASE WHEN e.operation OPERATOR(pg_catalog.=) 'drop_table' THEN 'dropped' ELSE n.new OPERATOR(pg_catalog.->>) 'object_type' END, e.table_schema, e.table_name,
+            n.new OPERATOR(pg_catalog.->>) 'renamed_from', n.new OPERATOR(pg_catalog.->>) 'renamed_to', n.new OPERATOR(pg_catalog.->>) 'moved_from'
+       FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND (e.operation OPERATOR(pg_catalog.=) 'drop_table' AND n.new OPERATOR(pg_catalog.->>) 'object_type' OPERATOR(pg_catalog.=) 'table'
+             OR e.operation IN ('alter_table', 'alter_schema')
+                AND (n.new OPERATOR(pg_catalog.->>) 'renamed_to' IS NOT NULL OR n.new OPERATOR(pg_catalog.->>) 'moved_from' IS NOT NULL))
+      ORDER BY e.id",
+);
+
+/// The columns of the table today, and whether rows from before got a default.
+static COLUMNS: Query = Query::new(
+    "SELECT attname::pg_catalog.text, atthasmissing FROM pg_catalog.pg_attribute
+      WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped",
+);
+
+static HAS_PRIMARY_KEY: Query =
+    Query::new("SELECT true FROM pg_catalog.pg_index WHERE indrelid OPERATOR(pg_catalog.=) $1 AND indisprimary");
+
+/// What a history shows of an event beside what it rebuilds.
+#[derive(Clone)]
+struct Shown {
+    position: Option<i64>,
+    operation: String,
+    subject: Option<String>,
+    role: Option<String>,
+    method: Option<String>,
+    session_user: Option<String>,
+    correlation_id: Option<String>,
+    old: Option<String>,
+    new: Option<String>,
 }
 
-impl Change {
-    pub fn parse(operation: &str) -> Option<Self> {
-        match operation {
-            "insert" => Some(Change::Insert),
-            "update" => Some(Change::Update),
-            "delete" => Some(Change::Delete),
-            "truncate" => Some(Change::Truncate),
-            "rewrite" => Some(Change::Rewrite),
-            _ => None,
-        }
-    }
+/// The events of a table, of one organization or of all.
+struct Events {
+    /// Of the table, its partitions and children, each with today's name.
+    eras: Vec<(Name, Era)>,
+    organization: Option<Uuid>,
+    shown: HashMap<Uuid, Shown>,
 }
 
-/// An event about a row with a certain key.
-#[derive(Debug, Clone)]
-pub struct Event {
-    pub id: Uuid,
-    pub organization: Uuid,
-    pub transaction: u64,
-    pub ordinal: i32,
-    pub occurred_at: i64,
-    pub change: Change,
-    /// The block that sealed it.
-    pub block: Option<i64>,
-    /// Schema and name: a partition has its own.
-    pub table: (String, String),
-    /// False for an update that gave the row another key.
-    pub has_key: bool,
-    /// The key that an update took the row from, where that is another one.
-    pub old_key: Option<String>,
-    /// Absent where it was erased.
-    pub payload: Option<String>,
-}
+impl Source for Events {
+    type Error = Error;
 
-/// A JSON object with other names; `None` for a text that is none.
-pub fn with_names(text: &str, name: impl Fn(&str) -> String) -> Option<String> {
-    let object: Values = serde_json::from_str(text).ok()?;
-    let renamed: Values = object.into_iter().map(|(column, value)| (name(&column), value)).collect();
-    serde_json::to_string(&renamed).ok()
-}
-
-/// A payload with other names of columns.
-pub fn with_columns(payload: &str, name: impl Fn(&str) -> String) -> Option<String> {
-    let raw = |text: String| RawValue::from_string(text).ok();
-    let mut payload: Values = serde_json::from_str(payload).ok()?;
-    for (part, value) in &mut payload {
-        let renamed = match part.as_str() {
-            "old" | "new" => with_names(value.get(), &name),
-            "digests" | "commitments" => {
-                let sides: Values = serde_json::from_str(value.get()).ok()?;
-                let side = |(side, value): (String, Box<RawValue>)| Some((side, raw(with_names(value.get(), &name)?)?));
-                serde_json::to_string(&sides.into_iter().map(side).collect::<Option<Values>>()?).ok()
-            }
-            _ => continue,
-        };
-        *value = raw(renamed?)?;
-    }
-    serde_json::to_string(&payload).ok()
-}
-
-/// What a payload tells of a row.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Payload {
-    old: Values,
-    new: Values,
-    digests: Sides,
-    commitments: Sides,
-}
-
-/// Columns of which something else than the value is told; `None` for NULL.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Sides {
-    old: BTreeMap<String, Option<IgnoredAny>>,
-    new: BTreeMap<String, Option<IgnoredAny>>,
-}
-
-/// One side of a change: the values that are told, and the columns that have another which is not.
-#[derive(Debug, Clone, Default)]
-struct Told {
-    /// `None` for NULL.
-    values: BTreeMap<String, Option<Box<RawValue>>>,
-    untold: BTreeSet<String>,
-}
-
-impl Told {
-    fn new(values: Values, others: [BTreeMap<String, Option<IgnoredAny>>; 2]) -> Self {
-        let mut told = Told::default();
-        for (column, value) in values {
-            let value = (value.get() != "null").then_some(value);
-            told.values.insert(column, value);
-        }
-        for (column, other) in others.into_iter().flatten() {
-            match other {
-                Some(_) => drop(told.untold.insert(column)),
-                None => drop(told.values.insert(column, None)),
-            }
-        }
-        told
-    }
-
-    fn columns(&self) -> impl Iterator<Item = &String> {
-        self.values.keys().chain(&self.untold)
-    }
-}
-
-/// The old and the new side of an event; `None` where the payload was erased or cannot be read.
-fn sides(event: &Event) -> Option<(Told, Told)> {
-    let payload: Payload = serde_json::from_str(event.payload.as_deref()?).ok()?;
-    let Payload { old, new, digests, commitments } = payload;
-    Some((Told::new(old, [digests.old, commitments.old]), Told::new(new, [digests.new, commitments.new])))
-}
-
-/// A row as far as it is known.
-#[derive(Debug, Clone, Default)]
-pub struct Row {
-    /// Columns that are not NULL.
-    pub values: BTreeMap<String, Box<RawValue>>,
-    /// Columns that are not NULL and whose value is not told.
-    pub untold: BTreeSet<String>,
-    /// Every column that is not NULL is in one of these.
-    pub whole: bool,
-}
-
-/// What was there.
-#[derive(Debug, Clone)]
-pub enum State {
-    /// Nothing tells.
-    Unknown,
-    /// No row had the key.
-    Absent,
-    Present(Row),
-}
-
-impl State {
-    /// True if both tell the same.
-    fn is_like(&self, other: &State) -> bool {
-        self.text() == other.text() && self.untold() == other.untold() && self.is_whole() == other.is_whole()
-    }
-
-    fn is_whole(&self) -> bool {
-        match self {
-            State::Unknown => false,
-            State::Absent => true,
-            State::Present(row) => row.whole,
-        }
-    }
-}
-
-impl Row {
-    fn of(told: Told) -> Self {
-        let mut row = Row { whole: true, ..Row::default() };
-        row.put(told);
-        row
-    }
-
-    fn put(&mut self, told: Told) {
-        for (column, value) in told.values {
-            self.untold.remove(&column);
-            match value {
-                Some(value) => drop(self.values.insert(column, value)),
-                None => drop(self.values.remove(&column)),
+    fn events(&mut self, key: &str) -> Result<Vec<Event>> {
+        let unreadable = || error::STATE_INVALID.because("an event of the table has a value that no event has");
+        let mut events = Vec::new();
+        for (name, era) in &self.eras {
+            let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());
+            let key = row_history::with_names(key, then).ok_or_else(unreadable)?;
+            let arguments = [
+                argument(era.table.0.as_str()),
+                spi::uuid(self.organization),
+                argument(key.as_str()),
+                argument(era.table.1.as_str()),
+                spi::uuid(era.after),
+                spi::uuid(era.before),
+            ];
+            for found in user::as_superuser(|| EVENTS.read(&arguments, read)) {
+                let (mut event, mut shown) = found.ok_or_else(unreadable)?;
+                if !era.columns.is_empty() {
+                    let today = |then: &str| {
+                        let found = era.columns.iter().find(|(_, name)| *name == then);
+                        found.map_or_else(|| then.to_owned(), |(today, _)| today.clone())
+                    };
+                    let renamed = |text: Option<String>| text.and_then(|text| row_history::with_names(&text, today));
+                    event.old_key = renamed(event.old_key);
+                    event.payload = event.payload.and_then(|text| row_history::with_columns(&text, today));
+                    (shown.old, shown.new) = (renamed(shown.old), renamed(shown.new));
+                }
+                // One table, whatever it was called: a partition has a name of its own.
+                event.table = name.clone();
+                self.shown.insert(event.id, shown);
+                events.push(event);
             }
         }
-        for column in told.untold {
-            self.values.remove(&column);
-            self.untold.insert(column);
-        }
-    }
-
-    /// True if the values may have been told of this row: what it lacks it may have all the same, unless it is whole.
-    fn fits(&self, told: &Told) -> bool {
-        let unknown = |column: &String| self.untold.contains(column) || !self.whole;
-        let values = told.values.iter().all(|(column, value)| match (self.values.get(column), value) {
-            (Some(own), Some(value)) => own.get() == value.get(),
-            (Some(_), None) => false,
-            (None, Some(_)) => unknown(column),
-            (None, None) => !self.untold.contains(column),
-        });
-        values && told.untold.iter().all(|column| self.values.contains_key(column) || unknown(column))
-    }
-
-    /// False if a value that is told is not the one that the row has: a column was renamed, or added with a default, or
-    /// capture was off for a while.
-    fn agrees(&self, told: &Told) -> bool {
-        let same = |(column, value): (&String, &Option<Box<RawValue>>)| {
-            self.untold.contains(column)
-                || self.values.get(column).map(|own| own.get()) == value.as_ref().map(|value| value.get())
-        };
-        let there = |column: &String| self.values.contains_key(column) || self.untold.contains(column);
-        told.values.iter().all(same) && told.untold.iter().all(there)
-    }
-
-    /// The row with one side of an update in the place of the other.
-    fn changed(mut self, from: &Told, to: Told) -> Self {
-        self.whole &= self.agrees(from);
-        // Of a column that is told on one side only, the other side is told elsewhere: all columns of an update stand on both.
-        let missing: Vec<String> =
-            from.columns().filter(|column| !to.columns().any(|other| other == *column)).cloned().collect();
-        for column in missing {
-            self.values.remove(&column);
-            self.whole = false;
-        }
-        self.put(to);
-        self
-    }
-}
-
-/// The columns that a rewrite gave other values.
-fn rewritten(event: &Event) -> BTreeSet<String> {
-    #[derive(Deserialize, Default)]
-    struct New {
-        columns: BTreeSet<String>,
-    }
-    #[derive(Deserialize, Default)]
-    struct Rewrite {
-        new: New,
-    }
-    let read = |payload| serde_json::from_str::<Rewrite>(payload).ok();
-    event.payload.as_deref().and_then(read).unwrap_or_default().new.columns
-}
-
-/// The row on the other side of a rewrite: it is there, and the values of these columns are not told.
-fn without_rewritten(event: &Event, state: &State) -> State {
-    let mut state = state.clone();
-    if let State::Present(row) = &mut state {
-        for column in rewritten(event) {
-            row.values.remove(&column);
-            row.untold.insert(column);
-        }
-    }
-    state
-}
-
-/// The row after an event and before it was as given.
-fn after(event: &Event, before: State) -> State {
-    if !event.has_key {
-        return State::Absent;
-    }
-    match event.change {
-        Change::Delete | Change::Truncate => State::Absent,
-        Change::Rewrite => without_rewritten(event, &before),
-        Change::Insert => State::Present(sides(event).map_or_else(Row::default, |(_, new)| Row::of(new))),
-        Change::Update => {
-            let base = if let State::Present(row) = before { row } else { Row::default() };
-            State::Present(sides(event).map_or_else(Row::default, |(old, new)| base.changed(&old, new)))
-        }
-    }
-}
-
-/// The row before an event, as far as the event and what was there after it tell.
-fn before(event: &Event, after: &State) -> State {
-    match (event.change, sides(event)) {
-        (Change::Insert, _) => State::Absent,
-        (Change::Rewrite, _) => without_rewritten(event, after),
-        (Change::Delete, Some((old, _))) => State::Present(Row::of(old)),
-        (Change::Update, _) if event.old_key.is_some() => {
-            if event.has_key {
-                State::Absent
-            } else {
-                State::Unknown
-            }
-        }
-        (Change::Update, Some((old, new))) => match after {
-            State::Present(row) => State::Present(row.clone().changed(&new, old)),
-            _ => State::Unknown,
-        },
-        _ => State::Unknown,
-    }
-}
-
-/// True if the event makes or takes a row whose other state is that of another key.
-fn arrives(event: &Event) -> bool {
-    event.change == Change::Update && event.old_key.is_some() && event.has_key
-}
-
-/// The state after an event that may have come upon this state; `None` if it cannot have. That a row is there is known of a
-/// state that is not whole, too.
-fn follow(state: &State, event: &Event) -> Option<State> {
-    let can = match (state, event.change) {
-        (State::Unknown, _) | (_, Change::Truncate | Change::Rewrite) => true,
-        (State::Absent, change) => change == Change::Insert || arrives(event),
-        (State::Present(_), Change::Insert) => false,
-        (State::Present(row), _) => !arrives(event) && sides(event).is_none_or(|(old, _)| row.fits(&old)),
-    };
-    let base = if arrives(event) { State::Unknown } else { state.clone() };
-    can.then(|| after(event, base))
-}
-
-/// Where the events are.
-pub trait Source {
-    type Error;
-    /// The events of the rows that had this key, and the truncations of the table, in any order.
-    fn events(&mut self, key: &str) -> Result<Vec<Event>, Self::Error>;
-}
-
-/// How often a row's key is followed to the one before.
-const MAX_KEYS: usize = 100;
-
-/// An event with the state after it.
-#[derive(Debug, Clone)]
-pub struct Step {
-    pub event: Event,
-    pub state: State,
-    /// False where the events cannot say that this was the state until the next one: their order is not certain, or the next
-    /// came upon another state, so that something was not captured.
-    pub sure: bool,
-}
-
-impl Step {
-    /// True if the state has every value of the row, until the next event.
-    pub fn is_complete(&self, columns: &Columns) -> bool {
-        self.sure && self.state.is_complete(columns)
-    }
-}
-
-/// The history of a key: what was there before the first event, and the events in order with what was there after each.
-#[derive(Debug, Clone)]
-pub struct History {
-    pub before: State,
-    pub steps: Vec<Step>,
-}
-
-impl History {
-    /// The state at a time, and whether it is sure: a clock that was put back tells some times twice.
-    pub fn at(self, at: i64) -> (State, bool) {
-        let until = self.steps.iter().position(|step| step.event.occurred_at > at).unwrap_or(self.steps.len());
-        let once = self.steps[until..].iter().all(|step| step.event.occurred_at > at);
-        let last = self.steps.into_iter().take(until).next_back();
-        last.map_or((self.before, once), |step| (step.state, step.sure && once))
-    }
-}
-
-/// Rebuilds the history of a key.
-pub fn rebuild<S: Source>(source: &mut S, key: &str) -> Result<History, S::Error> {
-    Rebuilding { source, events: HashMap::new(), arrivals: HashMap::new(), doubtful: HashSet::new() }.history(key, 0)
-}
-
-struct Rebuilding<'s, S> {
-    source: &'s mut S,
-    /// By key, in order.
-    events: HashMap<String, Rc<Vec<Event>>>,
-    /// What rows were before they got another key, by the event.
-    arrivals: HashMap<Uuid, State>,
-    /// Events after which the state is not sure.
-    doubtful: HashSet<Uuid>,
-}
-
-impl<S: Source> Rebuilding<'_, S> {
-    fn events(&mut self, key: &str) -> Result<Rc<Vec<Event>>, S::Error> {
-        if let Some(events) = self.events.get(key) {
-            return Ok(events.clone());
-        }
-        let (events, doubtful) = settle(in_order(self.source.events(key)?));
-        self.doubtful.extend(doubtful);
-        let events = Rc::new(events);
-        self.events.insert(key.to_owned(), events.clone());
         Ok(events)
     }
-
-    fn history(&mut self, key: &str, depth: usize) -> Result<History, S::Error> {
-        let mut steps = self.forward(key, None, depth)?;
-        // What was not known from before may be known from what came after.
-        for n in (1..steps.len()).rev() {
-            if !steps[n - 1].state.is_whole() {
-                let earlier = before(&steps[n].event, &steps[n].state);
-                if earlier.is_whole() && !matches!(earlier, State::Absent) {
-                    steps[n - 1].state = earlier;
-                }
-            }
-        }
-        let first = steps.first().map_or(State::Unknown, |step| before(&step.event, &step.state));
-        Ok(History { before: first, steps })
-    }
-
-    /// The states after the events of a key, up to an event if one is given.
-    fn forward(&mut self, key: &str, until: Option<Uuid>, depth: usize) -> Result<Vec<Step>, S::Error> {
-        let events = self.events(key)?;
-        let mut steps: Vec<Step> = Vec::new();
-        let mut state = State::Unknown;
-        let mut table = None;
-        for event in events.iter().take_while(|event| Some(event.id) != until) {
-            if matches!(event.change, Change::Truncate | Change::Rewrite) {
-                // Of another partition, or before the row.
-                if !matches!(state, State::Present(_)) || table != Some(&event.table) {
-                    continue;
-                }
-            } else {
-                table = Some(&event.table);
-            }
-            let base = match &event.old_key {
-                Some(old) if event.has_key => self.arrival(event.id, old, depth)?,
-                _ => state,
-            };
-            state = after(event, base);
-            let sure = !self.doubtful.contains(&event.id);
-            steps.push(Step { event: event.clone(), state: state.clone(), sure });
-        }
-        Ok(steps)
-    }
-
-    /// What a row was before the event that took it from another key.
-    fn arrival(&mut self, event: Uuid, old_key: &str, depth: usize) -> Result<State, S::Error> {
-        if let Some(state) = self.arrivals.get(&event) {
-            return Ok(state.clone());
-        }
-        if depth == MAX_KEYS {
-            return Ok(State::Unknown);
-        }
-        let mut state = State::Unknown;
-        if let Some(step) = self.forward(old_key, Some(event), depth + 1)?.pop() {
-            state = step.state;
-            if let State::Present(row) = &mut state {
-                row.whole &= step.sure;
-            }
-        }
-        self.arrivals.insert(event, state.clone());
-        Ok(state)
-    }
 }
 
-/// In the order in which the row was changed, as far as seal and clock tell. Whoever changes a row holds it until the end of the
-/// transaction, so of two transactions the block that has the later one is not the earlier block: no clock is needed for that. In
-/// one block the seal has the transactions by their ids, and one that began earlier may have changed the row later: there the
-/// order is that of the clock. Within a transaction and organization it is that of the ordinals.
-fn in_order(mut events: Vec<Event>) -> Vec<Event> {
-    events.sort_by_key(|event| (event.transaction, event.organization, event.ordinal));
-    // A clock that was set back within a transaction.
-    for n in 1..events.len() {
-        let (earlier, event) = (&events[n - 1], &events[n]);
-        if (earlier.transaction, earlier.organization) == (event.transaction, event.organization) {
-            events[n].occurred_at = event.occurred_at.max(earlier.occurred_at);
-        }
-    }
-    // A row that moves to another organization leaves one chain before it enters the other.
-    let block = |event: &Event| event.block.unwrap_or(i64::MAX);
-    events.sort_by_key(|event| (block(event), event.occurred_at, event.transaction, event.ordinal));
-    let moves = |one: &Event, other: &Event| {
-        one.transaction == other.transaction
-            && one.organization != other.organization
-            && one.occurred_at == other.occurred_at
-            && one.change == Change::Insert
-            && other.change == Change::Delete
+fn read(row: &spi::Row) -> Option<(Event, Shown)> {
+    let operation: String = row.get(6)?;
+    let event = Event {
+        id: row.uuid(1)?,
+        organization: row.uuid(2)?,
+        transaction: row.transaction(3)?,
+        ordinal: row.get(4)?,
+        occurred_at: row.timestamp(5)?,
+        change: Change::parse(&operation)?,
+        table: (row.get(7)?, row.get(8)?),
+        has_key: row.get(9).unwrap_or(false),
+        old_key: row.get(10),
+        payload: row.get(11),
+        block: row.get(20),
     };
-    for n in 1..events.len() {
-        if moves(&events[n - 1], &events[n]) {
-            events.swap(n - 1, n);
-        }
-    }
-    events
+    let shown = Shown {
+        position: row.get(12),
+        operation,
+        subject: row.get(13),
+        role: row.get(14),
+        method: row.get(15),
+        session_user: row.get(16),
+        correlation_id: row.get(17),
+        old: row.get(18),
+        new: row.get(19),
+    };
+    Some((event, shown))
 }
 
-/// Up to how many events of a row in one transaction another order is looked for, and how many steps that may take.
-const MAX_ARRANGED: usize = 100;
-const MAX_ATTEMPTS: usize = 10_000;
-
-/// Puts the events of a transaction into an order in which each may have come upon what the one before left: triggers
-/// that change the row again have their change told first. Returns the events after which the state is not sure.
-fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
-    let mut doubtful = HashSet::new();
-    let mut settled: Vec<Event> = Vec::with_capacity(events.len());
-    let mut state = State::Unknown;
-    for group in events.chunk_by(|one, other| one.transaction == other.transaction) {
-        let start = settled.len();
-        if group.iter().any(|event| matches!(event.change, Change::Truncate | Change::Rewrite)) {
-            // Of which partition, the state here does not know.
-            settled.extend_from_slice(group);
-            state = State::Unknown;
-            continue;
-        }
-        let mut order = arrange(&state, group);
-        if order.is_none() {
-            // It came upon another state than the events before it left.
-            doubtful.extend(settled.last().map(|event| event.id));
-            state = State::Unknown;
-            order = arrange(&state, group);
-        }
-        match order {
-            Some(order) => settled.extend(order.into_iter().map(|n| group[n].clone())),
-            None => {
-                doubtful.extend(group.iter().map(|event| event.id));
-                settled.extend_from_slice(group);
-            }
-        }
-        for n in start..settled.len() {
-            if let Some(next) = settled.get(n + 1) {
-                doubtful.extend(uncertain(&state, &settled[n], next).into_iter().flatten());
-            }
-            state = follow(&state, &settled[n]).unwrap_or_else(|| after(&settled[n], State::Unknown));
-        }
-    }
-    (settled, doubtful)
-}
-
-/// The first order, beginning with the given one, in which each event can follow.
-fn arrange(state: &State, group: &[Event]) -> Option<Vec<usize>> {
-    let mut given = state.clone();
-    if group.iter().all(|event| follow(&given, event).map(|next| given = next).is_some()) {
-        return Some((0..group.len()).collect());
-    }
-    let mut order = Vec::new();
-    let mut attempts = 0;
-    (group.len() <= MAX_ARRANGED && place_rest(state, group, &mut order, &mut attempts)).then_some(order)
-}
-
-fn place_rest(state: &State, group: &[Event], order: &mut Vec<usize>, attempts: &mut usize) -> bool {
-    if order.len() == group.len() {
-        return true;
-    }
-    for n in 0..group.len() {
-        if order.contains(&n) {
-            continue;
-        }
-        *attempts += 1;
-        if *attempts > MAX_ATTEMPTS {
-            return false;
-        }
-        if let Some(next) = follow(state, &group[n]) {
-            order.push(n);
-            if place_rest(&next, group, order, attempts) {
-                return true;
-            }
-            order.pop();
-        }
-    }
-    false
-}
-
-/// Which of two events of a transaction leave a state that is not sure, because they may as well have come the other way round.
-fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
-    let both = |first, second| follow(state, first).and_then(|state| follow(&state, second));
-    let keeps_key = one.old_key.is_none() && other.old_key.is_none();
-    // Of a row of which nothing or a part is known, as of one that came from another key, nearly every order is possible: there
-    // what both leave is believed as it was told.
-    let in_part = !state.is_whole();
-    match (both(one, other), both(other, one)) {
-        (Some(told), Some(swapped)) if keeps_key => {
-            [Some(one.id), (!in_part && !told.is_like(&swapped)).then_some(other.id)]
-        }
-        _ => [None, None],
-    }
-}
-
-/// The columns of the table as it is now.
-#[derive(Debug, Default)]
-pub struct Columns {
-    pub names: BTreeSet<String>,
-    /// Added with a default, which rows from before have without an event.
-    pub defaulted: BTreeSet<String>,
-}
-
-impl State {
-    /// True if the state has every value of the row.
-    pub fn is_complete(&self, columns: &Columns) -> bool {
-        let State::Present(row) = self else { return self.is_whole() };
-        let named = |column: &String| row.values.contains_key(column);
-        row.whole
-            && row.untold.is_empty()
-            && row.values.keys().all(|column| columns.names.contains(column))
-            && columns.defaulted.iter().all(named)
-    }
-
-    /// The values that are known, as a JSON object; `None` where there is no row.
-    pub fn text(&self) -> Option<String> {
-        let State::Present(row) = self else { return None };
-        let members: Vec<String> = row
-            .values
-            .iter()
-            .map(|(column, value)| format!("{}:{}", serde_json::Value::from(column.as_str()), presentable(value.get())))
-            .collect();
-        Some(format!("{{{}}}", members.join(",")))
-    }
-
-    /// The columns whose values are not told.
-    pub fn untold(&self) -> Vec<String> {
-        match self {
-            State::Present(row) => row.untold.iter().cloned().collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// The largest exponent of a number that `jsonb` takes for sure (`numeric` has 131,072 digits before the point).
-const MAX_EXPONENT: u32 = 10_000;
-
-/// A value that `jsonb` can hold: the type `json` has numbers that it cannot, which become strings of their text.
-pub fn presentable(json: &str) -> String {
-    if has_huge_number(json) { serde_json::Value::from(json).to_string() } else { json.to_owned() }
-}
-
-fn has_huge_number(json: &str) -> bool {
-    let (mut in_string, mut escaped) = (false, false);
-    let bytes = json.as_bytes();
-    for (n, byte) in bytes.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'e' | b'E' if !in_string && n > 0 && bytes[n - 1].is_ascii_digit() => {
-                let digits = bytes[n + 1..].iter().skip_while(|byte| matches!(byte, b'+' | b'-'));
-                let digits: String =
-                    digits.take_while(|byte| byte.is_ascii_digit()).map(|byte| char::from(*byte)).collect();
-                if digits.parse::<u32>().is_ok_and(|exponent| exponent <= MAX_EXPONENT) {
-                    continue;
+/// What the table and its parts were called, and when.
+fn eras(table: pg_sys::Oid) -> Result<Vec<(Name, Era)>> {
+    let read = |row: &spi::Row| Some((row.get::<String>(1)?, row.get::<String>(2)?));
+    let today: Vec<Name> = user::as_superuser(|| NAMES.read(&[argument(table)], read)).into_iter().flatten().collect();
+    let namings = user::as_superuser(|| NAMINGS.read(&[], naming));
+    let namings: Vec<(Uuid, Naming)> = namings.into_iter().flatten().collect();
+    let Some(own) = today.first() else { return Ok(Vec::new()) };
+    let of_parent = names::eras(own.clone(), &namings);
+    // A column of the parent has its name in all parts, and the event of another one stands at the parent.
+    let of_part = |name: &Name| -> Vec<(Name, Era)> {
+        let mut namings = namings.clone();
+        if name != own {
+            for (_, naming) in &mut namings {
+                if let Naming::Column { table, .. } = naming
+                    && of_parent.iter().any(|era| era.table == *table)
+                {
+                    *table = name.clone();
                 }
-                return true;
             }
-            _ => {}
         }
-    }
-    false
+        names::eras(name.clone(), &namings).into_iter().map(|era| (name.clone(), era)).collect()
+    };
+    Ok(today.iter().flat_map(of_part).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// Events by key, as a database would find them.
-    #[derive(Default)]
-    struct Events(Vec<(String, Event)>);
-
-    impl Source for Events {
-        type Error = ();
-        fn events(&mut self, key: &str) -> Result<Vec<Event>, ()> {
-            let found = self.0.iter().filter_map(|(row_key, event)| {
-                let has_key = row_key == key || event.change == Change::Truncate;
-                let event = Event { has_key, ..event.clone() };
-                (has_key || event.old_key.as_deref() == Some(key)).then_some(event)
-            });
-            Ok(found.collect())
+fn naming(row: &spi::Row) -> Option<(Uuid, Naming)> {
+    let text = |column| row.get::<String>(column);
+    let id = row.uuid(1)?;
+    let table = || Some((text(3)?, text(4)?));
+    let naming = match text(2)?.as_str() {
+        "dropped" => Naming::Dropped(table()?),
+        "schema" => Naming::Schema { from: text(5)?, to: text(6)? },
+        "table column" => Naming::Column { table: table()?, from: text(5)?, to: text(6)? },
+        "table" => {
+            let to = table()?;
+            let from = (text(7).unwrap_or_else(|| to.0.clone()), text(5).unwrap_or_else(|| to.1.clone()));
+            Naming::Table { from, to }
         }
-    }
+        _ => return None,
+    };
+    Some((id, naming))
+}
 
-    impl Events {
-        fn event(&mut self, change: Change, key: &str, payload: Option<serde_json::Value>) -> &mut Event {
-            let n = self.0.len() as i64 + 1;
-            let event = Event {
-                id: Uuid::from_u128(n as u128),
-                organization: Uuid::nil(),
-                transaction: n as u64,
-                ordinal: 1,
-                occurred_at: n * 1000,
-                change,
-                table: ("app".into(), "finding".into()),
-                has_key: true,
-                old_key: None,
-                payload: payload.map(|payload| payload.to_string()),
-                block: None,
-            };
-            self.0.push((key.to_owned(), event));
-            &mut self.0.last_mut().unwrap().1
+/// Whose events the caller may see: those of the organization of the context with the permission to read the audit, or all.
+fn scope() -> Result<Option<Uuid>> {
+    if let Some(context) = context::current()? {
+        context::authorize("audit", "read")?;
+        return Ok(Some(context.organization.id));
+    }
+    if user::has_role(c"tenancy_auditor") {
+        return Ok(None);
+    }
+    Err(error::CONTEXT_MISSING.because("the history of a row is for auditors, and for members of its organization"))
+}
+
+/// Rebuilds the history of a row; also what a look at an event needs.
+fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, Events, Columns)> {
+    let (table, key) = (given(table, "the table")?, given(key, "key")?.0);
+    if !key.starts_with('{') {
+        return Err(error::ARGUMENT_INVALID.because("key must be an object with the columns of the primary key"));
+    }
+    let mut events = Events { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
+    let history = row_history::rebuild(&mut events, &key)?;
+    let has_key = !history.steps.is_empty()
+        || !user::as_superuser(|| HAS_PRIMARY_KEY.read(&[argument(table)], |row| row.get::<bool>(1))).is_empty();
+    if !has_key {
+        let name = catalog::name(table).map_or_else(|| "that table".into(), |(_, name)| format!("\"{name}\""));
+        let message = format!("the events of {name} do not tell its rows apart, because it has no primary key");
+        return Err(error::ROW_KEY_MISSING
+            .because(message)
+            .detail("An event names its row by the columns of the primary key.".to_owned()));
+    }
+    let mut columns = Columns::default();
+    for (name, defaulted) in user::as_superuser(|| COLUMNS.read(&[argument(table)], |row| (row.get(1), row.get(2)))) {
+        let name: String = name.unwrap_or_default();
+        if defaulted.unwrap_or(false) {
+            columns.defaulted.insert(name.clone());
         }
+        columns.names.insert(name);
+    }
+    Ok((history, events, columns))
+}
 
-        fn insert(&mut self, key: &str, new: serde_json::Value) -> &mut Event {
-            self.event(Change::Insert, key, Some(json!({ "new": new })))
+fn uuid(id: Uuid) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(*id.as_bytes())
+}
+
+/// `tenancy.row_history(table, key)`. A `timestamptz` is passed as an integer.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_row_history(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+) -> TableIterator<
+    'static,
+    (
+        name!(event, pgrx::Uuid),
+        name!(organization, pgrx::Uuid),
+        name!(position, Option<i64>),
+        name!(occurred_at, i64),
+        name!(operation, String),
+        name!(subject, Option<String>),
+        name!(role, Option<String>),
+        name!(method, Option<String>),
+        name!(session_user_name, Option<String>),
+        name!(correlation_id, Option<String>),
+        name!(old_values, Option<Jsonb>),
+        name!(new_values, Option<Jsonb>),
+        name!(row, Option<Jsonb>),
+        name!(untold, Vec<String>),
+        name!(complete, bool),
+    ),
+> {
+    let (history, mut events, columns) = rebuild(table, key).or_raise();
+    let rows = history.steps.into_iter().filter_map(move |step| {
+        let shown = events.shown.remove(&step.event.id)?;
+        let values = |text: Option<String>| text.map(|text| Jsonb(row_history::presentable(&text)));
+        let occurred_at = transaction::to_timestamptz(step.event.occurred_at);
+        Some((
+            uuid(step.event.id),
+            uuid(step.event.organization),
+            shown.position,
+            occurred_at,
+            shown.operation,
+            shown.subject,
+            shown.role,
+            shown.method,
+            shown.session_user,
+            shown.correlation_id,
+            values(shown.old),
+            values(shown.new),
+            step.state.text().map(Jsonb),
+            step.state.untold(),
+            step.is_complete(&columns),
+        ))
+    });
+    TableIterator::new(rows)
+}
+
+/// `tenancy.row_as_of(table, key, at, partial)`.
+#[pg_extern(sql = false)]
+fn tenancy_row_as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Option<Jsonb> {
+    as_of(table, key, at, partial).or_raise()
+}
+
+/// `at` is a `timestamptz`, which Postgres passes as an integer.
+fn as_of(
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    at: Option<i64>,
+    partial: Option<bool>,
+) -> Result<Option<Jsonb>> {
+    let at = transaction::from_timestamptz(given(at, "at")?);
+    let partial = given(partial, "partial")?;
+    let (history, _, columns) = rebuild(table, key)?;
+    let (state, sure) = history.at(at);
+    let complete = sure && state.is_complete(&columns);
+    if !partial && !complete {
+        let message = "the events do not tell all of the row at that time";
+        let mut refusal = error::HISTORY_INCOMPLETE.because(message);
+        let untold = state.untold();
+        if !untold.is_empty() {
+            refusal = refusal.detail(format!("Not told are: {}.", untold.join(", ")));
         }
-
-        fn update(&mut self, key: &str, old: serde_json::Value, new: serde_json::Value) -> &mut Event {
-            self.event(Change::Update, key, Some(json!({"old": old, "new": new})))
-        }
-
-        fn delete(&mut self, key: &str, old: serde_json::Value) -> &mut Event {
-            self.event(Change::Delete, key, Some(json!({ "old": old })))
-        }
-
-        fn history(&mut self, key: &str) -> History {
-            rebuild(self, key).unwrap()
-        }
-
-        /// The states after the events, with a question mark where they are not complete.
-        fn states(&mut self, key: &str) -> Vec<String> {
-            self.history(key)
-                .steps
-                .iter()
-                .map(|step| format!("{}{}", shown(&step.state), if step.sure { "" } else { " or not" }))
-                .collect()
-        }
+        return Err(refusal);
     }
-
-    fn shown(state: &State) -> String {
-        let columns = Columns { names: ["a", "b", "c", "id"].map(str::to_owned).into(), ..Columns::default() };
-        let mark = if state.is_complete(&columns) { "" } else { "?" };
-        format!("{}{mark}", state.text().unwrap_or_default())
-    }
-
-    #[test]
-    fn an_insert_and_its_updates_are_the_row() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": "x"}));
-        events.update("1", json!({"a": "x", "b": null}), json!({"a": null, "b": [1.10]}));
-        events.delete("1", json!({"id": 1, "b": [1.10]}));
-        events.insert("1", json!({"id": 1}));
-        assert_eq!(events.states("1"), [r#"{"a":"x","id":1}"#, r#"{"b":[1.1],"id":1}"#, "", r#"{"id":1}"#]);
-        assert!(matches!(events.history("1").before, State::Absent));
-        assert!(events.states("2").is_empty());
-    }
-
-    #[test]
-    fn a_history_that_begins_with_an_update_is_completed_by_a_deletion() {
-        let mut events = Events::default();
-        events.update("1", json!({"a": 1}), json!({"a": 2}));
-        events.update("1", json!({"b": 1}), json!({"b": null}));
-        assert_eq!(events.states("1"), [r#"{"a":2}?"#, r#"{"a":2}?"#]);
-        events.delete("1", json!({"id": 1, "a": 2, "c": 3}));
-        assert_eq!(events.states("1"), [r#"{"a":2,"b":1,"c":3,"id":1}"#, r#"{"a":2,"c":3,"id":1}"#, ""]);
-        assert_eq!(shown(&events.history("1").before), r#"{"a":1,"b":1,"c":3,"id":1}"#);
-    }
-
-    #[test]
-    fn what_is_not_told_is_not_guessed() {
-        let mut events = Events::default();
-        let digest = json!({"sha256": "00", "bytes": 9000});
-        events.event(Change::Insert, "1", Some(json!({"new": {"id": 1}, "digests": {"new": {"a": digest}}})));
-        events.event(
-            Change::Update,
-            "1",
-            Some(json!({"old": {}, "new": {"a": 1}, "digests": {"old": {"a": digest}}, "commitments": {"key": "k", "old": {"b": null}, "new": {"b": "00"}}})),
-        );
-        events.event(
-            Change::Update,
-            "1",
-            Some(json!({"old": {}, "new": {}, "commitments": {"key": "k", "old": {"b": "00"}, "new": {"b": null}}})),
-        );
-        assert_eq!(events.states("1"), [r#"{"id":1}?"#, r#"{"a":1,"id":1}?"#, r#"{"a":1,"id":1}"#]);
-        assert_eq!(events.history("1").steps[1].state.untold(), ["b"]);
-    }
-
-    #[test]
-    fn an_erased_payload_leaves_a_gap_until_the_row_is_told_again() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 1}));
-        events.event(Change::Update, "1", None);
-        events.update("1", json!({"a": 2}), json!({"a": 3}));
-        assert_eq!(events.states("1"), [r#"{"a":1,"id":1}"#, "{}?", r#"{"a":3}?"#]);
-        events.event(Change::Delete, "1", None);
-        events.event(Change::Insert, "1", None);
-        assert_eq!(events.states("1")[3..], ["", "{}?"]);
-    }
-
-    #[test]
-    fn a_row_is_followed_through_the_keys_it_had() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 1}));
-        events.update("2", json!({"id": 1}), json!({"id": 2, "b": 5})).old_key = Some("1".into());
-        events.insert("1", json!({"id": 1, "c": 1}));
-        events.update("3", json!({"id": 2}), json!({"id": 3})).old_key = Some("2".into());
-        events.0[1].1.payload = Some(json!({"old": {"id": 1, "b": null}, "new": {"id": 2, "b": 5}}).to_string());
-        assert_eq!(events.states("1"), [r#"{"a":1,"id":1}"#, "", r#"{"c":1,"id":1}"#]);
-        assert_eq!(events.states("2"), [r#"{"a":1,"b":5,"id":2}"#, ""]);
-        assert_eq!(events.states("3"), [r#"{"a":1,"b":5,"id":3}"#]);
-        assert!(matches!(events.history("3").before, State::Absent));
-    }
-
-    #[test]
-    fn keys_that_are_exchanged_again_and_again_are_followed_without_end_to_the_work() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 0}));
-        for n in 0..300 {
-            let (from, to) = if n % 2 == 0 { (1, 2) } else { (2, 1) };
-            events.update(&to.to_string(), json!({"id": from}), json!({"id": to})).old_key = Some(from.to_string());
-        }
-        assert_eq!(events.states("1").len(), 301);
-    }
-
-    #[test]
-    fn a_truncation_takes_the_rows_of_its_partition() {
-        let mut events = Events::default();
-        events.event(Change::Truncate, "", Some(json!({"rows": 1})));
-        events.insert("1", json!({"id": 1}));
-        events.event(Change::Truncate, "", Some(json!({"rows": 1}))).table.1 = "other".into();
-        events.event(Change::Truncate, "", Some(json!({"rows": 1})));
-        assert_eq!(events.states("1"), [r#"{"id":1}"#, ""]);
-    }
-
-    #[test]
-    fn the_order_is_that_of_the_changes() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 0}));
-        // The transaction with the lower id changed the row later.
-        let event = events.update("1", json!({"a": 1}), json!({"a": 2}));
-        (event.transaction, event.occurred_at) = (5, 9000);
-        let event = events.update("1", json!({"a": 0}), json!({"a": 1}));
-        (event.transaction, event.occurred_at) = (6, 8000);
-        // In the same moment out of one organization and into another.
-        let event = events.insert("1", json!({"id": 1, "a": 2}));
-        (event.transaction, event.ordinal, event.occurred_at, event.organization) = (9, 1, 10_000, Uuid::max());
-        let event = events.delete("1", json!({"id": 1, "a": 2}));
-        (event.transaction, event.ordinal, event.occurred_at) = (9, 7, 10_000);
-        let expected = [r#"{"a":0,"id":1}"#, r#"{"a":1,"id":1}"#, r#"{"a":2,"id":1}"#, "", r#"{"a":2,"id":1}"#];
-        assert_eq!(events.states("1"), expected);
-    }
-
-    /// Makes the events one transaction, numbered in the order in which they stand.
-    fn in_one_transaction(events: &mut Events, from: usize) {
-        for (n, (_, event)) in events.0.iter_mut().enumerate().skip(from) {
-            (event.transaction, event.ordinal) = (1000, n as i32);
-        }
-    }
-
-    #[test]
-    fn changes_by_triggers_of_the_same_row_are_put_after_what_they_came_upon() {
-        let mut events = Events::default();
-        events.update("1", json!({"b": 0}), json!({"b": 1}));
-        events.insert("1", json!({"id": 1, "b": 0}));
-        in_one_transaction(&mut events, 0);
-        assert_eq!(events.states("1"), [r#"{"b":0,"id":1}"#, r#"{"b":1,"id":1}"#]);
-        // An update, whose trigger changes the same column twice.
-        events.update("1", json!({"b": 3}), json!({"b": 4})).transaction = 2000;
-        events.update("1", json!({"b": 2}), json!({"b": 3})).transaction = 2000;
-        events.update("1", json!({"b": 1}), json!({"b": 2})).transaction = 2000;
-        assert_eq!(events.states("1")[2..], [r#"{"b":2,"id":1}"#, r#"{"b":3,"id":1}"#, r#"{"b":4,"id":1}"#]);
-        // A deletion, whose trigger puts the row back.
-        events.insert("1", json!({"id": 1, "b": 4})).transaction = 3000;
-        events.delete("1", json!({"id": 1, "b": 4})).transaction = 3000;
-        assert_eq!(events.states("1")[5..], ["", r#"{"b":4,"id":1}"#]);
-    }
-
-    #[test]
-    fn a_state_is_not_sure_where_two_events_may_have_come_either_way() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 0, "b": 0}));
-        events.update("1", json!({"a": 0}), json!({"a": 1}));
-        events.update("1", json!({"b": 0}), json!({"b": 1}));
-        let whole = [r#"{"a":0,"b":0,"id":1}"#, r#"{"a":1,"b":0,"id":1}"#, r#"{"a":1,"b":1,"id":1}"#];
-        assert_eq!(events.states("1"), whole, "in transactions of their own they are in order");
-        in_one_transaction(&mut events, 1);
-        assert_eq!(events.states("1"), [whole[0], &format!("{} or not", whole[1]), whole[2]]);
-        // A row that nothing is known of is made and deleted, or deleted and put back.
-        let mut events = Events::default();
-        events.insert("2", json!({"id": 2}));
-        events.delete("2", json!({"id": 2}));
-        in_one_transaction(&mut events, 0);
-        assert_eq!(events.states("2"), [r#"{"id":2} or not"#, ""]);
-    }
-
-    #[test]
-    fn a_state_is_not_sure_where_the_next_event_came_upon_another() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 0}));
-        events.delete("1", json!({"id": 1, "a": 1}));
-        events.delete("1", json!({"id": 1, "a": 2}));
-        events.insert("1", json!({"id": 1, "a": 3}));
-        events.insert("1", json!({"id": 1, "a": 4}));
-        let expected = [r#"{"a":0,"id":1} or not"#, " or not", "", r#"{"a":3,"id":1} or not"#, r#"{"a":4,"id":1}"#];
-        assert_eq!(events.states("1"), expected);
-        // No order of these is possible.
-        events.update("1", json!({"a": 8}), json!({"a": 9}));
-        events.update("1", json!({"a": 8}), json!({"a": 9}));
-        in_one_transaction(&mut events, 5);
-        assert!(events.states("1")[4..].iter().all(|state| state.ends_with(" or not")));
-    }
-
-    #[test]
-    fn a_clock_that_was_put_back_does_not_change_the_order_of_blocks() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": 0})).block = Some(7);
-        events.update("1", json!({"a": 0}), json!({"a": 1})).block = Some(8);
-        let event = events.update("1", json!({"a": 1}), json!({"a": 0}));
-        (event.block, event.occurred_at) = (Some(9), 1500);
-        events.update("1", json!({"a": 0}), json!({"a": 1})).occurred_at = 1700;
-        let (zero, one) = (r#"{"a":0,"id":1}"#, r#"{"a":1,"id":1}"#);
-        assert_eq!(events.states("1"), [zero, one, zero, one]);
-        let at = |at| {
-            let (state, sure) = events.history("1").at(at);
-            format!("{}{}", shown(&state), if sure { "" } else { " or not" })
-        };
-        assert_eq!(
-            [999, 1000, 1499, 1500, 1999, 2000].map(at),
-            ["", zero, zero, &format!("{zero} or not"), &format!("{zero} or not"), one]
-        );
-    }
-
-    #[test]
-    fn many_events_of_a_transaction_take_no_time_without_end() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "a": -1}));
-        for n in 0..90 {
-            events.update("1", json!({"a": n / 2, "b": n}), json!({"a": n % 7, "b": n % 5}));
-        }
-        in_one_transaction(&mut events, 1);
-        assert_eq!(events.states("1").len(), 91);
-    }
-
-    #[test]
-    fn a_column_that_the_events_cannot_know_makes_the_row_incomplete() {
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1, "renamed": 1}));
-        assert_eq!(events.states("1"), [r#"{"id":1,"renamed":1}?"#], "of another name today");
-        let mut events = Events::default();
-        events.insert("1", json!({"id": 1}));
-        events.update("1", json!({"a": 7}), json!({"a": 8}));
-        assert_eq!(events.states("1"), [r#"{"id":1} or not"#, r#"{"a":8,"id":1}?"#], "a value came without an event");
-        let columns = Columns { names: ["id".into(), "d".into()].into(), defaulted: ["d".into()].into() };
-        assert!(!events.history("1").steps[0].state.is_complete(&columns), "added with a default");
-    }
-
-    #[test]
-    fn numbers_that_jsonb_cannot_hold_become_strings() {
-        for (json, huge) in [
-            ("1e10", false),
-            ("1e400000", true),
-            ("[1, 2E-99999999999]", true),
-            (r#"{"1e400000": "1e400000 \" 1e400000"}"#, false),
-            ("true", false),
-        ] {
-            assert_eq!(has_huge_number(json), huge, "{json}");
-        }
-        assert_eq!(presentable("[1e400000]"), r#""[1e400000]""#);
-    }
+    Ok(state.text().map(Jsonb))
 }

@@ -1,4 +1,3 @@
 //! Retention: what leaves the database lawfully, and what is known of it afterwards.
 
-#[cfg(feature = "pg")]
-pub(crate) mod erasure_pg;
+pub mod erasure;

@@ -1,241 +1,288 @@
-//! Whether what captures changes has always been there: the state of its triggers, compared with the one seen before.
+//! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
 
-use crate::audit::format::encoding::{Digest, Record};
+use crate::audit::capture::append::{Draft, append};
+use crate::pg::hooks::transaction;
+use crate::pg::spi::{self, Query, Row, argument};
+use pg_tenancy_core::audit::format::event::time_ordered_id;
+use pg_tenancy_core::audit::format::hex;
+use pg_tenancy_core::audit::log::snapshot::Snapshot;
+use pg_tenancy_core::audit::sealing::coverage::{self, Change, Object, Statement};
+use pg_tenancy_core::audit::verification::{Finding, Found};
+use pg_tenancy_core::error::{self, Error, Result};
+use pgrx::pg_sys;
+use rand::RngExt as _;
+use serde_json::json;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// A table with its triggers, an event trigger, or a function of theirs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// Catalog and oid.
-    pub key: String,
-    pub name: Option<String>,
-    pub schema: Option<String>,
-    /// `None` where it is gone.
-    pub state: Option<String>,
-    /// Everything of it fires always.
-    pub whole: bool,
+/// The newest row of the digest of everything: incarnation, block, snapshot, digest.
+static LAST: Query = Query::new(
+    "SELECT incarnation, block, snapshot::pg_catalog.text, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.=) 'all' ORDER BY id DESC LIMIT 1",
+);
+
+/// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can choose the
+/// transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
+static DIGEST: Query = Query::new(
+    "SELECT pg_catalog.concat_ws(' ',
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
+                     pg_catalog.concat_ws(' ', t.oid, t.tgrelid, c.relname, t.tgenabled, t.tgfoid, t.xmin), 0)))
+            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+            JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
+            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'),
+         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(polrelid::pg_catalog.int8))
+            FROM pg_catalog.pg_policy WHERE polname OPERATOR(pg_catalog.=) 'tenancy_isolation'),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', e.evtname, e.evtenabled, e.evtfoid, e.xmin), 0))
+            FROM pg_catalog.pg_event_trigger e),
+         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', p.oid, p.xmin), 0))
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'))",
+);
+
+static NOW: Query = Query::new(include_str!("coverage.sql"));
+
+/// The state of each object that was seen last.
+static BEFORE: Query = Query::new(
+    "SELECT DISTINCT ON (object) object, name, schema, state FROM tenancy.coverage
+      WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
+);
+
+/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
+/// last, and no block before this sealing has them. Found by the first of the events that were written together.
+static STATEMENTS: Query = Query::new(
+    "WITH batch AS MATERIALIZED (
+         SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
+          WHERE e.batch_end IS NOT NULL
+            AND (e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[]) OR e.transaction OPERATOR(pg_catalog.>=) $2::pg_catalog.xid8))
+     SELECT e.table_schema, e.table_name, e.operation, n.new OPERATOR(pg_catalog.->>) 'object_type', n.new OPERATOR(pg_catalog.->>) 'object_identity',
+            CASE WHEN n.new OPERATOR(pg_catalog.->) 'actions' IS NOT NULL
+                 THEN ARRAY(SELECT a OPERATOR(pg_catalog.->>) 'action' FROM pg_catalog.json_array_elements(n.new OPERATOR(pg_catalog.->) 'actions') a) END
+       FROM batch b
+       JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.>=) b.id AND e.id OPERATOR(pg_catalog.<=) b.batch_end AND e.transaction OPERATOR(pg_catalog.=) b.transaction
+      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
+      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
+        AND e.result OPERATOR(pg_catalog.=) 'success'
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $3)",
+);
+
+/// A table and those that it is part of.
+static LINEAGE: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhparent FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid)
+     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+       FROM part p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
+       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+);
+
+static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+static RECORD: Query = Query::new(
+    "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state, event)
+     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9, $10)",
+);
+
+/// What was seen last.
+struct Last {
+    block: i64,
+    snapshot: String,
+    digest: Option<String>,
 }
 
-/// A row of `tenancy.coverage`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    pub object: String,
-    pub id: Uuid,
-    /// Microseconds since 1970.
-    pub recorded_at: i64,
-    pub incarnation: String,
-    pub block: i64,
-    pub snapshot: String,
-    pub schema: Option<String>,
-    pub name: Option<String>,
-    pub state: Option<String>,
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was `sealed`
+/// when the look before this one was over.
+pub fn check(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+    transaction::with_latest_snapshot(|| compare(incarnation, sealed, block))
 }
 
-/// The digest of the rows that were written together, which the event that tells of them has.
-pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
-    let add = |record: Record, row: &Row| {
-        record
-            .text(&row.object)
-            .bytes(row.id.as_bytes())
-            .integer(row.recorded_at)
-            .text(&row.incarnation)
-            .integer(row.block)
-            .text(&row.snapshot)
-            .optional(row.schema.as_deref())
-            .optional(row.name.as_deref())
-            .optional(row.state.as_deref())
+fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+    let read = |row: &Row| {
+        let last = Last { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
+        Some((row.get::<String>(1)?, last))
     };
-    rows.into_iter().fold(Record::new("pg_tenancy coverage 1"), add).digest()
-}
-
-/// A statement that an event tells of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Statement {
-    /// Schema and name of the table that it was about.
-    pub table: Option<(String, String)>,
-    pub operation: String,
-    /// What was changed, in Postgres' words.
-    pub kind: String,
-    pub identity: String,
-    /// What the parts of an ALTER TABLE did.
-    pub actions: Option<Vec<String>>,
-}
-
-impl Statement {
-    /// True if it can have changed what captures in this table, or in one that it is part of (all of these are `lineage`), in this
-    /// event trigger or function, and names it.
-    pub fn explains(&self, object: &Object, lineage: &[(String, String)]) -> bool {
-        let Some(name) = &object.name else { return false };
-        match object.key.split(' ').next() {
-            Some("pg_class") => {
-                self.table.as_ref().is_some_and(|table| lineage.contains(table)) && self.touches_triggers()
-            }
-            Some("pg_event_trigger") => {
-                self.kind == "event trigger" && self.identity.split(", ").any(|one| one == name)
-            }
-            _ => self.kind == "function" && self.identity == format!("tenancy.{name}()"),
-        }
+    let last = LAST.read(&[], read).pop().flatten();
+    // Another history: its transactions and oids mean nothing here, so this one begins with what is there.
+    let last = last.filter(|(of, _)| of == incarnation).map(|(_, last)| last);
+    let digest = DIGEST.read(&[], |row| row.get::<String>(1)).pop().flatten();
+    if last.as_ref().is_some_and(|last| last.digest == digest) {
+        return Ok(());
     }
+    let seen = |row: &Row| {
+        Some(Object { key: row.get(1)?, name: row.get(2), schema: row.get(3), state: row.get(4), whole: false })
+    };
+    let before = BEFORE.read(&[argument(incarnation)], seen).into_iter().flatten().collect();
+    let object = |row: &Row| {
+        Some(Object {
+            key: row.get(1)?,
+            name: row.get(2),
+            schema: row.get(3),
+            state: row.get(4),
+            whole: row.get(5).unwrap_or(false),
+        })
+    };
+    let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
+    let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
+    let mut rows = Vec::new();
+    let mut row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
+        let now = transaction::now();
+        rows.push(coverage::Row {
+            object: object.to_owned(),
+            id: time_ordered_id(now, rand::rng().random()),
+            recorded_at: now,
+            incarnation: incarnation.to_owned(),
+            block,
+            snapshot: snapshot.clone(),
+            schema: schema.map(str::to_owned),
+            name: name.map(str::to_owned),
+            state: state.map(str::to_owned),
+        });
+    };
+    // Read once, whatever a migration has changed.
+    let statements = last.as_ref().map(|last| statements(last, sealed)).transpose()?.unwrap_or_default();
+    for change in coverage::changes(before, now) {
+        let lineage = lineage(&change.now);
+        let explained = statements.iter().any(|statement| statement.explains(&change.now, &lineage));
+        if let Some(what) = change.gap().filter(|_| !explained) {
+            record_gap(&change, what, last.as_ref())?;
+        }
+        let now = &change.now;
+        row(&now.key, now.schema.as_deref(), now.name.as_deref(), now.state.as_deref());
+    }
+    row("all", None, None, digest.as_deref());
+    write(&mut rows)
+}
 
-    fn touches_triggers(&self) -> bool {
-        const ALWAYS: [&str; 8] = [
-            "capture_on",
-            "capture_off",
-            "protect",
-            "unprotect",
-            "create_trigger",
-            "alter_trigger",
-            "create_table",
-            "create_foreign_table",
+/// Writes the rows, and an event with their digest: so the chain has them, and one that is written by hand is none of them.
+fn write(rows: &mut [coverage::Row]) -> Result<()> {
+    rows.sort_unstable_by_key(|row| row.id);
+    let payload = json!({ "new": { "rows": rows.len(), "digest": hex::encode(&coverage::digest(&*rows)) } });
+    let event = append(Draft {
+        organization: Uuid::nil(),
+        operation: OPERATION,
+        domain: "schema",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason: None,
+        payload: payload.to_string(),
+    })?;
+    for row in rows {
+        let values = [
+            argument(row.object.as_str()),
+            spi::uuid(row.id),
+            spi::timestamp(row.recorded_at),
+            argument(row.incarnation.as_str()),
+            argument(row.block),
+            argument(row.snapshot.as_str()),
+            argument(row.schema.as_deref()),
+            argument(row.name.as_deref()),
+            argument(row.state.as_deref()),
+            spi::uuid(event),
         ];
-        const ENDINGS: [&str; 5] = ["_trigger", "_trigger_all", "_trigger_user", "_partition", "_inherit"];
-        let of_table = matches!(self.kind.as_str(), "table" | "foreign table");
-        let alters = matches!(self.operation.as_str(), "alter_table" | "alter_foreign_table");
-        let touches = |action: &String| ENDINGS.iter().any(|ending| action.ends_with(ending));
-        ALWAYS.contains(&self.operation.as_str())
-            || self.kind == "trigger"
-            || of_table && self.operation.starts_with("drop_")
-            || alters && self.actions.as_ref().map_or(of_table, |actions| actions.iter().any(touches))
+        RECORD.write(&values, |_| ());
     }
+    Ok(())
 }
 
-/// What has become of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub now: Object,
-    /// The state that was seen last; `None` for an object that is new.
-    pub before: Option<String>,
-}
+/// The operation of the events that tell of rows.
+const OPERATION: &str = "coverage";
 
-impl Change {
-    /// What a change means that no event explains; `None` for an object that is new and whole.
-    pub fn gap(&self) -> Option<&'static str> {
-        match (&self.before, &self.now.state) {
-            (None, _) if self.now.whole => None,
-            (_, None) => Some("its capture is gone"),
-            (_, Some(_)) if !self.now.whole => Some("it does not capture every change"),
-            _ => Some("its capture was changed, or switched off and on again"),
+const ROWS: &str =
+    "SELECT object, id, recorded_at, incarnation, block, snapshot::pg_catalog.text, schema, name, state, event
+       FROM tenancy.coverage ORDER BY event, id";
+
+static TELLERS: Query = Query::new(
+    "SELECT id, payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'digest' FROM tenancy.event
+      WHERE organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND domain OPERATOR(pg_catalog.=) 'schema'
+        AND operation OPERATOR(pg_catalog.=) 'coverage'",
+);
+
+/// Compares the rows with the events that tell of them; `is_archived` tells whether an event may be gone.
+pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Result<()> {
+    let mut groups: Vec<(Uuid, Vec<coverage::Row>)> = Vec::new();
+    spi::stream(ROWS, &[], |row| {
+        let event = row.uuid(10).unwrap_or_default();
+        let read = coverage::Row {
+            object: row.get(1).unwrap_or_default(),
+            id: row.uuid(2).unwrap_or_default(),
+            recorded_at: row.timestamp(3).unwrap_or_default(),
+            incarnation: row.get(4).unwrap_or_default(),
+            block: row.get(5).unwrap_or_default(),
+            snapshot: row.get(6).unwrap_or_default(),
+            schema: row.get(7),
+            name: row.get(8),
+            state: row.get(9),
+        };
+        match groups.last_mut().filter(|(of, _)| *of == event) {
+            Some((_, rows)) => rows.push(read),
+            None => groups.push((event, vec![read])),
         }
+        Ok::<(), Error>(())
+    })?;
+    let mut told: BTreeMap<Uuid, Option<String>> =
+        TELLERS.read(&[], |row| Some((row.uuid(1)?, row.get(2)))).into_iter().flatten().collect();
+    for (event, rows) in &groups {
+        let right = told.remove(event).map(|digest| digest == Some(hex::encode(&coverage::digest(rows))));
+        let (finding, text) = match right {
+            Some(true) => continue,
+            None if is_archived(event) => continue,
+            Some(false) => (Finding::Altered, "the rows of tenancy.coverage are not those that the event tells of"),
+            None => (Finding::Inserted, "no event tells of rows in tenancy.coverage that name it"),
+        };
+        found.push(Found::anywhere(finding, text).of(Uuid::nil()).about(*event));
     }
+    for event in told.into_keys() {
+        let text = "the rows of tenancy.coverage that the event tells of are gone";
+        found.push(Found::anywhere(Finding::Missing, text).of(Uuid::nil()).about(event));
+    }
+    Ok(())
 }
 
-/// What has changed between the states seen last and those of now.
-pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
-    let mut known: std::collections::BTreeMap<_, _> =
-        before.into_iter().map(|object| (object.key.clone(), object)).collect();
-    let mut changes = Vec::new();
-    for object in now {
-        let before = known.remove(&object.key).filter(|before| before.state.is_some());
-        let same = before.as_ref().is_some_and(|before| before.state == object.state && before.name == object.name);
-        if !same {
-            changes.push(Change { now: object, before: before.and_then(|before| before.state) });
-        }
-    }
-    for mut gone in known.into_values().filter(|object| object.state.is_some()) {
-        let before = gone.state.take();
-        gone.whole = false;
-        changes.push(Change { now: gone, before });
-    }
-    changes
+/// The statements since the last look.
+fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
+    let unreadable = || error::STATE_INVALID.because("a snapshot in tenancy.coverage cannot be read");
+    let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
+    let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
+    let read = |row: &Row| Statement {
+        table: row.get(1).zip(row.get(2)),
+        operation: row.get(3).unwrap_or_default(),
+        kind: row.get(4).unwrap_or_default(),
+        identity: row.get(5).unwrap_or_default(),
+        actions: row.get::<Vec<Option<String>>>(6).map(|actions| actions.into_iter().flatten().collect()),
+    };
+    Ok(STATEMENTS.read(&arguments, read))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The names of the table and of those that it is part of.
+fn lineage(object: &Object) -> Vec<(String, String)> {
+    let mut names: Vec<(String, String)> = object.schema.clone().zip(object.name.clone()).into_iter().collect();
+    let oid = object.key.strip_prefix("pg_class ").and_then(|oid| oid.parse::<u32>().ok());
+    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
+    let found = oid.map(|oid| LINEAGE.read(&[argument(pg_sys::Oid::from(oid))], read));
+    names.extend(found.into_iter().flatten().flatten());
+    names
+}
 
-    fn object(key: &str, state: &str, whole: bool) -> Object {
-        Object { key: key.into(), name: Some("t".into()), schema: None, state: Some(state.into()), whole }
-    }
-
-    fn seen(key: &str, state: Option<&str>) -> Object {
-        Object { state: state.map(str::to_owned), ..object(key, "", false) }
-    }
-
-    #[test]
-    fn each_value_of_each_row_is_in_the_digest() {
-        let row = Row {
-            object: "pg_class 1".into(),
-            id: Uuid::from_u128(2),
-            recorded_at: 3,
-            incarnation: "4".into(),
-            block: 5,
-            snapshot: "6:6:".into(),
-            schema: Some("s".into()),
-            name: Some("n".into()),
-            state: None,
-        };
-        let others = [
-            Row { object: "pg_class 9".into(), ..row.clone() },
-            Row { id: Uuid::from_u128(9), ..row.clone() },
-            Row { recorded_at: 9, ..row.clone() },
-            Row { incarnation: "9".into(), ..row.clone() },
-            Row { block: 9, ..row.clone() },
-            Row { snapshot: "9:9:".into(), ..row.clone() },
-            Row { schema: None, ..row.clone() },
-            Row { name: Some("sn".into()), schema: Some("".into()), ..row.clone() },
-            Row { state: Some("".into()), ..row.clone() },
-        ];
-        for other in &others {
-            assert_ne!(digest([other]), digest([&row]), "{other:?}");
-        }
-        assert_ne!(digest([&row, &others[0]]), digest([&others[0], &row]), "their order");
-        assert_ne!(digest([&row, &row]), digest([&row]), "their number");
-    }
-
-    #[test]
-    fn a_statement_explains_what_it_names_and_can_have_changed() {
-        let table = Object {
-            key: "pg_class 1".into(),
-            name: Some("t".into()),
-            schema: Some("s".into()),
-            ..object("", "", true)
-        };
-        let lineage = [("s".to_owned(), "t".to_owned()), ("s".to_owned(), "parent".to_owned())];
-        let about = |name: &str, operation: &str, kind: &str, actions: Option<&[&str]>| Statement {
-            table: Some(("s".into(), name.into())),
-            operation: operation.into(),
-            kind: kind.into(),
-            identity: String::new(),
-            actions: actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect()),
-        };
-        let explains = |statement: Statement| statement.explains(&table, &lineage);
-        assert!(explains(about("t", "capture_off", "table", None)));
-        assert!(explains(about("parent", "alter_table", "table", Some(&["detach_partition"]))));
-        assert!(explains(about("t", "alter_table", "table", None)), "another name");
-        assert!(explains(about("t", "drop_table", "table", None)));
-        assert!(!explains(about("t", "alter_table", "table", Some(&["add_column"]))));
-        assert!(!explains(about("t", "alter_table", "table column", None)));
-        assert!(!explains(about("t", "create_policy", "policy", None)));
-        assert!(!explains(about("other", "capture_off", "table", None)));
-        let named = |kind: &str, identity: &str| Statement {
-            kind: kind.into(),
-            identity: identity.into(),
-            ..Statement::default()
-        };
-        let of = |key: &str| Object { key: key.into(), ..object("", "", true) };
-        assert!(named("event trigger", "u, t").explains(&of("pg_event_trigger t"), &[]));
-        assert!(!named("event trigger", "tt").explains(&of("pg_event_trigger t"), &[]));
-        assert!(named("function", "tenancy.t()").explains(&of("pg_proc t"), &[]));
-        assert!(!named("function", "public.t()").explains(&of("pg_proc t"), &[]));
-    }
-
-    #[test]
-    fn what_is_as_it_was_is_no_change() {
-        assert_eq!(changes(vec![seen("a", Some("A 1")), seen("b", None)], vec![object("a", "A 1", true)]), []);
-    }
-
-    #[test]
-    fn off_on_and_off_and_on_are_told_apart() {
-        let gap = |before: &[Object], now: &[Object]| {
-            changes(before.to_vec(), now.to_vec()).iter().map(Change::gap).collect::<Vec<_>>()
-        };
-        let before = [seen("a", Some("A 1"))];
-        assert_eq!(gap(&before, &[object("a", "D 2", false)]), [Some("it does not capture every change")]);
-        let again = Some("its capture was changed, or switched off and on again");
-        assert_eq!(gap(&before, &[object("a", "A 3", true)]), [again]);
-        assert_eq!(gap(&before, &[]), [Some("its capture is gone")]);
-        assert_eq!(gap(&[], &[object("a", "A 1", true)]), [None], "a table that is new");
-        assert_eq!(gap(&[seen("a", None)], &[object("a", "A 9", true)]), [None], "one that is there again");
-        assert_eq!(gap(&[], &[object("a", "O 1", false)]), [Some("it does not capture every change")]);
-    }
+fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {
+    let object = &change.now;
+    let payload = json!({ "new": {
+        "object": object.key, "name": object.name, "before": change.before, "now": object.state,
+        "since_block": last.map(|last| last.block),
+    }});
+    let is_table = object.key.starts_with("pg_class ");
+    append(Draft {
+        organization: Uuid::nil(),
+        operation: "gap",
+        domain: "schema",
+        table_schema: object.schema.as_deref().filter(|_| is_table),
+        table_name: object.name.as_deref().filter(|_| is_table),
+        row_key: None,
+        result: "failed",
+        reason: Some(what),
+        payload: payload.to_string(),
+    })?;
+    Ok(())
 }

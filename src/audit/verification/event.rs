@@ -1,153 +1,212 @@
-//! An event by itself: whether the row agrees with its own hash.
+//! Events by id, each compared with its own hash where it stands in its page.
 
-use super::Finding;
-use crate::audit::format::encoding::Digest;
-use crate::audit::format::event::{ENCODING, Header, payload_digest};
+use crate::pg::spi::{Query, argument, uuid};
+use crate::pg::tables::scan::{ById, Fields};
+use crate::pg::tables::table;
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::Actor;
+use pg_tenancy_core::audit::format::month::Month;
+use pg_tenancy_core::audit::verification::{Event, Seen, Stored};
+use pg_tenancy_core::error::{self, Result};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
 use uuid::Uuid;
 
-/// An event as the table has it.
-#[derive(Debug, Clone)]
-pub struct Stored<'a> {
-    pub id: Uuid,
-    pub organization: Uuid,
-    pub actor: Uuid,
-    pub transaction: u64,
-    pub ordinal: i32,
-    pub occurred_at: i64,
-    pub operation: &'a str,
-    pub domain: &'a str,
-    pub table_schema: Option<&'a str>,
-    pub table_name: Option<&'a str>,
-    pub row_key: Option<&'a str>,
-    pub result: &'a str,
-    pub reason: Option<&'a str>,
-    pub payload: Option<&'a str>,
-    pub payload_salt: Option<&'a [u8]>,
-    pub payload_digest: Digest,
-    pub encoding: i16,
-    pub previous: Digest,
-    pub hash: Digest,
+/// In which partition a row is that is not in the one that its id says. Planned for the parent, so it finds any.
+static EVENT_PARTITION: Query = Query::new(
+    "SELECT c.relname::pg_catalog.text FROM tenancy.event e JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.tableoid
+      WHERE e.id OPERATOR(pg_catalog.=) $1",
+);
+static ACTOR_PARTITION: Query = Query::new(
+    "SELECT c.relname::pg_catalog.text FROM tenancy.event_actor a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.tableoid
+      WHERE a.id OPERATOR(pg_catalog.=) $1",
+);
+
+/// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL` before it
+/// has it at all.
+static ERASURE: Query = Query::new(
+    "SELECT e.id, s.event_hash OPERATOR(pg_catalog.=) e.hash
+       FROM tenancy.erasure x JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.erase_event
+       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+      WHERE x.event OPERATOR(pg_catalog.=) $1 AND e.organization OPERATOR(pg_catalog.=) $2 AND e.operation OPERATOR(pg_catalog.=) 'erase'
+        AND e.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) $1::pg_catalog.text
+        AND e.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode($3, 'hex')",
+);
+
+/// How many partitions of a table are open at a time: around midnight of the first, chains alternate between two.
+const OPEN: usize = 4;
+/// How many digests of actors are remembered.
+const ACTORS: usize = 10_000;
+
+/// A table whose partitions are months, which ids begin with.
+struct Partitions {
+    name: &'static str,
+    elsewhere: &'static Query,
+    open: VecDeque<(CString, Option<ById>)>,
+    /// A day, in days since 1970, and the partition that its ids are in.
+    day: Option<(i64, Rc<CStr>)>,
 }
 
-impl Stored<'_> {
-    /// What in the row does not agree with the row's own hash; `None` when all does. The digest of the actor is absent when
-    /// its row is gone; `erased` tells whether the chain knows that the payload was erased.
-    pub fn inconsistency(
-        &self,
-        actor_digest: Option<&Digest>,
-        erased: impl FnOnce() -> bool,
-    ) -> Option<(Finding, &'static str)> {
-        let Some(actor_digest) = actor_digest else {
-            return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone"));
-        };
-        if self.encoding != ENCODING {
-            return Some((Finding::Altered, "the version of the encoding is not the one that was written"));
-        }
-        match (self.payload, self.payload_salt) {
-            (Some(payload), Some(salt)) if payload_digest(salt, payload) == self.payload_digest => {}
-            (Some(_), Some(_)) => {
-                return Some((Finding::Altered, "the payload (old and new values) is not the one that was written"));
-            }
-            (None, None) if erased() => {}
-            _ => {
-                return Some((
-                    Finding::Altered,
-                    "the payload (old and new values) is gone, and no erasure tells of it",
-                ));
-            }
-        }
-        if self.hash_of_content(actor_digest) != self.hash {
-            return Some((Finding::Altered, "the event or its actor is not what was written"));
-        }
-        None
+impl Partitions {
+    fn new(name: &'static str, elsewhere: &'static Query) -> Self {
+        Partitions { name, elsewhere, open: VecDeque::new(), day: None }
     }
 
-    pub(super) fn hash_of_content(&self, actor_digest: &Digest) -> Digest {
-        let header = Header {
-            id: self.id,
-            organization: self.organization,
-            actor: self.actor,
-            actor_digest,
-            transaction: self.transaction,
-            ordinal: self.ordinal,
-            occurred_at: self.occurred_at,
-            operation: self.operation,
-            domain: self.domain,
-            table_schema: self.table_schema,
-            table_name: self.table_name,
-            row_key: self.row_key,
-            result: self.result,
-            reason: self.reason,
+    /// Hands the row with this id to `read`.
+    fn find<T>(&mut self, id: &Uuid, read: impl FnOnce(&Fields) -> T) -> Result<Option<T>> {
+        let name = self.name_for(id);
+        if let Some(fields) = self.partition(&name).and_then(|partition| partition.find(id)) {
+            return Ok(Some(read(&fields)));
+        }
+        let Some(name) = self.elsewhere.read(&[uuid(*id)], |row| row.get::<String>(1)).pop().flatten() else {
+            return Ok(None);
         };
-        header.hash(&self.payload_digest, &self.previous)
+        let name = CString::new(name).unwrap_or_default();
+        match self.partition(&name).and_then(|partition| partition.find(id)) {
+            Some(fields) => Ok(Some(read(&fields))),
+            None => Err(error::STATE_INVALID
+                .because(format!("partition tenancy.{} has no primary key", name.to_string_lossy()))),
+        }
+    }
+
+    /// The partition that the id should be in.
+    fn name_for(&mut self, id: &Uuid) -> Rc<CStr> {
+        let seconds = id.get_timestamp().map_or(0, |at| at.to_unix().0.cast_signed());
+        let day = seconds / 86_400;
+        if let Some((_, name)) = self.day.as_ref().filter(|(of, _)| *of == day) {
+            return Rc::clone(name);
+        }
+        let month = Month::of(seconds.saturating_mul(1_000_000));
+        let name = CString::new(format!("{}_{}", self.name, month.suffix())).unwrap_or_default();
+        let name = Rc::from(name.into_boxed_c_str());
+        self.day = Some((day, Rc::clone(&name)));
+        name
+    }
+
+    fn partition(&mut self, name: &CStr) -> Option<&mut ById> {
+        if let Some(place) = self.open.iter().position(|(open, _)| open.as_c_str() == name) {
+            return self.open[place].1.as_mut();
+        }
+        self.open.truncate(OPEN - 1);
+        let opened = if table::is_partition(name) { ById::open(name) } else { None };
+        self.open.push_front((name.to_owned(), opened));
+        self.open[0].1.as_mut()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The events of the seal.
+pub struct Events {
+    events: Partitions,
+    /// The same table, for what tells of erasures.
+    tellers: Partitions,
+    actors: Actors,
+}
 
-    const ACTOR: Digest = [9; 32];
-
-    fn event() -> Stored<'static> {
-        let mut stored = Stored {
-            id: Uuid::from_u128(1),
-            organization: Uuid::from_u128(2),
-            actor: Uuid::from_u128(3),
-            transaction: 4,
-            ordinal: 1,
-            occurred_at: 5,
-            operation: "insert",
-            domain: "finding",
-            table_schema: None,
-            table_name: None,
-            row_key: None,
-            result: "success",
-            reason: None,
-            payload: Some("{}"),
-            payload_salt: Some(&[1; 16]),
-            payload_digest: payload_digest(&[1; 16], "{}"),
-            encoding: ENCODING,
-            previous: [7; 32],
-            hash: [0; 32],
-        };
-        stored.hash = stored.hash_of_content(&ACTOR);
-        stored
+impl Default for Events {
+    fn default() -> Self {
+        let actors = Actors { rows: Partitions::new("event_actor", &ACTOR_PARTITION), digests: HashMap::new() };
+        let events = || Partitions::new("event", &EVENT_PARTITION);
+        Events { events: events(), tellers: events(), actors }
     }
+}
 
-    #[test]
-    fn an_untouched_event_agrees_with_itself() {
-        assert_eq!(event().inconsistency(Some(&ACTOR), || false), None);
+impl Events {
+    /// What stands under the id.
+    pub fn find(&mut self, id: &Uuid) -> Result<Event> {
+        let (actors, tellers) = (&mut self.actors, &mut self.tellers);
+        let event = self.events.find(id, |fields| {
+            let Some(stored) = stored(fields) else { return Ok(Event::Unreadable) };
+            let actor = actors.digest(stored.actor)?;
+            let is_empty = stored.payload.is_none() && stored.payload_salt.is_none();
+            let erased = is_empty && is_erased(&stored, tellers, actors)?;
+            Ok(Event::Seen(Seen {
+                organization: stored.organization,
+                transaction: stored.transaction,
+                ordinal: stored.ordinal,
+                previous: stored.previous,
+                hash: stored.hash,
+                fault: stored.inconsistency(actor.as_ref(), || erased),
+            }))
+        })?;
+        event.unwrap_or(Ok(Event::Gone))
     }
+}
 
-    #[test]
-    fn an_erased_payload_is_no_fault_where_the_chain_tells_of_it() {
-        let erased = Stored { payload: None, payload_salt: None, ..event() };
-        assert_eq!(erased.inconsistency(Some(&ACTOR), || true), None);
-        assert_eq!(erased.inconsistency(Some(&ACTOR), || false).unwrap().0, Finding::Altered);
-        for half in [Stored { payload: None, ..event() }, Stored { payload_salt: None, ..event() }] {
-            assert_eq!(half.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "half of it is left");
+/// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where one is that
+/// is not sealed is found when all events are compared with the seal.
+fn is_erased(erased: &Stored, tellers: &mut Partitions, actors: &mut Actors) -> Result<bool> {
+    let arguments = [uuid(erased.id), uuid(erased.organization), argument(erased.payload_digest.to_vec())];
+    let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();
+    let Some((Some(id), None | Some(true))) = teller else { return Ok(false) };
+    let told = tellers.find(&id, |fields| {
+        let Some(teller) = stored(fields) else { return Ok(false) };
+        Ok::<bool, error::Error>(teller.inconsistency(actors.digest(teller.actor)?.as_ref(), || false).is_none())
+    })?;
+    told.unwrap_or(Ok(false))
+}
+
+/// The actors, whose digests are part of the events' hashes.
+struct Actors {
+    rows: Partitions,
+    digests: HashMap<Uuid, Option<Digest>>,
+}
+
+impl Actors {
+    /// The digest of an actor; `None` if its row is gone or has a value that no actor has.
+    fn digest(&mut self, id: Uuid) -> Result<Option<Digest>> {
+        if let Some(digest) = self.digests.get(&id) {
+            return Ok(*digest);
         }
-        let other = Stored { operation: "delete", ..erased };
-        assert_eq!(other.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "the rest still counts");
-    }
-
-    #[test]
-    fn what_was_changed_is_named() {
-        let changed = [
-            (Stored { payload: Some("{\"new\":1}"), ..event() }, "payload"),
-            (Stored { payload: None, ..event() }, "payload"),
-            (Stored { payload_salt: None, ..event() }, "payload"),
-            (Stored { payload_digest: [0; 32], ..event() }, "payload"),
-            (Stored { operation: "delete", ..event() }, "event"),
-            (Stored { hash: [0; 32], ..event() }, "event"),
-            (Stored { encoding: 2, ..event() }, "encoding"),
-        ];
-        for (stored, word) in changed {
-            let (finding, text) = stored.inconsistency(Some(&ACTOR), || false).unwrap();
-            assert!(finding == Finding::Altered && text.contains(word), "{text}");
+        if self.digests.len() == ACTORS {
+            self.digests.clear();
         }
-        assert_eq!(event().inconsistency(Some(&[8; 32]), || false).unwrap().0, Finding::Altered);
-        assert_eq!(event().inconsistency(None, || false).unwrap().0, Finding::Missing);
+        let digest = self.rows.find(&id, |fields| actor(fields).map(|actor| actor.digest()))?.flatten();
+        self.digests.insert(id, digest);
+        Ok(digest)
     }
+}
+
+/// A row of `tenancy.event`; `None` if it has a value that no event has.
+fn stored<'f>(fields: &Fields<'f>) -> Option<Stored<'f>> {
+    Some(Stored {
+        id: fields.uuid(1)?,
+        organization: fields.uuid(2)?,
+        actor: fields.uuid(3)?,
+        transaction: fields.transaction(4)?,
+        ordinal: fields.integer(5)?,
+        occurred_at: fields.timestamp(6)?,
+        operation: fields.text(7)?,
+        domain: fields.text(8)?,
+        table_schema: fields.optional_text(9)?,
+        table_name: fields.optional_text(10)?,
+        row_key: fields.optional_text(11)?,
+        result: fields.text(12)?,
+        reason: fields.optional_text(13)?,
+        payload: fields.optional_text(14)?,
+        payload_salt: fields.bytes(15),
+        payload_digest: fields.array(16)?,
+        encoding: fields.small_integer(17)?,
+        previous: fields.array(18)?,
+        hash: fields.array(19)?,
+    })
+}
+
+fn actor(fields: &Fields) -> Option<Actor> {
+    let owned = |column| Some(fields.optional_text(column)?.map(str::to_owned));
+    Some(Actor {
+        id: fields.uuid(1)?,
+        method: fields.text(2)?.to_owned(),
+        subject: owned(3)?,
+        issuer: owned(4)?,
+        role: owned(5)?,
+        organization: fields.uuid(6),
+        session_id: owned(7)?,
+        correlation_id: owned(8)?,
+        reason: owned(9)?,
+        session_user: fields.text(10)?.to_owned(),
+        current_user: fields.text(11)?.to_owned(),
+        client_address: owned(12)?,
+        application_name: owned(13)?,
+    })
 }

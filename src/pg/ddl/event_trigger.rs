@@ -2,8 +2,8 @@
 
 use super::grant::{self, Grant};
 use super::node;
-use crate::error::{self, Result};
 use crate::pg::spi::{self, Query};
+use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 

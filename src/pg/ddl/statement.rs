@@ -1,9 +1,9 @@
 //! The one place that executes a statement which was put together of texts.
 
 use super::node;
-use crate::error;
 use crate::pg::report::raise;
 use crate::pg::spi;
+use pg_tenancy_core::error;
 use pgrx::pg_sys;
 use std::ffi::CString;
 

@@ -1,11 +1,11 @@
 //! The tables that a statement is about to read or write, where the executor checks privileges.
 
 use super::planner;
-use crate::error::Result;
 use crate::pg::ddl::node::each;
 use crate::pg::planning::asked::{self, Asked};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::sealed::Backend;
+use pg_tenancy_core::error::Result;
 use pgrx::pg_sys;
 use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary;
 use std::cell::Cell;

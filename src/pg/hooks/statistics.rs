@@ -1,8 +1,8 @@
 //! Statements and functions that tell how much the server has read: EXPLAIN ANALYZE and the statistics functions.
 
-use crate::error::Result;
 use crate::pg::report::OrRaise;
 use crate::pg::settings::sealed::Backend;
+use pg_tenancy_core::error::Result;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};

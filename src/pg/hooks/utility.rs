@@ -1,12 +1,12 @@
 //! The hook into statements that are no queries.
 
 use super::planner;
-use crate::error::Result;
 use crate::pg::ddl::cluster_change::{self, Change};
 use crate::pg::ddl::node::{each, relation};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::sealed::Backend;
 use crate::pg::user;
+use pg_tenancy_core::error::Result;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::c_char;

@@ -1,9 +1,9 @@
 //! An expression over a table that somebody gave as text: parsed as one expression, written anew by Postgres.
 
-use crate::error;
 use crate::pg::ddl::node::each;
 use crate::pg::report::raise;
 use crate::pg::settings::sealed::{AS_STORED, with_settings};
+use pg_tenancy_core::error;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 

@@ -1,0 +1,123 @@
+//! What was refused: it is recorded although the transaction that tried it rolls back.
+//!
+//! A refusal leaves its transaction as a message: through shared memory to the background worker, or as a line of the
+//! server's log. Both are of bounded size, and neither holds a token.
+
+use crate::audit::format::event::Actor;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// The most bytes of each text: an attacker chooses some of them.
+const TEXT_BYTES: usize = 200;
+
+/// The most bytes of a message: thirteen texts, each at its longest in JSON, where a control character takes six bytes.
+pub const MESSAGE_BYTES: usize = 4096;
+
+/// Something that was refused, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal<'a> {
+    /// Microseconds since 1970, UTC.
+    pub occurred_at: i64,
+    /// The organization of the context; absent where nobody got in.
+    pub organization: Option<Uuid>,
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    #[serde(borrow)]
+    pub domain: Cow<'a, str>,
+    /// The name of the error and its message.
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
+    pub actor: Actor,
+}
+
+impl Refusal<'_> {
+    /// The message: one line of JSON.
+    pub fn to_message(&self) -> String {
+        let mut short = self.clone();
+        for text in [&mut short.operation, &mut short.domain, &mut short.reason] {
+            shorten(text.to_mut());
+        }
+        shorten_actor(&mut short.actor);
+        // Texts and numbers only: nothing that JSON could not hold.
+        serde_json::to_string(&short).unwrap_or_default()
+    }
+
+    /// `None` for what is no such message.
+    pub fn from_message(message: &[u8]) -> Option<Refusal<'static>> {
+        let read: Refusal = serde_json::from_slice(message).ok()?;
+        let owned = |text: Cow<str>| Cow::Owned(text.into_owned());
+        Some(Refusal {
+            operation: owned(read.operation),
+            domain: owned(read.domain),
+            reason: owned(read.reason),
+            occurred_at: read.occurred_at,
+            organization: read.organization,
+            actor: read.actor,
+        })
+    }
+}
+
+/// Cuts the texts of the actor that are too long.
+pub(super) fn shorten_actor(actor: &mut Actor) {
+    let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
+    let optional = [
+        &mut actor.subject,
+        &mut actor.issuer,
+        &mut actor.role,
+        &mut actor.session_id,
+        &mut actor.correlation_id,
+        &mut actor.reason,
+        &mut actor.client_address,
+        &mut actor.application_name,
+    ];
+    texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
+}
+
+/// Cuts the text where it is too long; what JSON writes as an escape counts as long as that.
+pub(super) fn shorten(text: &mut String) {
+    let mut bytes = 0;
+    let end = text.char_indices().find_map(|(place, character)| {
+        bytes +=
+            if character.is_control() { 6 } else { character.len_utf8() + usize::from("\"\\".contains(character)) };
+        (bytes > TEXT_BYTES).then_some(place)
+    });
+    if let Some(end) = end {
+        text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::format::event::actor_of;
+
+    fn refusal(text: &str) -> Refusal<'_> {
+        Refusal {
+            occurred_at: i64::MIN,
+            organization: Some(Uuid::max()),
+            operation: text.into(),
+            domain: text.into(),
+            reason: text.into(),
+            actor: actor_of(text),
+        }
+    }
+
+    #[test]
+    fn a_message_has_what_was_refused() {
+        for text in ["", "alice", "\"\\\u{1}\u{7f}\u{2028}é"] {
+            let sent = refusal(text);
+            assert_eq!(Refusal::from_message(sent.to_message().as_bytes()), Some(sent));
+        }
+        assert_eq!(Refusal::from_message(b"{}"), None);
+    }
+
+    #[test]
+    fn no_text_is_too_long_for_a_message() {
+        for text in ["a", "\u{1}", "\"", "\u{10ffff}", "\u{85}"] {
+            let message = refusal(&text.repeat(100_000)).to_message();
+            assert!(message.len() <= MESSAGE_BYTES, "{} bytes", message.len());
+            assert!(Refusal::from_message(message.as_bytes()).is_some());
+        }
+    }
+}

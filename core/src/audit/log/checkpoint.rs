@@ -1,0 +1,185 @@
+//! The checkpoint: one digest over the heads of all organizations, as a leaf of a log of its own.
+//!
+//! The heads of a moment make a Merkle tree, in which each organization can be shown its own head and nothing of another.
+//! That tree grows in no order, so it is not itself the log that is signed: its root is one entry of it, and the log of
+//! these entries is a tree that only grows, as C2SP's checkpoints and witnesses want it.
+
+use super::merkle::{self, Frontier, Nodes};
+use crate::audit::format::encoding::{Digest, Record};
+use std::convert::Infallible;
+use uuid::Uuid;
+
+/// Where the chain and the tree of an organization stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub organization: Uuid,
+    /// The newest position, and the number of leaves.
+    pub position: i64,
+    pub chain: Digest,
+    pub root: Digest,
+}
+
+impl Head {
+    /// The data of the leaf in the tree of heads.
+    pub fn digest(&self) -> Digest {
+        Record::new("pg_tenancy/head/1")
+            .bytes(self.organization.as_bytes())
+            .integer(self.position)
+            .bytes(&self.chain)
+            .bytes(&self.root)
+            .digest()
+    }
+
+    /// The leaf in the tree of heads.
+    pub fn leaf(&self) -> Digest {
+        merkle::leaf_hash(&self.digest())
+    }
+}
+
+/// The heads of one moment, sorted by organization.
+pub struct Heads(Vec<Digest>);
+
+impl Heads {
+    /// `heads` are sorted by organization as bytes, each organization once.
+    pub fn new<'h>(heads: impl IntoIterator<Item = &'h Head>) -> Self {
+        Heads(heads.into_iter().map(Head::leaf).collect())
+    }
+
+    pub fn root(&self) -> Digest {
+        root_of(&self.0)
+    }
+
+    /// The proof that the head at `index` is one of them; `None` if there is no such one.
+    pub fn proof(&self, index: usize) -> Option<Vec<Digest>> {
+        let size = self.0.len() as u64;
+        let index = u64::try_from(index).ok().filter(|index| *index < size)?;
+        let Ok(proof) = merkle::inclusion_proof(&mut Leaves(&self.0), index, size);
+        Some(proof)
+    }
+}
+
+/// Leaves that are all at hand.
+struct Leaves<'l>(&'l [Digest]);
+
+impl Nodes for Leaves<'_> {
+    type Error = Infallible;
+    fn node(&mut self, level: u32, index: u64) -> Result<Digest, Infallible> {
+        let width = 1usize << level;
+        let from = usize::try_from(index).unwrap_or_default() * width;
+        Ok(root_of(self.0.get(from..from + width).unwrap_or_default()))
+    }
+}
+
+fn root_of(leaves: &[Digest]) -> Digest {
+    let mut frontier = Frontier::default();
+    for leaf in leaves {
+        frontier.push(*leaf, |_, _, _| ());
+    }
+    frontier.root()
+}
+
+/// An entry of the log of checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of the history it belongs to; each has a log of its own.
+    pub incarnation: String,
+    /// Its place in that log, from 1: the log's size when it is the newest.
+    pub number: i64,
+    /// Microseconds since 1970, UTC.
+    pub made_at: i64,
+    /// The newest block, and its hash.
+    pub block: i64,
+    pub block_hash: Digest,
+    /// How many organizations have a head, and the root of the tree of these.
+    pub heads: i64,
+    pub heads_root: Digest,
+    /// The digest of the entry before, of whatever history; absent in the first one ever.
+    pub previous: Option<Digest>,
+}
+
+impl Entry {
+    /// The data of the leaf, and what the next entry names as the one before.
+    pub fn digest(&self) -> Digest {
+        let record = Record::new("pg_tenancy/checkpoint/1")
+            .text(&self.incarnation)
+            .integer(self.number)
+            .integer(self.made_at)
+            .integer(self.block)
+            .bytes(&self.block_hash)
+            .integer(self.heads)
+            .bytes(&self.heads_root);
+        match &self.previous {
+            Some(previous) => record.bytes(previous),
+            None => record.optional(None),
+        }
+        .digest()
+    }
+
+    pub fn leaf(&self) -> Digest {
+        merkle::leaf_hash(&self.digest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(organization: u128) -> Head {
+        Head { organization: Uuid::from_u128(organization), position: 7, chain: [1; 32], root: [2; 32] }
+    }
+
+    #[test]
+    fn each_head_is_proved_by_itself() {
+        let all: Vec<Head> = (1..=11).map(head).collect();
+        let heads = Heads::new(&all);
+        for (index, head) in all.iter().enumerate() {
+            let proof = heads.proof(index).unwrap();
+            assert!(merkle::verify_inclusion(&head.leaf(), index as u64, 11, &proof, &heads.root()));
+            let other = Head { position: 8, ..head.clone() };
+            assert!(!merkle::verify_inclusion(&other.leaf(), index as u64, 11, &proof, &heads.root()));
+        }
+        assert_eq!(heads.proof(11), None);
+        assert_eq!(Heads::new([]).root(), merkle::empty_root());
+    }
+
+    #[test]
+    fn each_part_of_a_head_changes_its_leaf() {
+        let base = head(1);
+        let variants = [
+            Head { organization: Uuid::from_u128(2), ..base.clone() },
+            Head { position: 8, ..base.clone() },
+            Head { chain: [9; 32], ..base.clone() },
+            Head { root: [9; 32], ..base.clone() },
+        ];
+        for variant in variants {
+            assert_ne!(variant.leaf(), base.leaf(), "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_an_entry_changes_its_digest() {
+        let base = Entry {
+            incarnation: "a".into(),
+            number: 1,
+            made_at: 2,
+            block: 3,
+            block_hash: [4; 32],
+            heads: 5,
+            heads_root: [6; 32],
+            previous: None,
+        };
+        let variants = [
+            Entry { incarnation: "b".into(), ..base.clone() },
+            Entry { number: 9, ..base.clone() },
+            Entry { made_at: 9, ..base.clone() },
+            Entry { block: 9, ..base.clone() },
+            Entry { block_hash: [9; 32], ..base.clone() },
+            Entry { heads: 9, ..base.clone() },
+            Entry { heads_root: [9; 32], ..base.clone() },
+            Entry { previous: Some([0; 32]), ..base.clone() },
+        ];
+        for variant in variants {
+            assert_ne!(variant.digest(), base.digest(), "{variant:?}");
+        }
+    }
+}

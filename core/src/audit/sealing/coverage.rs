@@ -1,0 +1,241 @@
+//! Whether what captures changes has always been there: the state of its triggers, compared with the one seen before.
+
+use crate::audit::format::encoding::{Digest, Record};
+use uuid::Uuid;
+
+/// A table with its triggers, an event trigger, or a function of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Catalog and oid.
+    pub key: String,
+    pub name: Option<String>,
+    pub schema: Option<String>,
+    /// `None` where it is gone.
+    pub state: Option<String>,
+    /// Everything of it fires always.
+    pub whole: bool,
+}
+
+/// A row of `tenancy.coverage`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub object: String,
+    pub id: Uuid,
+    /// Microseconds since 1970.
+    pub recorded_at: i64,
+    pub incarnation: String,
+    pub block: i64,
+    pub snapshot: String,
+    pub schema: Option<String>,
+    pub name: Option<String>,
+    pub state: Option<String>,
+}
+
+/// The digest of the rows that were written together, which the event that tells of them has.
+pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
+    let add = |record: Record, row: &Row| {
+        record
+            .text(&row.object)
+            .bytes(row.id.as_bytes())
+            .integer(row.recorded_at)
+            .text(&row.incarnation)
+            .integer(row.block)
+            .text(&row.snapshot)
+            .optional(row.schema.as_deref())
+            .optional(row.name.as_deref())
+            .optional(row.state.as_deref())
+    };
+    rows.into_iter().fold(Record::new("pg_tenancy coverage 1"), add).digest()
+}
+
+/// A statement that an event tells of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statement {
+    /// Schema and name of the table that it was about.
+    pub table: Option<(String, String)>,
+    pub operation: String,
+    /// What was changed, in Postgres' words.
+    pub kind: String,
+    pub identity: String,
+    /// What the parts of an ALTER TABLE did.
+    pub actions: Option<Vec<String>>,
+}
+
+impl Statement {
+    /// True if it can have changed what captures in this table, or in one that it is part of (all of these are `lineage`), in this
+    /// event trigger or function, and names it.
+    pub fn explains(&self, object: &Object, lineage: &[(String, String)]) -> bool {
+        let Some(name) = &object.name else { return false };
+        match object.key.split(' ').next() {
+            Some("pg_class") => {
+                self.table.as_ref().is_some_and(|table| lineage.contains(table)) && self.touches_triggers()
+            }
+            Some("pg_event_trigger") => {
+                self.kind == "event trigger" && self.identity.split(", ").any(|one| one == name)
+            }
+            _ => self.kind == "function" && self.identity == format!("tenancy.{name}()"),
+        }
+    }
+
+    fn touches_triggers(&self) -> bool {
+        const ALWAYS: [&str; 8] = [
+            "capture_on",
+            "capture_off",
+            "protect",
+            "unprotect",
+            "create_trigger",
+            "alter_trigger",
+            "create_table",
+            "create_foreign_table",
+        ];
+        const ENDINGS: [&str; 5] = ["_trigger", "_trigger_all", "_trigger_user", "_partition", "_inherit"];
+        let of_table = matches!(self.kind.as_str(), "table" | "foreign table");
+        let alters = matches!(self.operation.as_str(), "alter_table" | "alter_foreign_table");
+        let touches = |action: &String| ENDINGS.iter().any(|ending| action.ends_with(ending));
+        ALWAYS.contains(&self.operation.as_str())
+            || self.kind == "trigger"
+            || of_table && self.operation.starts_with("drop_")
+            || alters && self.actions.as_ref().map_or(of_table, |actions| actions.iter().any(touches))
+    }
+}
+
+/// What has become of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub now: Object,
+    /// The state that was seen last; `None` for an object that is new.
+    pub before: Option<String>,
+}
+
+impl Change {
+    /// What a change means that no event explains; `None` for an object that is new and whole.
+    pub fn gap(&self) -> Option<&'static str> {
+        match (&self.before, &self.now.state) {
+            (None, _) if self.now.whole => None,
+            (_, None) => Some("its capture is gone"),
+            (_, Some(_)) if !self.now.whole => Some("it does not capture every change"),
+            _ => Some("its capture was changed, or switched off and on again"),
+        }
+    }
+}
+
+/// What has changed between the states seen last and those of now.
+pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
+    let mut known: std::collections::BTreeMap<_, _> =
+        before.into_iter().map(|object| (object.key.clone(), object)).collect();
+    let mut changes = Vec::new();
+    for object in now {
+        let before = known.remove(&object.key).filter(|before| before.state.is_some());
+        let same = before.as_ref().is_some_and(|before| before.state == object.state && before.name == object.name);
+        if !same {
+            changes.push(Change { now: object, before: before.and_then(|before| before.state) });
+        }
+    }
+    for mut gone in known.into_values().filter(|object| object.state.is_some()) {
+        let before = gone.state.take();
+        gone.whole = false;
+        changes.push(Change { now: gone, before });
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(key: &str, state: &str, whole: bool) -> Object {
+        Object { key: key.into(), name: Some("t".into()), schema: None, state: Some(state.into()), whole }
+    }
+
+    fn seen(key: &str, state: Option<&str>) -> Object {
+        Object { state: state.map(str::to_owned), ..object(key, "", false) }
+    }
+
+    #[test]
+    fn each_value_of_each_row_is_in_the_digest() {
+        let row = Row {
+            object: "pg_class 1".into(),
+            id: Uuid::from_u128(2),
+            recorded_at: 3,
+            incarnation: "4".into(),
+            block: 5,
+            snapshot: "6:6:".into(),
+            schema: Some("s".into()),
+            name: Some("n".into()),
+            state: None,
+        };
+        let others = [
+            Row { object: "pg_class 9".into(), ..row.clone() },
+            Row { id: Uuid::from_u128(9), ..row.clone() },
+            Row { recorded_at: 9, ..row.clone() },
+            Row { incarnation: "9".into(), ..row.clone() },
+            Row { block: 9, ..row.clone() },
+            Row { snapshot: "9:9:".into(), ..row.clone() },
+            Row { schema: None, ..row.clone() },
+            Row { name: Some("sn".into()), schema: Some("".into()), ..row.clone() },
+            Row { state: Some("".into()), ..row.clone() },
+        ];
+        for other in &others {
+            assert_ne!(digest([other]), digest([&row]), "{other:?}");
+        }
+        assert_ne!(digest([&row, &others[0]]), digest([&others[0], &row]), "their order");
+        assert_ne!(digest([&row, &row]), digest([&row]), "their number");
+    }
+
+    #[test]
+    fn a_statement_explains_what_it_names_and_can_have_changed() {
+        let table = Object {
+            key: "pg_class 1".into(),
+            name: Some("t".into()),
+            schema: Some("s".into()),
+            ..object("", "", true)
+        };
+        let lineage = [("s".to_owned(), "t".to_owned()), ("s".to_owned(), "parent".to_owned())];
+        let about = |name: &str, operation: &str, kind: &str, actions: Option<&[&str]>| Statement {
+            table: Some(("s".into(), name.into())),
+            operation: operation.into(),
+            kind: kind.into(),
+            identity: String::new(),
+            actions: actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect()),
+        };
+        let explains = |statement: Statement| statement.explains(&table, &lineage);
+        assert!(explains(about("t", "capture_off", "table", None)));
+        assert!(explains(about("parent", "alter_table", "table", Some(&["detach_partition"]))));
+        assert!(explains(about("t", "alter_table", "table", None)), "another name");
+        assert!(explains(about("t", "drop_table", "table", None)));
+        assert!(!explains(about("t", "alter_table", "table", Some(&["add_column"]))));
+        assert!(!explains(about("t", "alter_table", "table column", None)));
+        assert!(!explains(about("t", "create_policy", "policy", None)));
+        assert!(!explains(about("other", "capture_off", "table", None)));
+        let named = |kind: &str, identity: &str| Statement {
+            kind: kind.into(),
+            identity: identity.into(),
+            ..Statement::default()
+        };
+        let of = |key: &str| Object { key: key.into(), ..object("", "", true) };
+        assert!(named("event trigger", "u, t").explains(&of("pg_event_trigger t"), &[]));
+        assert!(!named("event trigger", "tt").explains(&of("pg_event_trigger t"), &[]));
+        assert!(named("function", "tenancy.t()").explains(&of("pg_proc t"), &[]));
+        assert!(!named("function", "public.t()").explains(&of("pg_proc t"), &[]));
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_no_change() {
+        assert_eq!(changes(vec![seen("a", Some("A 1")), seen("b", None)], vec![object("a", "A 1", true)]), []);
+    }
+
+    #[test]
+    fn off_on_and_off_and_on_are_told_apart() {
+        let gap = |before: &[Object], now: &[Object]| {
+            changes(before.to_vec(), now.to_vec()).iter().map(Change::gap).collect::<Vec<_>>()
+        };
+        let before = [seen("a", Some("A 1"))];
+        assert_eq!(gap(&before, &[object("a", "D 2", false)]), [Some("it does not capture every change")]);
+        let again = Some("its capture was changed, or switched off and on again");
+        assert_eq!(gap(&before, &[object("a", "A 3", true)]), [again]);
+        assert_eq!(gap(&before, &[]), [Some("its capture is gone")]);
+        assert_eq!(gap(&[], &[object("a", "A 1", true)]), [None], "a table that is new");
+        assert_eq!(gap(&[seen("a", None)], &[object("a", "A 9", true)]), [None], "one that is there again");
+        assert_eq!(gap(&[], &[object("a", "O 1", false)]), [Some("it does not capture every change")]);
+    }
+}

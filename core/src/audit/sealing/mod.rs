@@ -1,0 +1,4 @@
+//! Sealing: gives each committed event its position, checks that capture was complete, and signs and publishes checkpoints.
+
+pub mod coverage;
+pub mod order;

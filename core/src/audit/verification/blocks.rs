@@ -1,0 +1,154 @@
+//! The chain of the blocks, and whether each holds the entries it sealed.
+
+use super::range;
+use super::{Finding, Found};
+use crate::audit::format::encoding::Digest;
+use crate::audit::log::block::{self, Block, Entries};
+
+/// Follows the blocks of a range.
+pub struct Blocks {
+    /// The number and hash of the block before; no hash where it cannot be read.
+    number: i64,
+    hash: Option<Digest>,
+    newest: i64,
+    /// The first block of each history, and its name, in order.
+    incarnations: Vec<(i64, String)>,
+}
+
+impl Blocks {
+    /// Begins after the block of this number and hash, which may be gone or unreadable; 0 is before the first.
+    pub fn after(number: i64, hash: Option<Digest>, newest: i64, incarnations: Vec<(i64, String)>) -> Self {
+        let hash = if number == 0 { Some(block::origin()) } else { hash };
+        Blocks { number, hash, newest, incarnations }
+    }
+
+    /// Takes the next block, in order of number, with its hash and the entries that name it.
+    pub fn next(&mut self, block: &Block, hash: &Digest, entries: Entries) -> Vec<Found> {
+        let mut found = Vec::new();
+        let mut report = |finding, text: String| found.push(Found::in_block(finding, block.number, text));
+        let number = block.number;
+        let (count, promised) = (entries.count(), block.events);
+        if block.hash() != *hash {
+            report(Finding::Altered, format!("block {number} is not what was written"));
+        } else if count < promised {
+            let finding = if number == self.newest { Finding::Truncated } else { Finding::Missing };
+            report(finding, format!("{} entries of block {number} are gone", promised - count));
+        } else if count > promised {
+            report(Finding::Inserted, format!("block {number} has {} entries too many", count - promised));
+        } else if entries.digest() != block.entries_digest {
+            report(Finding::Altered, format!("the entries of block {number} are not those it sealed"));
+        }
+        if let Some(gone) = self.gone_before(number) {
+            report(Finding::Missing, gone);
+        } else if self.hash.is_some_and(|before| before != block.previous) {
+            report(Finding::Forked, format!("block {number} does not follow from the one before"));
+        }
+        let incarnation = self.incarnations.iter().rev().find(|(first, _)| *first <= number);
+        if incarnation.is_none_or(|(_, name)| *name != block.incarnation) {
+            report(Finding::Altered, format!("block {number} is of another history than tenancy.incarnation says"));
+        }
+        (self.number, self.hash) = (number, Some(*hash));
+        found
+    }
+
+    /// Takes a block whose row has a value that no block has.
+    pub fn unreadable(&mut self, number: i64) -> Vec<Found> {
+        let gone = self.gone_before(number).map(|gone| Found::in_block(Finding::Missing, number, gone));
+        (self.number, self.hash) = (number, None);
+        let text = format!("block {number} has a value that no block has");
+        gone.into_iter().chain([Found::in_block(Finding::Altered, number, text)]).collect()
+    }
+
+    /// After the last block of the range, which has this number: what is gone from the end of it.
+    pub fn finish(&self, last: i64) -> Option<Found> {
+        let gone = self.gone_before(last + 1)?;
+        Some(Found::in_block(Finding::Missing, last, gone))
+    }
+
+    fn gone_before(&self, number: i64) -> Option<String> {
+        let expected = self.number + 1;
+        (number > expected)
+            .then(|| format!("{} gone from tenancy.block", range("block", "blocks", expected, number - 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::log::chain::Entry;
+    use uuid::Uuid;
+
+    fn entries(block: i64) -> Entries {
+        let mut entries = Entries::default();
+        let entry = Entry { position: block, event: Uuid::nil(), event_hash: [1; 32], chain: [2; 32], block };
+        entries.add(Uuid::from_u128(1), &entry);
+        entries
+    }
+
+    fn three() -> Vec<(Block, Digest, Entries)> {
+        let mut previous = block::origin();
+        let one = |number| {
+            let block = Block {
+                number,
+                sealed_at: 5,
+                snapshot: "1:1:".into(),
+                incarnation: if number < 3 { "a".into() } else { "b".into() },
+                events: 1,
+                entries_digest: entries(number).digest(),
+                previous,
+            };
+            previous = block.hash();
+            (block, previous, entries(number))
+        };
+        (1..=3).map(one).collect()
+    }
+
+    fn verify(blocks: Vec<(Block, Digest, Entries)>) -> Vec<(i64, Finding)> {
+        let mut verifier = Blocks::after(0, None, 3, vec![(1, "a".into()), (3, "b".into())]);
+        let each = |(block, hash, entries): (Block, Digest, Entries)| verifier.next(&block, &hash, entries);
+        let mut found: Vec<Found> = blocks.into_iter().flat_map(each).collect();
+        found.extend(verifier.finish(3));
+        found.into_iter().map(|found| (found.block.unwrap(), found.finding)).collect()
+    }
+
+    #[test]
+    fn untouched_blocks_verify_from_the_first_and_from_any_other() {
+        assert_eq!(verify(three()), []);
+        let blocks = three();
+        let mut verifier = Blocks::after(2, Some(blocks[1].1), 3, vec![(1, "a".into()), (3, "b".into())]);
+        assert_eq!(verifier.next(&blocks[2].0, &blocks[2].1, entries(3)), []);
+    }
+
+    #[test]
+    fn each_change_is_named() {
+        let change = |change: fn(&mut Vec<(Block, Digest, Entries)>)| {
+            let mut blocks = three();
+            change(&mut blocks);
+            verify(blocks)
+        };
+        assert_eq!(change(|blocks| blocks[1].0.sealed_at = 6), [(2, Finding::Altered)]);
+        assert_eq!(change(|blocks| blocks[1].2 = entries(9)), [(2, Finding::Altered)]);
+        assert_eq!(change(|blocks| blocks[1].2 = Entries::default()), [(2, Finding::Missing)]);
+        assert_eq!(change(|blocks| blocks[2].2 = Entries::default()), [(3, Finding::Truncated)]);
+        assert_eq!(change(|blocks| drop(blocks.remove(1))), [(3, Finding::Missing)]);
+        assert_eq!(change(|blocks| drop(blocks.pop())), [(3, Finding::Missing)]);
+        let rewritten = change(|blocks| {
+            blocks[1].0.sealed_at = 6;
+            blocks[1].1 = blocks[1].0.hash();
+        });
+        assert_eq!(rewritten, [(3, Finding::Forked)]);
+        let elsewhere = change(|blocks| {
+            blocks[2].0.incarnation = "a".into();
+            blocks[2].1 = blocks[2].0.hash();
+        });
+        assert_eq!(elsewhere, [(3, Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_entry_too_many_is_named() {
+        let mut blocks = three();
+        let entry = Entry { position: 9, event: Uuid::nil(), event_hash: [1; 32], chain: [2; 32], block: 2 };
+        blocks[1].2.add(Uuid::from_u128(1), &entry);
+        assert_eq!(verify(blocks), [(2, Finding::Inserted)]);
+    }
+}

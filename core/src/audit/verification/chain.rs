@@ -1,0 +1,649 @@
+//! The walk through the entries: chain, tree and links of each organization.
+
+use super::range;
+use super::{Finding, Found};
+use crate::audit::format::encoding::Digest;
+use crate::audit::log::chain::{self, Entry};
+use crate::audit::log::merkle::{self, Frontier, STORED_LEVELS};
+use std::collections::{HashMap, HashSet, VecDeque};
+use uuid::Uuid;
+
+/// What of an event the walk needs once it was compared with its own hash.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub organization: Uuid,
+    pub transaction: u64,
+    pub ordinal: i32,
+    pub previous: Digest,
+    pub hash: Digest,
+    /// What does not agree within the row.
+    pub fault: Option<(Finding, &'static str)>,
+}
+
+/// What stands in `tenancy.event` under the id that an entry names.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Seen(Seen),
+    /// A row with a value that no event has, a hash of another length for instance.
+    Unreadable,
+    Gone,
+    /// Gone with its month, which is archived.
+    Archived,
+}
+
+/// A row of `tenancy.head`: where an organization stands after a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub position: i64,
+    pub chain: Digest,
+    pub frontier: Frontier,
+}
+
+/// What stands in `tenancy.head` for an organization and a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadRow {
+    Head(Head),
+    /// A row that names a place within the entries of a later block.
+    Elsewhere,
+    /// A row with a value that no head has.
+    Unreadable,
+}
+
+impl Head {
+    /// Before the first event.
+    pub fn genesis(organization: Uuid) -> Self {
+        Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
+    }
+}
+
+/// What the walk asks for when it gets to it.
+pub trait History {
+    type Error;
+    /// Where the organization stands at the beginning of the range.
+    fn start(&mut self, organization: Uuid) -> Result<Head, Self::Error>;
+    /// The block after which the chain had this value, whichever that is.
+    fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>, Self::Error>;
+    /// A stored node of the tree.
+    fn node(&mut self, organization: Uuid, level: u32, index: u64) -> Result<Option<Digest>, Self::Error>;
+}
+
+/// How many heads of an organization are remembered: events name one of the newest, unless their transaction took long.
+const RECENT: usize = 32;
+
+/// Among how many entries of a block that do not fit another order is looked for: each is compared with each.
+const MAX_SUSPECTS: usize = 500;
+
+/// How many hashes of a block are remembered, to tell an event that stands elsewhere from one that is gone.
+const MAX_HASHES: usize = 100_000;
+
+/// Follows the chains of a range of blocks.
+pub struct Walk<H> {
+    history: H,
+    /// The newest block there is: what is gone from its end was truncated.
+    newest: i64,
+    /// The chain of the organization that is walked, and those of the others.
+    current: Option<(Uuid, Chain)>,
+    chains: HashMap<Uuid, Chain>,
+    found: Vec<Found>,
+}
+
+/// Where an organization stands, and what its entries of the present block were.
+struct Chain {
+    head: Head,
+    /// What the chain value of an entry should have been that is another: if the next entry follows from it, that value
+    /// alone was changed.
+    alternative: Option<Digest>,
+    recent: VecDeque<Digest>,
+    /// The event before, if there was one and no gap.
+    before: Option<Before>,
+    /// True after a gap: the tree cannot be followed until the head after this block.
+    torn: bool,
+    /// True if an entry of this block does not follow from the one before: the tree over them is another one.
+    differs: bool,
+    hashes: Vec<Digest>,
+    suspects: Vec<Suspect>,
+    /// Events whose transaction lacks the event before them: position, id and hash of that one.
+    loose: Vec<(i64, Uuid, Digest)>,
+}
+
+struct Before {
+    hash: Digest,
+    /// Transaction and ordinal, if the event could be read and agrees with itself.
+    place: Option<(u64, i32)>,
+}
+
+impl Before {
+    fn is_followed_by(&self, seen: &Seen) -> bool {
+        let next = |(transaction, ordinal)| (transaction, ordinal + 1) == (seen.transaction, seen.ordinal);
+        self.hash == seen.previous && self.place.is_none_or(next)
+    }
+}
+
+/// An entry that does not fit.
+struct Suspect {
+    entry: Entry,
+    /// The chain value before it.
+    previous: Digest,
+    chain_differs: bool,
+    /// The hash of the event, where it is another than the entry's.
+    other_hash: Option<Digest>,
+}
+
+impl<H: History> Walk<H> {
+    pub fn new(history: H, newest: i64) -> Self {
+        Walk { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
+    }
+
+    /// What was found since this was last asked.
+    pub fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Where the organization stands so far.
+    pub fn standing(&mut self, organization: Uuid) -> Result<&Head, H::Error> {
+        Ok(&self.chain(organization)?.head)
+    }
+
+    /// Adds what was found beside the walk.
+    pub fn report(&mut self, found: Found) {
+        self.found.push(found);
+    }
+
+    /// Takes the next entry, in the order of block, organization and position, with the event it names.
+    pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
+        self.follow(organization, entry, event)?;
+        let mut fault = |finding, text: &str| {
+            let found = Found::in_block(finding, entry.block, text);
+            self.found.push(found.of(organization).at(entry.position).about(entry.event));
+        };
+        let mut place = None;
+        match event {
+            Event::Unreadable => fault(Finding::Altered, "the event has a value that no event has"),
+            Event::Archived => (),
+            Event::Gone => fault(Finding::Missing, "the seal names an event that is gone from tenancy.event"),
+            Event::Seen(Seen { fault: Some((finding, text)), .. }) => fault(*finding, text),
+            Event::Seen(seen) if seen.organization != organization => {
+                fault(Finding::Inserted, "the event is another organization's");
+            }
+            Event::Seen(seen) => {
+                let own = seen.hash == entry.event_hash;
+                place = own.then_some((seen.transaction, seen.ordinal));
+                if own && let Some((finding, text)) = self.misplaced(organization, entry, seen)? {
+                    let found = Found::in_block(finding, entry.block, text);
+                    self.found.push(found.of(organization).at(entry.position).about(entry.event));
+                }
+            }
+        }
+        if let Some((_, chain)) = &mut self.current {
+            chain.before = Some(Before { hash: entry.event_hash, place });
+        }
+        Ok(())
+    }
+
+    /// The chain of the organization, which is the current one from now on.
+    fn chain(&mut self, organization: Uuid) -> Result<&mut Chain, H::Error> {
+        if self.current.as_ref().is_none_or(|(current, _)| *current != organization) {
+            let chain = match self.chains.remove(&organization) {
+                Some(chain) => chain,
+                None => Chain::from(self.history.start(organization)?),
+            };
+            if let Some((other, chain)) = self.current.replace((organization, chain)) {
+                self.chains.insert(other, chain);
+            }
+        }
+        match &mut self.current {
+            Some((_, chain)) => Ok(chain),
+            None => unreachable!("it was set above"),
+        }
+    }
+
+    /// Positions without gaps, each chain value following from the one before, and the nodes of the tree.
+    fn follow(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
+        let chain = self.chain(organization)?;
+        let mut explained = Vec::new();
+        let expected = chain.head.position + 1;
+        if chain.hashes.len() < MAX_HASHES {
+            chain.hashes.push(entry.event_hash);
+        }
+        let at = |found: Found| found.of(organization).at(entry.position).about(entry.event);
+        let previous = chain.head.chain;
+        let gap = entry.position > expected;
+        let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.event_hash);
+        let computed = follows_from(&previous);
+        let alternative = chain.alternative.take().map(|before| follows_from(&before));
+        let chain_differs = !gap && computed != entry.chain && alternative != Some(entry.chain);
+        if chain_differs {
+            chain.alternative = Some(alternative.unwrap_or(computed));
+        }
+        let other_hash = match event {
+            Event::Seen(seen) if seen.fault.is_none() && seen.hash != entry.event_hash => Some(seen.hash),
+            _ => None,
+        };
+        if chain_differs || other_hash.is_some() {
+            if chain.suspects.len() == 2 * MAX_SUSPECTS {
+                chain.explain(organization, entry.block, &mut explained);
+            }
+            chain.suspects.push(Suspect { entry: entry.clone(), previous, chain_differs, other_hash });
+        }
+        chain.torn |= gap;
+        chain.differs |= chain_differs;
+        chain.head.position = entry.position;
+        chain.head.chain = entry.chain;
+        let mut nodes = Vec::new();
+        if gap {
+            chain.before = None;
+            let places = range("entry", "entries", expected, entry.position - 1);
+            let text = format!("{places} gone from tenancy.seal");
+            self.found.push(at(Found::in_block(Finding::Missing, entry.block, text)));
+        } else if !chain.torn && !chain.differs {
+            chain.head.frontier.push(merkle::leaf_hash(&entry.event_hash), |level, index, hash| {
+                if level.is_multiple_of(STORED_LEVELS) {
+                    nodes.push((level, index, *hash));
+                }
+            });
+        }
+        self.found.append(&mut explained);
+        for (level, index, hash) in nodes {
+            let (finding, what) = match self.history.node(organization, level, index)? {
+                Some(stored) if stored == hash => continue,
+                Some(_) => (Finding::Altered, "is not the one over these events"),
+                None => (Finding::Missing, "is gone"),
+            };
+            let text = format!("node {index} of level {level} in tenancy.tree_node {what}");
+            self.found.push(Found::in_block(finding, entry.block, text).of(organization).at(entry.position));
+        }
+        Ok(())
+    }
+
+    /// The link to the event before: within the transaction, or to a head that was sealed earlier.
+    fn misplaced(
+        &mut self,
+        organization: Uuid,
+        entry: &Entry,
+        seen: &Seen,
+    ) -> Result<Option<(Finding, &'static str)>, H::Error> {
+        let Some((_, chain)) = &mut self.current else { return Ok(None) };
+        if seen.ordinal != 1 {
+            // After a gap nothing can be said.
+            let loose = !chain.before.as_ref().map_or(chain.torn, |before| before.is_followed_by(seen));
+            if loose {
+                chain.loose.push((entry.position, entry.event, seen.previous));
+            }
+            return Ok(None);
+        }
+        if chain.recent.contains(&seen.previous) || seen.previous == chain::genesis(organization) {
+            return Ok(None);
+        }
+        Ok(match self.history.block_of(organization, &seen.previous)? {
+            Some(block) if block < entry.block => None,
+            Some(_) => Some((Finding::Reordered, "the event follows a head that was sealed after it")),
+            None => Some((Finding::Forked, "the event follows a head that this chain never had")),
+        })
+    }
+
+    /// The organization has no more entries in this block: compares with its row of `tenancy.head`.
+    pub fn end_of_block(&mut self, organization: Uuid, block: i64, stored: &HeadRow) -> Result<(), H::Error> {
+        let newest = self.newest;
+        let mut found = Vec::new();
+        let chain = self.chain(organization)?;
+        let mut report = |finding, text: &str| found.push(Found::in_block(finding, block, text).of(organization));
+        if let HeadRow::Head(stored) = stored
+            && chain.alternative.take() == Some(stored.chain)
+        {
+            chain.head.chain = stored.chain;
+        }
+        match stored {
+            HeadRow::Unreadable => report(Finding::Altered, "the row in tenancy.head has a value that no head has"),
+            HeadRow::Elsewhere => report(Finding::Altered, HEAD_ELSEWHERE),
+            HeadRow::Head(stored) if stored.position > chain.head.position => {
+                let places = range("entry", "entries", chain.head.position + 1, stored.position);
+                let finding = if block == newest { Finding::Truncated } else { Finding::Missing };
+                report(finding, &format!("{places} gone from tenancy.seal"));
+                chain.go_on_from(stored);
+            }
+            HeadRow::Head(stored) if stored.position < chain.head.position => report(Finding::Altered, HEAD_ELSEWHERE),
+            HeadRow::Head(stored) if stored.chain != chain.head.chain => report(Finding::Altered, HEAD_ELSEWHERE),
+            HeadRow::Head(stored) if chain.torn || chain.differs => chain.go_on_from(stored),
+            HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
+                report(Finding::Altered, "the row in tenancy.head is not of the tree over these events");
+            }
+            HeadRow::Head(_) => (),
+        }
+        chain.settle(organization, block, &mut found);
+        self.found.append(&mut found);
+        Ok(())
+    }
+}
+
+const HEAD_ELSEWHERE: &str = "the row in tenancy.head is not where the chain stands";
+
+impl Chain {
+    fn from(head: Head) -> Self {
+        Chain {
+            recent: VecDeque::from([head.chain]),
+            head,
+            alternative: None,
+            before: None,
+            torn: false,
+            differs: false,
+            hashes: Vec::new(),
+            suspects: Vec::new(),
+            loose: Vec::new(),
+        }
+    }
+
+    /// Takes the tree that is stored, where what is wrong with the entries before was told.
+    fn go_on_from(&mut self, stored: &Head) {
+        if stored.position > self.head.position {
+            self.head.chain = stored.chain;
+        }
+        self.head.position = stored.position;
+        self.head.frontier = stored.frontier.clone();
+        self.torn = false;
+    }
+}
+
+impl Chain {
+    /// Says of what did not fit whether it stands at another place or is something else.
+    fn settle(&mut self, organization: Uuid, block: i64, found: &mut Vec<Found>) {
+        self.explain(organization, block, found);
+        let loose = std::mem::take(&mut self.loose);
+        if !loose.is_empty() {
+            let hashes: HashSet<&Digest> = self.hashes.iter().collect();
+            for (position, event, previous) in loose {
+                let (finding, text) = if hashes.contains(&previous) {
+                    (Finding::Reordered, "the event before it in the same transaction stands elsewhere")
+                } else {
+                    (Finding::Missing, "the event before it in the same transaction is gone")
+                };
+                found.push(Found::in_block(finding, block, text).of(organization).at(position).about(event));
+            }
+        }
+        self.hashes.clear();
+        self.differs = false;
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(self.head.chain);
+    }
+}
+
+impl Chain {
+    fn explain(&mut self, organization: Uuid, block: i64, found: &mut Vec<Found>) {
+        let suspects = std::mem::take(&mut self.suspects);
+        // Where nearly nothing fits, no other order would.
+        let others = if suspects.len() <= MAX_SUSPECTS { &suspects[..] } else { &[] };
+        for suspect in &suspects {
+            let (finding, text) = suspect.explain(others);
+            let place = Found::in_block(finding, block, text).of(organization);
+            found.push(place.at(suspect.entry.position).about(suspect.entry.event));
+        }
+    }
+}
+
+impl Suspect {
+    fn explain(&self, others: &[Suspect]) -> (Finding, &'static str) {
+        let others = || others.iter().filter(|other| other.entry.position != self.entry.position);
+        if self.chain_differs {
+            let belongs_here = |other: &Suspect| {
+                let chain = chain::extend(&self.previous, self.entry.position, &other.entry.event_hash);
+                chain == self.entry.chain || chain == other.entry.chain
+            };
+            return if others().any(belongs_here) {
+                (Finding::Reordered, "another event was sealed at this place, which stands elsewhere")
+            } else {
+                (Finding::Altered, "the entry in tenancy.seal does not follow from the one before")
+            };
+        }
+        let sealed_elsewhere = |other: &Suspect| Some(other.entry.event_hash) == self.other_hash;
+        if others().any(sealed_elsewhere) {
+            (Finding::Reordered, "the event was sealed at another place")
+        } else {
+            (Finding::Altered, "the event was rewritten together with its hash after it was sealed")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
+
+    #[derive(Default, Clone)]
+    struct Tables {
+        heads: HashMap<Digest, i64>,
+        nodes: HashMap<(u32, u64), Digest>,
+    }
+
+    impl History for Tables {
+        type Error = Infallible;
+        fn start(&mut self, organization: Uuid) -> Result<Head, Infallible> {
+            Ok(Head::genesis(organization))
+        }
+        fn block_of(&mut self, _: Uuid, chain: &Digest) -> Result<Option<i64>, Infallible> {
+            Ok(self.heads.get(chain).copied())
+        }
+        fn node(&mut self, _: Uuid, level: u32, index: u64) -> Result<Option<Digest>, Infallible> {
+            Ok(self.nodes.get(&(level, index)).copied())
+        }
+    }
+
+    fn event(transaction: u64, ordinal: i32, previous: Digest) -> Seen {
+        let hash = chain::extend(&previous, i64::from(ordinal), &[transaction as u8; 32]);
+        Seen { organization: ORGANIZATION, transaction, ordinal, previous, hash, fault: None }
+    }
+
+    /// What is stored: events, entries by block, and the head after each block.
+    #[derive(Clone)]
+    struct Log {
+        events: Vec<Seen>,
+        entries: Vec<Entry>,
+        heads: Vec<Head>,
+        stored: Tables,
+    }
+
+    fn id(event: &Seen) -> Uuid {
+        Uuid::from_u128(u128::from(event.transaction) << 32 | event.ordinal as u128)
+    }
+
+    /// Seals the transactions of each block; those of the second follow the head after the first.
+    fn log(blocks: &[&[(u64, i32)]]) -> Log {
+        let mut log = Log { events: vec![], entries: vec![], heads: vec![], stored: Tables::default() };
+        let mut head = Head::genesis(ORGANIZATION);
+        for (n, block) in blocks.iter().enumerate() {
+            let newest = head.chain;
+            for (transaction, count) in *block {
+                let mut previous = newest;
+                for ordinal in 1..=*count {
+                    let event = event(*transaction, ordinal, previous);
+                    previous = event.hash;
+                    head.position += 1;
+                    head.chain = chain::extend(&head.chain, head.position, &event.hash);
+                    head.frontier.push(merkle::leaf_hash(&event.hash), |level, index, hash| {
+                        log.stored.nodes.insert((level, index), *hash);
+                    });
+                    log.entries.push(Entry {
+                        position: head.position,
+                        event: id(&event),
+                        event_hash: event.hash,
+                        chain: head.chain,
+                        block: n as i64 + 1,
+                    });
+                    log.events.push(event);
+                }
+            }
+            log.stored.heads.insert(head.chain, n as i64 + 1);
+            log.heads.push(head.clone());
+        }
+        log
+    }
+
+    fn small() -> Log {
+        log(&[&[(10, 3), (11, 1)], &[(12, 1), (13, 2)]])
+    }
+
+    fn verify(log: &Log) -> Vec<(Option<i64>, Finding)> {
+        verify_without(log, &Event::Gone)
+    }
+
+    /// With this in the place of events that are not there.
+    fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, Finding)> {
+        let mut walk = Walk::new(log.stored.clone(), log.heads.len() as i64);
+        for (n, head) in log.heads.iter().enumerate() {
+            let block = n as i64 + 1;
+            for entry in log.entries.iter().filter(|entry| entry.block == block) {
+                let event = log.events.iter().find(|event| id(event) == entry.event);
+                let event = event.map_or_else(|| gone.clone(), |event| Event::Seen(event.clone()));
+                walk.entry(ORGANIZATION, entry, &event).unwrap();
+            }
+            walk.end_of_block(ORGANIZATION, block, &HeadRow::Head(head.clone())).unwrap();
+        }
+        walk.take_found().into_iter().map(|found| (found.position, found.finding)).collect()
+    }
+
+    /// Makes the chain follow from the entries again, as somebody does who knows how.
+    fn rewrite(log: &mut Log) {
+        let mut chain = chain::genesis(ORGANIZATION);
+        for (n, entry) in log.entries.iter_mut().enumerate() {
+            entry.position = n as i64 + 1;
+            chain = chain::extend(&chain, entry.position, &entry.event_hash);
+            entry.chain = chain;
+        }
+    }
+
+    #[test]
+    fn an_untouched_log_verifies() {
+        assert_eq!(verify(&small()), []);
+        assert_eq!(verify(&log(&[&[(10, 300)], &[(11, 300)]])), []);
+    }
+
+    #[test]
+    fn an_event_with_a_fault_is_named() {
+        let mut log = small();
+        log.events[1].fault = Some((Finding::Altered, "x"));
+        assert_eq!(verify(&log), [(Some(2), Finding::Altered)]);
+    }
+
+    #[test]
+    fn an_archived_event_is_not_missing_and_its_entry_is_verified() {
+        for archived in [0..1, 1..2, 0..4, 3..6, 0..7] {
+            let mut log = small();
+            log.events.drain(archived.clone());
+            assert_eq!(verify_without(&log, &Event::Archived), [], "{archived:?}");
+            log.entries[archived.start].event_hash[0] ^= 1;
+            assert_ne!(verify_without(&log, &Event::Archived), [], "{archived:?}, altered");
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_gone_is_missing() {
+        let mut log = small();
+        log.events.remove(3);
+        assert_eq!(verify(&log), [(Some(4), Finding::Missing)]);
+        let mut log = small();
+        log.events.remove(1);
+        assert_eq!(verify(&log), [(Some(2), Finding::Missing)], "and the next of its transaction is not suspected");
+    }
+
+    #[test]
+    fn entries_that_are_gone_are_missing_or_truncated() {
+        let mut log = small();
+        log.entries.remove(1);
+        assert!(verify(&log).contains(&(Some(3), Finding::Missing)));
+        let mut log = small();
+        log.entries.retain(|entry| entry.position != 4);
+        assert_eq!(verify(&log), [(None, Finding::Missing)], "at the end of the first block");
+        let mut log = small();
+        log.entries.pop();
+        assert_eq!(verify(&log), [(None, Finding::Truncated)]);
+    }
+
+    #[test]
+    fn entries_that_changed_places_are_reordered() {
+        for (one, other) in [(0, 1), (1, 2), (0, 3)] {
+            let mut log = small();
+            let swap = |log: &mut Log| {
+                let (a, b) = (log.entries[one].clone(), log.entries[other].clone());
+                (log.entries[one].event, log.entries[other].event) = (b.event, a.event);
+                (a, b)
+            };
+            let (a, b) = swap(&mut log);
+            let reordered = |position: usize| (Some(position as i64 + 1), Finding::Reordered);
+            let found = verify(&log);
+            assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "event: {found:?}");
+            (log.entries[one].event_hash, log.entries[other].event_hash) = (b.event_hash, a.event_hash);
+            let found = verify(&log);
+            assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "and its hash: {found:?}");
+            (log.entries[one].chain, log.entries[other].chain) = (b.chain, a.chain);
+            let found = verify(&log);
+            assert!(found.contains(&reordered(one)), "and the chain: {found:?}");
+        }
+    }
+
+    #[test]
+    fn events_reordered_with_all_later_hashes_betray_their_links() {
+        let mut within = small();
+        within.entries.swap(0, 1);
+        rewrite(&mut within);
+        assert!(verify(&within).iter().any(|(_, finding)| *finding == Finding::Reordered));
+        let mut across = small();
+        // The first of the second block before what it follows.
+        across.entries.swap(3, 4);
+        (across.entries[3].block, across.entries[4].block) = (1, 2);
+        rewrite(&mut across);
+        assert!(verify(&across).contains(&(Some(4), Finding::Reordered)));
+    }
+
+    #[test]
+    fn an_event_gone_with_all_later_hashes_rewritten_betrays_its_transaction() {
+        let mut log = small();
+        log.entries.remove(1);
+        rewrite(&mut log);
+        assert!(verify(&log).contains(&(Some(2), Finding::Missing)));
+    }
+
+    #[test]
+    fn an_event_that_follows_another_history_is_forked() {
+        let mut log = small();
+        let forged = event(20, 1, [0xee; 32]);
+        log.entries[4] = Entry { event: id(&forged), event_hash: forged.hash, ..log.entries[4].clone() };
+        log.events.push(forged);
+        rewrite(&mut log);
+        assert!(verify(&log).contains(&(Some(5), Finding::Forked)));
+    }
+
+    #[test]
+    fn a_changed_chain_value_is_named_and_not_what_follows_it() {
+        for place in [0, 3, 6] {
+            let mut log = small();
+            log.entries[place].chain = [0; 32];
+            assert_eq!(verify(&log), [(Some(place as i64 + 1), Finding::Altered)]);
+            log.entries[place].event_hash = [1; 32];
+            assert!(verify(&log).contains(&(Some(place as i64 + 1), Finding::Altered)));
+        }
+    }
+
+    #[test]
+    fn an_event_of_another_organization_is_named() {
+        let mut log = small();
+        log.events[0].organization = Uuid::from_u128(0xb);
+        assert_eq!(verify(&log), [(Some(1), Finding::Inserted)]);
+    }
+
+    #[test]
+    fn the_rows_beside_the_chain_are_compared() {
+        let mut log = small();
+        log.heads[0].chain = [0; 32];
+        assert_eq!(verify(&log), [(None, Finding::Altered)]);
+        let mut log = small();
+        log.heads[1].frontier = Frontier::default();
+        assert_eq!(verify(&log), [(None, Finding::Altered)]);
+        let mut log = self::log(&[&[(10, 300)]]);
+        log.stored.nodes.insert((8, 0), [0; 32]);
+        assert_eq!(verify(&log), [(Some(256), Finding::Altered)]);
+        log.stored.nodes.remove(&(8, 0));
+        assert_eq!(verify(&log), [(Some(256), Finding::Missing)]);
+    }
+}

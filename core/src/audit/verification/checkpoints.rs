@@ -1,0 +1,227 @@
+//! The stored checkpoints, each compared with the one before, with its signature and with the log that was signed.
+
+use super::range;
+use super::{Finding, Found};
+use crate::audit::format::encoding::Digest;
+use crate::audit::log::checkpoint::Entry;
+use crate::audit::log::merkle::{self, Frontier};
+use crate::audit::log::signed_note::{self, Checkpoint, Verifier};
+use std::collections::HashMap;
+
+/// A row of `tenancy.checkpoint`.
+#[derive(Debug, Clone)]
+pub struct StoredCheckpoint {
+    pub entry: Entry,
+    pub digest: Digest,
+    pub root: Digest,
+    pub frontier: Vec<u8>,
+    pub origin: String,
+    pub note: String,
+}
+
+/// Follows the checkpoints in the order in which they were made.
+pub struct Checkpoints {
+    keys: Vec<Verifier>,
+    /// The digest of the one before; `None` before the first one ever.
+    before: Option<Digest>,
+    /// The log of each history.
+    logs: HashMap<String, Frontier>,
+}
+
+impl Checkpoints {
+    /// Begins after a checkpoint that another run has verified, or before the first one.
+    pub fn after(before: Option<&StoredCheckpoint>, keys: Vec<Verifier>) -> Self {
+        let log = |row: &StoredCheckpoint| Some((row.entry.incarnation.clone(), frontier(row)?));
+        Checkpoints { keys, before: before.map(|row| row.digest), logs: before.and_then(log).into_iter().collect() }
+    }
+
+    /// Takes the next checkpoint.
+    pub fn next(&mut self, row: &StoredCheckpoint) -> Vec<Found> {
+        let entry = &row.entry;
+        let name = format!("checkpoint {} of {}", entry.number, entry.incarnation);
+        let mut found = Vec::new();
+        let mut report = |finding, text: String| found.push(Found::in_block(finding, entry.block, text));
+        if entry.digest() != row.digest {
+            report(Finding::Altered, format!("{name} is not what was signed"));
+        }
+        let log = self.logs.entry(entry.incarnation.clone()).or_default();
+        let expected = log.size() as i64 + 1;
+        if entry.number > expected {
+            let gone = range("checkpoint", "checkpoints", expected, entry.number - 1);
+            report(Finding::Missing, format!("{gone} gone of {}", entry.incarnation));
+            *log = frontier(row).unwrap_or_default();
+        } else {
+            if entry.previous != self.before {
+                report(Finding::Forked, format!("{name} does not follow from the one before"));
+            }
+            log.push(merkle::leaf_hash(&row.digest), |_, _, _| ());
+            if log.root() != row.root || log.to_bytes() != row.frontier {
+                report(Finding::Altered, format!("{name} has another root than the log of the checkpoints up to it"));
+            }
+        }
+        if let Some(fault) = self.fault_of_note(row) {
+            report(Finding::Altered, format!("{name} {fault}"));
+        }
+        self.before = Some(row.digest);
+        found
+    }
+
+    /// What is wrong with the signed text.
+    fn fault_of_note(&self, row: &StoredCheckpoint) -> Option<&'static str> {
+        let stored = Checkpoint { origin: row.origin.clone(), size: row.entry.number as u64, root: row.root };
+        let names_history = row.origin.rsplit_once('/').is_some_and(|(_, name)| name == row.entry.incarnation);
+        match signed_note::open(&row.note, &self.keys) {
+            Err(_) => Some("has no good signature of a key in tenancy.signing_key"),
+            Ok((text, _)) if Checkpoint::parse(text).as_ref() != Ok(&stored) => {
+                Some("has a note that says something else")
+            }
+            Ok(_) if !names_history => Some("has a note of another history"),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// The log as the row has it, if it is one of its size.
+fn frontier(row: &StoredCheckpoint) -> Option<Frontier> {
+    Frontier::from_bytes(u64::try_from(row.entry.number).ok()?, &row.frontier)
+}
+
+/// Compares a note that somebody kept with the checkpoints that are stored.
+pub struct Kept {
+    pub checkpoint: Checkpoint,
+    log: Frontier,
+}
+
+impl Kept {
+    /// Opens a note that the key signed.
+    pub fn open(text: &str, key: &Verifier) -> Result<Self, signed_note::Malformed> {
+        let (text, _) = signed_note::open(text, std::slice::from_ref(key))?;
+        Ok(Kept { checkpoint: Checkpoint::parse(text)?, log: Frontier::default() })
+    }
+
+    /// The history that it is of.
+    pub fn incarnation(&self) -> &str {
+        self.checkpoint.origin.rsplit_once('/').map_or("", |(_, incarnation)| incarnation)
+    }
+
+    /// Takes the next checkpoint of that history, recomputed from its columns; false when it needs no more.
+    pub fn next(&mut self, entry: &Entry) -> bool {
+        let more = self.log.size() < self.checkpoint.size && entry.number == self.log.size() as i64 + 1;
+        if more {
+            self.log.push(entry.leaf(), |_, _, _| ());
+        }
+        more
+    }
+
+    /// Whether the stored checkpoints are those that were signed.
+    pub fn compare(&self) -> Option<Found> {
+        let (stored, signed) = (self.log.size(), self.checkpoint.size);
+        if stored < signed {
+            let text = format!("of the {signed} checkpoints that were signed, only the first {stored} are there");
+            return Some(Found::anywhere(Finding::Truncated, text));
+        }
+        (self.log.root() != self.checkpoint.root).then(|| {
+            let text = "the checkpoints that are stored are others than those that were signed";
+            Found::anywhere(Finding::Forked, text)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::log::signed_note::Signer;
+
+    fn signer(name: &str) -> Signer {
+        // An Ed25519 key in PKCS #8, made from the seed of RFC 8032 section 7.1, test 1.
+        let seed: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+        let der = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20], &seed[..]].concat();
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        Signer::parse(&format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----"), name).unwrap()
+    }
+
+    fn rows(count: i64) -> Vec<StoredCheckpoint> {
+        let (mut previous, mut log) = (None, Frontier::default());
+        let row = |number| {
+            let entry = Entry {
+                incarnation: "a".into(),
+                number,
+                made_at: number,
+                block: number * 10,
+                block_hash: [number as u8; 32],
+                heads: 1,
+                heads_root: [2; 32],
+                previous,
+            };
+            previous = Some(entry.digest());
+            log.push(entry.leaf(), |_, _, _| ());
+            let signed = Checkpoint { origin: "test/a".into(), size: number as u64, root: log.root() };
+            let note = signer("test").sign(&signed.text()).unwrap();
+            StoredCheckpoint {
+                digest: entry.digest(),
+                entry,
+                root: log.root(),
+                frontier: log.to_bytes(),
+                origin: "test/a".into(),
+                note,
+            }
+        };
+        (1..=count).map(row).collect()
+    }
+
+    fn verify(rows: &[StoredCheckpoint]) -> Vec<(i64, Finding)> {
+        let mut verifier = Checkpoints::after(None, vec![signer("test").verifier().clone()]);
+        let found = rows.iter().flat_map(|row| verifier.next(row));
+        found.map(|found| (found.block.unwrap(), found.finding)).collect()
+    }
+
+    #[test]
+    fn untouched_checkpoints_verify_from_the_first_and_from_any_other() {
+        let rows = rows(5);
+        assert_eq!(verify(&rows), []);
+        let mut verifier = Checkpoints::after(Some(&rows[2]), vec![signer("test").verifier().clone()]);
+        assert!(rows[3..].iter().all(|row| verifier.next(row).is_empty()));
+    }
+
+    #[test]
+    fn each_change_is_named() {
+        let changed = |change: fn(&mut Vec<StoredCheckpoint>)| {
+            let mut rows = rows(4);
+            change(&mut rows);
+            verify(&rows)
+        };
+        let altered = [(20, Finding::Altered)];
+        assert_eq!(changed(|rows| rows[1].entry.made_at = 9), altered);
+        assert_eq!(changed(|rows| rows[1].entry.heads_root = [9; 32]), altered);
+        assert_eq!(changed(|rows| rows[1].frontier = vec![]), altered);
+        assert_eq!(changed(|rows| rows[1].note = rows[2].note.clone()), altered);
+        assert_eq!(changed(|rows| rows[1].note = rows[1].note.replace("test ", "other ")), altered);
+        assert!(changed(|rows| rows[1].root = [9; 32]).contains(&altered[0]));
+        assert_eq!(changed(|rows| drop(rows.remove(1))), [(30, Finding::Missing)]);
+        let rewritten = changed(|rows| {
+            rows[1].entry.block_hash = [9; 32];
+            rows[1].digest = rows[1].entry.digest();
+        });
+        assert!(rewritten.contains(&altered[0]) && rewritten.contains(&(30, Finding::Forked)), "{rewritten:?}");
+    }
+
+    #[test]
+    fn a_note_that_was_kept_tells_whether_its_history_is_still_there() {
+        let rows = rows(5);
+        let kept = |count: usize, change: fn(&mut Entry)| {
+            let mut kept = Kept::open(&rows[3].note, signer("test").verifier()).unwrap();
+            assert_eq!(kept.incarnation(), "a");
+            let mut entries: Vec<Entry> = rows[..count].iter().map(|row| row.entry.clone()).collect();
+            change(&mut entries[1]);
+            entries.iter().for_each(|entry| {
+                kept.next(entry);
+            });
+            kept.compare().map(|found| found.finding)
+        };
+        assert_eq!(kept(5, |_| ()), None);
+        assert_eq!(kept(4, |_| ()), None);
+        assert_eq!(kept(3, |_| ()), Some(Finding::Truncated));
+        assert_eq!(kept(5, |entry| entry.block_hash = [9; 32]), Some(Finding::Forked));
+        assert!(Kept::open(&rows[3].note, signer("other").verifier()).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! An event by itself: whether the row agrees with its own hash.
+
+use super::Finding;
+use crate::audit::format::encoding::Digest;
+use crate::audit::format::event::{ENCODING, Header, payload_digest};
+use uuid::Uuid;
+
+/// An event as the table has it.
+#[derive(Debug, Clone)]
+pub struct Stored<'a> {
+    pub id: Uuid,
+    pub organization: Uuid,
+    pub actor: Uuid,
+    pub transaction: u64,
+    pub ordinal: i32,
+    pub occurred_at: i64,
+    pub operation: &'a str,
+    pub domain: &'a str,
+    pub table_schema: Option<&'a str>,
+    pub table_name: Option<&'a str>,
+    pub row_key: Option<&'a str>,
+    pub result: &'a str,
+    pub reason: Option<&'a str>,
+    pub payload: Option<&'a str>,
+    pub payload_salt: Option<&'a [u8]>,
+    pub payload_digest: Digest,
+    pub encoding: i16,
+    pub previous: Digest,
+    pub hash: Digest,
+}
+
+impl Stored<'_> {
+    /// What in the row does not agree with the row's own hash; `None` when all does. The digest of the actor is absent when
+    /// its row is gone; `erased` tells whether the chain knows that the payload was erased.
+    pub fn inconsistency(
+        &self,
+        actor_digest: Option<&Digest>,
+        erased: impl FnOnce() -> bool,
+    ) -> Option<(Finding, &'static str)> {
+        let Some(actor_digest) = actor_digest else {
+            return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone"));
+        };
+        if self.encoding != ENCODING {
+            return Some((Finding::Altered, "the version of the encoding is not the one that was written"));
+        }
+        match (self.payload, self.payload_salt) {
+            (Some(payload), Some(salt)) if payload_digest(salt, payload) == self.payload_digest => {}
+            (Some(_), Some(_)) => {
+                return Some((Finding::Altered, "the payload (old and new values) is not the one that was written"));
+            }
+            (None, None) if erased() => {}
+            _ => {
+                return Some((
+                    Finding::Altered,
+                    "the payload (old and new values) is gone, and no erasure tells of it",
+                ));
+            }
+        }
+        if self.hash_of_content(actor_digest) != self.hash {
+            return Some((Finding::Altered, "the event or its actor is not what was written"));
+        }
+        None
+    }
+
+    pub(super) fn hash_of_content(&self, actor_digest: &Digest) -> Digest {
+        let header = Header {
+            id: self.id,
+            organization: self.organization,
+            actor: self.actor,
+            actor_digest,
+            transaction: self.transaction,
+            ordinal: self.ordinal,
+            occurred_at: self.occurred_at,
+            operation: self.operation,
+            domain: self.domain,
+            table_schema: self.table_schema,
+            table_name: self.table_name,
+            row_key: self.row_key,
+            result: self.result,
+            reason: self.reason,
+        };
+        header.hash(&self.payload_digest, &self.previous)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTOR: Digest = [9; 32];
+
+    fn event() -> Stored<'static> {
+        let mut stored = Stored {
+            id: Uuid::from_u128(1),
+            organization: Uuid::from_u128(2),
+            actor: Uuid::from_u128(3),
+            transaction: 4,
+            ordinal: 1,
+            occurred_at: 5,
+            operation: "insert",
+            domain: "finding",
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "success",
+            reason: None,
+            payload: Some("{}"),
+            payload_salt: Some(&[1; 16]),
+            payload_digest: payload_digest(&[1; 16], "{}"),
+            encoding: ENCODING,
+            previous: [7; 32],
+            hash: [0; 32],
+        };
+        stored.hash = stored.hash_of_content(&ACTOR);
+        stored
+    }
+
+    #[test]
+    fn an_untouched_event_agrees_with_itself() {
+        assert_eq!(event().inconsistency(Some(&ACTOR), || false), None);
+    }
+
+    #[test]
+    fn an_erased_payload_is_no_fault_where_the_chain_tells_of_it() {
+        let erased = Stored { payload: None, payload_salt: None, ..event() };
+        assert_eq!(erased.inconsistency(Some(&ACTOR), || true), None);
+        assert_eq!(erased.inconsistency(Some(&ACTOR), || false).unwrap().0, Finding::Altered);
+        for half in [Stored { payload: None, ..event() }, Stored { payload_salt: None, ..event() }] {
+            assert_eq!(half.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "half of it is left");
+        }
+        let other = Stored { operation: "delete", ..erased };
+        assert_eq!(other.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "the rest still counts");
+    }
+
+    #[test]
+    fn what_was_changed_is_named() {
+        let changed = [
+            (Stored { payload: Some("{\"new\":1}"), ..event() }, "payload"),
+            (Stored { payload: None, ..event() }, "payload"),
+            (Stored { payload_salt: None, ..event() }, "payload"),
+            (Stored { payload_digest: [0; 32], ..event() }, "payload"),
+            (Stored { operation: "delete", ..event() }, "event"),
+            (Stored { hash: [0; 32], ..event() }, "event"),
+            (Stored { encoding: 2, ..event() }, "encoding"),
+        ];
+        for (stored, word) in changed {
+            let (finding, text) = stored.inconsistency(Some(&ACTOR), || false).unwrap();
+            assert!(finding == Finding::Altered && text.contains(word), "{text}");
+        }
+        assert_eq!(event().inconsistency(Some(&[8; 32]), || false).unwrap().0, Finding::Altered);
+        assert_eq!(event().inconsistency(None, || false).unwrap().0, Finding::Missing);
+    }
+}

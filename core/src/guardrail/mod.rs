@@ -1,0 +1,7 @@
+//! The guardrails: what each is called, what it refuses, and which states it can have.
+
+mod names;
+
+pub use names::{
+    ALL, CROSS_TENANT_CHANGE, Guardrail, NEW_TABLES, PROTECTED_TABLES, ROW_SECURITY_BYPASS, STATEMENT_STATISTICS, State,
+};

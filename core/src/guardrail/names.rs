@@ -1,0 +1,92 @@
+//! Which guardrails there are.
+
+/// A rule that can be enforced, warned of, or off.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Guardrail {
+    pub name: &'static str,
+    /// In force until somebody sets another.
+    pub default: State,
+    pub meaning: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Off,
+    Warn,
+    Enforce,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Off => "off",
+            State::Warn => "warn",
+            State::Enforce => "enforce",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [State::Off, State::Warn, State::Enforce].into_iter().find(|state| state.name() == name)
+    }
+}
+
+pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
+    name: "cross_tenant_change",
+    default: State::Enforce,
+    meaning: "A change of a row of another organization than the context's, by a referential action, a function or a rule \
+              that no policy binds. warn: a WARNING, recorded; enforce: refused.",
+};
+
+pub static NEW_TABLES: Guardrail = Guardrail {
+    name: "new_tables",
+    default: State::Warn,
+    meaning: "A table with an organization column that comes into a protected schema. warn: a WARNING; enforce: it is \
+              protected at once, or the transaction cannot commit.",
+};
+
+pub static PROTECTED_TABLES: Guardrail = Guardrail {
+    name: "protected_tables",
+    default: State::Enforce,
+    meaning: "A statement that takes from a table what tenancy.protect made. warn: a WARNING; enforce: refused.",
+};
+
+pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
+    name: "row_security_bypass",
+    default: State::Off,
+    meaning: "A superuser or a role with BYPASSRLS that reads or writes a protected table without having assumed an \
+              organization. warn: recorded; enforce: refused.",
+};
+
+pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
+    name: "statement_statistics",
+    default: State::Enforce,
+    meaning: "EXPLAIN ANALYZE and the functions below the pg_stat views, by a member of tenancy_application: they tell how \
+              many rows of other organizations were read. warn: a WARNING; enforce: refused.",
+};
+
+/// Every guardrail, in the order of their names.
+pub static ALL: [&Guardrail; 5] =
+    [&CROSS_TENANT_CHANGE, &NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS, &STATEMENT_STATISTICS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_is_written() {
+        for state in [State::Off, State::Warn, State::Enforce] {
+            assert_eq!(State::parse(state.name()), Some(state));
+        }
+        assert_eq!(State::parse("ENFORCE"), None);
+    }
+
+    #[test]
+    fn the_guardrails_are_in_order_and_documented() {
+        assert!(ALL.is_sorted_by_key(|guardrail| guardrail.name));
+        let page = include_str!("../../../docs/guardrails.md");
+        for guardrail in ALL {
+            let row = format!("| `{}` | `{}` |", guardrail.name, guardrail.default.name());
+            assert!(page.contains(&row), "docs/guardrails.md lacks {row}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Who calls: tokens, keys, claims, membership, role.
+
+pub mod algorithm;
+pub mod claim_mapping;
+pub mod keys;
+pub mod membership;
+pub mod role;
+pub mod signature_cache;
+pub mod sso;
+pub mod strict_json;
+pub mod token;
+pub mod token_redaction;

@@ -1,0 +1,382 @@
+//! Appends an event to the chain of its transaction: no lock, no wait, nothing read but the organization's head.
+
+use super::partition;
+use crate::context;
+use crate::pg::hooks::transaction;
+use crate::pg::settings::sealed::Backend;
+use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::user::{self, Session};
+use pg_tenancy_core::audit::capture::pending::Pending;
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::{Actor, ENCODING, Header, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::format::month::Month;
+use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::context::Context;
+use pg_tenancy_core::error::Result;
+use pg_tenancy_core::savepoint_stack::Undo;
+use pgrx::pg_sys;
+use rand::RngExt as _;
+use serde_json::json;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use uuid::Uuid;
+
+/// What the caller knows of an event.
+pub struct Draft<'a> {
+    pub organization: Uuid,
+    pub operation: &'a str,
+    pub domain: &'a str,
+    pub table_schema: Option<&'a str>,
+    pub table_name: Option<&'a str>,
+    pub row_key: Option<String>,
+    /// `success`, `denied` or `failed`.
+    pub result: &'a str,
+    pub reason: Option<&'a str>,
+    pub payload: String,
+}
+
+/// What this transaction has written so far.
+#[derive(Clone, Default)]
+struct Written {
+    actor: Option<Rc<WrittenActor>>,
+    /// By organization.
+    links: BTreeMap<Uuid, Link>,
+}
+
+/// The last event of an organization in this transaction.
+#[derive(Clone, Copy)]
+struct Link {
+    ordinal: i32,
+    hash: Digest,
+}
+
+/// A row of `tenancy.event_actor`, with what it was made of.
+struct WrittenActor {
+    row: Actor,
+    digest: Digest,
+    month: Month,
+    /// The table it stands in: not the one of today after the extension was dropped and created again.
+    table: pg_sys::Oid,
+    context: u64,
+    session: Session,
+}
+
+/// An event that waits for the end of its statement: a row of `tenancy.event`.
+struct Event {
+    id: Uuid,
+    organization: Uuid,
+    actor: Uuid,
+    transaction: u64,
+    ordinal: i32,
+    occurred_at: i64,
+    month: Month,
+    operation: String,
+    domain: String,
+    table_schema: Option<String>,
+    table_name: Option<String>,
+    row_key: Option<String>,
+    result: String,
+    reason: Option<String>,
+    payload: String,
+    salt: [u8; 16],
+    payload_digest: Digest,
+    previous: Digest,
+    hash: Digest,
+}
+
+/// How many events are written at a time, and at how many bytes of payload they are written earlier.
+const BATCH_EVENTS: usize = 500;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+static WRITTEN: Backend<RefCell<Undo<Written>>> =
+    Backend::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
+static PENDING: Backend<RefCell<Pending<Event>>> = Backend::new(RefCell::new(Pending::new()));
+/// Bytes of payload that wait.
+static WAITING_BYTES: Backend<Cell<usize>> = Backend::new(Cell::new(0));
+/// True while events wait; read where nothing may fail.
+static WAITING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+/// The actor of this session's last committed transaction, which the next one most often shares.
+static COMMITTED_ACTOR: Backend<RefCell<Option<Rc<WrittenActor>>>> = Backend::new(RefCell::new(None));
+
+/// A savepoint was rolled back or released: the rows written under it went the same way.
+pub fn savepoint(level: i32, rolled_back: bool) {
+    let (mut written, mut pending) = (WRITTEN.borrow_mut(), PENDING.borrow_mut());
+    if rolled_back {
+        written.roll_back(level);
+        pending.roll_back(level);
+    } else {
+        written.release(level);
+        pending.release(level);
+    }
+    WAITING.set(!pending.is_empty());
+}
+
+/// True if events wait for the end of the statement.
+pub fn events_wait() -> bool {
+    WAITING.get()
+}
+
+/// The statement is over: writes its events.
+pub fn statement_finished() {
+    flush(transaction::level());
+}
+
+/// The transaction is about to commit, its deferred triggers have run: writes what still waits. Events of a subscription
+/// wait until here, because the rows it applies are not changed by statements.
+pub fn before_commit() {
+    if events_wait() {
+        transaction::with_latest_snapshot(statement_finished);
+    }
+}
+
+/// The transaction is over; true if it committed events.
+pub fn transaction_ended(committed: bool) -> bool {
+    let wrote = committed && !WRITTEN.borrow().get().links.is_empty();
+    let actor = WRITTEN.borrow().get().actor.clone();
+    if let Some(actor) = actor.filter(|_| committed) {
+        COMMITTED_ACTOR.replace(Some(actor));
+    }
+    WRITTEN.borrow_mut().clear();
+    PENDING.borrow_mut().clear();
+    WAITING.set(false);
+    WAITING_BYTES.set(0);
+    wrote
+}
+
+/// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
+/// with others of its statement. Returns its id.
+pub fn append(draft: Draft) -> Result<Uuid> {
+    let occurred_at = transaction::now();
+    let month = Month::of(occurred_at);
+    let actor = actor(transaction::level(), occurred_at, month)?;
+    Ok(append_event(actor.row.id, &actor.digest, month, occurred_at, draft))
+}
+
+/// Writes that an operator acts from now on, as which role and why: for one organization, or for all (the nil UUID).
+pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()> {
+    append(Draft {
+        organization,
+        operation,
+        domain: "operator",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason: Some(reason),
+        payload: json!({ "new": { "role": role } }).to_string(),
+    })
+    .map(drop)
+}
+
+/// As [`append`], for what somebody else did a while ago.
+pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
+    let month = Month::of(occurred_at);
+    let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
+    table::insert(&partition::of("event_actor", month, occurred_at), &columns(&row));
+    append_event(row.id, &row.digest(), month, occurred_at, draft);
+    Ok(())
+}
+
+fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: Draft) -> Uuid {
+    let level = transaction::level();
+    let (ordinal, previous) = next_place(draft.organization);
+
+    let salt: [u8; 16] = rand::rng().random();
+    let payload_digest = payload_digest(&salt, &draft.payload);
+    let header = Header {
+        id: time_ordered_id(occurred_at, rand::rng().random()),
+        organization: draft.organization,
+        actor,
+        actor_digest,
+        transaction: transaction::id(),
+        ordinal,
+        occurred_at,
+        operation: draft.operation,
+        domain: draft.domain,
+        table_schema: draft.table_schema,
+        table_name: draft.table_name,
+        row_key: draft.row_key.as_deref(),
+        result: draft.result,
+        reason: draft.reason,
+    };
+    let hash = header.hash(&payload_digest, &previous);
+    let event = Event {
+        id: header.id,
+        organization: header.organization,
+        actor: header.actor,
+        transaction: header.transaction,
+        ordinal,
+        occurred_at,
+        month,
+        operation: draft.operation.to_owned(),
+        domain: draft.domain.to_owned(),
+        table_schema: draft.table_schema.map(str::to_owned),
+        table_name: draft.table_name.map(str::to_owned),
+        result: draft.result.to_owned(),
+        reason: draft.reason.map(str::to_owned),
+        row_key: draft.row_key,
+        payload: draft.payload,
+        salt,
+        payload_digest,
+        previous,
+        hash,
+    };
+    WRITTEN.borrow_mut().change(level).links.insert(event.organization, Link { ordinal, hash });
+    let id = event.id;
+    wait(level, event);
+    id
+}
+
+/// Lets the event wait for the end of its statement, or writes it with what waits already.
+fn wait(level: i32, event: Event) {
+    let bytes = WAITING_BYTES.get() + event.payload.len();
+    let count = PENDING.borrow_mut().push(level, event);
+    WAITING.set(true);
+    WAITING_BYTES.set(bytes);
+    if count >= BATCH_EVENTS || bytes >= BATCH_BYTES {
+        flush(level);
+    }
+}
+
+/// Writes the events that wait at this level. Those of a level around it wait on: under this savepoint they could be
+/// rolled back with it.
+fn flush(level: i32) {
+    let events = PENDING.borrow_mut().take(level);
+    WAITING.set(!PENDING.borrow().is_empty());
+    WAITING_BYTES.set(0);
+    for batch in events.chunk_by(|one, other| one.month == other.month) {
+        let ids = || batch.iter().map(|event| event.id);
+        let (Some(first), Some(lowest), Some(highest)) = (batch.first(), ids().min(), ids().max()) else { continue };
+        let partition = partition::of("event", first.month, first.occurred_at);
+        let size = i32::try_from(batch.len()).unwrap_or(i32::MAX);
+        let rows: Vec<(&Event, Option<(Uuid, i32)>)> =
+            batch.iter().map(|event| (event, (event.id == lowest).then_some((highest, size)))).collect();
+        table::insert_all(&partition, &rows, |(event, batch)| event.columns(batch.as_ref()));
+    }
+}
+
+impl Event {
+    /// The columns of `tenancy.event`, in order. `batch` stands in one event of those that are written at once.
+    fn columns<'a>(&'a self, batch: Option<&'a (Uuid, i32)>) -> [Value<'a>; 21] {
+        [
+            Value::Uuid(&self.id),
+            Value::Uuid(&self.organization),
+            Value::Uuid(&self.actor),
+            Value::TransactionId(self.transaction),
+            Value::Integer(self.ordinal),
+            Value::Timestamp(self.occurred_at),
+            Value::Text(&self.operation),
+            Value::Text(&self.domain),
+            Value::optional_text(self.table_schema.as_deref()),
+            Value::optional_text(self.table_name.as_deref()),
+            Value::optional_text(self.row_key.as_deref()),
+            Value::Text(&self.result),
+            Value::optional_text(self.reason.as_deref()),
+            Value::Text(&self.payload),
+            Value::Bytes(&self.salt),
+            Value::Bytes(&self.payload_digest),
+            Value::SmallInteger(ENCODING),
+            Value::Bytes(&self.previous),
+            Value::Bytes(&self.hash),
+            batch.map_or(Value::Null, |(highest, _)| Value::Uuid(highest)),
+            batch.map_or(Value::Null, |(_, events)| Value::Integer(*events)),
+        ]
+    }
+}
+
+/// The ordinal of the next event of an organization, and the hash it follows: the event before it in the same
+/// transaction, or the newest sealed head.
+fn next_place(organization: Uuid) -> (i32, Digest) {
+    if let Some(link) = WRITTEN.borrow().get().links.get(&organization) {
+        return (link.ordinal + 1, link.hash);
+    }
+    // tenancy.head: organization, block, position, chain, frontier
+    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", Key::uuid(1, &organization), 4);
+    let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
+    (1, head.unwrap_or_else(|| chain::genesis(organization)))
+}
+
+/// The actor of this moment: the one of the event before, the one of the session's transaction before, or a new one.
+fn actor(level: i32, occurred_at: i64, month: Month) -> Result<Rc<WrittenActor>> {
+    let context = context::generation();
+    let session = user::session();
+    let same = |actor: &&Rc<WrittenActor>| actor.context == context && actor.month == month && actor.session == session;
+    if let Some(actor) = WRITTEN.borrow().get().actor.as_ref().filter(same) {
+        return Ok(actor.clone());
+    }
+    let row = describe(time_ordered_id(occurred_at, rand::rng().random()), &session)?;
+    let table = table::oid(c"event_actor");
+    // Of the same month, so that a partition of events that is archived takes all its actors along.
+    let known = COMMITTED_ACTOR.borrow().clone().filter(|known| {
+        known.month == month && known.table == table && known.row == Actor { id: known.row.id, ..row.clone() }
+    });
+    let (row, digest) = match known {
+        Some(known) => (known.row.clone(), known.digest),
+        None => {
+            table::insert(&partition::of("event_actor", month, occurred_at), &columns(&row));
+            let digest = row.digest();
+            (row, digest)
+        }
+    };
+    let actor = Rc::new(WrittenActor { row, digest, month, table, context, session });
+    WRITTEN.borrow_mut().change(level).actor = Some(actor.clone());
+    Ok(actor)
+}
+
+/// The columns of `tenancy.event_actor`, in order.
+fn columns(actor: &Actor) -> [Value<'_>; 13] {
+    [
+        Value::Uuid(&actor.id),
+        Value::Text(&actor.method),
+        Value::optional_text(actor.subject.as_deref()),
+        Value::optional_text(actor.issuer.as_deref()),
+        Value::optional_text(actor.role.as_deref()),
+        actor.organization.as_ref().map_or(Value::Null, Value::Uuid),
+        Value::optional_text(actor.session_id.as_deref()),
+        Value::optional_text(actor.correlation_id.as_deref()),
+        Value::optional_text(actor.reason.as_deref()),
+        Value::Text(&actor.session_user),
+        Value::Text(&actor.current_user),
+        Value::optional_text(actor.client_address.as_deref()),
+        Value::optional_text(actor.application_name.as_deref()),
+    ]
+}
+
+/// Who acts now, without an id.
+pub fn describe_now() -> Result<Actor> {
+    describe(Uuid::nil(), &user::session())
+}
+
+/// The database user, whatever context there is.
+pub fn describe_without_context() -> Actor {
+    describe_in(None, Uuid::nil(), &user::session())
+}
+
+/// Who acts: the context of the transaction if there is one, and the database user in any case.
+fn describe(id: Uuid, session: &Session) -> Result<Actor> {
+    Ok(describe_in(context::current()?.as_deref(), id, session))
+}
+
+fn describe_in(context: Option<&Context>, id: Uuid, session: &Session) -> Actor {
+    let maintenance = context::maintenance_reason();
+    Actor {
+        id,
+        method: match context {
+            Some(context) => context.method.clone(),
+            None if maintenance.is_some() => "maintenance".into(),
+            None => "none".into(),
+        },
+        subject: context.map(|context| context.subject.clone()),
+        issuer: context.map(|context| context.issuer.clone()),
+        role: context.map(|context| context.role.clone()),
+        organization: context.map(|context| context.organization.id),
+        session_id: context.and_then(|context| context.session_id.clone()),
+        correlation_id: context.and_then(|context| context.correlation_id.clone()),
+        reason: context.and_then(|context| context.reason.clone()).or(maintenance),
+        session_user: session.session_user_name(),
+        current_user: session.current_user_name(),
+        client_address: user::client_address(),
+        application_name: session.application_name.clone(),
+    }
+}

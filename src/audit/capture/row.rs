@@ -1,0 +1,410 @@
+//! The trigger functions: what a changed row says, as an event.
+
+use super::append::{Draft, append};
+use super::commitment_key;
+use super::origin::{Belongs, ORGANIZATION_TYPES, Way, organization_by};
+use super::restore;
+use crate::bare_function;
+use crate::context;
+use crate::pg::json::{self, Bytes};
+use crate::pg::report::OrRaise;
+use crate::pg::settings::configuration;
+use crate::pg::settings::sealed::Backend;
+use crate::pg::tables::catalog::{self, Column, Shape, Values};
+use crate::pg::trigger::{Call, Operation};
+use crate::pg::user;
+use pg_tenancy_core::audit::format::commitment::{CommitmentKey, Place};
+use pg_tenancy_core::audit::format::payload::{Payload, Side};
+use pg_tenancy_core::error::{self, Result};
+use pgrx::pg_sys;
+use sha2::{Digest as _, Sha256};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use uuid::Uuid;
+
+bare_function! {
+    /// `tenancy.audit_row(organization column, domain, [parent's table, key, organization column,] ['secret', column...])`:
+    /// AFTER ROW trigger of a protected table.
+    tenancy_audit_row, pg_finfo_tenancy_audit_row, |call| {
+        capture_row(call).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+bare_function! {
+    /// `tenancy.audit_truncate(organization column, domain)`: BEFORE TRUNCATE trigger of a protected table.
+    tenancy_audit_truncate, pg_finfo_tenancy_audit_truncate, |call| {
+        capture_truncate(call).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+/// A change of a row of a protected table.
+pub struct RowChange<'a> {
+    pub relation: pg_sys::Relation,
+    pub table_schema: &'a str,
+    pub table_name: &'a str,
+    pub domain: &'a str,
+    /// The organization of the row before and after: nil for a row that belongs to nobody or is shared by all, none where
+    /// there is no row.
+    pub from: Option<Uuid>,
+    pub to: Option<Uuid>,
+}
+
+/// Says whether a row may be changed.
+type Judge = fn(&RowChange) -> Result<()>;
+
+static JUDGE: Backend<Cell<Judge>> = Backend::new(Cell::new(|_| Ok(())));
+
+/// Has every change of a protected table's rows judged. Called once.
+pub fn judge_rows(judge: Judge) {
+    JUDGE.set(judge);
+}
+
+/// Where the organization of a row stands, and the domain, as `tenancy.protect` wrote them into the trigger.
+struct Arguments<'a> {
+    column: &'a str,
+    domain: &'a str,
+    /// The tables that lead to the organization, each with its key and the column that leads on.
+    way: Vec<[&'a str; 3]>,
+    /// Columns whose values stand as commitments.
+    secret: Vec<&'a str>,
+}
+
+/// What the names of secret columns follow. A table in the same place has a dot in its name.
+const SECRET: &str = "secret";
+
+impl<'a> Arguments<'a> {
+    fn of(call: &Call<'a>) -> Result<Self> {
+        let arguments = call.arguments();
+        let malformed =
+            || error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain");
+        let [column, domain, rest @ ..] = &arguments[..] else { return Err(malformed()) };
+        let (way, rest) = Way::texts_of(rest, SECRET);
+        let secret = match rest {
+            [] => Vec::new(),
+            [SECRET, names @ ..] if !names.is_empty() => names.to_vec(),
+            _ => return Err(malformed()),
+        };
+        Ok(Arguments { column, domain, way, secret })
+    }
+}
+
+/// How a row leads to its organization.
+enum Origin<'a> {
+    /// The column holds it.
+    Column(&'a Column),
+    /// The column holds the key of a row that leads to it.
+    Way { column: &'a Column, way: Way },
+    /// The row concerns every organization: a setting of the extension's own.
+    Nobody,
+}
+
+impl<'a> Origin<'a> {
+    fn of(call: &Call, shape: &'a Shape, arguments: &Arguments) -> Result<Self> {
+        if arguments.column.is_empty() && catalog::is_own(call.relation()) {
+            return Ok(Origin::Nobody);
+        }
+        if arguments.way.is_empty() {
+            return organization(shape, arguments.column).map(Origin::Column);
+        }
+        let column = column(shape, arguments.column)?;
+        let way = Way::open(&arguments.way, column.type_oid).ok_or_else(|| {
+            let tables: Vec<&str> = arguments.way.iter().map(|[table, ..]| *table).collect();
+            let tables = tables.join(", ");
+            let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
+            error::COLUMN_UNSUITABLE.because(message)
+        })?;
+        Ok(Origin::Way { column, way })
+    }
+
+    /// The id of the organization a row belongs to: the nil UUID when no organization is known by the value, none for a
+    /// row without a value.
+    fn organization(&self, row: &Values) -> Option<Uuid> {
+        match self {
+            Origin::Nobody => None,
+            Origin::Column(column) => row.get(column).map(|value| organization_by(value, column.kind)),
+            Origin::Way { column, way } => match way.organization(row.get(column)?) {
+                Belongs::Nowhere | Belongs::Unknown(_) => Some(Uuid::nil()),
+                Belongs::Nobody => None,
+                Belongs::To(organization) => Some(organization),
+            },
+        }
+    }
+}
+
+fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let call = Call::new(call)?;
+    if !call.is_after_row() {
+        return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
+    }
+    check_protected(&call)?;
+    if restore::brings_rows()? && catalog::is_own(call.relation()) {
+        return Ok(());
+    }
+    let arguments = Arguments::of(&call)?;
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &arguments.secret);
+    check_secret(&shape, &arguments.secret)?;
+    let origin = Origin::of(&call, &shape, &arguments)?;
+    let row = |tuple| Values::of(call.relation(), tuple, &shape);
+    let (old, new) = (call.old().map(row), call.new_row().map(row));
+    let belongs = |row: &Option<Values>| row.as_ref().map(|row| origin.organization(row).unwrap_or_default());
+    let (from, to) = (belongs(&old), belongs(&new));
+    if !catalog::is_own(call.relation()) {
+        JUDGE.get()(&RowChange {
+            relation: call.relation(),
+            table_schema: &shape.schema,
+            table_name: &shape.name,
+            domain: arguments.domain,
+            from,
+            to,
+        })?;
+    }
+    let write = || record(&shape, arguments.domain, old.as_ref().zip(from), new.as_ref().zip(to));
+    if shape.columns.iter().any(|column| column.kind.reads_settings()) {
+        json::with_fixed_settings(write)
+    } else {
+        write()
+    }
+}
+
+/// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
+fn record(shape: &Shape, domain: &str, old: Option<(&Values, Uuid)>, new: Option<(&Values, Uuid)>) -> Result<()> {
+    match (old, new) {
+        (Some((old, from)), Some((new, to))) if from != to => {
+            event(shape, from, "delete", domain, Some(old), None)?;
+            event(shape, to, "insert", domain, None, Some(new))
+        }
+        (Some((old, organization)), Some((new, _))) => {
+            event(shape, organization, "update", domain, Some(old), Some(new))
+        }
+        (Some((old, organization)), None) => event(shape, organization, "delete", domain, Some(old), None),
+        (None, Some((new, organization))) => event(shape, organization, "insert", domain, None, Some(new)),
+        (None, None) => Ok(()),
+    }
+}
+
+fn event(
+    shape: &Shape,
+    organization: Uuid,
+    operation: &str,
+    domain: &str,
+    old: Option<&Values>,
+    new: Option<&Values>,
+) -> Result<()> {
+    let key = new.or(old).and_then(|row| row_key(shape, row));
+    let payload = payload(shape, organization, old, new)?;
+    append(Draft {
+        organization,
+        operation,
+        domain,
+        table_schema: Some(&shape.schema),
+        table_name: Some(&shape.name),
+        row_key: key,
+        result: "success",
+        reason: None,
+        payload,
+    })?;
+    Ok(())
+}
+
+/// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
+fn payload(shape: &Shape, organization: Uuid, old: Option<&Values>, new: Option<&Values>) -> Result<String> {
+    let mut writer = Writer {
+        payload: Payload::default(),
+        shape,
+        organization,
+        limit: configuration::audit_value_limit(),
+        key: None,
+    };
+    for (side, row, other) in [(Side::Old, old, new), (Side::New, new, old)] {
+        let Some(row) = row else { continue };
+        writer.payload.begin(side);
+        for column in &shape.columns {
+            let told = match other {
+                Some(other) => !row.same(other, column),
+                None => row.get(column).is_some(),
+            };
+            match row.get(column) {
+                value if told && column.secret => writer.commit(side, column, value)?,
+                value if told => writer.tell(side, column, value),
+                _ => {}
+            }
+        }
+    }
+    let payload = writer.payload.finish(writer.key.as_ref().map(|key| key.id()));
+    // Built of JSON strings, numbers and stored JSON in a UTF-8 database.
+    Ok(json::into_text(payload))
+}
+
+/// Writes the values of a row into a payload.
+struct Writer<'a> {
+    payload: Payload,
+    shape: &'a Shape,
+    organization: Uuid,
+    /// How many bytes of text a value may have to be told.
+    limit: usize,
+    /// The key of commitments, once one was needed.
+    key: Option<Rc<CommitmentKey>>,
+}
+
+impl Writer<'_> {
+    /// Tells a value, or the digest of a large one.
+    fn tell(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) {
+        let Some(value) = value else {
+            self.payload.value(side, &column.name).extend_from_slice(b"null");
+            return;
+        };
+        // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+        if let Some(bytes) = unsafe { Bytes::of(column.kind, value) }
+            && bytes.text_len() > self.limit
+        {
+            let mut digest = Sha256::new();
+            bytes.text(|piece| digest.update(piece));
+            self.payload.digest(side, &column.name, &digest.finalize().into(), bytes.text_len());
+            return;
+        }
+        // SAFETY: as above.
+        match unsafe { json::long_text(column.kind, value) } {
+            Some(text) if text.len() > self.limit => {
+                self.payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
+            }
+            Some(text) => json::push_text(self.payload.value(side, &column.name), column.kind, text),
+            // SAFETY: as above.
+            None => unsafe { json::push_value(self.payload.value(side, &column.name), column.kind, value) },
+        }
+    }
+
+    /// Tells a value of a secret column by a commitment.
+    fn commit(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) -> Result<()> {
+        let key = match &self.key {
+            Some(key) => key.clone(),
+            None => self.key.insert(commitment_key::key()?).clone(),
+        };
+        let place = Place {
+            organization: self.organization,
+            table_schema: &self.shape.schema,
+            table_name: &self.shape.name,
+            column: &column.name,
+        };
+        // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
+        let commitment = value.map(|value| unsafe {
+            match Bytes::of(column.kind, value) {
+                Some(bytes) => key.commit_pieces(&place, bytes.text_len(), |piece| bytes.text(piece)),
+                None => key.commit(&place, &json::text(column.kind, value)),
+            }
+        });
+        self.payload.commitment(side, &column.name, commitment.as_ref());
+        Ok(())
+    }
+}
+
+/// The secret columns are there, and none is part of the primary key, which every event tells: the table may have changed
+/// since it was protected.
+fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
+    let unfit = names.iter().find(|name| {
+        !shape.columns.iter().any(|column| column.secret && column.name == **name && !column.in_primary_key)
+    });
+    unfit.map_or(Ok(()), |name| {
+        let message = format!("column \"{name}\" of \"{}\", which is secret, is gone or part of the key", shape.name);
+        Err(error::SECRET_COLUMN_INVALID.because(message))
+    })
+}
+
+/// The primary key as a JSON object; `None` for a table without one.
+fn row_key(shape: &Shape, row: &Values) -> Option<String> {
+    if !shape.has_primary_key {
+        return None;
+    }
+    let mut out = Vec::with_capacity(64);
+    out.push(b'{');
+    for (n, column) in shape.columns.iter().filter(|column| column.in_primary_key).enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, &column.name);
+        out.push(b':');
+        match row.get(column) {
+            // SAFETY: the value is of the column's type, whose kind was learned with it.
+            Some(datum) => unsafe { json::push_value(&mut out, column.kind, datum) },
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.push(b'}');
+    Some(json::into_text(out))
+}
+
+fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+        let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
+        error::COLUMN_MISSING.because(message)
+    })
+}
+
+fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+    let column = column(shape, name)?;
+    if !ORGANIZATION_TYPES.contains(&column.type_oid) {
+        let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
+        return Err(error::COLUMN_UNSUITABLE.because(message));
+    }
+    Ok(column)
+}
+
+/// The triggers stand on protected tables and on the extension's own, which nobody but their owner may write.
+///
+/// That keeps mistakes and temporary tables out. It does not keep out a member of tenancy_admin, who may create triggers
+/// with this function: such a role can protect a table by hand so that it writes what it likes. Table and database user
+/// are in the events all the same. A parallel restore, which gives a reason to pass the guardrails, may load a partition
+/// that another of its workers has not closed yet.
+fn check_protected(call: &Call) -> Result<()> {
+    let closed_later = || configuration::override_reason().is_some() && catalog::is_permanent(call.relation());
+    if catalog::is_protected(call.relation()) || catalog::is_own(call.relation()) || closed_later() {
+        return Ok(());
+    }
+    Err(error::CALL_REFUSED.because("the audit triggers are for permanent tables with forced row-level security"))
+}
+
+/// TRUNCATE passes row-level security by. A tenant is refused it; whoever may do it has it recorded for every
+/// organization that loses rows.
+fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let call = Call::new(call)?;
+    if call.operation() != Operation::Truncate {
+        return Err(error::CALL_REFUSED.because("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
+    }
+    check_protected(&call)?;
+    let arguments = Arguments::of(&call)?;
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
+    let origin = Origin::of(&call, &shape, &arguments)?;
+    if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
+        let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
+        return Err(error::TRUNCATE_REFUSED.because(message));
+    }
+    for (organization, rows) in rows_by_organization(&call, &shape, &origin) {
+        append(Draft {
+            organization,
+            operation: "truncate",
+            domain: arguments.domain,
+            table_schema: Some(&shape.schema),
+            table_name: Some(&shape.name),
+            row_key: None,
+            result: "success",
+            reason: None,
+            payload: format!("{{\"rows\":{rows}}}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// How many rows each organization has in the table.
+///
+/// Read without SQL: a query would have to pass row-level security by, and planning it as a superuser would run
+/// functions of the table's owner, those of index expressions for instance.
+fn rows_by_organization(call: &Call, shape: &Shape, origin: &Origin) -> BTreeMap<Uuid, i64> {
+    let mut rows = BTreeMap::new();
+    catalog::each_row(call.relation(), |tuple| {
+        let row = Values::of(call.relation(), tuple, shape);
+        *rows.entry(origin.organization(&row).unwrap_or_default()).or_default() += 1;
+    });
+    rows
+}

@@ -1,0 +1,214 @@
+//! `tenancy.erase_payload`: takes a payload away, and says so in the chain.
+
+use crate::audit::capture::append::{Draft, append};
+use crate::pg::hooks::transaction;
+use crate::pg::json::Jsonb;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::user;
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::payload::hexadecimal;
+use pg_tenancy_core::error::{self, Result, given};
+use pgrx::{pg_extern, pg_sys};
+use serde_json::json;
+use std::ffi::CString;
+use uuid::Uuid;
+
+/// The operation of the event that tells of an erasure.
+const ERASE: &str = "erase";
+
+const MAX_TEXT_BYTES: usize = 1000;
+
+/// The columns `payload` and `payload_salt` of `tenancy.event`.
+const PAYLOAD: [i32; 2] = [14, 15];
+
+/// An event as an erasure looks at it.
+struct Event {
+    id: Uuid,
+    /// The partition that it stands in.
+    partition: String,
+    organization: Uuid,
+    operation: String,
+    domain: String,
+    table_schema: Option<String>,
+    table_name: Option<String>,
+    has_payload: bool,
+    payload_digest: Digest,
+    sealed: bool,
+}
+
+/// The columns that [`read`] takes.
+macro_rules! columns {
+    () => {
+        "SELECT e.id, c.relname::pg_catalog.text, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
+                e.payload IS NOT NULL OR e.payload_salt IS NOT NULL, e.payload_digest,
+                EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+           FROM tenancy.event e JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.tableoid"
+    };
+}
+
+static BY_ID: Query = Query::new(concat!(columns!(), " WHERE e.id OPERATOR(pg_catalog.=) $1"));
+
+static OF_ROW: Query = Query::new(concat!(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $2
+          UNION
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid) ",
+    columns!(),
+    " WHERE e.organization OPERATOR(pg_catalog.=) $1 AND e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+        AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL)
+        AND EXISTS (SELECT FROM part p
+                      JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) p.oid
+                      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
+                     WHERE n.nspname OPERATOR(pg_catalog.=) e.table_schema AND t.relname OPERATOR(pg_catalog.=) e.table_name)
+      ORDER BY e.id"
+));
+
+fn read(row: &spi::Row) -> Option<Event> {
+    Some(Event {
+        id: row.uuid(1)?,
+        partition: row.get(2)?,
+        organization: row.uuid(3)?,
+        operation: row.get(4)?,
+        domain: row.get(5)?,
+        table_schema: row.get(6),
+        table_name: row.get(7),
+        has_payload: row.get(8)?,
+        payload_digest: row.bytes(9)?,
+        sealed: row.get(10)?,
+    })
+}
+
+/// Why a payload has to go.
+struct Grounds<'a> {
+    reason: &'a str,
+    legal_basis: Option<&'a str>,
+}
+
+impl<'a> Grounds<'a> {
+    fn new(reason: Option<&'a str>, legal_basis: Option<&'a str>) -> Result<Self> {
+        let reason = given(reason, "reason")?;
+        if reason.trim().is_empty() {
+            return Err(error::ARGUMENT_INVALID.because("the reason is blank"));
+        }
+        if reason.len() > MAX_TEXT_BYTES || legal_basis.is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
+            return Err(error::ARGUMENT_INVALID.because("reason and legal_basis have at most 1000 bytes"));
+        }
+        Ok(Grounds { reason, legal_basis })
+    }
+}
+
+/// `tenancy.erase_payload(event, reason, legal_basis)`: returns the id of the event that tells of it.
+#[pg_extern(sql = false)]
+fn tenancy_erase_payload(event: Option<pgrx::Uuid>, reason: Option<&str>, legal_basis: Option<&str>) -> pgrx::Uuid {
+    let id = erase_by_id(event, reason, legal_basis).or_raise();
+    pgrx::Uuid::from_bytes(*id.as_bytes())
+}
+
+fn erase_by_id(event: Option<pgrx::Uuid>, reason: Option<&str>, legal_basis: Option<&str>) -> Result<Uuid> {
+    let id = Uuid::from_bytes(*given(event, "event")?.as_bytes());
+    let grounds = Grounds::new(reason, legal_basis)?;
+    one_at_a_time()?;
+    let found = find(&BY_ID, &[spi::uuid(id)])?.pop();
+    erase(&found.ok_or_else(|| error::NOT_FOUND.because(format!("there is no event {id}")))?, &grounds)
+}
+
+/// `tenancy.erase_row_payloads(organization, table, key, reason, legal_basis)`: returns how many.
+#[pg_extern(sql = false)]
+fn tenancy_erase_row_payloads(
+    organization: Option<pgrx::Uuid>,
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    reason: Option<&str>,
+    legal_basis: Option<&str>,
+) -> i64 {
+    erase_by_row(organization, table, key, reason, legal_basis).or_raise()
+}
+
+fn erase_by_row(
+    organization: Option<pgrx::Uuid>,
+    table: Option<pg_sys::Oid>,
+    key: Option<Jsonb>,
+    reason: Option<&str>,
+    legal_basis: Option<&str>,
+) -> Result<i64> {
+    let organization = Uuid::from_bytes(*given(organization, "organization")?.as_bytes());
+    let (table, key) = (given(table, "the table")?, given(key, "key")?);
+    let grounds = Grounds::new(reason, legal_basis)?;
+    one_at_a_time()?;
+    let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key.0)])?;
+    found.iter().try_for_each(Event::check)?;
+    found.iter().try_for_each(|event| erase(event, &grounds).map(drop))?;
+    Ok(found.len() as i64)
+}
+
+/// Waits for another erasure to commit: the rows that it changed can then be seen.
+fn one_at_a_time() -> Result<()> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.because("nothing can be erased on a standby or in a READ ONLY transaction"));
+    }
+    table::lock_against_itself(c"erasure");
+    Ok(())
+}
+
+/// The newest state, whatever the isolation level, and in the name of the extension's owner: whoever may erase need not be
+/// able to read.
+fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<Event>> {
+    let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read(arguments, read)));
+    let unreadable = || error::STATE_INVALID.because("the event has a value that no event has");
+    found.into_iter().map(|event| event.ok_or_else(unreadable)).collect()
+}
+
+impl Event {
+    fn check(&self) -> Result<()> {
+        let refused = |why: &str| Err(error::ERASURE_REFUSED.because(format!("event {} {why}", self.id)));
+        match () {
+            () if self.operation == ERASE => refused("tells of an erasure"),
+            () if !self.has_payload => refused("has no payload any more"),
+            () if !self.sealed => refused("is not sealed"),
+            () => Ok(()),
+        }
+    }
+}
+
+fn erase(event: &Event, grounds: &Grounds) -> Result<Uuid> {
+    event.check()?;
+    let partition = CString::new(event.partition.as_str()).unwrap_or_default();
+    let cleared = transaction::with_latest_snapshot(|| table::set_null(&partition, Key::uuid(1, &event.id), &PAYLOAD));
+    if !cleared {
+        return Err(error::STATE_INVALID.because(format!("partition tenancy.{} has no primary key", event.partition)));
+    }
+    let data = json!({
+        "event": event.id.to_string(),
+        "payload_digest": hexadecimal(&event.payload_digest),
+        "legal_basis": grounds.legal_basis,
+    });
+    let erase_event = append(Draft {
+        organization: event.organization,
+        operation: ERASE,
+        domain: &event.domain,
+        table_schema: event.table_schema.as_deref(),
+        table_name: event.table_name.as_deref(),
+        row_key: None,
+        result: "success",
+        reason: Some(grounds.reason),
+        payload: json!({ "data": data }).to_string(),
+    })?;
+    // tenancy.erasure: event, organization, erased_at, payload_digest, reason, legal_basis, erase_event
+    table::insert(
+        c"erasure",
+        &[
+            Value::Uuid(&event.id),
+            Value::Uuid(&event.organization),
+            Value::Timestamp(transaction::now()),
+            Value::Bytes(&event.payload_digest),
+            Value::Text(grounds.reason),
+            Value::optional_text(grounds.legal_basis),
+            Value::Uuid(&erase_event),
+        ],
+    );
+    // A second erasure of the same statement sees this one.
+    transaction::next_command();
+    Ok(erase_event)
+}

@@ -1,0 +1,488 @@
+//! The sealer: gives committed events their place, one sealer at a time, without making any writer wait.
+
+use super::coverage;
+use crate::audit::capture::partition;
+use crate::pg::hooks::transaction;
+use crate::pg::report::OrRaise;
+use crate::pg::settings::configuration;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::tables::table::{self, Value};
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
+use pg_tenancy_core::audit::log::block::{self, Block, Entries};
+use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::chain::Entry;
+use pg_tenancy_core::audit::log::merkle::{self, Frontier, STORED_LEVELS};
+use pg_tenancy_core::audit::log::snapshot::Snapshot;
+use pg_tenancy_core::audit::sealing::order::{Unsealed, by_links};
+use pg_tenancy_core::error::{self, Result};
+use pgrx::{pg_extern, pg_sys};
+use rand::RngExt as _;
+use uuid::Uuid;
+
+/// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
+/// forever. It conflicts with itself and lets events be written and blocks be read.
+static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
+
+static LAST_BLOCK: Query =
+    Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
+
+/// Of a block of the newest history.
+static SEALED_AT: Query = Query::new(
+    "SELECT sealed_at FROM tenancy.block
+      WHERE number OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(first_block) FROM tenancy.incarnation)",
+);
+
+static LAST_INCARNATION: Query = Query::new(
+    "SELECT name, system_identifier, database, timeline FROM tenancy.incarnation ORDER BY first_block DESC LIMIT 1",
+);
+
+/// The timeline that is written to: pg_control_checkpoint() tells an older one for a while after a promotion. A standby
+/// writes to none and is on that of its last restartpoint.
+static PLACE: Query = Query::new(
+    "SELECT s.system_identifier::pg_catalog.text, d.oid,
+            CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id::pg_catalog.int8 FROM pg_catalog.pg_control_checkpoint())
+                 ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::pg_catalog.bit(32)::pg_catalog.int8 END
+       FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+);
+
+static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+
+/// Of which transactions events are read: of those that were in progress at the block before, and of those that had not begun. An
+/// open transaction makes the former no more than they are, however much has been sealed since it began.
+macro_rules! since_the_block_before {
+    (in_progress) => {
+        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[])
+         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+    };
+    (not_begun) => {
+        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
+         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+    };
+}
+
+/// Which events were written together by one of these transactions: transaction, number of events.
+macro_rules! written {
+    ($which:ident) => {
+        concat!(
+            "SELECT e.transaction, e.batch_events FROM tenancy.event e WHERE ",
+            since_the_block_before!($which),
+            " ORDER BY e.transaction LIMIT $3"
+        )
+    };
+}
+
+const WRITTEN: [&str; 2] = [written!(in_progress), written!(not_begun)];
+
+/// What the sealer reads of events, where no entry names them. A hash of another length was written by hand:
+/// `verify_audit` names it, nothing seals it.
+macro_rules! unsealed_events {
+    ($which:expr) => {
+        concat!(
+            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM tenancy.event e WHERE ",
+            $which,
+            " AND pg_catalog.octet_length(e.hash) OPERATOR(pg_catalog.=) 32
+              AND pg_catalog.octet_length(e.prev_hash) OPERATOR(pg_catalog.=) 32
+              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)"
+        )
+    };
+}
+
+/// In a new history, whose transactions count anew: whatever there is.
+const ALL: &str = unsealed_events!("true");
+
+/// The first events of those that were written together.
+const FIRST: [&str; 2] =
+    [unsealed_events!(since_the_block_before!(in_progress)), unsealed_events!(since_the_block_before!(not_begun))];
+
+/// The others that were written together with one.
+static REST: Query = Query::new(unsealed_events!(
+    "e.id OPERATOR(pg_catalog.>) $1 AND e.id OPERATOR(pg_catalog.<=) $2
+     AND e.transaction OPERATOR(pg_catalog.=) $3::pg_catalog.xid8"
+));
+
+static BLOCK: Query = Query::new(
+    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
+     VALUES ($1, $2, $3::pg_catalog.pg_snapshot, $4, $5, $6, $7, $8)",
+);
+
+static INCARNATION: Query = Query::new(
+    "INSERT INTO tenancy.incarnation (name, first_block, system_identifier, database, timeline, began_at, salt)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+);
+
+static HEAD: Query = Query::new(
+    "SELECT position, chain, frontier FROM tenancy.head WHERE organization OPERATOR(pg_catalog.=) $1
+      ORDER BY block DESC LIMIT 1",
+);
+
+/// The newest block, as far as the next one needs it.
+struct Last {
+    number: i64,
+    snapshot: Snapshot,
+    hash: Digest,
+}
+
+/// Where the sealer stands.
+struct Standing {
+    last: Option<Last>,
+    /// The name of the history that goes on; `None` where a new one begins.
+    incarnation: Option<String>,
+    place: Place,
+    /// True if the last block's snapshot speaks of the transactions of today.
+    counts: bool,
+}
+
+/// What one block adds, besides the block.
+#[derive(Default)]
+struct Additions {
+    entries: Entries,
+    seals: Vec<(Uuid, Entry)>,
+    heads: Vec<(Uuid, Head)>,
+    nodes: Vec<(Uuid, i16, i64, Digest)>,
+}
+
+/// Where the chain and the tree of an organization stand.
+struct Head {
+    position: i64,
+    chain: Digest,
+    frontier: Frontier,
+}
+
+/// `tenancy.seal()`: seals what has committed; returns how many events that were.
+#[pg_extern(sql = false)]
+fn tenancy_seal() -> i64 {
+    seal_and_prepare().or_raise()
+}
+
+/// Seals, and makes the partitions of the months ahead.
+pub fn seal_and_prepare() -> Result<i64> {
+    let sealed = seal()?;
+    if sealed > 0 {
+        partition::create_ahead();
+    }
+    Ok(sealed)
+}
+
+/// Seals all events of transactions that were not over at the last block and are over now.
+pub fn seal() -> Result<i64> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
+    }
+    LOCK.write(&[], |_| ());
+    let before = transaction::with_latest_snapshot(last_block)?.map_or(0, |last| last.number);
+    let mut sealed = 0;
+    loop {
+        let (count, rest) = seal_block()?;
+        sealed += count;
+        if !rest {
+            break;
+        }
+    }
+    let standing = transaction::with_latest_snapshot(standing)?;
+    if let (Some(incarnation), Some(last)) = (standing.incarnation, standing.last) {
+        coverage::check(&incarnation, before, last.number)?;
+    }
+    Ok(sealed)
+}
+
+/// Seals one block; returns how many events, and whether some are left for another one.
+fn seal_block() -> Result<(i64, bool)> {
+    let (standing, events, now, rest) = transaction::with_latest_snapshot(collect)?;
+    // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
+    let begins = standing.incarnation.is_none();
+    if events.is_empty() && (!begins || standing.last.is_none()) {
+        return Ok((0, false));
+    }
+    let number = standing.last.as_ref().map_or(1, |last| last.number + 1);
+    let mut additions = Additions::default();
+    for chain in events.chunk_by(|one, other| one.organization == other.organization) {
+        additions.extend(number, chain)?;
+    }
+    let incarnation = standing.incarnation.unwrap_or_else(|| begin(standing.place, number));
+    additions.write(Block {
+        number,
+        sealed_at: transaction::now(),
+        snapshot: now.to_string(),
+        incarnation,
+        events: events.len() as i64,
+        entries_digest: additions.entries.clone().digest(),
+        previous: standing.last.map_or_else(block::origin, |last| last.hash),
+    });
+    transaction::next_command();
+    Ok((events.len() as i64, rest))
+}
+
+/// Writes down that a new history begins; returns its name.
+fn begin(place: Place, first_block: i64) -> String {
+    let salt: [u8; 16] = rand::rng().random();
+    let begun = Incarnation { place, first_block, began_at: transaction::now(), salt: salt.to_vec() };
+    let name = begun.name();
+    let values = [
+        argument(name.as_str()),
+        argument(begun.first_block),
+        argument(begun.place.system_identifier.as_str()),
+        argument(pg_sys::Oid::from(begun.place.database)),
+        argument(begun.place.timeline),
+        spi::timestamp(begun.began_at),
+        argument(begun.salt.as_slice()),
+    ];
+    INCARNATION.write(&values, |_| ());
+    name
+}
+
+type Collected = (Standing, Vec<Unsealed>, Snapshot, bool);
+
+/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is true
+/// if events are left that were too many for one block.
+fn collect() -> Result<Collected> {
+    let standing = standing()?;
+    let own = transaction::id();
+    let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
+    let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
+    let mut now = now.but_not(own);
+    let before = standing.last.as_ref().filter(|_| standing.counts).map(|block| &block.snapshot);
+    // A restored database has sealed events of transactions that in this history have yet to come.
+    let end = now.end();
+    let cut = match before {
+        Some(before) => first_left(before, end, own)?,
+        None => None,
+    };
+    if let Some(cut) = cut {
+        now = now.until(cut);
+    }
+    let mut events = match before {
+        // Seen here means committed, but for the sealer's own events: those wait for its commit.
+        None => {
+            let (all, _) = read_unsealed(ALL, &[])?;
+            all.into_iter().filter(|event| event.transaction != own).collect()
+        }
+        Some(before) => written_since(before, cut.unwrap_or(end), own)?,
+    };
+    events.sort_unstable_by_key(Unsealed::place);
+    Ok((standing, by_links(events), now, cut.is_some()))
+}
+
+/// The events of transactions that were not over and are below `end`.
+fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>> {
+    let (mut events, mut batches) = (Vec::new(), Vec::new());
+    for (query, which) in FIRST.into_iter().zip(which(before)) {
+        let (more, more_batches) = read_unsealed(query, &[argument(which), argument(end.to_string())])?;
+        events.extend(more);
+        batches.extend(more_batches);
+    }
+    events.retain(|event| event.transaction != own);
+    for batch in batches.iter().filter(|batch| batch.first != batch.end && batch.transaction != own) {
+        let arguments = [spi::uuid(batch.first), spi::uuid(batch.end), argument(batch.transaction.to_string())];
+        for event in REST.read(&arguments, unsealed) {
+            events.push(event?);
+        }
+    }
+    Ok(events)
+}
+
+/// The first arguments of the pairs of queries above.
+fn which(before: &Snapshot) -> [String; 2] {
+    [before.in_progress(), before.end().to_string()]
+}
+
+/// Events that one transaction wrote at once, by the lowest and the highest of their ids.
+struct Batch {
+    transaction: u64,
+    first: Uuid,
+    end: Uuid,
+}
+
+fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unsealed>, Vec<Batch>)> {
+    let (mut events, mut batches) = (Vec::new(), Vec::new());
+    spi::stream(query, arguments, |row| {
+        let event = unsealed(row)?;
+        if let Some(end) = row.uuid(7) {
+            batches.push(Batch { transaction: event.transaction, first: event.id, end });
+        }
+        events.push(event);
+        Ok::<(), error::Error>(())
+    })?;
+    Ok((events, batches))
+}
+
+/// The first transaction that is left to the next block because this one has events enough. A transaction is never
+/// divided: one that is too large is a block of its own.
+fn first_left(before: &Snapshot, end: u64, own: u64) -> Result<Option<u64>> {
+    let (mut first, mut left, mut count) = (None, None, 0);
+    let batch = configuration::seal_batch();
+    for (query, which) in WRITTEN.into_iter().zip(which(before)) {
+        // One more than can be needed: each is of one event or more.
+        let arguments = [argument(which), argument(end.to_string()), argument(batch + 1)];
+        spi::stream(query, &arguments, |row| {
+            let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event"))?;
+            if transaction == own {
+                return Ok(());
+            }
+            let first = *first.get_or_insert(transaction);
+            if left.is_none() && count >= batch {
+                left = Some(if transaction == first { first + 1 } else { transaction });
+            }
+            count += i64::from(row.get::<i32>(2).unwrap_or(1).max(1));
+            Ok::<(), error::Error>(())
+        })?;
+    }
+    Ok(left)
+}
+
+fn standing() -> Result<Standing> {
+    let last = last_block()?;
+    let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
+    let place = PLACE.read(&[], read).pop().flatten();
+    let (system_identifier, database, timeline) = place.ok_or_else(|| unreadable("the identity of the database"))?;
+    let place = Place { system_identifier, database, timeline };
+    let read = |row: &Row| {
+        let (system_identifier, database) = (row.get(2)?, row.get::<pg_sys::Oid>(3)?.to_u32());
+        Some((row.get::<String>(1)?, Place { system_identifier, database, timeline: row.get(4)? }))
+    };
+    let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
+    let counts = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
+    let incarnation = newest.filter(|(_, of_old)| *of_old == place).map(|(name, _)| name);
+    Ok(Standing { last, incarnation, place, counts })
+}
+
+/// True once this history of the database has a block: what was written before could vanish without a trace.
+pub fn has_begun() -> Result<bool> {
+    Ok(standing()?.incarnation.is_some())
+}
+
+/// The newest block, if there is any.
+fn last_block() -> Result<Option<Last>> {
+    let read = |row: &Row| {
+        let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
+        Some(Last { number: row.get(1)?, snapshot: snapshot?, hash: row.bytes(3)? })
+    };
+    match LAST_BLOCK.read(&[], read).pop() {
+        Some(None) => Err(unreadable("the newest row of tenancy.block")),
+        block => Ok(block.flatten()),
+    }
+}
+
+/// Which transactions the newest block saw as over; `None` before the first block of this history of the database.
+pub fn sealed_until() -> Result<Option<Snapshot>> {
+    let standing = standing()?;
+    Ok(standing.last.filter(|_| standing.counts).map(|last| last.snapshot))
+}
+
+/// When the block was made; 0 for one that is not there, or is not of this history.
+pub fn sealed_at(block: i64) -> Result<i64> {
+    if standing()?.incarnation.is_none() {
+        return Ok(0);
+    }
+    Ok(SEALED_AT.read(&[argument(block)], |row| row.timestamp(1)).pop().flatten().unwrap_or_default())
+}
+
+fn unsealed(row: &Row) -> Result<Unsealed> {
+    let event = || {
+        Some(Unsealed {
+            id: row.uuid(1)?,
+            organization: row.uuid(2)?,
+            transaction: row.transaction(3)?,
+            hash: row.bytes(4)?,
+            ordinal: row.get(5)?,
+            previous: row.bytes(6)?,
+        })
+    };
+    event().ok_or_else(|| unreadable("a row of tenancy.event"))
+}
+
+impl Additions {
+    /// Extends the chain and the tree of one organization.
+    fn extend(&mut self, block: i64, events: &[Unsealed]) -> Result<()> {
+        let Some(first) = events.first() else { return Ok(()) };
+        let organization = first.organization;
+        let mut head = head(organization)?;
+        for event in events {
+            head.position += 1;
+            head.chain = chain::extend(&head.chain, head.position, &event.hash);
+            let nodes = &mut self.nodes;
+            head.frontier.push(merkle::leaf_hash(&event.hash), |level, index, hash| {
+                if level.is_multiple_of(STORED_LEVELS) {
+                    nodes.push((organization, level as i16, index as i64, *hash));
+                }
+            });
+            let entry =
+                Entry { position: head.position, event: event.id, event_hash: event.hash, chain: head.chain, block };
+            self.entries.add(organization, &entry);
+            self.seals.push((organization, entry));
+        }
+        self.heads.push((organization, head));
+        Ok(())
+    }
+
+    /// Writes the rows, the columns in the order of the tables.
+    fn write(&self, block: Block) {
+        for seals in self.seals.chunks(BATCH) {
+            table::insert_all(c"seal", seals, |(organization, entry)| {
+                [
+                    Value::Uuid(organization),
+                    Value::BigInteger(entry.position),
+                    Value::BigInteger(entry.block),
+                    Value::Uuid(&entry.event),
+                    Value::Bytes(&entry.event_hash),
+                    Value::Bytes(&entry.chain),
+                ]
+            });
+        }
+        let frontiers: Vec<(&Uuid, &Head, Vec<u8>)> =
+            self.heads.iter().map(|(organization, head)| (organization, head, head.frontier.to_bytes())).collect();
+        for heads in frontiers.chunks(BATCH) {
+            table::insert_all(c"head", heads, |(organization, head, frontier)| {
+                [
+                    Value::Uuid(organization),
+                    Value::BigInteger(block.number),
+                    Value::BigInteger(head.position),
+                    Value::Bytes(&head.chain),
+                    Value::Bytes(frontier),
+                ]
+            });
+        }
+        for nodes in self.nodes.chunks(BATCH) {
+            table::insert_all(c"tree_node", nodes, |(organization, level, index, hash)| {
+                [Value::Uuid(organization), Value::SmallInteger(*level), Value::BigInteger(*index), Value::Bytes(hash)]
+            });
+        }
+        write(&block);
+    }
+}
+
+/// How many rows are written at a time.
+const BATCH: usize = 500;
+
+/// The newest head of an organization, or the one before its first event.
+fn head(organization: Uuid) -> Result<Head> {
+    let read = |row: &Row| {
+        let position: i64 = row.get(1)?;
+        let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(3)?)?;
+        Some(Head { position, chain: row.bytes(2)?, frontier })
+    };
+    match transaction::with_latest_snapshot(|| HEAD.read(&[spi::uuid(organization)], read)).pop() {
+        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.head")),
+        None => Ok(Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }),
+    }
+}
+
+fn write(block: &Block) {
+    let hash = block.hash();
+    let values = [
+        argument(block.number),
+        spi::timestamp(block.sealed_at),
+        argument(block.snapshot.as_str()),
+        argument(block.incarnation.as_str()),
+        argument(block.events),
+        argument(block.entries_digest.as_slice()),
+        argument(block.previous.as_slice()),
+        argument(hash.as_slice()),
+    ];
+    BLOCK.write(&values, |_| ());
+}
+
+fn unreadable(what: &str) -> error::Error {
+    error::STATE_INVALID.because(format!("{what} cannot be read"))
+}

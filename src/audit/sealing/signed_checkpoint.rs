@@ -1,0 +1,393 @@
+//! `tenancy.checkpoint()`: signs where the audit stands, at the commit, so that no signature is seen of what is rolled back.
+
+use super::sealer;
+use crate::pg::hooks::transaction;
+use crate::pg::report::{self, OrRaise};
+use crate::pg::settings::configuration;
+use crate::pg::settings::sealed::Backend;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::tables::table::{self, Value};
+use crate::pg::user;
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::log::checkpoint::{Entry, Head, Heads};
+use pg_tenancy_core::audit::log::merkle::Frontier;
+use pg_tenancy_core::audit::log::signed_note::{self, Checkpoint, Signer, Verifier};
+use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_files::checkpoint_files::{self, Folder};
+use pg_tenancy_files::signing_key::Source;
+use pgrx::pg_extern;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The most bytes that NOTIFY carries (async.c).
+const MAX_PAYLOAD_BYTES: usize = 7999;
+/// How many notes are written to files in one call at most, where many are missing.
+const BACKLOG: i64 = 1000;
+
+static NEWEST_BLOCK: Query =
+    Query::new("SELECT number, hash, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1");
+
+static NEWEST: Query = Query::new(
+    "SELECT incarnation, number, block, digest, root, frontier, origin, made_at FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1",
+);
+
+static NOTE: Query = Query::new(
+    "SELECT note FROM tenancy.checkpoint WHERE incarnation OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2",
+);
+
+static NOTES: Query = Query::new(
+    "SELECT number, note FROM tenancy.checkpoint
+      WHERE incarnation OPERATOR(pg_catalog.=) $1 AND origin OPERATOR(pg_catalog.=) $2 AND number OPERATOR(pg_catalog.>) $3 ORDER BY number LIMIT $4",
+);
+
+static KEYS: Query =
+    Query::new("SELECT epoch, public_key, retired_at IS NOT NULL FROM tenancy.signing_key ORDER BY epoch");
+
+static ADD_KEY: Query = Query::new(
+    "INSERT INTO tenancy.signing_key (epoch, name, key_id, public_key, first_used_at, first_incarnation, first_checkpoint)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)",
+);
+
+static RETIRE_KEY: Query = Query::new(
+    "UPDATE tenancy.signing_key SET retired_at = $2, last_incarnation = $3, last_checkpoint = $4
+      WHERE epoch OPERATOR(pg_catalog.=) $1 RETURNING 1",
+);
+
+/// Who listens gets it after the commit. A transaction that did this cannot be prepared (async.c).
+static NOTIFY: Query = Query::new("SELECT pg_catalog.pg_notify('tenancy_checkpoint', $1)");
+
+/// The newest head of each organization at a block, organizations in the order of their bytes. One look at an index for
+/// each, however long the history is.
+const HEADS: &str = "WITH RECURSIVE known AS (
+         (SELECT h.organization FROM tenancy.head h ORDER BY h.organization LIMIT 1)
+         UNION ALL
+         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization OPERATOR(pg_catalog.>) k.organization ORDER BY n.organization LIMIT 1)
+           FROM known k WHERE k.organization IS NOT NULL)
+     SELECT k.organization, h.position, h.chain, h.frontier
+       FROM known k
+       CROSS JOIN LATERAL (SELECT n.position, n.chain, n.frontier FROM tenancy.head n
+                            WHERE n.organization OPERATOR(pg_catalog.=) k.organization AND n.block OPERATOR(pg_catalog.<=) $1
+                            ORDER BY n.block DESC LIMIT 1) h
+      WHERE k.organization IS NOT NULL ORDER BY k.organization";
+
+/// A block, as far as a checkpoint names it.
+struct Block {
+    number: i64,
+    hash: Digest,
+    incarnation: String,
+}
+
+/// The checkpoint before the one that is made.
+struct Last {
+    incarnation: String,
+    number: i64,
+    block: i64,
+    digest: Digest,
+    frontier: Frontier,
+    origin: String,
+    made_at: i64,
+}
+
+/// What is to be signed at the commit.
+struct Due {
+    signers: Vec<Signer>,
+    origin: String,
+}
+
+/// What was signed, to be handed out after the commit.
+struct Made {
+    origin: String,
+    number: i64,
+    note: String,
+}
+
+static DUE: Backend<RefCell<Undo<Option<Rc<Due>>>>> = Backend::new(RefCell::new(Undo::new(None)));
+static MADE: Backend<Cell<Option<Made>>> = Backend::new(Cell::new(None));
+
+/// `tenancy.checkpoint()`: returns the number of the checkpoint.
+#[pg_extern(sql = false)]
+fn tenancy_checkpoint() -> i64 {
+    checkpoint().or_raise()
+}
+
+fn checkpoint() -> Result<i64> {
+    // Takes the lock that all this stands under until the end of the transaction.
+    sealer::seal_and_prepare()?;
+    let Some(block) = newest_block()? else { return Ok(0) };
+    let last = last()?;
+    let signers = read_keys()?;
+    let origin = origin(&block.incarnation, last.as_ref(), &signers)?;
+    let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
+    hand_out_missing(&block.incarnation, &origin, here.map_or(0, |last| last.number))?;
+    let keys = Keys::compare(&signers)?;
+    if let Some(last) = here.filter(|last| last.block == block.number && keys.same()) {
+        return Ok(last.number);
+    }
+    let number = here.map_or(1, |last| last.number + 1);
+    keys.write(&block.incarnation, number, last.as_ref())?;
+    let mut due = DUE.borrow_mut();
+    *due.change(transaction::level()) = Some(Rc::new(Due { signers, origin }));
+    Ok(number)
+}
+
+/// A savepoint was rolled back or released.
+pub fn savepoint(level: i32, rolled_back: bool) {
+    let mut due = DUE.borrow_mut();
+    if rolled_back { due.roll_back(level) } else { due.release(level) }
+}
+
+/// The transaction is about to commit: makes the checkpoint. Nothing can be read of it before.
+pub fn before_commit() {
+    let due = DUE.borrow().get().clone();
+    if let Some(due) = due {
+        let made = user::as_superuser(|| transaction::with_latest_snapshot(|| due.make())).or_raise();
+        MADE.set(Some(made));
+    }
+}
+
+/// The transaction is over: hands out what it made. That the file is missing is no reason to fail, the next one writes both.
+pub fn transaction_ended(committed: bool) {
+    DUE.borrow_mut().clear();
+    let Some(made) = MADE.take().filter(|_| committed) else { return };
+    if let Some(directory) = configuration::checkpoint_directory() {
+        let written = Folder::new(&directory, &made.origin).and_then(|folder| folder.write(made.number, &made.note));
+        if let Err(error) = written {
+            report::warn(&error);
+        }
+    }
+}
+
+/// True if the settings name a key to sign with.
+pub fn has_signing_key() -> bool {
+    configuration::signing_key_file().is_some() || configuration::signing_key_command().is_some()
+}
+
+/// When the worker is to make the next checkpoint, in microseconds since 1970; `None` if nothing is new.
+pub fn next(interval: Duration) -> Option<i64> {
+    let (block, last) = transaction::with_latest_snapshot(|| (newest_block().or_raise(), last().or_raise()));
+    let block = block?;
+    match last.filter(|last| last.incarnation == block.incarnation) {
+        None => Some(0),
+        Some(last) if last.block == block.number => None,
+        Some(last) => Some(last.made_at.saturating_add(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX))),
+    }
+}
+
+impl Due {
+    fn make(&self) -> Result<Made> {
+        let Some(block) = newest_block()? else { return Err(unreadable("the newest row of tenancy.block")) };
+        let last = last()?;
+        let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
+        let heads = heads(block.number)?;
+        let entry = Entry {
+            number: here.map_or(1, |last| last.number + 1),
+            made_at: transaction::now(),
+            block: block.number,
+            block_hash: block.hash,
+            heads: heads.len() as i64,
+            heads_root: Heads::new(&heads).root(),
+            previous: last.as_ref().map(|last| last.digest),
+            incarnation: block.incarnation,
+        };
+        let mut frontier = here.map_or_else(Frontier::default, |last| last.frontier.clone());
+        frontier.push(entry.leaf(), |_, _, _| ());
+        let signed = Checkpoint { origin: self.origin.clone(), size: frontier.size(), root: frontier.root() };
+        let note = signed_note::sign(&signed.text(), &self.signers)
+            .map_err(|why| error::SIGNING_KEY_INVALID.because(format!("checkpoints cannot be signed: {why}")))?;
+        write(&entry, &frontier, &self.origin, &note);
+        announce(&note)?;
+        transaction::commit_durably();
+        Ok(Made { origin: self.origin.clone(), number: entry.number, note })
+    }
+}
+
+fn write(entry: &Entry, frontier: &Frontier, origin: &str, note: &str) {
+    table::insert(
+        c"checkpoint",
+        &[
+            Value::Text(&entry.incarnation),
+            Value::BigInteger(entry.number),
+            Value::Timestamp(entry.made_at),
+            Value::BigInteger(entry.block),
+            Value::Bytes(&entry.block_hash),
+            Value::BigInteger(entry.heads),
+            Value::Bytes(&entry.heads_root),
+            entry.previous.as_ref().map_or(Value::Null, |previous| Value::Bytes(previous)),
+            Value::Bytes(&entry.digest()),
+            Value::Bytes(&frontier.root()),
+            Value::Bytes(&frontier.to_bytes()),
+            Value::Text(origin),
+            Value::Text(note),
+        ],
+    );
+}
+
+fn announce(note: &str) -> Result<()> {
+    if note.len() > MAX_PAYLOAD_BYTES {
+        return Err(error::SIGNING_KEY_INVALID.because("the note is too long for a NOTIFY"));
+    }
+    NOTIFY.write(&[argument(note)], |_| ());
+    Ok(())
+}
+
+/// The keys at hand.
+pub fn read_keys() -> Result<Vec<Signer>> {
+    let source = Source::of(configuration::signing_key_file(), configuration::signing_key_command())?;
+    source.read(configuration::checkpoint_origin().as_deref(), transaction::check_for_interrupts)
+}
+
+/// The name of the log. A key that goes must not take the name of the log with it, so without the setting the name is the one
+/// that was used before.
+fn origin(incarnation: &str, last: Option<&Last>, signers: &[Signer]) -> Result<String> {
+    let used = || last.and_then(|last| last.origin.rsplit_once('/')).map(|(name, _)| name.to_owned());
+    let of_key = || signers.first().map(|signer| signer.verifier().name().to_owned());
+    let name = configuration::checkpoint_origin().or_else(used).or_else(of_key).unwrap_or_default();
+    if signed_note::check_name(&name).is_err() || name.len() > pg_tenancy_files::signing_key::MAX_NAME_BYTES {
+        let message = "tenancy.checkpoint_origin is longer than 200 bytes, or has white space or a plus sign";
+        return Err(error::SIGNING_KEY_INVALID.because(message));
+    }
+    Ok(format!("{name}/{incarnation}"))
+}
+
+/// Writes the files that are missing of committed checkpoints, and makes sure that those there are this history's.
+fn hand_out_missing(incarnation: &str, origin: &str, newest: i64) -> Result<()> {
+    let Some(directory) = configuration::checkpoint_directory() else { return Ok(()) };
+    let missing = || {
+        let folder = Folder::new(&directory, origin)?;
+        let latest = folder.latest()?;
+        if let Some((number, note)) = &latest
+            && (*number > newest || note_of(incarnation, *number).is_none_or(|stored| stored != *note))
+        {
+            return Err(checkpoint_files::other_history(*number));
+        }
+        let after = latest.map_or(0, |(number, _)| number);
+        let arguments = [argument(incarnation), argument(origin), argument(after), argument(BACKLOG)];
+        let notes = transaction::with_latest_snapshot(|| {
+            NOTES.read(&arguments, |row| Some((row.get::<i64>(1)?, row.get::<String>(2)?)))
+        });
+        notes.into_iter().flatten().try_for_each(|(number, note)| folder.write(number, &note))
+    };
+    match missing() {
+        // The checkpoint itself does not depend on the folder.
+        Err(error) if error.kind == &error::PUBLICATION_FAILED => {
+            report::warn(&error);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn note_of(incarnation: &str, number: i64) -> Option<String> {
+    let arguments = [argument(incarnation), argument(number)];
+    transaction::with_latest_snapshot(|| NOTE.read(&arguments, |row| row.get::<String>(1))).pop().flatten()
+}
+
+/// The keys at hand beside those that signed before.
+struct Keys<'s> {
+    epochs: i32,
+    new: Vec<&'s Verifier>,
+    gone: Vec<i32>,
+}
+
+impl<'s> Keys<'s> {
+    fn compare(signers: &'s [Signer]) -> Result<Self> {
+        let read = |row: &Row| Some((row.get::<i32>(1)?, row.get::<String>(2)?, row.get::<bool>(3)?));
+        let known: Option<Vec<_>> = transaction::with_latest_snapshot(|| KEYS.read(&[], read)).into_iter().collect();
+        let known = known.ok_or_else(|| unreadable("a row of tenancy.signing_key"))?;
+        let at_hand: Vec<(&Verifier, String)> =
+            signers.iter().map(|signer| (signer.verifier(), signer.verifier().to_string())).collect();
+        let mut keys = Keys { epochs: known.last().map_or(0, |(epoch, ..)| *epoch), new: Vec::new(), gone: Vec::new() };
+        for (verifier, text) in &at_hand {
+            match known.iter().find(|(_, known, _)| known == text) {
+                None => keys.new.push(verifier),
+                Some((epoch, _, true)) => {
+                    let detail = format!("The reason: the key of epoch {epoch} was retired, and never signs again.");
+                    return Err(error::SIGNING_KEY_INVALID.because("checkpoints cannot be signed").detail(detail));
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = known.iter().filter(|(_, key, retired)| !retired && at_hand.iter().all(|(_, text)| text != key));
+        keys.gone = gone.map(|(epoch, ..)| *epoch).collect();
+        Ok(keys)
+    }
+
+    fn same(&self) -> bool {
+        self.new.is_empty() && self.gone.is_empty()
+    }
+
+    /// Writes down which keys begin with checkpoint `number`, and which ended with the one before.
+    fn write(&self, incarnation: &str, number: i64, last: Option<&Last>) -> Result<()> {
+        let now = transaction::now();
+        for (epoch, key) in (self.epochs + 1..).zip(&self.new) {
+            let values = [
+                argument(epoch),
+                argument(key.name()),
+                argument(key.id().as_slice()),
+                argument(key.to_string()),
+                spi::timestamp(now),
+                argument(incarnation),
+                argument(number),
+            ];
+            ADD_KEY.write(&values, |_| ());
+        }
+        for epoch in &self.gone {
+            let last = last.ok_or_else(|| unreadable("the newest row of tenancy.checkpoint"))?;
+            let (incarnation, number) = (argument(last.incarnation.as_str()), argument(last.number));
+            let updated = RETIRE_KEY.write(&[argument(*epoch), spi::timestamp(now), incarnation, number], |_| ());
+            if updated.is_empty() {
+                // The row is younger than the snapshot of a REPEATABLE READ transaction.
+                return Err(error::CHECKPOINT_CONFLICT.because("the signing keys changed since the transaction began"));
+            }
+        }
+        transaction::next_command();
+        Ok(())
+    }
+}
+
+fn newest_block() -> Result<Option<Block>> {
+    let read = |row: &Row| Some(Block { number: row.get(1)?, hash: row.bytes(2)?, incarnation: row.get(3)? });
+    let found = transaction::with_latest_snapshot(|| NEWEST_BLOCK.read(&[], read)).pop();
+    found.map(|block| block.ok_or_else(|| unreadable("the newest row of tenancy.block"))).transpose()
+}
+
+fn last() -> Result<Option<Last>> {
+    let read = |row: &Row| {
+        let (number, root): (i64, Digest) = (row.get(2)?, row.bytes(5)?);
+        let frontier = Frontier::from_bytes(number.unsigned_abs(), row.get::<&[u8]>(6)?)?;
+        // What was signed once must be what the next one continues.
+        let whole = frontier.root() == root;
+        whole.then_some(Last {
+            incarnation: row.get(1)?,
+            number,
+            block: row.get(3)?,
+            digest: row.bytes(4)?,
+            frontier,
+            origin: row.get(7)?,
+            made_at: row.timestamp(8)?,
+        })
+    };
+    let found = transaction::with_latest_snapshot(|| NEWEST.read(&[], read)).pop();
+    found.map(|last| last.ok_or_else(|| unreadable("the newest row of tenancy.checkpoint"))).transpose()
+}
+
+/// The heads of all organizations at a block, with the active snapshot.
+pub fn heads(block: i64) -> Result<Vec<Head>> {
+    let mut heads = Vec::new();
+    spi::stream(HEADS, &[argument(block)], |row| {
+        let head = || {
+            let position: i64 = row.get(2)?;
+            let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(4)?)?;
+            Some(Head { organization: row.uuid(1)?, position, chain: row.bytes(3)?, root: frontier.root() })
+        };
+        heads.push(head().ok_or_else(|| unreadable("a row of tenancy.head"))?);
+        Ok::<(), error::Error>(())
+    })?;
+    Ok(heads)
+}
+
+fn unreadable(what: &str) -> error::Error {
+    error::STATE_INVALID.because(format!("{what} cannot be read"))
+}

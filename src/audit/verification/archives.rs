@@ -1,0 +1,307 @@
+//! Months whose events are not in the database: what is known of them, and what the seal has of them.
+
+use super::Events;
+use crate::audit::capture::partition;
+use crate::audit::sealing::sealer;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::log::block::Entries;
+use pg_tenancy_core::audit::log::chain::Entry;
+use pg_tenancy_core::audit::log::snapshot::Snapshot;
+use pg_tenancy_core::audit::verification::{Event, Finding, Found, Seen};
+use pg_tenancy_core::error::{self, Result};
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Whether it is worth while to look.
+static ANY: Query = Query::new("SELECT EXISTS (SELECT FROM tenancy.archive WHERE NOT attached)");
+
+/// The newest row of each month, unless it is attached again, with the event that tells of it: one that was written with the
+/// row, has the same values, and is the last that the chain has about the month. Only after the end of a month can it tell.
+/// The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not have it).
+static ARCHIVED: Query = Query::new(
+    "WITH newest AS MATERIALIZED (
+         SELECT a.*, tenancy.lowest_id(a.month::pg_catalog.timestamp AT TIME ZONE 'UTC') AS first_id,
+                tenancy.lowest_id((a.month + interval '1 month') AT TIME ZONE 'UTC') AS end_id
+           FROM (SELECT DISTINCT ON (month) * FROM tenancy.archive ORDER BY month, changed_at DESC) a
+          WHERE NOT a.attached),
+     told AS MATERIALIZED (
+         SELECT e.id, e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'month' AS month
+           FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+          WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+            AND s.event OPERATOR(pg_catalog.>=) tenancy.lowest_id((SELECT pg_catalog.min(n.changed_at) - interval '1 minute' FROM newest n))
+            AND e.operation OPERATOR(pg_catalog.=) 'insert' AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive')
+     SELECT pg_catalog.to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, e.transaction, e.sealed
+       FROM newest a LEFT JOIN LATERAL (
+            SELECT e.id, e.transaction, s.event_hash OPERATOR(pg_catalog.=) e.hash AS sealed
+              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
+             CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS p (new)
+             WHERE e.id OPERATOR(pg_catalog.>=) GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
+               AND e.id OPERATOR(pg_catalog.<) tenancy.lowest_id(a.changed_at + interval '1 minute')
+               AND e.occurred_at OPERATOR(pg_catalog.>=) (a.month + interval '1 month') AT TIME ZONE 'UTC'
+               AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.operation OPERATOR(pg_catalog.=) 'insert'
+               AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive'
+               AND p.new OPERATOR(pg_catalog.->>) 'digest' OPERATOR(pg_catalog.=) a.digest::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'month' OPERATOR(pg_catalog.=) pg_catalog.to_char(a.month, 'YYYY-MM-DD')
+               AND p.new OPERATOR(pg_catalog.->>) 'events' OPERATOR(pg_catalog.=) a.events::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'through_block' OPERATOR(pg_catalog.=) a.through_block::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'attached' OPERATOR(pg_catalog.=) a.attached::pg_catalog.text
+               AND p.new OPERATOR(pg_catalog.->>) 'reason' OPERATOR(pg_catalog.=) a.reason
+               AND p.new OPERATOR(pg_catalog.->>) 'exported_to' IS NOT DISTINCT FROM a.exported_to
+               AND NOT EXISTS (SELECT FROM told t WHERE t.month OPERATOR(pg_catalog.=) (p.new OPERATOR(pg_catalog.->>) 'month') AND t.id OPERATOR(pg_catalog.>) e.id)
+             ORDER BY e.id LIMIT 1) e ON true
+      ORDER BY a.month",
+);
+
+/// Whether one of the events that went is there.
+static IS_THERE: Query = Query::new(
+    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+                     WHERE s.event OPERATOR(pg_catalog.>=) $1 AND s.event OPERATOR(pg_catalog.<) $2 AND s.block OPERATOR(pg_catalog.<=) $3)",
+);
+
+/// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be archived since.
+static UNRECORDED: Query = Query::new(
+    "SELECT pg_catalog.to_char(a.month, 'YYYY-MM'), pg_catalog.to_char(a.changed_at AT TIME ZONE 'UTC', 'YYYY_MM')
+       FROM tenancy.archive a
+      WHERE NOT EXISTS (
+            SELECT FROM tenancy.event e
+             WHERE e.id OPERATOR(pg_catalog.>=) tenancy.lowest_id(a.changed_at - interval '1 minute')
+               AND e.id OPERATOR(pg_catalog.<) tenancy.lowest_id(a.changed_at + interval '1 minute')
+               AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.operation OPERATOR(pg_catalog.=) 'insert'
+               AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive'
+               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'digest' OPERATOR(pg_catalog.=) a.digest::pg_catalog.text
+               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'month' OPERATOR(pg_catalog.=) pg_catalog.to_char(a.month, 'YYYY-MM-DD')
+               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'through_block' OPERATOR(pg_catalog.=) a.through_block::pg_catalog.text
+               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'attached' OPERATOR(pg_catalog.=) a.attached::pg_catalog.text)",
+);
+
+const ENTRIES: &str = "SELECT organization, position, event, event_hash, chain, block FROM tenancy.seal
+      WHERE event OPERATOR(pg_catalog.>=) $1 AND event OPERATOR(pg_catalog.<) $2 AND block OPERATOR(pg_catalog.<=) $3
+      ORDER BY organization, position";
+
+/// What the seal has of the events between two ids.
+struct Sealed {
+    events: i64,
+    blocks: Option<(i64, i64)>,
+    digest: Digest,
+}
+
+/// `tenancy.seal_digest(from_event, to_event, through_block)`.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_seal_digest(
+    from_event: Option<pgrx::Uuid>,
+    to_event: Option<pgrx::Uuid>,
+    through_block: Option<i64>,
+) -> TableIterator<
+    'static,
+    (name!(events, i64), name!(first_block, Option<i64>), name!(last_block, Option<i64>), name!(digest, Vec<u8>)),
+> {
+    let given = |id, name| error::given(id, name).map(|id: pgrx::Uuid| Uuid::from_bytes(*id.as_bytes())).or_raise();
+    let (from, to) = (given(from_event, "from_event"), given(to_event, "to_event"));
+    let sealed = sealed(from, to, through_block.unwrap_or(i64::MAX)).or_raise();
+    let (first, last) = sealed.blocks.unzip();
+    TableIterator::once((sealed.events, first, last, sealed.digest.to_vec()))
+}
+
+fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<Sealed> {
+    let (mut entries, mut blocks) = (Entries::default(), None);
+    spi::stream(ENTRIES, &[spi::uuid(from), spi::uuid(to), argument(through_block)], |row| {
+        let (organization, entry) =
+            entry(row).ok_or_else(|| error::STATE_INVALID.because("a row of tenancy.seal cannot be read"))?;
+        entries.add(organization, &entry);
+        let (first, last) = blocks.unwrap_or((entry.block, entry.block));
+        blocks = Some((entry.block.min(first), entry.block.max(last)));
+        Ok::<(), error::Error>(())
+    })?;
+    Ok(Sealed { events: entries.count(), blocks, digest: entries.digest() })
+}
+
+fn entry(row: &Row) -> Option<(Uuid, Entry)> {
+    let (event_hash, chain) = (row.bytes(4)?, row.bytes(5)?);
+    let entry = Entry { position: row.get(2)?, event: row.uuid(3)?, event_hash, chain, block: row.get(6)? };
+    Some((row.uuid(1)?, entry))
+}
+
+/// The entries of the chain of no organization after that of an event: position, event, its hash, block.
+const AFTER: &str = "SELECT s.position, s.event, s.event_hash, s.block FROM tenancy.seal s
+      WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+        AND s.position OPERATOR(pg_catalog.>) (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1)
+      ORDER BY s.position";
+
+/// The position of an event in that chain, and that of its newest head.
+static PLACE: Query = Query::new(
+    "SELECT (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1),
+            (SELECT h.position FROM tenancy.head h WHERE h.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+              ORDER BY h.block DESC LIMIT 1)",
+);
+
+/// A month that is archived.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Archive {
+    /// As the names of partitions end.
+    month: String,
+    through_block: i64,
+    events: i64,
+    /// Absent where it has a length that no digest has.
+    digest: Option<Digest>,
+    ids: (Uuid, Uuid),
+    /// True if there is a partition all the same: restored, or made for an event that came late.
+    has_partition: bool,
+}
+
+/// The event that tells of an archive.
+struct Teller {
+    id: Uuid,
+    transaction: u64,
+    /// Whether the seal has it as it is; `None` where it does not have it at all.
+    sealed: Option<bool>,
+}
+
+impl Teller {
+    /// True if the event is what was written, and is sealed or has yet to be.
+    fn is_believed(&self, events: &mut Events, sealed: Option<&Snapshot>) -> Result<bool> {
+        let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
+        let in_chain = self.sealed.unwrap_or_else(waits);
+        Ok(in_chain && matches!(events.find(&self.id)?, Event::Seen(Seen { fault: None, .. })))
+    }
+
+    /// True if the chain that the event is in has everything that came after it, but for what went with months that are known to
+    /// be archived: what is gone could have told that the month was attached again.
+    fn is_last_word(&self, events: &mut Events, known: &Archives) -> Result<bool> {
+        if self.sealed.is_none() {
+            return Ok(true);
+        }
+        let place = PLACE.read(&[spi::uuid(self.id)], |row| (row.get::<i64>(1), row.get::<i64>(2))).pop();
+        let Some((Some(mut position), Some(newest))) = place else { return Ok(false) };
+        // Gathered first: the memory of a batch of rows is gone after it, and what looks for events keeps scans open.
+        let mut after = Vec::new();
+        spi::stream(AFTER, &[spi::uuid(self.id)], |row| {
+            after.push((
+                row.get::<i64>(1),
+                row.uuid(2).unwrap_or_default(),
+                row.bytes::<32>(3),
+                row.get(4).unwrap_or_default(),
+            ));
+            Ok::<(), error::Error>(())
+        })?;
+        for (place, id, hash, block) in after {
+            position += 1;
+            let is_whole = match events.find(&id)? {
+                Event::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
+                Event::Gone => known.have(&id, block),
+                Event::Archived | Event::Unreadable => false,
+            };
+            if place != Some(position) || !is_whole {
+                return Ok(false);
+            }
+        }
+        Ok(position == newest)
+    }
+}
+
+/// The months that are archived, as far as the chain tells of it: what stands in the table alone excuses nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Archives(Vec<Archive>);
+
+impl Archives {
+    pub fn read(found: &mut Vec<Found>) -> Result<Self> {
+        if ANY.read(&[], |row| row.get(1)) != [Some(true)] {
+            return Ok(Archives(Vec::new()));
+        }
+        let read = |row: &Row| {
+            let month: String = row.get(1)?;
+            let has_partition = partition::is_there("event", &month);
+            let teller = || Some(Teller { id: row.uuid(7)?, transaction: row.transaction(8)?, sealed: row.get(9) });
+            let archive = Archive {
+                month,
+                through_block: row.get(2)?,
+                events: row.get(3)?,
+                digest: row.bytes(4),
+                ids: (row.uuid(5)?, row.uuid(6)?),
+                has_partition,
+            };
+            Some((archive, teller()))
+        };
+        let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
+        let (mut archives, mut events, sealed) = (Archives(Vec::new()), Events::default(), sealer::sealed_until()?);
+        // The newest first: events after an older one may have gone with the month of a newer one.
+        rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
+        for (archive, teller) in rows {
+            let month = archive.month.replace('_', "-");
+            match teller {
+                Some(teller) if teller.is_believed(&mut events, sealed.as_ref())? => {
+                    // A month goes as a whole: one whose events are there excuses none that is not.
+                    let is_away = !archive.is_there();
+                    if is_away && teller.is_last_word(&mut events, &archives)? {
+                        archives.0.push(archive);
+                    } else if is_away {
+                        let text =
+                            format!("what came after the event that tells of the archive of {month} is not all there");
+                        found.push(Found::anywhere(Finding::Missing, text));
+                    }
+                }
+                _ => found.push(Found::anywhere(Finding::Inserted, untold(&month))),
+            }
+        }
+        Ok(archives)
+    }
+
+    /// Whether the month of an event is archived.
+    pub fn have_month_of(&self, event: &Uuid) -> bool {
+        self.of(event).is_some()
+    }
+
+    /// Whether the event that a block sealed went with its month.
+    pub fn have(&self, event: &Uuid, block: i64) -> bool {
+        self.of(event).is_some_and(|archive| block <= archive.through_block)
+    }
+
+    /// Whether there is nowhere to look for the event.
+    pub fn have_away(&self, event: &Uuid, block: i64) -> bool {
+        self.have(event, block) && self.of(event).is_some_and(|archive| !archive.has_partition)
+    }
+
+    fn of(&self, event: &Uuid) -> Option<&Archive> {
+        self.0.iter().find(|archive| (archive.ids.0..archive.ids.1).contains(event))
+    }
+
+    /// Archives that are not of what the seal has, or that nobody made.
+    pub fn verify(&self, found: &mut Vec<Found>) -> Result<()> {
+        for archive in &self.0 {
+            let sealed = sealed(archive.ids.0, archive.ids.1, archive.through_block)?;
+            if sealed.events != archive.events || Some(sealed.digest) != archive.digest {
+                let text = format!(
+                    "the archive of {} is not of the events that the seal has",
+                    archive.month.replace('_', "-")
+                );
+                found.push(Found::anywhere(Finding::Altered, text));
+            }
+        }
+        let unrecorded = UNRECORDED.read(&[], |row| (row.get::<String>(1), row.get::<String>(2)));
+        for (month, written) in unrecorded {
+            if !self.0.iter().any(|archive| Some(&archive.month) == written.as_ref()) {
+                let text = untold(&month.unwrap_or_default());
+                if !found.iter().any(|found| found.explanation == text) {
+                    found.push(Found::anywhere(Finding::Inserted, text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Archive {
+    /// True if events that went are there all the same: a dump attaches a partition by itself.
+    fn is_there(&self) -> bool {
+        let arguments = [spi::uuid(self.ids.0), spi::uuid(self.ids.1), argument(self.through_block)];
+        self.has_partition && IS_THERE.read(&arguments, |row| row.get(1)).pop().flatten().unwrap_or(false)
+    }
+}
+
+fn untold(month: &str) -> String {
+    format!("no event tells of the archive of {month} as it is")
+}

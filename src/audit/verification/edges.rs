@@ -1,0 +1,300 @@
+//! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
+//! head or entry knows of.
+
+use super::Events;
+use super::range::{self, Scope, Seen, block_row, entry_row, head_in, heads_until};
+use crate::audit::sealing::sealer;
+use crate::pg::hooks::transaction;
+use crate::pg::spi::{self, Row, argument};
+use crate::pg::tables::scan::Scan;
+use crate::pg::tables::table::Key;
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::time_ordered_id;
+use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
+use pg_tenancy_core::audit::log::chain::Entry;
+use pg_tenancy_core::audit::log::checkpoint;
+use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
+use pg_tenancy_core::audit::verification::{Event, Finding, Found, Range};
+use pg_tenancy_core::error::{Error, Result};
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, database, timeline, began_at, salt FROM tenancy.incarnation ORDER BY first_block";
+
+/// Heads of blocks that are not there.
+const HEADS_BEYOND: &str = "SELECT block FROM tenancy.head
+    WHERE (block OPERATOR(pg_catalog.>) $1 OR block OPERATOR(pg_catalog.<) 1) AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2)
+    GROUP BY block ORDER BY block";
+
+/// Organizations that have heads of blocks after the newest there is.
+const BEYOND: &str = "SELECT DISTINCT organization FROM tenancy.head
+    WHERE block OPERATOR(pg_catalog.>) $1 AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2) ORDER BY organization";
+
+const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number OPERATOR(pg_catalog.<) 1 ORDER BY number";
+
+/// Nodes that no tree has.
+const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
+       FROM tenancy.tree_node n
+       LEFT JOIN LATERAL (SELECT h.position FROM tenancy.head h WHERE h.organization OPERATOR(pg_catalog.=) n.organization
+                           ORDER BY h.block DESC LIMIT 1) newest ON true
+      WHERE ($1 IS NULL OR n.organization OPERATOR(pg_catalog.=) $1)
+        AND (newest.position IS NULL OR n.index OPERATOR(pg_catalog.<) 0 OR n.level OPERATOR(pg_catalog.<) $2
+             OR n.level OPERATOR(pg_catalog.>) 62 OR n.level OPERATOR(pg_catalog.%) $2 OPERATOR(pg_catalog.<>) 0
+             OR n.index OPERATOR(pg_catalog.>=) (newest.position OPERATOR(pg_catalog.>>) n.level))";
+
+/// Erasures that no event tells of, or whose payload is there: event, organization, the event that should tell.
+const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
+       FROM tenancy.erasure x LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.event
+      WHERE ($1 IS NULL OR x.organization OPERATOR(pg_catalog.=) $1 OR e.organization OPERATOR(pg_catalog.=) $1)
+        AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL OR e.organization OPERATOR(pg_catalog.<>) x.organization
+             OR e.payload_digest OPERATOR(pg_catalog.<>) x.payload_digest
+             OR NOT EXISTS (
+                SELECT FROM tenancy.event t
+                 WHERE t.id OPERATOR(pg_catalog.=) x.erase_event AND t.organization OPERATOR(pg_catalog.=) x.organization
+                   AND t.operation OPERATOR(pg_catalog.=) 'erase'
+                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) x.event::pg_catalog.text
+                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode(x.payload_digest, 'hex')))
+      ORDER BY x.event";
+
+/// Events that no entry names, of those that a range could have: written since a moment, or with an id between those of the range.
+const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
+      WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
+        AND (e.id OPERATOR(pg_catalog.>=) $2 OR e.id OPERATOR(pg_catalog.>=) $3 AND e.id OPERATOR(pg_catalog.<=) $4)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+      ORDER BY e.id";
+
+/// The first block of each history with its name, and what is wrong with the rows.
+pub fn incarnations(found: &mut Vec<Found>) -> Result<Vec<(i64, String)>> {
+    let mut all = Vec::new();
+    let read = |row: &Row| {
+        let place = Place {
+            system_identifier: row.get(3)?,
+            database: row.get::<pg_sys::Oid>(4)?.to_u32(),
+            timeline: row.get(5)?,
+        };
+        let salt = row.get::<&[u8]>(7)?.to_vec();
+        Some(Incarnation { place, first_block: row.get(2)?, began_at: row.timestamp(6)?, salt })
+    };
+    spi::stream(INCARNATIONS, &[], |row| {
+        let name: String = row.get(1).unwrap_or_default();
+        let first_block = row.get(2).unwrap_or_default();
+        if read(row).is_none_or(|incarnation| incarnation.name() != name) {
+            let text = format!("incarnation {name} is not what was written");
+            found.push(Found::in_block(Finding::Altered, first_block, text));
+        }
+        all.push((first_block, name));
+        Ok::<(), Error>(())
+    })?;
+    Ok(all)
+}
+
+/// The number and the hash of the newest block; 0 where there is none.
+pub fn newest_block() -> i64 {
+    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, i64::MAX).or_less()]);
+    blocks.back().and_then(|fields| fields.big_integer(1)).unwrap_or(0).max(0)
+}
+
+/// The hash of a block, which must be that of what the block says; what is wrong with it.
+pub fn block_at(number: i64) -> std::result::Result<Digest, Found> {
+    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, number)]);
+    let row = blocks.next().map(|fields| block_row(&fields).1);
+    match row {
+        Some(Some((block, hash))) if block.hash() == hash => Ok(hash),
+        Some(_) => Err(Found::in_block(Finding::Altered, number, format!("block {number} is not what was written"))),
+        None => Err(Found::in_block(Finding::Missing, number, format!("block {number} is gone from tenancy.block"))),
+    }
+}
+
+/// Where all organizations stood after a block, in order; and whose newest entry is not the one that the head names.
+pub fn heads_at(block: i64, found: &mut Vec<Found>) -> Vec<checkpoint::Head> {
+    let mut heads = Vec::new();
+    let mut each = Organizations::open(c"head", c"head_pkey");
+    let mut newest = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
+    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &[Key::uuid(1, &Uuid::nil()), Key::big_integer(2, 0)]);
+    while let Some(organization) = each.next() {
+        newest.seek(&heads_until(&organization, block));
+        let Some(fields) = newest.back() else { continue };
+        let Some(head) = head_in(&fields) else {
+            let text = "the row in tenancy.head has a value that no head has";
+            found.push(Found::in_block(Finding::Altered, block, text).of(organization));
+            continue;
+        };
+        entries.seek(&[Key::uuid(1, &organization), Key::big_integer(2, head.position)]);
+        let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(6));
+        if chain != Some(head.chain) {
+            let finding = if chain.is_some() { Finding::Altered } else { Finding::Missing };
+            let text = "the entry in tenancy.seal that the organization's head names is not there as it was";
+            found.push(Found::in_block(finding, block, text).of(organization).at(head.position));
+        }
+        let root = head.frontier.root();
+        heads.push(checkpoint::Head { organization, position: head.position, chain: head.chain, root });
+    }
+    heads
+}
+
+/// The organizations that have rows in a table whose index begins with them.
+struct Organizations {
+    scan: Scan,
+    at: Option<Uuid>,
+}
+
+impl Organizations {
+    fn open(table: &std::ffi::CStr, index: &std::ffi::CStr) -> Self {
+        Organizations { scan: Scan::by_index(table, index, &[Key::uuid(1, &Uuid::nil()).or_more()]), at: None }
+    }
+
+    /// The next one; leaves the scan on its first row.
+    fn next(&mut self) -> Option<Uuid> {
+        transaction::check_for_interrupts();
+        if let Some(at) = self.at {
+            let next = Uuid::from_u128(at.as_u128().checked_add(1)?);
+            self.scan.seek(&[Key::uuid(1, &next).or_more()]);
+        }
+        self.at = self.scan.next().and_then(|fields| fields.uuid(1));
+        self.at
+    }
+}
+
+/// What heads of blocks that are gone from the end lead to: the events are there, or named.
+pub fn events_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    let mut organizations = Vec::new();
+    spi::stream(BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
+        organizations.extend(row.uuid(1));
+        Ok::<(), Error>(())
+    })?;
+    let range = Range { first: scope.newest + 1, last: i64::MAX };
+    for organization in organizations {
+        let scope = Scope { organization: Some(organization), ..scope.clone() };
+        range::verify(&scope, range, &mut |more, _| found.extend(more))?;
+    }
+    Ok(())
+}
+
+/// What is wrong with the event that an entry names, without its chain.
+fn fault(
+    events: &mut Events,
+    scope: &Scope,
+    organization: Uuid,
+    entry: &Entry,
+) -> Result<Option<(Finding, &'static str)>> {
+    Ok(match events.find(&entry.event)? {
+        Event::Archived => None,
+        Event::Gone if scope.archives.have(&entry.event, entry.block) => None,
+        Event::Gone => Some((Finding::Missing, "the seal names an event that is gone from tenancy.event")),
+        Event::Unreadable => Some((Finding::Altered, "the event has a value that no event has")),
+        Event::Seen(seen) if seen.fault.is_some() => seen.fault,
+        Event::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
+            Some((Finding::Altered, "the event is not the one that was sealed"))
+        }
+        Event::Seen(_) => None,
+    })
+}
+
+/// Entries before the first place and after the newest head of their organization, and events of the latter that are not
+/// what was sealed: no walk gets to them.
+pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    let mut events = Events::default();
+    let mut each = Organizations::open(c"seal", c"seal_pkey");
+    let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
+    let positions = |organization: &Uuid, from: i64| [Key::uuid(1, organization), Key::big_integer(2, from).or_more()];
+    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &positions(&Uuid::nil(), 0));
+    let mut only = scope.organization;
+    let mut next = || if scope.organization.is_some() { only.take() } else { each.next() };
+    while let Some(organization) = next() {
+        heads.seek(&heads_until(&organization, i64::MAX));
+        let newest = heads.back().and_then(|fields| fields.big_integer(3)).unwrap_or(0);
+        entries.seek(&positions(&organization, i64::MIN));
+        let lowest = entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.uuid(4)?)));
+        let before = lowest.filter(|(position, _)| *position < 1);
+        entries.seek(&positions(&organization, newest.saturating_add(1)));
+        let after = entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.uuid(4)?)));
+        let texts = [
+            "an entry stands before the first",
+            "entries from here on stand after the newest head of the organization",
+        ];
+        for (entry, text) in [before, after].into_iter().zip(texts) {
+            if let Some((position, event)) = entry {
+                let text = format!("{text}, where nothing was sealed");
+                found.push(Found::anywhere(Finding::Inserted, text).of(organization).at(position).about(event));
+            }
+        }
+        // The first of them is named by now.
+        entries.seek(&positions(&organization, newest.saturating_add(2)));
+        while let Some(fields) = entries.next() {
+            transaction::check_for_interrupts();
+            let Some(entry) = entry_row(&fields) else { continue };
+            if let Some((finding, text)) = fault(&mut events, scope, organization, &entry)? {
+                let place = Found::in_block(finding, entry.block, text).of(organization);
+                found.push(place.at(entry.position).about(entry.event));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Heads and blocks outside of the blocks that there are.
+pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    spi::stream(HEADS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
+        let number = row.get(1).unwrap_or_default();
+        let finding = if number < 1 { Finding::Inserted } else { Finding::Truncated };
+        let text = format!("block {number} is not there, which tenancy.head names");
+        found.push(Found::in_block(finding, number, text));
+        Ok::<(), Error>(())
+    })?;
+    if scope.organization.is_some() {
+        return Ok(());
+    }
+    spi::stream(BLOCKS_BEFORE, &[], |row| {
+        let number = row.get(1).unwrap_or_default();
+        found.push(Found::in_block(Finding::Inserted, number, format!("block {number} stands before the first")));
+        Ok(())
+    })
+}
+
+/// Nodes of trees that these events do not make.
+pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    spi::stream(NODES_BEYOND, &[spi::uuid(scope.organization), argument(STORED_LEVELS as i16)], |row| {
+        let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
+        let text = format!("node {index} of level {level} in tenancy.tree_node is of no tree over these events");
+        found.push(Found::anywhere(Finding::Inserted, text).of(row.uuid(1).unwrap_or_default()));
+        Ok::<(), Error>(())
+    })
+}
+
+/// Rows of `tenancy.erasure` that nobody wrote with an erasure.
+pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+    spi::stream(ERASURES_BEYOND, &[spi::uuid(scope.organization)], |row| {
+        let uuid = |column| row.uuid(column).unwrap_or_default();
+        let (event, organization, teller) = (uuid(1), uuid(2), uuid(3));
+        if !scope.archives.have_month_of(&teller) {
+            let text = "tenancy.erasure tells of an erasure of the event that was none";
+            found.push(Found::anywhere(Finding::Inserted, text).of(organization).about(event));
+        }
+        Ok::<(), Error>(())
+    })
+}
+
+/// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
+///
+/// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it began.
+pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Found>) -> Result<()> {
+    let Some(sealed) = sealer::sealed_until()? else { return Ok(()) };
+    let own = transaction::id_if_any();
+    let whole = range.first == 1 && range.last == scope.newest;
+    let since = match () {
+        () if whole => Uuid::nil(),
+        () if range.last == scope.newest => time_ordered_id(sealer::sealed_at(range.first - 1)?, [0; 8]),
+        () => Uuid::max(),
+    };
+    let (lowest, highest) = seen.ids.unwrap_or((Uuid::max(), Uuid::nil()));
+    let arguments = [spi::uuid(scope.organization), spi::uuid(since), spi::uuid(lowest), spi::uuid(highest)];
+    spi::stream(UNSEALED, &arguments, |row| {
+        let (id, organization) = (row.uuid(1).unwrap_or_default(), row.uuid(2).unwrap_or_default());
+        let transaction = row.transaction(3).unwrap_or_default();
+        if Some(transaction) != own && sealed.is_over(transaction) {
+            let text = "no entry of the seal knows the event, though its transaction was over when it was made";
+            found.push(Found::anywhere(Finding::Inserted, text).of(organization).about(id));
+        }
+        Ok(())
+    })
+}

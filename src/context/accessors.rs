@@ -1,0 +1,236 @@
+//! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
+
+use super::current::{
+    check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,
+    integer_datum, missing, require, text_datum, uuid_datum,
+};
+use crate::audit;
+use crate::bare_function;
+use crate::pg::ddl::node::constant_arguments;
+use crate::pg::report::OrRaise;
+use pg_tenancy_core::error::{self, Result};
+use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
+use serde_json::{Value, json};
+
+bare_function! {
+    /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
+    tenancy_org_id, pg_finfo_tenancy_org_id, ready: uuid_datum(), |_call| {
+        check().or_raise();
+        uuid_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_text()`: the organization as text columns hold it.
+    tenancy_org_id_text, pg_finfo_tenancy_org_id_text, ready: text_datum(), |_call| {
+        check().or_raise();
+        text_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_bigint()`: the organization as integer columns hold it.
+    tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, ready: integer_datum(), |_call| {
+        check().or_raise();
+        integer_datum().ok_or_else(without_integer).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id(domain, action)`: the organization, for whoever may do that.
+    tenancy_org_id_for, pg_finfo_tenancy_org_id_for,
+    ready: if remembered(call) { checked_uuid() } else { None }, |call| {
+        ask_each(call).or_raise();
+        uuid_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_text(domain, action)`.
+    tenancy_org_id_text_for, pg_finfo_tenancy_org_id_text_for,
+    ready: if remembered(call) { checked_text() } else { None }, |call| {
+        ask_each(call).or_raise();
+        text_datum().ok_or_else(missing).or_raise()
+    }
+}
+
+bare_function! {
+    /// `tenancy.org_id_bigint(domain, action)`.
+    tenancy_org_id_bigint_for, pg_finfo_tenancy_org_id_bigint_for,
+    ready: if remembered(call) { checked_integer() } else { None }, |call| {
+        ask_each(call).or_raise();
+        integer_datum().ok_or_else(without_integer).or_raise()
+    }
+}
+
+fn without_integer() -> error::Error {
+    error::NOT_FOUND.because("the organization of this transaction has no integer id")
+}
+
+bare_function! {
+    /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
+    tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
+        let (domain, action) = arguments(call).or_raise();
+        authorize(domain, action).or_raise();
+        remember(call);
+        pg_sys::Datum::from(true)
+    }
+}
+
+bare_function! {
+    /// Tells the planner that `tenancy.authorize` removes no row: it is true or an error. Without this the planner
+    /// takes it for a condition that a third of the rows pass (`function_selectivity`, plancat.c).
+    tenancy_authorize_support, pg_finfo_tenancy_authorize_support, |call| {
+        // SAFETY: declared with one argument of type internal, which is a node of one of the kinds of supportnodes.h.
+        unsafe {
+            let request: *mut pg_sys::Node = (*call).args.as_slice(1)[0].value.cast_mut_ptr();
+            if (*request).type_ == pg_sys::NodeTag::T_SupportRequestSelectivity {
+                (*request.cast::<pg_sys::SupportRequestSelectivity>()).selectivity = 1.0;
+                pg_sys::Datum::from(request)
+            } else {
+                pg_sys::Datum::null()
+            }
+        }
+    }
+}
+
+/// Raises unless the role of the context may do `action` in `domain`.
+pub fn authorize(domain: &str, action: &str) -> Result<()> {
+    check()?;
+    let context = current()?.ok_or_else(missing)?;
+    if context.permissions.allow(domain, action) {
+        return Ok(());
+    }
+    let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
+    let error = error::PERMISSION_DENIED.because(message);
+    audit::operation_refused(domain, &error);
+    Err(error)
+}
+
+/// True if there is a context that gives access now, and its role may do `action` in `domain`.
+pub fn allowed(domain: &str, action: &str) -> bool {
+    check().is_ok() && !lacks(domain, action)
+}
+
+/// True if there is a context whose role may not do `action` in `domain`.
+pub fn lacks(domain: &str, action: &str) -> bool {
+    // One that cannot be read is refused where it is used.
+    current().ok().flatten().is_some_and(|context| !context.permissions.allow(domain, action))
+}
+
+/// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site. Several
+/// actions, separated by commas, are asked for each.
+fn ask_each(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let (domain, actions) = arguments(call)?;
+    actions.split(SEPARATOR).try_for_each(|action| authorize(domain, action))?;
+    remember(call);
+    Ok(())
+}
+
+/// What stands between the actions of one question.
+pub const SEPARATOR: char = ',';
+
+fn arguments<'a>(call: pg_sys::FunctionCallInfo) -> Result<(&'a str, &'a str)> {
+    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL, and stay for the call.
+    let argument = |n: usize| unsafe {
+        let argument = &(*call).args.as_slice(2)[n];
+        <&str>::from_datum(argument.value, argument.isnull)
+    };
+    Ok((error::given(argument(0), "domain")?, error::given(argument(1), "action")?))
+}
+
+/// True if this call site passed under the context as it is, in this statement.
+#[inline]
+fn remembered(call: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: fn_extra belongs to this call site; only `remember` writes it.
+    checked() && unsafe { (*(*call).flinfo).fn_extra.addr() } == generation_mark()
+}
+
+/// Remembers the answer at a call site whose arguments are constants of the expression. An answer belongs to its
+/// arguments: PL/pgSQL keeps a call site from one value of a variable to the next, and calls such a parameter stable.
+fn remember(call: pg_sys::FunctionCallInfo) {
+    // SAFETY: fn_expr is NULL or the expression of this call. fn_extra is this function's own; what stands there is a
+    // number, which nobody follows.
+    unsafe {
+        let site = (*call).flinfo;
+        if constant_arguments((*site).fn_expr) {
+            (*site).fn_extra = std::ptr::without_provenance_mut(generation_mark());
+        }
+    }
+}
+
+/// The generation of the context, different from the NULL that a call site begins with.
+#[inline]
+fn generation_mark() -> usize {
+    (generation() as usize).wrapping_mul(2) | 1
+}
+
+/// `tenancy.allowed(domain, action)`.
+#[pg_extern(sql = false)]
+fn tenancy_allowed(domain: &str, action: &str) -> bool {
+    require().or_raise().permissions.allow(domain, action)
+}
+
+/// `tenancy.subject()`.
+#[pg_extern(sql = false)]
+fn tenancy_subject() -> String {
+    require().or_raise().subject.clone()
+}
+
+/// `tenancy.actor_role()`.
+#[pg_extern(sql = false)]
+fn tenancy_actor_role() -> String {
+    require().or_raise().role.clone()
+}
+
+/// `tenancy.claims()`.
+#[pg_extern(sql = false)]
+fn tenancy_claims() -> JsonB {
+    let context = require().or_raise();
+    let claims = serde_json::from_str(&context.claims)
+        .map_err(|_| error::STATE_INVALID.because("the claims of the transaction are unreadable"));
+    JsonB(claims.or_raise())
+}
+
+/// `tenancy.correlation_id()`.
+#[pg_extern(sql = false)]
+fn tenancy_correlation_id() -> Option<String> {
+    current().or_raise().and_then(|context| context.correlation_id.clone())
+}
+
+/// `tenancy.whoami()`: what the transaction is, for people; never raises for want of a context.
+#[pg_extern(sql = false)]
+fn tenancy_whoami() -> JsonB {
+    let Some(context) = current().or_raise() else {
+        return JsonB(json!({ "authenticated": false }));
+    };
+    let permissions: Vec<Value> =
+        context.permissions.iter().map(|(domain, action)| json!(format!("{domain}:{action}"))).collect();
+    JsonB(json!({
+        "authenticated": in_force(&context),
+        "expired": expired(&context),
+        "scope": context.scope.name(),
+        "method": context.method,
+        "organization": context.organization.id,
+        "subject": context.subject,
+        "issuer": context.issuer,
+        "role": context.role,
+        "session_id": context.session_id,
+        "correlation_id": context.correlation_id,
+        "expires_at": timestamp(context.expires_at),
+        "permissions": permissions,
+    }))
+}
+
+/// A time in microseconds since 1970, as Postgres writes it in JSON.
+fn timestamp(microseconds: i64) -> Value {
+    let timestamp =
+        pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::hooks::transaction::to_timestamptz(microseconds));
+    timestamp.ok().map_or(Value::Null, |timestamp| json!(timestamp))
+}
+
+/// `tenancy.sign_out()`.
+#[pg_extern(sql = false)]
+fn tenancy_sign_out() {
+    end();
+}

@@ -1,0 +1,59 @@
+//! The guardrail on those whom no policy binds: superusers, and roles with BYPASSRLS.
+
+use super::state::{overridden, record, state};
+use crate::context;
+use crate::pg::hooks::transaction;
+use crate::pg::report::warn;
+use crate::pg::settings::sealed::Backend;
+use crate::policy::protect;
+use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::guardrail::{ROW_SECURITY_BYPASS, State};
+use pg_tenancy_core::savepoint_stack::Undo;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+/// Tables that were told of in this transaction already.
+static TOLD: Backend<RefCell<Undo<Vec<pg_sys::Oid>>>> = Backend::new(RefCell::new(Undo::new(Vec::new())));
+
+/// Somebody whom no policy binds is about to read or write a protected table.
+pub fn accessed(table: pg_sys::Oid) -> Result<()> {
+    let state = state(&ROW_SECURITY_BYPASS);
+    if state == State::Off
+        || protect::working()
+        || context::current()?.is_some()
+        || context::in_maintenance()
+        || TOLD.borrow().get().contains(&table)
+    {
+        return Ok(());
+    }
+    let Some(found) = protect::table(table) else { return Ok(()) };
+    let name = Some((found.schema.as_str(), found.name.as_str()));
+    if overridden(&ROW_SECURITY_BYPASS, "bypass", name)? {
+        told(table);
+        return Ok(());
+    }
+    let message =
+        format!("no policy binds this role: it would see every organization's rows of {}.{}", found.schema, found.name);
+    let error = error::BYPASS_REFUSED.because(message);
+    if state == State::Enforce {
+        return Err(error);
+    }
+    record(&ROW_SECURITY_BYPASS, "bypass", name, None)?;
+    told(table);
+    warn(&error);
+    Ok(())
+}
+
+fn told(table: pg_sys::Oid) {
+    TOLD.borrow_mut().change(transaction::level()).push(table);
+}
+
+/// A savepoint was rolled back, and the events under it, or released.
+pub fn savepoint(level: i32, rolled_back: bool) {
+    let mut told = TOLD.borrow_mut();
+    if rolled_back { told.roll_back(level) } else { told.release(level) }
+}
+
+pub fn transaction_ended() {
+    TOLD.borrow_mut().clear();
+}

@@ -1,0 +1,87 @@
+//! `tenancy.assume_organization`: an operator acts for an organization without a token.
+
+use super::lookup;
+use crate::audit::{self, Refused};
+use crate::context;
+use crate::pg::hooks::transaction;
+use crate::pg::report::{self, OrRaise};
+use crate::pg::user;
+use pg_tenancy_core::context::{Context, Permissions, Scope};
+use pg_tenancy_core::error::{self, Result, given};
+use pgrx::pg_extern;
+use uuid::Uuid;
+
+/// Who issues the identity of an operator: the database itself. No token can name it, because issuers are registered.
+const ISSUER: &str = "pg_tenancy:operator";
+
+/// The role of an operator who names none.
+const EVERYTHING: &str = "operator";
+
+/// A transaction that lasts longer has been forgotten.
+const LIFETIME: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// `tenancy.assume_organization(organization, reason, role, correlation_id)`: returns the organization.
+#[pg_extern(sql = false)]
+fn tenancy_assume_organization(
+    organization: Option<pgrx::Uuid>,
+    reason: Option<&str>,
+    role: Option<&str>,
+    correlation_id: Option<&str>,
+) -> pgrx::Uuid {
+    let assumed = assume(organization, reason, role, correlation_id);
+    if let Err(error) = &assumed {
+        audit::sign_in_refused("assume", error, &Refused { correlation_id, ..Refused::default() });
+    }
+    assumed.or_raise()
+}
+
+fn assume(
+    organization: Option<pgrx::Uuid>,
+    reason: Option<&str>,
+    role: Option<&str>,
+    correlation_id: Option<&str>,
+) -> Result<pgrx::Uuid> {
+    let given_id = given(organization, "the organization")?;
+    let reason = given(reason.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
+    if reason.len() > context::MAX_REASON_BYTES
+        || correlation_id.is_some_and(|id| id.len() > super::authenticate::MAX_CORRELATION_BYTES)
+    {
+        return Err(error::ARGUMENT_INVALID.because("a reason has at most 1000 bytes, a correlation id 200"));
+    }
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.because("assuming an organization is recorded, and nothing can be written here"));
+    }
+    let id = Uuid::from_bytes(*given_id.as_bytes());
+    let (organization, permissions) = transaction::with_latest_snapshot(|| {
+        let found = lookup::organization(&id).map(|(organization, _)| organization);
+        let organization = found.ok_or_else(|| error::NOT_FOUND.because("there is no such organization"))?;
+        let permissions = match role {
+            None => Permissions::all(),
+            Some(role) if lookup::is_role(role) => lookup::permissions(role),
+            Some(_) => return Err(error::NOT_FOUND.because("there is no such role")),
+        };
+        Ok((organization, permissions))
+    })?;
+    let subject = user::session().session_user_name();
+    let role = role.unwrap_or(EVERYTHING).to_owned();
+    context::begin(Context {
+        scope: Scope::Transaction,
+        method: "assumed".into(),
+        organization,
+        subject: subject.clone(),
+        issuer: ISSUER.into(),
+        membership_role: role.clone(),
+        role: role.clone(),
+        key_id: None,
+        session_id: None,
+        reason: Some(reason.to_owned()),
+        correlation_id: correlation_id.map(str::to_owned),
+        expires_at: transaction::now() + LIFETIME,
+        permissions,
+        claims: "{}".into(),
+    })?;
+    // The line stays when the transaction, and the event with it, is rolled back.
+    report::log(format!("pg_tenancy: role \"{subject}\" assumed organization {id} as {role}: {reason}"));
+    audit::operator_acts(id, "assume", &role, reason)?;
+    Ok(given_id)
+}

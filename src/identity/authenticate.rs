@@ -1,0 +1,192 @@
+//! `tenancy.authenticate`: from a token to the context of the transaction.
+
+use super::issuer::{self, Issuer};
+use super::lookup;
+use super::sso;
+use crate::audit::{self, Refused};
+use crate::context;
+use crate::pg::hooks::{log, transaction};
+use crate::pg::report::OrRaise;
+use crate::pg::settings::sealed::Backend;
+use pg_tenancy_core::context::{Context, Scope};
+use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::identity::claim_mapping;
+use pg_tenancy_core::identity::membership::{Membership, Named, choose};
+use pg_tenancy_core::identity::role::{self, Role};
+use pg_tenancy_core::identity::signature_cache::{Fingerprint, SignatureCache};
+use pg_tenancy_core::identity::token::{SignedToken, UnverifiedToken, VerifiedToken};
+use pgrx::pg_extern;
+use std::cell::RefCell;
+use std::rc::Rc;
+use uuid::Uuid;
+
+/// A correlation id is for logs; a longer one is a mistake.
+pub(super) const MAX_CORRELATION_BYTES: usize = 200;
+
+const SECOND: i64 = 1_000_000;
+
+/// `tenancy.authenticate(token, organization, correlation_id)`: returns the organization.
+#[pg_extern(sql = false)]
+fn tenancy_authenticate(
+    token: Option<&str>,
+    organization: Option<pgrx::Uuid>,
+    correlation_id: Option<&str>,
+) -> pgrx::Uuid {
+    enter(token, organization, correlation_id, Scope::Transaction)
+}
+
+/// `tenancy.authenticate_session(token, organization, correlation_id)`: the same for the session.
+#[pg_extern(sql = false)]
+fn tenancy_authenticate_session(
+    token: Option<&str>,
+    organization: Option<pgrx::Uuid>,
+    correlation_id: Option<&str>,
+) -> pgrx::Uuid {
+    enter(token, organization, correlation_id, Scope::Session)
+}
+
+fn enter(
+    token: Option<&str>,
+    organization: Option<pgrx::Uuid>,
+    correlation_id: Option<&str>,
+    scope: Scope,
+) -> pgrx::Uuid {
+    log::hide_tokens_of_statement();
+    let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
+    let mut whom = None;
+    let context = authenticate(token.unwrap_or_default(), organization, correlation_id, &mut whom);
+    if let Err(error) = &context {
+        let whom = whom.as_ref();
+        let refused = Refused {
+            organization: None,
+            subject: whom.map(|token| token.subject.as_str()),
+            issuer: whom.map(|token| token.issuer.as_str()),
+            correlation_id,
+        };
+        audit::sign_in_refused("authenticate", error, &refused);
+    }
+    let context = context.or_raise();
+    let entered = pgrx::Uuid::from_bytes(*context.organization.id.as_bytes());
+    context::begin(Context { scope, ..context }).or_raise();
+    entered
+}
+
+/// `whom` gets the token once it is verified: who is refused after that is known.
+fn authenticate(
+    token: &str,
+    organization: Option<Uuid>,
+    correlation_id: Option<&str>,
+    whom: &mut Option<VerifiedToken>,
+) -> Result<Context> {
+    if correlation_id.is_some_and(|id| id.len() > MAX_CORRELATION_BYTES) {
+        return Err(error::ARGUMENT_INVALID.because("the correlation id is longer than 200 bytes"));
+    }
+    // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
+    transaction::with_latest_snapshot(|| {
+        let (issuer, token) = verify(token)?;
+        let token = &*whom.insert(token);
+        let membership = membership(&issuer, token, organization)?;
+        let role = role(&issuer, token, &membership)?;
+        let method = sso::gate(membership.organization.id, sso::presented(token), &role.permissions)?;
+        Ok(describe(&issuer, token, membership, role, method, correlation_id))
+    })
+}
+
+/// A token whose signature and claims are good now, and that nobody revoked.
+pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
+    let (issuer, token) = signed(token)?;
+    let token = token.check_claims(&issuer.policy, transaction::now().div_euclid(SECOND))?;
+    match lookup::revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
+        None => Ok((issuer, token)),
+        Some(why) => Err(revoked(why)),
+    }
+}
+
+/// A token that its issuer has signed, as this session has found out before or finds out now.
+fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
+    static SIGNED: Backend<RefCell<Option<SignatureCache>>> = Backend::new(RefCell::new(None));
+    let mut signed = SIGNED.borrow_mut();
+    let signed = signed.get_or_insert_default();
+
+    let fingerprint = Fingerprint::of(token);
+    let known = fingerprint.and_then(|fingerprint| signed.find(&fingerprint));
+    if let Some((known, generation)) = known
+        && let Some(issuer) = issuer::find(known.issuer())?
+        && issuer.generation == generation
+    {
+        return Ok((issuer, known));
+    }
+
+    let bytes = token.len();
+    let token = UnverifiedToken::parse(token)?;
+    let issuer = issuer::find(token.issuer())?.ok_or_else(|| token.unknown_issuer())?;
+    let token = Rc::new(token.verify_signature(&issuer.policy)?);
+    if let Some(fingerprint) = fingerprint {
+        signed.keep(fingerprint, bytes, token.clone(), issuer.generation);
+    }
+    Ok((issuer, token))
+}
+
+/// The error of a revoked token.
+pub(super) fn revoked(why: &str) -> error::Error {
+    error::TOKEN_REVOKED.because("the token was revoked").detail(why)
+}
+
+/// The membership that token and caller choose.
+pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: Option<Uuid>) -> Result<Membership> {
+    let named = match &issuer.organization_claim {
+        Some(pointer) => claim_mapping::organizations(&token.claims, pointer, issuer.organization_form)?,
+        None => None,
+    };
+    // Names of nothing are left out.
+    let resolve = |name| lookup::organization_named(&token.issuer, name);
+    let claim = named.map(|named| named.into_iter().filter_map(resolve).collect());
+    let named = Named { claim, argument: organization };
+    let candidates = named.candidates();
+    let memberships = lookup::memberships(&token.issuer, &token.subject, candidates.as_deref());
+    choose(&named, &memberships, transaction::now()).cloned()
+}
+
+/// The role that token and membership agree on.
+pub(super) fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
+    let mut claimed: Vec<String> = match &issuer.role_claim {
+        Some(pointer) if issuer.role_rule != claim_mapping::RoleRule::Membership => {
+            claim_mapping::roles(&token.claims, pointer)?
+                .into_iter()
+                .map(|name| issuer.role_named(name).to_owned())
+                .filter(|name| lookup::is_role(name))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    claimed.sort();
+    claimed.dedup();
+    role::choose(issuer.role_rule, &claimed, &membership.role, lookup::permissions)
+}
+
+fn describe(
+    issuer: &Issuer,
+    token: &VerifiedToken,
+    membership: Membership,
+    role: Role,
+    method: &str,
+    correlation_id: Option<&str>,
+) -> Context {
+    let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;
+    Context {
+        scope: Scope::Transaction,
+        method: method.into(),
+        organization: membership.organization,
+        subject: token.subject.clone(),
+        issuer: token.issuer.clone(),
+        membership_role: membership.role,
+        role: role.name,
+        key_id: token.key_id.clone(),
+        session_id: token.session_id.clone(),
+        reason: None,
+        correlation_id: correlation_id.map(str::to_owned),
+        expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),
+        permissions: role.permissions,
+        claims: token.claims.text().to_owned(),
+    }
+}

@@ -1,0 +1,177 @@
+//! Checks a bundle of `tenancy.export_evidence` without the database, and says in words what it proves.
+
+use lexopt::prelude::*;
+use pg_tenancy_core::audit::export::bundle::reader::MAX_LINE;
+use pg_tenancy_core::audit::export::bundle::report::{self, Verdict};
+use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::log::signed_note::Verifier;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Checks a bundle of tenancy.export_evidence without the database, and says in words what it proves.
+
+    pg-tenancy-verify [OPTION]... BUNDLE            - for BUNDLE reads standard input
+
+      --key KEY          a key that you know to be the signer's, as name+id+key; may be given several times
+      --keys FILE        such keys, one a line; # begins a comment
+      --earlier NOTE     file with a checkpoint that you had before: nothing may have changed since
+      --artifact FILE    file that you have: tells which evidence it is; may be given several times
+      --json             the result as JSON
+      --max-line BYTES   refuses longer lines, 67108864 unless given
+      --help, --version
+
+A key that stands in the bundle proves nothing: take the key from where you trust it.
+
+Exit status:
+  0  proved: signed by a key that you named, and complete
+  1  tampered with: the bundle does not agree with itself, with the key, or with the earlier checkpoint
+  2  cannot be read: no bundle, a file that is not there, or a wrong call
+  3  agrees with itself, and is signed by no key that you named
+  4  signed by a key that you named, and not all is shown that should be: events whose content is gone,
+     a file that is no artifact of the bundle, or an earlier checkpoint that cannot be compared
+";
+
+/// The most bytes of a file with keys or with a note.
+const MAX_TEXT: u64 = 1_000_000;
+
+#[derive(Default)]
+struct Arguments {
+    bundle: Option<OsString>,
+    expected: Expected,
+    artifacts: Vec<String>,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return complain(&error),
+    };
+    match run(&arguments) {
+        Ok((verdict, text)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::from(verdict as u8),
+            // Whoever closed the pipe must not take silence for a proof.
+            Err(_) => ExitCode::from(Verdict::Unreadable as u8),
+        },
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &str) -> ExitCode {
+    eprintln!("pg-tenancy-verify: {}\nTry pg-tenancy-verify --help.", report::plain(error));
+    ExitCode::from(Verdict::Unreadable as u8)
+}
+
+/// `None` if there is nothing more to do.
+fn arguments() -> Result<Option<Arguments>, String> {
+    let mut arguments = Arguments::default();
+    let mut parser = lexopt::Parser::from_env();
+    let say = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(say)? {
+        match argument {
+            Long("key") => {
+                let text = parser.value().and_then(|value| value.string()).map_err(say)?;
+                arguments.expected.keys.push(key(&text)?);
+            }
+            Long("keys") => arguments.expected.keys.extend(keys(&parser.value().map_err(say)?)?),
+            Long("earlier") => arguments.expected.earlier = Some(text_of(&parser.value().map_err(say)?)?),
+            Long("artifact") => {
+                let path = PathBuf::from(parser.value().map_err(say)?);
+                arguments.expected.artifacts.push(digest_of(&path)?);
+                arguments.artifacts.push(path.display().to_string());
+            }
+            Long("json") => arguments.json = true,
+            Long("max-line") => arguments.expected.max_line = parser.value().and_then(|v| v.parse()).map_err(say)?,
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            Short('V') | Long("version") => {
+                println!("pg-tenancy-verify {}", env!("CARGO_PKG_VERSION"));
+                return Ok(None);
+            }
+            Value(bundle) if arguments.bundle.is_none() => arguments.bundle = Some(bundle),
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    if arguments.bundle.is_none() {
+        return Err("no bundle is named".into());
+    }
+    Ok(Some(arguments))
+}
+
+fn key(text: &str) -> Result<Verifier, String> {
+    Verifier::parse(text).map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn keys(path: &OsString) -> Result<Vec<Verifier>, String> {
+    let text = text_of(path)?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let keys: Vec<Verifier> = lines.filter(|line| !line.is_empty()).map(key).collect::<Result<_, _>>()?;
+    if keys.is_empty() { Err(format!("{}: holds no key", Path::new(path).display())) } else { Ok(keys) }
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    File::open(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn text_of(path: &OsString) -> Result<String, String> {
+    let path = Path::new(path);
+    let mut text = String::new();
+    let read = open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text);
+    match read {
+        Ok(length) if length as u64 <= MAX_TEXT => Ok(text),
+        Ok(_) => Err(format!("{}: longer than {MAX_TEXT} bytes", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn digest_of(path: &Path) -> Result<Digest, String> {
+    let (mut file, mut digest, mut buffer) = (open(path)?, Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(digest.finalize().into()),
+            Ok(length) => digest.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+/// Verifies, and makes the text that is printed.
+fn run(arguments: &Arguments) -> Result<(Verdict, String), String> {
+    let bundle = arguments.bundle.as_deref().unwrap_or_default();
+    let input: Box<dyn BufRead> = match bundle.to_str() {
+        Some("-") => Box::new(io::stdin().lock()),
+        _ => Box::new(BufReader::with_capacity(1 << 16, open(Path::new(bundle))?)),
+    };
+    Ok(match verify(input, &arguments.expected) {
+        Ok(outcome) if arguments.json => {
+            (outcome.verdict(), format!("{}\n", report::to_json(&outcome, &arguments.artifacts)))
+        }
+        Ok(outcome) => (outcome.verdict(), report::lines(&outcome, &arguments.artifacts).join("\n") + "\n"),
+        Err(failure) if arguments.json => {
+            let verdict = failure.verdict();
+            let text = json!({"verdict": verdict.name(), "status": verdict as i32, "why": failure.text()});
+            (verdict, format!("{text}\n"))
+        }
+        Err(failure) => {
+            let heading = match failure.verdict() {
+                Verdict::Tampered => "TAMPERED WITH, nothing in it is proved",
+                _ => "Cannot be read",
+            };
+            (failure.verdict(), format!("{heading}: {}.\n", report::plain(failure.text())))
+        }
+    })
+}
+
+/// Memory stays bounded unless the caller says otherwise.
+const _: () = assert!(MAX_LINE == 67_108_864);
