@@ -15,8 +15,8 @@ mod pg;
 mod policy;
 mod worker;
 
-use crate::pg::hooks::log::Redaction;
-use crate::pg::hooks::transaction::Listener;
+use crate::pg::hooks::{executor, log, permission, planner, reading, statistics, transaction, utility};
+use crate::pg::planning::acting_for_all;
 use pg_tenancy_core::identity::token_redaction;
 use pgrx::pg_guard;
 
@@ -28,37 +28,40 @@ pgrx::pg_module_magic!();
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_to_panics();
     pg::settings::configuration::define();
-    context::define(identity::revalidate);
-    pg::tables::catalog::watch();
-    pg::hooks::log::redact(Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
-    pg::hooks::utility::watch(pg::hooks::utility::Listener {
-        held: context::cursor_held,
-        changed: audit::cluster_changed,
+    context::define(context::Rooms {
+        revalidate: identity::revalidate,
+        refused: audit::operation_refused,
+        operator_acts: audit::operator_acts,
     });
-    pg::hooks::permission::watch(pg::hooks::permission::Listener {
+    pg::tables::catalog::watch();
+    log::redact(log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
+    utility::watch(utility::Listener { held: context::cursor_held, changed: audit::cluster_changed });
+    permission::watch(permission::Listener {
         bypassed: guardrail::accessed,
         lacks: |asked| context::lacks(&asked.domain, &asked.action),
         allowed: |asked| context::allowed(&asked.domain, &asked.action),
         authorize: |asked| context::authorize(&asked.domain, &asked.action),
     });
-    pg::hooks::planner::watch(pg::hooks::planner::Listener {
+    acting_for_all::answer(acting_for_all::Listener {
         separator: context::SEPARATOR,
         lifting: context::in_maintenance,
         lifts: context::lifts,
         nobody: || matches!(context::current(), Ok(None)),
     });
     audit::judge_rows(guardrail::row_changed);
-    pg::hooks::statistics::watch(guardrail::statistics_used);
-    pg::hooks::reading::watch(audit::READS);
+    statistics::watch(guardrail::statistics_used);
+    reading::watch(audit::READS);
     worker::register();
-    pg::hooks::transaction::listen(Listener {
+    executor::take();
+    planner::take();
+    transaction::listen(transaction::Listener {
         committing: || {
             guardrail::before_commit();
             audit::before_commit();
         },
         ended: |committed| {
             guardrail::transaction_ended();
-            pg::hooks::reading::rolled_back(0);
+            reading::rolled_back(0);
             context::transaction_ended();
             if audit::transaction_ended(committed) {
                 worker::has_work();
@@ -69,7 +72,7 @@ pub extern "C-unwind" fn _PG_init() {
             context::savepoint(level, rolled_back);
             audit::savepoint(level, rolled_back);
             if rolled_back {
-                pg::hooks::reading::rolled_back(level);
+                reading::rolled_back(level);
             }
         },
         statement: context::statement_started,

@@ -5,6 +5,7 @@
 pub mod capture;
 mod export;
 mod history;
+mod log;
 mod retention;
 mod sealing;
 mod verification;
@@ -14,7 +15,8 @@ pub use capture::commitment_key::key as commitment_key;
 pub use capture::ddl::{as_part, cluster_changed, table_changed};
 pub use capture::partition::create_ahead as create_partitions;
 pub use capture::read::{LISTENER as READS, read_for_the_audit};
-pub use capture::refusal::{Refused, operation_refused, record_message, sign_in_refused, statement_refused};
+pub use capture::record_message;
+pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};

@@ -2,17 +2,16 @@
 
 use super::current::{
     check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,
-    integer_datum, missing, require, text_datum, uuid_datum,
+    integer_datum, missing, record_refusal, require, text_datum, uuid_datum,
 };
-use crate::audit;
-use crate::bare_function;
 use crate::pg::ddl::node::constant_arguments;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
 use serde_json::{Value, json};
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
     tenancy_org_id, pg_finfo_tenancy_org_id, ready: uuid_datum(), |_call| {
         check().or_raise();
@@ -20,7 +19,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id_text()`: the organization as text columns hold it.
     tenancy_org_id_text, pg_finfo_tenancy_org_id_text, ready: text_datum(), |_call| {
         check().or_raise();
@@ -28,7 +27,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id_bigint()`: the organization as integer columns hold it.
     tenancy_org_id_bigint, pg_finfo_tenancy_org_id_bigint, ready: integer_datum(), |_call| {
         check().or_raise();
@@ -36,7 +35,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id(domain, action)`: the organization, for whoever may do that.
     tenancy_org_id_for, pg_finfo_tenancy_org_id_for,
     ready: if remembered(call) { checked_uuid() } else { None }, |call| {
@@ -45,7 +44,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id_text(domain, action)`.
     tenancy_org_id_text_for, pg_finfo_tenancy_org_id_text_for,
     ready: if remembered(call) { checked_text() } else { None }, |call| {
@@ -54,7 +53,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.org_id_bigint(domain, action)`.
     tenancy_org_id_bigint_for, pg_finfo_tenancy_org_id_bigint_for,
     ready: if remembered(call) { checked_integer() } else { None }, |call| {
@@ -67,7 +66,7 @@ fn without_integer() -> error::Error {
     error::NOT_FOUND.because("the organization of this transaction has no integer id")
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
     tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
         let (domain, action) = arguments(call).or_raise();
@@ -77,7 +76,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// Tells the planner that `tenancy.authorize` removes no row: it is true or an error. Without this the planner
     /// takes it for a condition that a third of the rows pass (`function_selectivity`, plancat.c).
     tenancy_authorize_support, pg_finfo_tenancy_authorize_support, |call| {
@@ -103,7 +102,7 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
     }
     let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
     let error = error::PERMISSION_DENIED.because(message);
-    audit::operation_refused(domain, &error);
+    record_refusal(domain, &error);
     Err(error)
 }
 
@@ -224,8 +223,7 @@ fn tenancy_whoami() -> JsonB {
 
 /// A time in microseconds since 1970, as Postgres writes it in JSON.
 fn timestamp(microseconds: i64) -> Value {
-    let timestamp =
-        pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::hooks::transaction::to_timestamptz(microseconds));
+    let timestamp = pgrx::datum::TimestampWithTimeZone::try_from(crate::pg::transaction::to_timestamptz(microseconds));
     timestamp.ok().map_or(Value::Null, |timestamp| json!(timestamp))
 }
 

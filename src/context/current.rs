@@ -1,26 +1,29 @@
 //! The context of this backend: parsed once from the setting, checked once per statement, read for nothing per row.
 
-use crate::pg::hooks::transaction;
-use crate::pg::settings::sealed::{self, Backend, Lasting};
+use super::maintenance;
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::settings::sealed::{self, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
+use crate::pg::transaction;
 use crate::pg::{cursor, user};
 use pg_tenancy_core::context::{Context, Organization, Scope, Seal};
-use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::savepoint_stack::Undo;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::rc::Rc;
+use uuid::Uuid;
 
 /// The parsed setting; stale after a change until the next read.
-static PARSED: Backend<RefCell<Option<Rc<Context>>>> = Backend::new(RefCell::new(None));
-static STALE: Backend<Cell<bool>> = Backend::new(Cell::new(true));
+static PARSED: BackendLocal<RefCell<Option<Rc<Context>>>> = BackendLocal::new(RefCell::new(None));
+static STALE: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(true));
 /// The client's statement in which the organization below was checked, expiry included; `None` when it was not, or when
 /// the executor has begun another plan since. What runs outside of the executor (DO, CALL, simple expressions of
 /// PL/pgSQL) is told by the time that Postgres gives each statement.
-static CHECKED: Backend<Cell<Option<i64>>> = Backend::new(Cell::new(None));
+static CHECKED: BackendLocal<Cell<Option<i64>>> = BackendLocal::new(Cell::new(None));
 /// Counts the changes, so that others can tell whether what they remember is of this context.
-static GENERATION: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+static GENERATION: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// The organization as Datums in TopTransactionContext, made anew after each change of the context: whatever a
 /// statement still holds, a scan key for instance, keeps its value until the end of the transaction.
@@ -30,19 +33,42 @@ struct OrganizationDatums {
     integer: Cell<Option<i64>>,
 }
 
-static ORGANIZATION: Backend<OrganizationDatums> =
-    Backend::new(OrganizationDatums { uuid: Cell::new(None), text: Cell::new(None), integer: Cell::new(None) });
+static ORGANIZATION: BackendLocal<OrganizationDatums> =
+    BackendLocal::new(OrganizationDatums { uuid: Cell::new(None), text: Cell::new(None), integer: Cell::new(None) });
 
 /// The identity that this transaction keeps.
-static SEAL: Backend<RefCell<Seal>> = Backend::new(RefCell::new(Seal::new()));
+static SEAL: BackendLocal<RefCell<Seal>> = BackendLocal::new(RefCell::new(Seal::new()));
 /// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it did
 /// before the library was loaded is not known.
-static HOLDING: Backend<RefCell<Undo<bool>>> = Backend::new(RefCell::new(Undo::new(true)));
-/// Tells whether the membership behind an identity gives access still.
-type Revalidate = fn(&Context) -> Result<()>;
+static HOLDING: BackendLocal<RefCell<Undo<bool>>> = BackendLocal::new(RefCell::new(Undo::new(true)));
+/// What this room asks of the rooms above it.
+#[derive(Clone, Copy)]
+pub struct Rooms {
+    /// Whether the membership behind the identity of a session gives access still; asked once a transaction.
+    pub revalidate: fn(&Context) -> Result<()>,
+    /// Records that the role of the context may not do what it tried in a domain.
+    pub refused: fn(domain: &str, error: &Error),
+    /// Records what an operator does for an organization, as whom and why.
+    pub operator_acts: fn(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()>,
+}
 
-/// Asked for the identity of a session, once a transaction.
-static REVALIDATE: Backend<Cell<Revalidate>> = Backend::new(Cell::new(|_| Ok(())));
+static ROOMS: BackendLocal<Cell<Option<Rooms>>> = BackendLocal::new(Cell::new(None));
+
+fn revalidate(context: &Context) -> Result<()> {
+    ROOMS.get().map_or(Ok(()), |rooms| (rooms.revalidate)(context))
+}
+
+/// Has a refusal recorded.
+pub fn record_refusal(domain: &str, error: &Error) {
+    if let Some(rooms) = ROOMS.get() {
+        (rooms.refused)(domain, error);
+    }
+}
+
+/// Has an operator's act recorded.
+pub fn record_operator(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()> {
+    ROOMS.get().map_or(Ok(()), |rooms| (rooms.operator_acts)(organization, operation, role, reason))
+}
 
 /// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so. After a COMMIT
 /// within a statement the transaction's time is later than that of the statement, which is what a cursor has.
@@ -54,10 +80,9 @@ static OPEN_CURSORS: Query = Query::new(
         AND c.creation_time OPERATOR(pg_catalog.<=) $3",
 );
 
-/// Defines the setting behind the context. Called once from `_PG_init`; `revalidate` tells whether the membership behind
-/// the identity of a session gives access still.
-pub fn define(revalidate: Revalidate) {
-    REVALIDATE.set(revalidate);
+/// Defines the setting behind the context. Called once from `_PG_init`.
+pub fn define(rooms: Rooms) {
+    ROOMS.set(Some(rooms));
     sealed::define(|| {
         STALE.set(true);
         forget();
@@ -118,7 +143,7 @@ pub fn current() -> Result<Option<Rc<Context>>> {
 
 /// The error of a transaction without a context. Whoever is not of the application, and runs a migration or DDL, has other
 /// ways than a token.
-pub fn missing() -> error::Error {
+pub fn missing() -> Error {
     let kind = if user::is_application() { &error::CONTEXT_MISSING } else { &error::SCOPE_MISSING };
     kind.because("no organization is authenticated in this transaction")
 }
@@ -150,7 +175,7 @@ fn seal(context: &Rc<Context>) -> Result<()> {
         return Err(sealed());
     }
     refuse_what_was_left(context)?;
-    REVALIDATE.get()(context)?;
+    revalidate(context)?;
     SEAL.borrow_mut().keep(transaction::level(), Rc::clone(context));
     Ok(())
 }
@@ -158,7 +183,7 @@ fn seal(context: &Rc<Context>) -> Result<()> {
 /// Whether the context gives access now, without sealing the transaction.
 pub fn in_force(context: &Context) -> bool {
     let known = context.scope == Scope::Transaction || SEAL.borrow().keeps(context);
-    !expired(context) && (known || REVALIDATE.get()(context).is_ok())
+    !expired(context) && (known || revalidate(context).is_ok())
 }
 
 /// True once the token behind the context has ended.
@@ -166,7 +191,7 @@ pub fn expired(context: &Context) -> bool {
     transaction::now() >= context.expires_at
 }
 
-fn sealed() -> error::Error {
+fn sealed() -> Error {
     error::CONTEXT_SEALED
         .because("this transaction has another identity already")
         .detail("A transaction keeps the first subject and organization that it authenticates, also after sign_out.")
@@ -174,7 +199,7 @@ fn sealed() -> error::Error {
 
 /// Gives the transaction, or the session, an identity; refused where the transaction has another one.
 pub fn begin(context: Context) -> Result<()> {
-    if super::in_maintenance() {
+    if maintenance::in_maintenance() {
         return Err(error::CONTEXT_SEALED.because("this transaction acts for all organizations, and for none alone"));
     }
     if SEAL.borrow().refuses(&context) {
@@ -219,14 +244,14 @@ pub fn end() {
 /// so an identity that ends with the transaction may not leave them there.
 pub fn cursor_held() -> Result<()> {
     let of_the_transaction = current()?.is_some_and(|context| context.scope == Scope::Transaction);
-    if of_the_transaction || super::in_maintenance() || SEAL.borrow().ends_with_the_transaction() {
+    if of_the_transaction || maintenance::in_maintenance() || SEAL.borrow().ends_with_the_transaction() {
         return Err(cursor_refused());
     }
     *HOLDING.borrow_mut().change(transaction::level()) = true;
     Ok(())
 }
 
-fn cursor_refused() -> error::Error {
+fn cursor_refused() -> Error {
     error::CURSOR_REFUSED.because("a cursor WITH HOLD would keep rows of the organization beyond this transaction")
 }
 

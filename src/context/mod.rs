@@ -1,24 +1,39 @@
 //! The sealed context: who acts, for which organization, with which permissions, until when.
 
 mod accessors;
+mod begin_maintenance;
 mod current;
 mod maintenance;
 
 pub use accessors::{SEPARATOR, allowed, authorize, lacks};
-pub use current::{begin, current, cursor_held, define, generation, require, statement_started};
+pub use current::{Rooms, begin, current, cursor_held, define, generation, require, statement_started};
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 
-/// What a caller says of why; of `assume_organization` and `begin_maintenance`.
-pub const MAX_REASON_BYTES: usize = 1000;
+use pg_tenancy_core::error::{self, Result, given};
+
+const MAX_REASON_BYTES: usize = 1000;
+
+/// What an operator gave as reason of `assume_organization` and `begin_maintenance`: 1 to 1000 bytes.
+pub fn reason(text: Option<&str>) -> Result<&str> {
+    let reason = given(text.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
+    if reason.len() > MAX_REASON_BYTES {
+        return Err(error::ARGUMENT_INVALID.because("the reason is longer than 1000 bytes"));
+    }
+    Ok(reason)
+}
 
 /// The savepoint at this level was rolled back or released.
 pub fn savepoint(level: i32, rolled_back: bool) {
     current::savepoint(level, rolled_back);
-    maintenance::savepoint(level, rolled_back);
+    if maintenance::savepoint(level, rolled_back) {
+        begin_maintenance::who_acts_changed();
+    }
 }
 
 /// The transaction is over.
 pub fn transaction_ended() {
     current::transaction_ended();
-    maintenance::transaction_ended();
+    if maintenance::transaction_ended() {
+        begin_maintenance::who_acts_changed();
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::state::{overridden, record, state};
 use crate::context;
-use crate::pg::hooks::transaction;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::warn;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::transaction;
 use crate::policy::protect;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{ROW_SECURITY_BYPASS, State};
@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 
 /// Tables that were told of in this transaction already.
-static TOLD: Backend<RefCell<Undo<Vec<pg_sys::Oid>>>> = Backend::new(RefCell::new(Undo::new(Vec::new())));
+static TOLD: BackendLocal<RefCell<Undo<Vec<pg_sys::Oid>>>> = BackendLocal::new(RefCell::new(Undo::new(Vec::new())));
 
 /// Somebody whom no policy binds is about to read or write a protected table.
 pub fn accessed(table: pg_sys::Oid) -> Result<()> {

@@ -4,10 +4,10 @@
 use super::state::{overridden, record, state};
 use crate::audit::{self, RowChange};
 use crate::context;
-use crate::pg::hooks::transaction;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::warn;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::catalog;
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{CROSS_TENANT_CHANGE, State};
@@ -16,10 +16,10 @@ use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 
 /// Tables whose rows of other organizations this transaction may change, because it was judged once that it may.
-static PASSED: Backend<RefCell<Undo<Vec<pg_sys::Oid>>>> = Backend::new(RefCell::new(Undo::new(Vec::new())));
+static PASSED: BackendLocal<RefCell<Undo<Vec<pg_sys::Oid>>>> = BackendLocal::new(RefCell::new(Undo::new(Vec::new())));
 
 /// For whom, at which table and in which statement it was found that no context is needed.
-static UNBOUND: Backend<Cell<Option<(user::Acting, pg_sys::Oid, i64)>>> = Backend::new(Cell::new(None));
+static UNBOUND: BackendLocal<Cell<Option<(user::Acting, pg_sys::Oid, i64)>>> = BackendLocal::new(Cell::new(None));
 
 /// A row of a protected table was changed.
 ///

@@ -2,13 +2,13 @@
 
 use super::state::{overridden, state};
 use crate::audit;
-use crate::bare_function;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::event_trigger::{self, Statement, Table};
-use crate::pg::hooks::transaction;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::{OrRaise, warn};
-use crate::pg::settings::sealed::Backend;
 use crate::pg::spi::{Query, argument};
 use crate::pg::tables::table::{Key, find};
+use crate::pg::transaction;
 use crate::pg::user;
 use crate::policy::protect;
 use pg_tenancy_core::error::{self, Error, Result};
@@ -19,9 +19,9 @@ use serde_json::json;
 use std::cell::RefCell;
 
 /// Tables that could not be protected as they were made, and have until the commit.
-static PENDING: Backend<RefCell<Vec<pg_sys::Oid>>> = Backend::new(RefCell::new(Vec::new()));
+static PENDING: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.guard_ddl()`: event trigger on `ddl_command_end`.
     tenancy_guard_ddl, pg_finfo_tenancy_guard_ddl, |call| {
         event_trigger::statement(call).and_then(|statement| after(&statement)).or_raise();
@@ -29,7 +29,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.guard_drop()`: event trigger on `sql_drop`.
     tenancy_guard_drop, pg_finfo_tenancy_guard_drop, |call| {
         event_trigger::statement(call).and_then(|statement| after_drop(&statement)).or_raise();
@@ -37,7 +37,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. For most statements it is enough that it was called: the
     /// library is loaded then.
     tenancy_guard_start, pg_finfo_tenancy_guard_start, |call| {
@@ -60,7 +60,7 @@ fn before(statement: &Statement) -> Result<()> {
 
 const NO_ADMIN: &str = "The role in force is no member of tenancy_admin, so it cannot protect it.";
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.guard_rewrite()`: event trigger on `table_rewrite`.
     tenancy_guard_rewrite, pg_finfo_tenancy_guard_rewrite, |call| {
         event_trigger::statement(call).and_then(|statement| before_rewrite(&statement)).or_raise();

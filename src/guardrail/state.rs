@@ -1,10 +1,10 @@
 //! In which state a guardrail is, and what a session says to pass one.
 
 use crate::audit::{self, Draft};
-use crate::pg::hooks::transaction;
 use crate::pg::report;
 use crate::pg::settings::configuration;
 use crate::pg::tables::table::{Key, find};
+use crate::pg::transaction;
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::guardrail::{ALL, Guardrail, State};
 use pgrx::iter::TableIterator;

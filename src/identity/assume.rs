@@ -1,10 +1,11 @@
 //! `tenancy.assume_organization`: an operator acts for an organization without a token.
 
+use super::authenticate::check_correlation_id;
 use super::lookup;
 use crate::audit::{self, Refused};
 use crate::context;
-use crate::pg::hooks::transaction;
 use crate::pg::report::{self, OrRaise};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::context::{Context, Permissions, Scope};
 use pg_tenancy_core::error::{self, Result, given};
@@ -42,12 +43,8 @@ fn assume(
     correlation_id: Option<&str>,
 ) -> Result<pgrx::Uuid> {
     let given_id = given(organization, "the organization")?;
-    let reason = given(reason.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
-    if reason.len() > context::MAX_REASON_BYTES
-        || correlation_id.is_some_and(|id| id.len() > super::authenticate::MAX_CORRELATION_BYTES)
-    {
-        return Err(error::ARGUMENT_INVALID.because("a reason has at most 1000 bytes, a correlation id 200"));
-    }
+    let reason = context::reason(reason)?;
+    check_correlation_id(correlation_id)?;
     if transaction::read_only() {
         return Err(error::READ_ONLY.because("assuming an organization is recorded, and nothing can be written here"));
     }

@@ -5,9 +5,10 @@ use super::lookup;
 use super::sso;
 use crate::audit::{self, Refused};
 use crate::context;
-use crate::pg::hooks::{log, transaction};
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::hooks::log;
 use crate::pg::report::OrRaise;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::transaction;
 use pg_tenancy_core::context::{Context, Scope};
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::identity::claim_mapping;
@@ -21,7 +22,7 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// A correlation id is for logs; a longer one is a mistake.
-pub(super) const MAX_CORRELATION_BYTES: usize = 200;
+const MAX_CORRELATION_BYTES: usize = 200;
 
 const SECOND: i64 = 1_000_000;
 
@@ -71,6 +72,16 @@ fn enter(
     entered
 }
 
+/// Refuses a correlation id that is too long.
+pub(super) fn check_correlation_id(id: Option<&str>) -> Result<()> {
+    match id {
+        Some(id) if id.len() > MAX_CORRELATION_BYTES => {
+            Err(error::ARGUMENT_INVALID.because("the correlation id is longer than 200 bytes"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `whom` gets the token once it is verified: who is refused after that is known.
 fn authenticate(
     token: &str,
@@ -78,9 +89,7 @@ fn authenticate(
     correlation_id: Option<&str>,
     whom: &mut Option<VerifiedToken>,
 ) -> Result<Context> {
-    if correlation_id.is_some_and(|id| id.len() > MAX_CORRELATION_BYTES) {
-        return Err(error::ARGUMENT_INVALID.because("the correlation id is longer than 200 bytes"));
-    }
+    check_correlation_id(correlation_id)?;
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     transaction::with_latest_snapshot(|| {
         let (issuer, token) = verify(token)?;
@@ -104,7 +113,7 @@ pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
 
 /// A token that its issuer has signed, as this session has found out before or finds out now.
 fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
-    static SIGNED: Backend<RefCell<Option<SignatureCache>>> = Backend::new(RefCell::new(None));
+    static SIGNED: BackendLocal<RefCell<Option<SignatureCache>>> = BackendLocal::new(RefCell::new(None));
     let mut signed = SIGNED.borrow_mut();
     let signed = signed.get_or_insert_default();
 

@@ -1,11 +1,11 @@
 //! The registered issuers: written by `tenancy.set_issuer`, read at each authentication, parsed once per change.
 
 use super::lookup;
-use crate::pg::hooks::transaction::from_timestamptz;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::settings::configuration;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::spi::{Query, Row, argument};
+use crate::pg::transaction::from_timestamptz;
 use pg_tenancy_core::error::{self, Error, Result, given};
 use pg_tenancy_core::identity::algorithm::Algorithm;
 use pg_tenancy_core::identity::claim_mapping::{OrganizationForm, Preset, RoleRule, is_pointer};
@@ -112,7 +112,7 @@ struct Watched {
 }
 
 /// Issuers by name; a row with another revision replaces its entry.
-static LOADED: Backend<RefCell<Option<HashMap<String, Loaded>>>> = Backend::new(RefCell::new(None));
+static LOADED: BackendLocal<RefCell<Option<HashMap<String, Loaded>>>> = BackendLocal::new(RefCell::new(None));
 
 /// How many issuers a backend keeps.
 const MAX_LOADED: usize = 64;
@@ -199,7 +199,7 @@ fn read(name: &str, row: &Row) -> Option<(Settings, Option<String>, Option<Strin
 impl Settings {
     /// The issuer with these keys, as a new generation.
     fn with(&self, keys: KeySet) -> Rc<Issuer> {
-        static NEWEST: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+        static NEWEST: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
         NEWEST.set(NEWEST.get() + 1);
         let settings = self.clone();
         let mut policy = IssuerPolicy {

@@ -6,5 +6,6 @@ mod issuer;
 mod lookup;
 mod revalidate;
 mod sso;
+mod test_sso;
 
 pub use revalidate::revalidate;

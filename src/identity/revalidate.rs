@@ -2,7 +2,7 @@
 
 use super::authenticate::revoked;
 use super::{lookup, sso};
-use crate::pg::hooks::transaction;
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::{self, Result};

@@ -4,7 +4,7 @@
 //! microseconds a row. Here the common types are written directly; the others go through their output function under
 //! fixed settings, as postgres_fdw does (`set_transmission_modes`, contrib/postgres_fdw/postgres_fdw.c).
 
-use super::settings::sealed::with_settings;
+use super::settings::scoped::with_settings;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{

@@ -1,8 +1,9 @@
 //! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
 
+pub mod backend_local;
 pub mod cursor;
 pub mod ddl;
-pub mod function;
+pub mod fmgr;
 pub mod hooks;
 pub mod json;
 pub mod plan_cache;
@@ -12,5 +13,6 @@ pub mod report;
 pub mod settings;
 pub mod spi;
 pub mod tables;
+pub mod transaction;
 pub mod trigger;
 pub mod user;

@@ -1,7 +1,7 @@
 //! Queries on the extension's own tables: planned once per backend, run through SPI.
 
-use super::hooks::transaction;
-use super::settings::sealed::Backend;
+use super::backend_local::BackendLocal;
+use super::transaction;
 use super::user;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Every name in the text is schema-qualified, so the plan is the same whatever the caller's `search_path`.
 pub struct Query {
     text: &'static str,
-    plan: Backend<Cell<pg_sys::SPIPlanPtr>>,
+    plan: BackendLocal<Cell<pg_sys::SPIPlanPtr>>,
 }
 
 /// An argument: its type and its value.
@@ -92,7 +92,7 @@ enum Access {
 
 impl Query {
     pub const fn new(text: &'static str) -> Self {
-        Query { text, plan: Backend::new(Cell::new(std::ptr::null_mut())) }
+        Query { text, plan: BackendLocal::new(Cell::new(std::ptr::null_mut())) }
     }
 
     /// Reads with the active snapshot; `each` gets every row.

@@ -159,12 +159,6 @@ pub fn bypasses_row_security() -> bool {
     unsafe { pg_sys::has_bypassrls_privilege(pg_sys::GetUserId()) }
 }
 
-/// True within a statement by which Postgres keeps a foreign key (`ri_PerformCheck`, ri_triggers.c).
-pub fn in_foreign_key_check() -> bool {
-    // SAFETY: a plain read of backend state.
-    unsafe { pg_sys::InNoForceRLSOperation() }
-}
-
 /// Runs `work` as if no table had FORCE ROW LEVEL SECURITY: a role passes by the policies of tables that it owns, which
 /// it could alter, and of no others.
 pub fn without_force<T>(work: impl FnOnce() -> T) -> T {
@@ -178,6 +172,15 @@ pub fn without_force<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: as above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
     result
+}
+
+/// True in a query that Postgres itself makes to check a foreign key, and in what runs inside of it.
+pub fn in_foreign_key_check() -> bool {
+    unsafe extern "C-unwind" {
+        #[link_name = "InNoForceRLSOperation"]
+        safe fn postgres_in_foreign_key_check() -> bool;
+    }
+    postgres_in_foreign_key_check()
 }
 
 /// Runs `work` as the superuser that `initdb` made: for a fixed query on the extension's own tables, in the name of

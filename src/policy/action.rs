@@ -1,7 +1,7 @@
 //! `tenancy.authorize_action`: the trigger behind the custom actions of a table.
 
-use crate::bare_function;
 use crate::context;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::trigger::Call;
@@ -9,7 +9,7 @@ use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.authorize_action(domain, action, 'columns', column...)` or `(domain, action, 'states', column, value...)`:
     /// AFTER ROW trigger that raises where the change needs a permission which the role does not have.
     tenancy_authorize_action, pg_finfo_tenancy_authorize_action, |call| {

@@ -3,15 +3,16 @@
 //! They run with the rights of the caller: Postgres itself refuses whoever does not own the table.
 
 use crate::audit;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::event_trigger::Table;
 use crate::pg::ddl::statement;
-use crate::pg::hooks::transaction;
 use crate::pg::json::Jsonb;
 use crate::pg::planning::expression;
 use crate::pg::report::{OrRaise, notice};
-use crate::pg::settings::sealed::{AS_STORED, Backend, with_settings};
+use crate::pg::settings::scoped::{AS_STORED, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::table::{Key, find};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result, given};
 use pg_tenancy_core::policy::facts::{Facts, Subject};
@@ -465,7 +466,7 @@ pub fn working() -> bool {
     WORKING.get()
 }
 
-static WORKING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static WORKING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Ends the work even when a step raises, which unwinds through here.
 struct Work {

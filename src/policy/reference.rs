@@ -1,16 +1,16 @@
 //! `tenancy.check_reference`: the trigger behind foreign keys that cannot carry the organization.
 
 use crate::audit::capture::origin::{Belongs, Way, owner_of};
-use crate::bare_function;
-use crate::pg::hooks::transaction;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{Query, argument};
 use crate::pg::tables::catalog::{self, Column, Shape, Values};
+use crate::pg::transaction;
 use crate::pg::trigger::Call;
 use pg_tenancy_core::error::{self, Result, given};
 use pgrx::{pg_extern, pg_sys};
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.check_reference(foreign key, 'shared' or '', column, [table, key, column]..., '=', own column, [table, key,
     /// column]...)`: AFTER ROW trigger that raises where the row pointed at is not there or of another organization.
     ///

@@ -5,12 +5,12 @@
 //! when it is done. No connection stays, so none keeps a database from being dropped or copied.
 
 use crate::audit;
-use crate::pg::hooks::transaction;
 use crate::pg::processes::shared::{self, Shared};
 use crate::pg::processes::worker;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
 use crate::pg::spi::Query;
+use crate::pg::transaction;
 use pg_tenancy_core::error;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::VecDeque;

@@ -2,9 +2,9 @@
 
 use super::partition;
 use crate::context;
-use crate::pg::hooks::transaction;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::transaction;
 use crate::pg::user::{self, Session};
 use pg_tenancy_core::audit::capture::pending::Pending;
 use pg_tenancy_core::audit::format::encoding::Digest;
@@ -89,15 +89,15 @@ struct Event {
 const BATCH_EVENTS: usize = 500;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-static WRITTEN: Backend<RefCell<Undo<Written>>> =
-    Backend::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
-static PENDING: Backend<RefCell<Pending<Event>>> = Backend::new(RefCell::new(Pending::new()));
+static WRITTEN: BackendLocal<RefCell<Undo<Written>>> =
+    BackendLocal::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
+static PENDING: BackendLocal<RefCell<Pending<Event>>> = BackendLocal::new(RefCell::new(Pending::new()));
 /// Bytes of payload that wait.
-static WAITING_BYTES: Backend<Cell<usize>> = Backend::new(Cell::new(0));
+static WAITING_BYTES: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
 /// True while events wait; read where nothing may fail.
-static WAITING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static WAITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// The actor of this session's last committed transaction, which the next one most often shares.
-static COMMITTED_ACTOR: Backend<RefCell<Option<Rc<WrittenActor>>>> = Backend::new(RefCell::new(None));
+static COMMITTED_ACTOR: BackendLocal<RefCell<Option<Rc<WrittenActor>>>> = BackendLocal::new(RefCell::new(None));
 
 /// A savepoint was rolled back or released: the rows written under it went the same way.
 pub fn savepoint(level: i32, rolled_back: bool) {

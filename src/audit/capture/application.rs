@@ -3,10 +3,10 @@
 use super::append::{Draft, append};
 use crate::context;
 use crate::pg::ddl::grant;
-use crate::pg::hooks::transaction;
 use crate::pg::json;
 use crate::pg::processes::shared;
 use crate::pg::report::OrRaise;
+use crate::pg::transaction;
 use pg_tenancy_core::error::{self, Result, given};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};

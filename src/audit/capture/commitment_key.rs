@@ -1,7 +1,7 @@
 //! The key of commitments, read from its file and kept until the file changes.
 
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::settings::configuration;
-use crate::pg::settings::sealed::Backend;
 use pg_tenancy_core::audit::format::commitment::CommitmentKey;
 use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_files::secret_file::{self, Version};
@@ -16,7 +16,7 @@ struct Kept {
     key: Rc<CommitmentKey>,
 }
 
-static KEPT: Backend<RefCell<Option<Kept>>> = Backend::new(RefCell::new(None));
+static KEPT: BackendLocal<RefCell<Option<Kept>>> = BackendLocal::new(RefCell::new(None));
 
 /// The longest file that is looked at.
 const MAX_FILE_BYTES: u64 = 4096;

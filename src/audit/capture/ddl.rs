@@ -5,15 +5,16 @@
 
 use super::append::{Draft, append};
 use super::restore;
-use crate::bare_function;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::cluster_change::Change;
 use crate::pg::ddl::event_trigger::{self as statement, Statement};
 use crate::pg::ddl::grant::Grant;
 use crate::pg::ddl::objects::{self as objects, Dropped, Object};
-use crate::pg::hooks::{transaction, utility};
+use crate::pg::fmgr::fmgr_function;
+use crate::pg::hooks::utility;
 use crate::pg::report::OrRaise;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::table;
+use crate::pg::transaction;
 use pg_tenancy_core::audit::capture::ddl;
 use pg_tenancy_core::error::Result;
 use pgrx::pg_sys;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 const DOMAIN: &str = "schema";
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.audit_ddl()`: event trigger on `ddl_command_end`.
     tenancy_audit_ddl, pg_finfo_tenancy_audit_ddl, |call| {
         statement::statement(call).and_then(|statement| changed(&statement)).or_raise();
@@ -32,7 +33,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.audit_drop()`: event trigger on `sql_drop`.
     tenancy_audit_drop, pg_finfo_tenancy_audit_drop, |call| {
         statement::statement(call).and_then(|statement| dropped(&statement)).or_raise();
@@ -41,9 +42,9 @@ bare_function! {
 }
 
 /// How deep the statement runs that is part of a change which is one event.
-static PART: Backend<Cell<Option<i32>>> = Backend::new(Cell::new(None));
+static PART: BackendLocal<Cell<Option<i32>>> = BackendLocal::new(Cell::new(None));
 /// True while an event is written, which may make a partition.
-static RECORDING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static RECORDING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Puts a value back, also when Postgres raises in between.
 struct Restore<T: Copy + 'static>(&'static Cell<T>, T);

@@ -1,9 +1,9 @@
 //! Where events are stored: a partition for each month, made ahead of time by whoever seals.
 
-use crate::pg::hooks::transaction;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::spi::{Query, argument, timestamp};
 use crate::pg::tables::table;
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::month::Month;
 use pgrx::pg_sys;
@@ -18,7 +18,7 @@ static CHECK: Query = Query::new("SELECT tenancy.check_audit_table($1, $2)");
 
 /// Partitions that this session has found to be the audit's own. Nobody but their owner, whom the check believes, can make
 /// them anything else, and what is written there is compared with the types of the columns each time.
-static CHECKED: Backend<RefCell<Vec<pg_sys::Oid>>> = Backend::new(RefCell::new(Vec::new()));
+static CHECKED: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
 /// The partition for rows of a moment, in microseconds since 1970. Made now if need be, as the first event ever needs it.
 pub fn of(table: &str, month: Month, at: i64) -> CString {

@@ -1,12 +1,12 @@
 //! Reads of tables that are marked as sensitive: one event for a statement and a table, which no rollback takes back.
 
 use super::append::{self, Draft};
-use super::refusal::deliver;
-use crate::bare_function;
+use super::message_queue::deliver;
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::hooks::reading::{Listener, Outcome, Statement};
-use crate::pg::hooks::transaction;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::{catalog, table};
+use crate::pg::transaction;
 use pg_tenancy_core::audit::capture::read::Read;
 use pg_tenancy_core::audit::format::event::Actor;
 use pg_tenancy_core::error::Result;
@@ -45,12 +45,12 @@ struct Begun {
     reads: Vec<Read>,
 }
 
-static KNOWN: Backend<Cell<Known>> = Backend::new(Cell::new(Known::Outdated));
-static MARKS: Backend<RefCell<Option<Marks>>> = Backend::new(RefCell::new(None));
-static BEGUN: Backend<RefCell<BTreeMap<u64, Begun>>> = Backend::new(RefCell::new(BTreeMap::new()));
-static NUMBER: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+static KNOWN: BackendLocal<Cell<Known>> = BackendLocal::new(Cell::new(Known::Outdated));
+static MARKS: BackendLocal<RefCell<Option<Marks>>> = BackendLocal::new(RefCell::new(None));
+static BEGUN: BackendLocal<RefCell<BTreeMap<u64, Begun>>> = BackendLocal::new(RefCell::new(BTreeMap::new()));
+static NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 /// True in a process of the library's own: what it reads, it reads for the audit.
-static OWN_PROCESS: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static OWN_PROCESS: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// This process records reads, so its own are none.
 pub fn read_for_the_audit() {
@@ -185,7 +185,7 @@ pub fn record(read: Read) -> Result<()> {
     )
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.renew_sensitive_tables()`: trigger of `tenancy.sensitive_table`, after which every session reads it again.
     tenancy_renew_sensitive_tables, pg_finfo_tenancy_renew_sensitive_tables, |call| {
         use crate::pg::report::OrRaise;

@@ -1,19 +1,13 @@
 //! Sends what was refused to where no rollback reaches it, and writes its event there.
 
 use super::append::{self, Draft};
-use super::read;
-use crate::pg::hooks::transaction;
-use crate::pg::processes::shared;
-use crate::pg::report;
-use crate::pg::settings::configuration;
+use super::message_queue::deliver;
+use crate::pg::transaction;
 use pg_tenancy_core::audit::capture::ddl;
-use pg_tenancy_core::audit::capture::read::Read;
-use pg_tenancy_core::audit::capture::refusal::{self, Refusal};
+use pg_tenancy_core::audit::capture::refusal::Refusal;
 use pg_tenancy_core::audit::format::event::Actor;
-use pg_tenancy_core::error::{Error, Kind};
+use pg_tenancy_core::error::{Error, Kind, Result};
 use uuid::Uuid;
-
-const _: () = assert!(refusal::MESSAGE_BYTES <= shared::MESSAGE_BYTES);
 
 /// Who was refused, as far as it was verified.
 #[derive(Default)]
@@ -65,29 +59,12 @@ fn send(organization: Option<Uuid>, operation: &str, domain: &str, error: &Error
     deliver("refused", &refusal.to_message());
 }
 
-/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names it there.
-pub(super) fn deliver(what: &str, message: &str) {
-    let recorded = configuration::seal_interval().is_some()
-        && !transaction::in_recovery()
-        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()));
-    if !recorded {
-        report::log(format!("pg_tenancy: {what} {message}"));
-    }
-}
-
 fn name(kind: &Kind) -> String {
     kind.name.to_lowercase()
 }
 
-/// Writes the event that came as a message. What is no such message is left.
-pub fn record_message(message: &[u8]) -> pg_tenancy_core::error::Result<()> {
-    if let Some(refusal) = Refusal::from_message(message) {
-        return record(refusal);
-    }
-    Read::from_message(message).map_or(Ok(()), read::record)
-}
-
-fn record(refusal: Refusal) -> pg_tenancy_core::error::Result<()> {
+/// Writes the event of a refusal that came as a message.
+pub fn record(refusal: Refusal) -> Result<()> {
     append::append_as(
         refusal.actor,
         refusal.occurred_at,

@@ -3,17 +3,17 @@
 //! It is told by what only a superuser can do, in a database whose history has not begun: nothing is sealed since it was
 //! created, copied or promoted. Who can do that could also delete an event that is not sealed, so nothing is given away.
 
-use crate::audit::sealing::sealer;
-use crate::pg::hooks::transaction;
+use crate::audit::log::state;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::settings::configuration;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::spi::Query;
+use crate::pg::transaction;
 use crate::pg::{cursor, report, user};
 use pg_tenancy_core::error::Result;
 use std::cell::Cell;
 
 /// By the start of a statement: whether the history had begun.
-static BEGUN: Backend<Cell<Option<(i64, bool)>>> = Backend::new(Cell::new(None));
+static BEGUN: BackendLocal<Cell<Option<(i64, bool)>>> = BackendLocal::new(Cell::new(None));
 
 /// True where a row of the extension's own tables comes by COPY from a dump.
 pub fn brings_rows() -> Result<bool> {
@@ -51,7 +51,7 @@ fn is_restored() -> Result<bool> {
     if let Some((_, begun)) = BEGUN.get().filter(|(known, _)| *known == statement) {
         return Ok(!begun);
     }
-    let begun = user::as_superuser(|| transaction::with_latest_snapshot(sealer::has_begun))?;
+    let begun = user::as_superuser(|| transaction::with_latest_snapshot(state::has_begun))?;
     BEGUN.set(Some((statement, begun)));
     Ok(!begun)
 }

@@ -4,12 +4,12 @@ use super::append::{Draft, append};
 use super::commitment_key;
 use super::origin::{Belongs, ORGANIZATION_TYPES, Way, organization_by};
 use super::restore;
-use crate::bare_function;
 use crate::context;
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::fmgr::fmgr_function;
 use crate::pg::json::{self, Bytes};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.audit_row(organization column, domain, [parent's table, key, organization column,] ['secret', column...])`:
     /// AFTER ROW trigger of a protected table.
     tenancy_audit_row, pg_finfo_tenancy_audit_row, |call| {
@@ -32,7 +32,7 @@ bare_function! {
     }
 }
 
-bare_function! {
+fmgr_function! {
     /// `tenancy.audit_truncate(organization column, domain)`: BEFORE TRUNCATE trigger of a protected table.
     tenancy_audit_truncate, pg_finfo_tenancy_audit_truncate, |call| {
         capture_truncate(call).or_raise();
@@ -55,7 +55,7 @@ pub struct RowChange<'a> {
 /// Says whether a row may be changed.
 type Judge = fn(&RowChange) -> Result<()>;
 
-static JUDGE: Backend<Cell<Judge>> = Backend::new(Cell::new(|_| Ok(())));
+static JUDGE: BackendLocal<Cell<Judge>> = BackendLocal::new(Cell::new(|_| Ok(())));
 
 /// Has every change of a protected table's rows judged. Called once.
 pub fn judge_rows(judge: Judge) {

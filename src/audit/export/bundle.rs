@@ -4,9 +4,9 @@ use super::proof::{Checkpoints, Events};
 use crate::audit::capture::append::{self, Draft, append};
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
-use crate::pg::hooks::transaction;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::export::bundle::FORMAT;
 use pg_tenancy_core::audit::export::bundle::line::{

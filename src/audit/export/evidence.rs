@@ -2,9 +2,9 @@
 
 use crate::audit::capture::append::{self, Draft, append};
 use crate::context;
-use crate::pg::hooks::transaction;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::export::evidence::{Evidence, RELATIONS, is_media_type};
 use pg_tenancy_core::audit::format::event::time_ordered_id;

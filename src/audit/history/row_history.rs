@@ -1,11 +1,11 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
 
 use crate::context;
-use crate::pg::hooks::transaction;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::catalog;
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
 use pg_tenancy_core::audit::history::row_history::{self, Change, Columns, Event, History, Source};

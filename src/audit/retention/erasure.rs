@@ -1,11 +1,11 @@
 //! `tenancy.erase_payload`: takes a payload away, and says so in the chain.
 
 use crate::audit::capture::append::{Draft, append};
-use crate::pg::hooks::transaction;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::payload::hexadecimal;

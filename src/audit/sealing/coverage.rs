@@ -1,8 +1,8 @@
 //! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
 
 use crate::audit::capture::append::{Draft, append};
-use crate::pg::hooks::transaction;
 use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;

@@ -2,11 +2,12 @@
 
 use super::coverage;
 use crate::audit::capture::partition;
-use crate::pg::hooks::transaction;
+use crate::audit::log::state::{self, State, unreadable};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::table::{self, Value};
+use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
@@ -23,29 +24,6 @@ use uuid::Uuid;
 /// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
 /// forever. It conflicts with itself and lets events be written and blocks be read.
 static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
-
-static LAST_BLOCK: Query =
-    Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
-
-/// Of a block of the newest history.
-static SEALED_AT: Query = Query::new(
-    "SELECT sealed_at FROM tenancy.block
-      WHERE number OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(first_block) FROM tenancy.incarnation)",
-);
-
-static LAST_INCARNATION: Query = Query::new(
-    "SELECT name, system_identifier, database, timeline FROM tenancy.incarnation ORDER BY first_block DESC LIMIT 1",
-);
-
-/// The timeline that is written to: pg_control_checkpoint() tells an older one for a while after a promotion. A standby
-/// writes to none and is on that of its last restartpoint.
-static PLACE: Query = Query::new(
-    "SELECT s.system_identifier::pg_catalog.text, d.oid,
-            CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id::pg_catalog.int8 FROM pg_catalog.pg_control_checkpoint())
-                 ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::pg_catalog.bit(32)::pg_catalog.int8 END
-       FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
-);
 
 static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
 
@@ -117,23 +95,6 @@ static HEAD: Query = Query::new(
       ORDER BY block DESC LIMIT 1",
 );
 
-/// The newest block, as far as the next one needs it.
-struct Last {
-    number: i64,
-    snapshot: Snapshot,
-    hash: Digest,
-}
-
-/// Where the sealer stands.
-struct Standing {
-    last: Option<Last>,
-    /// The name of the history that goes on; `None` where a new one begins.
-    incarnation: Option<String>,
-    place: Place,
-    /// True if the last block's snapshot speaks of the transactions of today.
-    counts: bool,
-}
-
 /// What one block adds, besides the block.
 #[derive(Default)]
 struct Additions {
@@ -171,7 +132,7 @@ pub fn seal() -> Result<i64> {
         return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
     LOCK.write(&[], |_| ());
-    let before = transaction::with_latest_snapshot(last_block)?.map_or(0, |last| last.number);
+    let before = transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number);
     let mut sealed = 0;
     loop {
         let (count, rest) = seal_block()?;
@@ -180,8 +141,8 @@ pub fn seal() -> Result<i64> {
             break;
         }
     }
-    let standing = transaction::with_latest_snapshot(standing)?;
-    if let (Some(incarnation), Some(last)) = (standing.incarnation, standing.last) {
+    let state = transaction::with_latest_snapshot(state::state)?;
+    if let (Some(incarnation), Some(last)) = (state.incarnation, state.last) {
         coverage::check(&incarnation, before, last.number)?;
     }
     Ok(sealed)
@@ -189,18 +150,18 @@ pub fn seal() -> Result<i64> {
 
 /// Seals one block; returns how many events, and whether some are left for another one.
 fn seal_block() -> Result<(i64, bool)> {
-    let (standing, events, now, rest) = transaction::with_latest_snapshot(collect)?;
+    let (state, events, now, rest) = transaction::with_latest_snapshot(collect)?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
-    let begins = standing.incarnation.is_none();
-    if events.is_empty() && (!begins || standing.last.is_none()) {
+    let begins = state.incarnation.is_none();
+    if events.is_empty() && (!begins || state.last.is_none()) {
         return Ok((0, false));
     }
-    let number = standing.last.as_ref().map_or(1, |last| last.number + 1);
+    let number = state.last.as_ref().map_or(1, |last| last.number + 1);
     let mut additions = Additions::default();
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
         additions.extend(number, chain)?;
     }
-    let incarnation = standing.incarnation.unwrap_or_else(|| begin(standing.place, number));
+    let incarnation = state.incarnation.unwrap_or_else(|| begin(state.place, number));
     additions.write(Block {
         number,
         sealed_at: transaction::now(),
@@ -208,7 +169,7 @@ fn seal_block() -> Result<(i64, bool)> {
         incarnation,
         events: events.len() as i64,
         entries_digest: additions.entries.clone().digest(),
-        previous: standing.last.map_or_else(block::origin, |last| last.hash),
+        previous: state.last.map_or_else(block::origin, |last| last.hash),
     });
     transaction::next_command();
     Ok((events.len() as i64, rest))
@@ -232,17 +193,17 @@ fn begin(place: Place, first_block: i64) -> String {
     name
 }
 
-type Collected = (Standing, Vec<Unsealed>, Snapshot, bool);
+type Collected = (State, Vec<Unsealed>, Snapshot, bool);
 
 /// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is true
 /// if events are left that were too many for one block.
 fn collect() -> Result<Collected> {
-    let standing = standing()?;
+    let state = state::state()?;
     let own = transaction::id();
     let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
     let mut now = now.but_not(own);
-    let before = standing.last.as_ref().filter(|_| standing.counts).map(|block| &block.snapshot);
+    let before = state.last.as_ref().filter(|_| state.same_xid_space).map(|block| &block.snapshot);
     // A restored database has sealed events of transactions that in this history have yet to come.
     let end = now.end();
     let cut = match before {
@@ -261,7 +222,7 @@ fn collect() -> Result<Collected> {
         Some(before) => written_since(before, cut.unwrap_or(end), own)?,
     };
     events.sort_unstable_by_key(Unsealed::place);
-    Ok((standing, by_links(events), now, cut.is_some()))
+    Ok((state, by_links(events), now, cut.is_some()))
 }
 
 /// The events of transactions that were not over and are below `end`.
@@ -329,53 +290,6 @@ fn first_left(before: &Snapshot, end: u64, own: u64) -> Result<Option<u64>> {
         })?;
     }
     Ok(left)
-}
-
-fn standing() -> Result<Standing> {
-    let last = last_block()?;
-    let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
-    let place = PLACE.read(&[], read).pop().flatten();
-    let (system_identifier, database, timeline) = place.ok_or_else(|| unreadable("the identity of the database"))?;
-    let place = Place { system_identifier, database, timeline };
-    let read = |row: &Row| {
-        let (system_identifier, database) = (row.get(2)?, row.get::<pg_sys::Oid>(3)?.to_u32());
-        Some((row.get::<String>(1)?, Place { system_identifier, database, timeline: row.get(4)? }))
-    };
-    let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
-    let counts = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
-    let incarnation = newest.filter(|(_, of_old)| *of_old == place).map(|(name, _)| name);
-    Ok(Standing { last, incarnation, place, counts })
-}
-
-/// True once this history of the database has a block: what was written before could vanish without a trace.
-pub fn has_begun() -> Result<bool> {
-    Ok(standing()?.incarnation.is_some())
-}
-
-/// The newest block, if there is any.
-fn last_block() -> Result<Option<Last>> {
-    let read = |row: &Row| {
-        let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
-        Some(Last { number: row.get(1)?, snapshot: snapshot?, hash: row.bytes(3)? })
-    };
-    match LAST_BLOCK.read(&[], read).pop() {
-        Some(None) => Err(unreadable("the newest row of tenancy.block")),
-        block => Ok(block.flatten()),
-    }
-}
-
-/// Which transactions the newest block saw as over; `None` before the first block of this history of the database.
-pub fn sealed_until() -> Result<Option<Snapshot>> {
-    let standing = standing()?;
-    Ok(standing.last.filter(|_| standing.counts).map(|last| last.snapshot))
-}
-
-/// When the block was made; 0 for one that is not there, or is not of this history.
-pub fn sealed_at(block: i64) -> Result<i64> {
-    if standing()?.incarnation.is_none() {
-        return Ok(0);
-    }
-    Ok(SEALED_AT.read(&[argument(block)], |row| row.timestamp(1)).pop().flatten().unwrap_or_default())
 }
 
 fn unsealed(row: &Row) -> Result<Unsealed> {
@@ -481,8 +395,4 @@ fn write(block: &Block) {
         argument(hash.as_slice()),
     ];
     BLOCK.write(&values, |_| ());
-}
-
-fn unreadable(what: &str) -> error::Error {
-    error::STATE_INVALID.because(format!("{what} cannot be read"))
 }

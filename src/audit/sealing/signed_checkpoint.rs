@@ -1,12 +1,12 @@
 //! `tenancy.checkpoint()`: signs where the audit stands, at the commit, so that no signature is seen of what is rolled back.
 
 use super::sealer;
-use crate::pg::hooks::transaction;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::table::{self, Value};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::{Entry, Head, Heads};
@@ -103,8 +103,8 @@ struct Made {
     note: String,
 }
 
-static DUE: Backend<RefCell<Undo<Option<Rc<Due>>>>> = Backend::new(RefCell::new(Undo::new(None)));
-static MADE: Backend<Cell<Option<Made>>> = Backend::new(Cell::new(None));
+static DUE: BackendLocal<RefCell<Undo<Option<Rc<Due>>>>> = BackendLocal::new(RefCell::new(Undo::new(None)));
+static MADE: BackendLocal<Cell<Option<Made>>> = BackendLocal::new(Cell::new(None));
 
 /// `tenancy.checkpoint()`: returns the number of the checkpoint.
 #[pg_extern(sql = false)]

@@ -2,7 +2,7 @@
 
 use super::Events;
 use crate::audit::capture::partition;
-use crate::audit::sealing::sealer;
+use crate::audit::log::state;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
@@ -227,7 +227,7 @@ impl Archives {
             Some((archive, teller()))
         };
         let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
-        let (mut archives, mut events, sealed) = (Archives(Vec::new()), Events::default(), sealer::sealed_until()?);
+        let (mut archives, mut events, sealed) = (Archives(Vec::new()), Events::default(), state::sealed_until()?);
         // The newest first: events after an older one may have gone with the month of a newer one.
         rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
         for (archive, teller) in rows {

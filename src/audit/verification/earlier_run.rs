@@ -1,8 +1,8 @@
 //! What was verified before, so that the next verification goes on from there.
 
 use super::edges;
-use crate::pg::hooks::transaction;
 use crate::pg::spi::{self, Query, argument};
+use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::Heads;

@@ -3,11 +3,11 @@
 
 use super::Events;
 use super::range::{self, Scope, Seen, block_row, entry_row, head_in, heads_until};
-use crate::audit::sealing::sealer;
-use crate::pg::hooks::transaction;
+use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::table::Key;
+use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
@@ -278,12 +278,12 @@ pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
 ///
 /// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it began.
 pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Found>) -> Result<()> {
-    let Some(sealed) = sealer::sealed_until()? else { return Ok(()) };
+    let Some(sealed) = state::sealed_until()? else { return Ok(()) };
     let own = transaction::id_if_any();
     let whole = range.first == 1 && range.last == scope.newest;
     let since = match () {
         () if whole => Uuid::nil(),
-        () if range.last == scope.newest => time_ordered_id(sealer::sealed_at(range.first - 1)?, [0; 8]),
+        () if range.last == scope.newest => time_ordered_id(state::sealed_at(range.first - 1)?, [0; 8]),
         () => Uuid::max(),
     };
     let (lowest, highest) = seen.ids.unwrap_or((Uuid::max(), Uuid::nil()));

@@ -2,11 +2,11 @@
 
 use super::phase::{self, Number};
 use super::range::{self, Scope, Seen};
-use crate::pg::hooks::transaction;
 use crate::pg::processes::parallel::{self, Counters, Team, Worker};
 use crate::pg::report::OrRaise;
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::table::Key;
+use crate::pg::transaction;
 use pg_tenancy_core::audit::verification::{Cut, Found, Range};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{pg_guard, pg_sys};

@@ -5,9 +5,9 @@
 
 use super::archives::Archives;
 use super::event::Events;
-use crate::pg::hooks::transaction;
 use crate::pg::tables::scan::{Fields, Scan};
 use crate::pg::tables::table::Key;
+use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::block::{Block, Entries};
 use pg_tenancy_core::audit::log::chain::Entry;

@@ -1,7 +1,7 @@
 //! The objects that a statement made, changed and dropped, as far as they bear on who may do what and what is recorded.
 
 use super::grant::{self, Grant};
-use crate::pg::settings::sealed::{AS_STORED, with_settings};
+use crate::pg::settings::scoped::{AS_STORED, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::pg_sys;

@@ -9,7 +9,7 @@
 //! from `debug_query_string`, which belongs to others and is being executed. It is pointed to a copy without tokens;
 //! Postgres itself points it elsewhere with the next message of the client.
 
-use crate::pg::settings::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -23,15 +23,12 @@ pub struct Redaction {
     pub in_place: fn(&mut [u8]) -> usize,
 }
 
-static REDACTION: Backend<Cell<Option<Redaction>>> = Backend::new(Cell::new(None));
-static PREVIOUS_EMIT: Backend<Cell<pg_sys::emit_log_hook_type>> = Backend::new(Cell::new(None));
-static PREVIOUS_START: Backend<Cell<pg_sys::ExecutorStart_hook_type>> = Backend::new(Cell::new(None));
+static REDACTION: BackendLocal<Cell<Option<Redaction>>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS_EMIT: BackendLocal<Cell<pg_sys::emit_log_hook_type>> = BackendLocal::new(Cell::new(None));
 
 // Postgres' own functions, without pgrx's guard around them: a guard turns an error into a panic, and needs a stack of
-// its own in the middle of reporting an error. None of these but the executor raises.
+// its own in the middle of reporting an error. None of these raises.
 unsafe extern "C-unwind" {
-    #[link_name = "standard_ExecutorStart"]
-    fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: c_int);
     #[link_name = "MemoryContextAllocExtended"]
     fn allocate(context: pg_sys::MemoryContext, size: usize, flags: c_int) -> *mut c_void;
     #[link_name = "pgstat_report_activity"]
@@ -55,8 +52,6 @@ pub fn redact(redaction: Redaction) {
     unsafe {
         PREVIOUS_EMIT.set(pg_sys::emit_log_hook);
         pg_sys::emit_log_hook = Some(emit);
-        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
-        pg_sys::ExecutorStart_hook = Some(start);
     }
 }
 
@@ -104,18 +99,11 @@ unsafe fn redact_text(text: *mut c_char, redaction: Redaction) {
     }
 }
 
-/// A parallel worker shows the text of the leader's statement, which it got from the executor.
-unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+/// The executor starts. A parallel worker shows the text of the leader's statement, which it got from the executor.
+pub(super) fn executor_starts() {
     // SAFETY: reads a counter of this process.
     if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
         hide_tokens_of_statement();
-    }
-    // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
-    unsafe {
-        match PREVIOUS_START.get() {
-            Some(previous) => previous(query, flags),
-            None => postgres_executor_start(query, flags),
-        }
     }
 }
 

@@ -1,5 +1,18 @@
-//! The hooks into Postgres, each taken once.
+//! The hooks into Postgres. Each is taken once, and its file says who hears it and in which order.
+//!
+//! | file | hook | heard by |
+//! |---|---|---|
+//! | `executor` | ExecutorStart, ExecutorRun, ExecutorFinish | `log`, `transaction`, `permission`, `reading` |
+//! | `utility` | ProcessUtility | `reading`, `statistics`, the rooms, `transaction` |
+//! | `permission` | ExecutorCheckPerms | the rooms, `reading` |
+//! | `planner` | planner | `crate::pg::planning` |
+//! | `statistics` | object_access | the rooms |
+//! | `transaction` | callbacks of transactions and savepoints | the rooms |
+//! | `log` | emit_log | the rooms |
+//!
+//! `reading` takes none: it follows what statements read through `executor`, `utility` and `permission`.
 
+pub mod executor;
 pub mod log;
 pub mod permission;
 pub mod planner;

@@ -1,10 +1,12 @@
 //! The tables that a statement is about to read or write, where the executor checks privileges.
 
-use super::planner;
+use super::reading;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::each;
+use crate::pg::planning::acting_for_all;
 use crate::pg::planning::asked::{self, Asked};
 use crate::pg::report::OrRaise;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::user;
 use pg_tenancy_core::error::Result;
 use pgrx::pg_sys;
 use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary;
@@ -24,8 +26,8 @@ pub struct Listener {
     pub authorize: fn(&Asked) -> Result<()>,
 }
 
-static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
-static PREVIOUS: Backend<Cell<pg_sys::ExecutorCheckPerms_hook_type>> = Backend::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS: BackendLocal<Cell<pg_sys::ExecutorCheckPerms_hook_type>> = BackendLocal::new(Cell::new(None));
 
 /// Registers the hook. Called once.
 pub fn watch(listener: Listener) {
@@ -54,7 +56,7 @@ macro_rules! check_hook {
                 for n in 0..count {
                     let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
                     if $is_relation(entry) && entry.requiredPerms != 0 {
-                        if !raise && binds(entry.relid, entry.checkAsUser) && !planner::lifted(entry.relid, entry.checkAsUser) {
+                        if !raise && binds(entry.relid, entry.checkAsUser) && !acting_for_all::lifted(entry.relid, entry.checkAsUser) {
                             return false;
                         }
                         if bypasses(entry.checkAsUser) {
@@ -64,8 +66,8 @@ macro_rules! check_hook {
                         }
                     }
                     let selects = u64::from(entry.requiredPerms) & u64::from(pg_sys::ACL_SELECT) != 0;
-                    if $is_relation(entry) && selects && super::reading::copying() {
-                        super::reading::copies(entry.relid);
+                    if $is_relation(entry) && selects && reading::copying() {
+                        reading::copies(entry.relid);
                     }
                 }
                 match PREVIOUS.get() {
@@ -104,16 +106,7 @@ fn bypasses(check_as: pg_sys::Oid) -> bool {
     }
     let user = if check_as == pg_sys::InvalidOid { postgres_user() } else { check_as };
     // SAFETY: a plain read of backend state.
-    postgres_bypasses(user) && unsafe { pg_sys::ParallelWorkerNumber } < 0 && !in_foreign_key_check()
-}
-
-/// True in a query that Postgres itself makes to check a foreign key, and in what runs inside of it.
-pub(in crate::pg) fn in_foreign_key_check() -> bool {
-    unsafe extern "C-unwind" {
-        #[link_name = "InNoForceRLSOperation"]
-        safe fn postgres_in_foreign_key_check() -> bool;
-    }
-    postgres_in_foreign_key_check()
+    postgres_bypasses(user) && unsafe { pg_sys::ParallelWorkerNumber } < 0 && !user::in_foreign_key_check()
 }
 
 /// Tells of a relation if it is isolated.
@@ -150,7 +143,7 @@ fn binds(relation: pg_sys::Oid, check_as: pg_sys::Oid) -> bool {
 
 /// A plan that has given rows before goes on, as that of a cursor does: an index condition is not asked again for the
 /// organization, so the access is checked here.
-pub(in crate::pg) fn resumes(query: *mut pg_sys::QueryDesc) {
+pub(super) fn resumes(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor gives a query that it has started.
     if unsafe { (*query).already_executed } {
         check_again(query);
@@ -172,7 +165,8 @@ extern "C-unwind" fn check_again(query: *mut pg_sys::QueryDesc) {
         for entry in entries {
             let asked = asked::of(entry.relid);
             let denied = asked.for_rights(entry.requiredPerms).find(|asked| !(listener.allowed)(asked));
-            let bound = || binds(entry.relid, entry.checkAsUser) && !planner::lifted(entry.relid, entry.checkAsUser);
+            let bound =
+                || binds(entry.relid, entry.checkAsUser) && !acting_for_all::lifted(entry.relid, entry.checkAsUser);
             if let Some(denied) = denied.filter(|_| bound()) {
                 (listener.authorize)(denied).or_raise();
             }

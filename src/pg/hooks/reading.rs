@@ -3,13 +3,11 @@
 //! The executor tells what a statement reads when it starts, and the end of its memory tells that it is over: that comes
 //! after an error too, and before the count of rows is gone. COPY of a whole table does without the executor.
 
-use super::permission::in_foreign_key_check;
-use super::transaction;
-use super::utility::postgres_process_utility;
-use crate::pg::settings::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::{transaction, user};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::c_void;
 
 /// What somebody wants to hear of reading.
 #[derive(Clone, Copy)]
@@ -75,43 +73,17 @@ struct Copying {
     number: Option<u64>,
 }
 
-static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
-static WATCHED: Backend<RefCell<Vec<*mut Watched>>> = Backend::new(RefCell::new(Vec::new()));
-static COPYING: Backend<RefCell<Vec<Copying>>> = Backend::new(RefCell::new(Vec::new()));
+static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static WATCHED: BackendLocal<RefCell<Vec<*mut Watched>>> = BackendLocal::new(RefCell::new(Vec::new()));
+static COPYING: BackendLocal<RefCell<Vec<Copying>>> = BackendLocal::new(RefCell::new(Vec::new()));
 /// The savepoint levels of running queries that check foreign keys.
-static CHECKS: Backend<RefCell<Vec<i32>>> = Backend::new(RefCell::new(Vec::new()));
+static CHECKS: BackendLocal<RefCell<Vec<i32>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
-static PREVIOUS_START: Backend<Cell<pg_sys::ExecutorStart_hook_type>> = Backend::new(Cell::new(None));
-static PREVIOUS_RUN: Backend<Cell<pg_sys::ExecutorRun_hook_type>> = Backend::new(Cell::new(None));
-static PREVIOUS_FINISH: Backend<Cell<pg_sys::ExecutorFinish_hook_type>> = Backend::new(Cell::new(None));
-static PREVIOUS_UTILITY: Backend<Cell<pg_sys::ProcessUtility_hook_type>> = Backend::new(Cell::new(None));
-
-// Postgres' own functions, without pgrx's guard around them.
-unsafe extern "C-unwind" {
-    #[link_name = "standard_ExecutorStart"]
-    fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: c_int);
-    #[link_name = "standard_ExecutorFinish"]
-    fn postgres_executor_finish(query: *mut pg_sys::QueryDesc);
-}
-
-/// Registers the hooks. Called once from `_PG_init`.
-///
-/// The hooks run for every statement, so they have no guard, which would cost a `sigsetjmp` each time: an error that
-/// Postgres raises below jumps over their frames, which hold nothing to drop.
+/// Registers the listener. Called once from `_PG_init`.
 pub fn watch(listener: Listener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init; the library stays loaded.
-    unsafe {
-        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
-        pg_sys::ExecutorStart_hook = Some(start);
-        PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
-        pg_sys::ExecutorRun_hook = Some(run);
-        PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
-        pg_sys::ExecutorFinish_hook = Some(finish);
-        PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
-        pg_sys::ProcessUtility_hook = Some(utility);
-        pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null());
-    }
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null()) };
 }
 
 /// The listener, if a table is of interest. A parallel worker reads for its leader, who is watched.
@@ -127,28 +99,26 @@ unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, table: pg_sy
     }
 }
 
-unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+/// The executor is about to start a query.
+pub(super) fn starts() {
     if listener().is_some() {
         copies_by_executor();
     }
-    // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
-    unsafe {
-        match PREVIOUS_START.get() {
-            Some(previous) => previous(query, flags),
-            None => postgres_executor_start(query, flags),
-        }
-    }
-    if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int == 0 && listener().is_some() {
-        started(query);
+}
+
+/// The executor has started a query that it is going to run.
+pub(super) fn started(query: *mut pg_sys::QueryDesc) {
+    if listener().is_some() {
+        watch_query(query);
     }
 }
 
 /// Watches the statement if it reads a table of interest.
 #[pg_guard]
-extern "C-unwind" fn started(query: *mut pg_sys::QueryDesc) {
+extern "C-unwind" fn watch_query(query: *mut pg_sys::QueryDesc) {
     let Some(listener) = listener() else { return };
     // What Postgres asks to check a foreign key is nobody's reading; what a trigger asks inside of such a query is.
-    if in_foreign_key_check() && CHECKS.borrow().is_empty() {
+    if user::in_foreign_key_check() && CHECKS.borrow().is_empty() {
         return;
     }
     // SAFETY: the executor has just started the query, whose plan and state live until its end.
@@ -277,34 +247,25 @@ fn watched(query: *const pg_sys::QueryDesc) -> Option<*mut Watched> {
     watched.iter().rev().copied().find(|watched| unsafe { (**watched).query } == query)
 }
 
-/// Declares the hook in the form that the Postgres version has.
-macro_rules! run_hook {
-    ($($argument:ident: $type:ty),*) => {
-        unsafe extern "C-unwind" {
-            #[link_name = "standard_ExecutorRun"]
-            fn postgres_executor_run(query: *mut pg_sys::QueryDesc, $($argument: $type),*);
-        }
-
-        unsafe extern "C-unwind" fn run(query: *mut pg_sys::QueryDesc, $($argument: $type),*) {
-            let told = listener().is_some() && begins(query, Phase::Runs);
-            // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
-            unsafe {
-                match PREVIOUS_RUN.get() {
-                    Some(previous) => previous(query, $($argument),*),
-                    None => postgres_executor_run(query, $($argument),*),
-                }
-            }
-            if told {
-                went_well(query, Phase::Runs);
-            }
-        }
-    };
+/// The executor is about to run a query; true if [`ran`] is to hear of its end.
+pub(super) fn runs(query: *mut pg_sys::QueryDesc) -> bool {
+    listener().is_some() && begins(query, Phase::Runs)
 }
 
-#[cfg(not(feature = "pg18"))]
-run_hook!(direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
-#[cfg(feature = "pg18")]
-run_hook!(direction: pg_sys::ScanDirection::Type, count: u64);
+/// The run is over without an error.
+pub(super) fn ran(query: *mut pg_sys::QueryDesc) {
+    went_well(query, Phase::Runs);
+}
+
+/// AFTER triggers of a query are about to run; true if [`finished`] is to hear of their end.
+pub(super) fn finishes(query: *mut pg_sys::QueryDesc) -> bool {
+    listener().is_some() && begins(query, Phase::Finishes)
+}
+
+/// They are over without an error.
+pub(super) fn finished(query: *mut pg_sys::QueryDesc) {
+    went_well(query, Phase::Finishes);
+}
 
 /// A phase of the query begins; true if its end is to be told to [`went_well`].
 fn begins(query: *mut pg_sys::QueryDesc, phase: Phase) -> bool {
@@ -313,7 +274,7 @@ fn begins(query: *mut pg_sys::QueryDesc, phase: Phase) -> bool {
         unsafe { (*watched).phase = phase };
         return true;
     }
-    let checks = phase == Phase::Runs && in_foreign_key_check();
+    let checks = phase == Phase::Runs && user::in_foreign_key_check();
     if checks {
         CHECKS.borrow_mut().push(transaction::level());
     }
@@ -341,44 +302,16 @@ extern "C-unwind" fn went_well(query: *mut pg_sys::QueryDesc, phase: Phase) {
     }
 }
 
-unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
-    let told = listener().is_some() && begins(query, Phase::Finishes);
-    // SAFETY: passes on what the executor gave.
-    unsafe {
-        match PREVIOUS_FINISH.get() {
-            Some(previous) => previous(query),
-            None => postgres_executor_finish(query),
-        }
+/// A utility statement is about to run; true if it is a COPY whose end [`copied`] is to hear of.
+///
+/// SAFETY of the caller: the node is one of a parse tree.
+pub(super) unsafe fn copy_begins(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised.
+    let copies = unsafe { copies_table(node) } && listener().is_some();
+    if copies {
+        COPYING.borrow_mut().push(Copying { level: transaction::level(), directly: true, number: None });
     }
-    if told {
-        went_well(query, Phase::Finishes);
-    }
-}
-
-unsafe extern "C-unwind" fn utility(
-    statement: *mut pg_sys::PlannedStmt,
-    text: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: Postgres passes a planned statement with the tree of a utility statement; the rest is passed on.
-    unsafe {
-        let copies = copies_table((*statement).utilityStmt) && listener().is_some();
-        if copies {
-            let begun = Copying { level: transaction::level(), directly: true, number: None };
-            COPYING.borrow_mut().push(begun);
-        }
-        let next = PREVIOUS_UTILITY.get().unwrap_or(postgres_process_utility);
-        next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
-        if copies {
-            let rows = (!completion.is_null()).then(|| (*completion).nprocessed);
-            copied(rows);
-        }
-    }
+    copies
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.
@@ -391,13 +324,13 @@ unsafe fn copies_table(node: *mut pg_sys::Node) -> bool {
 }
 
 /// True while a COPY of a table asks for permissions, which are those of what it reads itself.
-pub(in crate::pg) fn copying() -> bool {
+pub(super) fn copying() -> bool {
     COPYING.try_borrow().is_ok_and(|copying| copying.last().is_some_and(|copying| copying.directly))
 }
 
 /// A COPY is about to read the table.
 #[pg_guard]
-pub(in crate::pg) extern "C-unwind" fn copies(table: pg_sys::Oid) {
+pub(super) extern "C-unwind" fn copies(table: pg_sys::Oid) {
     let Some(listener) = listener() else { return };
     let Some(table) = (listener.of_interest)(table) else { return };
     let query_id = query_id(0);
@@ -418,7 +351,8 @@ fn copies_by_executor() {
     }
 }
 
-fn copied(rows: Option<u64>) {
+/// The COPY is over without an error, after so many rows.
+pub(super) fn copied(rows: Option<u64>) {
     let copying = COPYING.borrow_mut().pop();
     if let (Some(number), Some(listener)) = (copying.and_then(|copying| copying.number), LISTENER.get()) {
         (listener.ended)(number, Outcome::Ran { rows, failed: false });

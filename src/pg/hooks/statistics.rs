@@ -1,7 +1,7 @@
 //! Statements and functions that tell how much the server has read: EXPLAIN ANALYZE and the statistics functions.
 
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::OrRaise;
-use crate::pg::settings::sealed::Backend;
 use pg_tenancy_core::error::Result;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -10,10 +10,10 @@ use std::ffi::{CStr, c_int, c_void};
 /// Hears of what the role in force is about to use.
 type Listener = fn(what: &str) -> Result<()>;
 
-static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
-static PREVIOUS: Backend<Cell<pg_sys::object_access_hook_type>> = Backend::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS: BackendLocal<Cell<pg_sys::object_access_hook_type>> = BackendLocal::new(Cell::new(None));
 /// What is known of Postgres' own functions, by oid, which no session can change: 0 unknown, 1 other, 2 statistics.
-static KNOWN: Backend<RefCell<Vec<u8>>> = Backend::new(RefCell::new(Vec::new()));
+static KNOWN: BackendLocal<RefCell<Vec<u8>>> = BackendLocal::new(RefCell::new(Vec::new()));
 /// Functions of initdb have smaller oids; src/include/access/transam.h.
 const FIRST_NORMAL: usize = 16384;
 
@@ -70,14 +70,14 @@ fn function_name(function: pg_sys::Oid) -> Option<String> {
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.
-pub(in crate::pg) unsafe fn explains(node: *mut pg_sys::Node) -> bool {
+pub(super) unsafe fn explains(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised.
     unsafe { (*node).type_ == pg_sys::NodeTag::T_ExplainStmt }
 }
 
 /// An EXPLAIN is about to run. As Postgres does it, the last ANALYZE of its options counts.
 #[pg_guard]
-pub(in crate::pg) extern "C-unwind" fn explaining(node: *mut pg_sys::Node) {
+pub(super) extern "C-unwind" fn explaining(node: *mut pg_sys::Node) {
     let mut analyze = false;
     // SAFETY: the caller has looked at the tag; the options are a list of DefElem.
     unsafe {

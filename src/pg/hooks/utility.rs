@@ -1,10 +1,11 @@
 //! The hook into statements that are no queries.
 
-use super::planner;
+use super::{reading, statistics, transaction};
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::cluster_change::{self, Change};
 use crate::pg::ddl::node::{each, relation};
+use crate::pg::planning::acting_for_all;
 use crate::pg::report::OrRaise;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::user;
 use pg_tenancy_core::error::Result;
 use pgrx::{pg_guard, pg_sys};
@@ -20,10 +21,10 @@ pub struct Listener {
     pub changed: fn(&Change) -> Result<()>,
 }
 
-static LISTENER: Backend<Cell<Option<Listener>>> = Backend::new(Cell::new(None));
-static PREVIOUS: Backend<Cell<pg_sys::ProcessUtility_hook_type>> = Backend::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> = BackendLocal::new(Cell::new(None));
 /// How many such statements are on the stack. Right wherever one runs that was begun after the last error.
-static DEPTH: Backend<Cell<i32>> = Backend::new(Cell::new(0));
+static DEPTH: BackendLocal<Cell<i32>> = BackendLocal::new(Cell::new(0));
 
 /// Registers the hook. Called once from `_PG_init`.
 pub fn watch(listener: Listener) {
@@ -43,7 +44,7 @@ pub fn depth() -> i32 {
 unsafe extern "C-unwind" {
     /// Postgres' own function, without pgrx's guard around it.
     #[link_name = "standard_ProcessUtility"]
-    pub(in crate::pg) fn postgres_process_utility(
+    fn postgres_process_utility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
         read_only_tree: bool,
@@ -71,11 +72,12 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: Postgres passes a planned statement with the tree of a utility statement; the rest is passed on.
     unsafe {
         let tree = (*statement).utilityStmt;
+        let copies = reading::copy_begins(tree);
         if declares_with_hold(tree) {
             held();
         }
-        if super::statistics::explains(tree) {
-            super::statistics::explaining(tree);
+        if statistics::explains(tree) {
+            statistics::explaining(tree);
         }
         let commits_prepared = commits_prepared(tree);
         let may_change = cluster_change::may_be(tree);
@@ -89,14 +91,17 @@ unsafe extern "C-unwind" fn utility(
         }
         DEPTH.set(depth);
         if commits_prepared {
-            super::transaction::prepared_committed();
+            transaction::prepared_committed();
         }
         if may_change {
             changed(tree);
         }
+        // COPY fires triggers without the executor.
+        transaction::statement_finished();
+        if copies {
+            reading::copied((!completion.is_null()).then(|| (*completion).nprocessed));
+        }
     }
-    // COPY fires triggers without the executor.
-    super::transaction::statement_finished();
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.
@@ -129,7 +134,7 @@ unsafe fn detaches(node: *mut pg_sys::Node) -> bool {
 unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {
-        if !planner::lifts_any() || (*node).type_ != pg_sys::NodeTag::T_CopyStmt {
+        if !acting_for_all::lifts_any() || (*node).type_ != pg_sys::NodeTag::T_CopyStmt {
             return false;
         }
         let copy = &*node.cast::<pg_sys::CopyStmt>();
@@ -141,7 +146,7 @@ unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
 unsafe extern "C-unwind" fn is_lifted(name: *mut pg_sys::RangeVar) -> bool {
     // SAFETY: the caller has a name of a parse tree; what it means is looked up again, with a lock, by the statement itself.
     let table = unsafe { relation(name) };
-    table.is_some_and(|table| planner::lifted(table, pg_sys::InvalidOid))
+    table.is_some_and(|table| acting_for_all::lifted(table, pg_sys::InvalidOid))
 }
 
 /// SAFETY of the caller: the node is one of a parse tree.

@@ -1,7 +1,7 @@
 //! The permissions that the policies of a table ask for, read from the policies themselves.
 
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::each;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::catalog;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{FromDatum, pg_sys};
@@ -35,8 +35,8 @@ impl Permissions {
 type Learned = HashMap<pg_sys::Oid, Rc<Permissions>>;
 
 /// What was learned, and at which count of changes of tables.
-static LEARNED: Backend<RefCell<Option<Learned>>> = Backend::new(RefCell::new(None));
-static AT: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+static LEARNED: BackendLocal<RefCell<Option<Learned>>> = BackendLocal::new(RefCell::new(None));
+static AT: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// What the policies of the relation ask for; nothing for one without row-level security.
 pub fn of(relation: pg_sys::Oid) -> Rc<Permissions> {

@@ -2,7 +2,7 @@
 
 use crate::pg::ddl::node::each;
 use crate::pg::report::raise;
-use crate::pg::settings::sealed::{AS_STORED, with_settings};
+use crate::pg::settings::scoped::{AS_STORED, with_settings};
 use pg_tenancy_core::error;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};

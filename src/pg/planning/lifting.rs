@@ -4,8 +4,8 @@
 //! else stands there. Taken out table by table, they are lifted for what the query itself names, in whose name it may, and
 //! for nothing that runs inside of it.
 
+use super::acting_for_all::{lifted, listener};
 use crate::pg::ddl::node::each;
-use crate::pg::hooks::planner::{lifted, listener};
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_void;
 

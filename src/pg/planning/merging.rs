@@ -5,9 +5,9 @@
 //! one comparison that asks for both actions. And an UPDATE that leaves the column alone does not look at it again in the
 //! row that it writes. Neither changes rows or permissions; without this a statement is slower.
 
+use super::acting_for_all;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::each;
-use crate::pg::hooks::planner;
-use crate::pg::settings::sealed::Backend;
 use crate::pg::tables::catalog;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -136,7 +136,7 @@ unsafe fn alike(one: &Question, two: &Question) -> bool {
 
 /// What stands between the actions of one question.
 fn separator() -> char {
-    planner::listener().map_or(',', |listener| listener.separator)
+    acting_for_all::listener().map_or(',', |listener| listener.separator)
 }
 
 fn several(list: *const pg_sys::List) -> bool {
@@ -237,8 +237,8 @@ unsafe fn text(constant: *mut pg_sys::Const) -> Option<String> {
 }
 
 /// Functions that were asked for, and at which count of changes of tables: those of the extension change with it.
-static KNOWN: Backend<RefCell<Vec<(pg_sys::Oid, bool)>>> = Backend::new(RefCell::new(Vec::new()));
-static AT: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+static KNOWN: BackendLocal<RefCell<Vec<(pg_sys::Oid, bool)>>> = BackendLocal::new(RefCell::new(Vec::new()));
+static AT: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// Few functions stand where policies have theirs; others push them out.
 const MOST_KNOWN: usize = 8;

@@ -1,5 +1,6 @@
 //! What the extension reads and changes in queries before the planner sees them.
 
+pub mod acting_for_all;
 pub mod asked;
 pub mod expression;
 pub mod filling;

@@ -3,7 +3,7 @@
 //! The workers see the leader's snapshot, its uncommitted rows included, and have its role and settings. An error of one is
 //! raised in the leader, and the end of the leader's transaction ends them all.
 
-use crate::pg::hooks::transaction;
+use crate::pg::transaction;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 use std::ptr;

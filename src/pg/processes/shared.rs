@@ -3,7 +3,7 @@
 //!
 //! Everything in it is atomic. No lock is taken, so no backend can wait for another one or leave one locked.
 
-use crate::pg::settings::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
@@ -56,9 +56,9 @@ const WORK: u64 = 1;
 /// A worker has begun with it and has not yet said that it is done.
 const RUNNING: u64 = 2;
 
-static SHARED: Backend<Cell<Option<&'static Shared>>> = Backend::new(Cell::new(None));
-static PREVIOUS_REQUEST: Backend<Cell<pg_sys::shmem_request_hook_type>> = Backend::new(Cell::new(None));
-static PREVIOUS_STARTUP: Backend<Cell<pg_sys::shmem_startup_hook_type>> = Backend::new(Cell::new(None));
+static SHARED: BackendLocal<Cell<Option<&'static Shared>>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS_REQUEST: BackendLocal<Cell<pg_sys::shmem_request_hook_type>> = BackendLocal::new(Cell::new(None));
+static PREVIOUS_STARTUP: BackendLocal<Cell<pg_sys::shmem_startup_hook_type>> = BackendLocal::new(Cell::new(None));
 
 /// Asks for the memory. Called once from `_PG_init`, in the postmaster.
 pub fn request() {

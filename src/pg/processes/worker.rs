@@ -1,6 +1,6 @@
 //! Processes of the library's own, and what they need of Postgres.
 
-use crate::pg::hooks::transaction;
+use crate::pg::transaction;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::bgworkers::{BgWorkerStartTime, SignalWakeFlags};
 use pgrx::pg_sys;

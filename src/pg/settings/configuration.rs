@@ -1,23 +1,26 @@
 //! The ordinary settings: what a DBA writes into postgresql.conf.
 
-use super::sealed::Backend;
+use crate::pg::backend_local::BackendLocal;
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
 use std::time::Duration;
 
-static JWKS_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-static OVERRIDE_REASON: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static JWKS_DIRECTORY: BackendLocal<UnsafeCell<*mut c_char>> = BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
+static OVERRIDE_REASON: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
 
-static COMMITMENT_KEY_FILE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static COMMITMENT_KEY_FILE: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
 
-static SEAL_BATCH: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_BATCH_DEFAULT));
+static SEAL_BATCH: BackendLocal<UnsafeCell<c_int>> = BackendLocal::new(UnsafeCell::new(SEAL_BATCH_DEFAULT));
 
-static SEAL_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(SEAL_INTERVAL_DEFAULT));
+static SEAL_INTERVAL: BackendLocal<UnsafeCell<c_int>> = BackendLocal::new(UnsafeCell::new(SEAL_INTERVAL_DEFAULT));
 
-static AUDIT_VALUE_LIMIT: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(AUDIT_VALUE_LIMIT_DEFAULT));
+static AUDIT_VALUE_LIMIT: BackendLocal<UnsafeCell<c_int>> =
+    BackendLocal::new(UnsafeCell::new(AUDIT_VALUE_LIMIT_DEFAULT));
 
-static AUDIT_RETENTION: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(AUDIT_RETENTION_DEFAULT));
+static AUDIT_RETENTION: BackendLocal<UnsafeCell<c_int>> = BackendLocal::new(UnsafeCell::new(AUDIT_RETENTION_DEFAULT));
 
 /// In months.
 const AUDIT_RETENTION_DEFAULT: c_int = 12;
@@ -27,11 +30,16 @@ const SEAL_BATCH_DEFAULT: c_int = 100_000;
 /// In milliseconds.
 const SEAL_INTERVAL_DEFAULT: c_int = 1000;
 
-static SIGNING_KEY_FILE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-static SIGNING_KEY_COMMAND: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-static CHECKPOINT_ORIGIN: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-static CHECKPOINT_DIRECTORY: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
-static CHECKPOINT_INTERVAL: Backend<UnsafeCell<c_int>> = Backend::new(UnsafeCell::new(CHECKPOINT_INTERVAL_DEFAULT));
+static SIGNING_KEY_FILE: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
+static SIGNING_KEY_COMMAND: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_ORIGIN: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_DIRECTORY: BackendLocal<UnsafeCell<*mut c_char>> =
+    BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
+static CHECKPOINT_INTERVAL: BackendLocal<UnsafeCell<c_int>> =
+    BackendLocal::new(UnsafeCell::new(CHECKPOINT_INTERVAL_DEFAULT));
 
 /// In milliseconds.
 const CHECKPOINT_INTERVAL_DEFAULT: c_int = 60_000;
@@ -239,7 +247,7 @@ pub fn seal_interval() -> Option<Duration> {
 }
 
 /// A duration; `None` for 0.
-fn milliseconds(setting: &Backend<UnsafeCell<c_int>>) -> Option<Duration> {
+fn milliseconds(setting: &BackendLocal<UnsafeCell<c_int>>) -> Option<Duration> {
     // SAFETY: Postgres writes the variable between statements only.
     let milliseconds = unsafe { *setting.get() };
     (milliseconds > 0).then(|| Duration::from_millis(u64::from(milliseconds.unsigned_abs())))
@@ -275,11 +283,11 @@ pub fn jwks_directory() -> Option<String> {
     filled(&JWKS_DIRECTORY)
 }
 
-fn filled(setting: &Backend<UnsafeCell<*mut c_char>>) -> Option<String> {
+fn filled(setting: &BackendLocal<UnsafeCell<*mut c_char>>) -> Option<String> {
     text(setting).filter(|text| !text.is_empty())
 }
 
-fn text(setting: &Backend<UnsafeCell<*mut c_char>>) -> Option<String> {
+fn text(setting: &BackendLocal<UnsafeCell<*mut c_char>>) -> Option<String> {
     // SAFETY: Postgres keeps the variable pointing at a NUL-terminated string, or NULL before the setting is defined.
     let value = unsafe { *setting.get() };
     if value.is_null() {

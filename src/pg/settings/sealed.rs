@@ -4,66 +4,19 @@
 //! savepoints and rollback, ends with the transaction, and travels to parallel workers
 //! (`SerializeGUCState`/`RestoreGUCState`, src/backend/utils/misc/guc.c).
 
+use crate::pg::backend_local::BackendLocal;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
-/// State that belongs to one backend, which is a process with a single thread.
-pub struct Backend<T>(T);
-
-// SAFETY: Postgres backends run all extension code on their only thread, so no two threads ever share the value.
-unsafe impl<T> Sync for Backend<T> {}
-
-impl<T> Backend<T> {
-    pub const fn new(value: T) -> Self {
-        Backend(value)
-    }
-}
-
-impl<T> std::ops::Deref for Backend<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-/// Postgres writes names with their schemas, whoever asks: for texts that are compared or kept.
-pub const AS_STORED: [(&CStr, &CStr); 2] =
-    [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
-
-/// Runs `work` under these settings, as a function with a SET clause does.
-pub fn with_settings<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
-    // SAFETY: a nesting level of settings; if `work` raises, the abort of the (sub)transaction undoes the level.
-    let level = unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        for (name, value) in settings {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-        level
-    };
-    let result = work();
-    // SAFETY: the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
-    result
-}
-
 const NAME: &CStr = c"tenancy.context";
 
 /// Where Postgres keeps the pointer to the value (`config_string.variable`).
-static VALUE: Backend<UnsafeCell<*mut c_char>> = Backend::new(UnsafeCell::new(std::ptr::null_mut()));
+static VALUE: BackendLocal<UnsafeCell<*mut c_char>> = BackendLocal::new(UnsafeCell::new(std::ptr::null_mut()));
 /// True only while [`set`] is on the stack: the check hook refuses every other writer.
-static WRITING: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static WRITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// What to call when the value changed, by whatever way.
-static CHANGED: Backend<Cell<fn()>> = Backend::new(Cell::new(|| ()));
+static CHANGED: BackendLocal<Cell<fn()>> = BackendLocal::new(Cell::new(|| ()));
 
 /// Defines the setting; `changed` runs after each change of its value and must neither raise nor allocate.
 pub fn define(changed: fn()) {

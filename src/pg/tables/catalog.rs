@@ -1,7 +1,7 @@
 //! The shape of a user's table, learned once and remembered until the table changes.
 
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::json::Kind;
-use crate::pg::settings::sealed::Backend;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgTupleDesc, pg_guard, pg_sys, varlena};
 use std::cell::{Cell, RefCell};
@@ -48,9 +48,9 @@ unsafe extern "C-unwind" {
 type Shapes = HashMap<pg_sys::Oid, Rc<Shape>>;
 
 /// What was learned, by trigger: the same table may stand under several.
-static SHAPES: Backend<RefCell<Option<Shapes>>> = Backend::new(RefCell::new(None));
+static SHAPES: BackendLocal<RefCell<Option<Shapes>>> = BackendLocal::new(RefCell::new(None));
 /// Some table changed since; set from a callback that must not touch the map.
-static OUTDATED: Backend<Cell<bool>> = Backend::new(Cell::new(false));
+static OUTDATED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Registers for news of changed tables. Called once from `_PG_init`.
 pub fn watch() {
@@ -75,7 +75,7 @@ unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: p
 }
 
 /// How many times this session heard that a table, its policies included, has changed.
-static CHANGES: Backend<Cell<u64>> = Backend::new(Cell::new(0));
+static CHANGES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// A number that changes whenever a table has changed.
 pub fn changes() -> u64 {

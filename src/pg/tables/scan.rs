@@ -1,7 +1,7 @@
 //! Rows of the extension's own tables in the order of an index, read below SQL and without copying them.
 
 use super::table::{self, Key};
-use crate::pg::hooks::transaction;
+use crate::pg::transaction;
 use pgrx::{PgMemoryContexts, pg_sys, varlena};
 use std::cell::Cell;
 use std::cmp::Ordering;

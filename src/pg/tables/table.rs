@@ -3,8 +3,8 @@
 //! No role has INSERT on them, and a trigger must work in the name of whoever changes a row: so the rows are written
 //! below the privilege system, the way Postgres writes its catalogs.
 
-use crate::pg::hooks::transaction;
 use crate::pg::report::raise;
+use crate::pg::transaction;
 use pg_tenancy_core::error;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys, set_varsize_4b};
 use std::ffi::CStr;

@@ -3,9 +3,9 @@
 //! A table that is protected through another has no column for it, and one whose column may be NULL would have rows that
 //! a composite key does not check.
 
-use super::references;
 use super::target::{self, Target};
-use super::triggers::{OF_PARTITIONS, name_in_sql};
+use super::tenants::{differ, tenants};
+use super::trigger_names::{OF_PARTITIONS, name_in_sql};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
 use crate::policy::facts::{Facts, Reference, Subject, Trigger};
 use crate::policy::options::NullRows;
@@ -85,9 +85,9 @@ fn texts(subject: &Subject, target: &Target, child: &Facts, reference: &Referenc
     let of = |oid: u32| {
         let facts = subject.facts_of(oid)?;
         let (column, way) = target::scope_of(subject, facts, &target.scope)?;
-        if way.is_none() { references::tenants(facts, &column.name) } else { None }
+        if way.is_none() { tenants(facts, &column.name) } else { None }
     };
-    if references::differ(of(reference.child), of(reference.parent)) {
+    if differ(of(reference.child), of(reference.parent)) {
         return None;
     }
     let way = target::way_by(subject, reference, Some(&target.scope)).ok()?;

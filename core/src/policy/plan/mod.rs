@@ -9,8 +9,10 @@ mod preparation;
 mod provenance;
 mod references;
 mod target;
+mod tenants;
 #[cfg(test)]
 mod tests;
+mod trigger_names;
 mod triggers;
 mod undo;
 

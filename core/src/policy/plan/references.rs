@@ -6,6 +6,7 @@
 use super::checks;
 use super::provenance::{self, NoKey, PlainReference, Provenance};
 use super::target::{Scope, Target};
+use super::tenants::{differ, tenants};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
 use crate::policy::facts::{Column, Facts, Index, Name, Reference, Subject};
 use crate::policy::options::NullRows;
@@ -26,20 +27,6 @@ impl End<'_> {
     fn tenants(&self) -> Option<u32> {
         tenants(self.facts, &self.organization.name)
     }
-}
-
-/// The table that a column of a table points at alone, and the table itself where others point at that column so.
-pub fn tenants(facts: &Facts, column: &str) -> Option<u32> {
-    let alone = |columns: &[Name]| columns.len() == 1 && columns[0].name == column;
-    let out = facts.references.iter().find(|found| found.child == facts.oid && alone(&found.child_columns));
-    let pointed_at =
-        |found: &&Reference| found.parent == facts.oid && found.child != facts.oid && alone(&found.parent_columns);
-    out.or_else(|| facts.references.iter().find(pointed_at)).map(|found| found.parent)
-}
-
-/// True if the organizations of two tables are known to be of two kinds: rows of one table and of another.
-pub fn differ(one: Option<u32>, other: Option<u32>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
 /// A foreign key between two protected tables that can carry the organization.

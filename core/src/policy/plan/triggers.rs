@@ -2,18 +2,15 @@
 
 use super::checks::{self, REFERENCE};
 use super::target::{Scope, Target};
+use super::trigger_names::{OF_PARTITIONS, name_in_sql};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
 use crate::policy::facts::{Facts, Trigger};
 use crate::policy::options::Action;
-use crate::policy::text::{literal, quote_generated};
+use crate::policy::text::literal;
 
 const ROW: &str = "tenancy_audit";
 const TRUNCATE: &str = "tenancy_audit_truncate";
 const ACTION: &str = "tenancy_action_";
-
-/// What the name of a row trigger on a partitioned table ends in. Postgres clones it to the partitions, and a table that
-/// was protected by itself could not be attached if its own trigger had that name.
-pub const OF_PARTITIONS: &str = "_of_partitions";
 
 /// True for the trigger that writes the events of rows.
 pub fn is_audit(trigger: &Trigger) -> bool {
@@ -134,14 +131,4 @@ fn wanted(facts: &Facts, target: &Target) -> Vec<Wanted> {
 
 fn arguments(texts: &[&str]) -> String {
     texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ")
-}
-
-/// As `quote_ident` would write it: the name of an action may hold anything.
-pub fn name_in_sql(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.to_owned()
-    } else {
-        quote_generated(name)
-    }
 }

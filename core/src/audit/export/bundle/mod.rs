@@ -3,6 +3,7 @@
 //! `tenancy.export_evidence` writes one, the program `pg-tenancy-verify` reads it. A bundle is JSON Lines. Each line is
 //! written in exactly one way, so that no byte can change without a trace. `docs/evidence.md` has the format.
 
+pub mod failure;
 pub mod line;
 pub mod reader;
 pub mod report;

@@ -1,8 +1,8 @@
 //! Reads a bundle line by line, at no time more than one line.
 
 use super::FORMAT;
+use super::failure::Failure;
 use super::line::{Line, Manifest};
-use super::verify::Failure;
 use crate::audit::format::encoding::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, Read as _};

@@ -1,6 +1,7 @@
 //! What a bundle proves and what it does not, in words and as JSON.
 
-use super::verify::{Artifact, EarlierSeen, Failure, Outcome};
+use super::failure::Failure;
+use super::verify::{Artifact, EarlierSeen, Outcome};
 use crate::audit::format::hex;
 use crate::audit::format::timestamp;
 use crate::audit::log::signed_note::Verifier;

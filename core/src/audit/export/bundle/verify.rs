@@ -1,5 +1,6 @@
 //! Verifies a bundle in one pass, with nothing but the bundle and what the caller brings.
 
+use super::failure::Failure;
 use super::line::{self, Absent, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
 use super::reader::{Lines, MAX_LINE};
 use crate::audit::export::evidence;
@@ -31,15 +32,6 @@ impl Default for Expected {
     fn default() -> Self {
         Expected { keys: Vec::new(), earlier: None, artifacts: Vec::new(), max_line: MAX_LINE }
     }
-}
-
-/// Why nothing is proved, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// No bundle, or one that this cannot read.
-    Unreadable(String),
-    /// A bundle that does not agree with itself, with a known key, or with the earlier checkpoint.
-    Tampered(String),
 }
 
 /// What a bundle shows that agrees with itself.

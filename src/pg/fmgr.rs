@@ -6,10 +6,9 @@
 ///
 /// The body is an expression that yields a `pg_sys::Datum`. Where most calls have their answer ready, `ready` comes
 /// before it: an `Option<Datum>` that cannot panic and is looked at without the cost of a guard.
-#[macro_export]
-macro_rules! bare_function {
+macro_rules! fmgr_function {
     ($(#[$doc:meta])* $name:ident, $finfo:ident, |$call:ident| $body:expr) => {
-        $crate::bare_function! { $(#[$doc])* $name, $finfo, ready: None, |$call| $body }
+        $crate::pg::fmgr::fmgr_function! { $(#[$doc])* $name, $finfo, ready: None, |$call| $body }
     };
     ($(#[$doc:meta])* $name:ident, $finfo:ident, ready: $ready:expr, |$call:ident| $body:expr) => {
         #[unsafe(no_mangle)]
@@ -31,3 +30,4 @@ macro_rules! bare_function {
         }
     };
 }
+pub(crate) use fmgr_function;

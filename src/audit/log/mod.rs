@@ -1,0 +1,3 @@
+//! The log as it is stored. What it is made of is in the core's room of the same name.
+
+pub mod state;
