@@ -111,7 +111,7 @@ package: all ## make an installable tree and a .tar.gz of it below target/packag
 	@echo target/package/$(PACKAGE).tar.gz
 
 .PHONY: lint
-lint: ## check format, clippy, licences and sources of dependencies, and the shell scripts
+lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and the shell scripts
 	@tools/setup.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
@@ -119,6 +119,7 @@ lint: ## check format, clippy, licences and sources of dependencies, and the she
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	$(CARGO_PG) clippy --lib $(CARGO_PG_FLAGS) -- -D warnings
 	@tools/deny.sh
+	@tools/pgspot.sh $(SQL)
 	shellcheck -x -P SCRIPTDIR tools/*.sh .ci/run
 
 .PHONY: psql

@@ -1,7 +1,7 @@
 -- Members read the events of their own organization through a view; row-level security holds whatever is granted.
 BEGIN;
 \ir helpers/fixture.sql
-SELECT plan(39);
+SELECT plan(40);
 
 SELECT tenancy.create_role('clerk'), tenancy.grant_permission('clerk', 'finding', '*'), tenancy.set_membership(test.acme(), 'carl', 'clerk') \g /dev/null
 SELECT tenancy.create_role('reviewer'), tenancy.grant_permission('reviewer', 'audit', 'read'), tenancy.grant_permission('reviewer', 'finding', 'read', 'update'), tenancy.set_membership(test.acme(), 'rita', 'reviewer') \g /dev/null
@@ -94,6 +94,21 @@ SELECT is_empty($$ SELECT event, subject, role, method, session_user_name, corre
 SELECT test.same($$ SELECT method, client_address, application_name, new_values FROM tenancy.organization_audit_trail WHERE new_values ->> 'title' LIKE 'changed%' $$,
     $$ VALUES ('none', NULL, NULL, '{"title":"changed by a superuser"}'::json) $$, 'of a superuser that it was one, not from where');
 SELECT is((SELECT count(*) FROM tenancy.organization_audit_trail t WHERE t::text LIKE '%secret%' AND subject IS DISTINCT FROM 'ops'), 0::bigint, 'nothing else of them stands in any column');
+
+-- An operator of the member's own, found before that of Postgres, is not asked whose an actor is.
+RESET ROLE;
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.always(uuid, uuid) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE FUNCTION hostile.always(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR hostile.= (FUNCTION = hostile.always, LEFTARG = uuid, RIGHTARG = uuid);
+CREATE OPERATOR hostile.<> (FUNCTION = hostile.always, LEFTARG = text, RIGHTARG = text);
+GRANT USAGE ON SCHEMA hostile TO test_application;
+SET LOCAL ROLE test_application;
+SET LOCAL search_path = hostile, test, public, pg_catalog;
+SELECT test.same($$ SELECT method, session_user_name, subject, role, session_id, client_address, application_name FROM tenancy.organization_audit_trail
+        WHERE session_user_name OPERATOR(pg_catalog.=) 'login_role' AND method OPERATOR(pg_catalog.<>) 'none' ORDER BY method $$,
+    $$ VALUES ('assumed', 'login_role', 'ops', 'secret role', NULL, NULL, NULL), ('token', 'login_role', NULL, NULL, NULL, NULL, NULL) $$, 'nor with an operator of the member''s own in the search_path');
+RESET search_path;
 
 -- What an attacker in the session of a member tries: the row of another organization reaches no function and no error.
 CREATE TEMP TABLE seen (value text);

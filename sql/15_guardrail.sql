@@ -37,9 +37,9 @@ COMMENT ON COLUMN tenancy.exclusion.reason IS 'Why it stays unprotected.';
 COMMENT ON COLUMN tenancy.exclusion.changed_by IS 'The database role that logged in.';
 COMMENT ON COLUMN tenancy.exclusion.changed_at IS 'When.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.guardrail', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.protected_schema', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.exclusion', '');
+SELECT pg_extension_config_dump('tenancy.guardrail', '');
+SELECT pg_extension_config_dump('tenancy.protected_schema', '');
+SELECT pg_extension_config_dump('tenancy.exclusion', '');
 
 CREATE FUNCTION tenancy.guardrails() RETURNS TABLE (name text, state text, default_state text, meaning text)
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guardrails_wrapper';
@@ -52,7 +52,7 @@ DECLARE
 BEGIN
     PERFORM tenancy.require_argument('name', name);
     PERFORM tenancy.require_argument('state', state);
-    IF reason IS NULL OR pg_catalog.btrim(reason) OPERATOR(pg_catalog.=) '' THEN
+    IF reason IS NULL OR btrim(reason) = '' THEN
         RAISE EXCEPTION 'a guardrail is set for a reason' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'tenancy.set_guardrail(name, state, reason => ...). The reason is kept and audited.';
     END IF;
@@ -60,12 +60,12 @@ BEGIN
         RAISE EXCEPTION 'a guardrail is off, warn or enforce, not "%"', state USING ERRCODE = 'invalid_parameter_value',
             HINT = 'SELECT * FROM tenancy.guardrails();';
     END IF;
-    IF NOT EXISTS (SELECT FROM tenancy.guardrails() g WHERE g.name OPERATOR(pg_catalog.=) set_guardrail.name) THEN
-        SELECT pg_catalog.string_agg(g.name, ', ') INTO known FROM tenancy.guardrails() g;
+    IF NOT EXISTS (SELECT FROM tenancy.guardrails() g WHERE g.name = set_guardrail.name) THEN
+        SELECT string_agg(g.name, ', ') INTO known FROM tenancy.guardrails() g;
         RAISE EXCEPTION 'there is no guardrail "%"', name USING ERRCODE = 'undefined_object',
-            DETAIL = 'There are: ' OPERATOR(pg_catalog.||) known, HINT = 'SELECT * FROM tenancy.guardrails();';
+            DETAIL = 'There are: ' || known, HINT = 'SELECT * FROM tenancy.guardrails();';
     END IF;
-    INSERT INTO tenancy.guardrail AS g VALUES (name, state, reason, session_user, pg_catalog.clock_timestamp())
+    INSERT INTO tenancy.guardrail AS g VALUES (name, state, reason, session_user, clock_timestamp())
         ON CONFLICT ON CONSTRAINT guardrail_pkey DO UPDATE
             SET state = EXCLUDED.state, reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by, changed_at = EXCLUDED.changed_at;
 END

@@ -5,12 +5,12 @@
 
 CREATE TABLE tenancy.organization (
     -- The nil UUID is the organization of events that concern nobody's or everybody's.
-    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid() CHECK (id <> '00000000-0000-0000-0000-000000000000'),
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid() CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     name text NOT NULL CHECK (name <> ''),
     text_id text COLLATE "C" NOT NULL UNIQUE CHECK (text_id <> ''),
     integer_id bigint UNIQUE,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE tenancy.organization IS 'The tenants. Filled by tenancy.create_organization.';
 COMMENT ON COLUMN tenancy.organization.id IS 'What uuid columns of protected tables hold.';
@@ -23,7 +23,7 @@ COMMENT ON COLUMN tenancy.organization.created_at IS 'When it was created.';
 CREATE TABLE tenancy.role (
     name text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
     description text,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE tenancy.role IS 'The roles that members have in their organizations; not database roles. Filled by tenancy.create_role.';
 COMMENT ON COLUMN tenancy.role.name IS 'Its name, the same in every organization.';
@@ -44,11 +44,11 @@ COMMENT ON COLUMN tenancy.role_permission.action IS 'What it may do: read, creat
 CREATE TABLE tenancy.issuer (
     issuer text COLLATE "C" PRIMARY KEY CHECK (issuer <> ''),
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
-    revision uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    revision uuid NOT NULL DEFAULT gen_random_uuid(),
     jwks_file text CHECK (jwks_file <> ''),
     jwks json,
-    audiences text[] NOT NULL CHECK (pg_catalog.cardinality(audiences) > 0),
-    algorithms text[] CHECK (pg_catalog.cardinality(algorithms) > 0),
+    audiences text[] NOT NULL CHECK (cardinality(audiences) > 0),
+    algorithms text[] CHECK (cardinality(algorithms) > 0),
     leeway_seconds integer NOT NULL CHECK (leeway_seconds BETWEEN 0 AND 300),
     preset text NOT NULL,
     audience_claim text NOT NULL,
@@ -57,7 +57,7 @@ CREATE TABLE tenancy.issuer (
     role_claim text,
     role_rule text NOT NULL CHECK (role_rule IN ('membership', 'claim', 'narrower')),
     issuer_binding text,
-    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
     CHECK (jwks IS NOT NULL OR jwks_file IS NOT NULL),
     CHECK (role_claim IS NOT NULL OR role_rule = 'membership')
 );
@@ -121,7 +121,7 @@ CREATE TABLE tenancy.membership (
     role text COLLATE "C" NOT NULL REFERENCES tenancy.role,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     valid_until timestamptz,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (issuer, subject, organization)
 );
 CREATE INDEX membership_organization_idx ON tenancy.membership (organization);
@@ -138,7 +138,7 @@ CREATE TABLE tenancy.revoked_session (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
     session_id text COLLATE "C" NOT NULL CHECK (session_id <> ''),
     reason text,
-    revoked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    revoked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (issuer, session_id)
 );
 COMMENT ON TABLE tenancy.revoked_session IS 'Sessions whose tokens are refused before they expire. Filled by tenancy.revoke_session.';
@@ -152,7 +152,7 @@ CREATE TABLE tenancy.revoked_subject (
     subject text COLLATE "C" NOT NULL CHECK (subject <> ''),
     issued_before timestamptz NOT NULL,
     reason text,
-    revoked_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    revoked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (issuer, subject)
 );
 COMMENT ON TABLE tenancy.revoked_subject IS 'Subjects all of whose tokens from before a time are refused. Filled by tenancy.revoke_subject.';
@@ -162,16 +162,16 @@ COMMENT ON COLUMN tenancy.revoked_subject.issued_before IS 'Tokens with an "iat"
 COMMENT ON COLUMN tenancy.revoked_subject.reason IS 'For people.';
 COMMENT ON COLUMN tenancy.revoked_subject.revoked_at IS 'When it was revoked; tenancy.purge_revocations goes by it.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.organization', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.role', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.role_permission', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.issuer', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.retired_key', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.external_organization', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.external_role', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_session', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.revoked_subject', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.membership', '');
+SELECT pg_extension_config_dump('tenancy.organization', '');
+SELECT pg_extension_config_dump('tenancy.role', '');
+SELECT pg_extension_config_dump('tenancy.role_permission', '');
+SELECT pg_extension_config_dump('tenancy.issuer', '');
+SELECT pg_extension_config_dump('tenancy.retired_key', '');
+SELECT pg_extension_config_dump('tenancy.external_organization', '');
+SELECT pg_extension_config_dump('tenancy.external_role', '');
+SELECT pg_extension_config_dump('tenancy.revoked_session', '');
+SELECT pg_extension_config_dump('tenancy.revoked_subject', '');
+SELECT pg_extension_config_dump('tenancy.membership', '');
 
 CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_assume_organization_wrapper';
@@ -454,7 +454,7 @@ $$;
 COMMENT ON FUNCTION tenancy.remove_external_role(text, text) IS
 'Takes the meaning from a value of an issuer''s role claim. True if it had one.';
 
-CREATE FUNCTION tenancy.retire_key(issuer text, key_id text, at timestamptz DEFAULT pg_catalog.now()) RETURNS void
+CREATE FUNCTION tenancy.retire_key(issuer text, key_id text, at timestamptz DEFAULT now()) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM tenancy.require_argument('issuer', retire_key.issuer),
@@ -484,7 +484,7 @@ COMMENT ON FUNCTION tenancy.revoke_session(text, text, text) IS
 'Refuses every token with this value in "sid", "session_id" or "jti", from the next authentication on. Raises 42704 for an unknown issuer.';
 
 CREATE FUNCTION tenancy.revoke_subject(
-    issuer text, subject text, issued_before timestamptz DEFAULT pg_catalog.clock_timestamp(), reason text DEFAULT NULL) RETURNS void
+    issuer text, subject text, issued_before timestamptz DEFAULT clock_timestamp(), reason text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM tenancy.require_argument('issuer', revoke_subject.issuer),

@@ -2,23 +2,23 @@
 -- The triggers that audit these tables stand in 45_audit_of_settings.sql.
 
 CREATE TABLE tenancy.sso_connection (
-    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
     name text NOT NULL CHECK (name <> ''),
     -- Not ON DELETE CASCADE: with the connection the requirement would go, and the door be open.
     issuer text NOT NULL REFERENCES tenancy.issuer,
     state text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'testing', 'enforced')),
     accepted_amr text[] NOT NULL DEFAULT '{}'
-        CHECK (coalesce(pg_catalog.array_ndims(accepted_amr), 1) = 1 AND pg_catalog.array_position(accepted_amr, NULL) IS NULL AND '' <> ALL (accepted_amr)),
+        CHECK (coalesce(array_ndims(accepted_amr), 1) = 1 AND array_position(accepted_amr, NULL) IS NULL AND '' <> ALL (accepted_amr)),
     accepted_acr text[] NOT NULL DEFAULT '{}'
-        CHECK (coalesce(pg_catalog.array_ndims(accepted_acr), 1) = 1 AND pg_catalog.array_position(accepted_acr, NULL) IS NULL AND '' <> ALL (accepted_acr)),
+        CHECK (coalesce(array_ndims(accepted_acr), 1) = 1 AND array_position(accepted_acr, NULL) IS NULL AND '' <> ALL (accepted_acr)),
     accepted_aal text[] NOT NULL DEFAULT '{}'
-        CHECK (coalesce(pg_catalog.array_ndims(accepted_aal), 1) = 1 AND accepted_aal <@ '{aal1,aal2,aal3}'),
+        CHECK (coalesce(array_ndims(accepted_aal), 1) = 1 AND accepted_aal <@ '{aal1,aal2,aal3}'),
     break_glass_issuer text,
     break_glass_subject text,
     version bigint NOT NULL DEFAULT 1,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (organization, name),
     UNIQUE (id, organization),
     CHECK ((break_glass_issuer IS NULL) = (break_glass_subject IS NULL)),
@@ -46,11 +46,11 @@ CREATE TABLE tenancy.sso_domain (
     organization uuid NOT NULL,
     -- RFC 1123 section 2.1: letters, digits and hyphens; at least two labels, the last of which begins with a letter.
     name text COLLATE "C" NOT NULL CHECK (
-        name ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$' AND pg_catalog.length(name) <= 253),
+        name ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$' AND length(name) <= 253),
     challenge text NOT NULL CHECK (challenge <> ''),
     verified_at timestamptz,
     verified_by text,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (connection, name),
     FOREIGN KEY (connection, organization) REFERENCES tenancy.sso_connection (id, organization) ON DELETE CASCADE,
     CHECK ((verified_at IS NULL) = (verified_by IS NULL))
@@ -67,12 +67,12 @@ COMMENT ON COLUMN tenancy.sso_domain.verified_by IS 'Who said so: the subject of
 COMMENT ON COLUMN tenancy.sso_domain.created_at IS 'When it was added.';
 
 CREATE TABLE tenancy.sso_test (
-    id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     connection uuid NOT NULL,
     organization uuid NOT NULL,
     version bigint NOT NULL,
     subject text,
-    tested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    tested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     succeeded boolean NOT NULL,
     reason text NOT NULL,
     FOREIGN KEY (connection, organization) REFERENCES tenancy.sso_connection (id, organization) ON DELETE CASCADE
@@ -88,9 +88,9 @@ COMMENT ON COLUMN tenancy.sso_test.tested_at IS 'Clock of the server at the test
 COMMENT ON COLUMN tenancy.sso_test.succeeded IS 'Whether the token would have been let in by this connection.';
 COMMENT ON COLUMN tenancy.sso_test.reason IS 'Why not; or that all conditions were met.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.sso_connection', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.sso_domain', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.sso_test', '');
+SELECT pg_extension_config_dump('tenancy.sso_connection', '');
+SELECT pg_extension_config_dump('tenancy.sso_domain', '');
+SELECT pg_extension_config_dump('tenancy.sso_test', '');
 
 CREATE FUNCTION tenancy.lock_sso_connection(connection uuid, to_change boolean) RETURNS tenancy.sso_connection
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$

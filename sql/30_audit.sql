@@ -50,10 +50,10 @@ CREATE TABLE tenancy.event (
     reason text,
     payload json,
     payload_salt bytea,
-    payload_digest bytea NOT NULL CHECK (pg_catalog.octet_length(payload_digest) = 32),
+    payload_digest bytea NOT NULL CHECK (octet_length(payload_digest) = 32),
     encoding smallint NOT NULL,
-    prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
-    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32),
+    prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
+    hash bytea NOT NULL CHECK (octet_length(hash) = 32),
     batch_end uuid,
     batch_events integer
 ) PARTITION BY RANGE (id);
@@ -86,9 +86,9 @@ CREATE TABLE tenancy.block (
     snapshot pg_snapshot NOT NULL,
     incarnation text NOT NULL,
     events bigint NOT NULL,
-    entries_digest bytea NOT NULL CHECK (pg_catalog.octet_length(entries_digest) = 32),
-    prev_hash bytea NOT NULL CHECK (pg_catalog.octet_length(prev_hash) = 32),
-    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32)
+    entries_digest bytea NOT NULL CHECK (octet_length(entries_digest) = 32),
+    prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
+    hash bytea NOT NULL CHECK (octet_length(hash) = 32)
 );
 COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
 COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
@@ -105,8 +105,8 @@ CREATE TABLE tenancy.seal (
     position bigint NOT NULL,
     block bigint NOT NULL,
     event uuid NOT NULL UNIQUE,
-    event_hash bytea NOT NULL CHECK (pg_catalog.octet_length(event_hash) = 32),
-    chain bytea NOT NULL CHECK (pg_catalog.octet_length(chain) = 32),
+    event_hash bytea NOT NULL CHECK (octet_length(event_hash) = 32),
+    chain bytea NOT NULL CHECK (octet_length(chain) = 32),
     PRIMARY KEY (organization, position)
 );
 COMMENT ON TABLE tenancy.seal IS 'The order of the events of each organization, as one chain.';
@@ -121,8 +121,8 @@ CREATE TABLE tenancy.head (
     organization uuid NOT NULL,
     block bigint NOT NULL,
     position bigint NOT NULL,
-    chain bytea NOT NULL CHECK (pg_catalog.octet_length(chain) = 32),
-    frontier bytea NOT NULL CHECK (pg_catalog.octet_length(frontier) % 32 = 0),
+    chain bytea NOT NULL CHECK (octet_length(chain) = 32),
+    frontier bytea NOT NULL CHECK (octet_length(frontier) % 32 = 0),
     PRIMARY KEY (organization, block)
 );
 CREATE INDEX head_block_idx ON tenancy.head (block, organization);
@@ -137,7 +137,7 @@ CREATE TABLE tenancy.tree_node (
     organization uuid NOT NULL,
     level smallint NOT NULL,
     index bigint NOT NULL,
-    hash bytea NOT NULL CHECK (pg_catalog.octet_length(hash) = 32),
+    hash bytea NOT NULL CHECK (octet_length(hash) = 32),
     PRIMARY KEY (organization, level, index)
 );
 COMMENT ON TABLE tenancy.tree_node IS 'Inner nodes of the Merkle trees, of every eighth level, so that a proof reads a few rows of a long history.';
@@ -164,11 +164,11 @@ COMMENT ON COLUMN tenancy.incarnation.timeline IS 'Timeline of the write-ahead l
 COMMENT ON COLUMN tenancy.incarnation.began_at IS 'When its first block was sealed.';
 COMMENT ON COLUMN tenancy.incarnation.salt IS '16 random bytes: two copies that begin at the same moment have different names.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.head', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.tree_node', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.incarnation', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.block', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.seal', '');
+SELECT pg_extension_config_dump('tenancy.head', '');
+SELECT pg_extension_config_dump('tenancy.tree_node', '');
+SELECT pg_extension_config_dump('tenancy.incarnation', '');
+SELECT pg_extension_config_dump('tenancy.block', '');
+SELECT pg_extension_config_dump('tenancy.seal', '');
 
 CREATE FUNCTION tenancy.refuse_change() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -183,11 +183,11 @@ COMMENT ON FUNCTION tenancy.refuse_change() IS 'Trigger that refuses UPDATE, DEL
 CREATE FUNCTION tenancy.keep_append_only(kept regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    EXECUTE pg_catalog.format(
+    EXECUTE format(
         'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
              FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change()', kept);
-    EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', kept);
-    EXECUTE pg_catalog.format('COMMENT ON TRIGGER append_only ON %s IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', kept);
+    EXECUTE format('COMMENT ON TRIGGER append_only ON %s IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
 END
 $$;
 COMMENT ON FUNCTION tenancy.keep_append_only(regclass) IS 'Puts the trigger on a table of the audit that refuses changes. For the extension itself.';
@@ -206,8 +206,8 @@ $$;
 
 CREATE FUNCTION tenancy.lowest_id(at timestamptz) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
-$$SELECT (pg_catalog.lpad(pg_catalog.to_hex(pg_catalog.floor(EXTRACT(epoch FROM at) * 1000)::pg_catalog.int8), 12, '0')
-      || '00000000000000000000')::pg_catalog.uuid$$;
+$$SELECT (lpad(to_hex(floor(EXTRACT(epoch FROM at) * 1000)::int8), 12, '0')
+      || '00000000000000000000')::uuid$$;
 COMMENT ON FUNCTION tenancy.lowest_id(timestamptz) IS 'The lowest id (UUID version 7) of the millisecond: ids of events of that time and later are not below it.';
 
 -- Tables of the audit are found by name, so nobody else's may stand there.
@@ -217,21 +217,21 @@ DECLARE
     difference text;
 BEGIN
     SELECT CASE
-               WHEN c.relkind OPERATOR(pg_catalog.<>) 'r' OR c.relpersistence OPERATOR(pg_catalog.<>) 'p' THEN 'It is no ordinary, permanent table.'
-               WHEN c.relowner OPERATOR(pg_catalog.<>) p.relowner AND NOT o.rolsuper THEN pg_catalog.format('It belongs to the role %I.', o.rolname)
-               WHEN c.relam OPERATOR(pg_catalog.<>) (SELECT m.oid FROM pg_catalog.pg_am m WHERE m.amname OPERATOR(pg_catalog.=) 'heap') THEN 'It is not stored as a heap.'
-               WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid AND i.inhparent OPERATOR(pg_catalog.<>) p.oid)
+               WHEN c.relkind <> 'r' OR c.relpersistence <> 'p' THEN 'It is no ordinary, permanent table.'
+               WHEN c.relowner <> p.relowner AND NOT o.rolsuper THEN format('It belongs to the role %I.', o.rolname)
+               WHEN c.relam <> (SELECT m.oid FROM pg_am m WHERE m.amname = 'heap') THEN 'It is not stored as a heap.'
+               WHEN EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent <> p.oid)
                    THEN 'It is a partition or child of another table.'
-               WHEN ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::pg_catalog.text FROM pg_catalog.pg_attribute a
-                           WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 ORDER BY a.attnum)
-                   OPERATOR(pg_catalog.<>)
-                    ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::pg_catalog.text FROM pg_catalog.pg_attribute a
-                           WHERE a.attrelid OPERATOR(pg_catalog.=) p.oid AND a.attnum OPERATOR(pg_catalog.>) 0 ORDER BY a.attnum)
-                   THEN pg_catalog.format('Its columns are not those of %s.', p.oid::pg_catalog.regclass)
+               WHEN ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::text FROM pg_attribute a
+                           WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum)
+                   <>
+                    ARRAY(SELECT (a.attnum, a.attname, a.atttypid, a.attisdropped)::text FROM pg_attribute a
+                           WHERE a.attrelid = p.oid AND a.attnum > 0 ORDER BY a.attnum)
+                   THEN format('Its columns are not those of %s.', p.oid::regclass)
            END
       INTO difference
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) c.relowner, pg_catalog.pg_class p
-     WHERE c.oid OPERATOR(pg_catalog.=) candidate AND p.oid OPERATOR(pg_catalog.=) parent;
+      FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, pg_class p
+     WHERE c.oid = candidate AND p.oid = parent;
     IF NOT FOUND OR difference IS NOT NULL THEN
         RAISE EXCEPTION 'table % stands where a table of the audit must be', candidate
             USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = coalesce(difference, 'It is gone.'),
@@ -259,31 +259,31 @@ BEGIN
     -- One at a time; nobody who reads or writes waits for it.
     LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN SHARE UPDATE EXCLUSIVE MODE;
     FOR parent, month IN
-        SELECT p, pg_catalog.date_trunc('month', first_month AT TIME ZONE 'UTC') + n * interval '1 month'
-          FROM pg_catalog.unnest(ARRAY['event', 'event_actor']) AS p, pg_catalog.generate_series(0, ahead) AS n
+        SELECT p, date_trunc('month', first_month AT TIME ZONE 'UTC') + n * interval '1 month'
+          FROM unnest(ARRAY['event', 'event_actor']) AS p, generate_series(0, ahead) AS n
     LOOP
-        partition := parent || '_' || pg_catalog.to_char(month, 'YYYY_MM');
-        IF pg_catalog.to_regclass('tenancy.' || partition) IS NOT NULL THEN
-            PERFORM tenancy.check_audit_table(('tenancy.' || partition)::pg_catalog.regclass, ('tenancy.' || parent)::pg_catalog.regclass);
-            IF NOT (SELECT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) ('tenancy.' || partition)::pg_catalog.regclass) THEN
+        partition := parent || '_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('tenancy.' || partition) IS NOT NULL THEN
+            PERFORM tenancy.check_audit_table(('tenancy.' || partition)::regclass, ('tenancy.' || parent)::regclass);
+            IF NOT (SELECT c.relispartition FROM pg_class c WHERE c.oid = ('tenancy.' || partition)::regclass) THEN
                 RAISE EXCEPTION 'table tenancy.% stands where a table of the audit must be', partition
                     USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'It is not attached to its parent.',
                           HINT = 'Attach it if it is of this history, with tenancy.attach_audit(month, reason), or rename it.';
             END IF;
             CONTINUE;
         END IF;
-        EXECUTE pg_catalog.format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
-        IF parent OPERATOR(pg_catalog.=) 'event' THEN
-            EXECUTE pg_catalog.format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',
+        EXECUTE format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
+        IF parent = 'event' THEN
+            EXECUTE format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',
                 partition || '_transaction_idx', partition);
         END IF;
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent, partition,
+        EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent, partition,
             tenancy.lowest_id(month AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));
-        EXECUTE pg_catalog.format('COMMENT ON TABLE tenancy.%I IS %L', partition,
-            'Partition of tenancy.' || parent || ' for ' || pg_catalog.to_char(month, 'YYYY-MM') || ' (UTC).');
-        PERFORM tenancy.keep_append_only(('tenancy.' || partition)::pg_catalog.regclass);
+        EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', partition,
+            'Partition of tenancy.' || parent || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC).');
+        PERFORM tenancy.keep_append_only(('tenancy.' || partition)::regclass);
         -- Without a policy: read through its parent, or not at all.
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
         created := created + 1;
     END LOOP;
     RETURN created;

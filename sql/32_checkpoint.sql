@@ -5,7 +5,7 @@
 CREATE TABLE tenancy.signing_key (
     epoch integer PRIMARY KEY CHECK (epoch > 0),
     name text NOT NULL,
-    key_id bytea NOT NULL CHECK (pg_catalog.octet_length(key_id) = 4),
+    key_id bytea NOT NULL CHECK (octet_length(key_id) = 4),
     public_key text NOT NULL UNIQUE,
     first_used_at timestamptz NOT NULL,
     first_incarnation text COLLATE "C" NOT NULL,
@@ -32,13 +32,13 @@ CREATE TABLE tenancy.checkpoint (
     number bigint NOT NULL CHECK (number > 0),
     made_at timestamptz NOT NULL,
     block bigint NOT NULL,
-    block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
+    block_hash bytea NOT NULL CHECK (octet_length(block_hash) = 32),
     heads bigint NOT NULL,
-    heads_root bytea NOT NULL CHECK (pg_catalog.octet_length(heads_root) = 32),
-    prev_digest bytea CHECK (pg_catalog.octet_length(prev_digest) = 32),
-    digest bytea NOT NULL CHECK (pg_catalog.octet_length(digest) = 32),
-    root bytea NOT NULL CHECK (pg_catalog.octet_length(root) = 32),
-    frontier bytea NOT NULL CHECK (pg_catalog.octet_length(frontier) % 32 = 0),
+    heads_root bytea NOT NULL CHECK (octet_length(heads_root) = 32),
+    prev_digest bytea CHECK (octet_length(prev_digest) = 32),
+    digest bytea NOT NULL CHECK (octet_length(digest) = 32),
+    root bytea NOT NULL CHECK (octet_length(root) = 32),
+    frontier bytea NOT NULL CHECK (octet_length(frontier) % 32 = 0),
     origin text NOT NULL,
     note text NOT NULL,
     PRIMARY KEY (incarnation, number)
@@ -59,8 +59,8 @@ COMMENT ON COLUMN tenancy.checkpoint.frontier IS 'The roots of the perfect subtr
 COMMENT ON COLUMN tenancy.checkpoint.origin IS 'Name of the signed log: tenancy.checkpoint_origin, or the name of the key, a slash, and the incarnation.';
 COMMENT ON COLUMN tenancy.checkpoint.note IS 'The signed note (c2sp.org/tlog-checkpoint): origin, number, root, and a signature by each key in use.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.signing_key', '');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.checkpoint', '');
+SELECT pg_extension_config_dump('tenancy.signing_key', '');
+SELECT pg_extension_config_dump('tenancy.checkpoint', '');
 SELECT tenancy.keep_append_only('tenancy.checkpoint');
 
 CREATE FUNCTION tenancy.keep_signing_key() RETURNS trigger
@@ -100,11 +100,11 @@ row of tenancy.checkpoint is there after the commit, and not before: then NOTIFY
 hand it out. Raises F0000 without a usable key, 55000 if a checkpoint of that number was handed out by another history.';
 
 CREATE VIEW tenancy.checkpoint_status WITH (security_invoker = true) AS
-SELECT c.incarnation, c.number, c.made_at, pg_catalog.now() - c.made_at AS age, c.block AS checkpointed_block, b.number AS sealed_block,
-       (SELECT coalesce(pg_catalog.sum(n.events), 0)::bigint FROM tenancy.block n WHERE n.number > coalesce(c.block, 0)) AS uncheckpointed_events,
-       (SELECT pg_catalog.count(*) FROM tenancy.event e
-         WHERE e.transaction >= coalesce(pg_catalog.pg_snapshot_xmin(b.snapshot), '0'::xid8)
-           AND (b.snapshot IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(e.transaction, b.snapshot))) AS unsealed_events
+SELECT c.incarnation, c.number, c.made_at, now() - c.made_at AS age, c.block AS checkpointed_block, b.number AS sealed_block,
+       (SELECT coalesce(sum(n.events), 0)::bigint FROM tenancy.block n WHERE n.number > coalesce(c.block, 0)) AS uncheckpointed_events,
+       (SELECT count(*) FROM tenancy.event e
+         WHERE e.transaction >= coalesce(pg_snapshot_xmin(b.snapshot), '0'::xid8)
+           AND (b.snapshot IS NULL OR NOT pg_visible_in_snapshot(e.transaction, b.snapshot))) AS unsealed_events
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN LATERAL (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c ON true
   LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true;

@@ -4,7 +4,7 @@ CREATE TABLE tenancy.erasure (
     event uuid PRIMARY KEY,
     organization uuid NOT NULL,
     erased_at timestamptz NOT NULL,
-    payload_digest bytea NOT NULL CHECK (pg_catalog.octet_length(payload_digest) = 32),
+    payload_digest bytea NOT NULL CHECK (octet_length(payload_digest) = 32),
     reason text NOT NULL,
     legal_basis text,
     erase_event uuid NOT NULL
@@ -18,7 +18,7 @@ COMMENT ON COLUMN tenancy.erasure.reason IS 'Why.';
 COMMENT ON COLUMN tenancy.erasure.legal_basis IS 'What law or contract demands it.';
 COMMENT ON COLUMN tenancy.erasure.erase_event IS 'Row of tenancy.event, of the operation erase, that tells of it in the chain.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.erasure', '');
+SELECT pg_extension_config_dump('tenancy.erasure', '');
 SELECT tenancy.keep_append_only('tenancy.erasure');
 
 CREATE FUNCTION tenancy.erase_payload(event uuid, reason text, legal_basis text DEFAULT NULL) RETURNS uuid

@@ -4,7 +4,7 @@
 CREATE TABLE tenancy.evidence (
     id uuid PRIMARY KEY,
     organization uuid NOT NULL,
-    digest bytea NOT NULL CHECK (pg_catalog.octet_length(digest) = 32),
+    digest bytea NOT NULL CHECK (octet_length(digest) = 32),
     media_type text NOT NULL,
     source text NOT NULL,
     collector text NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE tenancy.evidence (
     relation text NOT NULL CHECK (relation IN ('concerns', 'supports', 'contradicts', 'derived-from', 'result-of')),
     events uuid[] NOT NULL,
     description text,
-    record bytea NOT NULL CHECK (pg_catalog.octet_length(record) = 32),
+    record bytea NOT NULL CHECK (octet_length(record) = 32),
     registration uuid NOT NULL UNIQUE
 );
 CREATE INDEX evidence_organization_idx ON tenancy.evidence (organization, registered_at);
@@ -38,7 +38,7 @@ COMMENT ON COLUMN tenancy.evidence.record IS 'SHA-256 over the columns before it
 COMMENT ON COLUMN tenancy.evidence.registration IS 'The event of the registration, in tenancy.event.';
 
 SELECT tenancy.keep_append_only('tenancy.evidence');
-SELECT pg_catalog.pg_extension_config_dump('tenancy.evidence', '');
+SELECT pg_extension_config_dump('tenancy.evidence', '');
 
 ALTER TABLE tenancy.evidence ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_organization ON tenancy.evidence FOR SELECT TO tenancy_application, tenancy_admin, tenancy_operator
@@ -52,7 +52,7 @@ CREATE FUNCTION tenancy.add_evidence(
     subject text DEFAULT NULL, relation text DEFAULT 'concerns', events uuid[] DEFAULT '{}', description text DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_add_evidence_wrapper';
 COMMENT ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text) IS
-'Registers an artifact as evidence of the organization of the context, and returns its id. digest: its SHA-256, pg_catalog.sha256(...) of its bytes.
+'Registers an artifact as evidence of the organization of the context, and returns its id. digest: its SHA-256, sha256(...) of its bytes.
 media_type: as application/pdf, without parameters. source: where it is or came from. collector: who or what collected it, by default the
 subject of the context; collected_at: when, by default now. subject: what it is evidence of. relation: how it stands to events of the
 organization: concerns, supports, contradicts, derived-from, result-of. The registration is an event too. Needs the permission

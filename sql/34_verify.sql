@@ -7,9 +7,9 @@ CREATE TABLE tenancy.verification (
     first_block bigint NOT NULL,
     events bigint NOT NULL,
     processes bigint NOT NULL,
-    block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
+    block_hash bytea NOT NULL CHECK (octet_length(block_hash) = 32),
     heads bigint NOT NULL,
-    heads_root bytea NOT NULL CHECK (pg_catalog.octet_length(heads_root) = 32),
+    heads_root bytea NOT NULL CHECK (octet_length(heads_root) = 32),
     PRIMARY KEY (block, verified_at)
 );
 COMMENT ON TABLE tenancy.verification IS 'Runs of tenancy.verify_audit over all organizations that found nothing: the next one goes on from the greatest block. A superuser can write here too, so believe a whole verification and not this table.';
@@ -23,7 +23,7 @@ COMMENT ON COLUMN tenancy.verification.block_hash IS 'Hash of the last block.';
 COMMENT ON COLUMN tenancy.verification.heads IS 'How many organizations had events by then.';
 COMMENT ON COLUMN tenancy.verification.heads_root IS 'Root of the tree over where they stood, as a checkpoint has it.';
 
-SELECT pg_catalog.pg_extension_config_dump('tenancy.verification', '');
+SELECT pg_extension_config_dump('tenancy.verification', '');
 SELECT tenancy.keep_append_only('tenancy.verification');
 
 CREATE FUNCTION tenancy.verify_audit(organization uuid DEFAULT NULL, whole boolean DEFAULT false, first_block bigint DEFAULT NULL, last_block bigint DEFAULT NULL, workers integer DEFAULT NULL)
@@ -53,5 +53,5 @@ COMMENT ON FUNCTION tenancy.verify_progress() IS 'What the view tenancy.verify_p
 
 CREATE VIEW tenancy.verify_progress WITH (security_invoker = true) AS
 SELECT p.pid, r.rolname AS user_name, p.phase, p.blocks_total, p.blocks_done, p.events_total, p.events_done, p.findings, p.processes
-  FROM tenancy.verify_progress() p LEFT JOIN pg_catalog.pg_roles r ON r.oid = p.user_id;
+  FROM tenancy.verify_progress() p LEFT JOIN pg_roles r ON r.oid = p.user_id;
 COMMENT ON VIEW tenancy.verify_progress IS 'The verifications that run in this database at the moment, as pg_stat_progress_vacuum shows those of VACUUM. Of one organization, blocks are those that it has events in.';

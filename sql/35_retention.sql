@@ -8,7 +8,7 @@ CREATE TABLE tenancy.archive (
     first_block bigint,
     last_block bigint,
     through_block bigint NOT NULL,
-    digest bytea NOT NULL CHECK (pg_catalog.octet_length(digest) = 32),
+    digest bytea NOT NULL CHECK (octet_length(digest) = 32),
     exported_to text,
     reason text NOT NULL,
     changed_by text NOT NULL,
@@ -26,7 +26,7 @@ COMMENT ON COLUMN tenancy.archive.digest IS 'SHA-256 over the entries of these e
 COMMENT ON COLUMN tenancy.archive.exported_to IS 'Where the export is, as whoever detached the month said.';
 COMMENT ON COLUMN tenancy.archive.reason IS 'Why.';
 COMMENT ON COLUMN tenancy.archive.changed_by IS 'The database role that logged in.';
-SELECT pg_catalog.pg_extension_config_dump('tenancy.archive', '');
+SELECT pg_extension_config_dump('tenancy.archive', '');
 SELECT tenancy.keep_append_only('tenancy.archive');
 
 CREATE FUNCTION tenancy.seal_digest(from_event uuid, to_event uuid, through_block bigint DEFAULT NULL,
@@ -43,19 +43,19 @@ through_block: without entries of later blocks.';
 CREATE FUNCTION tenancy.lock_audit_month(month date) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM tenancy.require_argument('month', month::pg_catalog.text);
-    IF EXTRACT(day FROM month) OPERATOR(pg_catalog.<>) 1 THEN
+    PERFORM tenancy.require_argument('month', month::text);
+    IF EXTRACT(day FROM month) <> 1 THEN
         RAISE EXCEPTION '% is not the first day of a month', month USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Name a month by its first day: date ''2025-01-01''.';
     END IF;
     -- An older snapshot would not see what was committed while the locks were waited for.
-    IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a month is archived and attached in a transaction of READ COMMITTED' USING ERRCODE = 'active_sql_transaction',
             HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED, or without BEGIN.';
     END IF;
     LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE;
     LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN ACCESS EXCLUSIVE MODE;
-    RETURN pg_catalog.to_char(month, 'YYYY_MM');
+    RETURN to_char(month, 'YYYY_MM');
 END
 $$;
 COMMENT ON FUNCTION tenancy.lock_audit_month(date) IS 'Internal: for tenancy.archive_audit and tenancy.attach_audit.';
@@ -67,19 +67,19 @@ DECLARE
     to_event uuid := tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC');
     found bigint;
 BEGIN
-    EXECUTE pg_catalog.format(
-        'SELECT pg_catalog.count(*) FROM %s e LEFT JOIN tenancy.seal s ON s.event = e.id AND s.block <= $1 WHERE s.event IS NULL', events)
+    EXECUTE format(
+        'SELECT count(*) FROM %s e LEFT JOIN tenancy.seal s ON s.event = e.id AND s.block <= $1 WHERE s.event IS NULL', events)
         INTO found USING through_block;
-    IF found OPERATOR(pg_catalog.>) 0 THEN
-        RAISE EXCEPTION '% events of % are not sealed', found, pg_catalog.to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+    IF found > 0 THEN
+        RAISE EXCEPTION '% events of % are not sealed', found, to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Call tenancy.seal() and tenancy.verify_audit(), and look at what they say.';
     END IF;
-    EXECUTE pg_catalog.format(
-        'SELECT pg_catalog.count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.event AND e.hash = s.event_hash LEFT JOIN %s a ON a.id = e.actor
+    EXECUTE format(
+        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.event AND e.hash = s.event_hash LEFT JOIN %s a ON a.id = e.actor
           WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3 AND a.id IS NULL', events, actors)
         INTO found USING from_event, to_event, through_block;
-    IF found OPERATOR(pg_catalog.>) 0 THEN
-        RAISE EXCEPTION '% events of % are not as they were sealed, or lack their actor', found, pg_catalog.to_char(month, 'YYYY-MM')
+    IF found > 0 THEN
+        RAISE EXCEPTION '% events of % are not as they were sealed, or lack their actor', found, to_char(month, 'YYYY-MM')
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.verify_audit(whole => true) names them.';
     END IF;
 END
@@ -96,55 +96,55 @@ DECLARE
     name text;
     index record;
 BEGIN
-    IF pg_catalog.btrim(coalesce(exported_to, '')) OPERATOR(pg_catalog.=) '' OR pg_catalog.btrim(coalesce(reason, '')) OPERATOR(pg_catalog.=) '' THEN
+    IF btrim(coalesce(exported_to, '')) = '' OR btrim(coalesce(reason, '')) = '' THEN
         RAISE EXCEPTION 'a month is archived for a reason, after it was exported' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'tenancy.archive_audit(month, exported_to => where the dump is, reason => why). Both are kept and audited.';
     END IF;
     PERFORM tenancy.seal();
     suffix := tenancy.lock_audit_month(month);
     IF (month + interval '1 month') AT TIME ZONE 'UTC'
-            OPERATOR(pg_catalog.>) pg_catalog.now() - pg_catalog.make_interval(months => pg_catalog.current_setting('tenancy.audit_retention')::pg_catalog.int4) THEN
-        RAISE EXCEPTION 'events of % must be kept for % months', pg_catalog.to_char(month, 'YYYY-MM'), pg_catalog.current_setting('tenancy.audit_retention')
+            > now() - make_interval(months => current_setting('tenancy.audit_retention')::int4) THEN
+        RAISE EXCEPTION 'events of % must be kept for % months', to_char(month, 'YYYY-MM'), current_setting('tenancy.audit_retention')
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.audit_retention says for how long, in postgresql.conf.';
     END IF;
-    IF (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits i
-         WHERE i.inhrelid IN (pg_catalog.to_regclass('tenancy.event_' || suffix), pg_catalog.to_regclass('tenancy.event_actor_' || suffix))
-           AND i.inhparent IN ('tenancy.event'::pg_catalog.regclass, 'tenancy.event_actor'::pg_catalog.regclass)) OPERATOR(pg_catalog.<>) 2
-        OR (SELECT NOT a.attached FROM tenancy.archive a WHERE a.month OPERATOR(pg_catalog.=) archive_audit.month ORDER BY a.changed_at DESC LIMIT 1) THEN
-        RAISE EXCEPTION 'there are no partitions of % to archive', pg_catalog.to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+    IF (SELECT count(*) FROM pg_inherits i
+         WHERE i.inhrelid IN (to_regclass('tenancy.event_' || suffix), to_regclass('tenancy.event_actor_' || suffix))
+           AND i.inhparent IN ('tenancy.event'::regclass, 'tenancy.event_actor'::regclass)) <> 2
+        OR (SELECT NOT a.attached FROM tenancy.archive a WHERE a.month = archive_audit.month ORDER BY a.changed_at DESC LIMIT 1) THEN
+        RAISE EXCEPTION 'there are no partitions of % to archive', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
     -- Whoever writes there has to end first.
-    EXECUTE pg_catalog.format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_' || suffix, 'event_actor_' || suffix);
-    SELECT coalesce(pg_catalog.max(b.number), 0) INTO newest FROM tenancy.block b;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::pg_catalog.regclass, ('tenancy.event_actor_' || suffix)::pg_catalog.regclass, newest);
+    EXECUTE format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_' || suffix, 'event_actor_' || suffix);
+    SELECT coalesce(max(b.number), 0) INTO newest FROM tenancy.block b;
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' || suffix)::regclass, newest);
     SELECT * INTO STRICT sealed FROM tenancy.seal_digest(tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'),
         tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'), newest);
-    IF sealed.events OPERATOR(pg_catalog.>) 0
-        AND NOT EXISTS (SELECT FROM tenancy.checkpoint c WHERE c.block OPERATOR(pg_catalog.>=) sealed.last_block) THEN
-        RAISE EXCEPTION 'no checkpoint covers the events of %', pg_catalog.to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+    IF sealed.events > 0
+        AND NOT EXISTS (SELECT FROM tenancy.checkpoint c WHERE c.block >= sealed.last_block) THEN
+        RAISE EXCEPTION 'no checkpoint covers the events of %', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Call tenancy.checkpoint() in a transaction before.';
     END IF;
     -- Under another name, so that an event that comes late to the month has a partition of its own.
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I DETACH PARTITION tenancy.%I', name, name || '_' || suffix);
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I RENAME TO %I', name || '_' || suffix, 'archived_' || name || '_' || suffix);
-        FOR index IN SELECT i.indexrelid::pg_catalog.regclass AS oid, c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-                      WHERE i.indrelid OPERATOR(pg_catalog.=) ('tenancy.archived_' || name || '_' || suffix)::pg_catalog.regclass LOOP
-            EXECUTE pg_catalog.format('ALTER INDEX tenancy.%I RENAME TO %I', index.relname, 'archived_' || index.relname);
+        EXECUTE format('ALTER TABLE tenancy.%I DETACH PARTITION tenancy.%I', name, name || '_' || suffix);
+        EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', name || '_' || suffix, 'archived_' || name || '_' || suffix);
+        FOR index IN SELECT i.indexrelid::regclass AS oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                      WHERE i.indrelid = ('tenancy.archived_' || name || '_' || suffix)::regclass LOOP
+            EXECUTE format('ALTER INDEX tenancy.%I RENAME TO %I', index.relname, 'archived_' || index.relname);
         END LOOP;
-        EXECUTE pg_catalog.format('COMMENT ON TABLE tenancy.%I IS %L', 'archived_' || name || '_' || suffix,
-            'Was the partition of tenancy.' || name || ' for ' || pg_catalog.to_char(month, 'YYYY-MM') || ' (UTC). May be dropped, for it was exported.');
+        EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', 'archived_' || name || '_' || suffix,
+            'Was the partition of tenancy.' || name || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC). May be dropped, for it was exported.');
     END LOOP;
-    INSERT INTO tenancy.archive VALUES (month, pg_catalog.clock_timestamp(), false, sealed.events, sealed.first_block, sealed.last_block, newest,
+    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), false, sealed.events, sealed.first_block, sealed.last_block, newest,
         sealed.digest, exported_to, reason, session_user);
     -- The events that tell of earlier archives, and of months that came back, may have gone with this month: these are told of again.
     INSERT INTO tenancy.archive
-    SELECT a.month, pg_catalog.clock_timestamp(), a.attached, a.events, a.first_block, a.last_block, a.through_block, a.digest, a.exported_to, a.reason, session_user
+    SELECT a.month, clock_timestamp(), a.attached, a.events, a.first_block, a.last_block, a.through_block, a.digest, a.exported_to, a.reason, session_user
       FROM (SELECT DISTINCT ON (r.month) r.* FROM tenancy.archive r ORDER BY r.month, r.changed_at DESC) a
-     WHERE a.month OPERATOR(pg_catalog.<>) archive_audit.month
-       AND a.changed_at OPERATOR(pg_catalog.>=) (archive_audit.month - interval '1 day') AT TIME ZONE 'UTC'
-       AND a.changed_at OPERATOR(pg_catalog.<) (archive_audit.month + interval '1 month 1 day') AT TIME ZONE 'UTC';
+     WHERE a.month <> archive_audit.month
+       AND a.changed_at >= (archive_audit.month - interval '1 day') AT TIME ZONE 'UTC'
+       AND a.changed_at < (archive_audit.month + interval '1 month 1 day') AT TIME ZONE 'UTC';
     RETURN sealed.events;
 END
 $$;
@@ -163,48 +163,48 @@ DECLARE
     partition text;
     index record;
 BEGIN
-    IF pg_catalog.btrim(coalesce(reason, '')) OPERATOR(pg_catalog.=) '' THEN
+    IF btrim(coalesce(reason, '')) = '' THEN
         RAISE EXCEPTION 'a month is attached again for a reason' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'tenancy.attach_audit(month, reason => ...). The reason is kept and audited.';
     END IF;
     suffix := tenancy.lock_audit_month(month);
-    SELECT * INTO archived FROM tenancy.archive a WHERE a.month OPERATOR(pg_catalog.=) attach_audit.month ORDER BY a.changed_at DESC LIMIT 1;
+    SELECT * INTO archived FROM tenancy.archive a WHERE a.month = attach_audit.month ORDER BY a.changed_at DESC LIMIT 1;
     IF archived IS NULL OR archived.attached THEN
-        RAISE EXCEPTION '% is not archived', pg_catalog.to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+        RAISE EXCEPTION '% is not archived', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
         partition := name || '_' || suffix;
-        IF pg_catalog.to_regclass('tenancy.archived_' || partition) IS NOT NULL THEN
-            EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I RENAME TO %I', 'archived_' || partition, partition);
-            FOR index IN SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-                          WHERE i.indrelid OPERATOR(pg_catalog.=) ('tenancy.' || partition)::pg_catalog.regclass AND c.relname LIKE 'archived\_%' LOOP
-                EXECUTE pg_catalog.format('ALTER INDEX tenancy.%I RENAME TO %I', index.relname, pg_catalog.substr(index.relname, 10));
+        IF to_regclass('tenancy.archived_' || partition) IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', 'archived_' || partition, partition);
+            FOR index IN SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                          WHERE i.indrelid = ('tenancy.' || partition)::regclass AND c.relname LIKE 'archived\_%' LOOP
+                EXECUTE format('ALTER INDEX tenancy.%I RENAME TO %I', index.relname, substr(index.relname, 10));
             END LOOP;
-        ELSIF pg_catalog.to_regclass('tenancy.' || partition) IS NULL THEN
+        ELSIF to_regclass('tenancy.' || partition) IS NULL THEN
             RAISE EXCEPTION 'there is no table tenancy.%', partition USING ERRCODE = 'undefined_table',
                 HINT = 'Restore the export of the month first.';
         END IF;
-        PERFORM tenancy.check_audit_table(('tenancy.' || partition)::pg_catalog.regclass, ('tenancy.' || name)::pg_catalog.regclass);
-        EXECUTE pg_catalog.format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', partition);
+        PERFORM tenancy.check_audit_table(('tenancy.' || partition)::regclass, ('tenancy.' || name)::regclass);
+        EXECUTE format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', partition);
     END LOOP;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::pg_catalog.regclass, ('tenancy.event_actor_' || suffix)::pg_catalog.regclass, archived.through_block);
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' || suffix)::regclass, archived.through_block);
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
         partition := name || '_' || suffix;
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
-        IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) ('tenancy.' || partition)::pg_catalog.regclass
-                          AND t.tgname OPERATOR(pg_catalog.=) 'append_only') THEN
-            PERFORM tenancy.keep_append_only(('tenancy.' || partition)::pg_catalog.regclass);
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
+        IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ('tenancy.' || partition)::regclass
+                          AND t.tgname = 'append_only') THEN
+            PERFORM tenancy.keep_append_only(('tenancy.' || partition)::regclass);
         END IF;
         -- A dump of a partition attaches it by itself.
-        IF NOT (SELECT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) ('tenancy.' || partition)::pg_catalog.regclass) THEN
-            EXECUTE pg_catalog.format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', name, partition,
+        IF NOT (SELECT c.relispartition FROM pg_class c WHERE c.oid = ('tenancy.' || partition)::regclass) THEN
+            EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', name, partition,
                 tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));
         END IF;
-        EXECUTE pg_catalog.format('COMMENT ON TABLE tenancy.%I IS %L', partition,
-            'Partition of tenancy.' || name || ' for ' || pg_catalog.to_char(month, 'YYYY-MM') || ' (UTC).');
+        EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', partition,
+            'Partition of tenancy.' || name || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC).');
     END LOOP;
-    INSERT INTO tenancy.archive VALUES (month, pg_catalog.clock_timestamp(), true, archived.events, archived.first_block, archived.last_block,
+    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), true, archived.events, archived.first_block, archived.last_block,
         archived.through_block, archived.digest, archived.exported_to, reason, session_user);
     RETURN archived.events;
 END

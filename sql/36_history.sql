@@ -1,6 +1,7 @@
 -- A row rebuilt from its events. Code: core/src/audit/history/row_history.rs, history_pg.rs.
 
--- A set, and without settings of its own, so that Postgres puts it into the query that calls it.
+-- A set, and without SET search_path, so that Postgres puts it into the query that calls it. The operators are qualified: a
+-- caller could bring others along.
 CREATE FUNCTION tenancy.actor_for_members(actor tenancy.event_actor, organization uuid) RETURNS SETOF tenancy.event_actor
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$

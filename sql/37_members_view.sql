@@ -8,16 +8,16 @@ DECLARE
     policy record;
 BEGIN
     FOR policy IN
-        SELECT *, $own$organization OPERATOR(pg_catalog.=) tenancy.org_id() AND tenancy.authorize('audit', 'read')$own$ AS own
-          FROM pg_catalog.unnest(ARRAY['event', 'event_actor', 'seal']) AS name
+        SELECT *, $own$organization = tenancy.org_id() AND tenancy.authorize('audit', 'read')$own$ AS own
+          FROM unnest(ARRAY['event', 'event_actor', 'seal']) AS name
     LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE tenancy.%1$I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', policy.name);
-        EXECUTE pg_catalog.format('CREATE POLICY auditors ON tenancy.%I FOR SELECT TO tenancy_auditor USING (true)', policy.name);
-        EXECUTE pg_catalog.format('COMMENT ON POLICY auditors ON tenancy.%I IS ''Auditors see every organization.''', policy.name);
+        EXECUTE format('ALTER TABLE tenancy.%1$I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', policy.name);
+        EXECUTE format('CREATE POLICY auditors ON tenancy.%I FOR SELECT TO tenancy_auditor USING (true)', policy.name);
+        EXECUTE format('COMMENT ON POLICY auditors ON tenancy.%I IS ''Auditors see every organization.''', policy.name);
         -- Who acted on an organization need not be of it; the view reaches them through the event alone.
-        EXECUTE pg_catalog.format('CREATE POLICY members ON tenancy.%I FOR SELECT TO tenancy_trail USING (%s)', policy.name,
-            CASE WHEN policy.name OPERATOR(pg_catalog.=) 'event_actor' THEN $all$tenancy.authorize('audit', 'read')$all$ ELSE policy.own END);
-        EXECUTE pg_catalog.format('COMMENT ON POLICY members ON tenancy.%I IS ''What tenancy.organization_audit_trail may read: with the permission to read the audit, of one''''s own organization.''', policy.name);
+        EXECUTE format('CREATE POLICY members ON tenancy.%I FOR SELECT TO tenancy_trail USING (%s)', policy.name,
+            CASE WHEN policy.name = 'event_actor' THEN $all$tenancy.authorize('audit', 'read')$all$ ELSE policy.own END);
+        EXECUTE format('COMMENT ON POLICY members ON tenancy.%I IS ''What tenancy.organization_audit_trail may read: with the permission to read the audit, of one''''s own organization.''', policy.name);
     END LOOP;
 END
 $$;
@@ -27,18 +27,18 @@ $$;
 -- from the actors of other events: it is not moved into a subquery that has one.
 CREATE VIEW tenancy.organization_audit_trail AS
 SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name, e.row_key,
-       e.payload OPERATOR(pg_catalog.->) 'old' AS old_values, e.payload OPERATOR(pg_catalog.->) 'new' AS new_values,
-       e.payload OPERATOR(pg_catalog.->) 'digests' AS digests, e.payload OPERATOR(pg_catalog.->) 'commitments' AS commitments,
-       e.payload OPERATOR(pg_catalog.->) 'data' AS data, e.result, e.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
+       e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values,
+       e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
+       e.payload -> 'data' AS data, e.result, e.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
        a.session_user_name, a.client_address, a.application_name, s.block, s.event_hash, s.chain
   FROM tenancy.seal s
-  LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
+  LEFT JOIN tenancy.event e ON e.id = s.event
   LEFT JOIN LATERAL (
        SELECT o.method, o.session_user_name, o.subject, o.role, o.issuer, o.reason AS access_reason, o.correlation_id, o.session_id,
               o.client_address, o.application_name
          FROM tenancy.event_actor w
         CROSS JOIN LATERAL tenancy.actor_for_members(w, s.organization) o
-        WHERE w.id OPERATOR(pg_catalog.=) e.actor
+        WHERE w.id = e.actor
        OFFSET 0) a ON true
  -- The policies say the same of each row; here it is asked once, and also where there is no row.
  WHERE tenancy.authorize('audit', 'read');

@@ -4,7 +4,7 @@
 CREATE TABLE tenancy.sensitive_table (
     "table" regclass PRIMARY KEY,
     sensitive boolean NOT NULL,
-    domain text NOT NULL CHECK (domain <> '' AND pg_catalog.octet_length(domain) <= 200),
+    domain text NOT NULL CHECK (domain <> '' AND octet_length(domain) <= 200),
     reason text NOT NULL,
     changed_by text NOT NULL,
     changed_at timestamptz NOT NULL
@@ -17,8 +17,8 @@ COMMENT ON COLUMN tenancy.sensitive_table.reason IS 'Why it was set so.';
 COMMENT ON COLUMN tenancy.sensitive_table.changed_by IS 'The database role that logged in.';
 COMMENT ON COLUMN tenancy.sensitive_table.changed_at IS 'When.';
 -- What was dropped since has no name to be restored by.
-SELECT pg_catalog.pg_extension_config_dump('tenancy.sensitive_table',
-    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) "table")');
+SELECT pg_extension_config_dump('tenancy.sensitive_table',
+    'WHERE EXISTS (SELECT FROM pg_class c WHERE c.oid = "table")');
 
 CREATE FUNCTION tenancy.renew_sensitive_tables() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_renew_sensitive_tables';
@@ -33,24 +33,24 @@ CREATE FUNCTION tenancy.set_sensitive("table" regclass, sensitive boolean, reaso
 DECLARE
     found record;
 BEGIN
-    PERFORM tenancy.require_argument('table', "table"::pg_catalog.text);
-    PERFORM tenancy.require_argument('sensitive', sensitive::pg_catalog.text);
-    IF reason IS NULL OR pg_catalog.btrim(reason) OPERATOR(pg_catalog.=) '' THEN
+    PERFORM tenancy.require_argument('table', "table"::text);
+    PERFORM tenancy.require_argument('sensitive', sensitive::text);
+    IF reason IS NULL OR btrim(reason) = '' THEN
         RAISE EXCEPTION 'a table is marked for a reason' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'tenancy.set_sensitive(table, true, reason => ...). The reason is kept and audited.';
     END IF;
     SELECT c.relkind, c.relpersistence, n.nspname INTO found
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-     WHERE c.oid OPERATOR(pg_catalog.=) "table";
-    IF found IS NULL OR found.relkind NOT IN ('r', 'p', 'f', 'm') OR found.relpersistence OPERATOR(pg_catalog.=) 't'
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = "table";
+    IF found IS NULL OR found.relkind NOT IN ('r', 'p', 'f', 'm') OR found.relpersistence = 't'
         OR found.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') THEN
         RAISE EXCEPTION '% is no table whose reading could be recorded', "table" USING ERRCODE = 'wrong_object_type',
             HINT = 'Mark the tables that a view reads; temporary tables and Postgres'' own cannot be marked.';
     END IF;
     INSERT INTO tenancy.sensitive_table AS s
     VALUES ("table", sensitive,
-            coalesce(domain, (SELECT p.domain FROM tenancy.protected_tables() p WHERE p."table" OPERATOR(pg_catalog.=) set_sensitive."table"), 'application'),
-            reason, session_user, pg_catalog.clock_timestamp())
+            coalesce(domain, (SELECT p.domain FROM tenancy.protected_tables() p WHERE p."table" = set_sensitive."table"), 'application'),
+            reason, session_user, clock_timestamp())
         ON CONFLICT ON CONSTRAINT sensitive_table_pkey DO UPDATE
             SET sensitive = EXCLUDED.sensitive, domain = EXCLUDED.domain, reason = EXCLUDED.reason,
                 changed_by = EXCLUDED.changed_by, changed_at = EXCLUDED.changed_at;

@@ -7,19 +7,19 @@ DECLARE
 BEGIN
     PERFORM tenancy.require_argument('schema', schema);
     IF NOT wanted THEN
-        DELETE FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) schema;
+        DELETE FROM tenancy.protected_schema s WHERE s.schema_name = schema;
         RETURN NULL;
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) schema)
-        OR schema OPERATOR(pg_catalog.~) '^(pg_|information_schema$|tenancy$)' THEN
+    IF NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = schema)
+        OR schema ~ '^(pg_|information_schema$|tenancy$)' THEN
         RAISE EXCEPTION 'there is no schema "%" to protect', schema USING ERRCODE = 'invalid_schema_name',
             HINT = 'Name a schema of the application, without quotes: tenancy.protect_schema(''public'').';
     END IF;
     INSERT INTO tenancy.protected_schema VALUES (schema, organization_column) ON CONFLICT DO NOTHING;
     UPDATE tenancy.protected_schema s SET organization_column = remember_schema.organization_column
-     WHERE s.schema_name OPERATOR(pg_catalog.=) schema AND s.organization_column IS DISTINCT FROM remember_schema.organization_column
+     WHERE s.schema_name = schema AND s.organization_column IS DISTINCT FROM remember_schema.organization_column
        AND remember_schema.organization_column IS NOT NULL;
-    SELECT s.organization_column INTO remembered FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) schema;
+    SELECT s.organization_column INTO remembered FROM tenancy.protected_schema s WHERE s.schema_name = schema;
     RETURN remembered;
 END
 $$;
@@ -29,23 +29,23 @@ COMMENT ON FUNCTION tenancy.remember_schema(text, boolean, text) IS
 CREATE FUNCTION tenancy.organization_columns(schema text) RETURNS TABLE (column_name text, tables bigint, known boolean)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     WITH t AS (
-        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = schema AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)),
+           AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)),
     found AS (
-        SELECT a.attname, pg_catalog.lower(pg_catalog.replace(a.attname, '_', '')) IN
+        SELECT a.attname, lower(replace(a.attname, '_', '')) IN
                    ('organizationid', 'organisationid', 'orgid', 'tenantid', 'accountid', 'teamid', 'workspaceid', 'companyid', 'projectid') AS known, f.target
-          FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = ''
+          FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = ''
            AND a.atttypid IN ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'integer'::regtype, 'bigint'::regtype)
-          LEFT JOIN LATERAL (SELECT pg_catalog.min(k.confrelid) AS target FROM pg_catalog.pg_constraint k
+          LEFT JOIN LATERAL (SELECT min(k.confrelid) AS target FROM pg_constraint k
                               WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conkey = ARRAY[a.attnum]) f ON true)
-    SELECT x.attname::text, pg_catalog.count(*), x.known
+    SELECT x.attname::text, count(*), x.known
       FROM found x
      GROUP BY x.attname, x.known
     -- In most tables, of which that of the tenants is one that does not have it.
-    HAVING pg_catalog.count(*) * 2 > (SELECT pg_catalog.count(*) FROM t) - 1
-       AND (x.known OR pg_catalog.count(x.target) = pg_catalog.count(*) AND pg_catalog.count(DISTINCT x.target) = 1 AND pg_catalog.count(*) > 1)
-     ORDER BY x.known DESC, pg_catalog.count(*) DESC, x.attname
+    HAVING count(*) * 2 > (SELECT count(*) FROM t) - 1
+       AND (x.known OR count(x.target) = count(*) AND count(DISTINCT x.target) = 1 AND count(*) > 1)
+     ORDER BY x.known DESC, count(*) DESC, x.attname
 $$;
 COMMENT ON FUNCTION tenancy.organization_columns(text) IS
 'Columns that could name the organization of the tables of a schema: NOT NULL in most of them, and of a known name (organization_id, tenant_id,
@@ -64,32 +64,32 @@ DECLARE
 BEGIN
     IF meant IS NULL THEN
         SELECT array_agg(c.column_name) FILTER (WHERE c.known), array_agg(c.column_name) INTO by_use, of_use FROM tenancy.organization_columns(schema) c;
-        IF NOT by_use OPERATOR(pg_catalog.&&) usual::text[] AND cardinality(by_use) OPERATOR(pg_catalog.>) 1 THEN
+        IF NOT by_use && usual::text[] AND cardinality(by_use) > 1 THEN
             RAISE EXCEPTION 'tables of schema "%" have the columns %: which is the organization?', schema, array_to_string(by_use, ' and ')
                 USING ERRCODE = 'ambiguous_column',
                 HINT = format('Name the one that is meant: tenancy.protect_schema(%L, organization_column => ...).', schema);
-        ELSIF NOT by_use OPERATOR(pg_catalog.&&) usual::text[] THEN
+        ELSIF NOT by_use && usual::text[] THEN
             meant := tenancy.remember_schema(schema, true, by_use[1]);
         END IF;
     END IF;
     FOR "table", named IN
         SELECT c.oid, CASE WHEN p.marked THEN NULL ELSE m.attname END
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-          LEFT JOIN pg_catalog.pg_attribute m ON m.attrelid OPERATOR(pg_catalog.=) c.oid AND m.attname OPERATOR(pg_catalog.=) meant AND NOT m.attisdropped
-         CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_policy p
-                                             WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation') AS marked) p
-         WHERE n.nspname OPERATOR(pg_catalog.=) schema AND c.relkind IN ('r', 'p', 'f')
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          LEFT JOIN pg_attribute m ON m.attrelid = c.oid AND m.attname = meant AND NOT m.attisdropped
+         CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_policy p
+                                             WHERE p.polrelid = c.oid AND p.polname = 'tenancy_isolation') AS marked) p
+         WHERE n.nspname = schema AND c.relkind IN ('r', 'p', 'f')
+           AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
            AND (m.attname IS NOT NULL OR p.marked
-                OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                            WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped AND a.attname OPERATOR(pg_catalog.=) ANY (usual)))
+                OR EXISTS (SELECT FROM pg_attribute a
+                            WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = ANY (usual)))
          ORDER BY c.relname
     LOOP
         problem := NULL;
         steps := 0;
-        rows := rows OPERATOR(pg_catalog.+) 1;
-        SELECT pg_catalog.format('excluded: %s', e.reason) INTO problem
-          FROM tenancy.exclusions() e WHERE e."table" OPERATOR(pg_catalog.=) protect_schema."table";
+        rows := rows + 1;
+        SELECT format('excluded: %s', e.reason) INTO problem
+          FROM tenancy.exclusions() e WHERE e."table" = protect_schema."table";
         IF problem IS NULL THEN
             BEGIN
                 steps := tenancy.protect("table", named);
@@ -103,31 +103,31 @@ BEGIN
     FOR "table", named IN
         SELECT DISTINCT t.oid, k.attname
           FROM tenancy.protected_tables() p
-          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p."table"
-          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) schema
-          JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) p.organization_column
-          JOIN pg_catalog.pg_constraint f ON f.conrelid OPERATOR(pg_catalog.=) c.oid AND f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0
-           AND f.conkey OPERATOR(pg_catalog.=) ARRAY[a.attnum]
-          JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) f.confrelid AND t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace
-          JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) t.oid AND k.attnum OPERATOR(pg_catalog.=) f.confkey[1]
+          JOIN pg_class c ON c.oid = p."table"
+          JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = schema
+          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = p.organization_column
+          JOIN pg_constraint f ON f.conrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0
+           AND f.conkey = ARRAY[a.attnum]
+          JOIN pg_class t ON t.oid = f.confrelid AND t.relnamespace = c.relnamespace
+          JOIN pg_attribute k ON k.attrelid = t.oid AND k.attnum = f.confkey[1]
          WHERE p.through IS NULL
-           AND t.oid OPERATOR(pg_catalog.<>) ALL (before) AND p."table" OPERATOR(pg_catalog.<>) t.oid
-           AND NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" OPERATOR(pg_catalog.=) t.oid)
+           AND t.oid <> ALL (before) AND p."table" <> t.oid
+           AND NOT EXISTS (SELECT FROM tenancy.exclusions() e WHERE e."table" = t.oid)
     LOOP
         problem := NULL;
         steps := 0;
-        rows := rows OPERATOR(pg_catalog.+) 1;
+        rows := rows + 1;
         BEGIN
             steps := tenancy.protect("table", named);
-            IF steps OPERATOR(pg_catalog.=) 0 THEN
-                SELECT pg_catalog.count(*) INTO steps FROM tenancy.plan("table") p WHERE p.state OPERATOR(pg_catalog.=) 'done';
+            IF steps = 0 THEN
+                SELECT count(*) INTO steps FROM tenancy.plan("table") p WHERE p.state = 'done';
             END IF;
         EXCEPTION WHEN OTHERS THEN
             problem := SQLERRM;
         END;
         RETURN NEXT;
     END LOOP;
-    IF rows OPERATOR(pg_catalog.=) 0 THEN
+    IF rows = 0 THEN
         "table" := NULL;
         steps := 0;
         problem := format('no table of schema "%s" has an organization column that is known%s: name it, tenancy.protect_schema(%L, organization_column => ...)',
@@ -156,14 +156,14 @@ COMMENT ON FUNCTION tenancy.unprotect_schema(text) IS
 CREATE FUNCTION tenancy.exclude("table" regclass, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF "table" IS NULL OR reason IS NULL OR pg_catalog.btrim(reason) OPERATOR(pg_catalog.=) '' THEN
+    IF "table" IS NULL OR reason IS NULL OR btrim(reason) = '' THEN
         RAISE EXCEPTION 'a table is excluded for a reason' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'tenancy.exclude(table, reason => ...). The reason is kept, audited, and shown by tenancy.exclusions().';
     END IF;
     INSERT INTO tenancy.exclusion AS e
-        SELECT n.nspname, c.relname, reason, session_user, pg_catalog.clock_timestamp()
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-         WHERE c.oid OPERATOR(pg_catalog.=) "table"
+        SELECT n.nspname, c.relname, reason, session_user, clock_timestamp()
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = "table"
         ON CONFLICT ON CONSTRAINT exclusion_pkey DO UPDATE
             SET reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by, changed_at = EXCLUDED.changed_at;
 END
@@ -176,9 +176,9 @@ CREATE FUNCTION tenancy.include("table" regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM tenancy.exclusion e
-     USING pg_catalog.pg_class c, pg_catalog.pg_namespace n
-     WHERE c.oid OPERATOR(pg_catalog.=) "table" AND n.oid OPERATOR(pg_catalog.=) c.relnamespace
-       AND e.schema_name OPERATOR(pg_catalog.=) n.nspname AND e.table_name OPERATOR(pg_catalog.=) c.relname;
+     USING pg_class c, pg_namespace n
+     WHERE c.oid = "table" AND n.oid = c.relnamespace
+       AND e.schema_name = n.nspname AND e.table_name = c.relname;
 END
 $$;
 COMMENT ON FUNCTION tenancy.include(regclass) IS 'Takes tenancy.exclude back; the table is not protected by that.';
@@ -187,8 +187,8 @@ CREATE FUNCTION tenancy.exclusions() RETURNS TABLE ("table" regclass, reason tex
     LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.oid::regclass, e.reason, e.changed_by, e.changed_at
       FROM tenancy.exclusion e
-      JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) e.schema_name
-      JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) e.table_name
+      JOIN pg_namespace n ON n.nspname = e.schema_name
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = e.table_name
 $$;
 COMMENT ON FUNCTION tenancy.exclusions() IS 'The tables that are meant to stay unprotected, and why; those that are gone are not shown.';
 

@@ -20,20 +20,20 @@ BEGIN
     LOOP
         -- Not an UPDATE that only gives an issuer a new revision, because something that belongs to it has changed: that
         -- is an event itself.
-        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
-          FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.format('tenancy.%I', settings.name)::pg_catalog.regclass
-           AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND a.attname NOT IN ('revision', 'updated_at');
-        EXECUTE pg_catalog.format(
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
+          FROM pg_attribute a
+         WHERE a.attrelid = format('tenancy.%I', settings.name)::regclass
+           AND a.attnum > 0 AND NOT a.attisdropped AND a.attname NOT IN ('revision', 'updated_at');
+        EXECUTE format(
             'CREATE TRIGGER audit_row AFTER INSERT OR DELETE OR UPDATE OF %s ON tenancy.%I
                  FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row(%L, %L)', columns, settings.name, settings.organization_column, settings.domain);
-        EXECUTE pg_catalog.format(
+        EXECUTE format(
             'CREATE TRIGGER audit_truncate BEFORE TRUNCATE ON tenancy.%I
                  FOR EACH STATEMENT EXECUTE FUNCTION tenancy.audit_truncate(%L, %L)', settings.name, settings.organization_column, settings.domain);
-        EXECUTE pg_catalog.format(
+        EXECUTE format(
             'ALTER TABLE tenancy.%1$I ENABLE ALWAYS TRIGGER audit_row, ENABLE ALWAYS TRIGGER audit_truncate', settings.name);
-        EXECUTE pg_catalog.format('COMMENT ON TRIGGER audit_row ON tenancy.%I IS ''Writes the event of the change.''', settings.name);
-        EXECUTE pg_catalog.format('COMMENT ON TRIGGER audit_truncate ON tenancy.%I IS ''Writes an event for each organization that loses rows.''', settings.name);
+        EXECUTE format('COMMENT ON TRIGGER audit_row ON tenancy.%I IS ''Writes the event of the change.''', settings.name);
+        EXECUTE format('COMMENT ON TRIGGER audit_truncate ON tenancy.%I IS ''Writes an event for each organization that loses rows.''', settings.name);
     END LOOP;
 END
 $$;

@@ -43,5 +43,5 @@ COMMENT ON COLUMN tenancy.coverage.schema IS 'Schema of the table.';
 COMMENT ON COLUMN tenancy.coverage.name IS 'Name of the table, event trigger or function.';
 COMMENT ON COLUMN tenancy.coverage.state IS 'Triggers of a table: each with name, state (A: it fires always), function, and the transaction that wrote its row of the catalog. NULL once they are gone.';
 COMMENT ON COLUMN tenancy.coverage.event IS 'The event "coverage" that has the digest of all rows which name it: a row without one, or another, is found by tenancy.verify_audit(whole => true).';
-SELECT pg_catalog.pg_extension_config_dump('tenancy.coverage', '');
+SELECT pg_extension_config_dump('tenancy.coverage', '');
 SELECT tenancy.keep_append_only('tenancy.coverage');

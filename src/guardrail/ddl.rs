@@ -152,18 +152,17 @@ fn schema_renamed(from: &str, to: &str) {
 
 static SCHEMA_RENAMED: Query = Query::new(
     "INSERT INTO tenancy.protected_schema (schema_name, organization_column)
-     SELECT $2, s.organization_column FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 ON CONFLICT DO NOTHING",
+     SELECT $2, s.organization_column FROM tenancy.protected_schema s WHERE s.schema_name = $1 ON CONFLICT DO NOTHING",
 );
 
-static SCHEMA_LEFT: Query = Query::new(
-    "DELETE FROM tenancy.protected_schema s WHERE s.schema_name OPERATOR(pg_catalog.=) $1 AND $2 IS NOT NULL",
-);
+static SCHEMA_LEFT: Query =
+    Query::new("DELETE FROM tenancy.protected_schema s WHERE s.schema_name = $1 AND $2 IS NOT NULL");
 
 static EXCLUSIONS_RENAMED: Query = Query::new(
     "UPDATE tenancy.exclusion x SET schema_name = $2
-      WHERE x.schema_name OPERATOR(pg_catalog.=) $1
-        AND NOT EXISTS (SELECT FROM tenancy.exclusion y WHERE y.schema_name OPERATOR(pg_catalog.=) $2
-                           AND y.table_name OPERATOR(pg_catalog.=) x.table_name)",
+      WHERE x.schema_name = $1
+        AND NOT EXISTS (SELECT FROM tenancy.exclusion y WHERE y.schema_name = $2
+                           AND y.table_name = x.table_name)",
 );
 
 /// Policies, triggers and keys of ours that were dropped, by DROP or by CASCADE, from a table that stays.

@@ -46,22 +46,20 @@ impl Issuer {
 }
 
 static LOAD: Query = Query::new(
-    "SELECT i.audiences, i.algorithms, i.jwks::pg_catalog.text, i.jwks_file, i.leeway_seconds, i.audience_claim,
+    "SELECT i.audiences, i.algorithms, i.jwks::text, i.jwks_file, i.leeway_seconds, i.audience_claim,
             i.organization_claim, i.organization_form, i.role_claim, i.role_rule, i.issuer_binding
        FROM tenancy.issuer i
-      WHERE i.issuer OPERATOR(pg_catalog.=) $1",
+      WHERE i.issuer = $1",
 );
 
-static RETIRED_KEYS: Query =
-    Query::new("SELECT key_id, retired_at FROM tenancy.retired_key WHERE issuer OPERATOR(pg_catalog.=) $1");
+static RETIRED_KEYS: Query = Query::new("SELECT key_id, retired_at FROM tenancy.retired_key WHERE issuer = $1");
 
-static EXTERNAL_ROLES: Query =
-    Query::new("SELECT external_role, role FROM tenancy.external_role WHERE issuer OPERATOR(pg_catalog.=) $1");
+static EXTERNAL_ROLES: Query = Query::new("SELECT external_role, role FROM tenancy.external_role WHERE issuer = $1");
 
 static SET: Query = Query::new(
     "INSERT INTO tenancy.issuer AS i (issuer, audiences, algorithms, jwks, jwks_file, leeway_seconds, preset, audience_claim,
                                       organization_claim, organization_form, role_claim, role_rule, issuer_binding)
-     VALUES ($1, $2, $3, $4::pg_catalog.json, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      ON CONFLICT (issuer) DO UPDATE
         SET audiences = EXCLUDED.audiences, algorithms = EXCLUDED.algorithms, jwks = EXCLUDED.jwks,
             jwks_file = EXCLUDED.jwks_file, leeway_seconds = EXCLUDED.leeway_seconds, preset = EXCLUDED.preset,
@@ -70,11 +68,9 @@ static SET: Query = Query::new(
             role_rule = EXCLUDED.role_rule, issuer_binding = EXCLUDED.issuer_binding",
 );
 
-static KEYS_OF: Query =
-    Query::new("SELECT jwks_file, jwks::pg_catalog.text FROM tenancy.issuer WHERE issuer OPERATOR(pg_catalog.=) $1");
+static KEYS_OF: Query = Query::new("SELECT jwks_file, jwks::text FROM tenancy.issuer WHERE issuer = $1");
 
-static SET_KEYS: Query =
-    Query::new("UPDATE tenancy.issuer SET jwks = $2::pg_catalog.json WHERE issuer OPERATOR(pg_catalog.=) $1");
+static SET_KEYS: Query = Query::new("UPDATE tenancy.issuer SET jwks = $2::json WHERE issuer = $1");
 
 /// What a backend keeps of an issuer.
 struct Loaded {

@@ -12,18 +12,15 @@ use uuid::Uuid;
 macro_rules! connection_columns {
     () => {
         "SELECT c.issuer, c.accepted_amr, c.accepted_acr, c.accepted_aal,
-                ARRAY(SELECT d.name::pg_catalog.text FROM tenancy.sso_domain d
-                       WHERE d.connection OPERATOR(pg_catalog.=) c.id AND d.verified_at IS NOT NULL),
+                ARRAY(SELECT d.name::text FROM tenancy.sso_domain d
+                       WHERE d.connection = c.id AND d.verified_at IS NOT NULL),
                 c.break_glass_issuer, c.break_glass_subject, c.state, c.organization, c.version
            FROM tenancy.sso_connection c WHERE "
     };
 }
 pub(super) use connection_columns;
 
-static ENFORCED: Query = Query::new(concat!(
-    connection_columns!(),
-    "c.organization OPERATOR(pg_catalog.=) $1 AND c.state OPERATOR(pg_catalog.=) 'enforced'"
-));
+static ENFORCED: Query = Query::new(concat!(connection_columns!(), "c.organization = $1 AND c.state = 'enforced'"));
 
 /// Lets a member with this token into the organization, and says how it got in: the method of the context.
 ///

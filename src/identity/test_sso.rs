@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
 
-static ONE: Query = Query::new(concat!(connection_columns!(), "c.id OPERATOR(pg_catalog.=) $1"));
+static ONE: Query = Query::new(concat!(connection_columns!(), "c.id = $1"));
 
 static RECORD: Query = Query::new(
     "INSERT INTO tenancy.sso_test (connection, organization, version, subject, succeeded, reason)

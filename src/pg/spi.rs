@@ -1,16 +1,25 @@
-//! Queries on the extension's own tables: planned once per backend, run through SPI.
+//! Queries on the extension's own tables and on catalogs, run through SPI.
+//!
+//! Each runs with the `search_path` that functions of the extension have, so its text can name operators, functions and
+//! catalogs plainly, whatever the caller's `search_path` is. Two functions run a text with the caller's: [`execute`], for a
+//! statement of a plan, and [`execute_without_force`].
+//!
+//! pgrx's `Spi` marks all statements after the first write as not read-only (`mark_mutable`), so it cannot read with the
+//! active snapshot as [`Query::read`] does.
 
 use super::backend_local::BackendLocal;
+use super::settings::scoped::with_settings;
 use super::transaction;
 use super::user;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use uuid::Uuid;
 
 /// A query on the extension's own tables whose plan is kept for the life of the backend.
 ///
-/// Every name in the text is schema-qualified, so the plan is the same whatever the caller's `search_path`.
+/// Postgres keeps the plan as long as the `search_path` is the one that it was made with (`RevalidateCachedQuery`,
+/// plancache.c), which is always so.
 pub struct Query {
     text: &'static str,
     plan: BackendLocal<Cell<pg_sys::SPIPlanPtr>>,
@@ -112,7 +121,8 @@ impl Query {
         unsafe {
             pg_sys::SPI_connect();
             let plan = self.plan(arguments);
-            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), access == Access::Read, 0);
+            let run = || pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), access == Access::Read, 0);
+            let status = with_own_path(run);
             if status < 0 {
                 pgrx::error!("SPI could not run a query of pg_tenancy: {status}");
             }
@@ -129,7 +139,7 @@ impl Query {
         if self.plan.get().is_null() {
             // SAFETY: as promised; SPI_keepplan moves the plan to permanent memory.
             unsafe {
-                let plan = prepare(self.text, arguments);
+                let plan = with_own_path(|| prepare(self.text, arguments));
                 if pg_sys::SPI_keepplan(plan) != 0 {
                     pgrx::error!("SPI could not keep a query of pg_tenancy");
                 }
@@ -153,11 +163,13 @@ pub fn stream<E>(text: &str, arguments: &[Argument], mut each: impl FnMut(&Row) 
     // Postgres); a row is used only while its batch is in memory.
     unsafe {
         pg_sys::SPI_connect();
-        let plan = prepare(text, arguments);
-        let portal = pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
+        let portal = with_own_path(|| {
+            let plan = prepare(text, arguments);
+            pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true)
+        });
         let mut memory = PgMemoryContexts::new("pg_tenancy batch");
         while outcome.is_ok() {
-            pg_sys::SPI_cursor_fetch(portal, true, BATCH);
+            with_own_path(|| pg_sys::SPI_cursor_fetch(portal, true, BATCH));
             if pg_sys::SPI_processed == 0 {
                 break;
             }
@@ -171,6 +183,14 @@ pub fn stream<E>(text: &str, arguments: &[Argument], mut each: impl FnMut(&Row) 
         pg_sys::SPI_finish();
     }
     outcome
+}
+
+/// Runs `work` with the `search_path` of the extension's own functions.
+fn with_own_path<T>(work: impl FnOnce() -> T) -> T {
+    const OWN: &CStr = c"pg_catalog, pg_temp";
+    // SAFETY: a setting of the session, which Postgres keeps pointed at a C string.
+    let is_set = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) == OWN };
+    if is_set { work() } else { with_settings(&[(c"search_path", OWN)], work) }
 }
 
 /// The values of arguments, and for each a blank or an `n` for NULL, as SPI wants them.
@@ -192,7 +212,12 @@ unsafe fn prepare(text: &str, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
     plan
 }
 
-/// Runs a text once, for DDL and for queries over catalogs; `each` gets every row.
+/// Runs a query over catalogs once; `each` gets every row.
+pub fn query<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
+    with_own_path(|| execute(text, each))
+}
+
+/// Runs a text once, with the caller's `search_path`; `each` gets every row.
 pub fn execute<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
     let text = CString::new(text).unwrap_or_default();
     // SAFETY: connect and finish are paired; an error in between is cleaned up by Postgres.

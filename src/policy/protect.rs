@@ -224,8 +224,8 @@ fn mark(table: pg_sys::Oid) -> Option<plan::Mark> {
 
 /// The comment of the isolation policy of a table.
 static MARK: Query = Query::new(
-    "SELECT pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p
-      WHERE p.polrelid OPERATOR(pg_catalog.=) $1 AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation'",
+    "SELECT obj_description(p.oid, 'pg_policy') FROM pg_policy p
+      WHERE p.polrelid = $1 AND p.polname = 'tenancy_isolation'",
 );
 
 /// What [`protect_if_possible`] has left to do.
@@ -276,8 +276,8 @@ static ROOT: Query = Query::new(
     "WITH RECURSIVE part (oid, level) AS (
          SELECT $1, 0
           UNION ALL
-         SELECT i.inhparent, p.level OPERATOR(pg_catalog.+) 1
-           FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid AND i.inhseqno OPERATOR(pg_catalog.=) 1)
+         SELECT i.inhparent, p.level + 1
+           FROM part p JOIN pg_inherits i ON i.inhrelid = p.oid AND i.inhseqno = 1)
      SELECT oid FROM part ORDER BY level DESC LIMIT 1",
 );
 
@@ -320,9 +320,9 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
 }
 
 static NAMES: Query = Query::new(
-    "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      WHERE c.oid OPERATOR(pg_catalog.=) $1",
+    "SELECT n.nspname::text, c.relname::text
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = $1",
 );
 
 /// The first thing that is wrong with the protection of a table that was protected; `None` where all is well.
@@ -341,9 +341,9 @@ pub fn damage(table: pg_sys::Oid) -> Option<String> {
 
 /// The comments of all isolation policies.
 static MARKS: Query = Query::new(
-    "SELECT p.polrelid, pg_catalog.obj_description(p.oid, 'pg_policy')
-       FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
-      WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+    "SELECT p.polrelid, obj_description(p.oid, 'pg_policy')
+       FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+      WHERE p.polname = 'tenancy_isolation' AND c.relpersistence <> 't'
       ORDER BY p.polrelid",
 );
 
@@ -423,22 +423,22 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
 
 /// Tables that are no part of another and have something that `protect` makes.
 static PROTECTED: Query = Query::new(
-    "SELECT c.oid FROM pg_catalog.pg_class c
-      WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid)
+    "SELECT c.oid FROM pg_class c
+      WHERE c.relpersistence <> 't'
+        AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
         -- A policy or trigger that only has the name is somebody else's.
-        AND (EXISTS (SELECT FROM pg_catalog.pg_policy p
-                      WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.~) '^tenancy_(isolation|read|create|update|delete)'
-                        AND (pg_catalog.obj_description(p.oid, 'pg_policy') OPERATOR(pg_catalog.~~) 'Made by tenancy.protect;%'
-                             OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) d.refobjid
-                                          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
-                                         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) p.oid
-                                           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-                                           AND n.nspname OPERATOR(pg_catalog.=) 'tenancy')))
-             OR EXISTS (SELECT FROM pg_catalog.pg_trigger t
-                         WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid
-                           AND t.tgfoid IN ('tenancy.audit_row()'::pg_catalog.regprocedure, 'tenancy.audit_truncate()'::pg_catalog.regprocedure))
-                AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) 'tenancy'))
+        AND (EXISTS (SELECT FROM pg_policy p
+                      WHERE p.polrelid = c.oid AND p.polname ~ '^tenancy_(isolation|read|create|update|delete)'
+                        AND (obj_description(p.oid, 'pg_policy') ~~ 'Made by tenancy.protect;%'
+                             OR EXISTS (SELECT FROM pg_depend d JOIN pg_proc f ON f.oid = d.refobjid
+                                          JOIN pg_namespace n ON n.oid = f.pronamespace
+                                         WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+                                           AND d.refclassid = 'pg_proc'::regclass
+                                           AND n.nspname = 'tenancy')))
+             OR EXISTS (SELECT FROM pg_trigger t
+                         WHERE t.tgrelid = c.oid
+                           AND t.tgfoid IN ('tenancy.audit_row()'::regprocedure, 'tenancy.audit_truncate()'::regprocedure))
+                AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = 'tenancy'))
       ORDER BY c.oid",
 );
 

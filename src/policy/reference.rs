@@ -103,9 +103,9 @@ fn columns<'a>(arguments: &[&str], shape: &'a Shape) -> impl Iterator<Item = &'a
 
 /// The arguments of the triggers of a table that check references.
 static ARGUMENTS: Query = Query::new(
-    "SELECT t.tgargs FROM pg_catalog.pg_trigger t
-      WHERE t.tgrelid OPERATOR(pg_catalog.=) $1
-        AND t.tgfoid OPERATOR(pg_catalog.=) 'tenancy.check_reference()'::pg_catalog.regprocedure",
+    "SELECT t.tgargs FROM pg_trigger t
+      WHERE t.tgrelid = $1
+        AND t.tgfoid = 'tenancy.check_reference()'::regprocedure",
 );
 
 /// `tenancy.check_references(table, name)`: the same for the rows that are there already.

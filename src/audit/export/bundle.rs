@@ -39,73 +39,69 @@ const QUERY: &str = "the events of the organization from the first to the last t
 static NEWEST: Query = Query::new(
     "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.note,
             (SELECT p.frontier FROM tenancy.checkpoint p
-              WHERE p.incarnation OPERATOR(pg_catalog.=) c.incarnation AND p.number OPERATOR(pg_catalog.=) (c.number OPERATOR(pg_catalog.-) 1))
+              WHERE p.incarnation = c.incarnation AND p.number = (c.number - 1))
        FROM tenancy.checkpoint c ORDER BY c.block DESC, c.number DESC LIMIT 1",
 );
 
 static KEYS: Query = Query::new("SELECT epoch, public_key, retired_at IS NULL FROM tenancy.signing_key ORDER BY epoch");
 
 /// The first and the last position of events with an id of the period, and whether one stands past the head.
-const PERIOD: &str = "SELECT pg_catalog.min(s.position) FILTER (WHERE s.position OPERATOR(pg_catalog.<=) $4),
-            pg_catalog.max(s.position) FILTER (WHERE s.position OPERATOR(pg_catalog.<=) $4),
-            coalesce(pg_catalog.max(s.position), 0) OPERATOR(pg_catalog.>) $4
+const PERIOD: &str = "SELECT min(s.position) FILTER (WHERE s.position <= $4),
+            max(s.position) FILTER (WHERE s.position <= $4),
+            coalesce(max(s.position), 0) > $4
        FROM tenancy.seal s
-      WHERE s.organization OPERATOR(pg_catalog.=) $1 AND s.event OPERATOR(pg_catalog.>=) $2 AND s.event OPERATOR(pg_catalog.<) $3";
+      WHERE s.organization = $1 AND s.event >= $2 AND s.event < $3";
 
 /// Whether there is an event of the period that was not sealed when the newest block was made.
-const UNSEALED: &str = "SELECT 1::pg_catalog.int8 FROM tenancy.event e
-      WHERE e.organization OPERATOR(pg_catalog.=) $1 AND e.id OPERATOR(pg_catalog.>=) $2 AND e.id OPERATOR(pg_catalog.<) $3
-        AND e.transaction OPERATOR(pg_catalog.>=) (SELECT pg_catalog.pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+const UNSEALED: &str = "SELECT 1::int8 FROM tenancy.event e
+      WHERE e.organization = $1 AND e.id >= $2 AND e.id < $3
+        AND e.transaction >= (SELECT pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
       LIMIT 1";
 
-static CHAIN: Query = Query::new(
-    "SELECT chain FROM tenancy.seal WHERE organization OPERATOR(pg_catalog.=) $1 AND position OPERATOR(pg_catalog.=) $2",
-);
+static CHAIN: Query = Query::new("SELECT chain FROM tenancy.seal WHERE organization = $1 AND position = $2");
 
 /// The columns of an entry, its event and its actor. OFFSET 0 keeps the planner from reading all events for a few.
 macro_rules! events {
     ($condition:literal) => {
         concat!(
             "SELECT s.position, s.event, s.event_hash, s.chain, e.id, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation,
-                    e.domain, e.table_schema, e.table_name, e.row_key::pg_catalog.text, e.result, e.reason,
-                    e.payload::pg_catalog.text, e.payload_salt, e.payload_digest, e.encoding, e.prev_hash, e.hash,
+                    e.domain, e.table_schema, e.table_name, e.row_key::text, e.result, e.reason,
+                    e.payload::text, e.payload_salt, e.payload_digest, e.encoding, e.prev_hash, e.hash,
                     a.id, a.method, a.subject, a.issuer, a.role, a.organization, a.session_id, a.correlation_id, a.reason,
                     a.session_user_name, a.current_user_name, a.client_address, a.application_name
                FROM tenancy.seal s
-               LEFT JOIN LATERAL (SELECT * FROM tenancy.event i WHERE i.id OPERATOR(pg_catalog.=) s.event OFFSET 0) e ON true
-               LEFT JOIN LATERAL (SELECT * FROM tenancy.event_actor i WHERE i.id OPERATOR(pg_catalog.=) e.actor OFFSET 0) a ON true
-              WHERE s.organization OPERATOR(pg_catalog.=) $1 AND ",
+               LEFT JOIN LATERAL (SELECT * FROM tenancy.event i WHERE i.id = s.event OFFSET 0) e ON true
+               LEFT JOIN LATERAL (SELECT * FROM tenancy.event_actor i WHERE i.id = e.actor OFFSET 0) a ON true
+              WHERE s.organization = $1 AND ",
             $condition
         )
     };
 }
 
-static PAGE_OF_EVENTS: Query = Query::new(events!(
-    "s.position OPERATOR(pg_catalog.>=) $2 AND s.position OPERATOR(pg_catalog.<=) $3 ORDER BY s.position"
-));
+static PAGE_OF_EVENTS: Query = Query::new(events!("s.position >= $2 AND s.position <= $3 ORDER BY s.position"));
 
-static ONE_EVENT: Query = Query::new(events!("s.event OPERATOR(pg_catalog.=) $2"));
+static ONE_EVENT: Query = Query::new(events!("s.event = $2"));
 
 /// Evidence that the head covers: registered by an event that is exported, or naming one.
 const EVIDENCE: &str = "SELECT v.id FROM tenancy.evidence v
-       JOIN tenancy.seal r ON r.event OPERATOR(pg_catalog.=) v.registration AND r.organization OPERATOR(pg_catalog.=) v.organization
-      WHERE v.organization OPERATOR(pg_catalog.=) $1 AND r.position OPERATOR(pg_catalog.<=) $4
-        AND (r.position OPERATOR(pg_catalog.>=) $2 AND r.position OPERATOR(pg_catalog.<=) $3
+       JOIN tenancy.seal r ON r.event = v.registration AND r.organization = v.organization
+      WHERE v.organization = $1 AND r.position <= $4
+        AND (r.position >= $2 AND r.position <= $3
              OR EXISTS (SELECT FROM tenancy.seal s
-                         WHERE s.event OPERATOR(pg_catalog.=) ANY (v.events) AND s.organization OPERATOR(pg_catalog.=) v.organization
-                           AND s.position OPERATOR(pg_catalog.>=) $2 AND s.position OPERATOR(pg_catalog.<=) $3))
+                         WHERE s.event = ANY (v.events) AND s.organization = v.organization
+                           AND s.position >= $2 AND s.position <= $3))
       ORDER BY v.id";
 
 static ERASURE: Query = Query::new(
     "SELECT erase_event FROM tenancy.erasure
-      WHERE event OPERATOR(pg_catalog.=) $1 AND organization OPERATOR(pg_catalog.=) $2",
+      WHERE event = $1 AND organization = $2",
 );
 
 static ONE_EVIDENCE: Query = Query::new(
     "SELECT id, organization, digest, media_type, source, collector, collected_at, registered_at, registered_by, subject,
             relation, events, description, registration
-       FROM tenancy.evidence WHERE id OPERATOR(pg_catalog.=) $1",
+       FROM tenancy.evidence WHERE id = $1",
 );
 
 /// `tenancy.export_evidence(organization, from, to, earlier)`: the lines of the bundle.

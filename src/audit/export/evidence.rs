@@ -25,11 +25,11 @@ const MAX_EVENTS: usize = 1000;
 const CLOCKS: i64 = 5 * 60 * 1_000_000;
 
 static FOREIGN_EVENT: Query = Query::new(
-    "SELECT w.id FROM pg_catalog.unnest($2) w (id)
+    "SELECT w.id FROM unnest($2) w (id)
       WHERE NOT EXISTS (SELECT FROM tenancy.event e
-                         WHERE e.id OPERATOR(pg_catalog.=) w.id AND e.organization OPERATOR(pg_catalog.=) $1)
+                         WHERE e.id = w.id AND e.organization = $1)
         AND NOT EXISTS (SELECT FROM tenancy.seal s
-                         WHERE s.event OPERATOR(pg_catalog.=) w.id AND s.organization OPERATOR(pg_catalog.=) $1)
+                         WHERE s.event = w.id AND s.organization = $1)
       LIMIT 1",
 );
 

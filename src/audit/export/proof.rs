@@ -15,31 +15,29 @@ use uuid::Uuid;
 /// Every which level of an organization's tree has its nodes stored.
 const STORED_LEVELS: u32 = 8;
 
-static SIZE: Query = Query::new(
-    "SELECT position FROM tenancy.seal WHERE organization OPERATOR(pg_catalog.=) $1 ORDER BY position DESC LIMIT 1",
-);
+static SIZE: Query =
+    Query::new("SELECT position FROM tenancy.seal WHERE organization = $1 ORDER BY position DESC LIMIT 1");
 
 static LEAVES: Query = Query::new(
     "SELECT event_hash FROM tenancy.seal
-      WHERE organization OPERATOR(pg_catalog.=) $1 AND position OPERATOR(pg_catalog.>=) $2 AND position OPERATOR(pg_catalog.<) $3 ORDER BY position",
+      WHERE organization = $1 AND position >= $2 AND position < $3 ORDER BY position",
 );
 
 static STORED: Query = Query::new(
     "SELECT hash FROM tenancy.tree_node
-      WHERE organization OPERATOR(pg_catalog.=) $1 AND level OPERATOR(pg_catalog.=) $2
-        AND index OPERATOR(pg_catalog.>=) $3 AND index OPERATOR(pg_catalog.<) $4 ORDER BY index",
+      WHERE organization = $1 AND level = $2
+        AND index >= $3 AND index < $4 ORDER BY index",
 );
 
 static INCARNATION: Query =
     Query::new("SELECT incarnation FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1");
 
-static NUMBERS: Query = Query::new(
-    "SELECT number FROM tenancy.checkpoint WHERE incarnation OPERATOR(pg_catalog.=) $1 ORDER BY number DESC LIMIT 1",
-);
+static NUMBERS: Query =
+    Query::new("SELECT number FROM tenancy.checkpoint WHERE incarnation = $1 ORDER BY number DESC LIMIT 1");
 
 static CHECKPOINT: Query = Query::new(
     "SELECT block, heads_root, digest, frontier FROM tenancy.checkpoint
-      WHERE incarnation OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2",
+      WHERE incarnation = $1 AND number = $2",
 );
 
 /// The tree of an organization.

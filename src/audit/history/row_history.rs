@@ -22,31 +22,31 @@ use uuid::Uuid;
 static EVENTS: Query = Query::new(
     "WITH about AS (
          SELECT e.*, (
-                  SELECT pg_catalog.json_object_agg(k.key, COALESCE(e.payload OPERATOR(pg_catalog.->) 'old' OPERATOR(pg_catalog.->) k.key, k.value))
-                    FROM pg_catalog.json_each(e.row_key) k
-                   WHERE e.operation OPERATOR(pg_catalog.=) 'update')::pg_catalog.jsonb AS old_key
+                  SELECT json_object_agg(k.key, COALESCE(e.payload -> 'old' -> k.key, k.value))
+                    FROM json_each(e.row_key) k
+                   WHERE e.operation = 'update')::jsonb AS old_key
            FROM tenancy.event e
-          WHERE e.table_schema OPERATOR(pg_catalog.=) $1 AND e.table_name OPERATOR(pg_catalog.=) $4
-            AND ($5 IS NULL OR e.id OPERATOR(pg_catalog.>) $5) AND ($6 IS NULL OR e.id OPERATOR(pg_catalog.<) $6)
-            AND ($2 IS NULL OR e.organization OPERATOR(pg_catalog.=) $2 OR e.operation OPERATOR(pg_catalog.=) 'rewrite')
+          WHERE e.table_schema = $1 AND e.table_name = $4
+            AND ($5 IS NULL OR e.id > $5) AND ($6 IS NULL OR e.id < $6)
+            AND ($2 IS NULL OR e.organization = $2 OR e.operation = 'rewrite')
             AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
-                 OR e.operation OPERATOR(pg_catalog.=) 'rewrite' AND e.domain OPERATOR(pg_catalog.=) 'schema'
-                    AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'))
+                 OR e.operation = 'rewrite' AND e.domain = 'schema'
+                    AND e.organization = '00000000-0000-0000-0000-000000000000'))
      SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
-            e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb,
-            CASE WHEN e.old_key OPERATOR(pg_catalog.<>) e.row_key::pg_catalog.jsonb THEN e.old_key::pg_catalog.text END,
-            e.payload::pg_catalog.text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
-            (e.payload OPERATOR(pg_catalog.->) 'old')::pg_catalog.text, (e.payload OPERATOR(pg_catalog.->) 'new')::pg_catalog.text,
+            e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb,
+            CASE WHEN e.old_key <> e.row_key::jsonb THEN e.old_key::text END,
+            e.payload::text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            (e.payload -> 'old')::text, (e.payload -> 'new')::text,
             s.block
        FROM about e
        LEFT JOIN LATERAL (
-            SELECT w.* FROM tenancy.event_actor w WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NULL
+            SELECT w.* FROM tenancy.event_actor w WHERE w.id = e.actor AND $2 IS NULL
              UNION ALL
             SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
-             WHERE w.id OPERATOR(pg_catalog.=) e.actor AND $2 IS NOT NULL) a ON true
-       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
-      WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
-         OR e.old_key OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb",
+             WHERE w.id = e.actor AND $2 IS NOT NULL) a ON true
+       LEFT JOIN tenancy.seal s ON s.event = e.id
+      WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb
+         OR e.old_key = $3::jsonb",
 );
 
 /// The names of a table, its partitions and children today.
@@ -54,34 +54,33 @@ static NAMES: Query = Query::new(
     "WITH RECURSIVE part (oid) AS (
          SELECT $1
           UNION
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid)
-     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+         SELECT i.inhrelid FROM pg_inherits i JOIN part p ON i.inhparent = p.oid)
+     SELECT n.nspname::text, c.relname::text
        FROM part p
-       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
-       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      ORDER BY p.oid OPERATOR(pg_catalog.<>) $1",
+       JOIN pg_class c ON c.oid = p.oid
+       JOIN pg_namespace n ON n.oid = c.relnamespace
+      ORDER BY p.oid <> $1",
 );
 
 /// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and after.
 static NAMINGS: Query = Query::new(
-    "SELECT e.id, CASE WHEN e.operation OPERATOR(pg_catalog.=) 'drop_table' THEN 'dropped' ELSE n.new OPERATOR(pg_catalog.->>) 'object_type' END, e.table_schema, e.table_name,
-            n.new OPERATOR(pg_catalog.->>) 'renamed_from', n.new OPERATOR(pg_catalog.->>) 'renamed_to', n.new OPERATOR(pg_catalog.->>) 'moved_from'
-       FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
-      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
-        AND (e.operation OPERATOR(pg_catalog.=) 'drop_table' AND n.new OPERATOR(pg_catalog.->>) 'object_type' OPERATOR(pg_catalog.=) 'table'
+    "SELECT e.id, CASE WHEN e.operation = 'drop_table' THEN 'dropped' ELSE n.new ->> 'object_type' END, e.table_schema, e.table_name,
+            n.new ->> 'renamed_from', n.new ->> 'renamed_to', n.new ->> 'moved_from'
+       FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
+      WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
+        AND (e.operation = 'drop_table' AND n.new ->> 'object_type' = 'table'
              OR e.operation IN ('alter_table', 'alter_schema')
-                AND (n.new OPERATOR(pg_catalog.->>) 'renamed_to' IS NOT NULL OR n.new OPERATOR(pg_catalog.->>) 'moved_from' IS NOT NULL))
+                AND (n.new ->> 'renamed_to' IS NOT NULL OR n.new ->> 'moved_from' IS NOT NULL))
       ORDER BY e.id",
 );
 
 /// The columns of the table today, and whether rows from before got a default.
 static COLUMNS: Query = Query::new(
-    "SELECT attname::pg_catalog.text, atthasmissing FROM pg_catalog.pg_attribute
-      WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attnum OPERATOR(pg_catalog.>) 0 AND NOT attisdropped",
+    "SELECT attname::text, atthasmissing FROM pg_attribute
+      WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
 );
 
-static HAS_PRIMARY_KEY: Query =
-    Query::new("SELECT true FROM pg_catalog.pg_index WHERE indrelid OPERATOR(pg_catalog.=) $1 AND indisprimary");
+static HAS_PRIMARY_KEY: Query = Query::new("SELECT true FROM pg_index WHERE indrelid = $1 AND indisprimary");
 
 /// What a history shows of an event beside what it rebuilds.
 #[derive(Clone)]

@@ -8,12 +8,12 @@ use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 
 static LAST_BLOCK: Query =
-    Query::new("SELECT number, snapshot::pg_catalog.text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
+    Query::new("SELECT number, snapshot::text, hash FROM tenancy.block ORDER BY number DESC LIMIT 1");
 
 /// Of a block of the newest history.
 static SEALED_AT: Query = Query::new(
     "SELECT sealed_at FROM tenancy.block
-      WHERE number OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(first_block) FROM tenancy.incarnation)",
+      WHERE number = $1 AND number >= (SELECT max(first_block) FROM tenancy.incarnation)",
 );
 
 static LAST_INCARNATION: Query = Query::new(
@@ -23,11 +23,11 @@ static LAST_INCARNATION: Query = Query::new(
 /// The timeline that is written to: pg_control_checkpoint() tells an older one for a while after a promotion. A standby
 /// writes to none and is on that of its last restartpoint.
 static PLACE: Query = Query::new(
-    "SELECT s.system_identifier::pg_catalog.text, d.oid,
-            CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id::pg_catalog.int8 FROM pg_catalog.pg_control_checkpoint())
-                 ELSE ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8))::pg_catalog.bit(32)::pg_catalog.int8 END
-       FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()",
+    "SELECT s.system_identifier::text, d.oid,
+            CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id::int8 FROM pg_control_checkpoint())
+                 ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END
+       FROM pg_control_system() s, pg_database d
+      WHERE d.datname = current_database()",
 );
 
 /// The newest block, as far as the next one needs it.

@@ -41,27 +41,27 @@ struct Event {
 /// The columns that [`read`] takes.
 macro_rules! columns {
     () => {
-        "SELECT e.id, c.relname::pg_catalog.text, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
+        "SELECT e.id, c.relname::text, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
                 e.payload IS NOT NULL OR e.payload_salt IS NOT NULL, e.payload_digest,
-                EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
-           FROM tenancy.event e JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.tableoid"
+                EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
+           FROM tenancy.event e JOIN pg_class c ON c.oid = e.tableoid"
     };
 }
 
-static BY_ID: Query = Query::new(concat!(columns!(), " WHERE e.id OPERATOR(pg_catalog.=) $1"));
+static BY_ID: Query = Query::new(concat!(columns!(), " WHERE e.id = $1"));
 
 static OF_ROW: Query = Query::new(concat!(
     "WITH RECURSIVE part (oid) AS (
          SELECT $2
           UNION
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent OPERATOR(pg_catalog.=) p.oid) ",
+         SELECT i.inhrelid FROM pg_inherits i JOIN part p ON i.inhparent = p.oid) ",
     columns!(),
-    " WHERE e.organization OPERATOR(pg_catalog.=) $1 AND e.row_key::pg_catalog.jsonb OPERATOR(pg_catalog.=) $3::pg_catalog.jsonb
+    " WHERE e.organization = $1 AND e.row_key::jsonb = $3::jsonb
         AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL)
         AND EXISTS (SELECT FROM part p
-                      JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) p.oid
-                      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
-                     WHERE n.nspname OPERATOR(pg_catalog.=) e.table_schema AND t.relname OPERATOR(pg_catalog.=) e.table_name)
+                      JOIN pg_class t ON t.oid = p.oid
+                      JOIN pg_namespace n ON n.oid = t.relnamespace
+                     WHERE n.nspname = e.table_schema AND t.relname = e.table_name)
       ORDER BY e.id"
 ));
 

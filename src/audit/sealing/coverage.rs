@@ -17,27 +17,27 @@ use uuid::Uuid;
 
 /// The newest row of the digest of everything: incarnation, block, snapshot, digest.
 static LAST: Query = Query::new(
-    "SELECT incarnation, block, snapshot::pg_catalog.text, state FROM tenancy.coverage
-      WHERE object OPERATOR(pg_catalog.=) 'all' ORDER BY id DESC LIMIT 1",
+    "SELECT incarnation, block, snapshot::text, state FROM tenancy.coverage
+      WHERE object = 'all' ORDER BY id DESC LIMIT 1",
 );
 
 /// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can choose the
 /// transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
 static DIGEST: Query = Query::new(
-    "SELECT pg_catalog.concat_ws(' ',
-         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(
-                     pg_catalog.concat_ws(' ', t.oid, t.tgrelid, c.relname, t.tgenabled, t.tgfoid, t.xmin), 0)))
-            FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
-            JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
-            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
-           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'),
-         (SELECT pg_catalog.concat_ws('/', pg_catalog.count(*), pg_catalog.sum(polrelid::pg_catalog.int8))
-            FROM pg_catalog.pg_policy WHERE polname OPERATOR(pg_catalog.=) 'tenancy_isolation'),
-         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', e.evtname, e.evtenabled, e.evtfoid, e.xmin), 0))
-            FROM pg_catalog.pg_event_trigger e),
-         (SELECT pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', p.oid, p.xmin), 0))
-            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
-           WHERE n.nspname OPERATOR(pg_catalog.=) 'tenancy'))",
+    "SELECT concat_ws(' ',
+         (SELECT concat_ws('/', count(*), sum(hashtextextended(
+                     concat_ws(' ', t.oid, t.tgrelid, c.relname, t.tgenabled, t.tgfoid, t.xmin), 0)))
+            FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+            JOIN pg_proc f ON f.oid = t.tgfoid
+            JOIN pg_namespace n ON n.oid = f.pronamespace
+           WHERE n.nspname = 'tenancy'),
+         (SELECT concat_ws('/', count(*), sum(polrelid::int8))
+            FROM pg_policy WHERE polname = 'tenancy_isolation'),
+         (SELECT sum(hashtextextended(concat_ws(' ', e.evtname, e.evtenabled, e.evtfoid, e.xmin), 0))
+            FROM pg_event_trigger e),
+         (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.xmin), 0))
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+           WHERE n.nspname = 'tenancy'))",
 );
 
 static NOW: Query = Query::new(include_str!("coverage.sql"));
@@ -45,7 +45,7 @@ static NOW: Query = Query::new(include_str!("coverage.sql"));
 /// The state of each object that was seen last.
 static BEFORE: Query = Query::new(
     "SELECT DISTINCT ON (object) object, name, schema, state FROM tenancy.coverage
-      WHERE object OPERATOR(pg_catalog.<>) 'all' AND incarnation OPERATOR(pg_catalog.=) $1 ORDER BY object, id DESC",
+      WHERE object <> 'all' AND incarnation = $1 ORDER BY object, id DESC",
 );
 
 /// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
@@ -54,16 +54,16 @@ static STATEMENTS: Query = Query::new(
     "WITH batch AS MATERIALIZED (
          SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
           WHERE e.batch_end IS NOT NULL
-            AND (e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[]) OR e.transaction OPERATOR(pg_catalog.>=) $2::pg_catalog.xid8))
-     SELECT e.table_schema, e.table_name, e.operation, n.new OPERATOR(pg_catalog.->>) 'object_type', n.new OPERATOR(pg_catalog.->>) 'object_identity',
-            CASE WHEN n.new OPERATOR(pg_catalog.->) 'actions' IS NOT NULL
-                 THEN ARRAY(SELECT a OPERATOR(pg_catalog.->>) 'action' FROM pg_catalog.json_array_elements(n.new OPERATOR(pg_catalog.->) 'actions') a) END
+            AND (e.transaction = ANY ($1::xid8[]) OR e.transaction >= $2::xid8))
+     SELECT e.table_schema, e.table_name, e.operation, n.new ->> 'object_type', n.new ->> 'object_identity',
+            CASE WHEN n.new -> 'actions' IS NOT NULL
+                 THEN ARRAY(SELECT a ->> 'action' FROM json_array_elements(n.new -> 'actions') a) END
        FROM batch b
-       JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.>=) b.id AND e.id OPERATOR(pg_catalog.<=) b.batch_end AND e.transaction OPERATOR(pg_catalog.=) b.transaction
-      CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS n (new)
-      WHERE e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.domain OPERATOR(pg_catalog.=) 'schema'
-        AND e.result OPERATOR(pg_catalog.=) 'success'
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id AND s.block OPERATOR(pg_catalog.<=) $3)",
+       JOIN tenancy.event e ON e.id >= b.id AND e.id <= b.batch_end AND e.transaction = b.transaction
+      CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
+      WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
+        AND e.result = 'success'
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id AND s.block <= $3)",
 );
 
 /// A table and those that it is part of.
@@ -71,17 +71,17 @@ static LINEAGE: Query = Query::new(
     "WITH RECURSIVE part (oid) AS (
          SELECT $1
           UNION
-         SELECT i.inhparent FROM part p JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) p.oid)
-     SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-       FROM part p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.oid
-       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+         SELECT i.inhparent FROM part p JOIN pg_inherits i ON i.inhrelid = p.oid)
+     SELECT n.nspname::text, c.relname::text
+       FROM part p JOIN pg_class c ON c.oid = p.oid
+       JOIN pg_namespace n ON n.oid = c.relnamespace",
 );
 
-static SNAPSHOT: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+static SNAPSHOT: Query = Query::new("SELECT pg_current_snapshot()::text");
 
 static RECORD: Query = Query::new(
     "INSERT INTO tenancy.coverage (object, id, recorded_at, incarnation, block, snapshot, schema, name, state, event)
-     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.pg_snapshot, $7, $8, $9, $10)",
+     VALUES ($1, $2, $3, $4, $5, $6::pg_snapshot, $7, $8, $9, $10)",
 );
 
 /// What was seen last.
@@ -190,14 +190,13 @@ fn write(rows: &mut [coverage::Row]) -> Result<()> {
 /// The operation of the events that tell of rows.
 const OPERATION: &str = "coverage";
 
-const ROWS: &str =
-    "SELECT object, id, recorded_at, incarnation, block, snapshot::pg_catalog.text, schema, name, state, event
+const ROWS: &str = "SELECT object, id, recorded_at, incarnation, block, snapshot::text, schema, name, state, event
        FROM tenancy.coverage ORDER BY event, id";
 
 static TELLERS: Query = Query::new(
-    "SELECT id, payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'digest' FROM tenancy.event
-      WHERE organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND domain OPERATOR(pg_catalog.=) 'schema'
-        AND operation OPERATOR(pg_catalog.=) 'coverage'",
+    "SELECT id, payload -> 'new' ->> 'digest' FROM tenancy.event
+      WHERE organization = '00000000-0000-0000-0000-000000000000' AND domain = 'schema'
+        AND operation = 'coverage'",
 );
 
 /// Compares the rows with the events that tell of them; `is_archived` tells whether an event may be gone.

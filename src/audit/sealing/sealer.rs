@@ -25,18 +25,18 @@ use uuid::Uuid;
 /// forever. It conflicts with itself and lets events be written and blocks be read.
 static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
 
-static NOW: Query = Query::new("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
+static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
 
 /// Of which transactions events are read: of those that were in progress at the block before, and of those that had not begun. An
 /// open transaction makes the former no more than they are, however much has been sealed since it began.
 macro_rules! since_the_block_before {
     (in_progress) => {
-        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.xid8[])
-         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+        "e.batch_end IS NOT NULL AND e.transaction = ANY ($1::xid8[])
+         AND e.transaction < $2::xid8"
     };
     (not_begun) => {
-        "e.batch_end IS NOT NULL AND e.transaction OPERATOR(pg_catalog.>=) $1::pg_catalog.xid8
-         AND e.transaction OPERATOR(pg_catalog.<) $2::pg_catalog.xid8"
+        "e.batch_end IS NOT NULL AND e.transaction >= $1::xid8
+         AND e.transaction < $2::xid8"
     };
 }
 
@@ -60,9 +60,9 @@ macro_rules! unsealed_events {
         concat!(
             "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM tenancy.event e WHERE ",
             $which,
-            " AND pg_catalog.octet_length(e.hash) OPERATOR(pg_catalog.=) 32
-              AND pg_catalog.octet_length(e.prev_hash) OPERATOR(pg_catalog.=) 32
-              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)"
+            " AND octet_length(e.hash) = 32
+              AND octet_length(e.prev_hash) = 32
+              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)"
         )
     };
 }
@@ -76,13 +76,13 @@ const FIRST: [&str; 2] =
 
 /// The others that were written together with one.
 static REST: Query = Query::new(unsealed_events!(
-    "e.id OPERATOR(pg_catalog.>) $1 AND e.id OPERATOR(pg_catalog.<=) $2
-     AND e.transaction OPERATOR(pg_catalog.=) $3::pg_catalog.xid8"
+    "e.id > $1 AND e.id <= $2
+     AND e.transaction = $3::xid8"
 ));
 
 static BLOCK: Query = Query::new(
     "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
-     VALUES ($1, $2, $3::pg_catalog.pg_snapshot, $4, $5, $6, $7, $8)",
+     VALUES ($1, $2, $3::pg_snapshot, $4, $5, $6, $7, $8)",
 );
 
 static INCARNATION: Query = Query::new(
@@ -91,7 +91,7 @@ static INCARNATION: Query = Query::new(
 );
 
 static HEAD: Query = Query::new(
-    "SELECT position, chain, frontier FROM tenancy.head WHERE organization OPERATOR(pg_catalog.=) $1
+    "SELECT position, chain, frontier FROM tenancy.head WHERE organization = $1
       ORDER BY block DESC LIMIT 1",
 );
 

@@ -33,13 +33,11 @@ static NEWEST: Query = Query::new(
     "SELECT incarnation, number, block, digest, root, frontier, origin, made_at FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1",
 );
 
-static NOTE: Query = Query::new(
-    "SELECT note FROM tenancy.checkpoint WHERE incarnation OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2",
-);
+static NOTE: Query = Query::new("SELECT note FROM tenancy.checkpoint WHERE incarnation = $1 AND number = $2");
 
 static NOTES: Query = Query::new(
     "SELECT number, note FROM tenancy.checkpoint
-      WHERE incarnation OPERATOR(pg_catalog.=) $1 AND origin OPERATOR(pg_catalog.=) $2 AND number OPERATOR(pg_catalog.>) $3 ORDER BY number LIMIT $4",
+      WHERE incarnation = $1 AND origin = $2 AND number > $3 ORDER BY number LIMIT $4",
 );
 
 static KEYS: Query =
@@ -52,23 +50,23 @@ static ADD_KEY: Query = Query::new(
 
 static RETIRE_KEY: Query = Query::new(
     "UPDATE tenancy.signing_key SET retired_at = $2, last_incarnation = $3, last_checkpoint = $4
-      WHERE epoch OPERATOR(pg_catalog.=) $1 RETURNING 1",
+      WHERE epoch = $1 RETURNING 1",
 );
 
 /// Who listens gets it after the commit. A transaction that did this cannot be prepared (async.c).
-static NOTIFY: Query = Query::new("SELECT pg_catalog.pg_notify('tenancy_checkpoint', $1)");
+static NOTIFY: Query = Query::new("SELECT pg_notify('tenancy_checkpoint', $1)");
 
 /// The newest head of each organization at a block, organizations in the order of their bytes. One look at an index for
 /// each, however long the history is.
 const HEADS: &str = "WITH RECURSIVE known AS (
          (SELECT h.organization FROM tenancy.head h ORDER BY h.organization LIMIT 1)
          UNION ALL
-         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization OPERATOR(pg_catalog.>) k.organization ORDER BY n.organization LIMIT 1)
+         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization > k.organization ORDER BY n.organization LIMIT 1)
            FROM known k WHERE k.organization IS NOT NULL)
      SELECT k.organization, h.position, h.chain, h.frontier
        FROM known k
        CROSS JOIN LATERAL (SELECT n.position, n.chain, n.frontier FROM tenancy.head n
-                            WHERE n.organization OPERATOR(pg_catalog.=) k.organization AND n.block OPERATOR(pg_catalog.<=) $1
+                            WHERE n.organization = k.organization AND n.block <= $1
                             ORDER BY n.block DESC LIMIT 1) h
       WHERE k.organization IS NOT NULL ORDER BY k.organization";
 

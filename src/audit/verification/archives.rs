@@ -24,62 +24,62 @@ static ANY: Query = Query::new("SELECT EXISTS (SELECT FROM tenancy.archive WHERE
 /// The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not have it).
 static ARCHIVED: Query = Query::new(
     "WITH newest AS MATERIALIZED (
-         SELECT a.*, tenancy.lowest_id(a.month::pg_catalog.timestamp AT TIME ZONE 'UTC') AS first_id,
+         SELECT a.*, tenancy.lowest_id(a.month::timestamp AT TIME ZONE 'UTC') AS first_id,
                 tenancy.lowest_id((a.month + interval '1 month') AT TIME ZONE 'UTC') AS end_id
            FROM (SELECT DISTINCT ON (month) * FROM tenancy.archive ORDER BY month, changed_at DESC) a
           WHERE NOT a.attached),
      told AS MATERIALIZED (
-         SELECT e.id, e.payload OPERATOR(pg_catalog.->) 'new' OPERATOR(pg_catalog.->>) 'month' AS month
-           FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
-          WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
-            AND s.event OPERATOR(pg_catalog.>=) tenancy.lowest_id((SELECT pg_catalog.min(n.changed_at) - interval '1 minute' FROM newest n))
-            AND e.operation OPERATOR(pg_catalog.=) 'insert' AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive')
-     SELECT pg_catalog.to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, e.transaction, e.sealed
+         SELECT e.id, e.payload -> 'new' ->> 'month' AS month
+           FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
+          WHERE s.organization = '00000000-0000-0000-0000-000000000000'
+            AND s.event >= tenancy.lowest_id((SELECT min(n.changed_at) - interval '1 minute' FROM newest n))
+            AND e.operation = 'insert' AND e.table_schema = 'tenancy' AND e.table_name = 'archive')
+     SELECT to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, e.transaction, e.sealed
        FROM newest a LEFT JOIN LATERAL (
-            SELECT e.id, e.transaction, s.event_hash OPERATOR(pg_catalog.=) e.hash AS sealed
-              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
-             CROSS JOIN LATERAL (SELECT e.payload OPERATOR(pg_catalog.->) 'new') AS p (new)
-             WHERE e.id OPERATOR(pg_catalog.>=) GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
-               AND e.id OPERATOR(pg_catalog.<) tenancy.lowest_id(a.changed_at + interval '1 minute')
-               AND e.occurred_at OPERATOR(pg_catalog.>=) (a.month + interval '1 month') AT TIME ZONE 'UTC'
-               AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.operation OPERATOR(pg_catalog.=) 'insert'
-               AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive'
-               AND p.new OPERATOR(pg_catalog.->>) 'digest' OPERATOR(pg_catalog.=) a.digest::pg_catalog.text
-               AND p.new OPERATOR(pg_catalog.->>) 'month' OPERATOR(pg_catalog.=) pg_catalog.to_char(a.month, 'YYYY-MM-DD')
-               AND p.new OPERATOR(pg_catalog.->>) 'events' OPERATOR(pg_catalog.=) a.events::pg_catalog.text
-               AND p.new OPERATOR(pg_catalog.->>) 'through_block' OPERATOR(pg_catalog.=) a.through_block::pg_catalog.text
-               AND p.new OPERATOR(pg_catalog.->>) 'attached' OPERATOR(pg_catalog.=) a.attached::pg_catalog.text
-               AND p.new OPERATOR(pg_catalog.->>) 'reason' OPERATOR(pg_catalog.=) a.reason
-               AND p.new OPERATOR(pg_catalog.->>) 'exported_to' IS NOT DISTINCT FROM a.exported_to
-               AND NOT EXISTS (SELECT FROM told t WHERE t.month OPERATOR(pg_catalog.=) (p.new OPERATOR(pg_catalog.->>) 'month') AND t.id OPERATOR(pg_catalog.>) e.id)
+            SELECT e.id, e.transaction, s.event_hash = e.hash AS sealed
+              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event = e.id
+             CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS p (new)
+             WHERE e.id >= GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
+               AND e.id < tenancy.lowest_id(a.changed_at + interval '1 minute')
+               AND e.occurred_at >= (a.month + interval '1 month') AT TIME ZONE 'UTC'
+               AND e.organization = '00000000-0000-0000-0000-000000000000' AND e.operation = 'insert'
+               AND e.table_schema = 'tenancy' AND e.table_name = 'archive'
+               AND p.new ->> 'digest' = a.digest::text
+               AND p.new ->> 'month' = to_char(a.month, 'YYYY-MM-DD')
+               AND p.new ->> 'events' = a.events::text
+               AND p.new ->> 'through_block' = a.through_block::text
+               AND p.new ->> 'attached' = a.attached::text
+               AND p.new ->> 'reason' = a.reason
+               AND p.new ->> 'exported_to' IS NOT DISTINCT FROM a.exported_to
+               AND NOT EXISTS (SELECT FROM told t WHERE t.month = (p.new ->> 'month') AND t.id > e.id)
              ORDER BY e.id LIMIT 1) e ON true
       ORDER BY a.month",
 );
 
 /// Whether one of the events that went is there.
 static IS_THERE: Query = Query::new(
-    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) s.event
-                     WHERE s.event OPERATOR(pg_catalog.>=) $1 AND s.event OPERATOR(pg_catalog.<) $2 AND s.block OPERATOR(pg_catalog.<=) $3)",
+    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
+                     WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3)",
 );
 
 /// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be archived since.
 static UNRECORDED: Query = Query::new(
-    "SELECT pg_catalog.to_char(a.month, 'YYYY-MM'), pg_catalog.to_char(a.changed_at AT TIME ZONE 'UTC', 'YYYY_MM')
+    "SELECT to_char(a.month, 'YYYY-MM'), to_char(a.changed_at AT TIME ZONE 'UTC', 'YYYY_MM')
        FROM tenancy.archive a
       WHERE NOT EXISTS (
             SELECT FROM tenancy.event e
-             WHERE e.id OPERATOR(pg_catalog.>=) tenancy.lowest_id(a.changed_at - interval '1 minute')
-               AND e.id OPERATOR(pg_catalog.<) tenancy.lowest_id(a.changed_at + interval '1 minute')
-               AND e.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' AND e.operation OPERATOR(pg_catalog.=) 'insert'
-               AND e.table_schema OPERATOR(pg_catalog.=) 'tenancy' AND e.table_name OPERATOR(pg_catalog.=) 'archive'
-               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'digest' OPERATOR(pg_catalog.=) a.digest::pg_catalog.text
-               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'month' OPERATOR(pg_catalog.=) pg_catalog.to_char(a.month, 'YYYY-MM-DD')
-               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'through_block' OPERATOR(pg_catalog.=) a.through_block::pg_catalog.text
-               AND (e.payload OPERATOR(pg_catalog.->) 'new') OPERATOR(pg_catalog.->>) 'attached' OPERATOR(pg_catalog.=) a.attached::pg_catalog.text)",
+             WHERE e.id >= tenancy.lowest_id(a.changed_at - interval '1 minute')
+               AND e.id < tenancy.lowest_id(a.changed_at + interval '1 minute')
+               AND e.organization = '00000000-0000-0000-0000-000000000000' AND e.operation = 'insert'
+               AND e.table_schema = 'tenancy' AND e.table_name = 'archive'
+               AND (e.payload -> 'new') ->> 'digest' = a.digest::text
+               AND (e.payload -> 'new') ->> 'month' = to_char(a.month, 'YYYY-MM-DD')
+               AND (e.payload -> 'new') ->> 'through_block' = a.through_block::text
+               AND (e.payload -> 'new') ->> 'attached' = a.attached::text)",
 );
 
 const ENTRIES: &str = "SELECT organization, position, event, event_hash, chain, block FROM tenancy.seal
-      WHERE event OPERATOR(pg_catalog.>=) $1 AND event OPERATOR(pg_catalog.<) $2 AND block OPERATOR(pg_catalog.<=) $3
+      WHERE event >= $1 AND event < $2 AND block <= $3
       ORDER BY organization, position";
 
 /// What the seal has of the events between two ids.
@@ -128,14 +128,14 @@ fn entry(row: &Row) -> Option<(Uuid, Entry)> {
 
 /// The entries of the chain of no organization after that of an event: position, event, its hash, block.
 const AFTER: &str = "SELECT s.position, s.event, s.event_hash, s.block FROM tenancy.seal s
-      WHERE s.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
-        AND s.position OPERATOR(pg_catalog.>) (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1)
+      WHERE s.organization = '00000000-0000-0000-0000-000000000000'
+        AND s.position > (SELECT t.position FROM tenancy.seal t WHERE t.event = $1)
       ORDER BY s.position";
 
 /// The position of an event in that chain, and that of its newest head.
 static PLACE: Query = Query::new(
-    "SELECT (SELECT t.position FROM tenancy.seal t WHERE t.event OPERATOR(pg_catalog.=) $1),
-            (SELECT h.position FROM tenancy.head h WHERE h.organization OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000'
+    "SELECT (SELECT t.position FROM tenancy.seal t WHERE t.event = $1),
+            (SELECT h.position FROM tenancy.head h WHERE h.organization = '00000000-0000-0000-0000-000000000000'
               ORDER BY h.block DESC LIMIT 1)",
 );
 

@@ -14,15 +14,15 @@ static KEYS: Query = Query::new("SELECT public_key FROM tenancy.signing_key ORDE
 /// From the last checkpoint before a block on, each with the hash of the block that it names.
 const CHECKPOINTS: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
             c.frontier, c.origin, c.note, b.hash
-       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) c.block
-      WHERE c.block OPERATOR(pg_catalog.>=) coalesce((SELECT pg_catalog.max(block) FROM tenancy.checkpoint WHERE block OPERATOR(pg_catalog.<) $1), 0)
+       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number = c.block
+      WHERE c.block >= coalesce((SELECT max(block) FROM tenancy.checkpoint WHERE block < $1), 0)
       ORDER BY c.block, c.number";
 
 /// Those of one history.
 const HISTORY: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
             c.frontier, c.origin, c.note, b.hash
-       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) c.block
-      WHERE c.incarnation OPERATOR(pg_catalog.=) $1 ORDER BY c.number";
+       FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number = c.block
+      WHERE c.incarnation = $1 ORDER BY c.number";
 
 /// A row of `tenancy.checkpoint`; `None` if it has a value that no checkpoint has.
 fn stored(row: &Row) -> Option<StoredCheckpoint> {

@@ -14,8 +14,8 @@ static LAST: Query = Query::new(
 
 /// Blocks that are not what they were when they were verified.
 static CHANGED: Query = Query::new(
-    "SELECT DISTINCT v.block FROM tenancy.verification v LEFT JOIN tenancy.block b ON b.number OPERATOR(pg_catalog.=) v.block
-      WHERE b.hash IS NULL OR b.hash OPERATOR(pg_catalog.<>) v.block_hash ORDER BY v.block",
+    "SELECT DISTINCT v.block FROM tenancy.verification v LEFT JOIN tenancy.block b ON b.number = v.block
+      WHERE b.hash IS NULL OR b.hash <> v.block_hash ORDER BY v.block",
 );
 
 static WRITE: Query = Query::new(

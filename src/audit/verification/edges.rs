@@ -23,44 +23,44 @@ const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, databas
 
 /// Heads of blocks that are not there.
 const HEADS_BEYOND: &str = "SELECT block FROM tenancy.head
-    WHERE (block OPERATOR(pg_catalog.>) $1 OR block OPERATOR(pg_catalog.<) 1) AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2)
+    WHERE (block > $1 OR block < 1) AND ($2 IS NULL OR organization = $2)
     GROUP BY block ORDER BY block";
 
 /// Organizations that have heads of blocks after the newest there is.
 const BEYOND: &str = "SELECT DISTINCT organization FROM tenancy.head
-    WHERE block OPERATOR(pg_catalog.>) $1 AND ($2 IS NULL OR organization OPERATOR(pg_catalog.=) $2) ORDER BY organization";
+    WHERE block > $1 AND ($2 IS NULL OR organization = $2) ORDER BY organization";
 
-const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number OPERATOR(pg_catalog.<) 1 ORDER BY number";
+const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number < 1 ORDER BY number";
 
 /// Nodes that no tree has.
 const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
        FROM tenancy.tree_node n
-       LEFT JOIN LATERAL (SELECT h.position FROM tenancy.head h WHERE h.organization OPERATOR(pg_catalog.=) n.organization
+       LEFT JOIN LATERAL (SELECT h.position FROM tenancy.head h WHERE h.organization = n.organization
                            ORDER BY h.block DESC LIMIT 1) newest ON true
-      WHERE ($1 IS NULL OR n.organization OPERATOR(pg_catalog.=) $1)
-        AND (newest.position IS NULL OR n.index OPERATOR(pg_catalog.<) 0 OR n.level OPERATOR(pg_catalog.<) $2
-             OR n.level OPERATOR(pg_catalog.>) 62 OR n.level OPERATOR(pg_catalog.%) $2 OPERATOR(pg_catalog.<>) 0
-             OR n.index OPERATOR(pg_catalog.>=) (newest.position OPERATOR(pg_catalog.>>) n.level))";
+      WHERE ($1 IS NULL OR n.organization = $1)
+        AND (newest.position IS NULL OR n.index < 0 OR n.level < $2
+             OR n.level > 62 OR n.level % $2 <> 0
+             OR n.index >= (newest.position >> n.level))";
 
 /// Erasures that no event tells of, or whose payload is there: event, organization, the event that should tell.
 const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
-       FROM tenancy.erasure x LEFT JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.event
-      WHERE ($1 IS NULL OR x.organization OPERATOR(pg_catalog.=) $1 OR e.organization OPERATOR(pg_catalog.=) $1)
-        AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL OR e.organization OPERATOR(pg_catalog.<>) x.organization
-             OR e.payload_digest OPERATOR(pg_catalog.<>) x.payload_digest
+       FROM tenancy.erasure x LEFT JOIN tenancy.event e ON e.id = x.event
+      WHERE ($1 IS NULL OR x.organization = $1 OR e.organization = $1)
+        AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL OR e.organization <> x.organization
+             OR e.payload_digest <> x.payload_digest
              OR NOT EXISTS (
                 SELECT FROM tenancy.event t
-                 WHERE t.id OPERATOR(pg_catalog.=) x.erase_event AND t.organization OPERATOR(pg_catalog.=) x.organization
-                   AND t.operation OPERATOR(pg_catalog.=) 'erase'
-                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) x.event::pg_catalog.text
-                   AND t.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode(x.payload_digest, 'hex')))
+                 WHERE t.id = x.erase_event AND t.organization = x.organization
+                   AND t.operation = 'erase'
+                   AND t.payload #>> '{data,event}' = x.event::text
+                   AND t.payload #>> '{data,payload_digest}' = encode(x.payload_digest, 'hex')))
       ORDER BY x.event";
 
 /// Events that no entry names, of those that a range could have: written since a moment, or with an id between those of the range.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
-      WHERE ($1 IS NULL OR e.organization OPERATOR(pg_catalog.=) $1)
-        AND (e.id OPERATOR(pg_catalog.>=) $2 OR e.id OPERATOR(pg_catalog.>=) $3 AND e.id OPERATOR(pg_catalog.<=) $4)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event OPERATOR(pg_catalog.=) e.id)
+      WHERE ($1 IS NULL OR e.organization = $1)
+        AND (e.id >= $2 OR e.id >= $3 AND e.id <= $4)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
       ORDER BY e.id";
 
 /// The first block of each history with its name, and what is wrong with the rows.

@@ -15,23 +15,23 @@ use uuid::Uuid;
 
 /// In which partition a row is that is not in the one that its id says. Planned for the parent, so it finds any.
 static EVENT_PARTITION: Query = Query::new(
-    "SELECT c.relname::pg_catalog.text FROM tenancy.event e JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) e.tableoid
-      WHERE e.id OPERATOR(pg_catalog.=) $1",
+    "SELECT c.relname::text FROM tenancy.event e JOIN pg_class c ON c.oid = e.tableoid
+      WHERE e.id = $1",
 );
 static ACTOR_PARTITION: Query = Query::new(
-    "SELECT c.relname::pg_catalog.text FROM tenancy.event_actor a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.tableoid
-      WHERE a.id OPERATOR(pg_catalog.=) $1",
+    "SELECT c.relname::text FROM tenancy.event_actor a JOIN pg_class c ON c.oid = a.tableoid
+      WHERE a.id = $1",
 );
 
 /// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL` before it
 /// has it at all.
 static ERASURE: Query = Query::new(
-    "SELECT e.id, s.event_hash OPERATOR(pg_catalog.=) e.hash
-       FROM tenancy.erasure x JOIN tenancy.event e ON e.id OPERATOR(pg_catalog.=) x.erase_event
-       LEFT JOIN tenancy.seal s ON s.event OPERATOR(pg_catalog.=) e.id
-      WHERE x.event OPERATOR(pg_catalog.=) $1 AND e.organization OPERATOR(pg_catalog.=) $2 AND e.operation OPERATOR(pg_catalog.=) 'erase'
-        AND e.payload OPERATOR(pg_catalog.#>>) '{data,event}' OPERATOR(pg_catalog.=) $1::pg_catalog.text
-        AND e.payload OPERATOR(pg_catalog.#>>) '{data,payload_digest}' OPERATOR(pg_catalog.=) pg_catalog.encode($3, 'hex')",
+    "SELECT e.id, s.event_hash = e.hash
+       FROM tenancy.erasure x JOIN tenancy.event e ON e.id = x.erase_event
+       LEFT JOIN tenancy.seal s ON s.event = e.id
+      WHERE x.event = $1 AND e.organization = $2 AND e.operation = 'erase'
+        AND e.payload #>> '{data,event}' = $1::text
+        AND e.payload #>> '{data,payload_digest}' = encode($3, 'hex')",
 );
 
 /// How many partitions of a table are open at a time: around midnight of the first, chains alternate between two.

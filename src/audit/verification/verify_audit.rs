@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 /// Which row an event is about.
 static ABOUT: Query = Query::new(
-    "SELECT table_schema OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) table_name, row_key::pg_catalog.text
-       FROM tenancy.event WHERE id OPERATOR(pg_catalog.=) $1",
+    "SELECT table_schema || '.' || table_name, row_key::text
+       FROM tenancy.event WHERE id = $1",
 );
 
 /// As many as Postgres allows anywhere.

@@ -266,23 +266,23 @@ unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) 
 /// The tables that the statement changed, of the kinds that hold rows; only within `ddl_command_end`.
 pub fn tables() -> Vec<Table> {
     let read = |row: &spi::Row| Some(Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? });
-    spi::execute(TABLES, read).into_iter().flatten().collect()
+    spi::query(TABLES, read).into_iter().flatten().collect()
 }
 
 const TABLES: &str = "
-    SELECT DISTINCT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
-      FROM pg_catalog.pg_event_trigger_ddl_commands() d
-      LEFT JOIN pg_catalog.pg_policy p
-        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
-      LEFT JOIN pg_catalog.pg_trigger t
-        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
-      LEFT JOIN pg_catalog.pg_constraint k
-        ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) d.objid
-      JOIN pg_catalog.pg_class c
-        ON c.oid OPERATOR(pg_catalog.=) COALESCE(p.polrelid, t.tgrelid, k.conrelid,
-             CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid END)
-      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+    SELECT DISTINCT c.oid, n.nspname::text, c.relname::text
+      FROM pg_event_trigger_ddl_commands() d
+      LEFT JOIN pg_policy p
+        ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+      LEFT JOIN pg_trigger t
+        ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+      LEFT JOIN pg_constraint k
+        ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+      JOIN pg_class c
+        ON c.oid = COALESCE(p.polrelid, t.tgrelid, k.conrelid,
+             CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid END)
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
      ORDER BY 1";
 
 /// The policies and triggers that were dropped and whose tables were not; only within `sql_drop`.
@@ -291,17 +291,17 @@ pub fn dropped() -> Vec<Dropped> {
         let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
         Some(Dropped { table, name: row.get(4)? })
     };
-    spi::execute(DROPPED, read).into_iter().flatten().collect()
+    spi::query(DROPPED, read).into_iter().flatten().collect()
 }
 
 const DROPPED: &str = "
-    SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, d.address_names[3]
-      FROM pg_catalog.pg_event_trigger_dropped_objects() d
-      JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) d.address_names[1]
-      JOIN pg_catalog.pg_class c
-        ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) d.address_names[2]
+    SELECT c.oid, n.nspname::text, c.relname::text, d.address_names[3]
+      FROM pg_event_trigger_dropped_objects() d
+      JOIN pg_namespace n ON n.nspname = d.address_names[1]
+      JOIN pg_class c
+        ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
      WHERE d.object_type IN ('policy', 'trigger')
-       AND c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'";
+       AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'";
 
 /// The foreign keys and indexes that were dropped; only within `sql_drop`.
 ///
@@ -316,18 +316,18 @@ pub fn dropped_keys() -> Vec<DroppedKey> {
 }
 
 static DROPPED_KEYS: Query = Query::new(
-    "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, COALESCE(k.conname, ic.relname)::pg_catalog.text, k.oid IS NOT NULL,
-            ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
-                   WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) ANY (k.conkey)), k.confrelid
-       FROM pg_catalog.pg_event_trigger_dropped_objects() d
-       LEFT JOIN pg_catalog.pg_constraint k
-         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) d.objid AND k.contype OPERATOR(pg_catalog.=) 'f'
-       LEFT JOIN pg_catalog.pg_index i
-         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid OPERATOR(pg_catalog.=) d.objid
-       LEFT JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid
-       JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) COALESCE(k.conrelid, i.indrelid)
-       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      WHERE c.relkind IN ('r', 'p') AND c.relpersistence OPERATOR(pg_catalog.<>) 't'",
+    "SELECT c.oid, n.nspname::text, c.relname::text, COALESCE(k.conname, ic.relname)::text, k.oid IS NOT NULL,
+            ARRAY(SELECT a.attname::text FROM pg_attribute a
+                   WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)), k.confrelid
+       FROM pg_event_trigger_dropped_objects() d
+       LEFT JOIN pg_constraint k
+         ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'f'
+       LEFT JOIN pg_index i
+         ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
+       LEFT JOIN pg_class ic ON ic.oid = i.indexrelid
+       JOIN pg_class c ON c.oid = COALESCE(k.conrelid, i.indrelid)
+       JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'",
 );
 
 /// A table that is about to be written anew.
@@ -347,10 +347,10 @@ pub fn rewrite() -> Option<Rewrite> {
         let reason: i32 = row.get(4)?;
         Some(Rewrite { table, changes_columns: reason & 4 != 0, fills_columns: reason & 2 != 0 })
     };
-    spi::execute(REWRITTEN, read).into_iter().flatten().next()
+    spi::query(REWRITTEN, read).into_iter().flatten().next()
 }
 
 const REWRITTEN: &str = "
-    SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, pg_catalog.pg_event_trigger_table_rewrite_reason()
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-     WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.pg_event_trigger_table_rewrite_oid()";
+    SELECT c.oid, n.nspname::text, c.relname::text, pg_event_trigger_table_rewrite_reason()
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = pg_event_trigger_table_rewrite_oid()";

@@ -71,20 +71,20 @@ static GRANTED: Query = Query::new(
     "WITH scope AS MATERIALIZED (
          SELECT 'tenancy' AS name
           UNION SELECT schema_name FROM tenancy.protected_schema
-          UNION SELECT n.nspname::pg_catalog.text
-           FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
-           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-          WHERE p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')
-     SELECT i.type, i.identity, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, o.oid, NULL::pg_catalog.text, false
-       FROM pg_catalog.unnest($2) AS o (oid)
-      CROSS JOIN LATERAL pg_catalog.pg_identify_object($1, o.oid, 0) AS i
-       LEFT JOIN pg_catalog.pg_class c ON $1 OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) o.oid
-       LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-       LEFT JOIN pg_catalog.pg_namespace s ON $1 OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND s.oid OPERATOR(pg_catalog.=) o.oid
-       LEFT JOIN pg_catalog.pg_proc f ON $1 OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.oid OPERATOR(pg_catalog.=) o.oid
-       LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid OPERATOR(pg_catalog.=) f.pronamespace
-      WHERE (c.relpersistence IS NULL OR c.relpersistence OPERATOR(pg_catalog.<>) 't')
-        AND COALESCE(n.nspname, s.nspname, fn.nspname)::pg_catalog.text IN (SELECT name FROM scope)
+          UNION SELECT n.nspname::text
+           FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE p.polname = 'tenancy_isolation')
+     SELECT i.type, i.identity, n.nspname::text, c.relname::text, o.oid, NULL::text, false
+       FROM unnest($2) AS o (oid)
+      CROSS JOIN LATERAL pg_identify_object($1, o.oid, 0) AS i
+       LEFT JOIN pg_class c ON $1 = 'pg_class'::regclass AND c.oid = o.oid
+       LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_namespace s ON $1 = 'pg_namespace'::regclass AND s.oid = o.oid
+       LEFT JOIN pg_proc f ON $1 = 'pg_proc'::regclass AND f.oid = o.oid
+       LEFT JOIN pg_namespace fn ON fn.oid = f.pronamespace
+      WHERE (c.relpersistence IS NULL OR c.relpersistence <> 't')
+        AND COALESCE(n.nspname, s.nspname, fn.nspname)::text IN (SELECT name FROM scope)
       ORDER BY i.identity",
 );
 
@@ -116,7 +116,7 @@ pub fn dropped() -> Vec<Dropped> {
 
 static DROPPED: Query = Query::new(
     "SELECT object_type, object_identity, schema_name, address_names, original
-       FROM pg_catalog.pg_event_trigger_dropped_objects() WHERE NOT is_temporary",
+       FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary",
 );
 
 /// True if there is such a table and it has something that `protect` makes.
@@ -126,13 +126,13 @@ pub fn is_protected(schema: &str, table: &str) -> Option<bool> {
 }
 
 static PROTECTED: Query = Query::new(
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy p
-                     WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')
-         OR EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
-                      JOIN pg_catalog.pg_namespace o ON o.oid OPERATOR(pg_catalog.=) f.pronamespace
-                     WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND o.nspname OPERATOR(pg_catalog.=) 'tenancy')
-       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name",
+    "SELECT EXISTS (SELECT FROM pg_policy p
+                     WHERE p.polrelid = c.oid AND p.polname = 'tenancy_isolation')
+         OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+                      JOIN pg_namespace o ON o.oid = f.pronamespace
+                     WHERE t.tgrelid = c.oid AND o.nspname = 'tenancy')
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1::name AND c.relname = $2::name",
 );
 
 /// Whether all triggers of the extension on a table fire always; `None` for a table without any.
@@ -141,10 +141,10 @@ pub fn captures_always(table: pg_sys::Oid) -> Option<bool> {
 }
 
 static CAPTURES: Query = Query::new(
-    "SELECT pg_catalog.bool_and(t.tgenabled OPERATOR(pg_catalog.=) 'A')
-       FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
-       JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
-      WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND n.nspname OPERATOR(pg_catalog.=) 'tenancy'
+    "SELECT bool_and(t.tgenabled = 'A')
+       FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+       JOIN pg_namespace n ON n.oid = f.pronamespace
+      WHERE t.tgrelid = $1 AND n.nspname = 'tenancy'
         AND f.proname IN ('audit_row', 'audit_truncate', 'refuse_change')",
 );
 
@@ -154,8 +154,8 @@ pub fn schema_before(table: pg_sys::Oid) -> Option<String> {
 }
 
 static BEFORE: Query = Query::new(
-    "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-      WHERE c.oid OPERATOR(pg_catalog.=) $1",
+    "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = $1",
 );
 
 /// True if a table of the schema is protected.
@@ -167,7 +167,7 @@ pub fn has_protected(schema: &str) -> bool {
 }
 
 static HAS_PROTECTED: Query = Query::new(
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.polrelid
-                      JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-                     WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND p.polname OPERATOR(pg_catalog.=) 'tenancy_isolation')",
+    "SELECT EXISTS (SELECT FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+                      JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE n.nspname = $1::name AND p.polname = 'tenancy_isolation')",
 );
