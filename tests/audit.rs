@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::*;
 use futures_util::SinkExt as _;
 use futures_util::future::{join, join_all};
+use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -28,6 +29,26 @@ async fn new_events(superuser: &Client) -> Vec<String> {
 async fn insert_findings(client: &Client, title: &str, count: i32) {
     let sql = r#"INSERT INTO "Finding" (title) SELECT $1 || n FROM generate_series(1, $2) n"#;
     client.execute(sql, &[&title, &count]).await.unwrap();
+}
+
+#[test]
+fn the_lists_of_columns_are_those_of_the_tables() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        let stored = async |table: &str| {
+            let sql = format!(
+                "SELECT format('%s %s %s', attnum, attname, format_type(atttypid, atttypmod)) FROM pg_attribute
+                  WHERE attrelid = '{table}'::regclass AND attnum > 0 ORDER BY attnum"
+            );
+            column(&superuser, &sql).await
+        };
+        let events =
+            EventColumn::ALL.map(|column| format!("{} {} {}", column.number(), column.name(), column.data_type()));
+        assert_eq!(stored("tenancy.event").await, events);
+        let actors =
+            ActorColumn::ALL.map(|column| format!("{} {} {}", column.number(), column.name(), column.data_type()));
+        assert_eq!(stored("tenancy.event_actor").await, actors);
+    });
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Appends an event to the chain of its transaction: no lock, no wait, nothing read but the organization's head.
 
 use super::partition;
+use crate::audit::log::event_row::{actor_values, event_values};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::tables::table::{self, Key};
 use crate::pg::transaction;
 use crate::pg::user::{self, Session};
 use pg_tenancy_core::audit::capture::pending::Pending;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::{Actor, ENCODING, Header, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::format::event::{Actor, ENCODING, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::format::event_row::EventRow;
 use pg_tenancy_core::audit::format::month::Month;
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::context::Context;
@@ -62,27 +64,10 @@ struct WrittenActor {
     session: Session,
 }
 
-/// An event that waits for the end of its statement: a row of `tenancy.event`.
-struct Event {
-    id: Uuid,
-    organization: Uuid,
-    actor: Uuid,
-    transaction: u64,
-    ordinal: i32,
-    occurred_at: i64,
+/// An event that waits for the end of its statement.
+struct Waiting {
+    row: EventRow<String, [u8; 16]>,
     month: Month,
-    operation: String,
-    domain: String,
-    table_schema: Option<String>,
-    table_name: Option<String>,
-    row_key: Option<String>,
-    result: String,
-    reason: Option<String>,
-    payload: String,
-    salt: [u8; 16],
-    payload_digest: Digest,
-    previous: Digest,
-    hash: Digest,
 }
 
 /// How many events are written at a time, and at how many bytes of payload they are written earlier.
@@ -91,7 +76,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 
 static WRITTEN: BackendLocal<RefCell<Undo<Written>>> =
     BackendLocal::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
-static PENDING: BackendLocal<RefCell<Pending<Event>>> = BackendLocal::new(RefCell::new(Pending::new()));
+static PENDING: BackendLocal<RefCell<Pending<Waiting>>> = BackendLocal::new(RefCell::new(Pending::new()));
 /// Bytes of payload that wait.
 static WAITING_BYTES: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
 /// True while events wait; read where nothing may fail.
@@ -173,7 +158,7 @@ pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &s
 pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
     let month = Month::of(occurred_at);
     let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
-    table::insert(&partition::of("event_actor", month, occurred_at), &columns(&row));
+    table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
     append_event(row.id, &row.digest(), month, occurred_at, draft);
     Ok(())
 }
@@ -183,54 +168,37 @@ fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i
     let (ordinal, previous) = next_place(draft.organization);
 
     let salt: [u8; 16] = rand::rng().random();
-    let payload_digest = payload_digest(&salt, &draft.payload);
-    let header = Header {
+    let mut row = EventRow {
         id: time_ordered_id(occurred_at, rand::rng().random()),
         organization: draft.organization,
         actor,
-        actor_digest,
         transaction: transaction::id(),
         ordinal,
         occurred_at,
-        operation: draft.operation,
-        domain: draft.domain,
-        table_schema: draft.table_schema,
-        table_name: draft.table_name,
-        row_key: draft.row_key.as_deref(),
-        result: draft.result,
-        reason: draft.reason,
-    };
-    let hash = header.hash(&payload_digest, &previous);
-    let event = Event {
-        id: header.id,
-        organization: header.organization,
-        actor: header.actor,
-        transaction: header.transaction,
-        ordinal,
-        occurred_at,
-        month,
         operation: draft.operation.to_owned(),
         domain: draft.domain.to_owned(),
         table_schema: draft.table_schema.map(str::to_owned),
         table_name: draft.table_name.map(str::to_owned),
+        row_key: draft.row_key,
         result: draft.result.to_owned(),
         reason: draft.reason.map(str::to_owned),
-        row_key: draft.row_key,
-        payload: draft.payload,
-        salt,
-        payload_digest,
+        payload_digest: payload_digest(&salt, &draft.payload),
+        payload: Some(draft.payload),
+        payload_salt: Some(salt),
+        encoding: ENCODING,
         previous,
-        hash,
+        hash: Digest::default(),
     };
-    WRITTEN.borrow_mut().change(level).links.insert(event.organization, Link { ordinal, hash });
-    let id = event.id;
-    wait(level, event);
+    row.hash = row.content_hash(actor_digest);
+    WRITTEN.borrow_mut().change(level).links.insert(row.organization, Link { ordinal, hash: row.hash });
+    let id = row.id;
+    wait(level, Waiting { row, month });
     id
 }
 
 /// Lets the event wait for the end of its statement, or writes it with what waits already.
-fn wait(level: i32, event: Event) {
-    let bytes = WAITING_BYTES.get() + event.payload.len();
+fn wait(level: i32, event: Waiting) {
+    let bytes = WAITING_BYTES.get() + event.row.payload.as_ref().map_or(0, String::len);
     let count = PENDING.borrow_mut().push(level, event);
     WAITING.set(true);
     WAITING_BYTES.set(bytes);
@@ -246,42 +214,13 @@ fn flush(level: i32) {
     WAITING.set(!PENDING.borrow().is_empty());
     WAITING_BYTES.set(0);
     for batch in events.chunk_by(|one, other| one.month == other.month) {
-        let ids = || batch.iter().map(|event| event.id);
+        let ids = || batch.iter().map(|event| event.row.id);
         let (Some(first), Some(lowest), Some(highest)) = (batch.first(), ids().min(), ids().max()) else { continue };
-        let partition = partition::of("event", first.month, first.occurred_at);
+        let partition = partition::of("event", first.month, first.row.occurred_at);
         let size = i32::try_from(batch.len()).unwrap_or(i32::MAX);
-        let rows: Vec<(&Event, Option<(Uuid, i32)>)> =
-            batch.iter().map(|event| (event, (event.id == lowest).then_some((highest, size)))).collect();
-        table::insert_all(&partition, &rows, |(event, batch)| event.columns(batch.as_ref()));
-    }
-}
-
-impl Event {
-    /// The columns of `tenancy.event`, in order. `batch` stands in one event of those that are written at once.
-    fn columns<'a>(&'a self, batch: Option<&'a (Uuid, i32)>) -> [Value<'a>; 21] {
-        [
-            Value::Uuid(&self.id),
-            Value::Uuid(&self.organization),
-            Value::Uuid(&self.actor),
-            Value::TransactionId(self.transaction),
-            Value::Integer(self.ordinal),
-            Value::Timestamp(self.occurred_at),
-            Value::Text(&self.operation),
-            Value::Text(&self.domain),
-            Value::optional_text(self.table_schema.as_deref()),
-            Value::optional_text(self.table_name.as_deref()),
-            Value::optional_text(self.row_key.as_deref()),
-            Value::Text(&self.result),
-            Value::optional_text(self.reason.as_deref()),
-            Value::Text(&self.payload),
-            Value::Bytes(&self.salt),
-            Value::Bytes(&self.payload_digest),
-            Value::SmallInteger(ENCODING),
-            Value::Bytes(&self.previous),
-            Value::Bytes(&self.hash),
-            batch.map_or(Value::Null, |(highest, _)| Value::Uuid(highest)),
-            batch.map_or(Value::Null, |(_, events)| Value::Integer(*events)),
-        ]
+        let rows: Vec<_> =
+            batch.iter().map(|event| (&event.row, (event.row.id == lowest).then_some((highest, size)))).collect();
+        table::insert_all(&partition, &rows, |(row, batch)| event_values(row, batch.as_ref()));
     }
 }
 
@@ -314,7 +253,7 @@ fn actor(level: i32, occurred_at: i64, month: Month) -> Result<Rc<WrittenActor>>
     let (row, digest) = match known {
         Some(known) => (known.row.clone(), known.digest),
         None => {
-            table::insert(&partition::of("event_actor", month, occurred_at), &columns(&row));
+            table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
             let digest = row.digest();
             (row, digest)
         }
@@ -322,25 +261,6 @@ fn actor(level: i32, occurred_at: i64, month: Month) -> Result<Rc<WrittenActor>>
     let actor = Rc::new(WrittenActor { row, digest, month, table, context, session });
     WRITTEN.borrow_mut().change(level).actor = Some(actor.clone());
     Ok(actor)
-}
-
-/// The columns of `tenancy.event_actor`, in order.
-fn columns(actor: &Actor) -> [Value<'_>; 13] {
-    [
-        Value::Uuid(&actor.id),
-        Value::Text(&actor.method),
-        Value::optional_text(actor.subject.as_deref()),
-        Value::optional_text(actor.issuer.as_deref()),
-        Value::optional_text(actor.role.as_deref()),
-        actor.organization.as_ref().map_or(Value::Null, Value::Uuid),
-        Value::optional_text(actor.session_id.as_deref()),
-        Value::optional_text(actor.correlation_id.as_deref()),
-        Value::optional_text(actor.reason.as_deref()),
-        Value::Text(&actor.session_user),
-        Value::Text(&actor.current_user),
-        Value::optional_text(actor.client_address.as_deref()),
-        Value::optional_text(actor.application_name.as_deref()),
-    ]
 }
 
 /// Who acts now, without an id.

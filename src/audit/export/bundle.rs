@@ -2,6 +2,7 @@
 
 use super::proof::{Checkpoints, Events};
 use crate::audit::capture::append::{self, Draft, append};
+use crate::audit::log::event_row;
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
 use crate::pg::report::{self, OrRaise};
@@ -17,13 +18,15 @@ use pg_tenancy_core::audit::export::evidence;
 use pg_tenancy_core::audit::export::statement::Envelope;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{Actor, time_ordered_id};
-use pg_tenancy_core::audit::format::hex::{Bytes, Hash};
+use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};
+use pg_tenancy_core::audit::format::hex::Hash;
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::checkpoint::{self, Heads};
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::{actor_columns, event_columns};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::SetOfIterator;
 use pgrx::{pg_extern, pg_sys};
@@ -65,11 +68,11 @@ static CHAIN: Query = Query::new("SELECT chain FROM tenancy.seal WHERE organizat
 macro_rules! events {
     ($condition:literal) => {
         concat!(
-            "SELECT s.position, s.event, s.event_hash, s.chain, e.id, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation,
-                    e.domain, e.table_schema, e.table_name, e.row_key::text, e.result, e.reason,
-                    e.payload::text, e.payload_salt, e.payload_digest, e.encoding, e.prev_hash, e.hash,
-                    a.id, a.method, a.subject, a.issuer, a.role, a.organization, a.session_id, a.correlation_id, a.reason,
-                    a.session_user_name, a.current_user_name, a.client_address, a.application_name
+            "SELECT s.position, s.event, s.event_hash, s.chain, ",
+            event_columns!("e"),
+            ", ",
+            actor_columns!("a"),
+            "
                FROM tenancy.seal s
                LEFT JOIN LATERAL (SELECT * FROM tenancy.event i WHERE i.id = s.event OFFSET 0) e ON true
                LEFT JOIN LATERAL (SELECT * FROM tenancy.event_actor i WHERE i.id = e.actor OFFSET 0) a ON true
@@ -561,50 +564,19 @@ enum Sealed {
     Gone(Absent),
 }
 
+/// The columns of an entry before those of its event.
+const OF_ENTRY: usize = 4;
+
 fn sealed(row: &Row) -> Option<Sealed> {
     let (position, id, hash, chain): (i64, Uuid, Digest, Digest) =
         (row.get(1)?, row.uuid(2)?, row.bytes(3)?, row.bytes(4)?);
-    if row.uuid(5).is_none() || row.uuid(23).is_none() {
+    let (of_event, of_actor) =
+        (OF_ENTRY + EventColumn::Id.number(), OF_ENTRY + EventColumn::COUNT + ActorColumn::Id.number());
+    if row.uuid(of_event as i32).is_none() || row.uuid(of_actor as i32).is_none() {
         return Some(Sealed::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) }));
     }
-    let event = Event {
-        position,
-        id,
-        actor: row.uuid(6)?,
-        transaction: row.transaction(7)?,
-        ordinal: row.get(8)?,
-        occurred_at: row.timestamp(9)?,
-        operation: row.get(10)?,
-        domain: row.get(11)?,
-        table_schema: row.get(12),
-        table_name: row.get(13),
-        row_key: row.get(14),
-        result: row.get(15)?,
-        reason: row.get(16),
-        payload: row.get(17),
-        salt: row.get::<&[u8]>(18).map(|salt| Bytes(salt.to_vec())),
-        payload_digest: Hash(row.bytes(19)?),
-        encoding: row.get(20)?,
-        previous: Hash(row.bytes(21)?),
-        hash: Hash(row.bytes(22)?),
-        chain: Hash(chain),
-        proof: None,
-    };
-    let actor = Actor {
-        id: row.uuid(23)?,
-        method: row.get(24)?,
-        subject: row.get(25),
-        issuer: row.get(26),
-        role: row.get(27),
-        organization: row.uuid(28),
-        session_id: row.get(29),
-        correlation_id: row.get(30),
-        reason: row.get(31),
-        session_user: row.get(32)?,
-        current_user: row.get(33)?,
-        client_address: row.get(34),
-        application_name: row.get(35),
-    };
+    let event = Event::new(event_row::event(row, OF_ENTRY)?, position, chain);
+    let actor = event_row::actor(row, OF_ENTRY + EventColumn::COUNT)?;
     Some(Sealed::Present { event: Box::new(event), actor: Box::new(actor) })
 }
 

@@ -1,5 +1,6 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
 
+use crate::audit::log::event_row;
 use crate::context;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
@@ -7,9 +8,11 @@ use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::catalog;
 use crate::pg::transaction;
 use crate::pg::user;
+use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
 use pg_tenancy_core::audit::history::row_history::{self, Change, Columns, Event, History, Source};
 use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::event_columns;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::HashMap;
@@ -19,7 +22,7 @@ use uuid::Uuid;
 /// actors what `tenancy.organization_audit_trail` tells.
 ///
 /// Of one table under the name that it had between two events.
-static EVENTS: Query = Query::new(
+static EVENTS: Query = Query::new(concat!(
     "WITH about AS (
          SELECT e.*, (
                   SELECT json_object_agg(k.key, COALESCE(e.payload -> 'old' -> k.key, k.value))
@@ -32,12 +35,13 @@ static EVENTS: Query = Query::new(
             AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
                  OR e.operation = 'rewrite' AND e.domain = 'schema'
                     AND e.organization = '00000000-0000-0000-0000-000000000000'))
-     SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
+     SELECT ",
+    event_columns!("e"),
+    ",
             e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb,
             CASE WHEN e.old_key <> e.row_key::jsonb THEN e.old_key::text END,
-            e.payload::text, s.position, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
-            (e.payload -> 'old')::text, (e.payload -> 'new')::text,
-            s.block
+            s.position, s.block, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            (e.payload -> 'old')::text, (e.payload -> 'new')::text
        FROM about e
        LEFT JOIN LATERAL (
             SELECT w.* FROM tenancy.event_actor w WHERE w.id = e.actor AND $2 IS NULL
@@ -47,7 +51,7 @@ static EVENTS: Query = Query::new(
        LEFT JOIN tenancy.seal s ON s.event = e.id
       WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb
          OR e.old_key = $3::jsonb",
-);
+));
 
 /// The names of a table, its partitions and children today.
 static NAMES: Query = Query::new(
@@ -144,30 +148,31 @@ impl Source for Events {
 }
 
 fn read(row: &spi::Row) -> Option<(Event, Shown)> {
-    let operation: String = row.get(6)?;
+    let found = event_row::event(row, 0)?;
+    let beside = |number: usize| (EventColumn::COUNT + number) as i32;
     let event = Event {
-        id: row.uuid(1)?,
-        organization: row.uuid(2)?,
-        transaction: row.transaction(3)?,
-        ordinal: row.get(4)?,
-        occurred_at: row.timestamp(5)?,
-        change: Change::parse(&operation)?,
-        table: (row.get(7)?, row.get(8)?),
-        has_key: row.get(9).unwrap_or(false),
-        old_key: row.get(10),
-        payload: row.get(11),
-        block: row.get(20),
+        id: found.id,
+        organization: found.organization,
+        transaction: found.transaction,
+        ordinal: found.ordinal,
+        occurred_at: found.occurred_at,
+        change: Change::parse(&found.operation)?,
+        table: (found.table_schema?, found.table_name?),
+        payload: found.payload,
+        has_key: row.get(beside(1)).unwrap_or(false),
+        old_key: row.get(beside(2)),
+        block: row.get(beside(4)),
     };
     let shown = Shown {
-        position: row.get(12),
-        operation,
-        subject: row.get(13),
-        role: row.get(14),
-        method: row.get(15),
-        session_user: row.get(16),
-        correlation_id: row.get(17),
-        old: row.get(18),
-        new: row.get(19),
+        operation: found.operation,
+        position: row.get(beside(3)),
+        subject: row.get(beside(5)),
+        role: row.get(beside(6)),
+        method: row.get(beside(7)),
+        session_user: row.get(beside(8)),
+        correlation_id: row.get(beside(9)),
+        old: row.get(beside(10)),
+        new: row.get(beside(11)),
     };
     Some((event, shown))
 }

@@ -8,6 +8,7 @@ use crate::pg::tables::table::{self, Key, Value};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::format::payload::hexadecimal;
 use pg_tenancy_core::error::{self, Result, given};
 use pgrx::{pg_extern, pg_sys};
@@ -21,7 +22,7 @@ const ERASE: &str = "erase";
 const MAX_TEXT_BYTES: usize = 1000;
 
 /// The columns `payload` and `payload_salt` of `tenancy.event`.
-const PAYLOAD: [i32; 2] = [14, 15];
+const PAYLOAD: [i32; 2] = [EventColumn::Payload.number() as i32, EventColumn::PayloadSalt.number() as i32];
 
 /// An event as an erasure looks at it.
 struct Event {

@@ -1,10 +1,10 @@
 //! Events by id, each compared with its own hash where it stands in its page.
 
+use crate::audit::log::event_row::{actor_in_page, event_in_page};
 use crate::pg::spi::{Query, argument, uuid};
 use crate::pg::tables::scan::{ById, Fields};
 use crate::pg::tables::table;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::Actor;
 use pg_tenancy_core::audit::format::month::Month;
 use pg_tenancy_core::audit::verification::{Event, Seen, Stored};
 use pg_tenancy_core::error::{self, Result};
@@ -116,7 +116,7 @@ impl Events {
     pub fn find(&mut self, id: &Uuid) -> Result<Event> {
         let (actors, tellers) = (&mut self.actors, &mut self.tellers);
         let event = self.events.find(id, |fields| {
-            let Some(stored) = stored(fields) else { return Ok(Event::Unreadable) };
+            let Some(stored) = event_in_page(fields) else { return Ok(Event::Unreadable) };
             let actor = actors.digest(stored.actor)?;
             let is_empty = stored.payload.is_none() && stored.payload_salt.is_none();
             let erased = is_empty && is_erased(&stored, tellers, actors)?;
@@ -140,7 +140,7 @@ fn is_erased(erased: &Stored, tellers: &mut Partitions, actors: &mut Actors) -> 
     let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();
     let Some((Some(id), None | Some(true))) = teller else { return Ok(false) };
     let told = tellers.find(&id, |fields| {
-        let Some(teller) = stored(fields) else { return Ok(false) };
+        let Some(teller) = event_in_page(fields) else { return Ok(false) };
         Ok::<bool, error::Error>(teller.inconsistency(actors.digest(teller.actor)?.as_ref(), || false).is_none())
     })?;
     told.unwrap_or(Ok(false))
@@ -161,52 +161,8 @@ impl Actors {
         if self.digests.len() == ACTORS {
             self.digests.clear();
         }
-        let digest = self.rows.find(&id, |fields| actor(fields).map(|actor| actor.digest()))?.flatten();
+        let digest = self.rows.find(&id, |fields| actor_in_page(fields).map(|actor| actor.digest()))?.flatten();
         self.digests.insert(id, digest);
         Ok(digest)
     }
-}
-
-/// A row of `tenancy.event`; `None` if it has a value that no event has.
-fn stored<'f>(fields: &Fields<'f>) -> Option<Stored<'f>> {
-    Some(Stored {
-        id: fields.uuid(1)?,
-        organization: fields.uuid(2)?,
-        actor: fields.uuid(3)?,
-        transaction: fields.transaction(4)?,
-        ordinal: fields.integer(5)?,
-        occurred_at: fields.timestamp(6)?,
-        operation: fields.text(7)?,
-        domain: fields.text(8)?,
-        table_schema: fields.optional_text(9)?,
-        table_name: fields.optional_text(10)?,
-        row_key: fields.optional_text(11)?,
-        result: fields.text(12)?,
-        reason: fields.optional_text(13)?,
-        payload: fields.optional_text(14)?,
-        payload_salt: fields.bytes(15),
-        payload_digest: fields.array(16)?,
-        encoding: fields.small_integer(17)?,
-        previous: fields.array(18)?,
-        hash: fields.array(19)?,
-    })
-}
-
-fn actor(fields: &Fields) -> Option<Actor> {
-    let owned = |column| Some(fields.optional_text(column)?.map(str::to_owned));
-    Some(Actor {
-        id: fields.uuid(1)?,
-        method: fields.text(2)?.to_owned(),
-        subject: owned(3)?,
-        issuer: owned(4)?,
-        role: owned(5)?,
-        organization: fields.uuid(6),
-        session_id: owned(7)?,
-        correlation_id: owned(8)?,
-        reason: owned(9)?,
-        session_user: fields.text(10)?.to_owned(),
-        current_user: fields.text(11)?.to_owned(),
-        client_address: owned(12)?,
-        application_name: owned(13)?,
-    })
 }

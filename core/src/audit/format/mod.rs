@@ -3,6 +3,7 @@
 pub mod commitment;
 pub mod encoding;
 pub mod event;
+pub mod event_row;
 pub mod hex;
 pub mod incarnation;
 pub mod month;

@@ -2,32 +2,11 @@
 
 use super::Finding;
 use crate::audit::format::encoding::Digest;
-use crate::audit::format::event::{ENCODING, Header, payload_digest};
-use uuid::Uuid;
+use crate::audit::format::event::{ENCODING, payload_digest};
+use crate::audit::format::event_row::EventRow;
 
-/// An event as the table has it.
-#[derive(Debug, Clone)]
-pub struct Stored<'a> {
-    pub id: Uuid,
-    pub organization: Uuid,
-    pub actor: Uuid,
-    pub transaction: u64,
-    pub ordinal: i32,
-    pub occurred_at: i64,
-    pub operation: &'a str,
-    pub domain: &'a str,
-    pub table_schema: Option<&'a str>,
-    pub table_name: Option<&'a str>,
-    pub row_key: Option<&'a str>,
-    pub result: &'a str,
-    pub reason: Option<&'a str>,
-    pub payload: Option<&'a str>,
-    pub payload_salt: Option<&'a [u8]>,
-    pub payload_digest: Digest,
-    pub encoding: i16,
-    pub previous: Digest,
-    pub hash: Digest,
-}
+/// An event where it stands in its page.
+pub type Stored<'a> = EventRow<&'a str, &'a [u8]>;
 
 impl Stored<'_> {
     /// What in the row does not agree with the row's own hash; `None` when all does. The digest of the actor is absent when
@@ -56,36 +35,17 @@ impl Stored<'_> {
                 ));
             }
         }
-        if self.hash_of_content(actor_digest) != self.hash {
+        if self.content_hash(actor_digest) != self.hash {
             return Some((Finding::Altered, "the event or its actor is not what was written"));
         }
         None
-    }
-
-    pub(super) fn hash_of_content(&self, actor_digest: &Digest) -> Digest {
-        let header = Header {
-            id: self.id,
-            organization: self.organization,
-            actor: self.actor,
-            actor_digest,
-            transaction: self.transaction,
-            ordinal: self.ordinal,
-            occurred_at: self.occurred_at,
-            operation: self.operation,
-            domain: self.domain,
-            table_schema: self.table_schema,
-            table_name: self.table_name,
-            row_key: self.row_key,
-            result: self.result,
-            reason: self.reason,
-        };
-        header.hash(&self.payload_digest, &self.previous)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     const ACTOR: Digest = [9; 32];
 
@@ -111,7 +71,7 @@ mod tests {
             previous: [7; 32],
             hash: [0; 32],
         };
-        stored.hash = stored.hash_of_content(&ACTOR);
+        stored.hash = stored.content_hash(&ACTOR);
         stored
     }
 

@@ -5,6 +5,7 @@ use crate::audit::export::evidence;
 use crate::audit::export::statement::{Envelope, STATEMENT, Statement, Subject};
 use crate::audit::format::encoding::Digest;
 use crate::audit::format::event;
+use crate::audit::format::event_row::EventRow;
 use crate::audit::format::hex::{self, Bytes, Hash};
 use crate::audit::log::checkpoint;
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,33 @@ pub struct Event {
 }
 
 impl Event {
+    /// The event of a row, at its position and with the value of the chain there.
+    pub fn new(row: EventRow<String, Vec<u8>>, position: i64, chain: Digest) -> Self {
+        Event {
+            position,
+            id: row.id,
+            actor: row.actor,
+            transaction: row.transaction,
+            ordinal: row.ordinal,
+            occurred_at: row.occurred_at,
+            operation: row.operation,
+            domain: row.domain,
+            table_schema: row.table_schema,
+            table_name: row.table_name,
+            row_key: row.row_key,
+            result: row.result,
+            reason: row.reason,
+            payload: row.payload,
+            salt: row.payload_salt.map(Bytes),
+            payload_digest: Hash(row.payload_digest),
+            encoding: row.encoding,
+            previous: Hash(row.previous),
+            hash: Hash(row.hash),
+            chain: Hash(chain),
+            proof: None,
+        }
+    }
+
     /// The hash of the content under the payload digest that it states.
     pub fn content_hash(&self, organization: Uuid, actor_digest: &Digest) -> Digest {
         event::Header {
