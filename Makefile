@@ -24,6 +24,8 @@ LIBRARY := target/build-$(PG)/release/libpg_tenancy.so
 PROGRAM := target/release/pg-tenancy-verify
 SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
+SCRIPTS := $(addprefix sql/,$(shell grep -v '^\#' sql/order))
+UPGRADES := $(wildcard sql/upgrade/*.sql)
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
 
 # Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
@@ -74,14 +76,13 @@ $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
 	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)
 	@touch $@
 
-# The folder is a prerequisite so that a removed file is noticed.
-$(SQL): Cargo.toml pg_tenancy.control sql $(sort $(wildcard sql/[0-9]*.sql sql/upgrade/*.sql))
+$(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES)
 	@grep -qx "default_version = '$(VERSION)'" pg_tenancy.control \
 	    || { echo "error: default_version in pg_tenancy.control is not the version in Cargo.toml, $(VERSION)" >&2; exit 1; }
 	@rm -rf $(SQL_DIR) && mkdir -p $(SQL_DIR)
 	@echo '\echo Use "CREATE EXTENSION pg_tenancy" to load this file. \quit' > $@
-	@awk 'FNR == 1 { print "\n-- " FILENAME } 1' /dev/null $(filter sql/%.sql,$(filter-out sql/upgrade/%,$^)) >> $@
-	@$(foreach file,$(filter sql/upgrade/%,$^),cp $(file) $(SQL_DIR)/;)
+	@awk 'FNR == 1 { print "\n-- " FILENAME } 1' $(SCRIPTS) >> $@
+	@$(foreach file,$(UPGRADES),cp $(file) $(SQL_DIR)/;)
 
 .PHONY: install
 install: all ## install into the Postgres that PG_CONFIG names, below DESTDIR if given

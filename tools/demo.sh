@@ -5,7 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 
 psql=${PG_TENANCY_BIN:+$PG_TENANCY_BIN/}psql
-files=$ROOT/examples/finops
+example=$ROOT/examples/finops
 tokens=$ROOT/target/demo-$PG
 export PGDATABASE=finops PGAPPNAME=demo PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PAGER=
 
@@ -175,14 +175,14 @@ printf '  %-8s %-18s %-9s %-7s %s\n' \
 
 heading 'The DBA installs it, and protects tables that are full already' \
     'In examples/finops, schema.sql is the product without it, and tenancy.sql brings it in.'
-quietly "\\i '$files/schema.sql'"
+quietly "\\i '$example/schema.sql'"
 load_time=$took
 printf '  %sLoaded 100,000 findings, 20 cloud accounts and their remediation actions in %s.%s\n' \
     "$dim" "$(seconds "$load_time")" "$plain"
 ask 'CREATE EXTENSION pg_tenancy'
 refused 00000 'installed'
 quietly "\\set jwks_sso \`cat '$tokens/sso.jwks'\`"
-quietly "\\i '$files/tenancy.sql'"
+quietly "\\i '$example/tenancy.sql'"
 as owner finops_owner
 protect_time=0
 for table in cloud_account '"Finding"' remediation_action; do

@@ -144,10 +144,7 @@ BEGIN
 END
 $$;
 
-CREATE ROLE test_application IN ROLE tenancy_application;
-CREATE ROLE test_owner IN ROLE tenancy_admin;
-CREATE ROLE test_auditor IN ROLE tenancy_auditor;
-CREATE ROLE test_stranger;
+\ir roles.sql
 
 -- What is there: a table of findings, three of Acme and two of Bolt ---------------------------------------------------
 

@@ -1,4 +1,4 @@
-//! The functions that policies and applications read the context with. Their SQL stands in `sql/10_context.sql`.
+//! The functions that policies and applications read the context with. Their SQL stands in `sql/context.sql`.
 
 use super::current::{
     check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,

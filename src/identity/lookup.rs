@@ -1,7 +1,7 @@
 //! What `authenticate` reads of the extension's own tables, each by one index and below SQL.
 //!
 //! Every function goes by the active snapshot, which the caller sets to the newest committed state. The numbers are
-//! those of the columns in `sql/20_identity.sql`.
+//! those of the columns in `sql/identity/identity.sql`.
 
 use crate::pg::tables::table::{Key, Tuple, find};
 use pg_tenancy_core::context::{Organization, Permissions};

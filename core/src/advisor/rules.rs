@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn each_rule_is_found_and_mended_by_a_suite() {
         let suites = [
-            include_str!("../../../pg_test/37_advisor.sql"),
-            include_str!("../../../pg_test/37_advisor_policies.sql"),
-            include_str!("../../../pg_test/37_advisor_remedies.sql"),
+            include_str!("../../../pg_test/advisor/rules.sql"),
+            include_str!("../../../pg_test/advisor/policies.sql"),
+            include_str!("../../../pg_test/advisor/remedies.sql"),
         ];
         // These depend on the server, on its settings or on an hour that has passed; one prints words.
         let by_others = [

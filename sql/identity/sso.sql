@@ -1,0 +1,356 @@
+-- Single sign-on: how the members of an organization must come in, once it is enforced. Code: src/identity/sso.rs, src/identity/test_sso.rs.
+-- The triggers that audit these tables stand in sql/audit/settings.sql.
+
+CREATE TABLE tenancy.sso_connection (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
+    name text NOT NULL CHECK (name <> ''),
+    -- Not ON DELETE CASCADE: with the connection the requirement would go, and the door be open.
+    issuer text NOT NULL REFERENCES tenancy.issuer,
+    state text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'testing', 'enforced')),
+    accepted_amr text[] NOT NULL DEFAULT '{}'
+        CHECK (coalesce(array_ndims(accepted_amr), 1) = 1 AND array_position(accepted_amr, NULL) IS NULL AND '' <> ALL (accepted_amr)),
+    accepted_acr text[] NOT NULL DEFAULT '{}'
+        CHECK (coalesce(array_ndims(accepted_acr), 1) = 1 AND array_position(accepted_acr, NULL) IS NULL AND '' <> ALL (accepted_acr)),
+    accepted_aal text[] NOT NULL DEFAULT '{}'
+        CHECK (coalesce(array_ndims(accepted_aal), 1) = 1 AND accepted_aal <@ '{aal1,aal2,aal3}'),
+    break_glass_issuer text,
+    break_glass_subject text,
+    version bigint NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (organization, name),
+    UNIQUE (id, organization),
+    CHECK ((break_glass_issuer IS NULL) = (break_glass_subject IS NULL)),
+    CHECK (state <> 'enforced' OR break_glass_subject IS NOT NULL)
+);
+-- What tenancy.authenticate reads each time: empty where nobody enforces anything.
+CREATE INDEX sso_connection_enforced_idx ON tenancy.sso_connection (organization) WHERE state = 'enforced';
+COMMENT ON TABLE tenancy.sso_connection IS 'The single sign-on connections of organizations: issuer and conditions that members must meet. Filled by tenancy.create_sso_connection.';
+COMMENT ON COLUMN tenancy.sso_connection.id IS 'Its id.';
+COMMENT ON COLUMN tenancy.sso_connection.organization IS 'Whose members it is for.';
+COMMENT ON COLUMN tenancy.sso_connection.name IS 'For people; unique within the organization.';
+COMMENT ON COLUMN tenancy.sso_connection.issuer IS 'Whose tokens are accepted.';
+COMMENT ON COLUMN tenancy.sso_connection.state IS 'draft; testing: tokens can be tried with tenancy.test_sso; enforced: members get in no other way.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_amr IS 'The token''s "amr" (RFC 8176) must show at least one of these authentication methods; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_acr IS 'The token''s "acr" (OpenID Connect Core section 2) must be one of these; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_aal IS 'The token''s "aal" (Supabase: aal1, aal2) must be one of these; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.break_glass_issuer IS 'Whose tokens the break-glass admin comes with.';
+COMMENT ON COLUMN tenancy.sso_connection.break_glass_subject IS 'The "sub" of the one admin who gets in whatever the connection asks for.';
+COMMENT ON COLUMN tenancy.sso_connection.version IS 'Counts the changes of what members must meet, verified domains included: a test is one of a version.';
+COMMENT ON COLUMN tenancy.sso_connection.created_at IS 'When it was created.';
+COMMENT ON COLUMN tenancy.sso_connection.updated_at IS 'When it was last changed.';
+
+CREATE TABLE tenancy.sso_domain (
+    connection uuid NOT NULL,
+    organization uuid NOT NULL,
+    -- RFC 1123 section 2.1: letters, digits and hyphens; at least two labels, the last of which begins with a letter.
+    name text COLLATE "C" NOT NULL CHECK (
+        name ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$' AND length(name) <= 253),
+    challenge text NOT NULL CHECK (challenge <> ''),
+    verified_at timestamptz,
+    verified_by text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (connection, name),
+    FOREIGN KEY (connection, organization) REFERENCES tenancy.sso_connection (id, organization) ON DELETE CASCADE,
+    CHECK ((verified_at IS NULL) = (verified_by IS NULL))
+);
+-- A verified domain belongs to one connection, and so to one organization.
+CREATE UNIQUE INDEX sso_domain_verified_idx ON tenancy.sso_domain (name) WHERE verified_at IS NOT NULL;
+COMMENT ON TABLE tenancy.sso_domain IS 'The e-mail domains of connections. Filled by tenancy.add_sso_domain. Only verified ones count.';
+COMMENT ON COLUMN tenancy.sso_domain.connection IS 'The connection whose members have such addresses.';
+COMMENT ON COLUMN tenancy.sso_domain.organization IS 'The connection''s organization.';
+COMMENT ON COLUMN tenancy.sso_domain.name IS 'The domain in lower case, internationalized ones in their "xn--" form (RFC 5890). It does not stand for its subdomains.';
+COMMENT ON COLUMN tenancy.sso_domain.challenge IS 'What the TXT record _pg-tenancy-challenge.<name> must say. No secret: it is to be published.';
+COMMENT ON COLUMN tenancy.sso_domain.verified_at IS 'When the challenge was found in the DNS; NULL until then.';
+COMMENT ON COLUMN tenancy.sso_domain.verified_by IS 'Who said so: the subject of the context, or the database role that was logged in.';
+COMMENT ON COLUMN tenancy.sso_domain.created_at IS 'When it was added.';
+
+CREATE TABLE tenancy.sso_test (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    connection uuid NOT NULL,
+    organization uuid NOT NULL,
+    version bigint NOT NULL,
+    subject text,
+    tested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    succeeded boolean NOT NULL,
+    reason text NOT NULL,
+    FOREIGN KEY (connection, organization) REFERENCES tenancy.sso_connection (id, organization) ON DELETE CASCADE
+);
+CREATE INDEX sso_test_connection_idx ON tenancy.sso_test (connection, version);
+COMMENT ON TABLE tenancy.sso_test IS 'The outcomes of test sign-ins. Filled by tenancy.test_sso. Holds neither tokens nor their claims.';
+COMMENT ON COLUMN tenancy.sso_test.id IS 'Its id.';
+COMMENT ON COLUMN tenancy.sso_test.connection IS 'The connection that was tested.';
+COMMENT ON COLUMN tenancy.sso_test.organization IS 'The connection''s organization.';
+COMMENT ON COLUMN tenancy.sso_test.version IS 'The connection''s version then; the outcome says nothing of a later one.';
+COMMENT ON COLUMN tenancy.sso_test.subject IS 'The "sub" of the token; NULL when its signature or its validity could not be verified.';
+COMMENT ON COLUMN tenancy.sso_test.tested_at IS 'Clock of the server at the test.';
+COMMENT ON COLUMN tenancy.sso_test.succeeded IS 'Whether the token would have been let in by this connection.';
+COMMENT ON COLUMN tenancy.sso_test.reason IS 'Why not; or that all conditions were met.';
+
+SELECT pg_extension_config_dump('tenancy.sso_connection', '');
+SELECT pg_extension_config_dump('tenancy.sso_domain', '');
+SELECT pg_extension_config_dump('tenancy.sso_test', '');
+
+CREATE FUNCTION tenancy.lock_sso_connection(connection uuid, to_change boolean) RETURNS tenancy.sso_connection
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked tenancy.sso_connection;
+BEGIN
+    PERFORM tenancy.require_argument('connection', lock_sso_connection.connection::text);
+    SELECT * INTO locked FROM tenancy.sso_connection c WHERE c.id = lock_sso_connection.connection FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'single sign-on connection "%" does not exist', connection
+            USING ERRCODE = 'undefined_object', HINT = 'Create it with tenancy.create_sso_connection.';
+    END IF;
+    -- Falling back to testing by itself would open the door without anybody saying so; a change in force could lock all
+    -- members out. So whoever changes it opens it in so many words, which is an event of its own.
+    IF to_change AND locked.state = 'enforced' THEN
+        RAISE EXCEPTION 'single sign-on connection "%" is enforced and cannot be changed', locked.name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'In one transaction: tenancy.set_sso_state(..., ''testing''), the change, tenancy.test_sso, tenancy.set_sso_state(..., ''enforced''). Nobody sees the state in between.';
+    END IF;
+    RETURN locked;
+END
+$$;
+COMMENT ON FUNCTION tenancy.lock_sso_connection(uuid, boolean) IS
+'Internal: the connection, locked until the end of the transaction. Raises 42704 for an unknown one, 55000 for an enforced one that is to be changed.';
+
+CREATE FUNCTION tenancy.may_break_glass(organization uuid, issuer text, subject text) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT EXISTS (
+        SELECT FROM tenancy.membership m JOIN tenancy.role_permission p ON p.role = m.role
+         WHERE m.organization = may_break_glass.organization AND m.issuer = may_break_glass.issuer AND m.subject = may_break_glass.subject
+           AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > clock_timestamp())
+           AND p.domain IN ('*', 'sso') AND p.action IN ('*', 'update'));
+END;
+COMMENT ON FUNCTION tenancy.may_break_glass(uuid, text, text) IS
+'Internal: whether the subject is an active member of the organization whose role may update its single sign-on: permission sso:update, or * in place of either.';
+
+CREATE FUNCTION tenancy.create_sso_connection(
+    organization uuid, name text, issuer text,
+    accepted_amr text[] DEFAULT '{}', accepted_acr text[] DEFAULT '{}', accepted_aal text[] DEFAULT '{}') RETURNS uuid
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    new_id uuid := gen_random_uuid();
+BEGIN
+    PERFORM tenancy.require_argument('organization', create_sso_connection.organization::text),
+            tenancy.require_argument('name', create_sso_connection.name),
+            tenancy.require_argument('issuer', create_sso_connection.issuer),
+            tenancy.require_argument('accepted_amr', create_sso_connection.accepted_amr::text),
+            tenancy.require_argument('accepted_acr', create_sso_connection.accepted_acr::text),
+            tenancy.require_argument('accepted_aal', create_sso_connection.accepted_aal::text);
+    INSERT INTO tenancy.sso_connection (id, organization, name, issuer, accepted_amr, accepted_acr, accepted_aal)
+    VALUES (new_id, create_sso_connection.organization, create_sso_connection.name, create_sso_connection.issuer,
+            create_sso_connection.accepted_amr, create_sso_connection.accepted_acr, create_sso_connection.accepted_aal);
+    RETURN new_id;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'the organization or the issuer of the connection does not exist'
+        USING ERRCODE = 'undefined_object', HINT = 'Create them first: tenancy.create_organization, tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.create_sso_connection(uuid, text, text, text[], text[], text[]) IS
+'Creates a single sign-on connection in the state draft, which binds nobody, and returns its id. issuer: whose tokens members must
+come with. accepted_amr: authentication methods (RFC 8176) of which the token must show one; accepted_acr, accepted_aal: values of
+which the token must have one; an empty array asks for nothing. Raises 42704 when organization or issuer do not exist, 23505 for a
+name that the organization has given already, 23514 for values that are no values of such claims.';
+
+CREATE FUNCTION tenancy.alter_sso_connection(
+    connection uuid, name text DEFAULT NULL, issuer text DEFAULT NULL,
+    accepted_amr text[] DEFAULT NULL, accepted_acr text[] DEFAULT NULL, accepted_aal text[] DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.lock_sso_connection(alter_sso_connection.connection, true);
+    UPDATE tenancy.sso_connection c
+       SET name = coalesce(alter_sso_connection.name, c.name), issuer = coalesce(alter_sso_connection.issuer, c.issuer),
+           accepted_amr = coalesce(alter_sso_connection.accepted_amr, c.accepted_amr),
+           accepted_acr = coalesce(alter_sso_connection.accepted_acr, c.accepted_acr),
+           accepted_aal = coalesce(alter_sso_connection.accepted_aal, c.accepted_aal),
+           version = c.version + 1, updated_at = now()
+     WHERE c.id = alter_sso_connection.connection;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE EXCEPTION 'issuer "%" is not registered', issuer
+        USING ERRCODE = 'undefined_object', HINT = 'Register it with tenancy.set_issuer.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.alter_sso_connection(uuid, text, text, text[], text[], text[]) IS
+'Changes a connection that is not enforced; what is NULL stays as it is, an empty array asks for nothing from now on. Tests made
+before no longer count. Raises 42704 for an unknown connection or issuer, 55000 for an enforced one, otherwise as tenancy.create_sso_connection.';
+
+CREATE FUNCTION tenancy.drop_sso_connection(connection uuid) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM tenancy.lock_sso_connection(drop_sso_connection.connection, true);
+    DELETE FROM tenancy.sso_connection c WHERE c.id = drop_sso_connection.connection;
+END
+$$;
+COMMENT ON FUNCTION tenancy.drop_sso_connection(uuid) IS
+'Deletes a connection that is not enforced, with its domains and its tests; the events of the audit stay. Raises 42704 for an unknown
+one, 55000 for an enforced one.';
+
+CREATE FUNCTION tenancy.add_sso_domain(connection uuid, domain text) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked tenancy.sso_connection;
+    of_domain text;
+BEGIN
+    PERFORM tenancy.require_argument('domain', add_sso_domain.domain);
+    locked := tenancy.lock_sso_connection(add_sso_domain.connection, true);
+    INSERT INTO tenancy.sso_domain AS d (connection, organization, name, challenge)
+    VALUES (locked.id, locked.organization, lower(add_sso_domain.domain COLLATE "C"),
+            'pg-tenancy-verification=' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''))
+    ON CONFLICT ON CONSTRAINT sso_domain_pkey DO NOTHING;
+    SELECT d.challenge INTO STRICT of_domain FROM tenancy.sso_domain d
+     WHERE d.connection = locked.id AND d.name = lower(add_sso_domain.domain COLLATE "C");
+    RETURN of_domain;
+EXCEPTION WHEN check_violation THEN
+    RAISE EXCEPTION 'the domain is not a full name of letters, digits, hyphens and dots'
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Such as acme.example; without a dot at the end, and internationalized names in their "xn--" form.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.add_sso_domain(uuid, text) IS
+'Adds an e-mail domain to a connection that is not enforced, and returns the challenge to publish as TXT record
+_pg-tenancy-challenge.<domain>. Until it is verified it counts for nothing. A second time it returns the same challenge.
+Raises 22023 for what is no domain name, 42704 for an unknown connection, 55000 for an enforced one.';
+
+CREATE FUNCTION tenancy.verify_sso_domain(connection uuid, domain text, VARIADIC observed text[]) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked tenancy.sso_connection;
+    found_domain tenancy.sso_domain;
+BEGIN
+    PERFORM tenancy.require_argument('domain', verify_sso_domain.domain);
+    locked := tenancy.lock_sso_connection(verify_sso_domain.connection, false);
+    SELECT * INTO found_domain FROM tenancy.sso_domain d
+     WHERE d.connection = locked.id AND d.name = lower(verify_sso_domain.domain COLLATE "C");
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the connection has no domain "%"', domain
+            USING ERRCODE = 'undefined_object', HINT = 'Add it with tenancy.add_sso_domain.';
+    END IF;
+    IF NOT coalesce(found_domain.challenge = ANY (observed), false) THEN
+        RETURN false;
+    ELSIF found_domain.verified_at IS NOT NULL THEN
+        RETURN true;
+    END IF;
+    PERFORM tenancy.lock_sso_connection(locked.id, true);
+    UPDATE tenancy.sso_domain d
+       SET verified_at = clock_timestamp(), verified_by = coalesce(tenancy.whoami() ->> 'subject', session_user)
+     WHERE d.connection = locked.id AND d.name = found_domain.name;
+    UPDATE tenancy.sso_connection c SET version = c.version + 1, updated_at = now() WHERE c.id = locked.id;
+    RETURN true;
+EXCEPTION WHEN unique_violation THEN
+    RAISE EXCEPTION 'domain "%" is verified for another connection', domain
+        USING ERRCODE = 'unique_violation', HINT = 'A domain belongs to one connection; take it from the other with tenancy.remove_sso_domain.';
+END
+$$;
+COMMENT ON FUNCTION tenancy.verify_sso_domain(uuid, text, text[]) IS
+'Tells what an outside job found in the DNS: observed are the values of the TXT record _pg-tenancy-challenge.<domain>. True, and the
+domain counts from now on, when one of them is the challenge; else false, and nothing changes. Tests made before no longer count.
+Raises 42704 for an unknown connection or domain, 23505 when another connection has the domain, 55000 when the connection is enforced.';
+
+CREATE FUNCTION tenancy.remove_sso_domain(connection uuid, domain text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    was_verified boolean;
+BEGIN
+    PERFORM tenancy.require_argument('domain', remove_sso_domain.domain),
+            tenancy.lock_sso_connection(remove_sso_domain.connection, true);
+    DELETE FROM tenancy.sso_domain d
+     WHERE d.connection = remove_sso_domain.connection AND d.name = lower(remove_sso_domain.domain COLLATE "C")
+    RETURNING d.verified_at IS NOT NULL INTO was_verified;
+    IF was_verified THEN
+        UPDATE tenancy.sso_connection c SET version = c.version + 1, updated_at = now() WHERE c.id = remove_sso_domain.connection;
+    END IF;
+    RETURN was_verified IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION tenancy.remove_sso_domain(uuid, text) IS
+'Takes a domain from a connection that is not enforced. True if it had it. When the domain was verified, tests made before no longer
+count. Raises 42704 for an unknown connection, 55000 for an enforced one.';
+
+CREATE FUNCTION tenancy.set_sso_break_glass(connection uuid, subject text, issuer text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked tenancy.sso_connection;
+BEGIN
+    PERFORM tenancy.require_argument('subject', set_sso_break_glass.subject),
+            tenancy.require_argument('issuer', set_sso_break_glass.issuer);
+    -- Of an enforced connection too: whoever leaves must be replaced at once, and it neither opens the door to
+    -- members nor shuts it.
+    locked := tenancy.lock_sso_connection(set_sso_break_glass.connection, false);
+    IF NOT tenancy.may_break_glass(locked.organization, set_sso_break_glass.issuer, set_sso_break_glass.subject) THEN
+        RAISE EXCEPTION 'the subject is no active member of the organization whose role may update single sign-on'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Name a member of that issuer whose role has the permission sso:update, or * in place of either.';
+    END IF;
+    UPDATE tenancy.sso_connection c
+       SET break_glass_issuer = set_sso_break_glass.issuer, break_glass_subject = set_sso_break_glass.subject, updated_at = now()
+     WHERE c.id = locked.id;
+END
+$$;
+COMMENT ON FUNCTION tenancy.set_sso_break_glass(uuid, text, text) IS
+'Names the one admin who gets in with any valid token of the issuer, whatever the connection asks for; the method of the context and
+of its events is break-glass then. Must be an active member whose role may update single sign-on (sso:update, or * in place of either),
+and stay one. Can be replaced in every state, never taken away. Raises 55000 for somebody else, 42704 for an unknown connection.';
+
+CREATE FUNCTION tenancy.set_sso_state(connection uuid, state text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked tenancy.sso_connection;
+    missing text;
+BEGIN
+    PERFORM tenancy.require_argument('state', set_sso_state.state);
+    locked := tenancy.lock_sso_connection(set_sso_state.connection, false);
+    IF set_sso_state.state NOT IN ('draft', 'testing', 'enforced') THEN
+        RAISE EXCEPTION 'a connection is draft, testing or enforced'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'tenancy.set_sso_state(connection, ''testing'').';
+    ELSIF set_sso_state.state = locked.state THEN
+        RETURN;
+    ELSIF set_sso_state.state <> 'testing' AND locked.state <> 'testing' THEN
+        RAISE EXCEPTION 'a connection goes from % to % by way of testing', locked.state, set_sso_state.state
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.set_sso_state(connection, ''testing'') first.';
+    END IF;
+    IF set_sso_state.state = 'enforced' THEN
+        missing := CASE
+            WHEN NOT EXISTS (SELECT FROM tenancy.issuer i WHERE i.issuer = locked.issuer AND i.status = 'active')
+                THEN 'Its issuer is not active: see tenancy.set_issuer_status.'
+            WHEN locked.break_glass_subject IS NULL
+                THEN 'No break-glass admin is named: see tenancy.set_sso_break_glass.'
+            WHEN NOT tenancy.may_break_glass(locked.organization, locked.break_glass_issuer, locked.break_glass_subject)
+                THEN 'The break-glass admin is no active member any more whose role may update single sign-on: see tenancy.set_sso_break_glass.'
+            WHEN NOT EXISTS (SELECT FROM tenancy.issuer i WHERE i.issuer = locked.break_glass_issuer AND i.status = 'active')
+                THEN 'The issuer of the break-glass admin is not active: see tenancy.set_issuer_status.'
+            WHEN NOT EXISTS (SELECT FROM tenancy.sso_test t
+                              WHERE t.connection = locked.id AND t.version = locked.version AND t.succeeded
+                                AND t.tested_at > clock_timestamp() - interval '1 day')
+                THEN 'No test sign-in has succeeded within a day and since the last change: see tenancy.test_sso.'
+        END;
+        IF missing IS NOT NULL THEN
+            RAISE EXCEPTION 'single sign-on connection "%" cannot be enforced yet', locked.name
+                USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = missing,
+                      HINT = 'The whole way stands in docs/single-sign-on.md.';
+        END IF;
+        IF locked.break_glass_issuer = locked.issuer THEN
+            RAISE WARNING 'the break-glass admin comes through the issuer of the connection'
+                USING DETAIL = 'When that issuer fails, nobody gets in.',
+                      HINT = 'Name an admin with tokens of another issuer: tenancy.set_sso_break_glass.';
+        END IF;
+    END IF;
+    UPDATE tenancy.sso_connection c SET state = set_sso_state.state, updated_at = now() WHERE c.id = locked.id;
+END
+$$;
+COMMENT ON FUNCTION tenancy.set_sso_state(uuid, text) IS
+'draft, testing (tokens can be tried with tenancy.test_sso) or enforced (members get in no other way from the next authentication on),
+one step at a time. To enforced only when its issuer is active, a break-glass admin is named who could get in, and a test of the
+present settings has succeeded within a day. Warns when the break-glass admin depends on the same issuer.
+Raises 55000 for what is still missing, 22023 for another state, 42704 for an unknown connection.';
+
+CREATE FUNCTION tenancy.test_sso(connection uuid, token text) RETURNS TABLE (succeeded boolean, reason text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_test_sso_wrapper';
+COMMENT ON FUNCTION tenancy.test_sso(uuid, text) IS
+'Tries a token on a connection in the state testing or enforced: signature, claims, membership, and all that the connection asks for.
+Records the outcome in tenancy.sso_test and returns it; a token that fails raises nothing, so that the record stays. Gives the
+transaction no identity, and asks nothing of the break-glass admin''s exception. Raises 42704 for an unknown connection, 55000 for a draft.';
