@@ -49,6 +49,10 @@ test: private ## set up, build, and run every test (LOADING=demand,session,share
 	@tools/setup.sh clients
 	@LOADING=$(LOADING) tools/test.sh
 
+.PHONY: check
+check: private ## run one suite or test (ONE=pg_test/context/context.sql, ONE=context::a_name)
+	@tools/check.sh $(ONE)
+
 .PHONY: bench
 bench: private ## set up, build, and measure in a private Postgres
 	@tools/cluster.sh fresh bench

@@ -64,7 +64,7 @@ pub extern "C-unwind" fn _PG_init() {
             reading::rolled_back(0);
             context::transaction_ended();
             if audit::transaction_ended(committed) {
-                worker::has_work();
+                worker::mark_pending();
             }
         },
         savepoint: |level, rolled_back| {
@@ -78,6 +78,6 @@ pub extern "C-unwind" fn _PG_init() {
         statement: context::statement_started,
         waiting: audit::events_wait,
         finished: audit::statement_finished,
-        prepared_committed: worker::has_work,
+        prepared_committed: worker::mark_pending,
     });
 }

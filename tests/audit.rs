@@ -1,12 +1,10 @@
 //! The audit over real connections: one event for each committed change, sealed exactly once, and nobody waits.
 
-mod common;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use futures_util::SinkExt as _;
 use futures_util::future::{join, join_all};
 use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};

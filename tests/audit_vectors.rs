@@ -2,7 +2,7 @@
 //! (`audit_vectors/check.py`) computes from `docs/audit-format.md`.
 
 use pg_tenancy_core::audit::export::evidence::Evidence;
-use pg_tenancy_core::audit::format::commitment::{CommitmentKey, Place};
+use pg_tenancy_core::audit::format::commitment::{ColumnPath, CommitmentKey};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{Actor, Header, payload_digest};
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
@@ -153,7 +153,7 @@ fn every_hash_is_the_one_that_an_independent_program_computes_from_the_documenta
             "commitment" => {
                 let key = CommitmentKey::parse(text(&vector["key"])).unwrap();
                 let place = &vector["place"];
-                let place = Place {
+                let place = ColumnPath {
                     organization: id(&place["organization"]),
                     table_schema: text(&place["table_schema"]),
                     table_name: text(&place["table_name"]),

@@ -1,13 +1,11 @@
 //! Checkpoints on a server of its own: made on a schedule, handed out after the commit, checked by another implementation,
 //! under crashes, rotations, restores and promotions.
 
-mod common;
-
+use crate::common::server::{Folder, Server, as_server, programs, succeeds};
+use crate::common::*;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::server::{Folder, Server, as_server, programs, succeeds};
-use common::*;
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
@@ -121,7 +119,7 @@ fn on_a_server(name: &str, settings: &str, test: impl AsyncFnOnce(&Signing)) {
     runtime.block_on(async {
         match Signing::start(name, settings) {
             Some(server) => test(&server).await,
-            None => println!("skipped: no programs of a server to start"),
+            None => skipped("no programs of a server to start"),
         }
     });
 }

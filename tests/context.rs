@@ -1,11 +1,9 @@
 //! The context over real connections: where it ends, what it follows, and who cannot give it a value.
 
-mod common;
-
 use std::time::Duration;
 
-use common::issuer::ISSUER;
-use common::*;
+use crate::common::issuer::ISSUER;
+use crate::common::*;
 use pg_tenancy_core::context::{Context, Organization, Scope};
 use serde_json::json;
 use tokio_postgres::Client;

@@ -3,14 +3,12 @@
 //!
 //! `CRASH_ROUNDS` says how often each kind is killed; by default that is a few times.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::server::{Folder, Server, as_server, programs};
-use common::*;
+use crate::common::server::{Folder, Server, as_server, programs};
+use crate::common::*;
 use futures_util::future::join_all;
 use rand::RngExt as _;
 use tokio_postgres::Client;
@@ -181,7 +179,7 @@ fn after_every_crash_the_chain_verifies_and_each_acknowledged_change_has_its_eve
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let Some(victim) = Victim::create() else {
-            println!("skipped: no programs of a server to start");
+            skipped("no programs of a server to start");
             return;
         };
         let database = Database::create(victim.server.config()).await;

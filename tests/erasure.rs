@@ -1,8 +1,6 @@
 //! Erasure over real connections: a payload goes, the chain stays, and nothing else can make a payload go unseen.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tokio_postgres::Client;
 
 /// Writes a secret and seals it; returns the id of its event.

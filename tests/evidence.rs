@@ -1,8 +1,6 @@
 //! Bundles of a real server, checked by the program that knows no server, and by a second reader in Python.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use pg_tenancy_core::audit::export::bundle::report::Verdict;
 use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
 use pg_tenancy_core::audit::log::signed_note::Verifier;

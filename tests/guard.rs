@@ -1,8 +1,6 @@
 //! Guardrails that need a commit, two sessions, or a restore.
 
-mod common;
-
-use common::{Database, count, in_database, refused, value};
+use crate::common::{Database, count, in_database, refused, value};
 
 /// A protected schema in which `new_tables` is enforced.
 async fn enforce(database: &Database) -> tokio_postgres::Client {
@@ -96,7 +94,7 @@ fn whoever_drops_an_index_or_a_default_of_protect_is_warned_and_told_how_to_make
             ("DROP INDEX bare_tenancy_idx", "the index \"bare_tenancy_idx\""),
             ("ALTER TABLE bare ALTER organization_id DROP DEFAULT", "the default of column \"organization_id\""),
         ] {
-            let out = database.program("psql").args(["-U", common::OWNER, "-Xc", sql]).output().unwrap();
+            let out = database.program("psql").args(["-U", crate::common::OWNER, "-Xc", sql]).output().unwrap();
             let told = String::from_utf8_lossy(&out.stderr);
             assert!(out.status.success(), "{sql}: {told}");
             let mend = "SELECT tenancy.protect('public.bare')";

@@ -1,8 +1,6 @@
 //! Rows rebuilt from their events against what the table really held.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rand::RngExt as _;
 use tokio_postgres::Client;
 

@@ -1,11 +1,9 @@
 //! Identity over real connections: whose token is accepted, whose is not, and from when on.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::issuer::{AUDIENCE, ISSUER, base64url};
-use common::*;
+use crate::common::issuer::{AUDIENCE, ISSUER, base64url};
+use crate::common::*;
 use futures_util::future::join_all;
 use jsonwebtoken::Algorithm;
 use serde_json::json;

@@ -1,8 +1,6 @@
 //! Isolation over real connections: no statement of one tenant reads, counts or changes a row of another.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use proptest::prelude::*;

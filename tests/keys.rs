@@ -1,11 +1,9 @@
 //! Keys that change under open sessions: files, retirement, revocation, and what is remembered of a token.
 
-mod common;
-
 use std::time::Duration;
 
-use common::issuer::{AUDIENCE, ISSUER};
-use common::*;
+use crate::common::issuer::{AUDIENCE, ISSUER};
+use crate::common::*;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use tokio::time::sleep;

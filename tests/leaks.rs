@@ -3,8 +3,6 @@
 //! On servers of this program's own, which log more than the others do. The tables of docs/tokens-in-logs.md are what
 //! the first test measures.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config};
@@ -29,7 +27,7 @@ impl LoggingServer {
     /// Runs `test` on such a server, unless there is no installation to start it from.
     fn host(preload: &str, test: impl AsyncFnOnce(&LoggingServer)) {
         let (Ok(data), Some(mut config)) = (std::env::var("PG_TENANCY_DATA"), server()) else {
-            println!("skipped: no server of our own");
+            skipped("no server of our own");
             return;
         };
         static COUNT: AtomicU16 = AtomicU16::new(0);

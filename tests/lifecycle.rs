@@ -1,8 +1,6 @@
 //! From CREATE EXTENSION to DROP EXTENSION, by way of a dump and a restore.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::json;
 use tokio_postgres::Client;
 

@@ -1,9 +1,7 @@
 //! What an owner does next, on connections of its own: statements before the library is loaded, and what a maintenance
 //! leaves to the transactions after it.
 
-mod common;
-
-use common::{count, in_database, refused, run};
+use crate::common::{count, in_database, refused, run};
 
 #[test]
 fn a_foreign_key_is_added_on_a_connection_that_has_used_nothing_of_the_extension() {
@@ -50,7 +48,7 @@ fn a_maintenance_ends_with_its_transaction_for_all_that_was_planned_in_it() {
         // As whom the session was before and after.
         let token = database.token("alice");
         run(&owner, "BEGIN").await;
-        common::authenticate(&owner, &token).await.unwrap();
+        crate::common::authenticate(&owner, &token).await.unwrap();
         assert_eq!(count(&owner, "EXECUTE listed").await, 1);
         run(&owner, "COMMIT").await;
         assert_eq!(refused(&owner, &format!("BEGIN READ ONLY; {begin}")).await.sqlstate, "25006");
@@ -64,8 +62,9 @@ fn workers_of_a_parallel_plan_see_what_their_leader_may() {
         run(&owner, "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0")
             .await;
         run(&owner, "BEGIN; SELECT tenancy.begin_maintenance('in parallel')").await;
-        let plan =
-            common::column(&owner, "EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM \"Finding\"").await.join("\n");
+        let plan = crate::common::column(&owner, "EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM \"Finding\"")
+            .await
+            .join("\n");
         assert!(plan.contains("Workers Launched"), "{plan}");
         assert_eq!(count(&owner, "SELECT count(*) FROM \"Finding\"").await, 12);
         run(&owner, "COMMIT").await;

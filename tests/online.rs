@@ -1,13 +1,11 @@
 //! Protecting a large table while others write to it (docs/operations.md): in steps that can be interrupted, next to all
 //! at once.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use tokio_postgres::Client;
 
 const ROWS: i64 = 300_000;

@@ -3,9 +3,7 @@
 //!
 //! `PATIENT_SEED` runs the sequences of a seed that a failure printed, `PATIENT_SEQUENCES` says how many.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rand::prelude::*;
 use rand::rngs::StdRng;
 use tokio_postgres::Client;
@@ -197,7 +195,7 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
                   AND NOT EXISTS (SELECT FROM told t WHERE t.event = coalesce(k.id, e.id)
                        OR (s.event IS NULL OR s.block <> k.block OR s.event_hash <> k.event_hash OR s.chain <> k.chain OR s.position <> k.position
                            OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.head n
-                                       WHERE n.organization = h.organization AND n.block = h.block AND n.position = h.position AND n.chain = h.chain)))
+                                       WHERE n.organization = h.organization AND n.block = h.block AND n.position = h.position AND n.chain = h.chain AND n.frontier = h.frontier)))
                           AND (t.organization_id = k.organization OR t.block = k.block OR t.organization_id IS NULL))";
     column(superuser, sql).await
 }

@@ -1,12 +1,10 @@
 //! The context behind PgBouncer in transaction mode, where the clients of a database share one server connection: what
 //! one leaves there must open nothing for the next. `tools/pooler.sh` starts it.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 
-use common::*;
+use crate::common::*;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};

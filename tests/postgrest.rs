@@ -1,9 +1,7 @@
 //! `tenancy.pre_request` under the statements that PostgREST sends: one transaction a request, all values as bind
 //! parameters, the role switched before the hook is called (`txVarQuery` and `preReqQuery` of its module PreQuery).
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 

@@ -1,8 +1,6 @@
 //! `docs/providers/`: the SQL of each page runs, and the token that the page shows is let in by it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio_postgres::Client;

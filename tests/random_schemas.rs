@@ -4,9 +4,7 @@
 //! The copies are the oracle: no other tenants, so nothing to leak and nothing to forget. Policies that a table had before it was
 //! protected stand in the copies too, because they go on to narrow what is seen.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config as ProptestConfig, TestRunner};
@@ -461,7 +459,7 @@ async fn contents(superuser: &Client, tables: &[Table], schema: &str, tenant: us
 }
 
 async fn column_of(superuser: &Client, name: &str, sql: &str) -> Vec<String> {
-    common::column(superuser, sql).await.into_iter().map(|row| format!("{name}: {row}")).collect()
+    crate::common::column(superuser, sql).await.into_iter().map(|row| format!("{name}: {row}")).collect()
 }
 
 async fn try_schema(database: &Database, tables: &[Table], tenant: usize, statements: &[String]) {

@@ -1,10 +1,8 @@
 //! Reads of tables that are marked as sensitive, on a server of its own with the library preloaded: each statement that reads
 //! one leaves an event, whatever becomes of its transaction.
 
-mod common;
-
-use common::server::{Folder, Server, programs};
-use common::*;
+use crate::common::server::{Folder, Server, programs};
+use crate::common::*;
 use tokio_postgres::{Client, Config};
 
 struct Watching {
@@ -55,7 +53,7 @@ fn on_a_server(name: &str, interval: &str, test: impl AsyncFnOnce(&Watching)) {
     runtime.block_on(async {
         match Watching::start(name, interval).await {
             Some(server) => test(&server).await,
-            None => println!("skipped: no programs of a server to start"),
+            None => skipped("no programs of a server to start"),
         }
     });
 }

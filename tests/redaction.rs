@@ -1,8 +1,6 @@
 //! Redaction over real connections: the key of commitments in a file that changes, in dumps, and what is sealed.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tokio_postgres::Client;
 
 const ONE_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

@@ -1,8 +1,6 @@
 //! Months that leave the audit and come back: what is left verifies, and nobody hides an event behind an archive.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use pg_tenancy_core::audit::format::event::{Actor, Header, payload_digest, time_ordered_id};
 use pg_tenancy_core::audit::log::chain;
 use tokio_postgres::Client;

@@ -1,11 +1,9 @@
 //! A superuser who rewrites history and knows how it is hashed: how far the later hashes must be rewritten, and what still
 //! tells in the end.
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::*;
+use crate::common::*;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::Header;
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};

@@ -13,13 +13,8 @@ fn read(path: &str) -> String {
 
 /// The scripts that make up the installation, one after the other.
 fn sql() -> String {
-    let mut files: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
-        .collect();
-    files.sort();
-    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+    let order = read("sql/order");
+    order.lines().filter(|line| !line.starts_with('#')).map(|file| read(&format!("sql/{file}"))).collect()
 }
 
 /// What stands between `begin` and the first `end` after it, each time.

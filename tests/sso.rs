@@ -1,9 +1,7 @@
 //! Single sign-on over real connections: who gets in once it is enforced, and that nobody is locked out for good.
 
-mod common;
-
-use common::issuer::AUDIENCE;
-use common::*;
+use crate::common::issuer::AUDIENCE;
+use crate::common::*;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tokio_postgres::Client;

@@ -1,9 +1,7 @@
 //! A streaming standby of the test server: it lets in whom the primary lets in, and writes nothing.
 
-mod common;
-
-use common::server::{Folder, Server, programs, succeeds};
-use common::*;
+use crate::common::server::{Folder, Server, programs, succeeds};
+use crate::common::*;
 use tokio_postgres::{Client, Config};
 
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
@@ -48,7 +46,7 @@ async fn catch_up(primary: &Client, standby: &Client) {
 fn a_standby_lets_in_whom_the_primary_lets_in_and_writes_nothing() {
     in_database(async |database| {
         let Some(standby) = Standby::start() else {
-            println!("skipped: the server is not one to be copied");
+            skipped("the server is not one to be copied");
             return;
         };
         let primary = database.superuser().await;

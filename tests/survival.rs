@@ -1,13 +1,11 @@
 //! What leaves the database and comes back is protected as it was: dumps of every format, logical replication, and
 //! pg_upgrade.
 
-mod common;
-
 use std::process::Command;
 
-use common::protection::*;
-use common::server::{Folder, Server, as_server, fails, programs, succeeds};
-use common::*;
+use crate::common::protection::*;
+use crate::common::server::{Folder, Server, as_server, fails, programs, succeeds};
+use crate::common::*;
 use tokio_postgres::{Client, Config};
 
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
@@ -414,7 +412,7 @@ fn upgradable() -> Vec<std::path::PathBuf> {
 #[test]
 fn pg_upgrade_keeps_the_protection() {
     if server().is_none() {
-        println!("skipped: PGHOST names no server");
+        skipped("PGHOST names no server");
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -425,7 +423,7 @@ fn pg_upgrade_keeps_the_protection() {
 
 async fn upgrade_keeps_the_protection(from: &std::path::Path, to: &std::path::Path) {
     let Some(folder) = Folder::create("upgrade") else {
-        println!("skipped: the server is not one beside which others may be put");
+        skipped("the server is not one beside which others may be put");
         return;
     };
     let old = Server::at(from, folder.0.join("old"));
@@ -444,7 +442,7 @@ async fn upgrade_keeps_the_protection(from: &std::path::Path, to: &std::path::Pa
     unknown.retain(|option| !known.contains(option));
     new.stop("fast");
     if !unknown.is_empty() {
-        println!("skipped: {} marks columns with {unknown:?}, which {} refuses", from.display(), to.display());
+        skipped(&format!("{} marks columns with {unknown:?}, which {} refuses", from.display(), to.display()));
         return;
     }
     let database = Database::create(old.config()).await;

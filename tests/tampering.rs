@@ -3,9 +3,7 @@
 //! Not here, because nothing inside the database can show it: the newest events taken away together with their entries,
 //! and a history rewritten from some place to its end. Those show against a checkpoint that somebody else holds.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use tokio_postgres::Client;
 
 /// Five events of Acme: three of one transaction, one of another, and one that was written after those were sealed; each

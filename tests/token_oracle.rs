@@ -4,9 +4,6 @@
 //! primitives of `aws-lc-rs` but no code of their own, so what they check on each other is everything around these. The
 //! primitives have a judge of their own, tests/wycheproof.rs; that is why there is no third library over OpenSSL here.
 
-#[path = "common/signer.rs"]
-mod signer;
-
 use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,10 +15,10 @@ use jsonwebtoken::{Validation, decode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::common::signer::Signer;
 use pg_tenancy_core::identity::algorithm::{Algorithm, KeyFamily};
 use pg_tenancy_core::identity::keys::KeySet;
 use pg_tenancy_core::identity::token::{IssuerPolicy, UnverifiedToken, VerifiedToken};
-use signer::Signer;
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "db";

@@ -1,10 +1,8 @@
 //! How `verify_audit` runs: from where the last run ended, by several processes, to be watched and to be cancelled.
 
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use tokio_postgres::Client;
 
 const LAST: &str = "SELECT first_block || '-' || block FROM tenancy.verification ORDER BY verified_at DESC LIMIT 1";
@@ -13,7 +11,7 @@ const LAST: &str = "SELECT first_block || '-' || block FROM tenancy.verification
 async fn fill(superuser: &Client, blocks: i32, events: i32) {
     for _ in 0..blocks {
         let sql = format!(
-            r#"INSERT INTO "Finding" (title, "organizationId")
+            r#"INSERT INTO "FindingKind" (title, "organizationId")
                SELECT 'x', CASE n % 3 WHEN 0 THEN '{ACME}' WHEN 1 THEN '{GLOBEX}' ELSE '{INITECH}' END::uuid
                  FROM generate_series(1, {events}) n"#
         );

@@ -1,9 +1,7 @@
 //! The background worker on a server of its own: what was committed is sealed without anybody asking.
 
-mod common;
-
-use common::server::{Folder, Server, programs};
-use common::*;
+use crate::common::server::{Folder, Server, programs};
+use crate::common::*;
 use std::time::Duration;
 use tokio_postgres::{Client, Config};
 
@@ -52,7 +50,7 @@ fn on_a_server(name: &str, test: impl AsyncFnOnce(&Sealing)) {
     runtime.block_on(async {
         match Sealing::start(name) {
             Some(server) => test(&server).await,
-            None => println!("skipped: no programs of a server to start"),
+            None => skipped("no programs of a server to start"),
         }
     });
 }

@@ -30,14 +30,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Kind {
     /// An occurrence of this kind with the message given.
-    pub fn because(&'static self, message: impl Into<String>) -> Error {
+    pub fn error(&'static self, message: impl Into<String>) -> Error {
         Error { kind: self, message: message.into(), detail: None }
     }
 }
 
 /// An argument that may not be NULL.
-pub fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
-    argument.ok_or_else(|| ARGUMENT_MISSING.because(format!("{name} may not be NULL")))
+pub fn require_not_null<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| ARGUMENT_MISSING.error(format!("{name} may not be NULL")))
 }
 
 impl Error {

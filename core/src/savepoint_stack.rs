@@ -8,15 +8,15 @@
 ///
 /// Levels are those of `GetCurrentTransactionNestLevel()`: 1 is the transaction itself.
 #[derive(Debug, Default)]
-pub struct Undo<T> {
+pub struct SavepointStack<T> {
     value: T,
     /// The value as it was before the first change made at a level; levels strictly increase.
     saved: Vec<(i32, T)>,
 }
 
-impl<T: Clone + Default> Undo<T> {
+impl<T: Clone + Default> SavepointStack<T> {
     pub const fn new(value: T) -> Self {
-        Undo { value, saved: Vec::new() }
+        SavepointStack { value, saved: Vec::new() }
     }
 
     pub fn get(&self) -> &T {
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_rolled_back_savepoint_takes_its_changes_back() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(1) = 1;
         *value.change(2) = 2;
         *value.change(2) = 3;
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_released_savepoint_hands_its_changes_to_the_one_around_it() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(1) = 1;
         *value.change(3) = 3;
         value.release(3);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_released_savepoint_keeps_the_older_copy_of_the_one_around_it() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(2) = 2;
         *value.change(3) = 3;
         value.release(3);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_change_released_to_the_transaction_itself_stays() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(2) = 2;
         value.release(2);
         *value.change(2) = 5;
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn rolling_back_a_level_takes_deeper_ones_with_it() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(2) = 2;
         *value.change(4) = 4;
         value.roll_back(2);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_transaction_leaves_nothing() {
-        let mut value = Undo::new(0);
+        let mut value = SavepointStack::new(0);
         *value.change(2) = 2;
         value.clear();
         value.roll_back(2);

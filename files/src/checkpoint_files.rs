@@ -19,7 +19,7 @@ impl Folder {
     /// Below `directory`, which must be an absolute path.
     pub fn new(directory: &str, origin: &str) -> Result<Self> {
         if !Path::new(directory).is_absolute() {
-            return Err(PUBLICATION_FAILED.because("tenancy.checkpoint_directory is not an absolute path"));
+            return Err(PUBLICATION_FAILED.error("tenancy.checkpoint_directory is not an absolute path"));
         }
         Ok(Folder(Path::new(directory).join(safe(origin))))
     }
@@ -29,7 +29,7 @@ impl Folder {
         let Some(note) = self.read(LATEST)? else { return Ok(None) };
         let text = note.split_once("\n\n").map(|(text, _)| format!("{text}\n"));
         let number = text.and_then(|text| i64::try_from(Checkpoint::parse(&text).ok()?.size).ok());
-        let number = number.ok_or_else(|| PUBLICATION_FAILED.because("the file \"latest\" holds no checkpoint"))?;
+        let number = number.ok_or_else(|| PUBLICATION_FAILED.error("the file \"latest\" holds no checkpoint"))?;
         Ok(Some((number, note)))
     }
 
@@ -80,7 +80,7 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
             Ok(metadata) if !metadata.is_file() || metadata.len() > MAX_BYTES => {
-                return Err(PUBLICATION_FAILED.because(format!("the file \"{name}\" holds no checkpoint")));
+                return Err(PUBLICATION_FAILED.error(format!("the file \"{name}\" holds no checkpoint")));
             }
             Ok(_) => {}
         }
@@ -91,12 +91,12 @@ impl Folder {
 /// A checkpoint of that number was handed out, and it was not this database's.
 pub fn other_history(number: i64) -> Error {
     let message = format!("checkpoint {number} was handed out already, with other content");
-    CHECKPOINT_REFUSED.because(message).detail("The database was set back behind it, or another one writes there.")
+    CHECKPOINT_REFUSED.error(message).detail("The database was set back behind it, or another one writes there.")
 }
 
 fn failed(error: std::io::Error) -> Error {
     let why = format!("The reason: {}.", error.kind());
-    PUBLICATION_FAILED.because("a checkpoint cannot be written to tenancy.checkpoint_directory").detail(why)
+    PUBLICATION_FAILED.error("a checkpoint cannot be written to tenancy.checkpoint_directory").detail(why)
 }
 
 /// The origin as the name of a folder.

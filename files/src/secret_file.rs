@@ -73,14 +73,12 @@ pub struct Keys {
 pub fn path(folder: Option<&str>, name: &str) -> Result<PathBuf> {
     let folder = folder
         .filter(|folder| Path::new(folder).is_absolute())
-        .ok_or_else(|| KEY_FILE_INVALID.because("tenancy.jwks_directory does not name a folder by an absolute path"))?;
+        .ok_or_else(|| KEY_FILE_INVALID.error("tenancy.jwks_directory does not name a folder by an absolute path"))?;
     let plain = !name.starts_with('.')
         && (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if !plain {
-        return Err(
-            KEY_FILE_INVALID.because("the name of a key file has only A-Z a-z 0-9 . _ - and begins with no dot")
-        );
+        return Err(KEY_FILE_INVALID.error("the name of a key file has only A-Z a-z 0-9 . _ - and begins with no dot"));
     }
     Ok(Path::new(folder).join(name))
 }
@@ -150,7 +148,7 @@ fn parse(file: File, metadata: &Metadata) -> Result<Keys> {
 
 fn refused(why: &str) -> Error {
     let why = why.trim_end_matches('.');
-    KEY_FILE_INVALID.because("the key file of the issuer cannot be used").detail(format!("The reason: {why}."))
+    KEY_FILE_INVALID.error("the key file of the issuer cannot be used").detail(format!("The reason: {why}."))
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn in_time(deadline: Instant) -> Result<()> {
 }
 
 fn refused(why: &str) -> Error {
-    SIGNING_KEY_INVALID.because("checkpoints cannot be signed").detail(format!("The reason: {why}."))
+    SIGNING_KEY_INVALID.error("checkpoints cannot be signed").detail(format!("The reason: {why}."))
 }
 
 #[cfg(test)]

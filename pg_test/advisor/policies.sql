@@ -170,7 +170,7 @@ SELECT test.clean('owner_is_application', 'ALTER TABLE "No;te''s" OWNER TO "bo;s
 -- No statement mends a function that is called for each row: the policy has to be written anew.
 SAVEPOINT before;
 CREATE POLICY "p;" ON own USING (is_member(org_id));
-SELECT is((SELECT array_agg(severity || ': ' || mend) FROM tenancy.advise() WHERE rule = 'volatile_policy' AND object LIKE '%."p;"'),
+SELECT is((SELECT array_agg(severity || ': ' || remediation) FROM tenancy.advise() WHERE rule = 'volatile_policy' AND object LIKE '%."p;"'),
           ARRAY[format('info: -- compare a column with a function without arguments instead, as tenancy.protect(%L) does', '"o''dd ""s".own')],
           'volatile_policy finds a function that is called for each row');
 ROLLBACK TO before;

@@ -44,7 +44,7 @@ DECLARE found text;
 BEGIN
     BEGIN
         EXECUTE leak;
-        SELECT format('%s: %s %s', a.severity, count(*), CASE WHEN min(a.mend) LIKE '--%' THEN 'in words' ELSE 'in SQL' END) INTO found
+        SELECT format('%s: %s %s', a.severity, count(*), CASE WHEN min(a.remediation) LIKE '--%' THEN 'in words' ELSE 'in SQL' END) INTO found
           FROM tenancy.advise() a WHERE a.rule = wanted AND a.object = about GROUP BY a.severity;
         RAISE EXCEPTION USING ERRCODE = 'ZZ999';
     EXCEPTION WHEN SQLSTATE 'ZZ999' THEN RETURN found;
@@ -103,7 +103,7 @@ RESET SESSION AUTHORIZATION;
 SELECT tenancy.protect('app.child') \g /dev/null
 SELECT is_empty('SELECT * FROM tenancy.drift()', 'a table with keys that carry the organization is whole');
 ALTER TABLE app.child DROP CONSTRAINT up, DROP CONSTRAINT side;
-SELECT results_eq($$ SELECT "table"::text, open, problem LIKE '%"side", "up"%is gone%' FROM tenancy.drift() $$, $$ VALUES ('app.child', false, true) $$, 'drift names those that were dropped');
+SELECT results_eq($$ SELECT "table"::text, exposed, problem LIKE '%"side", "up"%is gone%' FROM tenancy.drift() $$, $$ VALUES ('app.child', false, true) $$, 'drift names those that were dropped');
 ALTER TABLE app.child ADD CONSTRAINT up FOREIGN KEY (up) REFERENCES app.note, ADD CONSTRAINT side FOREIGN KEY (side) REFERENCES app.finding;
 SELECT tenancy.protect('app.child') \g /dev/null
 SELECT is_empty('SELECT * FROM tenancy.drift()', 'added again, nothing is missing');

@@ -1,4 +1,4 @@
--- The advisor: for each rule a leak that it catches, the mend that it prints, run as it is, and a clean case.
+-- The advisor: for each rule a leak that it catches, the remediation that it prints, run as it is, and a clean case.
 BEGIN;
 \ir ../helpers/fixture.sql
 \ir ../helpers/leak.sql
@@ -22,7 +22,7 @@ RESET SESSION AUTHORIZATION;
 
 SELECT is_empty($$ SELECT rule, object, detail FROM tenancy.advise('warning') WHERE object LIKE 'app.%' AND object <> 'app.finding_pkey' $$, 'a well-kept schema has no warnings');
 SELECT test.refused($$ SELECT * FROM tenancy.advise('all') $$, '22023', '%', '%', 'a severity is one of three');
-SELECT is((SELECT count(*) FROM tenancy.advise() WHERE rule IS NULL OR severity IS NULL OR object IS NULL OR detail IS NULL OR why IS NULL OR mend IS NULL OR key <> rule || ':' || object), 0::bigint, 'every finding is whole');
+SELECT is((SELECT count(*) FROM tenancy.advise() WHERE rule IS NULL OR severity IS NULL OR object IS NULL OR detail IS NULL OR why IS NULL OR remediation IS NULL OR key <> rule || ':' || object), 0::bigint, 'every finding is whole');
 
 CREATE ROLE test_leaky LOGIN;
 CREATE ROLE test_boss NOLOGIN BYPASSRLS;

@@ -4,7 +4,7 @@ BEGIN;
 SELECT plan(73);
 
 CREATE FUNCTION test.history(name regclass, key jsonb) RETURNS TABLE (line text) LANGUAGE sql AS $$
-    SELECT concat_ws(' ', h.operation, coalesce(h."row"::text, '-'), CASE WHEN NOT h.complete THEN 'incomplete' END, nullif(h.untold::text, '{}')) FROM tenancy.row_history(name, key) WITH ORDINALITY h ORDER BY ordinality
+    SELECT concat_ws(' ', h.operation, coalesce(h."row"::text, '-'), CASE WHEN NOT h.complete THEN 'incomplete' END, nullif(h.undisclosed::text, '{}')) FROM tenancy.row_history(name, key) WITH ORDINALITY h ORDER BY ordinality
 $$;
 CREATE TABLE app.item (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text, amount numeric, data jsonb, raw json);
 DO $$ BEGIN PERFORM tenancy.protect('app.item'); END $$;
@@ -64,7 +64,7 @@ SET LOCAL tenancy.audit_value_limit = 0;
 DO $$ BEGIN PERFORM tenancy.protect('app.item', secret_columns => '{data}'); END $$;
 INSERT INTO app.item VALUES (21, test.acme(), 't', 1, '"secret"');
 SELECT is((SELECT h::text LIKE '%secret"%' FROM tenancy.row_history('app.item', '{"id": 21}') h), false, 'a secret is not in the history of its row');
-SELECT results_eq($$ SELECT untold FROM tenancy.row_history('app.item', '{"id": 21}') $$, $$ VALUES ('{data}'::text[]) $$, 'but named');
+SELECT results_eq($$ SELECT undisclosed FROM tenancy.row_history('app.item', '{"id": 21}') $$, $$ VALUES ('{data}'::text[]) $$, 'but named');
 INSERT INTO app.item (id, organization_id, raw) VALUES (22, test.acme(), '[1e400000, "é"]');
 SELECT is(tenancy.row_as_of('app.item', '{"id": 22}', 'infinity') ->> 'raw', '[1e400000, "é"]', 'JSON that jsonb cannot hold becomes a text');
 
@@ -212,14 +212,14 @@ SET LOCAL tenancy.override_reason = 'TICKET-5';
 ALTER TABLE app.second ALTER COLUMN amount TYPE integer USING amount + 1000;
 RESET tenancy.override_reason;
 CALL test.mark('rewritten');
-SELECT is((SELECT string_agg(h.operation || coalesce(' ' || nullif(h.untold::text, '{}'), ''), ', ') FROM tenancy.row_history('app.second', '{"key": 1}') h), 'insert, update, update, update, update, rewrite {amount}', 'the history of each row has it');
+SELECT is((SELECT string_agg(h.operation || coalesce(' ' || nullif(h.undisclosed::text, '{}'), ''), ', ') FROM tenancy.row_history('app.second', '{"key": 1}') h), 'insert, update, update, update, update, rewrite {amount}', 'the history of each row has it');
 SELECT test.refused($$ SELECT tenancy.row_as_of('app.second', '{"key": 1}', test.at('rewritten')) $$, '55000', '%do not tell all%', '%', 'what a row was after it is not told');
 SELECT is(tenancy.row_as_of('app.second', '{"key": 1}', test.at('before the names')) ->> 'amount', '10.60', 'what it was before is');
 UPDATE app.second SET amount = 5;
 SELECT is(tenancy.row_as_of('app.second', '{"key": 1}', 'infinity') ->> 'amount', '5', 'and what it became by a statement');
 SELECT results_eq($$ SELECT organization, table_name, payload -> 'new' ->> 'columns' FROM tenancy.event WHERE operation = 'rewrite' $$, $$ VALUES ('00000000-0000-0000-0000-000000000000'::uuid, 'second', '["amount"]') $$, 'it is an event with the columns');
 ALTER TABLE app.second ADD COLUMN token uuid DEFAULT gen_random_uuid();
-SELECT is((SELECT h.untold FROM tenancy.row_history('app.second', '{"key": 1}') WITH ORDINALITY h ORDER BY h.ordinality DESC LIMIT 1), '{token}'::text[], 'a new column with a value in each row is not told either');
+SELECT is((SELECT h.undisclosed FROM tenancy.row_history('app.second', '{"key": 1}') WITH ORDINALITY h ORDER BY h.ordinality DESC LIMIT 1), '{token}'::text[], 'a new column with a value in each row is not told either');
 
 SELECT * FROM finish();
 ROLLBACK;

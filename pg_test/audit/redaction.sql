@@ -148,7 +148,7 @@ SET LOCAL tenancy.override_reason = 'to see what holds without the guard';
 ALTER TABLE app.person RENAME email TO mail;
 SELECT test.refused($$ INSERT INTO app.person VALUES (7, test.acme(), 'x', 'x') $$, '22023', '%email%gone%', '%', 'a renamed column does not cease to be secret: nothing can be written');
 SELECT test.refused($$ SELECT tenancy.protect('app.person') $$, '22023', '%no such column', '%', 'nor is it forgotten by protect');
-SELECT isnt_empty($$ SELECT FROM tenancy.drift() WHERE "table" = 'app.person'::regclass AND open $$, 'and drift tells');
+SELECT isnt_empty($$ SELECT FROM tenancy.drift() WHERE "table" = 'app.person'::regclass AND exposed $$, 'and drift tells');
 SELECT isnt(tenancy.protect('app.person', secret_columns => '{mail}'), 0, 'until it is named anew');
 INSERT INTO app.person VALUES (7, test.acme(), 'x', 'x');
 SELECT is(payload -> 'commitments' -> 'new' ->> 'mail', test.commitment(test.acme(), 'app', 'person', 'mail', 'x'), 'and is secret by its new name') FROM test.newest;

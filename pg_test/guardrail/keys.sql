@@ -50,7 +50,7 @@ SELECT tgname AS trigger FROM pg_trigger WHERE tgconstraint = (SELECT oid FROM p
 SELECT test.refused(format('ALTER TABLE app.invoice DISABLE TRIGGER %I', :'child_trigger'), '42501', '%less protected', '%', 'nor are its triggers switched off');
 SELECT test.refused(format('ALTER TABLE app.customer DISABLE TRIGGER %I', :'parent_trigger'), '42501', '%less protected', '%', 'at either end');
 UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = :'child_trigger';
-SELECT results_eq('SELECT "table"::text, open FROM tenancy.drift() ORDER BY 1', $$ VALUES ('app.customer', true), ('app.invoice', true) $$, 'past the guard it is drift');
+SELECT results_eq('SELECT "table"::text, exposed FROM tenancy.drift() ORDER BY 1', $$ VALUES ('app.customer', true), ('app.invoice', true) $$, 'past the guard it is drift');
 UPDATE pg_trigger SET tgenabled = 'O' WHERE tgname = :'child_trigger';
 SET LOCAL SESSION AUTHORIZATION test_owner;
 SAVEPOINT gone;
@@ -138,7 +138,7 @@ CREATE TABLE app.of_team (id int PRIMARY KEY, team_id uuid NOT NULL REFERENCES a
 CREATE TABLE app.of_firm (id int PRIMARY KEY, firm_id uuid NOT NULL REFERENCES app.firm, of_team int REFERENCES app.of_team);
 SELECT tenancy.protect('app.of_team', 'team_id') + tenancy.protect('app.of_firm', 'firm_id') \g /dev/null
 SELECT is(pg_temp.plain('app.of_firm') LIKE '%FOREIGN KEY (of_team) REFERENCES app.of_team(id)%', true, 'a key between tables of two kinds of organizations is not rewritten');
-SELECT is((SELECT array_agg(severity || ' ' || mend) FROM tenancy.advise() WHERE rule = 'foreign_key_across_tenants'), ARRAY['warning -- say in tenancy.exclude which of app.of_firm and app.of_team is of no organization, or drop of_firm_of_team_fkey: their organizations are rows of app.firm and of app.team'], 'and the advisor warns of it');
+SELECT is((SELECT array_agg(severity || ' ' || remediation) FROM tenancy.advise() WHERE rule = 'foreign_key_across_tenants'), ARRAY['warning -- say in tenancy.exclude which of app.of_firm and app.of_team is of no organization, or drop of_firm_of_team_fkey: their organizations are rows of app.firm and of app.team'], 'and the advisor warns of it');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -14,7 +14,7 @@ CREATE TABLE one.team (id uuid PRIMARY KEY, name text);
 CREATE TABLE one.doc (id uuid PRIMARY KEY, "teamId" uuid NOT NULL REFERENCES one.team ON UPDATE CASCADE ON DELETE CASCADE);
 CREATE TABLE one.page (id uuid PRIMARY KEY, "teamId" uuid NOT NULL REFERENCES one.team, doc uuid REFERENCES one.doc);
 SELECT results_eq($$ SELECT * FROM tenancy.organization_columns('one') $$, $$ VALUES ('teamId'::text, 2::bigint, true) $$, 'a column is found by use');
-SELECT results_eq($$ SELECT object, severity, mend FROM tenancy.advise() WHERE object LIKE 'one.%' ORDER BY 1 $$,
+SELECT results_eq($$ SELECT object, severity, remediation FROM tenancy.advise() WHERE object LIKE 'one.%' ORDER BY 1 $$,
     $$ VALUES ('one.doc', 'error', 'SELECT tenancy.protect(''one.doc'', organization_column => ''teamId'')'), ('one.page', 'error', 'SELECT tenancy.protect(''one.page'', organization_column => ''teamId'')') $$,
     'the advisor finds the tables of a schema where nothing is protected');
 SELECT test.same($$ SELECT "table"::text, steps > 0, problem FROM tenancy.protect_schema('one') $$,
@@ -25,7 +25,7 @@ SELECT is_empty($$ SELECT "table" FROM tenancy.protect_schema('one') WHERE steps
 SELECT is_empty($$ SELECT * FROM tenancy.advise('error') WHERE object LIKE 'one.%' $$, 'and the advisor has no error');
 CREATE TABLE one.later (id uuid PRIMARY KEY, "teamId" uuid NOT NULL);
 SELECT is(pg_temp.protected('one.later'), NULL, 'a table that comes is warned of');
-SELECT results_eq($$ SELECT rule, mend FROM tenancy.advise('error') WHERE object = 'one.later' $$, $$ VALUES ('unprotected_table', 'SELECT tenancy.protect(''one.later'')') $$, 'and found');
+SELECT results_eq($$ SELECT rule, remediation FROM tenancy.advise('error') WHERE object = 'one.later' $$, $$ VALUES ('unprotected_table', 'SELECT tenancy.protect(''one.later'')') $$, 'and found');
 SELECT tenancy.set_guardrail('new_tables', 'enforce', 'test') \g /dev/null
 CREATE TABLE one.latest (id uuid PRIMARY KEY, "teamId" uuid NOT NULL, tenant_id uuid);
 SELECT is(pg_temp.protected('one.latest'), 'teamId', 'or protected, by the column of the schema');
@@ -48,7 +48,7 @@ SELECT is(pg_temp.protected('two.later'), 'owner_key', 'by the guardrail too');
 SELECT tenancy.set_guardrail('new_tables', 'warn', 'test') \g /dev/null
 SELECT tenancy.unprotect_schema('two') \g /dev/null
 CREATE TABLE two.other (owner_key text NOT NULL);
-SELECT results_eq($$ SELECT rule, mend FROM tenancy.advise('error') WHERE object = 'two.other' $$,
+SELECT results_eq($$ SELECT rule, remediation FROM tenancy.advise('error') WHERE object = 'two.other' $$,
     $$ VALUES ('unprotected_table', 'SELECT tenancy.protect(''two.other'', organization_column => ''owner_key'')') $$, 'a table with the column that others are protected by is a finding');
 
 -- A column that many tables have and that no one knows is asked about.
@@ -66,7 +66,7 @@ CREATE SCHEMA four;
 CREATE TABLE four.a (account_id uuid NOT NULL, workspace_id uuid NOT NULL);
 CREATE TABLE four.b (account_id uuid NOT NULL, workspace_id uuid NOT NULL);
 SELECT test.refused($$ SELECT * FROM tenancy.protect_schema('four') $$, '42702', 'tables of schema "four" have the columns account_id and workspace_id: which is the organization?', '%tenancy.protect_schema(''four'', organization_column => ...)%', 'of two names in a schema none is chosen');
-SELECT results_eq($$ SELECT object, mend LIKE '-- say which%' FROM tenancy.advise('error') WHERE object LIKE 'four.%' ORDER BY 1 $$, $$ VALUES ('four.a', true), ('four.b', true) $$, 'nor by the advisor');
+SELECT results_eq($$ SELECT object, remediation LIKE '-- say which%' FROM tenancy.advise('error') WHERE object LIKE 'four.%' ORDER BY 1 $$, $$ VALUES ('four.a', true), ('four.b', true) $$, 'nor by the advisor');
 SELECT results_eq($$ SELECT "table"::text, problem FROM tenancy.protect_schema('four', 'workspace_id') $$, $$ VALUES ('four.a', NULL::text), ('four.b', NULL) $$, 'the one that is named is taken');
 SELECT is(pg_temp.protected('four.b'), 'workspace_id', 'and no other');
 CREATE SCHEMA five;

@@ -3,14 +3,14 @@
 -- One leak: not found before, found after, gone once it is mended as printed. Everything is taken back at the end.
 CREATE FUNCTION test.leak(wanted text, leak text, about text, expected_severity text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
-    before bigint; found_severity text; mend text; after bigint; problem text;
+    before bigint; found_severity text; remediation text; after bigint; problem text;
 BEGIN
     BEGIN
         SELECT count(*) INTO before FROM tenancy.advise() a WHERE a.rule = wanted AND a.object = about;
         EXECUTE leak;
-        SELECT a.severity, a.mend INTO found_severity, mend FROM tenancy.advise() a WHERE a.rule = wanted AND a.object = about;
-        IF mend IS NOT NULL AND mend NOT LIKE '--%' THEN
-            EXECUTE mend;
+        SELECT a.severity, a.remediation INTO found_severity, remediation FROM tenancy.advise() a WHERE a.rule = wanted AND a.object = about;
+        IF remediation IS NOT NULL AND remediation NOT LIKE '--%' THEN
+            EXECUTE remediation;
             SELECT count(*) INTO after FROM tenancy.advise() a WHERE a.rule = wanted AND a.object = about;
         END IF;
         RAISE EXCEPTION USING ERRCODE = 'ZZ999';
@@ -21,7 +21,7 @@ BEGIN
     END;
     RETURN NEXT is(before, 0::bigint, wanted || ': nothing before');
     RETURN NEXT is(found_severity, expected_severity, wanted || ' finds: ' || leak);
-    RETURN NEXT is(coalesce(after, -1), 0::bigint, format('%s is mended by: %s%s', wanted, mend, E'\n  problem: ' || problem));
+    RETURN NEXT is(coalesce(after, -1), 0::bigint, format('%s is mended by: %s%s', wanted, remediation, E'\n  problem: ' || problem));
 END
 $$;
 

@@ -22,9 +22,9 @@ CREATE FUNCTION pg_temp.follow() RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE finding record; done text[] := '{}';
 BEGIN
     FOR round IN 1 .. 9 LOOP
-        SELECT * INTO finding FROM tenancy.advise('warning') WHERE object LIKE 'app.%' AND mend NOT LIKE '--%' AND rule <> 'unique_across_tenants' ORDER BY key LIMIT 1;
+        SELECT * INTO finding FROM tenancy.advise('warning') WHERE object LIKE 'app.%' AND remediation NOT LIKE '--%' AND rule <> 'unique_across_tenants' ORDER BY key LIMIT 1;
         EXIT WHEN NOT FOUND;
-        EXECUTE finding.mend;
+        EXECUTE finding.remediation;
         done := done || finding.key;
     END LOOP;
     RETURN done;
@@ -103,7 +103,7 @@ SET LOCAL SESSION AUTHORIZATION test_application;
 CALL test.sign_in('ada');
 SELECT results_eq('SELECT id FROM app.line ORDER BY 1', '{1}'::integer[], 'the policies of those below name the organization too');
 RESET SESSION AUTHORIZATION;
-SELECT results_eq('SELECT DISTINCT "table"::text, open FROM tenancy.drift() ORDER BY 1', $$ VALUES ('app."File"', true), ('app.line', true) $$, 'which are told of');
+SELECT results_eq('SELECT DISTINCT "table"::text, exposed FROM tenancy.drift() ORDER BY 1', $$ VALUES ('app."File"', true), ('app.line', true) $$, 'which are told of');
 ROLLBACK TO SAVEPOINT opened;
 
 -- Ways that lead nowhere.

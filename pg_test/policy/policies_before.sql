@@ -39,7 +39,7 @@ CALL test.sign_in('ada');
 SELECT results_eq('SELECT id FROM app.note ORDER BY 1', '{1,2}'::integer[], 'a permissive policy for all would show the organization''s');
 ROLLBACK TO SAVEPOINT nobody;
 SET LOCAL SESSION AUTHORIZATION test_owner;
-SELECT is((SELECT open FROM tenancy.drift() WHERE "table" = 'app.note'::regclass), false, 'which is drift, though no hole in isolation');
+SELECT is((SELECT exposed FROM tenancy.drift() WHERE "table" = 'app.note'::regclass), false, 'which is drift, though no hole in isolation');
 SELECT is(tenancy.protect('app.note'), 1, 'that protect takes away');
 SELECT is_empty($$ SELECT FROM pg_policy WHERE polrelid = 'app.note'::regclass AND polname = 'tenancy_read' $$, 'and only that');
 
@@ -84,7 +84,7 @@ CREATE POLICY tenancy_create ON app.old FOR INSERT WITH CHECK (tenancy.authorize
 CREATE POLICY tenancy_update ON app.old FOR UPDATE USING (tenancy.authorize('finding', 'update')) WITH CHECK (tenancy.authorize('finding', 'update'));
 CREATE POLICY tenancy_delete ON app.old FOR DELETE USING (tenancy.authorize('finding', 'delete'));
 SELECT format('COMMENT ON POLICY tenancy_isolation ON app.old IS %L', comment) FROM mark \gexec
-SELECT is((SELECT open FROM tenancy.drift() WHERE "table" = 'app.old'::regclass), true, 'a table of the earlier layout is shown by drift');
+SELECT is((SELECT exposed FROM tenancy.drift() WHERE "table" = 'app.old'::regclass), true, 'a table of the earlier layout is shown by drift');
 SELECT results_eq($$ SELECT sql FROM tenancy.plan('app.old') WHERE state = 'todo' AND sql LIKE '%before%' ORDER BY step $$,
     $$ VALUES ('ALTER POLICY tenancy_isolation ON app.old RENAME TO tenancy_isolation_before'), ('DROP POLICY tenancy_isolation_before ON app.old') $$, 'it is isolated at each step between');
 -- Step by step, and broken off after each.

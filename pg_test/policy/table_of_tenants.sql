@@ -35,7 +35,7 @@ ROLLBACK TO SAVEPOINT whole;
 
 -- Found and protected as the advisor prints it -------------------------------------------------------------------------------
 
-SELECT results_eq($$ SELECT severity, object, mend FROM tenancy.advise() WHERE rule IN ('table_of_tenants', 'action_from_outside') $$,
+SELECT results_eq($$ SELECT severity, object, remediation FROM tenancy.advise() WHERE rule IN ('table_of_tenants', 'action_from_outside') $$,
     $$ VALUES ('error', 'app.team', 'SELECT tenancy.protect(''app.team'', organization_column => ''id'')') $$, 'the advisor finds the table');
 SET LOCAL SESSION AUTHORIZATION test_owner;
 SELECT cmp_ok(tenancy.protect('app.team', organization_column => 'id'), '>', 0, 'what it prints protects it');
@@ -93,7 +93,7 @@ SELECT is((SELECT count(*) FROM pg_policy WHERE polrelid = 'app.team'::regclass)
 CREATE TABLE app.firm (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text);
 CREATE TABLE app.bill (id integer PRIMARY KEY, org_id bigint NOT NULL REFERENCES app.firm);
 SELECT tenancy.protect('app.bill') \g /dev/null
-SELECT results_eq($$ SELECT mend FROM tenancy.advise() WHERE rule = 'table_of_tenants' AND object = 'app.firm' $$,
+SELECT results_eq($$ SELECT remediation FROM tenancy.advise() WHERE rule = 'table_of_tenants' AND object = 'app.firm' $$,
     $$ VALUES ('ALTER TABLE app.firm ALTER COLUMN id DROP IDENTITY; SELECT tenancy.protect(''app.firm'', organization_column => ''id'')') $$, 'an identity goes first');
 SELECT lives_ok($$ ALTER TABLE app.firm ALTER COLUMN id DROP IDENTITY; SELECT tenancy.protect('app.firm', organization_column => 'id') $$, 'which works');
 RESET SESSION AUTHORIZATION;

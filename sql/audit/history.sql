@@ -20,12 +20,12 @@ else only the method and the database role. tenancy.organization_audit_trail and
 
 CREATE FUNCTION tenancy.row_history("table" regclass, key jsonb)
     RETURNS TABLE (event uuid, organization uuid, "position" bigint, occurred_at timestamptz, operation text, subject text, role text, method text,
-        session_user_name text, correlation_id text, old_values jsonb, new_values jsonb, "row" jsonb, untold text[], complete boolean)
+        session_user_name text, correlation_id text, old_values jsonb, new_values jsonb, "row" jsonb, undisclosed text[], complete boolean)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_row_history_wrapper';
 COMMENT ON FUNCTION tenancy.row_history(regclass, jsonb) IS
 'The events of the row with that primary key ({"id": 7}) in the order in which it was changed, each with the row as it was after it, without the columns
-that were NULL; row is NULL after a deletion, and when the row got another key. untold names columns whose value an event does not hold: secret, or beyond tenancy.audit_value_limit.
+that were NULL; row is NULL after a deletion, and when the row got another key. undisclosed names columns whose value an event does not hold: secret, or beyond tenancy.audit_value_limit.
 Table, schema and columns are followed through other names. complete is false where more than that may be missing: an erased payload, a history that
 began before the table was protected, a column that has been dropped, or added with a default since; a next event that came upon another state; two events of a transaction that may have come either
 way. tenancy_auditor sees the events of every organization, whoever has a context and the permission read in the domain

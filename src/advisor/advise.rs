@@ -13,7 +13,7 @@ use pgrx::{name, pg_extern};
 struct Finding {
     object: String,
     detail: String,
-    mend: String,
+    remediation: String,
     severity: Option<String>,
 }
 
@@ -35,18 +35,18 @@ fn tenancy_advise(
         name!(object, String),
         name!(detail, String),
         name!(why, String),
-        name!(mend, String),
+        name!(remediation, String),
         name!(key, String),
     ),
 > {
     let minimum = minimum_severity
         .and_then(Severity::parse)
-        .ok_or_else(|| error::ARGUMENT_INVALID.because("minimum_severity must be \"info\", \"warning\" or \"error\""))
+        .ok_or_else(|| error::ARGUMENT_INVALID.error("minimum_severity must be \"info\", \"warning\" or \"error\""))
         .or_raise();
     let mut found = Vec::new();
     for rule in RULES {
         let read = |row: &spi::Row| {
-            Some(Finding { object: row.get(1)?, detail: row.get(2)?, mend: row.get(3)?, severity: row.get(4) })
+            Some(Finding { object: row.get(1)?, detail: row.get(2)?, remediation: row.get(3)?, severity: row.get(4) })
         };
         let run = || spi::query(rule.query, read);
         let findings = if OF_THE_SERVER.contains(&rule.id) { user::as_superuser(run) } else { run() };
@@ -58,9 +58,9 @@ fn tenancy_advise(
         }
     }
     found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
-    TableIterator::new(found.into_iter().map(|(severity, rule, Finding { object, detail, mend, .. })| {
+    TableIterator::new(found.into_iter().map(|(severity, rule, Finding { object, detail, remediation, .. })| {
         let key = format!("{}:{object}", rule.id);
         // Names and expressions may hold line breaks: a finding is one line of a list.
-        (rule.id.into(), severity.name().into(), object, on_one_line(&detail), rule.why.into(), mend, key)
+        (rule.id.into(), severity.name().into(), object, on_one_line(&detail), rule.why.into(), remediation, key)
     }))
 }

@@ -10,7 +10,7 @@ mod retention;
 mod sealing;
 mod verification;
 
-pub use capture::append::{Draft, append, events_wait, operator_acts, statement_finished};
+pub use capture::append::{NewEvent, append, events_wait, operator_acts, statement_finished};
 pub use capture::commitment_key::key as commitment_key;
 pub use capture::ddl::{as_part, cluster_changed, table_changed};
 pub use capture::partition::create_ahead as create_partitions;

@@ -63,7 +63,7 @@ fmgr_function! {
 }
 
 fn without_integer() -> error::Error {
-    error::NOT_FOUND.because("the organization of this transaction has no integer id")
+    error::NOT_FOUND.error("the organization of this transaction has no integer id")
 }
 
 fmgr_function! {
@@ -101,7 +101,7 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
         return Ok(());
     }
     let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
-    let error = error::PERMISSION_DENIED.because(message);
+    let error = error::PERMISSION_DENIED.error(message);
     record_refusal(domain, &error);
     Err(error)
 }
@@ -135,7 +135,7 @@ fn arguments<'a>(call: pg_sys::FunctionCallInfo) -> Result<(&'a str, &'a str)> {
         let argument = &(*call).args.as_slice(2)[n];
         <&str>::from_datum(argument.value, argument.isnull)
     };
-    Ok((error::given(argument(0), "domain")?, error::given(argument(1), "action")?))
+    Ok((error::require_not_null(argument(0), "domain")?, error::require_not_null(argument(1), "action")?))
 }
 
 /// True if this call site passed under the context as it is, in this statement.
@@ -187,7 +187,7 @@ fn tenancy_actor_role() -> String {
 fn tenancy_claims() -> JsonB {
     let context = require().or_raise();
     let claims = serde_json::from_str(&context.claims)
-        .map_err(|_| error::STATE_INVALID.because("the claims of the transaction are unreadable"));
+        .map_err(|_| error::STATE_INVALID.error("the claims of the transaction are unreadable"));
     JsonB(claims.or_raise())
 }
 

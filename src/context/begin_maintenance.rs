@@ -17,10 +17,10 @@ fn tenancy_begin_maintenance(reason: Option<&str>) {
 fn begin(reason: Option<&str>) -> Result<()> {
     let reason = super::reason(reason)?;
     if transaction::read_only() {
-        return Err(error::READ_ONLY.because("maintenance is recorded, and nothing can be written here"));
+        return Err(error::READ_ONLY.error("maintenance is recorded, and nothing can be written here"));
     }
     if current()?.is_some() || current::sealed_to_somebody() {
-        return Err(error::CONTEXT_SEALED.because("this transaction has an identity, and acts for one organization"));
+        return Err(error::CONTEXT_SEALED.error("this transaction has an identity, and acts for one organization"));
     }
     maintenance::begin(reason);
     who_acts_changed();

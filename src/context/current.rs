@@ -6,9 +6,9 @@ use crate::pg::settings::sealed::{self, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
 use crate::pg::transaction;
 use crate::pg::{cursor, user};
-use pg_tenancy_core::context::{Context, Organization, Scope, Seal};
+use pg_tenancy_core::context::{Context, Organization, Scope, TransactionIdentity};
 use pg_tenancy_core::error::{self, Error, Result};
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
@@ -37,10 +37,12 @@ static ORGANIZATION: BackendLocal<OrganizationDatums> =
     BackendLocal::new(OrganizationDatums { uuid: Cell::new(None), text: Cell::new(None), integer: Cell::new(None) });
 
 /// The identity that this transaction keeps.
-static SEAL: BackendLocal<RefCell<Seal>> = BackendLocal::new(RefCell::new(Seal::new()));
+static TRANSACTION_IDENTITY: BackendLocal<RefCell<TransactionIdentity>> =
+    BackendLocal::new(RefCell::new(TransactionIdentity::new()));
 /// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it did
 /// before the library was loaded is not known.
-static HOLDING: BackendLocal<RefCell<Undo<bool>>> = BackendLocal::new(RefCell::new(Undo::new(true)));
+static HOLDING: BackendLocal<RefCell<SavepointStack<bool>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(true)));
 /// What this room asks of the rooms above it.
 #[derive(Clone, Copy)]
 pub struct Rooms {
@@ -98,13 +100,13 @@ pub fn statement_started() {
 /// the session is still a member.
 pub fn transaction_ended() {
     forget();
-    SEAL.borrow_mut().clear();
+    TRANSACTION_IDENTITY.borrow_mut().clear();
     HOLDING.borrow_mut().clear();
 }
 
 /// The savepoint at this level was rolled back or released, and the seal and the cursors with it.
 pub fn savepoint(level: i32, rolled_back: bool) {
-    let (mut seal, mut holding) = (SEAL.borrow_mut(), HOLDING.borrow_mut());
+    let (mut seal, mut holding) = (TRANSACTION_IDENTITY.borrow_mut(), HOLDING.borrow_mut());
     if rolled_back {
         holding.roll_back(level);
         if seal.roll_back(level, transaction::from_timestamptz(transaction::statement())) {
@@ -145,19 +147,19 @@ pub fn current() -> Result<Option<Rc<Context>>> {
 /// ways than a token.
 pub fn missing() -> Error {
     let kind = if user::is_application() { &error::CONTEXT_MISSING } else { &error::SCOPE_MISSING };
-    kind.because("no organization is authenticated in this transaction")
+    kind.error("no organization is authenticated in this transaction")
 }
 
 /// True if the transaction has used an identity, signed out since or not.
 pub fn sealed_to_somebody() -> bool {
-    SEAL.borrow().is_set()
+    TRANSACTION_IDENTITY.borrow().is_set()
 }
 
 /// The context of the transaction, for access: an error when there is none or its token has expired.
 pub fn require() -> Result<Rc<Context>> {
     let context = current()?.ok_or_else(missing)?;
     if expired(&context) {
-        return Err(error::CONTEXT_EXPIRED.because("the token behind this transaction has expired"));
+        return Err(error::CONTEXT_EXPIRED.error("the token behind this transaction has expired"));
     }
     seal(&context)?;
     Ok(context)
@@ -168,21 +170,21 @@ pub fn require() -> Result<Rc<Context>> {
 /// An identity of the transaction was sealed when it began. A parallel worker has no seal but that of its leader, whose
 /// context it received; the identity of a session it checks again for itself.
 fn seal(context: &Rc<Context>) -> Result<()> {
-    if context.scope == Scope::Transaction || SEAL.borrow().keeps(context) {
+    if context.scope == Scope::Transaction || TRANSACTION_IDENTITY.borrow().keeps(context) {
         return Ok(());
     }
-    if SEAL.borrow().refuses(context) {
+    if TRANSACTION_IDENTITY.borrow().refuses(context) {
         return Err(sealed());
     }
     refuse_what_was_left(context)?;
     revalidate(context)?;
-    SEAL.borrow_mut().keep(transaction::level(), Rc::clone(context));
+    TRANSACTION_IDENTITY.borrow_mut().keep(transaction::level(), Rc::clone(context));
     Ok(())
 }
 
 /// Whether the context gives access now, without sealing the transaction.
 pub fn in_force(context: &Context) -> bool {
-    let known = context.scope == Scope::Transaction || SEAL.borrow().keeps(context);
+    let known = context.scope == Scope::Transaction || TRANSACTION_IDENTITY.borrow().keeps(context);
     !expired(context) && (known || revalidate(context).is_ok())
 }
 
@@ -193,31 +195,31 @@ pub fn expired(context: &Context) -> bool {
 
 fn sealed() -> Error {
     error::CONTEXT_SEALED
-        .because("this transaction has another identity already")
+        .error("this transaction has another identity already")
         .detail("A transaction keeps the first subject and organization that it authenticates, also after sign_out.")
 }
 
 /// Gives the transaction, or the session, an identity; refused where the transaction has another one.
 pub fn begin(context: Context) -> Result<()> {
     if maintenance::in_maintenance() {
-        return Err(error::CONTEXT_SEALED.because("this transaction acts for all organizations, and for none alone"));
+        return Err(error::CONTEXT_SEALED.error("this transaction acts for all organizations, and for none alone"));
     }
-    if SEAL.borrow().refuses(&context) {
+    if TRANSACTION_IDENTITY.borrow().refuses(&context) {
         return Err(sealed());
     }
     refuse_what_was_left(&context)?;
     if context.scope == Scope::Transaction && *HOLDING.borrow().get() && cursors_are_open(true, transaction::now()) {
         return Err(cursor_refused());
     }
-    let text = CString::new(context.encode()?)
-        .map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))?;
+    let text =
+        CString::new(context.encode()?).map_err(|_| error::STATE_INVALID.error("the context could not be encoded"))?;
     let lasting = match context.scope {
         Scope::Transaction => Lasting::Transaction,
         Scope::Session => Lasting::Session,
     };
     sealed::set(&text, lasting);
     let context = Rc::new(context);
-    SEAL.borrow_mut().keep(transaction::level(), Rc::clone(&context));
+    TRANSACTION_IDENTITY.borrow_mut().keep(transaction::level(), Rc::clone(&context));
     // What was just written need not be read again.
     PARSED.replace(Some(context));
     STALE.set(false);
@@ -226,10 +228,10 @@ pub fn begin(context: Context) -> Result<()> {
 
 /// Refuses an identity while a cursor may hold rows of another one that was rolled back to a savepoint.
 fn refuse_what_was_left(context: &Context) -> Result<()> {
-    let undone = SEAL.borrow().somebody_else_undone(context);
+    let undone = TRANSACTION_IDENTITY.borrow().somebody_else_undone(context);
     if undone.is_some_and(|at| cursors_are_open(false, at)) {
         return Err(error::CONTEXT_SEALED
-            .because("an open cursor may hold rows of the identity that was rolled back")
+            .error("an open cursor may hold rows of the identity that was rolled back")
             .detail("The cursor is older than the savepoint: close it before another subject authenticates."));
     }
     Ok(())
@@ -244,7 +246,8 @@ pub fn end() {
 /// so an identity that ends with the transaction may not leave them there.
 pub fn cursor_held() -> Result<()> {
     let of_the_transaction = current()?.is_some_and(|context| context.scope == Scope::Transaction);
-    if of_the_transaction || maintenance::in_maintenance() || SEAL.borrow().ends_with_the_transaction() {
+    if of_the_transaction || maintenance::in_maintenance() || TRANSACTION_IDENTITY.borrow().ends_with_the_transaction()
+    {
         return Err(cursor_refused());
     }
     *HOLDING.borrow_mut().change(transaction::level()) = true;
@@ -252,7 +255,7 @@ pub fn cursor_held() -> Result<()> {
 }
 
 fn cursor_refused() -> Error {
-    error::CURSOR_REFUSED.because("a cursor WITH HOLD would keep rows of the organization beyond this transaction")
+    error::CURSOR_REFUSED.error("a cursor WITH HOLD would keep rows of the organization beyond this transaction")
 }
 
 /// True if cursors are open that this transaction opened until then, apart from the statement that asks.

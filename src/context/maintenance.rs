@@ -2,7 +2,7 @@
 
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::{transaction, user};
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,8 @@ struct Maintenance {
 }
 
 /// That of this transaction.
-static MAINTENANCE: BackendLocal<RefCell<Undo<Option<Maintenance>>>> = BackendLocal::new(RefCell::new(Undo::new(None)));
+static MAINTENANCE: BackendLocal<RefCell<SavepointStack<Option<Maintenance>>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(None)));
 
 /// Begins a maintenance in this transaction.
 pub fn begin(reason: &str) {
@@ -47,7 +48,9 @@ pub fn savepoint(level: i32, rolled_back: bool) -> bool {
         maintenance.release(level);
         return false;
     }
-    let role = |maintenance: &Undo<Option<Maintenance>>| maintenance.get().as_ref().map(|maintenance| maintenance.role);
+    let role = |maintenance: &SavepointStack<Option<Maintenance>>| {
+        maintenance.get().as_ref().map(|maintenance| maintenance.role)
+    };
     let before = role(&maintenance);
     maintenance.roll_back(level);
     role(&maintenance) != before

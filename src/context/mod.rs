@@ -9,15 +9,15 @@ pub use accessors::{SEPARATOR, allowed, authorize, lacks};
 pub use current::{Rooms, begin, current, cursor_held, define, generation, require, statement_started};
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 
 const MAX_REASON_BYTES: usize = 1000;
 
 /// What an operator gave as reason of `assume_organization` and `begin_maintenance`: 1 to 1000 bytes.
 pub fn reason(text: Option<&str>) -> Result<&str> {
-    let reason = given(text.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
+    let reason = require_not_null(text.map(str::trim).filter(|reason| !reason.is_empty()), "the reason")?;
     if reason.len() > MAX_REASON_BYTES {
-        return Err(error::ARGUMENT_INVALID.because("the reason is longer than 1000 bytes"));
+        return Err(error::ARGUMENT_INVALID.error("the reason is longer than 1000 bytes"));
     }
     Ok(reason)
 }

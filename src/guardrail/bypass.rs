@@ -8,12 +8,13 @@ use crate::pg::transaction;
 use crate::policy::protect;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{ROW_SECURITY_BYPASS, State};
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
 /// Tables that were told of in this transaction already.
-static TOLD: BackendLocal<RefCell<Undo<Vec<pg_sys::Oid>>>> = BackendLocal::new(RefCell::new(Undo::new(Vec::new())));
+static REPORTED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(Vec::new())));
 
 /// Somebody whom no policy binds is about to read or write a protected table.
 pub fn accessed(table: pg_sys::Oid) -> Result<()> {
@@ -22,7 +23,7 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
         || protect::working()
         || context::current()?.is_some()
         || context::in_maintenance()
-        || TOLD.borrow().get().contains(&table)
+        || REPORTED.borrow().get().contains(&table)
     {
         return Ok(());
     }
@@ -34,7 +35,7 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
     }
     let message =
         format!("no policy binds this role: it would see every organization's rows of {}.{}", found.schema, found.name);
-    let error = error::BYPASS_REFUSED.because(message);
+    let error = error::BYPASS_REFUSED.error(message);
     if state == State::Enforce {
         return Err(error);
     }
@@ -45,15 +46,15 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
 }
 
 fn told(table: pg_sys::Oid) {
-    TOLD.borrow_mut().change(transaction::level()).push(table);
+    REPORTED.borrow_mut().change(transaction::level()).push(table);
 }
 
 /// A savepoint was rolled back, and the events under it, or released.
 pub fn savepoint(level: i32, rolled_back: bool) {
-    let mut told = TOLD.borrow_mut();
+    let mut told = REPORTED.borrow_mut();
     if rolled_back { told.roll_back(level) } else { told.release(level) }
 }
 
 pub fn transaction_ended() {
-    TOLD.borrow_mut().clear();
+    REPORTED.borrow_mut().clear();
 }

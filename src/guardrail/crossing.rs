@@ -11,12 +11,13 @@ use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{CROSS_TENANT_CHANGE, State};
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 
 /// Tables whose rows of other organizations this transaction may change, because it was judged once that it may.
-static PASSED: BackendLocal<RefCell<Undo<Vec<pg_sys::Oid>>>> = BackendLocal::new(RefCell::new(Undo::new(Vec::new())));
+static PASSED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(Vec::new())));
 
 /// For whom, at which table and in which statement it was found that no context is needed.
 static UNBOUND: BackendLocal<Cell<Option<(user::Acting, pg_sys::Oid, i64)>>> = BackendLocal::new(Cell::new(None));
@@ -50,7 +51,7 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
         } else {
             format!("a row of \"{schema}\".\"{name}\" would be changed without an organization")
         };
-        let error = error::CROSS_TENANT_CHANGE.because(message).detail(
+        let error = error::CROSS_TENANT_CHANGE.error(message).detail(
             "The change comes from a referential action, a function or a rule, which row-level security does not bind.",
         );
         if state == State::Enforce {

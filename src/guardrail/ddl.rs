@@ -52,7 +52,7 @@ fn before(statement: &Statement) -> Result<()> {
     match parent.filter(|parent| protect::is_marked(protect::root_of(*parent))) {
         Some(parent) => {
             let message = format!("a partition of {} would not be protected", protect::name_of(parent));
-            Err(error::TABLE_UNPROTECTED.because(message).detail(NO_ADMIN))
+            Err(error::TABLE_UNPROTECTED.error(message).detail(NO_ADMIN))
         }
         None => Ok(()),
     }
@@ -85,7 +85,7 @@ fn before_rewrite(statement: &Statement) -> Result<()> {
             "{} would change values of {}.{} in every organization's rows, and no event tells of them",
             statement.tag, table.schema, table.name
         );
-        let error = error::PROTECTION_CHANGED.because(message).detail(format!("Columns: {}.", changed.join(", ")));
+        let error = error::PROTECTION_CHANGED.error(message).detail(format!("Columns: {}.", changed.join(", ")));
         judge(&PROTECTED_TABLES, statement, table, error)?;
     }
     if rewrite.fills_columns {
@@ -214,7 +214,7 @@ fn keep_keys(statement: &Statement, table: &Table) -> Result<()> {
         Some(step) => format!("The owner of both tables adds it, or runs: {}", step.sql),
         None => format!("To be done: {}", first.sql),
     };
-    judge(&PROTECTED_TABLES, statement, table, error::PROTECTION_CHANGED.because(message).detail(detail))
+    judge(&PROTECTED_TABLES, statement, table, error::PROTECTION_CHANGED.error(message).detail(detail))
 }
 
 /// Says that something is gone which costs time, or has to be written out, and opens nothing.
@@ -223,13 +223,13 @@ fn tell_loss(statement: &Statement, table: &Table, what: &str) {
         let name = protect::name_of(table.oid);
         let message = format!("{} took {what} of {name}, which tenancy.protect made", statement.tag);
         let detail = format!("SELECT tenancy.protect('{}')", name.replace('\'', "''"));
-        warn(&error::PROTECTION_CHANGED.because(message).detail(detail));
+        warn(&error::PROTECTION_CHANGED.error(message).detail(detail));
     }
 }
 
 fn refuse_damage(statement: &Statement, table: &Table, damage: &str) -> Result<()> {
     let message = format!("{} would leave table {}.{} less protected", statement.tag, table.schema, table.name);
-    let error = error::PROTECTION_CHANGED.because(message).detail(damage);
+    let error = error::PROTECTION_CHANGED.error(message).detail(damage);
     judge(&PROTECTED_TABLES, statement, table, error)
 }
 
@@ -291,7 +291,7 @@ fn unprotected(table: pg_sys::Oid, reason: Option<&str>) -> Error {
     let why = reason.map(str::to_owned).or_else(|| protect::remaining(table).err().map(|error| error.message));
     let why = why.map_or_else(String::new, |why| format!("{why} "));
     error::TABLE_UNPROTECTED
-        .because(format!("table {name} has an organization column and is not protected"))
+        .error(format!("table {name} has an organization column and is not protected"))
         .detail(format!("{why}SELECT tenancy.protect('{}')", name.replace('\'', "''")))
 }
 

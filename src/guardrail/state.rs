@@ -1,6 +1,6 @@
 //! In which state a guardrail is, and what a session says to pass one.
 
-use crate::audit::{self, Draft};
+use crate::audit::{self, NewEvent};
 use crate::pg::report;
 use crate::pg::settings::configuration;
 use crate::pg::tables::table::{Key, find};
@@ -42,7 +42,7 @@ pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)
         ));
         return Ok(());
     }
-    audit::append(Draft {
+    audit::append(NewEvent {
         organization: Uuid::nil(),
         operation,
         domain: "guardrail",

@@ -16,7 +16,7 @@ pub fn statistics_used(what: &str) -> Result<()> {
     if state == State::Off {
         return Ok(());
     }
-    let error = error::STATISTICS_REFUSED.because(format!("{what} would tell of other organizations' rows"));
+    let error = error::STATISTICS_REFUSED.error(format!("{what} would tell of other organizations' rows"));
     if state == State::Enforce {
         return Err(error);
     }

@@ -8,7 +8,7 @@ use crate::pg::report::{self, OrRaise};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::context::{Context, Permissions, Scope};
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::pg_extern;
 use uuid::Uuid;
 
@@ -42,20 +42,20 @@ fn assume(
     role: Option<&str>,
     correlation_id: Option<&str>,
 ) -> Result<pgrx::Uuid> {
-    let given_id = given(organization, "the organization")?;
+    let given_id = require_not_null(organization, "the organization")?;
     let reason = context::reason(reason)?;
     check_correlation_id(correlation_id)?;
     if transaction::read_only() {
-        return Err(error::READ_ONLY.because("assuming an organization is recorded, and nothing can be written here"));
+        return Err(error::READ_ONLY.error("assuming an organization is recorded, and nothing can be written here"));
     }
     let id = Uuid::from_bytes(*given_id.as_bytes());
     let (organization, permissions) = transaction::with_latest_snapshot(|| {
         let found = lookup::organization(&id).map(|(organization, _)| organization);
-        let organization = found.ok_or_else(|| error::NOT_FOUND.because("there is no such organization"))?;
+        let organization = found.ok_or_else(|| error::NOT_FOUND.error("there is no such organization"))?;
         let permissions = match role {
             None => Permissions::all(),
             Some(role) if lookup::is_role(role) => lookup::permissions(role),
-            Some(_) => return Err(error::NOT_FOUND.because("there is no such role")),
+            Some(_) => return Err(error::NOT_FOUND.error("there is no such role")),
         };
         Ok((organization, permissions))
     })?;

@@ -33,7 +33,7 @@ fn tenancy_authenticate(
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
-    enter(token, organization, correlation_id, Scope::Transaction)
+    authenticate_with_scope(token, organization, correlation_id, Scope::Transaction)
 }
 
 /// `tenancy.authenticate_session(token, organization, correlation_id)`: the same for the session.
@@ -43,10 +43,10 @@ fn tenancy_authenticate_session(
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
 ) -> pgrx::Uuid {
-    enter(token, organization, correlation_id, Scope::Session)
+    authenticate_with_scope(token, organization, correlation_id, Scope::Session)
 }
 
-fn enter(
+fn authenticate_with_scope(
     token: Option<&str>,
     organization: Option<pgrx::Uuid>,
     correlation_id: Option<&str>,
@@ -54,14 +54,14 @@ fn enter(
 ) -> pgrx::Uuid {
     log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    let mut whom = None;
-    let context = authenticate(token.unwrap_or_default(), organization, correlation_id, &mut whom);
+    let mut attempted = None;
+    let context = authenticate(token.unwrap_or_default(), organization, correlation_id, &mut attempted);
     if let Err(error) = &context {
-        let whom = whom.as_ref();
+        let attempted = attempted.as_ref();
         let refused = Refused {
             organization: None,
-            subject: whom.map(|token| token.subject.as_str()),
-            issuer: whom.map(|token| token.issuer.as_str()),
+            subject: attempted.map(|token| token.subject.as_str()),
+            issuer: attempted.map(|token| token.issuer.as_str()),
             correlation_id,
         };
         audit::sign_in_refused("authenticate", error, &refused);
@@ -76,28 +76,28 @@ fn enter(
 pub(super) fn check_correlation_id(id: Option<&str>) -> Result<()> {
     match id {
         Some(id) if id.len() > MAX_CORRELATION_BYTES => {
-            Err(error::ARGUMENT_INVALID.because("the correlation id is longer than 200 bytes"))
+            Err(error::ARGUMENT_INVALID.error("the correlation id is longer than 200 bytes"))
         }
         _ => Ok(()),
     }
 }
 
-/// `whom` gets the token once it is verified: who is refused after that is known.
+/// `attempted` gets the token once it is verified: who is refused after that is known.
 fn authenticate(
     token: &str,
     organization: Option<Uuid>,
     correlation_id: Option<&str>,
-    whom: &mut Option<VerifiedToken>,
+    attempted: &mut Option<VerifiedToken>,
 ) -> Result<Context> {
     check_correlation_id(correlation_id)?;
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     transaction::with_latest_snapshot(|| {
         let (issuer, token) = verify(token)?;
-        let token = &*whom.insert(token);
+        let token = &*attempted.insert(token);
         let membership = membership(&issuer, token, organization)?;
         let role = role(&issuer, token, &membership)?;
-        let method = sso::gate(membership.organization.id, sso::presented(token), &role.permissions)?;
-        Ok(describe(&issuer, token, membership, role, method, correlation_id))
+        let method = sso::check_sso(membership.organization.id, sso::presented(token), &role.permissions)?;
+        Ok(build_context(&issuer, token, membership, role, method, correlation_id))
     })
 }
 
@@ -138,7 +138,7 @@ fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
 
 /// The error of a revoked token.
 pub(super) fn revoked(why: &str) -> error::Error {
-    error::TOKEN_REVOKED.because("the token was revoked").detail(why)
+    error::TOKEN_REVOKED.error("the token was revoked").detail(why)
 }
 
 /// The membership that token and caller choose.
@@ -173,7 +173,7 @@ pub(super) fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membersh
     role::choose(issuer.role_rule, &claimed, &membership.role, lookup::permissions)
 }
 
-fn describe(
+fn build_context(
     issuer: &Issuer,
     token: &VerifiedToken,
     membership: Membership,

@@ -6,7 +6,7 @@ use crate::pg::report::{OrRaise, warn};
 use crate::pg::settings::configuration;
 use crate::pg::spi::{Query, Row, argument};
 use crate::pg::transaction::from_timestamptz;
-use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::identity::algorithm::Algorithm;
 use pg_tenancy_core::identity::claim_mapping::{OrganizationForm, Preset, RoleRule, is_pointer};
 use pg_tenancy_core::identity::keys::{KeySet, without_secrets};
@@ -135,7 +135,7 @@ pub fn find(name: &str) -> Result<Option<Rc<Issuer>>> {
 
 /// Reads the whole row; `before` is what was kept of an earlier revision.
 fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
-    let damaged = || error::STATE_INVALID.because("the row of the issuer in tenancy.issuer cannot be read");
+    let damaged = || error::STATE_INVALID.error("the row of the issuer in tenancy.issuer cannot be read");
     let row = LOAD.read(&[argument(name)], |row| read(name, row)).pop().flatten().ok_or_else(damaged)?;
     let (mut settings, jwks, file) = row;
     settings.retired_keys = pairs(RETIRED_KEYS.read(&[argument(name)], |row| {
@@ -263,7 +263,7 @@ fn parse_algorithms(names: &[String]) -> Result<Vec<Algorithm>> {
     let parse = |name: &String| {
         name.parse().map_err(|_| {
             error::ARGUMENT_INVALID
-                .because(format!("\"{name}\" is not a signature algorithm of RFC 7518 that is supported"))
+                .error(format!("\"{name}\" is not a signature algorithm of RFC 7518 that is supported"))
         })
     };
     names.iter().map(parse).collect()
@@ -311,12 +311,12 @@ fn tenancy_set_issuer(
     audience_claim: Option<&str>,
     issuer_binding: Option<&str>,
 ) {
-    let issuer = given(issuer, "issuer").or_raise();
-    let audiences = all_given(given(audiences, "audiences").or_raise(), "audiences").or_raise();
+    let issuer = require_not_null(issuer, "issuer").or_raise();
+    let audiences = all_given(require_not_null(audiences, "audiences").or_raise(), "audiences").or_raise();
     let algorithms = algorithms.map(|algorithms| all_given(algorithms, "algorithms").or_raise());
-    let leeway_seconds = given(leeway_seconds, "leeway_seconds").or_raise();
+    let leeway_seconds = require_not_null(leeway_seconds, "leeway_seconds").or_raise();
     let claims = ClaimArguments {
-        preset: given(preset, "preset").or_raise(),
+        preset: require_not_null(preset, "preset").or_raise(),
         audience: audience_claim,
         organization: organization_claim,
         form: organization_form,
@@ -350,11 +350,11 @@ fn tenancy_set_issuer(
 
 /// An array whose elements may not be NULL.
 fn all_given(elements: Vec<Option<String>>, name: &str) -> Result<Vec<String>> {
-    elements.into_iter().map(|element| given(element, &format!("an element of {name}"))).collect()
+    elements.into_iter().map(|element| require_not_null(element, &format!("an element of {name}"))).collect()
 }
 
 fn refuse<T>(message: impl Into<String>) -> Result<T> {
-    Err(error::ARGUMENT_INVALID.because(message))
+    Err(error::ARGUMENT_INVALID.error(message))
 }
 
 fn check_issuer(issuer: &str, audiences: &[String], leeway_seconds: i32) -> Result<()> {
@@ -383,7 +383,7 @@ fn public_keys(jwks: &str) -> Result<KeySet> {
     let keys = KeySet::parse(jwks)?;
     if keys.has_secrets() {
         return Err(error::KEY_SET_INVALID
-            .because("an HMAC secret is not taken through SQL")
+            .error("an HMAC secret is not taken through SQL")
             .detail("Whatever the database holds can be read from it or from a dump. Use jwks_file."));
     }
     Ok(keys)
@@ -397,7 +397,7 @@ fn keys_given(jwks: Option<&str>, file: Option<&str>) -> Result<(KeySet, Option<
             let (_, keys) = read_file(file);
             keys.map(|keys| (keys.set, without_secrets(&keys.text)))
         }
-        (None, None) => Err(error::ARGUMENT_MISSING.because("one of jwks and jwks_file must be given")),
+        (None, None) => Err(error::ARGUMENT_MISSING.error("one of jwks and jwks_file must be given")),
         (Some(_), Some(_)) => refuse("only one of jwks and jwks_file may be given"),
     }
 }
@@ -452,10 +452,10 @@ fn one_of<T: FromStr>(name: &str, given: &str, choices: &str) -> Result<T> {
 /// `tenancy.refresh_issuer_keys(issuer)`: keeps the public keys that the file has now.
 #[pg_extern(sql = false)]
 fn tenancy_refresh_issuer_keys(issuer: Option<&str>) -> bool {
-    let issuer = given(issuer, "issuer").or_raise();
+    let issuer = require_not_null(issuer, "issuer").or_raise();
     let row = KEYS_OF.read(&[argument(issuer)], |row| (row.get::<String>(1), row.get::<String>(2))).pop();
     let Some((Some(file), before)) = row else {
-        Err(error::NOT_FOUND.because(format!("no issuer \"{issuer}\" with a key file is registered"))).or_raise()
+        Err(error::NOT_FOUND.error(format!("no issuer \"{issuer}\" with a key file is registered"))).or_raise()
     };
     let public = without_secrets(&read_file(&file).1.or_raise().text);
     let changed = public != before;

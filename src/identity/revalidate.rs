@@ -24,7 +24,7 @@ pub fn revalidate(context: &Context) -> Result<()> {
         if retirement.is_some_and(|at| at <= now) {
             return Err(retired_key());
         }
-        let unreadable = || error::STATE_INVALID.because("the claims of the session are unreadable");
+        let unreadable = || error::STATE_INVALID.error("the claims of the session are unreadable");
         let claims = Claims::kept(&context.claims).ok_or_else(unreadable)?;
         // An "iat" with a fraction is a moment older here, never newer.
         let issued_at = claims.get("iat").and_then(Value::as_f64).map(|seconds| seconds.floor() as i64);
@@ -42,7 +42,7 @@ pub fn revalidate(context: &Context) -> Result<()> {
             return Err(ended("It was changed, suspended or removed since tenancy.authenticate_session."));
         }
         let token = Presented { issuer: &context.issuer, subject: &context.subject, claims: &claims };
-        match user::as_superuser(|| sso::gate(context.organization.id, token, &context.permissions))? {
+        match user::as_superuser(|| sso::check_sso(context.organization.id, token, &context.permissions))? {
             "token" => Ok(()),
             method if method == context.method => Ok(()),
             _ => Err(ended("The organization has required single sign-on since.")),
@@ -52,6 +52,6 @@ pub fn revalidate(context: &Context) -> Result<()> {
 
 fn ended(why: &str) -> error::Error {
     error::MEMBERSHIP_MISSING
-        .because("the membership that this session authenticated with gives no access any more")
+        .error("the membership that this session authenticated with gives no access any more")
         .detail(why)
 }

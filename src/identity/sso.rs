@@ -1,4 +1,4 @@
-//! Single sign-on in the database: the gate that `tenancy.authenticate` passes.
+//! Single sign-on in the database: the check that `tenancy.authenticate` makes.
 
 use super::lookup;
 use crate::pg::spi::{self, Query, Row};
@@ -26,7 +26,7 @@ static ENFORCED: Query = Query::new(concat!(connection_columns!(), "c.organizati
 ///
 /// `permissions` are those it will act with: whoever is no admin any more does not break the glass, though nobody took
 /// the name away. Called with the newest committed state as the active snapshot. Errors: [`error::SSO_REQUIRED`].
-pub fn gate(organization: Uuid, token: Presented, permissions: &Permissions) -> Result<&'static str> {
+pub fn check_sso(organization: Uuid, token: Presented, permissions: &Permissions) -> Result<&'static str> {
     if !lookup::enforces_sso(&organization) {
         return Ok("token");
     }
@@ -34,8 +34,8 @@ pub fn gate(organization: Uuid, token: Presented, permissions: &Permissions) -> 
     match sso::admit(&enforced, token) {
         Ok(()) => Ok("token"),
         Err(_) if sso::breaks_glass(&enforced, token) && permissions.allow("sso", "update") => Ok("break-glass"),
-        Err(obstacle) => {
-            Err(error::SSO_REQUIRED.because("the organization requires single sign-on").detail(obstacle.describe()))
+        Err(denial_reason) => {
+            Err(error::SSO_REQUIRED.error("the organization requires single sign-on").detail(denial_reason.describe()))
         }
     }
 }
@@ -45,7 +45,7 @@ fn enforced(organization: Uuid) -> Result<Vec<Connection>> {
     ENFORCED.read(&[spi::uuid(organization)], |row| connection(row).ok_or_else(damaged)).into_iter().collect()
 }
 
-/// What of a token the gate looks at.
+/// What of a token the check looks at.
 pub fn presented(token: &VerifiedToken) -> Presented<'_> {
     Presented { issuer: &token.issuer, subject: &token.subject, claims: &token.claims }
 }
@@ -64,5 +64,5 @@ pub(super) fn connection(row: &Row) -> Option<Connection> {
 }
 
 pub(super) fn damaged() -> Error {
-    error::STATE_INVALID.because("the row of the connection in tenancy.sso_connection cannot be read")
+    error::STATE_INVALID.error("the row of the connection in tenancy.sso_connection cannot be read")
 }

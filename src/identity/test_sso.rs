@@ -6,7 +6,7 @@ use crate::pg::hooks::log;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
-use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::identity::sso::Connection;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
@@ -41,8 +41,8 @@ fn tenancy_test_sso(
     token: Option<&str>,
 ) -> TableIterator<'static, (name!(succeeded, bool), name!(reason, String))> {
     log::hide_tokens_of_statement();
-    let connection = given(connection, "connection").or_raise();
-    let token = given(token, "token").or_raise();
+    let connection = require_not_null(connection, "connection").or_raise();
+    let token = require_not_null(token, "token").or_raise();
     let tested = tested(Uuid::from_bytes(*connection.as_bytes())).or_raise();
     let outcome = transaction::with_latest_snapshot(|| try_token(&tested, token));
     let succeeded = outcome.failure.is_none();
@@ -70,10 +70,10 @@ fn tested(id: Uuid) -> Result<Tested> {
         })
     };
     let tested = transaction::with_latest_snapshot(|| ONE.read(&[spi::uuid(id)], read)).pop();
-    let unknown = || error::NOT_FOUND.because(format!("single sign-on connection \"{id}\" does not exist"));
+    let unknown = || error::NOT_FOUND.error(format!("single sign-on connection \"{id}\" does not exist"));
     let tested = tested.ok_or_else(unknown)?.ok_or_else(damaged)?;
     if tested.state == "draft" {
-        return Err(error::SSO_DRAFT.because("the connection is a draft, and not tested yet"));
+        return Err(error::SSO_DRAFT.error("the connection is a draft, and not tested yet"));
     }
     Ok(tested)
 }
@@ -87,7 +87,9 @@ fn try_token(tested: &Tested, token: &str) -> Outcome {
         .and_then(|membership| authenticate::role(&issuer, &token, &membership));
     let failure = match role {
         Err(error) => Some(reason(error)),
-        Ok(_) => tested.connection.obstacle(presented(&token)).map(|obstacle| obstacle.describe().to_owned()),
+        Ok(_) => {
+            tested.connection.denial_reason(presented(&token)).map(|denial_reason| denial_reason.describe().to_owned())
+        }
     };
     Outcome { subject: Some(token.subject), failure }
 }

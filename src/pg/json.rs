@@ -136,7 +136,8 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a value as JSON.
 ///
-/// SAFETY of the caller: `datum` is a value, not NULL, of a type of this kind.
+/// # Safety
+/// `datum` is a value, not NULL, of a type of this kind.
 pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
     // SAFETY: as promised.
     unsafe {
@@ -150,7 +151,8 @@ pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
 /// The text of a value of a type whose values can be long; `None` for the other types. Memory that Postgres allocates for
 /// it goes with the calling context.
 ///
-/// SAFETY of the caller: as of [`push_value`]; the text is used before anything can free the value.
+/// # Safety
+/// As of [`push_value`]; the text is used before anything can free the value.
 pub unsafe fn long_text<'a>(kind: Kind, datum: pg_sys::Datum) -> Option<&'a [u8]> {
     // SAFETY: each branch reads the datum as the kind says.
     unsafe {
@@ -172,7 +174,8 @@ pub struct Bytes<'a>(&'a [u8]);
 impl<'a> Bytes<'a> {
     /// `None` for the other types.
     ///
-    /// SAFETY of the caller: as of [`long_text`].
+    /// # Safety
+    /// As of [`long_text`].
     pub unsafe fn of(kind: Kind, datum: pg_sys::Datum) -> Option<Self> {
         if kind != Kind::Output(pg_sys::Oid::from(pg_sys::F_BYTEAOUT)) {
             return None;
@@ -203,7 +206,8 @@ impl<'a> Bytes<'a> {
 
 /// The text of a value of any type: what stands in JSON, without the quotes and escapes of a string.
 ///
-/// SAFETY of the caller: as of [`long_text`].
+/// # Safety
+/// As of [`long_text`].
 pub unsafe fn text<'a>(kind: Kind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
     // SAFETY: as promised.
     unsafe {
@@ -240,7 +244,8 @@ pub fn into_text(json: Vec<u8>) -> String {
 
 /// A value of a type that [`long_text`] leaves out.
 ///
-/// SAFETY of the caller: as of [`push_value`].
+/// # Safety
+/// As of [`push_value`].
 unsafe fn push_short(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
     // SAFETY: each branch reads the datum as the kind says.
     unsafe {
@@ -294,7 +299,8 @@ pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     }
 }
 
-/// SAFETY of the caller: `datum` is of the date or time type given.
+/// # Safety
+/// `datum` is of the date or time type given.
 unsafe fn push_datetime(out: &mut Vec<u8>, datum: pg_sys::Datum, type_oid: pg_sys::Oid) {
     // MAXDATELEN of src/include/utils/datetime.h is 128.
     let mut buffer = [0 as c_char; 129];
@@ -309,7 +315,8 @@ unsafe fn push_datetime(out: &mut Vec<u8>, datum: pg_sys::Datum, type_oid: pg_sy
     out.push(b'"');
 }
 
-/// SAFETY of the caller: `function` is the output function of the datum's type.
+/// # Safety
+/// `function` is the output function of the datum's type.
 unsafe fn output<'a>(function: pg_sys::Oid, datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: an output function returns a NUL-terminated string in the calling memory context.
     unsafe { CStr::from_ptr(pg_sys::OidOutputFunctionCall(function, datum)) }.to_bytes()

@@ -134,7 +134,8 @@ impl Query {
 
     /// Prepares the query at its first use.
     ///
-    /// SAFETY of the caller: SPI is connected.
+    /// # Safety
+    /// SPI is connected.
     unsafe fn plan(&self, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
         if self.plan.get().is_null() {
             // SAFETY: as promised; SPI_keepplan moves the plan to permanent memory.
@@ -200,7 +201,8 @@ fn bind(arguments: &[Argument]) -> (Vec<pg_sys::Datum>, Vec<c_char>) {
     (arguments.iter().map(value).collect(), arguments.iter().map(null).collect())
 }
 
-/// SAFETY of the caller: SPI is connected.
+/// # Safety
+/// SPI is connected.
 unsafe fn prepare(text: &str, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
     let text = CString::new(text).unwrap_or_default();
     let mut types: Vec<pg_sys::Oid> = arguments.iter().map(|argument| argument.0).collect();
@@ -253,7 +255,8 @@ pub fn execute_without_force<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<
 
 /// Hands the rows of the last SPI call to `each`.
 ///
-/// SAFETY of the caller: SPI is connected, and stays so until this returns.
+/// # Safety
+/// SPI is connected, and stays so until this returns.
 unsafe fn rows<T>(mut each: impl FnMut(&Row) -> T) -> Vec<T> {
     // SAFETY: SPI's own globals; the table is NULL for statements that return nothing.
     unsafe {

@@ -25,7 +25,7 @@ impl<'a> Call<'a> {
         unsafe {
             let context = (*call).context;
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-                return Err(error::CALL_REFUSED.because("this function can only be called as a trigger"));
+                return Err(error::CALL_REFUSED.error("this function can only be called as a trigger"));
             }
             Ok(Call { data: &*context.cast::<pg_sys::TriggerData>() })
         }

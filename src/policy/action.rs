@@ -22,7 +22,7 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let call = Call::new(call)?;
     let arguments = call.arguments();
     let (true, [domain, action, kind, first, rest @ ..]) = (call.is_after_row(), &arguments[..]) else {
-        return Err(error::CALL_REFUSED.because("tenancy.authorize_action is for the triggers of tenancy.protect"));
+        return Err(error::CALL_REFUSED.error("tenancy.authorize_action is for the triggers of tenancy.protect"));
     };
     if exempt(call.relation())? {
         return Ok(());
@@ -62,7 +62,7 @@ impl Change<'_> {
     fn column(&self, name: &str) -> Result<&Column> {
         self.shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let message = format!("table \"{}\" has no column \"{name}\", which an action is about", self.shape.name);
-            error::COLUMN_MISSING.because(message)
+            error::COLUMN_MISSING.error(message)
         })
     }
 

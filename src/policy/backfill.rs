@@ -6,7 +6,7 @@ use crate::pg::planning::expression;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
 
@@ -33,12 +33,12 @@ fn tenancy_backfill(
     first_page: Option<i64>,
     pages: Option<i64>,
 ) -> i64 {
-    let table = given(table, "the table").or_raise();
-    let organization_column = given(organization_column, "organization_column").or_raise();
-    let expression = given(expression, "the expression").or_raise();
+    let table = require_not_null(table, "the table").or_raise();
+    let organization_column = require_not_null(organization_column, "organization_column").or_raise();
+    let expression = require_not_null(expression, "the expression").or_raise();
     let sql = statement(table, organization_column, expression, first_page, pages).or_raise();
     let update = || spi::execute_without_force(&sql, |row| row.get::<i64>(1));
-    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", protect::name_of(table)));
+    let not_owner = || error::NOT_OWNER.error(format!("must be owner of table {}", protect::name_of(table)));
     let count = user::as_owner(table, update).ok_or_else(not_owner).or_raise();
     if let Some(found) = protect::table(table) {
         let details = json!({ "statement": "tenancy.backfill", "column": organization_column });
@@ -57,15 +57,15 @@ fn statement(
     let names =
         NAMES.write(&[argument(oid), argument(column)], |row| Some((row.get::<String>(1)?, row.get::<String>(2))));
     let (table, quoted) =
-        names.into_iter().flatten().next().ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
+        names.into_iter().flatten().next().ok_or_else(|| error::NOT_FOUND.error("the table is gone"))?;
     let quoted =
-        quoted.ok_or_else(|| error::COLUMN_MISSING.because(format!("table {table} has no column \"{column}\"")))?;
+        quoted.ok_or_else(|| error::COLUMN_MISSING.error(format!("table {table} has no column \"{column}\"")))?;
     let range = match (first_page, pages) {
         (Some(first), Some(pages)) if first >= 0 && pages > 0 => {
             format!(" AND ctid >= '({first},0)' AND ctid < '({},0)'", first.saturating_add(pages).min(MAX_PAGE))
         }
         (None, None) => String::new(),
-        _ => return Err(error::ARGUMENT_INVALID.because("first_page and pages belong together and are not negative")),
+        _ => return Err(error::ARGUMENT_INVALID.error("first_page and pages belong together and are not negative")),
     };
     let expression = expression::read(oid, &table, expression).text;
     Ok(format!(

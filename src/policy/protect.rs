@@ -9,13 +9,13 @@ use crate::pg::ddl::statement;
 use crate::pg::json::Jsonb;
 use crate::pg::planning::expression;
 use crate::pg::report::{OrRaise, notice};
-use crate::pg::settings::scoped::{AS_STORED, with_settings};
+use crate::pg::settings::scoped::{CANONICAL_SETTINGS, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::table::{Key, find};
 use crate::pg::transaction;
 use crate::pg::user;
-use pg_tenancy_core::error::{self, Result, given};
-use pg_tenancy_core::policy::facts::{Facts, Subject};
+use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::policy::facts::{Facts, TableFamily};
 use pg_tenancy_core::policy::on_one_line;
 use pg_tenancy_core::policy::options::{self, Backfill, NullRows, Options};
 use pg_tenancy_core::policy::plan::{self, State, Step};
@@ -33,10 +33,10 @@ const LARGE_TABLE_PAGES: i64 = 12_800;
 
 fn facts(table: pg_sys::Oid) -> Result<Facts> {
     let read = || FACTS.write(&[argument(table)], |row| row.get::<String>(1)).pop().flatten();
-    let text = with_settings(&AS_STORED, read);
-    let text = text.ok_or_else(|| error::NOT_FOUND.because("the table is gone"))?;
+    let text = with_settings(&CANONICAL_SETTINGS, read);
+    let text = text.ok_or_else(|| error::NOT_FOUND.error("the table is gone"))?;
     let mut found: Facts = serde_json::from_str(&text)
-        .map_err(|_| error::STATE_INVALID.because("the catalogs of the table cannot be read"))?;
+        .map_err(|_| error::STATE_INVALID.error("the catalogs of the table cannot be read"))?;
     found.schema_column = schema_column(&found.schema);
     Ok(found)
 }
@@ -49,11 +49,11 @@ fn schema_column(schema: &str) -> Option<String> {
 }
 
 /// The table with its partitions, its children, and the tables that foreign keys join it to.
-fn subject(table: pg_sys::Oid) -> Result<Subject> {
+fn subject(table: pg_sys::Oid) -> Result<TableFamily> {
     subject_of(table.to_u32(), |oid| facts(pg_sys::Oid::from(oid)))
 }
 
-fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result<Subject> {
+fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result<TableFamily> {
     let table = facts(table)?;
     let members = table.members.iter().map(|oid| facts(*oid)).collect::<Result<_>>()?;
     let mut others = BTreeMap::new();
@@ -66,7 +66,7 @@ fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result
             others.insert(oid, found);
         }
     }
-    Ok(Subject { table, members, others })
+    Ok(TableFamily { table, members, others })
 }
 
 /// What the SQL functions are given.
@@ -83,8 +83,8 @@ struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn plan(self) -> Result<(Subject, Vec<Step>)> {
-        let table = given(self.table, "the table")?;
+    fn plan(self) -> Result<(TableFamily, Vec<Step>)> {
+        let table = require_not_null(self.table, "the table")?;
         let subject = subject(table)?;
         plan::check_kind(&subject)?;
         let expression = self.backfill.map(|text| expression::read(table, &subject.table.table, text));
@@ -233,7 +233,7 @@ pub fn remaining(table: pg_sys::Oid) -> Result<Vec<Step>> {
     to_do(&subject(table)?)
 }
 
-fn to_do(subject: &Subject) -> Result<Vec<Step>> {
+fn to_do(subject: &TableFamily) -> Result<Vec<Step>> {
     let mut steps = plan::protect(subject, &Options::default())?;
     steps.retain(|step| step.state == State::Todo);
     Ok(steps)
@@ -309,7 +309,7 @@ pub fn name_of(table: pg_sys::Oid) -> String {
 /// Schema and name, quoted, of a table that the caller may alter.
 pub fn owned(table: pg_sys::Oid) -> Result<String> {
     let found = facts(table)?;
-    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", found.table));
+    let not_owner = || error::NOT_OWNER.error(format!("must be owner of table {}", found.table));
     if found.owned { Ok(found.table) } else { Err(not_owner()) }
 }
 
@@ -333,7 +333,7 @@ pub fn damage(table: pg_sys::Oid) -> Option<String> {
     }
     match remaining(root_of(table)) {
         Ok(steps) => {
-            steps.iter().find(|step| step.closes_a_hole()).map(|step| format!("To be done again: {}", step.sql))
+            steps.iter().find(|step| step.is_security_relevant()).map(|step| format!("To be done again: {}", step.sql))
         }
         Err(error) => Some(format!("{} cannot be protected: {error}", found.table)),
     }
@@ -373,7 +373,8 @@ const MOST_REMEMBERED: usize = 10_000;
 /// `tenancy.drift()`: the protected tables that are not as `protect` left them.
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
-fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(problem, String), name!(open, bool))> {
+fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(problem, String), name!(exposed, bool))>
+{
     let tables = PROTECTED.write(&[], |row| row.get::<pg_sys::Oid>(1));
     // Foreign keys ask for the same tables again and again.
     let mut known = BTreeMap::new();
@@ -389,9 +390,12 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
     let mut remaining = move |table: pg_sys::Oid| {
         let subject = subject_of(table.to_u32(), &mut remember)?;
         let steps = to_do(&subject)?;
-        // What is open comes first.
-        let lost =
-            if steps.iter().any(Step::closes_a_hole) { Vec::new() } else { plan::lost_references(&subject.table) };
+        // What is exposed comes first.
+        let lost = if steps.iter().any(Step::is_security_relevant) {
+            Vec::new()
+        } else {
+            plan::lost_references(&subject.table)
+        };
         Ok::<_, error::Error>((steps, lost, plan::unenforced_references(&subject.table)))
     };
     TableIterator::new(tables.into_iter().flatten().filter_map(move |table| match remaining(table) {
@@ -410,11 +414,11 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
             Some((table, on_one_line(&problem), false))
         }
         Ok((steps, ..)) => {
-            let first = steps.iter().find(|step| step.closes_a_hole()).or(steps.first())?;
+            let first = steps.iter().find(|step| step.is_security_relevant()).or(steps.first())?;
             Some((
                 table,
                 on_one_line(&format!("{} steps are to be done again, such as: {}", steps.len(), first.sql)),
-                first.closes_a_hole(),
+                first.is_security_relevant(),
             ))
         }
         Err(error) => Some((table, on_one_line(&error.message), true)),
@@ -450,7 +454,7 @@ static PROTECTED: Query = Query::new(
 fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     let subject = subject(table).or_raise();
     let steps = plan::unprotect(&subject).or_raise();
-    let not_owner = || error::NOT_OWNER.because(format!("must be owner of table {}", subject.table.table));
+    let not_owner = || error::NOT_OWNER.error(format!("must be owner of table {}", subject.table.table));
     subject.table.owned.then_some(()).ok_or_else(not_owner).or_raise();
     let mark = mark(table);
     tell_manual(&steps);
@@ -488,7 +492,7 @@ impl Drop for Work {
 fn run(steps: &[Step]) -> i32 {
     let _work = Work::begin();
     let mut count = 0;
-    with_settings(&AS_STORED, || {
+    with_settings(&CANONICAL_SETTINGS, || {
         for step in steps.iter().filter(|step| step.state == State::Todo) {
             let execute = || {
                 audit::as_part(&step.sql, || match step.compares_rows {
@@ -498,7 +502,7 @@ fn run(steps: &[Step]) -> i32 {
             };
             match step.alters.map(pg_sys::Oid::from) {
                 Some(table) => {
-                    let gone = || error::NOT_OWNER.because(format!("must be owner of table {}", name_of(table)));
+                    let gone = || error::NOT_OWNER.error(format!("must be owner of table {}", name_of(table)));
                     user::as_owner(table, execute).ok_or_else(gone).or_raise();
                 }
                 None => execute(),
@@ -510,9 +514,9 @@ fn run(steps: &[Step]) -> i32 {
 }
 
 /// Says what the caller may not expect: policies of other hands, steps for somebody else, a long lock.
-fn tell(subject: &Subject, steps: &[Step]) {
+fn tell(subject: &TableFamily, steps: &[Step]) {
     let table = &subject.table;
-    let foreign = plan::foreign_policies(table);
+    let foreign = plan::unmanaged_policies(table);
     if !foreign.is_empty() {
         let (theirs, ours) = plan::commands_of_others(table);
         let mut hint = "They stay, and narrow further what a role may do within its organization.".to_owned();

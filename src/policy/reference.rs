@@ -7,7 +7,7 @@ use crate::pg::spi::{Query, argument};
 use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::transaction;
 use crate::pg::trigger::Call;
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 
 fmgr_function! {
@@ -38,15 +38,14 @@ struct Ends<'a> {
 
 impl<'a> Ends<'a> {
     fn of(arguments: &[&'a str], shape: &'a Shape) -> Result<Self> {
-        let malformed =
-            || error::CALL_REFUSED.because("tenancy.check_reference is for the triggers of tenancy.protect");
+        let malformed = || error::CALL_REFUSED.error("tenancy.check_reference is for the triggers of tenancy.protect");
         let [name, shared, column, rest @ ..] = arguments else { return Err(malformed()) };
         let (way, rest) = Way::texts_of(rest, OWN);
         let [OWN, own_column, rest @ ..] = rest else { return Err(malformed()) };
         let (own_way, []) = Way::texts_of(rest, OWN) else { return Err(malformed()) };
         let changed = || {
             let message = format!("what the foreign key \"{name}\" of \"{}\" leads to has changed", shape.name);
-            error::COLUMN_UNSUITABLE.because(message)
+            error::COLUMN_UNSUITABLE.error(message)
         };
         let column = shape.column(column).ok_or_else(changed)?;
         let own_column = shape.column(own_column).ok_or_else(changed)?;
@@ -73,14 +72,14 @@ impl<'a> Ends<'a> {
             return Ok(());
         }
         let message = format!("\"{}\" of \"{}\" points at no row of the organization", self.name, shape.name);
-        Err(error::REFERENCE_REFUSED.because(message))
+        Err(error::REFERENCE_REFUSED.error(message))
     }
 }
 
 fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let call = Call::new(call)?;
     if !call.is_after_row() {
-        return Err(error::CALL_REFUSED.because("tenancy.check_reference is for the triggers of tenancy.protect"));
+        return Err(error::CALL_REFUSED.error("tenancy.check_reference is for the triggers of tenancy.protect"));
     }
     let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
     let row = |tuple| Values::of(call.relation(), tuple, &shape);
@@ -115,12 +114,12 @@ fn tenancy_check_references(table: Option<pg_sys::Oid>, name: Option<&str>) {
 }
 
 fn check_rows(table: Option<pg_sys::Oid>, name: Option<&str>) -> Result<()> {
-    let (table, name) = (given(table, "the table")?, given(name, "the foreign key")?);
+    let (table, name) = (require_not_null(table, "the table")?, require_not_null(name, "the foreign key")?);
     let quoted = super::protect::owned(table)?;
     let found = ARGUMENTS.write(&[argument(table)], |row| row.get::<Vec<u8>>(1));
     let texts = found.into_iter().flatten().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let texts = texts.map(|text| text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>());
-    let missing = || error::NOT_FOUND.because(format!("{quoted} has no trigger that checks \"{name}\""));
+    let missing = || error::NOT_FOUND.error(format!("{quoted} has no trigger that checks \"{name}\""));
     let texts = texts.into_iter().find(|texts| texts.first().is_some_and(|first| first == name)).ok_or_else(missing)?;
     let arguments: Vec<&str> = texts.iter().map(String::as_str).collect();
     for part in catalog::descendants(table) {

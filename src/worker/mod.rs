@@ -36,10 +36,10 @@ pub fn register() {
 }
 
 /// This database has something to seal.
-pub fn has_work() {
+pub fn mark_pending() {
     if let Some(shared) = shared::shared() {
         // SAFETY: set once at the start of the backend.
-        shared.has_work(unsafe { pg_sys::MyDatabaseId });
+        shared.mark_pending(unsafe { pg_sys::MyDatabaseId });
     }
 }
 
@@ -79,7 +79,7 @@ pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
 impl Launcher {
     fn look_everywhere(&mut self) {
         for database in worker::transaction(worker::databases) {
-            self.shared.has_work(database);
+            self.shared.mark_pending(database);
         }
     }
 
@@ -96,7 +96,7 @@ impl Launcher {
         let (later, due): (Vec<_>, Vec<_>) = later;
         self.failed = later;
         for (_, database) in due {
-            self.shared.has_work(database);
+            self.shared.mark_pending(database);
         }
         if self.shared.take_overflow() {
             self.look_everywhere();
@@ -138,7 +138,7 @@ impl Launcher {
     fn tell_of_no_process(&mut self) {
         if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
             self.told = Some(Instant::now());
-            report::warn(&error::PROCESS_MISSING.because(format!(
+            report::warn(&error::PROCESS_MISSING.error(format!(
                 "events of {} databases wait to be sealed, and no background worker is free",
                 self.waiting.len() + 1
             )));

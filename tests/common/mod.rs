@@ -1,6 +1,6 @@
 //! What the integration tests stand on: a database of its own for each test, real connections, tokens of another library.
 //!
-//! Without `PGHOST` there is no server, and each test says so and passes; `make test` starts one and sets it.
+//! `PGHOST` and the like name the server; `make test` and `make check` start one and set them. Without a server the tests fail.
 
 #![allow(dead_code, unused_imports)] // Each test program uses its own part.
 
@@ -8,6 +8,7 @@ pub mod issuer;
 pub mod protection;
 pub mod server;
 pub mod session;
+pub mod signer;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -120,6 +121,16 @@ pub async fn try_connect(config: &Config) -> Result<Client, tokio_postgres::Erro
     Ok(client)
 }
 
+/// What a test that cannot run here ends with: a failure, unless PG_TENANCY_SKIP allows to leave tests out.
+pub fn skipped(why: &str) {
+    assert!(
+        std::env::var_os("PG_TENANCY_SKIP").is_some(),
+        "not run: {why}. To start a server of the tests: make check, or tools/cluster.sh start test and then \
+         eval \"$(tools/cluster.sh env test)\". PG_TENANCY_SKIP=1 lets what cannot run here pass."
+    );
+    println!("skipped: {why}");
+}
+
 /// The server of the environment, if one is named.
 pub fn server() -> Option<Config> {
     let host = std::env::var("PGHOST").ok()?;
@@ -156,7 +167,7 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 /// Returns what the server said of its start before the test and after it; `None` without a server.
 fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])> {
     let Some(server) = server() else {
-        println!("skipped: PGHOST names no server");
+        skipped("PGHOST names no server");
         return None;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

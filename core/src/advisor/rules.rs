@@ -8,7 +8,7 @@ pub struct Rule {
     pub title: &'static str,
     /// Why it leaks, or what it costs.
     pub why: &'static str,
-    /// Gives a row for each finding: object, detail, mend, and the severity where it differs from the rule's.
+    /// Gives a row for each finding: object, detail, remediation, and the severity where it differs from the rule's.
     ///
     /// It runs under `search_path = pg_catalog, pg_temp`, so its names are Postgres' own or have a schema.
     pub query: &'static str,

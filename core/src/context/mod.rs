@@ -3,5 +3,5 @@
 mod transaction_identity;
 mod value;
 
-pub use transaction_identity::Seal;
+pub use transaction_identity::TransactionIdentity;
 pub use value::{Context, Organization, Permissions, Scope};

@@ -5,21 +5,21 @@
 //! backend and no setting, so nothing that SQL can clear or set breaks it. It follows savepoints as rows do.
 
 use super::value::{Context, Scope};
-use crate::savepoint_stack::Undo;
+use crate::savepoint_stack::SavepointStack;
 use std::rc::Rc;
 
 /// Which identity the transaction keeps, if it has used one.
 #[derive(Default)]
-pub struct Seal {
-    kept: Undo<Option<Rc<Context>>>,
+pub struct TransactionIdentity {
+    kept: SavepointStack<Option<Rc<Context>>>,
     /// The identities that went with savepoints, and when each last did. A cursor that is older than the savepoint may
     /// still hold their rows.
     undone: Vec<(Rc<Context>, i64)>,
 }
 
-impl Seal {
+impl TransactionIdentity {
     pub const fn new() -> Self {
-        Seal { kept: Undo::new(None), undone: Vec::new() }
+        TransactionIdentity { kept: SavepointStack::new(None), undone: Vec::new() }
     }
 
     /// True if the transaction is sealed to this identity.
@@ -104,8 +104,8 @@ mod tests {
         }
     }
 
-    fn sealed(context: &Context) -> Seal {
-        let mut seal = Seal::new();
+    fn sealed(context: &Context) -> TransactionIdentity {
+        let mut seal = TransactionIdentity::new();
         seal.keep(1, Rc::new(context.clone()));
         seal
     }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_rolled_back_savepoint_takes_the_seal_it_set_and_remembers_whose() {
         let (ada, bob) = (identity("ada", 1), identity("bob", 2));
-        let mut seal = Seal::new();
+        let mut seal = TransactionIdentity::new();
         seal.keep(2, Rc::new(ada.clone()));
         assert!(seal.roll_back(2, 7));
         assert!(!seal.refuses(&bob));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_released_savepoint_keeps_its_seal() {
-        let mut seal = Seal::new();
+        let mut seal = TransactionIdentity::new();
         seal.keep(2, Rc::new(identity("ada", 1)));
         seal.release(2);
         assert!(seal.refuses(&identity("bob", 2)));

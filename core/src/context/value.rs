@@ -109,7 +109,7 @@ impl FromIterator<(String, String)> for Permissions {
 impl Context {
     /// The text of the setting.
     pub fn encode(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|_| error::STATE_INVALID.because("the context could not be encoded"))
+        serde_json::to_string(self).map_err(|_| error::STATE_INVALID.error("the context could not be encoded"))
     }
 
     /// True if both are the same subject of the same issuer in the same organization.
@@ -120,7 +120,7 @@ impl Context {
     /// Reads the text of the setting.
     pub fn decode(text: &str) -> Result<Self> {
         serde_json::from_str(text)
-            .map_err(|_| error::STATE_INVALID.because("the context of the transaction is unreadable"))
+            .map_err(|_| error::STATE_INVALID.error("the context of the transaction is unreadable"))
     }
 }
 

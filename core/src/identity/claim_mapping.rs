@@ -153,14 +153,14 @@ pub fn organizations<'c>(claims: &'c Claims, pointer: &str, form: OrganizationFo
 }
 
 fn wrong_organization() -> Error {
-    CLAIM_INVALID.because("the organization claim of the token is not of the form that is expected").detail(
+    CLAIM_INVALID.error("the organization claim of the token is not of the form that is expected").detail(
         "Expected is a string, or for the form \"keyed\" an object of organizations or an array of their aliases.",
     )
 }
 
 /// The roles that the claim at `pointer` names: none if it is absent or null.
 pub fn roles<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
-    let wrong = || CLAIM_INVALID.because("the role claim of the token is neither a string nor an array of strings");
+    let wrong = || CLAIM_INVALID.error("the role claim of the token is neither a string nor an array of strings");
     match claims.at(pointer) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(role)) => Ok(vec![role]),

@@ -151,7 +151,7 @@ pub fn without_secrets(jwks_json: &str) -> Option<String> {
 }
 
 fn refused(detail: impl Into<String>) -> Error {
-    KEY_SET_INVALID.because("the JWK Set cannot be used").detail(detail)
+    KEY_SET_INVALID.error("the JWK Set cannot be used").detail(detail)
 }
 
 /// What a JWK holds, or why the key cannot be used: the end of a sentence, never with a value of the key in it.

@@ -66,7 +66,7 @@ pub fn choose<'a>(named: &Named, memberships: &'a [Membership], now: i64) -> Res
         return Err(missing(None));
     };
     if !claims(&argument) {
-        return Err(error::ORGANIZATION_CONFLICT.because("the token is for another organization than the one named"));
+        return Err(error::ORGANIZATION_CONFLICT.error("the token is for another organization than the one named"));
     }
     match membership.obstacle(now) {
         None => Ok(membership),
@@ -80,7 +80,7 @@ fn choose_unnamed<'a>(memberships: &[&'a Membership], now: i64) -> Result<&'a Me
         (Some(only), None, _) => Ok(only),
         (Some(_), Some(_), _) => {
             Err(error::ORGANIZATION_UNNAMED
-                .because("the subject is a member of several organizations, and none is named"))
+                .error("the subject is a member of several organizations, and none is named"))
         }
         (None, _, [single]) => Err(missing(single.obstacle(now))),
         (None, ..) => Err(missing(None)),
@@ -88,7 +88,7 @@ fn choose_unnamed<'a>(memberships: &[&'a Membership], now: i64) -> Result<&'a Me
 }
 
 fn missing(obstacle: Option<&str>) -> error::Error {
-    let error = error::MEMBERSHIP_MISSING.because("the token is valid, but its subject has no active membership here");
+    let error = error::MEMBERSHIP_MISSING.error("the token is valid, but its subject has no active membership here");
     match obstacle {
         Some(obstacle) => error.detail(obstacle),
         None => error,

@@ -29,13 +29,13 @@ pub fn choose(
         return Ok(role(membership));
     }
     let [first, others @ ..] = claimed else {
-        return Err(ROLE_MISSING.because("the token names no role that is known here"));
+        return Err(ROLE_MISSING.error("the token names no role that is known here"));
     };
     if rule == RoleRule::Narrower && claimed.iter().any(|name| name == membership) {
         return Ok(role(membership));
     }
     if !others.is_empty() {
-        return Err(ROLE_MISSING.because("the token names several roles that are known here, and no single one counts"));
+        return Err(ROLE_MISSING.error("the token names several roles that are known here, and no single one counts"));
     }
     let claimed = role(first);
     if rule == RoleRule::Claim {
@@ -47,7 +47,7 @@ pub fn choose(
     } else if claimed.permissions.within(&membership.permissions) {
         Ok(claimed)
     } else {
-        Err(ROLE_CONFLICT.because("the roles of token and membership permit different things, and neither less"))
+        Err(ROLE_CONFLICT.error("the roles of token and membership permit different things, and neither less"))
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Presented<'a> {
 
 /// The first condition that a token does not meet; in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
+pub enum DenialReason {
     Issuer,
     Method,
     Context,
@@ -43,36 +43,36 @@ pub enum Obstacle {
     Domain,
 }
 
-impl Obstacle {
+impl DenialReason {
     /// For the member who is refused: which condition it is, not what it asks for.
     pub fn describe(self) -> &'static str {
         match self {
-            Obstacle::Issuer => "The token is of another issuer than single sign-on asks for.",
-            Obstacle::Method => "The token's \"amr\" shows no authentication method that single sign-on accepts.",
-            Obstacle::Context => "The token's \"acr\" is none that single sign-on accepts.",
-            Obstacle::Level => "The token's \"aal\" is none that single sign-on accepts.",
-            Obstacle::Domain => "The token has no verified \"email\" in a domain that single sign-on accepts.",
+            DenialReason::Issuer => "The token is of another issuer than single sign-on asks for.",
+            DenialReason::Method => "The token's \"amr\" shows no authentication method that single sign-on accepts.",
+            DenialReason::Context => "The token's \"acr\" is none that single sign-on accepts.",
+            DenialReason::Level => "The token's \"aal\" is none that single sign-on accepts.",
+            DenialReason::Domain => "The token has no verified \"email\" in a domain that single sign-on accepts.",
         }
     }
 }
 
 impl Connection {
     /// The first condition that the token does not meet; `None` when it meets all.
-    pub fn obstacle(&self, token: Presented) -> Option<Obstacle> {
+    pub fn denial_reason(&self, token: Presented) -> Option<DenialReason> {
         let text = |claim: &str| token.claims.at(claim).and_then(Value::as_str);
         let is_one_of = |accepted: &[String], claim: &str| {
             accepted.is_empty() || text(claim).is_some_and(|value| accepted.iter().any(|accepted| accepted == value))
         };
         if token.issuer != self.issuer {
-            Some(Obstacle::Issuer)
+            Some(DenialReason::Issuer)
         } else if !self.accepts_methods(token.claims) {
-            Some(Obstacle::Method)
+            Some(DenialReason::Method)
         } else if !is_one_of(&self.contexts, "/acr") {
-            Some(Obstacle::Context)
+            Some(DenialReason::Context)
         } else if !is_one_of(&self.levels, "/aal") {
-            Some(Obstacle::Level)
+            Some(DenialReason::Level)
         } else if !self.accepts_address(token.claims) {
-            Some(Obstacle::Domain)
+            Some(DenialReason::Domain)
         } else {
             None
         }
@@ -95,12 +95,12 @@ impl Connection {
 /// Whether the enforced connections of an organization let the token in: none at all do, otherwise one of them must.
 ///
 /// The error is what came nearest: a member whose issuer is right should hear of the condition that is not met.
-pub fn admit(enforced: &[Connection], token: Presented) -> Result<(), Obstacle> {
+pub fn admit(enforced: &[Connection], token: Presented) -> Result<(), DenialReason> {
     let mut nearest = None;
     for connection in enforced {
-        match connection.obstacle(token) {
+        match connection.denial_reason(token) {
             None => return Ok(()),
-            obstacle => nearest = nearest.max(obstacle),
+            denial_reason => nearest = nearest.max(denial_reason),
         }
     }
     nearest.map_or(Ok(()), Err)
@@ -156,11 +156,11 @@ mod tests {
         Connection { issuer: ISSUER.into(), ..Connection::default() }
     }
 
-    fn obstacle(connection: &Connection, claims: Value) -> Option<Obstacle> {
-        connection.obstacle(Presented { issuer: ISSUER, subject: "alice", claims: &Claims::of(&claims) })
+    fn denial_reason(connection: &Connection, claims: Value) -> Option<DenialReason> {
+        connection.denial_reason(Presented { issuer: ISSUER, subject: "alice", claims: &Claims::of(&claims) })
     }
 
-    fn admitted(enforced: &[Connection], issuer: &str, claims: Value) -> Result<(), Obstacle> {
+    fn admitted(enforced: &[Connection], issuer: &str, claims: Value) -> Result<(), DenialReason> {
         admit(enforced, Presented { issuer, subject: "alice", claims: &Claims::of(&claims) })
     }
 
@@ -173,7 +173,7 @@ mod tests {
     fn only_the_issuer_of_the_connection_is_let_in_and_compared_exactly() {
         assert_eq!(admitted(&[connection()], ISSUER, json!({})), Ok(()));
         for other in ["https://sso.acme.example", "https://SSO.acme.example/", "", "https://sso.acme.example/x"] {
-            assert_eq!(admitted(&[connection()], other, json!({})), Err(Obstacle::Issuer), "{other}");
+            assert_eq!(admitted(&[connection()], other, json!({})), Err(DenialReason::Issuer), "{other}");
         }
     }
 
@@ -186,9 +186,9 @@ mod tests {
             json!([{"method": "password", "timestamp": 1}, {"method": "sso/saml", "timestamp": 2}]),
             json!(["pwd", {"method": "mfa"}]),
         ] {
-            assert_eq!(obstacle(&strict, json!({"amr": amr})), None, "{amr}");
+            assert_eq!(denial_reason(&strict, json!({"amr": amr})), None, "{amr}");
         }
-        assert_eq!(obstacle(&connection(), json!({"amr": 7})), None, "nothing is asked for");
+        assert_eq!(denial_reason(&connection(), json!({"amr": 7})), None, "nothing is asked for");
     }
 
     #[test]
@@ -210,19 +210,27 @@ mod tests {
             json!({"amr": [{"methods": "mfa"}]}),
             json!({"amr": ["mfa pwd"]}),
         ] {
-            assert_eq!(obstacle(&strict, claims.clone()), Some(Obstacle::Method), "{claims}");
+            assert_eq!(denial_reason(&strict, claims.clone()), Some(DenialReason::Method), "{claims}");
         }
     }
 
     #[test]
     fn acr_and_aal_must_be_strings_that_are_accepted() {
         let strict = Connection { contexts: strings(&["urn:gold"]), levels: strings(&["aal2"]), ..connection() };
-        assert_eq!(obstacle(&strict, json!({"acr": "urn:gold", "aal": "aal2"})), None);
+        assert_eq!(denial_reason(&strict, json!({"acr": "urn:gold", "aal": "aal2"})), None);
         for acr in [json!(null), json!("urn:silver"), json!(["urn:gold"]), json!(2), json!("urn:gold urn:silver")] {
-            assert_eq!(obstacle(&strict, json!({"acr": acr, "aal": "aal2"})), Some(Obstacle::Context), "{acr}");
+            assert_eq!(
+                denial_reason(&strict, json!({"acr": acr, "aal": "aal2"})),
+                Some(DenialReason::Context),
+                "{acr}"
+            );
         }
         for aal in [json!(null), json!("aal1"), json!("AAL2"), json!(2), json!(["aal2"]), json!("")] {
-            assert_eq!(obstacle(&strict, json!({"acr": "urn:gold", "aal": aal})), Some(Obstacle::Level), "{aal}");
+            assert_eq!(
+                denial_reason(&strict, json!({"acr": "urn:gold", "aal": aal})),
+                Some(DenialReason::Level),
+                "{aal}"
+            );
         }
     }
 
@@ -230,7 +238,7 @@ mod tests {
     fn the_address_must_lie_in_a_verified_domain() {
         let strict = Connection { domains: strings(&["acme.example", "acme.test"]), ..connection() };
         for email in ["ann@acme.example", "Ann@ACME.example", "a+b.c@acme.test"] {
-            assert_eq!(obstacle(&strict, json!({"email": email})), None, "{email}");
+            assert_eq!(denial_reason(&strict, json!({"email": email})), None, "{email}");
         }
         for email in [
             json!(null),
@@ -249,11 +257,11 @@ mod tests {
             json!(["ann@acme.example"]),
             json!({"value": "ann@acme.example"}),
         ] {
-            assert_eq!(obstacle(&strict, json!({"email": email})), Some(Obstacle::Domain), "{email}");
+            assert_eq!(denial_reason(&strict, json!({"email": email})), Some(DenialReason::Domain), "{email}");
         }
         let kelvin = Connection { domains: strings(&["k.example"]), ..connection() };
-        assert_eq!(obstacle(&kelvin, json!({"email": "ann@\u{212a}.example"})), Some(Obstacle::Domain));
-        assert_eq!(obstacle(&connection(), json!({"email": 7})), None, "nothing is asked for");
+        assert_eq!(denial_reason(&kelvin, json!({"email": "ann@\u{212a}.example"})), Some(DenialReason::Domain));
+        assert_eq!(denial_reason(&connection(), json!({"email": 7})), None, "nothing is asked for");
     }
 
     #[test]
@@ -263,14 +271,14 @@ mod tests {
             (json!(true), None),
             (json!("true"), None),
             (json!(null), None),
-            (json!(false), Some(Obstacle::Domain)),
-            (json!("false"), Some(Obstacle::Domain)),
-            (json!(0), Some(Obstacle::Domain)),
-            (json!("no"), Some(Obstacle::Domain)),
-            (json!([true]), Some(Obstacle::Domain)),
+            (json!(false), Some(DenialReason::Domain)),
+            (json!("false"), Some(DenialReason::Domain)),
+            (json!(0), Some(DenialReason::Domain)),
+            (json!("no"), Some(DenialReason::Domain)),
+            (json!([true]), Some(DenialReason::Domain)),
         ] {
             let claims = json!({"email": "ann@acme.example", "email_verified": verified});
-            assert_eq!(obstacle(&strict, claims), expected, "{verified}");
+            assert_eq!(denial_reason(&strict, claims), expected, "{verified}");
         }
     }
 
@@ -282,11 +290,11 @@ mod tests {
         assert_eq!(admitted(&both, ISSUER, json!({"amr": ["mfa"]})), Ok(()));
         assert_eq!(admitted(&both, "https://other.example/", json!({"aal": "aal2"})), Ok(()));
         // What meets a half of each meets none.
-        assert_eq!(admitted(&both, ISSUER, json!({"aal": "aal2"})), Err(Obstacle::Method));
-        assert_eq!(admitted(&both, "https://other.example/", json!({"amr": ["mfa"]})), Err(Obstacle::Level));
+        assert_eq!(admitted(&both, ISSUER, json!({"aal": "aal2"})), Err(DenialReason::Method));
+        assert_eq!(admitted(&both, "https://other.example/", json!({"amr": ["mfa"]})), Err(DenialReason::Level));
         assert_eq!(
             admitted(&both, "https://third.example/", json!({"amr": ["mfa"], "aal": "aal2"})),
-            Err(Obstacle::Issuer)
+            Err(DenialReason::Issuer)
         );
     }
 
@@ -312,7 +320,7 @@ mod tests {
             };
             let claims = json!({"email": email, "amr": [amr], "acr": acr});
             let fits = amr == "mfa" && acr == "gold" && email.to_ascii_lowercase().ends_with("@acme.example");
-            prop_assert!(fits || obstacle(&strict, claims).is_some());
+            prop_assert!(fits || denial_reason(&strict, claims).is_some());
         }
     }
 }

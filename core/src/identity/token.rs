@@ -190,14 +190,14 @@ impl<'t> Jws<'t> {
     /// The key that signed this. Errors: [`KEY_UNKNOWN`], [`SIGNATURE_INVALID`].
     pub fn verify<'k>(&self, keys: &'k KeySet) -> Result<&'k Key> {
         let key = keys.find(self.key_id.as_deref(), self.algorithm).ok_or_else(|| {
-            KEY_UNKNOWN.because("no key of the issuer fits the token").detail(match self.key_id {
+            KEY_UNKNOWN.error("no key of the issuer fits the token").detail(match self.key_id {
                 Some(_) => format!("The issuer has no {} key of the token's \"kid\".", self.algorithm),
                 None => format!("The token has no \"kid\", and the issuer has not exactly one {} key.", self.algorithm),
             })
         })?;
         // RFC 8725 section 3.1: the algorithm comes from the key, never from the header.
         if !key.verify(self.signing_input.as_bytes(), &self.signature) {
-            return Err(SIGNATURE_INVALID.because("the token's signature is not valid"));
+            return Err(SIGNATURE_INVALID.error("the token's signature is not valid"));
         }
         Ok(key)
     }
@@ -235,7 +235,7 @@ impl<'t> UnverifiedToken<'t> {
             return Err(self.unknown_issuer());
         }
         if !policy.algorithms.contains(&self.jws.algorithm) {
-            return Err(TOKEN_REFUSED.because(format!("the issuer may not use the algorithm {}", self.jws.algorithm)));
+            return Err(TOKEN_REFUSED.error(format!("the issuer may not use the algorithm {}", self.jws.algorithm)));
         }
         let key = self.jws.verify(&policy.keys)?;
         let claims = Rc::new(self.claims);
@@ -279,18 +279,18 @@ impl SignedToken {
         }
 
         if !audiences.iter().any(|audience| policy.audiences.iter().any(|accepted| accepted == audience)) {
-            return Err(AUDIENCE_REFUSED.because("the token is meant for another audience"));
+            return Err(AUDIENCE_REFUSED.error("the token is meant for another audience"));
         }
         let leeway = i64::from(policy.leeway_seconds);
         // RFC 7519 section 4.1.4: not accepted "on or after" the expiration time.
         if now_unix_seconds >= expires_at.saturating_add(leeway) {
-            return Err(TOKEN_EXPIRED.because("the token has expired"));
+            return Err(TOKEN_EXPIRED.error("the token has expired"));
         }
         let latest = now_unix_seconds.saturating_add(leeway);
         for (name, date) in [("nbf", not_before), ("iat", issued_at)] {
             if date.is_some_and(|date| date > latest) {
                 return Err(TOKEN_NOT_YET_VALID
-                    .because("the token is not valid yet")
+                    .error("the token is not valid yet")
                     .detail(format!("Its \"{name}\" lies in the future by more than {leeway} seconds.")));
             }
         }
@@ -412,17 +412,17 @@ fn header_algorithm(header: &Map<String, Value>) -> Result<Algorithm> {
     // RFC 8725 section 3.2. Any casing: libraries that knew only one were fooled by "nOnE" (CVE-2015-2951).
     if name.eq_ignore_ascii_case("none") {
         return Err(TOKEN_REFUSED
-            .because("an unsigned token is never accepted")
+            .error("an unsigned token is never accepted")
             .detail("The token's \"alg\" is \"none\"."));
     }
-    name.parse().map_err(|_| TOKEN_REFUSED.because("the token's \"alg\" is not a supported algorithm"))
+    name.parse().map_err(|_| TOKEN_REFUSED.error("the token's \"alg\" is not a supported algorithm"))
 }
 
 fn check_header_members(header: &Map<String, Value>) -> Result<()> {
     for (member, reason) in REFUSED_HEADER_MEMBERS {
         if header.contains_key(member) {
             return Err(TOKEN_REFUSED
-                .because(format!("the token's header may not hold \"{member}\""))
+                .error(format!("the token's header may not hold \"{member}\""))
                 .detail(format!("The reason: {reason}.")));
         }
     }
@@ -430,7 +430,7 @@ fn check_header_members(header: &Map<String, Value>) -> Result<()> {
         None => Ok(()),
         Some(Value::String(media_type)) if is_accepted_type(media_type) => Ok(()),
         Some(Value::String(_)) => Err(TOKEN_REFUSED
-            .because("the token is of another type")
+            .error("the token is of another type")
             .detail("Its \"typ\" is neither \"JWT\" nor \"at+jwt\" (RFC 8725 section 3.11).")),
         Some(_) => Err(malformed("its \"typ\" is not a string")),
     }
@@ -557,24 +557,24 @@ fn required_text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c s
 // Errors
 
 fn malformed(why: impl fmt::Display) -> Error {
-    TOKEN_MALFORMED.because("the text is not a usable token").detail(format!("The token was not read: {why}."))
+    TOKEN_MALFORMED.error("the text is not a usable token").detail(format!("The token was not read: {why}."))
 }
 
 /// The error for a token whose key was retired.
 pub fn retired_key() -> Error {
-    KEY_RETIRED.because("the key that signed the token is retired")
+    KEY_RETIRED.error("the key that signed the token is retired")
 }
 
 fn invalid_claim(name: &str, why: &str) -> Error {
-    CLAIM_INVALID.because(format!("the token's claim \"{name}\" {why}"))
+    CLAIM_INVALID.error(format!("the token's claim \"{name}\" {why}"))
 }
 
 fn unknown_issuer(issuer: &str) -> Error {
     // Graphic ASCII is all that a URL needs, and nothing that could forge a line or reorder a log.
     if issuer.len() <= MAX_NAMED_ISSUER_BYTES && issuer.bytes().all(|byte| byte.is_ascii_graphic()) {
-        ISSUER_UNKNOWN.because(format!("the token's issuer \"{issuer}\" is not known"))
+        ISSUER_UNKNOWN.error(format!("the token's issuer \"{issuer}\" is not known"))
     } else {
-        ISSUER_UNKNOWN.because("the token's issuer is not known").detail("Its name is too long or unfit to be shown.")
+        ISSUER_UNKNOWN.error("the token's issuer is not known").detail("Its name is too long or unfit to be shown.")
     }
 }
 

@@ -54,7 +54,7 @@ pub fn find<'a>(facts: &'a Facts, named: Option<&str>) -> Result<Option<&'a Colu
     if found.len() > 1 {
         let names = found.iter().map(|column| column.quoted.as_str()).collect::<Vec<_>>().join(" and ");
         let message = format!("table {} has the columns {names}: which is the organization?", facts.table);
-        return Err(error::COLUMN_AMBIGUOUS.because(message));
+        return Err(error::COLUMN_AMBIGUOUS.error(message));
     }
     Ok(found.first().copied())
 }
@@ -65,15 +65,13 @@ pub fn missing(facts: &Facts, named: Option<&str>) -> error::Error {
         Some(name) => format!("table {} has no column \"{name}\"", facts.table),
         None => format!("table {} has no organization column", facts.table),
     };
-    error::COLUMN_MISSING
-        .because(message)
-        .detail(format!("Looked for: {}.", named.unwrap_or(&USUAL_COLUMNS.join(", "))))
+    error::COLUMN_MISSING.error(message).detail(format!("Looked for: {}.", named.unwrap_or(&USUAL_COLUMNS.join(", "))))
 }
 
 /// Refuses a column that cannot hold an organization.
 pub fn check(facts: &Facts, column: &Column) -> Result<()> {
     let Column { name, data_type, .. } = column;
-    let unsuitable = |what: String| Err(error::COLUMN_UNSUITABLE.because(what));
+    let unsuitable = |what: String| Err(error::COLUMN_UNSUITABLE.error(what));
     if Comparison::of(data_type).is_none() {
         return unsuitable(format!("column \"{name}\" of {} is of type {data_type}", facts.table));
     }

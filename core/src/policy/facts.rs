@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A table with everything around it that its protection depends on.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Subject {
+pub struct TableFamily {
     pub table: Facts,
     /// Partitions and inheritance children, of every level; a parent comes before its children.
     pub members: Vec<Facts>,
@@ -13,7 +13,7 @@ pub struct Subject {
     pub others: BTreeMap<u32, Facts>,
 }
 
-impl Subject {
+impl TableFamily {
     /// What is known of the table of that oid.
     pub fn facts_of(&self, oid: u32) -> Option<&Facts> {
         if oid == self.table.oid { Some(&self.table) } else { self.others.get(&oid) }

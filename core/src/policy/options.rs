@@ -51,7 +51,7 @@ impl NullRows {
         match word {
             "shared" => Ok(NullRows::Shared),
             "nobody" => Ok(NullRows::Nobody),
-            _ => Err(error::ARGUMENT_INVALID.because("null_rows must be \"shared\" or \"nobody\"")),
+            _ => Err(error::ARGUMENT_INVALID.error("null_rows must be \"shared\" or \"nobody\"")),
         }
     }
 }
@@ -115,7 +115,7 @@ const MAX_ACTION_BYTES: usize = 30;
 
 /// Reads the argument `actions`: `{"approve": {"columns": ["approved_at"]}, "close": {"column": "status", "values": ["closed"]}}`.
 pub fn parse_actions(json: &str) -> Result<Actions> {
-    let malformed = |detail: String| error::ARGUMENT_INVALID.because("the actions cannot be read").detail(detail);
+    let malformed = |detail: String| error::ARGUMENT_INVALID.error("the actions cannot be read").detail(detail);
     let actions: Actions = serde_json::from_str(json).map_err(|_| {
         malformed(
             "Each action is {\"columns\": [\"...\"]} or {\"column\": \"...\", \"values\": [\"...\"]}, under its name."
@@ -140,7 +140,7 @@ pub fn parse_actions(json: &str) -> Result<Actions> {
 /// Reads the argument `secret_columns`: names of columns, each once.
 pub fn parse_secret_columns(names: Vec<Option<String>>) -> Result<Vec<String>> {
     let names: Option<Vec<String>> = names.into_iter().collect();
-    let mut names = names.ok_or_else(|| error::ARGUMENT_INVALID.because("secret_columns may hold no NULL"))?;
+    let mut names = names.ok_or_else(|| error::ARGUMENT_INVALID.error("secret_columns may hold no NULL"))?;
     names.sort();
     names.dedup();
     Ok(names)

@@ -15,7 +15,7 @@ use pg_tenancy_core::audit::format::month::Month;
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::Result;
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use rand::RngExt as _;
 use serde_json::json;
@@ -25,7 +25,7 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// What the caller knows of an event.
-pub struct Draft<'a> {
+pub struct NewEvent<'a> {
     pub organization: Uuid,
     pub operation: &'a str,
     pub domain: &'a str,
@@ -74,8 +74,8 @@ struct Waiting {
 const BATCH_EVENTS: usize = 500;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-static WRITTEN: BackendLocal<RefCell<Undo<Written>>> =
-    BackendLocal::new(RefCell::new(Undo::new(Written { actor: None, links: BTreeMap::new() })));
+static WRITTEN: BackendLocal<RefCell<SavepointStack<Written>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(Written { actor: None, links: BTreeMap::new() })));
 static PENDING: BackendLocal<RefCell<Pending<Waiting>>> = BackendLocal::new(RefCell::new(Pending::new()));
 /// Bytes of payload that wait.
 static WAITING_BYTES: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
@@ -131,7 +131,7 @@ pub fn transaction_ended(committed: bool) -> bool {
 
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
 /// with others of its statement. Returns its id.
-pub fn append(draft: Draft) -> Result<Uuid> {
+pub fn append(draft: NewEvent) -> Result<Uuid> {
     let occurred_at = transaction::now();
     let month = Month::of(occurred_at);
     let actor = actor(transaction::level(), occurred_at, month)?;
@@ -140,7 +140,7 @@ pub fn append(draft: Draft) -> Result<Uuid> {
 
 /// Writes that an operator acts from now on, as which role and why: for one organization, or for all (the nil UUID).
 pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()> {
-    append(Draft {
+    append(NewEvent {
         organization,
         operation,
         domain: "operator",
@@ -155,7 +155,7 @@ pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &s
 }
 
 /// As [`append`], for what somebody else did a while ago.
-pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
+pub fn append_as(actor: Actor, occurred_at: i64, draft: NewEvent) -> Result<()> {
     let month = Month::of(occurred_at);
     let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
     table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
@@ -163,7 +163,7 @@ pub fn append_as(actor: Actor, occurred_at: i64, draft: Draft) -> Result<()> {
     Ok(())
 }
 
-fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: Draft) -> Uuid {
+fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: NewEvent) -> Uuid {
     let level = transaction::level();
     let (ordinal, previous) = next_place(draft.organization);
 

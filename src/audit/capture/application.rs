@@ -1,13 +1,13 @@
 //! `tenancy.record_event`: what an application does that is no change of a row.
 
-use super::append::{Draft, append};
+use super::append::{NewEvent, append};
 use crate::context;
 use crate::pg::ddl::grant;
 use crate::pg::json;
 use crate::pg::processes::shared;
 use crate::pg::report::OrRaise;
 use crate::pg::transaction;
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
@@ -58,33 +58,34 @@ fn record(
     result: Option<&str>,
     reason: Option<&str>,
 ) -> Result<uuid::Uuid> {
-    let (action, domain, result) = (given(action, "action")?, given(domain, "domain")?, given(result, "result")?);
+    let (action, domain, result) =
+        (require_not_null(action, "action")?, require_not_null(domain, "domain")?, require_not_null(result, "result")?);
     for (name, value) in [("action", action), ("domain", domain)] {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.:-".contains(&byte);
         if value.is_empty() || value.len() > MAX_NAME_BYTES || !value.bytes().all(allowed) {
             let what = "must be of 1 to 63 lower-case letters, digits, and the characters _ . : -";
-            return Err(error::ARGUMENT_INVALID.because(format!("{name} {what}")));
+            return Err(error::ARGUMENT_INVALID.error(format!("{name} {what}")));
         }
     }
     if OWN.contains(&action) || grant::is_name_of_statement(action) {
         let message = format!("action \"{action}\" is one that the extension itself records");
-        return Err(error::ARGUMENT_INVALID.because(message));
+        return Err(error::ARGUMENT_INVALID.error(message));
     }
     if !RESULTS.contains(&result) {
-        return Err(error::ARGUMENT_INVALID.because("result must be success, denied or failed"));
+        return Err(error::ARGUMENT_INVALID.error("result must be success, denied or failed"));
     }
     if reason.is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
-        return Err(error::ARGUMENT_INVALID.because("the reason is longer than 1000 bytes"));
+        return Err(error::ARGUMENT_INVALID.error("the reason is longer than 1000 bytes"));
     }
     if data.is_some_and(|data| data.len() > MAX_DATA_BYTES) {
         let hint = "register what is larger elsewhere and record its digest";
-        return Err(error::ARGUMENT_INVALID.because("data is larger than 64 kB").detail(hint));
+        return Err(error::ARGUMENT_INVALID.error("data is larger than 64 kB").detail(hint));
     }
     if transaction::read_only() {
-        return Err(error::READ_ONLY.because("an event cannot be recorded on a standby or in a READ ONLY transaction"));
+        return Err(error::READ_ONLY.error("an event cannot be recorded on a standby or in a READ ONLY transaction"));
     }
     let organization = context::require()?.organization.id;
-    append(Draft {
+    append(NewEvent {
         organization,
         operation: action,
         domain,

@@ -27,7 +27,7 @@ const MAX_FILE_BYTES: u64 = 4096;
 pub fn key() -> Result<Rc<CommitmentKey>> {
     let path = configuration::commitment_key_file().ok_or_else(|| {
         let message = "a secret column needs a key, and tenancy.commitment_key_file names no file";
-        error::COMMITMENT_KEY_INVALID.because(message)
+        error::COMMITMENT_KEY_INVALID.error(message)
     })?;
     let path = PathBuf::from(path);
     if let Some(kept) = KEPT.borrow().as_ref()
@@ -49,5 +49,5 @@ pub fn key() -> Result<Rc<CommitmentKey>> {
 
 fn refused(why: &str) -> Error {
     let message = "the file that tenancy.commitment_key_file names cannot be used";
-    error::COMMITMENT_KEY_INVALID.because(message).detail(format!("The reason: {why}."))
+    error::COMMITMENT_KEY_INVALID.error(message).detail(format!("The reason: {why}."))
 }

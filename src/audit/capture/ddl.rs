@@ -3,7 +3,7 @@
 //! They are in the chain of the nil UUID, because what concerns a table or a role concerns every organization. Never the
 //! statement's text, in which a literal could be a secret.
 
-use super::append::{Draft, append};
+use super::append::{NewEvent, append};
 use super::restore;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::cluster_change::Change;
@@ -90,7 +90,7 @@ fn record(event: Event) -> Result<()> {
     new.insert("command".into(), event.command.into());
     new.insert("object_type".into(), event.kind.into());
     new.insert("object_identity".into(), event.identity.into());
-    append(Draft {
+    append(NewEvent {
         organization: Uuid::nil(),
         operation: event.operation,
         domain: DOMAIN,

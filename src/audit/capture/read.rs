@@ -1,6 +1,6 @@
 //! Reads of tables that are marked as sensitive: one event for a statement and a table, which no rollback takes back.
 
-use super::append::{self, Draft};
+use super::append::{self, NewEvent};
 use super::message_queue::deliver;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::fmgr::fmgr_function;
@@ -19,19 +19,19 @@ use std::rc::Rc;
 pub const LISTENER: Listener = Listener { active, changed, of_interest, begun, went_on, ended };
 
 /// A marked table.
-struct Marked {
+struct SensitiveTable {
     table: pg_sys::Oid,
     domain: String,
 }
 
 /// The marked tables, and what is read with them: each by its own oid and those of its partitions and children.
-struct Marks {
-    /// The table that holds the marks; none where the extension is not installed.
+struct SensitiveTables {
+    /// The table that holds the sensitive; none where the extension is not installed.
     kept_in: Option<pg_sys::Oid>,
-    tables: HashMap<pg_sys::Oid, Rc<Marked>>,
+    tables: HashMap<pg_sys::Oid, Rc<SensitiveTable>>,
 }
 
-/// What is known of the marks. Read where nothing may fail.
+/// What is known of the sensitive. Read where nothing may fail.
 #[derive(Clone, Copy, PartialEq)]
 enum Known {
     /// They must be read, for the first time or again.
@@ -41,13 +41,13 @@ enum Known {
 }
 
 /// A statement that has begun: what it read of each table, as it would be recorded now.
-struct Begun {
+struct RunningRead {
     reads: Vec<Read>,
 }
 
 static KNOWN: BackendLocal<Cell<Known>> = BackendLocal::new(Cell::new(Known::Outdated));
-static MARKS: BackendLocal<RefCell<Option<Marks>>> = BackendLocal::new(RefCell::new(None));
-static BEGUN: BackendLocal<RefCell<BTreeMap<u64, Begun>>> = BackendLocal::new(RefCell::new(BTreeMap::new()));
+static SENSITIVE_TABLES: BackendLocal<RefCell<Option<SensitiveTables>>> = BackendLocal::new(RefCell::new(None));
+static BEGUN: BackendLocal<RefCell<BTreeMap<u64, RunningRead>>> = BackendLocal::new(RefCell::new(BTreeMap::new()));
 static NUMBER: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 /// True in a process of the library's own: what it reads, it reads for the audit.
 static OWN_PROCESS: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
@@ -62,8 +62,8 @@ fn active() -> bool {
 }
 
 fn changed(table: pg_sys::Oid) {
-    let concerned = match MARKS.try_borrow().as_deref() {
-        Ok(Some(Marks { kept_in: Some(kept_in), tables })) => {
+    let concerned = match SENSITIVE_TABLES.try_borrow().as_deref() {
+        Ok(Some(SensitiveTables { kept_in: Some(kept_in), tables })) => {
             table == pg_sys::InvalidOid || table == *kept_in || tables.contains_key(&table)
         }
         // Being read, or the extension may have come.
@@ -78,13 +78,13 @@ fn of_interest(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
     if KNOWN.get() == Known::Outdated {
         learn();
     }
-    MARKS.borrow().as_ref().and_then(|marks| marks.tables.get(&table)).map(|marked| marked.table)
+    SENSITIVE_TABLES.borrow().as_ref().and_then(|sensitive| sensitive.tables.get(&table)).map(|marked| marked.table)
 }
 
-/// Reads the marks as they are committed, and as this transaction sees its own. What changes meanwhile outdates them again.
+/// Reads the sensitive as they are committed, and as this transaction sees its own. What changes meanwhile outdates them again.
 fn learn() {
     KNOWN.set(Known::Some);
-    let marks = transaction::with_latest_snapshot(|| {
+    let sensitive = transaction::with_latest_snapshot(|| {
         // pg_upgrade makes the extension's tables first and their indexes later; the latter is news of the table.
         let kept_in = table::oid_if_any(c"sensitive_table");
         let is_whole = table::oid_if_any(c"sensitive_table_pkey").is_some();
@@ -92,11 +92,11 @@ fn learn() {
         if kept_in.is_some() && is_whole {
             // table, sensitive, domain, ...
             let marked = table::find(c"sensitive_table", c"sensitive_table_pkey", &[], |row| {
-                let marked = Marked { table: row.get(1)?, domain: row.get(3)? };
+                let marked = SensitiveTable { table: row.get(1)?, domain: row.get(3)? };
                 // Of a table that was dropped the mark is left.
                 (row.get::<bool>(2)? && catalog::name(marked.table).is_some()).then(|| Rc::new(marked))
             });
-            let marked: Vec<Rc<Marked>> = marked.into_iter().flatten().collect();
+            let marked: Vec<Rc<SensitiveTable>> = marked.into_iter().flatten().collect();
             for marked in &marked {
                 for read_with in catalog::descendants(marked.table) {
                     tables.entry(read_with).or_insert_with(|| marked.clone());
@@ -105,10 +105,10 @@ fn learn() {
             // A partition with a mark of its own is told of under its own name.
             tables.extend(marked.into_iter().map(|marked| (marked.table, marked)));
         }
-        Marks { kept_in, tables }
+        SensitiveTables { kept_in, tables }
     });
-    let none = marks.tables.is_empty();
-    MARKS.replace(Some(marks));
+    let none = sensitive.tables.is_empty();
+    SENSITIVE_TABLES.replace(Some(sensitive));
     if none && KNOWN.get() == Known::Some {
         KNOWN.set(Known::None);
     }
@@ -120,7 +120,7 @@ fn begun(statement: Statement) -> u64 {
     let (actor, occurred_at) = (actor(), transaction::now());
     let reads = statement.tables.into_iter().filter_map(|table| {
         let (table_schema, table_name) = catalog::name(table)?;
-        let domain = MARKS.borrow().as_ref()?.tables.get(&table)?.domain.clone();
+        let domain = SENSITIVE_TABLES.borrow().as_ref()?.tables.get(&table)?.domain.clone();
         Some(Read {
             occurred_at,
             organization: actor.organization,
@@ -135,7 +135,7 @@ fn begun(statement: Statement) -> u64 {
         })
     });
     let reads = reads.collect();
-    BEGUN.borrow_mut().insert(number, Begun { reads });
+    BEGUN.borrow_mut().insert(number, RunningRead { reads });
     number
 }
 
@@ -171,7 +171,7 @@ pub fn record(read: Read) -> Result<()> {
     append::append_as(
         read.actor,
         read.occurred_at,
-        Draft {
+        NewEvent {
             organization: read.organization.unwrap_or_default(),
             operation: "read",
             domain: &read.domain,

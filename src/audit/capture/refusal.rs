@@ -1,6 +1,6 @@
 //! Sends what was refused to where no rollback reaches it, and writes its event there.
 
-use super::append::{self, Draft};
+use super::append::{self, NewEvent};
 use super::message_queue::deliver;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::capture::ddl;
@@ -68,7 +68,7 @@ pub fn record(refusal: Refusal) -> Result<()> {
     append::append_as(
         refusal.actor,
         refusal.occurred_at,
-        Draft {
+        NewEvent {
             organization: refusal.organization.unwrap_or_default(),
             operation: &refusal.operation,
             domain: &refusal.domain,

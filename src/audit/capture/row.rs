@@ -1,6 +1,6 @@
 //! The trigger functions: what a changed row says, as an event.
 
-use super::append::{Draft, append};
+use super::append::{NewEvent, append};
 use super::commitment_key;
 use super::origin::{Belongs, ORGANIZATION_TYPES, Way, organization_by};
 use super::restore;
@@ -13,7 +13,7 @@ use crate::pg::settings::configuration;
 use crate::pg::tables::catalog::{self, Column, Shape, Values};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
-use pg_tenancy_core::audit::format::commitment::{CommitmentKey, Place};
+use pg_tenancy_core::audit::format::commitment::{ColumnPath, CommitmentKey};
 use pg_tenancy_core::audit::format::payload::{Payload, Side};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
@@ -78,8 +78,7 @@ const SECRET: &str = "secret";
 impl<'a> Arguments<'a> {
     fn of(call: &Call<'a>) -> Result<Self> {
         let arguments = call.arguments();
-        let malformed =
-            || error::CALL_REFUSED.because("the audit trigger needs the organization column and the domain");
+        let malformed = || error::CALL_REFUSED.error("the audit trigger needs the organization column and the domain");
         let [column, domain, rest @ ..] = &arguments[..] else { return Err(malformed()) };
         let (way, rest) = Way::texts_of(rest, SECRET);
         let secret = match rest {
@@ -114,7 +113,7 @@ impl<'a> Origin<'a> {
             let tables: Vec<&str> = arguments.way.iter().map(|[table, ..]| *table).collect();
             let tables = tables.join(", ");
             let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
-            error::COLUMN_UNSUITABLE.because(message)
+            error::COLUMN_UNSUITABLE.error(message)
         })?;
         Ok(Origin::Way { column, way })
     }
@@ -137,7 +136,7 @@ impl<'a> Origin<'a> {
 fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let call = Call::new(call)?;
     if !call.is_after_row() {
-        return Err(error::CALL_REFUSED.because("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
+        return Err(error::CALL_REFUSED.error("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
     }
     check_protected(&call)?;
     if restore::brings_rows()? && catalog::is_own(call.relation()) {
@@ -195,7 +194,7 @@ fn event(
 ) -> Result<()> {
     let key = new.or(old).and_then(|row| row_key(shape, row));
     let payload = payload(shape, organization, old, new)?;
-    append(Draft {
+    append(NewEvent {
         organization,
         operation,
         domain,
@@ -282,7 +281,7 @@ impl Writer<'_> {
             Some(key) => key.clone(),
             None => self.key.insert(commitment_key::key()?).clone(),
         };
-        let place = Place {
+        let place = ColumnPath {
             organization: self.organization,
             table_schema: &self.shape.schema,
             table_name: &self.shape.name,
@@ -308,7 +307,7 @@ fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
     });
     unfit.map_or(Ok(()), |name| {
         let message = format!("column \"{name}\" of \"{}\", which is secret, is gone or part of the key", shape.name);
-        Err(error::SECRET_COLUMN_INVALID.because(message))
+        Err(error::SECRET_COLUMN_INVALID.error(message))
     })
 }
 
@@ -338,7 +337,7 @@ fn row_key(shape: &Shape, row: &Values) -> Option<String> {
 fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
     shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
-        error::COLUMN_MISSING.because(message)
+        error::COLUMN_MISSING.error(message)
     })
 }
 
@@ -346,7 +345,7 @@ fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
     let column = column(shape, name)?;
     if !ORGANIZATION_TYPES.contains(&column.type_oid) {
         let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
-        return Err(error::COLUMN_UNSUITABLE.because(message));
+        return Err(error::COLUMN_UNSUITABLE.error(message));
     }
     Ok(column)
 }
@@ -362,7 +361,7 @@ fn check_protected(call: &Call) -> Result<()> {
     if catalog::is_protected(call.relation()) || catalog::is_own(call.relation()) || closed_later() {
         return Ok(());
     }
-    Err(error::CALL_REFUSED.because("the audit triggers are for permanent tables with forced row-level security"))
+    Err(error::CALL_REFUSED.error("the audit triggers are for permanent tables with forced row-level security"))
 }
 
 /// TRUNCATE passes row-level security by. A tenant is refused it; whoever may do it has it recorded for every
@@ -370,7 +369,7 @@ fn check_protected(call: &Call) -> Result<()> {
 fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let call = Call::new(call)?;
     if call.operation() != Operation::Truncate {
-        return Err(error::CALL_REFUSED.because("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
+        return Err(error::CALL_REFUSED.error("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
     }
     check_protected(&call)?;
     let arguments = Arguments::of(&call)?;
@@ -378,10 +377,10 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let origin = Origin::of(&call, &shape, &arguments)?;
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
         let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
-        return Err(error::TRUNCATE_REFUSED.because(message));
+        return Err(error::TRUNCATE_REFUSED.error(message));
     }
     for (organization, rows) in rows_by_organization(&call, &shape, &origin) {
-        append(Draft {
+        append(NewEvent {
             organization,
             operation: "truncate",
             domain: arguments.domain,

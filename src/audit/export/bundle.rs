@@ -1,7 +1,7 @@
 //! `tenancy.export_evidence`: writes a bundle, a page of events at a time.
 
 use super::proof::{Checkpoints, Events};
-use crate::audit::capture::append::{self, Draft, append};
+use crate::audit::capture::append::{self, NewEvent, append};
 use crate::audit::log::event_row;
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
@@ -25,7 +25,7 @@ use pg_tenancy_core::audit::log::checkpoint::{self, Heads};
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::context::Context;
-use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::{actor_columns, event_columns};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::SetOfIterator;
@@ -184,14 +184,14 @@ impl Iterator for Export {
 
 impl Export {
     fn begin(organization: Option<Uuid>, period: Period, earlier: Option<i64>) -> Result<Self> {
-        let organization = given(organization, "organization")?;
+        let organization = require_not_null(organization, "organization")?;
         let context = context::current()?;
         let auditor = user::has_role(c"tenancy_auditor");
         permit(organization, auditor, context.as_deref())?;
         if let (Some(from), Some(to)) = (period.from, period.to)
             && from > to
         {
-            return Err(error::ARGUMENT_INVALID.because("the period ends before it begins"));
+            return Err(error::ARGUMENT_INVALID.error("the period ends before it begins"));
         }
         let exporter = Exporter {
             session_user: user::session().session_user_name(),
@@ -245,7 +245,7 @@ impl Export {
         let entries: Option<Vec<Sealed>> = PAGE_OF_EVENTS.read(&arguments, sealed).into_iter().collect();
         let entries = entries.ok_or_else(unreadable)?;
         if entries.len() as i64 != last - first + 1 {
-            return Err(error::STATE_INVALID.because(format!("positions {first} to {last} of the seal are not whole")));
+            return Err(error::STATE_INVALID.error(format!("positions {first} to {last} of the seal are not whole")));
         }
         entries.into_iter().try_for_each(|entry| self.entry(entry))
     }
@@ -320,7 +320,7 @@ fn permit(organization: Uuid, auditor: bool, context: Option<&Context>) -> Resul
     if context.is_some_and(|context| context.organization.id == organization) {
         return Ok(());
     }
-    Err(error::PERMISSION_DENIED.because("members may export the history of their own organization only"))
+    Err(error::PERMISSION_DENIED.error("members may export the history of their own organization only"))
 }
 
 /// The export is an event of the organization, or a line of the log where nothing can be written.
@@ -331,7 +331,7 @@ fn record(manifest: &Manifest) -> Result<()> {
         report::log(format!("pg_tenancy: role \"{who}\" exported the history of organization {organization}: {data}"));
         return Ok(());
     }
-    append(Draft {
+    append(NewEvent {
         organization: manifest.organization,
         operation: "export",
         domain: "audit",
@@ -347,15 +347,15 @@ fn record(manifest: &Manifest) -> Result<()> {
 }
 
 fn unwritable(error: serde_json::Error) -> Error {
-    error::STATE_INVALID.because(format!("a line of the bundle cannot be written: {error}"))
+    error::STATE_INVALID.error(format!("a line of the bundle cannot be written: {error}"))
 }
 
 fn unreadable() -> Error {
-    error::STATE_INVALID.because("a stored event or evidence cannot be read")
+    error::STATE_INVALID.error("a stored event or evidence cannot be read")
 }
 
 fn not_covered(what: &str) -> Error {
-    error::CHECKPOINT_MISSING.because(what)
+    error::CHECKPOINT_MISSING.error(what)
 }
 
 /// What was asked for.
@@ -514,7 +514,7 @@ impl Request {
 fn earlier(number: i64, entry: &checkpoint::Entry) -> Result<Earlier> {
     if !(1..=entry.number).contains(&number) {
         let message = format!("this history has no checkpoint {number} before its newest, {}", entry.number);
-        return Err(error::ARGUMENT_INVALID.because(message));
+        return Err(error::ARGUMENT_INVALID.error(message));
     }
     let mut nodes = Checkpoints(entry.incarnation.clone());
     let proof = merkle::consistency_proof(&mut nodes, number.unsigned_abs(), entry.number.unsigned_abs())?;

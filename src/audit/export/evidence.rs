@@ -1,6 +1,6 @@
 //! `tenancy.add_evidence`: registers an artifact, as a row and as an event that has the row's digest.
 
-use crate::audit::capture::append::{self, Draft, append};
+use crate::audit::capture::append::{self, NewEvent, append};
 use crate::context;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
@@ -10,7 +10,7 @@ use pg_tenancy_core::audit::export::evidence::{Evidence, RELATIONS, is_media_typ
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex::{self, Hash};
 use pg_tenancy_core::audit::format::timestamp;
-use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Array, pg_extern, pg_sys};
 use rand::RngExt as _;
@@ -83,12 +83,10 @@ struct Given<'a> {
 fn add(given: Given) -> Result<Uuid> {
     let evidence = describe(given)?;
     if transaction::read_only() {
-        return Err(
-            error::READ_ONLY.because("evidence cannot be registered on a standby or in a READ ONLY transaction")
-        );
+        return Err(error::READ_ONLY.error("evidence cannot be registered on a standby or in a READ ONLY transaction"));
     }
     check_events(&evidence)?;
-    let registration = append(Draft {
+    let registration = append(NewEvent {
         organization: evidence.organization,
         operation: "insert",
         domain: "evidence",
@@ -108,19 +106,19 @@ fn describe(given: Given) -> Result<Evidence> {
     context::authorize("evidence", "create")?;
     let context = context::require()?;
     let registered_at = transaction::now();
-    let digest = <[u8; 32]>::try_from(self::given(given.digest, "digest")?);
+    let digest = <[u8; 32]>::try_from(self::require_not_null(given.digest, "digest")?);
     let digest = digest.map_err(|_| invalid("digest must be the 32 bytes of a SHA-256"))?;
-    let media_type = self::given(given.media_type, "media_type")?;
+    let media_type = self::require_not_null(given.media_type, "media_type")?;
     if !is_media_type(media_type) {
         return Err(invalid(
             "media_type must be the name of a media type, such as application/pdf, without parameters",
         ));
     }
-    let relation = self::given(given.relation, "relation")?;
+    let relation = self::require_not_null(given.relation, "relation")?;
     if !RELATIONS.contains(&relation) {
         return Err(invalid(&format!("relation must be one of {}", RELATIONS.join(", "))));
     }
-    let source = self::given(given.source, "source")?;
+    let source = self::require_not_null(given.source, "source")?;
     let collector = given.collector.unwrap_or(&context.subject);
     let texts = [("source", Some(source)), ("collector", Some(collector)), ("subject", given.subject)];
     for (name, text) in [texts.as_slice(), &[("description", given.description)]].concat() {
@@ -144,13 +142,13 @@ fn describe(given: Given) -> Result<Evidence> {
         registered_by: context.subject.clone(),
         subject: given.subject.map(str::to_owned),
         relation: relation.into(),
-        events: events(self::given(given.events, "events")?)?,
+        events: events(self::require_not_null(given.events, "events")?)?,
         description: given.description.map(str::to_owned),
     })
 }
 
 fn invalid(message: &str) -> Error {
-    error::ARGUMENT_INVALID.because(message)
+    error::ARGUMENT_INVALID.error(message)
 }
 
 /// The events, each once, in the order given.
@@ -179,7 +177,7 @@ fn check_events(evidence: &Evidence) -> Result<()> {
         None => Ok(()),
         Some(id) => {
             let id = id.unwrap_or_default();
-            Err(error::NOT_FOUND.because(format!("the organization has no event {id}")))
+            Err(error::NOT_FOUND.error(format!("the organization has no event {id}")))
         }
     }
 }

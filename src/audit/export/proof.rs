@@ -7,7 +7,7 @@ use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::{Head, Heads};
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub struct Events(pub Uuid);
 
 impl Events {
     fn of(organization: Option<pgrx::Uuid>) -> Result<(Self, i64)> {
-        let organization = Uuid::from_bytes(*given(organization, "organization")?.as_bytes());
+        let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
         let size = SIZE.read(&[spi::uuid(organization)], |row| row.get::<i64>(1)).pop().flatten();
         Ok((Events(organization), size.unwrap_or(0)))
     }
@@ -64,7 +64,7 @@ impl Events {
         };
         found.filter(|found| found.len() as i64 == count).ok_or_else(|| {
             let what = if level == 0 { "tenancy.seal" } else { "tenancy.tree_node" };
-            error::STATE_INVALID.because(format!("a row of {what} is missing or cannot be read"))
+            error::STATE_INVALID.error(format!("a row of {what} is missing or cannot be read"))
         })
     }
 }
@@ -100,7 +100,7 @@ impl Checkpoints {
     fn of(incarnation: Option<&str>) -> Result<(Self, i64)> {
         let newest = || INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten();
         let Some(incarnation) = incarnation.map(str::to_owned).or_else(newest) else {
-            return Err(error::NOT_FOUND.because("there is no checkpoint yet"));
+            return Err(error::NOT_FOUND.error("there is no checkpoint yet"));
         };
         let size = NUMBERS.read(&[argument(incarnation.as_str())], |row| row.get::<i64>(1)).pop().flatten();
         Ok((Checkpoints(incarnation), size.unwrap_or(0)))
@@ -112,7 +112,7 @@ impl Checkpoints {
             Some(Stored { block: row.get(1)?, heads_root, digest, frontier: row.get(4)? })
         };
         let found = CHECKPOINT.read(&[argument(self.0.as_str()), argument(number)], read).pop().flatten();
-        found.ok_or_else(|| error::STATE_INVALID.because(format!("checkpoint {number} is missing or cannot be read")))
+        found.ok_or_else(|| error::STATE_INVALID.error(format!("checkpoint {number} is missing or cannot be read")))
     }
 }
 
@@ -128,7 +128,7 @@ impl Nodes for Checkpoints {
         if index.is_multiple_of(2) {
             let frontier = self.stored(((index + 1) << level) as i64)?.frontier;
             let last = frontier.last_chunk::<32>().copied();
-            return last.ok_or_else(|| error::STATE_INVALID.because("a row of tenancy.checkpoint cannot be read"));
+            return last.ok_or_else(|| error::STATE_INVALID.error("a row of tenancy.checkpoint cannot be read"));
         }
         Ok(merkle::node_hash(&self.node(level - 1, 2 * index)?, &self.node(level - 1, 2 * index + 1)?))
     }
@@ -143,9 +143,9 @@ fn inclusion<N: Nodes<Error = error::Error>>(
     names: [&str; 2],
 ) -> Result<Vec<Digest>> {
     let size = given_size(size, newest, names[1])?;
-    let position = given(position, names[0])?;
+    let position = require_not_null(position, names[0])?;
     if !(1..=size).contains(&position) {
-        return Err(error::ARGUMENT_INVALID.because(format!("{} must be from 1 to {}, {size}", names[0], names[1])));
+        return Err(error::ARGUMENT_INVALID.error(format!("{} must be from 1 to {}, {size}", names[0], names[1])));
     }
     merkle::inclusion_proof(tree, position as u64 - 1, size as u64)
 }
@@ -157,9 +157,9 @@ fn consistency<N: Nodes<Error = error::Error>>(
     newest: i64,
 ) -> Result<Vec<Digest>> {
     let new = given_size(new, newest, "new_size")?;
-    let old = given(old, "old_size")?;
+    let old = require_not_null(old, "old_size")?;
     if !(0..=new).contains(&old) {
-        return Err(error::ARGUMENT_INVALID.because(format!("old_size must be from 0 to new_size, {new}")));
+        return Err(error::ARGUMENT_INVALID.error(format!("old_size must be from 0 to new_size, {new}")));
     }
     merkle::consistency_proof(tree, old as u64, new as u64)
 }
@@ -170,7 +170,7 @@ fn given_size(size: Option<i64>, newest: i64, name: &str) -> Result<i64> {
     if (0..=newest).contains(&size) {
         return Ok(size);
     }
-    Err(error::ARGUMENT_INVALID.because(format!("{name} must be from 0 to the size of the tree, {newest}")))
+    Err(error::ARGUMENT_INVALID.error(format!("{name} must be from 0 to the size of the tree, {newest}")))
 }
 
 /// A proof as `bytea[]`.
@@ -273,18 +273,18 @@ fn head_proof(
     number: Option<i64>,
     incarnation: Option<&str>,
 ) -> Result<Option<Placed>> {
-    let organization = Uuid::from_bytes(*given(organization, "organization")?.as_bytes());
+    let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
     let (log, newest) = Checkpoints::of(incarnation)?;
     let number = number.unwrap_or(newest);
     if !(1..=newest).contains(&number) {
-        return Err(error::NOT_FOUND.because(format!("there is no checkpoint {number}")));
+        return Err(error::NOT_FOUND.error(format!("there is no checkpoint {number}")));
     }
     let stored = log.stored(number)?;
     let all = signed_checkpoint::heads(stored.block)?;
     let heads = Heads::new(&all);
     if heads.root() != stored.heads_root {
         let message = format!("the rows of tenancy.head are not those of checkpoint {number}");
-        return Err(error::STATE_INVALID.because(message));
+        return Err(error::STATE_INVALID.error(message));
     }
     let Ok(place) = all.binary_search_by_key(&organization, |head| head.organization) else { return Ok(None) };
     let proof = heads.proof(place).unwrap_or_default();

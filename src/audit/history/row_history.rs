@@ -11,7 +11,7 @@ use crate::pg::user;
 use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
 use pg_tenancy_core::audit::history::row_history::{self, Change, Columns, Event, History, Source};
-use pg_tenancy_core::error::{self, Error, Result, given};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::event_columns;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
@@ -112,7 +112,7 @@ impl Source for Events {
     type Error = Error;
 
     fn events(&mut self, key: &str) -> Result<Vec<Event>> {
-        let unreadable = || error::STATE_INVALID.because("an event of the table has a value that no event has");
+        let unreadable = || error::STATE_INVALID.error("an event of the table has a value that no event has");
         let mut events = Vec::new();
         for (name, era) in &self.eras {
             let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());
@@ -229,14 +229,14 @@ fn scope() -> Result<Option<Uuid>> {
     if user::has_role(c"tenancy_auditor") {
         return Ok(None);
     }
-    Err(error::CONTEXT_MISSING.because("the history of a row is for auditors, and for members of its organization"))
+    Err(error::CONTEXT_MISSING.error("the history of a row is for auditors, and for members of its organization"))
 }
 
 /// Rebuilds the history of a row; also what a look at an event needs.
 fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, Events, Columns)> {
-    let (table, key) = (given(table, "the table")?, given(key, "key")?.0);
+    let (table, key) = (require_not_null(table, "the table")?, require_not_null(key, "key")?.0);
     if !key.starts_with('{') {
-        return Err(error::ARGUMENT_INVALID.because("key must be an object with the columns of the primary key"));
+        return Err(error::ARGUMENT_INVALID.error("key must be an object with the columns of the primary key"));
     }
     let mut events = Events { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
     let history = row_history::rebuild(&mut events, &key)?;
@@ -246,7 +246,7 @@ fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, E
         let name = catalog::name(table).map_or_else(|| "that table".into(), |(_, name)| format!("\"{name}\""));
         let message = format!("the events of {name} do not tell its rows apart, because it has no primary key");
         return Err(error::ROW_KEY_MISSING
-            .because(message)
+            .error(message)
             .detail("An event names its row by the columns of the primary key.".to_owned()));
     }
     let mut columns = Columns::default();
@@ -286,7 +286,7 @@ fn tenancy_row_history(
         name!(old_values, Option<Jsonb>),
         name!(new_values, Option<Jsonb>),
         name!(row, Option<Jsonb>),
-        name!(untold, Vec<String>),
+        name!(undisclosed, Vec<String>),
         name!(complete, bool),
     ),
 > {
@@ -309,7 +309,7 @@ fn tenancy_row_history(
             values(shown.old),
             values(shown.new),
             step.state.text().map(Jsonb),
-            step.state.untold(),
+            step.state.undisclosed(),
             step.is_complete(&columns),
         ))
     });
@@ -334,17 +334,17 @@ fn as_of(
     at: Option<i64>,
     partial: Option<bool>,
 ) -> Result<Option<Jsonb>> {
-    let at = transaction::from_timestamptz(given(at, "at")?);
-    let partial = given(partial, "partial")?;
+    let at = transaction::from_timestamptz(require_not_null(at, "at")?);
+    let partial = require_not_null(partial, "partial")?;
     let (history, _, columns) = rebuild(table, key)?;
     let (state, sure) = history.at(at);
     let complete = sure && state.is_complete(&columns);
     if !partial && !complete {
         let message = "the events do not tell all of the row at that time";
-        let mut refusal = error::HISTORY_INCOMPLETE.because(message);
-        let untold = state.untold();
-        if !untold.is_empty() {
-            refusal = refusal.detail(format!("Not told are: {}.", untold.join(", ")));
+        let mut refusal = error::HISTORY_INCOMPLETE.error(message);
+        let undisclosed = state.undisclosed();
+        if !undisclosed.is_empty() {
+            refusal = refusal.detail(format!("Not disclosed: {}.", undisclosed.join(", ")));
         }
         return Err(refusal);
     }

@@ -2,7 +2,7 @@
 
 use crate::pg::spi::{Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::incarnation::Place;
+use pg_tenancy_core::audit::format::incarnation::DatabaseIdentity;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
@@ -42,7 +42,7 @@ pub struct State {
     pub last: Option<Last>,
     /// The name of the history that goes on; `None` where a new one begins.
     pub incarnation: Option<String>,
-    pub place: Place,
+    pub place: DatabaseIdentity,
     /// True if the last block's snapshot speaks of the transactions of today.
     pub same_xid_space: bool,
 }
@@ -53,10 +53,10 @@ pub fn state() -> Result<State> {
     let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
     let place = PLACE.read(&[], read).pop().flatten();
     let (system_identifier, database, timeline) = place.ok_or_else(|| unreadable("the identity of the database"))?;
-    let place = Place { system_identifier, database, timeline };
+    let place = DatabaseIdentity { system_identifier, database, timeline };
     let read = |row: &Row| {
         let (system_identifier, database) = (row.get(2)?, row.get::<pg_sys::Oid>(3)?.to_u32());
-        Some((row.get::<String>(1)?, Place { system_identifier, database, timeline: row.get(4)? }))
+        Some((row.get::<String>(1)?, DatabaseIdentity { system_identifier, database, timeline: row.get(4)? }))
     };
     let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
     let same_xid_space = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
@@ -97,5 +97,5 @@ pub fn sealed_at(block: i64) -> Result<i64> {
 
 /// The error of a row that cannot be read.
 pub fn unreadable(what: &str) -> error::Error {
-    error::STATE_INVALID.because(format!("{what} cannot be read"))
+    error::STATE_INVALID.error(format!("{what} cannot be read"))
 }

@@ -1,6 +1,6 @@
 //! `tenancy.erase_payload`: takes a payload away, and says so in the chain.
 
-use crate::audit::capture::append::{Draft, append};
+use crate::audit::capture::append::{NewEvent, append};
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
@@ -10,7 +10,7 @@ use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::format::payload::hexadecimal;
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
 use std::ffi::CString;
@@ -89,12 +89,12 @@ struct Grounds<'a> {
 
 impl<'a> Grounds<'a> {
     fn new(reason: Option<&'a str>, legal_basis: Option<&'a str>) -> Result<Self> {
-        let reason = given(reason, "reason")?;
+        let reason = require_not_null(reason, "reason")?;
         if reason.trim().is_empty() {
-            return Err(error::ARGUMENT_INVALID.because("the reason is blank"));
+            return Err(error::ARGUMENT_INVALID.error("the reason is blank"));
         }
         if reason.len() > MAX_TEXT_BYTES || legal_basis.is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
-            return Err(error::ARGUMENT_INVALID.because("reason and legal_basis have at most 1000 bytes"));
+            return Err(error::ARGUMENT_INVALID.error("reason and legal_basis have at most 1000 bytes"));
         }
         Ok(Grounds { reason, legal_basis })
     }
@@ -108,11 +108,11 @@ fn tenancy_erase_payload(event: Option<pgrx::Uuid>, reason: Option<&str>, legal_
 }
 
 fn erase_by_id(event: Option<pgrx::Uuid>, reason: Option<&str>, legal_basis: Option<&str>) -> Result<Uuid> {
-    let id = Uuid::from_bytes(*given(event, "event")?.as_bytes());
+    let id = Uuid::from_bytes(*require_not_null(event, "event")?.as_bytes());
     let grounds = Grounds::new(reason, legal_basis)?;
     one_at_a_time()?;
     let found = find(&BY_ID, &[spi::uuid(id)])?.pop();
-    erase(&found.ok_or_else(|| error::NOT_FOUND.because(format!("there is no event {id}")))?, &grounds)
+    erase(&found.ok_or_else(|| error::NOT_FOUND.error(format!("there is no event {id}")))?, &grounds)
 }
 
 /// `tenancy.erase_row_payloads(organization, table, key, reason, legal_basis)`: returns how many.
@@ -134,8 +134,8 @@ fn erase_by_row(
     reason: Option<&str>,
     legal_basis: Option<&str>,
 ) -> Result<i64> {
-    let organization = Uuid::from_bytes(*given(organization, "organization")?.as_bytes());
-    let (table, key) = (given(table, "the table")?, given(key, "key")?);
+    let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
+    let (table, key) = (require_not_null(table, "the table")?, require_not_null(key, "key")?);
     let grounds = Grounds::new(reason, legal_basis)?;
     one_at_a_time()?;
     let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key.0)])?;
@@ -147,7 +147,7 @@ fn erase_by_row(
 /// Waits for another erasure to commit: the rows that it changed can then be seen.
 fn one_at_a_time() -> Result<()> {
     if transaction::read_only() {
-        return Err(error::READ_ONLY.because("nothing can be erased on a standby or in a READ ONLY transaction"));
+        return Err(error::READ_ONLY.error("nothing can be erased on a standby or in a READ ONLY transaction"));
     }
     table::lock_against_itself(c"erasure");
     Ok(())
@@ -157,13 +157,13 @@ fn one_at_a_time() -> Result<()> {
 /// able to read.
 fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<Event>> {
     let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read(arguments, read)));
-    let unreadable = || error::STATE_INVALID.because("the event has a value that no event has");
+    let unreadable = || error::STATE_INVALID.error("the event has a value that no event has");
     found.into_iter().map(|event| event.ok_or_else(unreadable)).collect()
 }
 
 impl Event {
     fn check(&self) -> Result<()> {
-        let refused = |why: &str| Err(error::ERASURE_REFUSED.because(format!("event {} {why}", self.id)));
+        let refused = |why: &str| Err(error::ERASURE_REFUSED.error(format!("event {} {why}", self.id)));
         match () {
             () if self.operation == ERASE => refused("tells of an erasure"),
             () if !self.has_payload => refused("has no payload any more"),
@@ -178,14 +178,14 @@ fn erase(event: &Event, grounds: &Grounds) -> Result<Uuid> {
     let partition = CString::new(event.partition.as_str()).unwrap_or_default();
     let cleared = transaction::with_latest_snapshot(|| table::set_null(&partition, Key::uuid(1, &event.id), &PAYLOAD));
     if !cleared {
-        return Err(error::STATE_INVALID.because(format!("partition tenancy.{} has no primary key", event.partition)));
+        return Err(error::STATE_INVALID.error(format!("partition tenancy.{} has no primary key", event.partition)));
     }
     let data = json!({
         "event": event.id.to_string(),
         "payload_digest": hexadecimal(&event.payload_digest),
         "legal_basis": grounds.legal_basis,
     });
-    let erase_event = append(Draft {
+    let erase_event = append(NewEvent {
         organization: event.organization,
         operation: ERASE,
         domain: &event.domain,

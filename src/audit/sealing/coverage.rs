@@ -1,13 +1,13 @@
 //! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
 
-use crate::audit::capture::append::{Draft, append};
+use crate::audit::capture::append::{NewEvent, append};
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
 use pg_tenancy_core::audit::sealing::coverage::{self, Change, Object, Statement};
-use pg_tenancy_core::audit::verification::{Finding, Found};
+use pg_tenancy_core::audit::verification::{Finding, FindingKind};
 use pg_tenancy_core::error::{self, Error, Result};
 use pgrx::pg_sys;
 use rand::RngExt as _;
@@ -49,7 +49,7 @@ static BEFORE: Query = Query::new(
 );
 
 /// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
-/// last, and no block before this sealing has them. Found by the first of the events that were written together.
+/// last, and no block before this sealing has them. Finding by the first of the events that were written together.
 static STATEMENTS: Query = Query::new(
     "WITH batch AS MATERIALIZED (
          SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
@@ -158,7 +158,7 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
 fn write(rows: &mut [coverage::Row]) -> Result<()> {
     rows.sort_unstable_by_key(|row| row.id);
     let payload = json!({ "new": { "rows": rows.len(), "digest": hex::encode(&coverage::digest(&*rows)) } });
-    let event = append(Draft {
+    let event = append(NewEvent {
         organization: Uuid::nil(),
         operation: OPERATION,
         domain: "schema",
@@ -200,7 +200,7 @@ static TELLERS: Query = Query::new(
 );
 
 /// Compares the rows with the events that tell of them; `is_archived` tells whether an event may be gone.
-pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Result<()> {
+pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Finding>) -> Result<()> {
     let mut groups: Vec<(Uuid, Vec<coverage::Row>)> = Vec::new();
     spi::stream(ROWS, &[], |row| {
         let event = row.uuid(10).unwrap_or_default();
@@ -228,21 +228,21 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Found>) -> Re
         let (finding, text) = match right {
             Some(true) => continue,
             None if is_archived(event) => continue,
-            Some(false) => (Finding::Altered, "the rows of tenancy.coverage are not those that the event tells of"),
-            None => (Finding::Inserted, "no event tells of rows in tenancy.coverage that name it"),
+            Some(false) => (FindingKind::Altered, "the rows of tenancy.coverage are not those that the event tells of"),
+            None => (FindingKind::Inserted, "no event tells of rows in tenancy.coverage that name it"),
         };
-        found.push(Found::anywhere(finding, text).of(Uuid::nil()).about(*event));
+        found.push(Finding::anywhere(finding, text).of(Uuid::nil()).about(*event));
     }
     for event in told.into_keys() {
         let text = "the rows of tenancy.coverage that the event tells of are gone";
-        found.push(Found::anywhere(Finding::Missing, text).of(Uuid::nil()).about(event));
+        found.push(Finding::anywhere(FindingKind::Missing, text).of(Uuid::nil()).about(event));
     }
     Ok(())
 }
 
 /// The statements since the last look.
 fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
-    let unreadable = || error::STATE_INVALID.because("a snapshot in tenancy.coverage cannot be read");
+    let unreadable = || error::STATE_INVALID.error("a snapshot in tenancy.coverage cannot be read");
     let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
     let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
     let read = |row: &Row| Statement {
@@ -272,7 +272,7 @@ fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {
         "since_block": last.map(|last| last.block),
     }});
     let is_table = object.key.starts_with("pg_class ");
-    append(Draft {
+    append(NewEvent {
         organization: Uuid::nil(),
         operation: "gap",
         domain: "schema",

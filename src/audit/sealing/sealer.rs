@@ -9,7 +9,7 @@ use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::table::{self, Value};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
+use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation};
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::chain::Entry;
@@ -129,7 +129,7 @@ pub fn seal_and_prepare() -> Result<i64> {
 /// Seals all events of transactions that were not over at the last block and are over now.
 pub fn seal() -> Result<i64> {
     if transaction::read_only() {
-        return Err(error::READ_ONLY.because("events cannot be sealed on a standby or in a READ ONLY transaction"));
+        return Err(error::READ_ONLY.error("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
     LOCK.write(&[], |_| ());
     let before = transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number);
@@ -176,7 +176,7 @@ fn seal_block() -> Result<(i64, bool)> {
 }
 
 /// Writes down that a new history begins; returns its name.
-fn begin(place: Place, first_block: i64) -> String {
+fn begin(place: DatabaseIdentity, first_block: i64) -> String {
     let salt: [u8; 16] = rand::rng().random();
     let begun = Incarnation { place, first_block, began_at: transaction::now(), salt: salt.to_vec() };
     let name = begun.name();

@@ -13,7 +13,7 @@ use pg_tenancy_core::audit::log::checkpoint::{Entry, Head, Heads};
 use pg_tenancy_core::audit::log::merkle::Frontier;
 use pg_tenancy_core::audit::log::signed_note::{self, Checkpoint, Signer, Verifier};
 use pg_tenancy_core::error::{self, Result};
-use pg_tenancy_core::savepoint_stack::Undo;
+use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pg_tenancy_files::checkpoint_files::{self, Folder};
 use pg_tenancy_files::signing_key::Source;
 use pgrx::pg_extern;
@@ -89,20 +89,21 @@ struct Last {
 }
 
 /// What is to be signed at the commit.
-struct Due {
+struct PendingCheckpoint {
     signers: Vec<Signer>,
     origin: String,
 }
 
 /// What was signed, to be handed out after the commit.
-struct Made {
+struct SignedCheckpoint {
     origin: String,
     number: i64,
     note: String,
 }
 
-static DUE: BackendLocal<RefCell<Undo<Option<Rc<Due>>>>> = BackendLocal::new(RefCell::new(Undo::new(None)));
-static MADE: BackendLocal<Cell<Option<Made>>> = BackendLocal::new(Cell::new(None));
+static DUE: BackendLocal<RefCell<SavepointStack<Option<Rc<PendingCheckpoint>>>>> =
+    BackendLocal::new(RefCell::new(SavepointStack::new(None)));
+static MADE: BackendLocal<Cell<Option<SignedCheckpoint>>> = BackendLocal::new(Cell::new(None));
 
 /// `tenancy.checkpoint()`: returns the number of the checkpoint.
 #[pg_extern(sql = false)]
@@ -118,7 +119,7 @@ fn checkpoint() -> Result<i64> {
     let signers = read_keys()?;
     let origin = origin(&block.incarnation, last.as_ref(), &signers)?;
     let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
-    hand_out_missing(&block.incarnation, &origin, here.map_or(0, |last| last.number))?;
+    publish_backlog(&block.incarnation, &origin, here.map_or(0, |last| last.number))?;
     let keys = Keys::compare(&signers)?;
     if let Some(last) = here.filter(|last| last.block == block.number && keys.same()) {
         return Ok(last.number);
@@ -126,7 +127,7 @@ fn checkpoint() -> Result<i64> {
     let number = here.map_or(1, |last| last.number + 1);
     keys.write(&block.incarnation, number, last.as_ref())?;
     let mut due = DUE.borrow_mut();
-    *due.change(transaction::level()) = Some(Rc::new(Due { signers, origin }));
+    *due.change(transaction::level()) = Some(Rc::new(PendingCheckpoint { signers, origin }));
     Ok(number)
 }
 
@@ -173,8 +174,8 @@ pub fn next(interval: Duration) -> Option<i64> {
     }
 }
 
-impl Due {
-    fn make(&self) -> Result<Made> {
+impl PendingCheckpoint {
+    fn make(&self) -> Result<SignedCheckpoint> {
         let Some(block) = newest_block()? else { return Err(unreadable("the newest row of tenancy.block")) };
         let last = last()?;
         let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
@@ -193,11 +194,11 @@ impl Due {
         frontier.push(entry.leaf(), |_, _, _| ());
         let signed = Checkpoint { origin: self.origin.clone(), size: frontier.size(), root: frontier.root() };
         let note = signed_note::sign(&signed.text(), &self.signers)
-            .map_err(|why| error::SIGNING_KEY_INVALID.because(format!("checkpoints cannot be signed: {why}")))?;
+            .map_err(|why| error::SIGNING_KEY_INVALID.error(format!("checkpoints cannot be signed: {why}")))?;
         write(&entry, &frontier, &self.origin, &note);
         announce(&note)?;
         transaction::commit_durably();
-        Ok(Made { origin: self.origin.clone(), number: entry.number, note })
+        Ok(SignedCheckpoint { origin: self.origin.clone(), number: entry.number, note })
     }
 }
 
@@ -224,7 +225,7 @@ fn write(entry: &Entry, frontier: &Frontier, origin: &str, note: &str) {
 
 fn announce(note: &str) -> Result<()> {
     if note.len() > MAX_PAYLOAD_BYTES {
-        return Err(error::SIGNING_KEY_INVALID.because("the note is too long for a NOTIFY"));
+        return Err(error::SIGNING_KEY_INVALID.error("the note is too long for a NOTIFY"));
     }
     NOTIFY.write(&[argument(note)], |_| ());
     Ok(())
@@ -244,13 +245,13 @@ fn origin(incarnation: &str, last: Option<&Last>, signers: &[Signer]) -> Result<
     let name = configuration::checkpoint_origin().or_else(used).or_else(of_key).unwrap_or_default();
     if signed_note::check_name(&name).is_err() || name.len() > pg_tenancy_files::signing_key::MAX_NAME_BYTES {
         let message = "tenancy.checkpoint_origin is longer than 200 bytes, or has white space or a plus sign";
-        return Err(error::SIGNING_KEY_INVALID.because(message));
+        return Err(error::SIGNING_KEY_INVALID.error(message));
     }
     Ok(format!("{name}/{incarnation}"))
 }
 
 /// Writes the files that are missing of committed checkpoints, and makes sure that those there are this history's.
-fn hand_out_missing(incarnation: &str, origin: &str, newest: i64) -> Result<()> {
+fn publish_backlog(incarnation: &str, origin: &str, newest: i64) -> Result<()> {
     let Some(directory) = configuration::checkpoint_directory() else { return Ok(()) };
     let missing = || {
         let folder = Folder::new(&directory, origin)?;
@@ -302,7 +303,7 @@ impl<'s> Keys<'s> {
                 None => keys.new.push(verifier),
                 Some((epoch, _, true)) => {
                     let detail = format!("The reason: the key of epoch {epoch} was retired, and never signs again.");
-                    return Err(error::SIGNING_KEY_INVALID.because("checkpoints cannot be signed").detail(detail));
+                    return Err(error::SIGNING_KEY_INVALID.error("checkpoints cannot be signed").detail(detail));
                 }
                 Some(_) => {}
             }
@@ -337,7 +338,7 @@ impl<'s> Keys<'s> {
             let updated = RETIRE_KEY.write(&[argument(*epoch), spi::timestamp(now), incarnation, number], |_| ());
             if updated.is_empty() {
                 // The row is younger than the snapshot of a REPEATABLE READ transaction.
-                return Err(error::CHECKPOINT_CONFLICT.because("the signing keys changed since the transaction began"));
+                return Err(error::CHECKPOINT_CONFLICT.error("the signing keys changed since the transaction began"));
             }
         }
         transaction::next_command();
@@ -387,5 +388,5 @@ pub fn heads(block: i64) -> Result<Vec<Head>> {
 }
 
 fn unreadable(what: &str) -> error::Error {
-    error::STATE_INVALID.because(format!("{what} cannot be read"))
+    error::STATE_INVALID.error(format!("{what} cannot be read"))
 }

@@ -9,7 +9,7 @@ use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::block::Entries;
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
-use pg_tenancy_core::audit::verification::{Event, Finding, Found, Seen};
+use pg_tenancy_core::audit::verification::{Event, Finding, FindingKind, Seen};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
@@ -100,7 +100,8 @@ fn tenancy_seal_digest(
     'static,
     (name!(events, i64), name!(first_block, Option<i64>), name!(last_block, Option<i64>), name!(digest, Vec<u8>)),
 > {
-    let given = |id, name| error::given(id, name).map(|id: pgrx::Uuid| Uuid::from_bytes(*id.as_bytes())).or_raise();
+    let given =
+        |id, name| error::require_not_null(id, name).map(|id: pgrx::Uuid| Uuid::from_bytes(*id.as_bytes())).or_raise();
     let (from, to) = (given(from_event, "from_event"), given(to_event, "to_event"));
     let sealed = sealed(from, to, through_block.unwrap_or(i64::MAX)).or_raise();
     let (first, last) = sealed.blocks.unzip();
@@ -111,7 +112,7 @@ fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<Sealed> {
     let (mut entries, mut blocks) = (Entries::default(), None);
     spi::stream(ENTRIES, &[spi::uuid(from), spi::uuid(to), argument(through_block)], |row| {
         let (organization, entry) =
-            entry(row).ok_or_else(|| error::STATE_INVALID.because("a row of tenancy.seal cannot be read"))?;
+            entry(row).ok_or_else(|| error::STATE_INVALID.error("a row of tenancy.seal cannot be read"))?;
         entries.add(organization, &entry);
         let (first, last) = blocks.unwrap_or((entry.block, entry.block));
         blocks = Some((entry.block.min(first), entry.block.max(last)));
@@ -208,7 +209,7 @@ impl Teller {
 pub struct Archives(Vec<Archive>);
 
 impl Archives {
-    pub fn read(found: &mut Vec<Found>) -> Result<Self> {
+    pub fn read(found: &mut Vec<Finding>) -> Result<Self> {
         if ANY.read(&[], |row| row.get(1)) != [Some(true)] {
             return Ok(Archives(Vec::new()));
         }
@@ -241,10 +242,10 @@ impl Archives {
                     } else if is_away {
                         let text =
                             format!("what came after the event that tells of the archive of {month} is not all there");
-                        found.push(Found::anywhere(Finding::Missing, text));
+                        found.push(Finding::anywhere(FindingKind::Missing, text));
                     }
                 }
-                _ => found.push(Found::anywhere(Finding::Inserted, untold(&month))),
+                _ => found.push(Finding::anywhere(FindingKind::Inserted, untold(&month))),
             }
         }
         Ok(archives)
@@ -270,7 +271,7 @@ impl Archives {
     }
 
     /// Archives that are not of what the seal has, or that nobody made.
-    pub fn verify(&self, found: &mut Vec<Found>) -> Result<()> {
+    pub fn verify(&self, found: &mut Vec<Finding>) -> Result<()> {
         for archive in &self.0 {
             let sealed = sealed(archive.ids.0, archive.ids.1, archive.through_block)?;
             if sealed.events != archive.events || Some(sealed.digest) != archive.digest {
@@ -278,7 +279,7 @@ impl Archives {
                     "the archive of {} is not of the events that the seal has",
                     archive.month.replace('_', "-")
                 );
-                found.push(Found::anywhere(Finding::Altered, text));
+                found.push(Finding::anywhere(FindingKind::Altered, text));
             }
         }
         let unrecorded = UNRECORDED.read(&[], |row| (row.get::<String>(1), row.get::<String>(2)));
@@ -286,7 +287,7 @@ impl Archives {
             if !self.0.iter().any(|archive| Some(&archive.month) == written.as_ref()) {
                 let text = untold(&month.unwrap_or_default());
                 if !found.iter().any(|found| found.explanation == text) {
-                    found.push(Found::anywhere(Finding::Inserted, text));
+                    found.push(Finding::anywhere(FindingKind::Inserted, text));
                 }
             }
         }

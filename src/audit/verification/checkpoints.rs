@@ -6,7 +6,7 @@ use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::{Entry, Heads};
 use pg_tenancy_core::audit::log::signed_note::Verifier;
-use pg_tenancy_core::audit::verification::{Checkpoints, Finding, Found, Kept, Range, StoredCheckpoint};
+use pg_tenancy_core::audit::verification::{Checkpoints, Finding, FindingKind, Kept, Range, StoredCheckpoint};
 use pg_tenancy_core::error::{Error, Result};
 
 static KEYS: Query = Query::new("SELECT public_key FROM tenancy.signing_key ORDER BY epoch");
@@ -48,14 +48,14 @@ fn stored(row: &Row) -> Option<StoredCheckpoint> {
 }
 
 /// Compares the checkpoints of the blocks of a range, and what they signed with what is there.
-pub fn compare(scope: &Scope, range: Range, found: &mut Vec<Found>) -> Result<()> {
+pub fn compare(scope: &Scope, range: Range, found: &mut Vec<Finding>) -> Result<()> {
     let keys = KEYS.read(&[], |row| Verifier::parse(&row.get::<String>(1)?).ok()).into_iter().flatten().collect();
     let (mut keys, mut before, mut checkpoints, mut newest) = (Some(keys), None, None::<Checkpoints>, None);
     spi::stream(CHECKPOINTS, &[argument(range.first)], |row| {
         let number = row.get(4).unwrap_or_default();
         let Some(stored) = stored(row) else {
             let text = "a row of tenancy.checkpoint has a value that no checkpoint has";
-            found.push(Found::in_block(Finding::Altered, number, text));
+            found.push(Finding::in_block(FindingKind::Altered, number, text));
             return Ok(());
         };
         if number < range.first {
@@ -76,32 +76,34 @@ pub fn compare(scope: &Scope, range: Range, found: &mut Vec<Found>) -> Result<()
 }
 
 /// What is wrong with the block that a checkpoint names.
-fn block_of(entry: &Entry, hash: Option<Digest>, newest: i64) -> Option<Found> {
+fn block_of(entry: &Entry, hash: Option<Digest>, newest: i64) -> Option<Finding> {
     let number = entry.block;
     let (finding, text) = match hash {
         Some(hash) if hash == entry.block_hash => return None,
         Some(_) => {
-            (Finding::Forked, format!("block {number} is another than checkpoint {} was made over", entry.number))
+            (FindingKind::Forked, format!("block {number} is another than checkpoint {} was made over", entry.number))
         }
         None if number > newest => {
-            (Finding::Truncated, format!("block {number} is gone, which checkpoint {} was made over", entry.number))
+            (FindingKind::Truncated, format!("block {number} is gone, which checkpoint {} was made over", entry.number))
         }
-        None => (Finding::Missing, format!("block {number} is gone, which checkpoint {} was made over", entry.number)),
+        None => {
+            (FindingKind::Missing, format!("block {number} is gone, which checkpoint {} was made over", entry.number))
+        }
     };
-    Some(Found::in_block(finding, number, text))
+    Some(Finding::in_block(finding, number, text))
 }
 
 /// Compares the heads that a checkpoint was made over with those that are there.
-fn heads_of(entry: &Entry, found: &mut Vec<Found>) {
+fn heads_of(entry: &Entry, found: &mut Vec<Finding>) {
     let heads = edges::heads_at(entry.block, found);
     if (heads.len() as i64, Heads::new(&heads).root()) != (entry.heads, entry.heads_root) {
         let text = format!("the rows of tenancy.head are others than checkpoint {} was made over", entry.number);
-        found.push(Found::in_block(Finding::Altered, entry.block, text));
+        found.push(Finding::in_block(FindingKind::Altered, entry.block, text));
     }
 }
 
 /// Compares a note that somebody kept; returns the block up to which it speaks of the history.
-pub fn compare_kept(mut kept: Kept, newest: i64, found: &mut Vec<Found>) -> Result<Option<i64>> {
+pub fn compare_kept(mut kept: Kept, newest: i64, found: &mut Vec<Finding>) -> Result<Option<i64>> {
     let mut last = None;
     spi::stream(HISTORY, &[argument(kept.incarnation())], |row| {
         if let Some(stored) = stored(row)

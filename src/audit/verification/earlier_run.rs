@@ -6,7 +6,7 @@ use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::Heads;
-use pg_tenancy_core::audit::verification::{Finding, Found, Range};
+use pg_tenancy_core::audit::verification::{Finding, FindingKind, Range};
 
 static LAST: Query = Query::new(
     "SELECT block, block_hash, heads, heads_root FROM tenancy.verification ORDER BY block DESC, verified_at DESC LIMIT 1",
@@ -40,27 +40,27 @@ pub fn last() -> Option<Verified> {
 }
 
 /// Compares all blocks at which verifications ended, but for the last, with what they were then.
-pub fn compare_all(found: &mut Vec<Found>) {
+pub fn compare_all(found: &mut Vec<Finding>) {
     for number in CHANGED.read(&[], |row| row.get::<i64>(1)).into_iter().flatten() {
         let told = found.iter().any(|found| found.block == Some(number));
         if !told {
             let text = format!("block {number} is another than the one that was verified");
-            found.push(Found::in_block(Finding::Forked, number, text));
+            found.push(Finding::in_block(FindingKind::Forked, number, text));
         }
     }
 }
 
 impl Verified {
     /// Compares what stands there now with what was verified.
-    pub fn compare(&self, newest: i64, found: &mut Vec<Found>) {
+    pub fn compare(&self, newest: i64, found: &mut Vec<Finding>) {
         let number = self.block;
         match edges::block_at(number) {
             Ok(hash) if Some(hash) == self.block_hash => (),
             Ok(_) => {
                 let text = format!("block {number} is another than the one that was verified");
-                found.push(Found::in_block(Finding::Forked, number, text));
+                found.push(Finding::in_block(FindingKind::Forked, number, text));
             }
-            Err(gone) if number > newest => found.push(Found { finding: Finding::Truncated, ..gone }),
+            Err(gone) if number > newest => found.push(Finding { finding: FindingKind::Truncated, ..gone }),
             Err(wrong) => found.push(wrong),
         }
         let heads = edges::heads_at(number, found);
@@ -68,7 +68,7 @@ impl Verified {
             let text = format!(
                 "the rows of tenancy.head up to block {number} are not those that were verified; verify the whole to see which"
             );
-            found.push(Found::in_block(Finding::Altered, number, text));
+            found.push(Finding::in_block(FindingKind::Altered, number, text));
         }
     }
 }

@@ -10,11 +10,11 @@ use crate::pg::tables::table::Key;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
-use pg_tenancy_core::audit::format::incarnation::{Incarnation, Place};
+use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation};
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::checkpoint;
 use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
-use pg_tenancy_core::audit::verification::{Event, Finding, Found, Range};
+use pg_tenancy_core::audit::verification::{Event, Finding, FindingKind, Range};
 use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys;
 use uuid::Uuid;
@@ -64,10 +64,10 @@ const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.
       ORDER BY e.id";
 
 /// The first block of each history with its name, and what is wrong with the rows.
-pub fn incarnations(found: &mut Vec<Found>) -> Result<Vec<(i64, String)>> {
+pub fn incarnations(found: &mut Vec<Finding>) -> Result<Vec<(i64, String)>> {
     let mut all = Vec::new();
     let read = |row: &Row| {
-        let place = Place {
+        let place = DatabaseIdentity {
             system_identifier: row.get(3)?,
             database: row.get::<pg_sys::Oid>(4)?.to_u32(),
             timeline: row.get(5)?,
@@ -80,7 +80,7 @@ pub fn incarnations(found: &mut Vec<Found>) -> Result<Vec<(i64, String)>> {
         let first_block = row.get(2).unwrap_or_default();
         if read(row).is_none_or(|incarnation| incarnation.name() != name) {
             let text = format!("incarnation {name} is not what was written");
-            found.push(Found::in_block(Finding::Altered, first_block, text));
+            found.push(Finding::in_block(FindingKind::Altered, first_block, text));
         }
         all.push((first_block, name));
         Ok::<(), Error>(())
@@ -95,18 +95,22 @@ pub fn newest_block() -> i64 {
 }
 
 /// The hash of a block, which must be that of what the block says; what is wrong with it.
-pub fn block_at(number: i64) -> std::result::Result<Digest, Found> {
+pub fn block_at(number: i64) -> std::result::Result<Digest, Finding> {
     let mut blocks = Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, number)]);
     let row = blocks.next().map(|fields| block_row(&fields).1);
     match row {
         Some(Some((block, hash))) if block.hash() == hash => Ok(hash),
-        Some(_) => Err(Found::in_block(Finding::Altered, number, format!("block {number} is not what was written"))),
-        None => Err(Found::in_block(Finding::Missing, number, format!("block {number} is gone from tenancy.block"))),
+        Some(_) => {
+            Err(Finding::in_block(FindingKind::Altered, number, format!("block {number} is not what was written")))
+        }
+        None => {
+            Err(Finding::in_block(FindingKind::Missing, number, format!("block {number} is gone from tenancy.block")))
+        }
     }
 }
 
 /// Where all organizations stood after a block, in order; and whose newest entry is not the one that the head names.
-pub fn heads_at(block: i64, found: &mut Vec<Found>) -> Vec<checkpoint::Head> {
+pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
     let mut heads = Vec::new();
     let mut each = Organizations::open(c"head", c"head_pkey");
     let mut newest = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
@@ -116,15 +120,15 @@ pub fn heads_at(block: i64, found: &mut Vec<Found>) -> Vec<checkpoint::Head> {
         let Some(fields) = newest.back() else { continue };
         let Some(head) = head_in(&fields) else {
             let text = "the row in tenancy.head has a value that no head has";
-            found.push(Found::in_block(Finding::Altered, block, text).of(organization));
+            found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
             continue;
         };
         entries.seek(&[Key::uuid(1, &organization), Key::big_integer(2, head.position)]);
         let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(6));
         if chain != Some(head.chain) {
-            let finding = if chain.is_some() { Finding::Altered } else { Finding::Missing };
+            let finding = if chain.is_some() { FindingKind::Altered } else { FindingKind::Missing };
             let text = "the entry in tenancy.seal that the organization's head names is not there as it was";
-            found.push(Found::in_block(finding, block, text).of(organization).at(head.position));
+            found.push(Finding::in_block(finding, block, text).of(organization).at(head.position));
         }
         let root = head.frontier.root();
         heads.push(checkpoint::Head { organization, position: head.position, chain: head.chain, root });
@@ -156,7 +160,7 @@ impl Organizations {
 }
 
 /// What heads of blocks that are gone from the end lead to: the events are there, or named.
-pub fn events_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+pub fn events_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     let mut organizations = Vec::new();
     spi::stream(BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         organizations.extend(row.uuid(1));
@@ -176,15 +180,15 @@ fn fault(
     scope: &Scope,
     organization: Uuid,
     entry: &Entry,
-) -> Result<Option<(Finding, &'static str)>> {
+) -> Result<Option<(FindingKind, &'static str)>> {
     Ok(match events.find(&entry.event)? {
         Event::Archived => None,
         Event::Gone if scope.archives.have(&entry.event, entry.block) => None,
-        Event::Gone => Some((Finding::Missing, "the seal names an event that is gone from tenancy.event")),
-        Event::Unreadable => Some((Finding::Altered, "the event has a value that no event has")),
+        Event::Gone => Some((FindingKind::Missing, "the seal names an event that is gone from tenancy.event")),
+        Event::Unreadable => Some((FindingKind::Altered, "the event has a value that no event has")),
         Event::Seen(seen) if seen.fault.is_some() => seen.fault,
         Event::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
-            Some((Finding::Altered, "the event is not the one that was sealed"))
+            Some((FindingKind::Altered, "the event is not the one that was sealed"))
         }
         Event::Seen(_) => None,
     })
@@ -192,7 +196,7 @@ fn fault(
 
 /// Entries before the first place and after the newest head of their organization, and events of the latter that are not
 /// what was sealed: no walk gets to them.
-pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+pub fn entries_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     let mut events = Events::default();
     let mut each = Organizations::open(c"seal", c"seal_pkey");
     let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
@@ -215,7 +219,7 @@ pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
         for (entry, text) in [before, after].into_iter().zip(texts) {
             if let Some((position, event)) = entry {
                 let text = format!("{text}, where nothing was sealed");
-                found.push(Found::anywhere(Finding::Inserted, text).of(organization).at(position).about(event));
+                found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).at(position).about(event));
             }
         }
         // The first of them is named by now.
@@ -224,7 +228,7 @@ pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
             transaction::check_for_interrupts();
             let Some(entry) = entry_row(&fields) else { continue };
             if let Some((finding, text)) = fault(&mut events, scope, organization, &entry)? {
-                let place = Found::in_block(finding, entry.block, text).of(organization);
+                let place = Finding::in_block(finding, entry.block, text).of(organization);
                 found.push(place.at(entry.position).about(entry.event));
             }
         }
@@ -233,12 +237,12 @@ pub fn entries_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
 }
 
 /// Heads and blocks outside of the blocks that there are.
-pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(HEADS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         let number = row.get(1).unwrap_or_default();
-        let finding = if number < 1 { Finding::Inserted } else { Finding::Truncated };
+        let finding = if number < 1 { FindingKind::Inserted } else { FindingKind::Truncated };
         let text = format!("block {number} is not there, which tenancy.head names");
-        found.push(Found::in_block(finding, number, text));
+        found.push(Finding::in_block(finding, number, text));
         Ok::<(), Error>(())
     })?;
     if scope.organization.is_some() {
@@ -246,29 +250,29 @@ pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
     }
     spi::stream(BLOCKS_BEFORE, &[], |row| {
         let number = row.get(1).unwrap_or_default();
-        found.push(Found::in_block(Finding::Inserted, number, format!("block {number} stands before the first")));
+        found.push(Finding::in_block(FindingKind::Inserted, number, format!("block {number} stands before the first")));
         Ok(())
     })
 }
 
 /// Nodes of trees that these events do not make.
-pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(NODES_BEYOND, &[spi::uuid(scope.organization), argument(STORED_LEVELS as i16)], |row| {
         let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
         let text = format!("node {index} of level {level} in tenancy.tree_node is of no tree over these events");
-        found.push(Found::anywhere(Finding::Inserted, text).of(row.uuid(1).unwrap_or_default()));
+        found.push(Finding::anywhere(FindingKind::Inserted, text).of(row.uuid(1).unwrap_or_default()));
         Ok::<(), Error>(())
     })
 }
 
 /// Rows of `tenancy.erasure` that nobody wrote with an erasure.
-pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
+pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(ERASURES_BEYOND, &[spi::uuid(scope.organization)], |row| {
         let uuid = |column| row.uuid(column).unwrap_or_default();
         let (event, organization, teller) = (uuid(1), uuid(2), uuid(3));
         if !scope.archives.have_month_of(&teller) {
             let text = "tenancy.erasure tells of an erasure of the event that was none";
-            found.push(Found::anywhere(Finding::Inserted, text).of(organization).about(event));
+            found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(event));
         }
         Ok::<(), Error>(())
     })
@@ -277,7 +281,7 @@ pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Found>) -> Result<()> {
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 ///
 /// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it began.
-pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Found>) -> Result<()> {
+pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Finding>) -> Result<()> {
     let Some(sealed) = state::sealed_until()? else { return Ok(()) };
     let own = transaction::id_if_any();
     let whole = range.first == 1 && range.last == scope.newest;
@@ -293,7 +297,7 @@ pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Found>)
         let transaction = row.transaction(3).unwrap_or_default();
         if Some(transaction) != own && sealed.is_over(transaction) {
             let text = "no entry of the seal knows the event, though its transaction was over when it was made";
-            found.push(Found::anywhere(Finding::Inserted, text).of(organization).about(id));
+            found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(id));
         }
         Ok(())
     })

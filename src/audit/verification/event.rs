@@ -65,8 +65,10 @@ impl Partitions {
         let name = CString::new(name).unwrap_or_default();
         match self.partition(&name).and_then(|partition| partition.find(id)) {
             Some(fields) => Ok(Some(read(&fields))),
-            None => Err(error::STATE_INVALID
-                .because(format!("partition tenancy.{} has no primary key", name.to_string_lossy()))),
+            None => {
+                Err(error::STATE_INVALID
+                    .error(format!("partition tenancy.{} has no primary key", name.to_string_lossy())))
+            }
         }
     }
 

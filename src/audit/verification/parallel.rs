@@ -2,12 +2,12 @@
 
 use super::phase::{self, Number};
 use super::range::{self, Scope, Seen};
-use crate::pg::processes::parallel::{self, Counters, Team, Worker};
+use crate::pg::processes::parallel::{self, Counters, ParallelWorkers, Worker};
 use crate::pg::report::OrRaise;
 use crate::pg::tables::scan::Scan;
 use crate::pg::tables::table::Key;
 use crate::pg::transaction;
-use pg_tenancy_core::audit::verification::{Cut, Found, Range};
+use pg_tenancy_core::audit::verification::{Finding, Range, RangePlanner};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{pg_guard, pg_sys};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ struct Task {
 pub struct Outcome {
     pub seen: Seen,
     /// As many as are told.
-    pub found: Vec<Found>,
+    pub found: Vec<Finding>,
     /// How many there were.
     pub count: i64,
     /// How many processes had a range.
@@ -57,9 +57,8 @@ pub fn verify(scope: Scope, range: Range, workers: Option<usize>) -> Result<Outc
         })?;
         return Ok(outcome.finish(&counters));
     }
-    let message =
-        serde_json::to_vec(&task).map_err(|_| error::STATE_INVALID.because("the ranges cannot be written"))?;
-    Team::with(c"tenancy_verify_worker", workers, &message, |counters, team| {
+    let message = serde_json::to_vec(&task).map_err(|_| error::STATE_INVALID.error("the ranges cannot be written"))?;
+    ParallelWorkers::with(c"tenancy_verify_worker", workers, &message, |counters, team| {
         let mut outcome = Outcome::default();
         task.work(counters, &mut |found, seen| {
             outcome.add(found, seen);
@@ -81,8 +80,8 @@ pub extern "C-unwind" fn tenancy_verify_worker(segment: *mut pg_sys::dsm_segment
     // SAFETY: Postgres gives them to this function, which `verify` names.
     let worker = unsafe { Worker::enter(segment, toc) };
     let task: std::result::Result<Task, _> = serde_json::from_slice(worker.task());
-    let task = task.map_err(|_| error::STATE_INVALID.because("the ranges cannot be read")).or_raise();
-    let mut send = |found: Vec<Found>, seen: Seen| {
+    let task = task.map_err(|_| error::STATE_INVALID.error("the ranges cannot be read")).or_raise();
+    let mut send = |found: Vec<Finding>, seen: Seen| {
         if let Ok(message) = serde_json::to_vec(&(found, seen)) {
             worker.send(&message);
         }
@@ -92,7 +91,7 @@ pub extern "C-unwind" fn tenancy_verify_worker(segment: *mut pg_sys::dsm_segment
 
 impl Task {
     /// Takes range after range, until none is left.
-    fn work(&self, counters: &Counters, report: &mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
+    fn work(&self, counters: &Counters, report: &mut dyn FnMut(Vec<Finding>, Seen)) -> Result<()> {
         let mut first = true;
         while let Some(range) = self.ranges.get(counters.add(NEXT, 1) as usize) {
             if std::mem::take(&mut first) {
@@ -111,7 +110,7 @@ impl Task {
 }
 
 impl Outcome {
-    fn add(&mut self, found: Vec<Found>, seen: Seen) {
+    fn add(&mut self, found: Vec<Finding>, seen: Seen) {
         self.found.extend(found);
         self.seen = self.seen.and(seen);
     }
@@ -142,7 +141,7 @@ fn show(counters: &Counters) {
 fn cut(scope: &Scope, range: Range) -> Vec<Range> {
     let between =
         |column| [Key::big_integer(column, range.first).or_more(), Key::big_integer(column, range.last).or_less()];
-    let (mut cut, mut blocks, mut events) = (Cut::from(range.first), 0, 0i64);
+    let (mut cut, mut blocks, mut events) = (RangePlanner::from(range.first), 0, 0i64);
     let mut add = |number, work: i64| {
         cut.add(number, work);
         blocks += 1;

@@ -12,7 +12,9 @@ use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::block::{Block, Entries};
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::merkle::Frontier;
-use pg_tenancy_core::audit::verification::{Blocks, Event, Finding, Found, Head, HeadRow, History, Range, Walk};
+use pg_tenancy_core::audit::verification::{
+    Blocks, ChainVerifier, Event, Finding, FindingKind, Head, HeadRow, History, Range,
+};
 use pg_tenancy_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -59,9 +61,9 @@ impl Seen {
 const BATCH: usize = 2000;
 
 /// Verifies the range; `report` gets what was found and gone through since it was last called.
-pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<Found>, Seen)) -> Result<()> {
+pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<Finding>, Seen)) -> Result<()> {
     let mut verifier = Verifier {
-        walk: Walk::new(Tables::open(range.first), scope.newest),
+        walk: ChainVerifier::new(Tables::open(range.first), scope.newest),
         positions: HashMap::new(),
         batch: Batch::default(),
         entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
@@ -81,7 +83,7 @@ pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<
 
 struct Verifier<'r> {
     archives: &'r Archives,
-    walk: Walk<Tables>,
+    walk: ChainVerifier<Tables>,
     /// Up to where the entries of each organization were read, ahead of the walk.
     positions: HashMap<Uuid, i64>,
     batch: Batch,
@@ -90,7 +92,7 @@ struct Verifier<'r> {
     head: Scan,
     events: Events,
     seen: Seen,
-    report: &'r mut dyn FnMut(Vec<Found>, Seen),
+    report: &'r mut dyn FnMut(Vec<Finding>, Seen),
 }
 
 /// What was read and not yet walked.
@@ -222,9 +224,9 @@ impl Verifier<'_> {
         while let Some(fields) = self.entries.next() {
             let Some(entry) = entry_row(&fields) else {
                 let found =
-                    Found::anywhere(Finding::Altered, "the entry in tenancy.seal has a value that no entry has");
+                    Finding::anywhere(FindingKind::Altered, "the entry in tenancy.seal has a value that no entry has");
                 let position = fields.big_integer(2).unwrap_or_default();
-                self.walk.report(Found {
+                self.walk.report(Finding {
                     block: Some(number),
                     event: fields.uuid(4),
                     ..found.of(organization).at(position)
@@ -263,10 +265,10 @@ impl Verifier<'_> {
         let headless = entry.block < number && self.head.next().is_none();
         let found = if headless {
             let text = "the row of the organization in tenancy.head is gone, from here on";
-            Found::in_block(Finding::Missing, entry.block, text)
+            Finding::in_block(FindingKind::Missing, entry.block, text)
         } else {
             let text = format!("the entry names block {}, which did not seal it", entry.block);
-            Found::in_block(Finding::Reordered, number, text)
+            Finding::in_block(FindingKind::Reordered, number, text)
         };
         self.walk.report(found.of(organization).at(entry.position).about(entry.event));
         !headless

@@ -12,8 +12,8 @@ use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::log::signed_note::Verifier;
-use pg_tenancy_core::audit::verification::{Finding, Found, Kept, Range};
-use pg_tenancy_core::error::{self, Result, given};
+use pg_tenancy_core::audit::verification::{Finding, FindingKind, Kept, Range};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
@@ -64,7 +64,7 @@ fn tenancy_verify_audit(
     ),
 > {
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
-    let whole = given(whole, "whole").or_raise();
+    let whole = require_not_null(whole, "whole").or_raise();
     let request = Request { organization, whole, first_block, last_block, workers };
     request.check().or_raise();
     progress::begin();
@@ -80,7 +80,7 @@ fn tenancy_verify_audit(
         Some(failure) if rows.is_empty() => failure.raise(),
         Some(failure) => {
             let text = format!("nothing more can be sealed: {}", failure.message());
-            rows.push(row(Found::anywhere(Finding::Altered, text)));
+            rows.push(row(Finding::anywhere(FindingKind::Altered, text)));
         }
         None => (),
     }
@@ -90,7 +90,7 @@ fn tenancy_verify_audit(
 
 impl Request {
     fn check(&self) -> Result<()> {
-        let invalid = |message: &str| Err(error::ARGUMENT_INVALID.because(message));
+        let invalid = |message: &str| Err(error::ARGUMENT_INVALID.error(message));
         let (first, last) = (self.first_block.unwrap_or(1), self.last_block.unwrap_or(i64::MAX));
         match () {
             () if self.whole && self.is_range() => invalid("whole and a range of blocks exclude each other"),
@@ -147,7 +147,7 @@ impl Request {
     }
 
     /// From where to where; what does not fit at the edge is found.
-    fn range(&self, newest: i64, found: &mut Vec<Found>) -> Range {
+    fn range(&self, newest: i64, found: &mut Vec<Finding>) -> Range {
         if self.is_range() {
             let (first, last) = (self.first_block.unwrap_or(1), self.last_block.unwrap_or(newest).min(newest));
             if first > 1 && first <= last {
@@ -193,7 +193,8 @@ fn tenancy_verify_checkpoint(
         name!(explanation, String),
     ),
 > {
-    let (note, key) = (given(note, "note").or_raise(), given(public_key, "public_key").or_raise());
+    let (note, key) =
+        (require_not_null(note, "note").or_raise(), require_not_null(public_key, "public_key").or_raise());
     let kept = open(&note, &key).or_raise();
     let request = Request { organization: None, whole: true, first_block: None, last_block: None, workers };
     request.check().or_raise();
@@ -204,7 +205,7 @@ fn tenancy_verify_checkpoint(
 }
 
 fn open(note: &str, key: &str) -> Result<Kept> {
-    let invalid = |what: &str, why| error::ARGUMENT_INVALID.because(format!("{what} is not usable: {why}"));
+    let invalid = |what: &str, why| error::ARGUMENT_INVALID.error(format!("{what} is not usable: {why}"));
     let key = Verifier::parse(key).map_err(|why| invalid("public_key", why))?;
     Kept::open(note, &key).map_err(|why| invalid("note", why))
 }
@@ -233,19 +234,19 @@ impl Request {
 }
 
 /// In the order of the blocks; what belongs to none comes last.
-fn rows(mut found: Vec<Found>, more: i64) -> Vec<Row> {
+fn rows(mut found: Vec<Finding>, more: i64) -> Vec<Row> {
     found.sort_by_key(|found| (found.block.is_none(), found.block, found.organization, found.position));
     let more = more + (found.len() as i64 - TOLD).max(0);
     found.truncate(TOLD as usize);
     let mut rows: Vec<Row> = found.into_iter().map(row).collect();
     if more > 0 {
         let text = format!("{more} findings more; verify a range of blocks or an organization to see them");
-        rows.push(row(Found::anywhere(Finding::Altered, text)));
+        rows.push(row(Finding::anywhere(FindingKind::Altered, text)));
     }
     rows
 }
 
-fn row(found: Found) -> Row {
+fn row(found: Finding) -> Row {
     let uuid = |id: Uuid| pgrx::Uuid::from_bytes(*id.as_bytes());
     let about = found.event.and_then(|id| ABOUT.read(&[spi::uuid(id)], |row| (row.get(1), row.get(2))).pop());
     let (table, key) = about.unwrap_or_default();

@@ -44,7 +44,8 @@ const SETTINGS: [&str; 7] = [
 
 /// True for a statement that [`read`] may have something to say of; looked at before each utility statement.
 ///
-/// SAFETY of the caller: the node is of a parse tree.
+/// # Safety
+/// The node is of a parse tree.
 pub unsafe fn may_be(node: *mut pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised.
@@ -69,7 +70,8 @@ pub unsafe fn may_be(node: *mut pg_sys::Node) -> bool {
 
 /// What the statement did, if it concerns who may do what or what is recorded.
 ///
-/// SAFETY of the caller: the node is of a parse tree, and its statement has run.
+/// # Safety
+/// The node is of a parse tree, and its statement has run.
 pub unsafe fn read(node: *mut pg_sys::Node) -> Option<Change> {
     use pg_sys::NodeTag::*;
     // SAFETY: the tag tells the struct of the node; names in it are NUL-terminated or NULL, lists as gram.y makes them.
@@ -200,7 +202,8 @@ fn options(statement: &pg_sys::GrantRoleStmt) -> Map<String, Value> {
 
 /// The name and value of an option that is true or false.
 ///
-/// SAFETY of the caller: a node that Postgres has parsed.
+/// # Safety
+/// A node that Postgres has parsed.
 unsafe fn flag(option: *mut pg_sys::DefElem) -> Option<(String, Value)> {
     // SAFETY: as promised; the tag tells the type of the argument.
     unsafe {
@@ -214,7 +217,8 @@ unsafe fn flag(option: *mut pg_sys::DefElem) -> Option<(String, Value)> {
 
 /// Attributes and memberships of a role; no password and no date.
 ///
-/// SAFETY of the caller: a list of options of CREATE or ALTER ROLE.
+/// # Safety
+/// A list of options of CREATE or ALTER ROLE.
 unsafe fn role_details(options: *mut pg_sys::List) -> Map<String, Value> {
     let mut details = Map::new();
     // SAFETY: as promised; the options that name roles have a list of RoleSpecs (gram.y).
@@ -240,7 +244,8 @@ unsafe fn role_details(options: *mut pg_sys::List) -> Map<String, Value> {
 
 /// Which setting was set or reset, of those that concern the extension; its value is not told.
 ///
-/// SAFETY of the caller: a statement that Postgres has parsed.
+/// # Safety
+/// A statement that Postgres has parsed.
 unsafe fn setting(statement: *mut pg_sys::VariableSetStmt) -> Option<Map<String, Value>> {
     use pg_sys::VariableSetKind::*;
     // SAFETY: as promised.

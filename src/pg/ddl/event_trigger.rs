@@ -79,7 +79,7 @@ pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<Statement> {
     unsafe {
         let context = (*call).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
-            return Err(error::CALL_REFUSED.because("this function can only be called as an event trigger"));
+            return Err(error::CALL_REFUSED.error("this function can only be called as an event trigger"));
         }
         let data = &*context.cast::<pg_sys::EventTriggerData>();
         let tag = CStr::from_ptr(pg_sys::GetCommandTagName(data.tag)).to_string_lossy().into_owned();
@@ -87,7 +87,8 @@ pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<Statement> {
     }
 }
 
-/// SAFETY of the caller: `tree` is NULL or a parse tree.
+/// # Safety
+/// `tree` is NULL or a parse tree.
 unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
     use pg_sys::NodeTag::*;
     use pg_sys::ObjectType::*;
@@ -154,7 +155,8 @@ unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
     statement
 }
 
-/// SAFETY of the caller: a statement that Postgres has parsed.
+/// # Safety
+/// A statement that Postgres has parsed.
 unsafe fn default_privileges(statement: &pg_sys::AlterDefaultPrivilegesStmt) -> (Vec<String>, Vec<String>, Grant) {
     let (mut roles, mut schemas) = (Vec::new(), Vec::new());
     // SAFETY: as promised; both options have a list (gram.y).
@@ -171,7 +173,8 @@ unsafe fn default_privileges(statement: &pg_sys::AlterDefaultPrivilegesStmt) -> 
     }
 }
 
-/// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
+/// # Safety
+/// A part of an ALTER TABLE that Postgres has parsed.
 #[allow(non_upper_case_globals)] // Postgres' names
 unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
     use pg_sys::AlterTableType::*;
@@ -227,7 +230,8 @@ unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
     Part { name, object }
 }
 
-/// SAFETY of the caller: a part of an ALTER TABLE that Postgres has parsed.
+/// # Safety
+/// A part of an ALTER TABLE that Postgres has parsed.
 #[allow(non_upper_case_globals)] // Postgres' names
 unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) {
     use pg_sys::AlterTableType::*;

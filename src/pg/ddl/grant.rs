@@ -40,7 +40,8 @@ const PRIVILEGES: [(u64, &str); 15] = [
 
 /// Reads a value of the type `pg_ddl_command`; `None` for what is no GRANT or REVOKE on objects.
 ///
-/// SAFETY of the caller: the value comes from `pg_event_trigger_ddl_commands()` in the present call of an event trigger.
+/// # Safety
+/// The value comes from `pg_event_trigger_ddl_commands()` in the present call of an event trigger.
 pub unsafe fn read(command: pg_sys::Datum) -> Option<Grant> {
     // SAFETY: as promised, it is a pointer to a CollectedCommand (deparse_utility.h), whose type tells which member of
     // the union is there; the lists are of the kinds that InternalGrant has (aclchk_internal.h).
@@ -74,7 +75,8 @@ pub unsafe fn read(command: pg_sys::Datum) -> Option<Grant> {
 
 /// Reads the GRANT or REVOKE within ALTER DEFAULT PRIVILEGES, or one on parameters.
 ///
-/// SAFETY of the caller: it was parsed by Postgres.
+/// # Safety
+/// It was parsed by Postgres.
 pub unsafe fn read_statement(statement: &pg_sys::GrantStmt) -> Grant {
     // SAFETY: as promised; a NULL list of privileges means all (gram.y).
     unsafe {
@@ -91,7 +93,8 @@ pub unsafe fn read_statement(statement: &pg_sys::GrantStmt) -> Grant {
     }
 }
 
-/// SAFETY of the caller: the list is NULL or one of AccessPriv nodes.
+/// # Safety
+/// The list is NULL or one of AccessPriv nodes.
 unsafe fn columns(list: *mut pg_sys::List) -> Vec<(String, Vec<String>)> {
     // SAFETY: as promised.
     unsafe {

@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_char};
 
 /// The pointers of a list, each to a `T`.
 ///
-/// SAFETY of the caller: the list is NULL or one of pointers to such values, and lives as long as they are used.
+/// # Safety
+/// The list is NULL or one of pointers to such values, and lives as long as they are used.
 pub unsafe fn each<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     // SAFETY: as promised; the list has as many elements as its length says.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
@@ -15,7 +16,8 @@ pub unsafe fn each<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
 
 /// The oids of a list of oids.
 ///
-/// SAFETY of the caller: the list is NULL or one of oids.
+/// # Safety
+/// The list is NULL or one of oids.
 pub unsafe fn oids(list: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
     // SAFETY: as promised.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
@@ -25,7 +27,8 @@ pub unsafe fn oids(list: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
 
 /// A text of the tree; `None` for NULL.
 ///
-/// SAFETY of the caller: the pointer is NULL or to a NUL-terminated text.
+/// # Safety
+/// The pointer is NULL or to a NUL-terminated text.
 pub unsafe fn text(text: *const c_char) -> Option<String> {
     // SAFETY: as promised.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
@@ -33,7 +36,8 @@ pub unsafe fn text(text: *const c_char) -> Option<String> {
 
 /// The text of a string node, such as the name of an event trigger; `None` for other nodes.
 ///
-/// SAFETY of the caller: the pointer is NULL or to a node.
+/// # Safety
+/// The pointer is NULL or to a node.
 pub unsafe fn string(node: *mut pg_sys::Node) -> Option<String> {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {
@@ -46,7 +50,8 @@ pub unsafe fn string(node: *mut pg_sys::Node) -> Option<String> {
 
 /// The texts of a list of string nodes.
 ///
-/// SAFETY of the caller: the list is NULL or one of nodes.
+/// # Safety
+/// The list is NULL or one of nodes.
 pub unsafe fn strings(list: *mut pg_sys::List) -> Vec<String> {
     // SAFETY: as promised.
     unsafe { each(list).filter_map(|node| string(node)).collect() }
@@ -54,7 +59,8 @@ pub unsafe fn strings(list: *mut pg_sys::List) -> Vec<String> {
 
 /// The name of a role as a statement gives it: `public` for PUBLIC, and the present name behind CURRENT_USER.
 ///
-/// SAFETY of the caller: the pointer is NULL or to a RoleSpec.
+/// # Safety
+/// The pointer is NULL or to a RoleSpec.
 pub unsafe fn role(role: *mut pg_sys::RoleSpec) -> Option<String> {
     use pg_sys::RoleSpecType::*;
     // SAFETY: as promised.
@@ -74,7 +80,8 @@ pub unsafe fn role(role: *mut pg_sys::RoleSpec) -> Option<String> {
 
 /// The names of a list of roles.
 ///
-/// SAFETY of the caller: the list is NULL or one of RoleSpecs.
+/// # Safety
+/// The list is NULL or one of RoleSpecs.
 pub unsafe fn roles(list: *mut pg_sys::List) -> Vec<String> {
     // SAFETY: as promised.
     unsafe { each(list).filter_map(|spec| role(spec)).collect() }
@@ -82,7 +89,8 @@ pub unsafe fn roles(list: *mut pg_sys::List) -> Vec<String> {
 
 /// True for a call of a function with nothing but constants.
 ///
-/// SAFETY of the caller: the pointer is NULL or to a node.
+/// # Safety
+/// The pointer is NULL or to a node.
 pub unsafe fn constant_arguments(call: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node, and the arguments are nodes.
     unsafe {
@@ -95,7 +103,8 @@ pub unsafe fn constant_arguments(call: *mut pg_sys::Node) -> bool {
 
 /// True for a foreign key, or a column with one.
 ///
-/// SAFETY of the caller: NULL or a node that Postgres has parsed.
+/// # Safety
+/// NULL or a node that Postgres has parsed.
 pub unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised; a node is of the struct that its tag says.
@@ -115,7 +124,8 @@ pub unsafe fn is_foreign_key(node: *mut pg_sys::Node) -> bool {
 
 /// The relation of that name, if there is one.
 ///
-/// SAFETY of the caller: NULL or a name that Postgres has parsed.
+/// # Safety
+/// NULL or a name that Postgres has parsed.
 pub unsafe fn relation(name: *mut pg_sys::RangeVar) -> Option<pg_sys::Oid> {
     if name.is_null() {
         return None;

@@ -1,7 +1,7 @@
 //! The objects that a statement made, changed and dropped, as far as they bear on who may do what and what is recorded.
 
 use super::grant::{self, Grant};
-use crate::pg::settings::scoped::{AS_STORED, with_settings};
+use crate::pg::settings::scoped::{CANONICAL_SETTINGS, with_settings};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pgrx::pg_sys;
@@ -43,7 +43,7 @@ pub fn commands() -> Commands {
 }
 
 fn read_as_stored<T>(read: impl FnOnce() -> T) -> T {
-    user::as_superuser(|| with_settings(&AS_STORED, read))
+    user::as_superuser(|| with_settings(&CANONICAL_SETTINGS, read))
 }
 
 fn object(row: &spi::Row) -> Option<Object> {

@@ -11,9 +11,7 @@ use std::ffi::CString;
 /// it runs: names and literals in it are quoted, and this is the second wall.
 pub fn execute(text: &str) {
     if !is_step(text) {
-        raise(
-            error::STATE_INVALID.because("a step of a plan is not one statement of its kind").detail(text.to_owned()),
-        );
+        raise(error::STATE_INVALID.error("a step of a plan is not one statement of its kind").detail(text.to_owned()));
     }
     spi::execute(text, |_| ());
 }
@@ -56,7 +54,8 @@ fn is_step(text: &str) -> bool {
 
 /// True for `SELECT tenancy.f(constant, ...)` and nothing more.
 ///
-/// SAFETY of the caller: a statement that Postgres has parsed.
+/// # Safety
+/// A statement that Postgres has parsed.
 unsafe fn is_own_call(select: &pg_sys::SelectStmt) -> bool {
     use pg_sys::NodeTag::{T_A_Const, T_FuncCall};
     let lists = [select.fromClause, select.groupClause, select.valuesLists, select.sortClause, select.lockingClause];

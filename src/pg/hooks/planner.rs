@@ -42,7 +42,8 @@ unsafe extern "C-unwind" fn plan(
     }
 }
 
-/// SAFETY of the caller: a query that was rewritten and is about to be planned.
+/// # Safety
+/// A query that was rewritten and is about to be planned.
 unsafe fn change(query: *mut pg_sys::Query) {
     // SAFETY: as promised.
     unsafe {

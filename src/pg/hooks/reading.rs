@@ -152,7 +152,8 @@ extern "C-unwind" fn watch_query(query: *mut pg_sys::QueryDesc) {
 
 /// The relations that the plan reads rows of.
 ///
-/// SAFETY of the caller: the plan is one of the executor.
+/// # Safety
+/// The plan is one of the executor.
 unsafe fn read_by(statement: *const pg_sys::PlannedStmt) -> Vec<pg_sys::Oid> {
     let select = u64::from(pg_sys::ACL_SELECT);
     let mut read = Vec::new();
@@ -186,7 +187,8 @@ unsafe fn read_by(statement: *const pg_sys::PlannedStmt) -> Vec<pg_sys::Oid> {
     read
 }
 
-/// SAFETY of the caller: the list is NULL or holds nodes of the type.
+/// # Safety
+/// The list is NULL or holds nodes of the type.
 unsafe fn each<T>(list: *const pg_sys::List, mut each: impl FnMut(&T)) {
     // SAFETY: as promised.
     unsafe {
@@ -304,7 +306,8 @@ extern "C-unwind" fn went_well(query: *mut pg_sys::QueryDesc, phase: Phase) {
 
 /// A utility statement is about to run; true if it is a COPY whose end [`copied`] is to hear of.
 ///
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 pub(super) unsafe fn copy_begins(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised.
     let copies = unsafe { copies_table(node) } && listener().is_some();
@@ -314,7 +317,8 @@ pub(super) unsafe fn copy_begins(node: *mut pg_sys::Node) -> bool {
     copies
 }
 
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 unsafe fn copies_table(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {

@@ -69,7 +69,8 @@ fn function_name(function: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 pub(super) unsafe fn explains(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised.
     unsafe { (*node).type_ == pg_sys::NodeTag::T_ExplainStmt }

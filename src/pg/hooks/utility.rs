@@ -104,7 +104,8 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 unsafe fn declares_with_hold(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {
@@ -116,7 +117,8 @@ unsafe fn declares_with_hold(node: *mut pg_sys::Node) -> bool {
 /// True for ALTER TABLE ... DETACH PARTITION, for which Postgres looks for rows that point into the partition as whoever runs
 /// it (`RI_PartitionRemove_Check`, ri_triggers.c): at those of all organizations. CONCURRENTLY it is of several transactions.
 ///
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 unsafe fn detaches(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node, and the definition of this part is a PartitionCmd.
     unsafe {
@@ -130,7 +132,8 @@ unsafe fn detaches(node: *mut pg_sys::Node) -> bool {
 
 /// True for COPY ... FROM into a table whose policies are lifted: Postgres puts them into no query of it, and refuses.
 ///
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {
@@ -149,7 +152,8 @@ unsafe extern "C-unwind" fn is_lifted(name: *mut pg_sys::RangeVar) -> bool {
     table.is_some_and(|table| acting_for_all::lifted(table, pg_sys::InvalidOid))
 }
 
-/// SAFETY of the caller: the node is one of a parse tree.
+/// # Safety
+/// The node is one of a parse tree.
 unsafe fn commits_prepared(node: *mut pg_sys::Node) -> bool {
     // SAFETY: as promised; the tag tells the type of the node.
     unsafe {

@@ -88,7 +88,8 @@ fn rights(command: u8) -> u64 {
 
 /// The first call of `tenancy.org_id(domain, action)` or its like with constants, where `protect` writes one.
 ///
-/// SAFETY of the caller: the pointer is NULL or to a node of an expression.
+/// # Safety
+/// The pointer is NULL or to a node of an expression.
 unsafe fn question(node: *mut pg_sys::Node, rights: u64) -> Option<Asked> {
     use pg_sys::NodeTag::*;
     if node.is_null() {
@@ -111,7 +112,8 @@ unsafe fn question(node: *mut pg_sys::Node, rights: u64) -> Option<Asked> {
     }
 }
 
-/// SAFETY of the caller: the node is of an expression.
+/// # Safety
+/// The node is of an expression.
 unsafe fn call(call: &pg_sys::FuncExpr, rights: u64) -> Option<Asked> {
     // SAFETY: as promised; a constant that is not NULL holds a value of its type, which is looked at.
     unsafe {

@@ -2,7 +2,7 @@
 
 use crate::pg::ddl::node::each;
 use crate::pg::report::raise;
-use crate::pg::settings::scoped::{AS_STORED, with_settings};
+use crate::pg::settings::scoped::{CANONICAL_SETTINGS, with_settings};
 use pg_tenancy_core::error;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -18,7 +18,7 @@ pub struct Expression {
 /// force. Raises what Postgres raises for a text that is none, and 22023 for one that is more than one.
 pub fn read(table: pg_sys::Oid, quoted: &str, text: &str) -> Expression {
     let query = format!("SELECT ({text}) FROM {quoted}");
-    let raise_more = || raise(error::ARGUMENT_INVALID.because("the expression is not one expression"));
+    let raise_more = || raise(error::ARGUMENT_INVALID.error("the expression is not one expression"));
     let Ok(query) = CString::new(query) else { raise_more() };
     // SAFETY: the text outlives the trees; a node is of the struct that its tag says; names are palloc'ed and copied.
     unsafe {
@@ -41,7 +41,7 @@ pub fn read(table: pg_sys::Oid, quoted: &str, text: &str) -> Expression {
         let expression: *mut pg_sys::Node = (**target).expr.cast();
         let name = |data_type| CStr::from_ptr(pg_sys::format_type_be(data_type)).to_string_lossy().into_owned();
         let data_type = name(pg_sys::exprType(expression));
-        let text = with_settings(&AS_STORED, || {
+        let text = with_settings(&CANONICAL_SETTINGS, || {
             let alias = (*(**first).eref).aliasname;
             let names = pg_sys::deparse_context_for(alias, table);
             let text = pg_sys::deparse_expression(expression, names, false, false);

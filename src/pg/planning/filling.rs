@@ -9,7 +9,8 @@ use super::merging::{self, Question};
 use crate::pg::ddl::node::each;
 use pgrx::{PgTupleDesc, pg_sys};
 
-/// SAFETY of the caller: a query that was rewritten and is about to be planned.
+/// # Safety
+/// A query that was rewritten and is about to be planned.
 pub unsafe fn fill(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the lists are of the nodes that parser and rewriter put into them.
     unsafe {
@@ -41,7 +42,8 @@ pub unsafe fn fill(query: *mut pg_sys::Query) {
     }
 }
 
-/// SAFETY of the caller: the entry writes a column of the table, and the call gives the organization.
+/// # Safety
+/// The entry writes a column of the table, and the call gives the organization.
 unsafe fn fill_one(entry: *mut pg_sys::TargetEntry, table: pg_sys::Oid, call: *mut pg_sys::FuncExpr) {
     // SAFETY: as promised; what is made stands in the memory of the planner, as the query does.
     unsafe {
@@ -98,7 +100,8 @@ fn is_not_null(table: pg_sys::Oid, column: i16) -> bool {
 
 /// False for what is known not to be NULL: a constant that is none, and the organization itself, as the column's default.
 ///
-/// SAFETY of the caller: a node of an expression.
+/// # Safety
+/// A node of an expression.
 unsafe fn may_be_null(value: *mut pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised; the tag tells the type of the node.

@@ -24,7 +24,8 @@ unsafe extern "C-unwind" {
 /// What is done to each query of a tree.
 type Work = unsafe fn(*mut pg_sys::Query);
 
-/// SAFETY of the caller: a query that was rewritten and is about to be planned.
+/// # Safety
+/// A query that was rewritten and is about to be planned.
 pub unsafe fn lift(query: *mut pg_sys::Query) {
     let Some(listener) = listener() else { return };
     // SAFETY: as promised.
@@ -37,7 +38,8 @@ pub unsafe fn lift(query: *mut pg_sys::Query) {
     }
 }
 
-/// SAFETY of the caller: a query that may be changed.
+/// # Safety
+/// A query that may be changed.
 unsafe fn each_query(query: *mut pg_sys::Query, mut work: Work) {
     // SAFETY: as promised; the walker gets the work by a pointer that outlives the walk.
     unsafe { visit(query.cast(), (&raw mut work).cast()) };
@@ -58,7 +60,8 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, work: *mut c_void) ->
     }
 }
 
-/// SAFETY of the caller: a query that may be changed.
+/// # Safety
+/// A query that may be changed.
 unsafe fn lift_one(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them.
     unsafe {
@@ -86,7 +89,8 @@ unsafe fn lift_one(query: *mut pg_sys::Query) {
 
 /// In whose name the access is checked; 0 for the role in force.
 ///
-/// SAFETY of the caller: the entry is of the query.
+/// # Safety
+/// The entry is of the query.
 #[cfg_attr(feature = "pg15", expect(unused_variables))]
 unsafe fn checked_as(query: *mut pg_sys::Query, table: *mut pg_sys::RangeTblEntry) -> pg_sys::Oid {
     // SAFETY: as promised; entries without a number have no permissions to check.
@@ -105,7 +109,8 @@ unsafe fn checked_as(query: *mut pg_sys::Query, table: *mut pg_sys::RangeTblEntr
 
 /// True for SELECT ... LIMIT 0, by which tools learn the columns of a table.
 ///
-/// SAFETY of the caller: a query.
+/// # Safety
+/// A query.
 unsafe fn gives_no_row(query: *mut pg_sys::Query) -> bool {
     // SAFETY: as promised; the tag tells the type of the node. The parser casts a limit to bigint, by value.
     unsafe {
@@ -123,7 +128,8 @@ unsafe fn gives_no_row(query: *mut pg_sys::Query) -> bool {
 
 /// No row in the place of policies that would be asked for while the query is planned.
 ///
-/// SAFETY of the caller: a query that may be changed.
+/// # Safety
+/// A query that may be changed.
 unsafe fn hide(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the list and the constant are made in the memory of the planner, as the query was.
     unsafe {

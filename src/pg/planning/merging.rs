@@ -13,7 +13,8 @@ use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
 
-/// SAFETY of the caller: a query that was rewritten and is about to be planned.
+/// # Safety
+/// A query that was rewritten and is about to be planned.
 pub unsafe fn merge(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them.
     unsafe {
@@ -43,7 +44,8 @@ pub unsafe fn merge(query: *mut pg_sys::Query) {
 /// Drops the check of a row that an UPDATE writes, where the row that it read passed the same comparison and nothing
 /// changes the column in between.
 ///
-/// SAFETY of the caller: an UPDATE that was rewritten and is about to be planned.
+/// # Safety
+/// An UPDATE that was rewritten and is about to be planned.
 unsafe fn leave_unchanged_alone(query: *mut pg_sys::Query) {
     // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them, and the result is a table of them.
     unsafe {
@@ -90,7 +92,8 @@ fn may_be_changed_below(table: pg_sys::Oid) -> bool {
 
 /// The number of the column of the table that a comparison has on its left.
 ///
-/// SAFETY of the caller: a node of an expression.
+/// # Safety
+/// A node of an expression.
 pub(in crate::pg) unsafe fn column_of(node: *mut pg_sys::Node, table: i32) -> Option<i16> {
     use pg_sys::NodeTag::*;
     // SAFETY: as promised; the tag tells the type of each node.
@@ -109,7 +112,8 @@ pub(in crate::pg) unsafe fn column_of(node: *mut pg_sys::Node, table: i32) -> Op
 
 /// True if `one` is the comparison of `two` and asks for all that `two` asks for.
 ///
-/// SAFETY of the caller: the questions are of one query.
+/// # Safety
+/// The questions are of one query.
 unsafe fn asks_for(one: &Question, two: &Question) -> bool {
     // SAFETY: as promised.
     unsafe {
@@ -122,7 +126,8 @@ unsafe fn asks_for(one: &Question, two: &Question) -> bool {
 
 /// True if two comparisons differ in the action at most.
 ///
-/// SAFETY of the caller: the questions are of one query.
+/// # Safety
+/// The questions are of one query.
 unsafe fn alike(one: &Question, two: &Question) -> bool {
     // SAFETY: as promised; `question` gives what it has found.
     unsafe {
@@ -146,7 +151,8 @@ fn several(list: *const pg_sys::List) -> bool {
 
 /// Merges each question into the first one like it; where those stood that are merged.
 ///
-/// SAFETY of the caller: the questions are of a query that may be changed.
+/// # Safety
+/// The questions are of a query that may be changed.
 unsafe fn repeated(questions: Vec<Question>) -> Vec<*mut c_void> {
     let is_repeated = |n: &usize| {
         // SAFETY: as promised.
@@ -157,7 +163,8 @@ unsafe fn repeated(questions: Vec<Question>) -> Vec<*mut c_void> {
 
 /// True if `two` was the same comparison as `one` for another action, which `one` asks for as well from now on.
 ///
-/// SAFETY of the caller: as [`repeated`].
+/// # Safety
+/// As [`repeated`].
 unsafe fn merged(one: &Question, two: &Question) -> bool {
     // SAFETY: as promised; `question` gives what it has found.
     unsafe {
@@ -188,7 +195,8 @@ pub(in crate::pg) struct Question {
     action: *mut pg_sys::Const,
 }
 
-/// SAFETY of the caller: a node of an expression.
+/// # Safety
+/// A node of an expression.
 pub(in crate::pg) unsafe fn question(
     node: *mut pg_sys::Node,
     kind: pg_sys::WCOKind::Type,
@@ -222,7 +230,8 @@ pub(in crate::pg) unsafe fn question(
     }
 }
 
-/// SAFETY of the caller: a constant.
+/// # Safety
+/// A constant.
 unsafe fn text(constant: *mut pg_sys::Const) -> Option<String> {
     use pgrx::FromDatum;
     // SAFETY: as promised; the type is looked at first.

@@ -47,18 +47,23 @@ impl Counters {
 }
 
 /// The leader's side: the processes that help, and what they send.
-pub struct Team {
+pub struct ParallelWorkers {
     context: *mut pg_sys::ParallelContext,
     /// Of the workers that have not finished.
     queues: Vec<*mut pg_sys::shm_mq_handle>,
 }
 
-impl Team {
+impl ParallelWorkers {
     /// Runs `lead` while up to `workers` processes run `function` of this library with the same task. There may be fewer, or
     /// none, if the server has no more.
     ///
-    /// `lead` gets the counters that all share. What it does not receive is lost: it ends when [`Team::receive`] says so.
-    pub fn with<T>(function: &CStr, workers: usize, task: &[u8], lead: impl FnOnce(&Counters, &mut Team) -> T) -> T {
+    /// `lead` gets the counters that all share. What it does not receive is lost: it ends when [`ParallelWorkers::receive`] says so.
+    pub fn with<T>(
+        function: &CStr,
+        workers: usize,
+        task: &[u8],
+        lead: impl FnOnce(&Counters, &mut ParallelWorkers) -> T,
+    ) -> T {
         // SAFETY: entered and left in pairs; after an error Postgres itself leaves parallel mode and ends the workers
         // (AtEOXact_Parallel, AtEOSubXact_Parallel). Everything allocated was estimated before. The handles belong to the
         // context's segment and are not used after its end.
@@ -80,7 +85,7 @@ impl Team {
             let counters = pg_sys::shm_toc_allocate(toc, size_of::<Counters>()).cast::<Counters>();
             counters.write(Counters::new());
             pg_sys::shm_toc_insert(toc, COUNTERS, counters.cast());
-            let mut team = Team { context, queues: Vec::new() };
+            let mut team = ParallelWorkers { context, queues: Vec::new() };
             team.launch();
             let result = lead(&*counters, &mut team);
             // Whoever still sends is not to wait for a leader that listens no more.
@@ -169,7 +174,7 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The arguments are those that Postgres gave to the function that the leader named to [`Team::with`].
+    /// The arguments are those that Postgres gave to the function that the leader named to [`ParallelWorkers::with`].
     pub unsafe fn enter(segment: *mut pg_sys::dsm_segment, toc: *mut pg_sys::shm_toc) -> Self {
         // SAFETY: as promised; the leader made as many queues as there are workers.
         unsafe {

@@ -58,14 +58,16 @@ pub fn running() -> Vec<Running> {
     }
 }
 
-/// SAFETY of the caller: the entry is used only within the transaction.
+/// # Safety
+/// The entry is used only within the transaction.
 #[cfg(feature = "pg15")]
 unsafe fn entry(index: i32) -> *const pg_sys::LocalPgBackendStatus {
     // SAFETY: as promised.
     unsafe { pg_sys::pgstat_fetch_stat_local_beentry(index) }
 }
 
-/// SAFETY of the caller: the entry is used only within the transaction.
+/// # Safety
+/// The entry is used only within the transaction.
 #[cfg(not(feature = "pg15"))]
 unsafe fn entry(index: i32) -> *const pg_sys::LocalPgBackendStatus {
     // SAFETY: as promised.

@@ -107,7 +107,7 @@ unsafe extern "C-unwind" fn started() {
 
 impl Shared {
     /// The database has something for the worker.
-    pub fn has_work(&self, database: pg_sys::Oid) {
+    pub fn mark_pending(&self, database: pg_sys::Oid) {
         match self.place(database) {
             Some(place) => drop(place.fetch_or(WORK, Ordering::AcqRel)),
             None => self.overflown.store(true, Ordering::Release),
@@ -189,7 +189,7 @@ impl Shared {
         place.database.store(database.to_u32(), Ordering::Relaxed);
         place.length.store(message.len() as u32, Ordering::Relaxed);
         place.state.store(WAITING, Ordering::Release);
-        self.has_work(database);
+        self.mark_pending(database);
         if number >= MESSAGES / 2 {
             self.wake_launcher();
         }

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use std::ffi::CStr;
 
 /// Postgres writes names with their schemas, whoever asks: for texts that are compared or kept.
-pub const AS_STORED: [(&CStr, &CStr); 2] =
+pub const CANONICAL_SETTINGS: [(&CStr, &CStr); 2] =
     [(c"search_path", c"pg_catalog, pg_temp"), (c"quote_all_identifiers", c"off")];
 
 /// Runs `work` under these settings, as a function with a SET clause does.

@@ -55,14 +55,14 @@ pub enum Lasting {
 /// Gives the setting a value.
 pub fn set(value: &CString, lasting: Lasting) {
     /// Closes the seal again, also when Postgres raises in between.
-    struct Seal;
-    impl Drop for Seal {
+    struct WriteGuard;
+    impl Drop for WriteGuard {
         fn drop(&mut self) {
             WRITING.set(false);
         }
     }
     WRITING.set(true);
-    let _seal = Seal;
+    let _guard = WriteGuard;
     let action = match lasting {
         Lasting::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
         Lasting::Session => pg_sys::GucAction::GUC_ACTION_SET,

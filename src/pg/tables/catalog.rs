@@ -146,7 +146,8 @@ unsafe fn primary_key(relation: pg_sys::Relation) -> Vec<i16> {
     }
 }
 
-/// SAFETY of the caller: `text` is NULL or NUL-terminated.
+/// # Safety
+/// `text` is NULL or NUL-terminated.
 unsafe fn text(text: *const std::ffi::c_char) -> String {
     if text.is_null() {
         return String::new();
@@ -199,7 +200,8 @@ const VARIABLE: i16 = -1;
 /// True if both point at the same value in the table's TOAST table: an update that leaves the column alone keeps the
 /// pointer, so that the value need not be read to see it.
 ///
-/// SAFETY of the caller: both are values, not NULL, of a type of variable length.
+/// # Safety
+/// Both are values, not NULL, of a type of variable length.
 unsafe fn same_stored_outside(one: pg_sys::Datum, other: pg_sys::Datum) -> bool {
     // SAFETY: as promised; an external value has a tag, and one on disk is as long as the tag says.
     unsafe {

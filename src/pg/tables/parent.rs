@@ -79,7 +79,8 @@ impl Parent {
 
     /// The first answer that `look` has for a row with that key.
     ///
-    /// SAFETY of the caller: the snapshot stays for the time of the call.
+    /// # Safety
+    /// The snapshot stays for the time of the call.
     unsafe fn scan<T>(
         &self,
         key: pg_sys::Datum,
@@ -114,7 +115,8 @@ impl Parent {
         }
     }
 
-    /// SAFETY of the caller: the tuple is a row of the table.
+    /// # Safety
+    /// The tuple is a row of the table.
     unsafe fn read_value<T>(&self, tuple: pg_sys::HeapTuple, read: impl Fn(Option<pg_sys::Datum>) -> T) -> T {
         let mut null = true;
         // SAFETY: as promised; the table has the column.
@@ -126,7 +128,8 @@ impl Parent {
 
 /// True for a version of a row that this transaction has ended.
 ///
-/// SAFETY of the caller: the tuple is valid.
+/// # Safety
+/// The tuple is valid.
 unsafe fn ended_here(tuple: pg_sys::HeapTuple) -> bool {
     // SAFETY: as promised. A mask of several transactions, or of one that only locks, names no end by itself.
     unsafe {
@@ -152,7 +155,8 @@ impl Drop for Parent {
 
 /// The parts of a qualified name.
 ///
-/// SAFETY of the caller: in a memory context that is reset with the call.
+/// # Safety
+/// In a memory context that is reset with the call.
 unsafe fn parts(name: &CStr) -> *mut pg_sys::List {
     // SAFETY: NUL-terminated; Postgres copies the parts. Without an error context a malformed name raises.
     unsafe {
@@ -199,7 +203,8 @@ impl Equality {
 
 /// A valid unique B-tree index on just that column, and the collation it is ordered by.
 ///
-/// SAFETY of the caller: the relation is open.
+/// # Safety
+/// The relation is open.
 unsafe fn unique_index(relation: pg_sys::Relation, column: i16) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
     // SAFETY: as promised; each index is opened under the weakest lock and closed.
     unsafe {

@@ -207,7 +207,8 @@ impl<'s> Fields<'s> {
         }
     }
 
-    /// SAFETY of the caller: what `make` allocates is used only as long as the row.
+    /// # Safety
+    /// What `make` allocates is used only as long as the row.
     unsafe fn in_memory<T>(&self, make: impl FnOnce() -> T) -> T {
         self.used.set(true);
         // SAFETY: the memory lives as long as the scan; after an error Postgres itself chooses another.

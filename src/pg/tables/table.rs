@@ -126,7 +126,7 @@ pub fn insert(table: &CStr, values: &[Value]) {
 const ROWS_AT_A_TIME: usize = 128;
 
 /// Nothing is ever deleted from these tables, so no page but the last one has room, and none is looked for.
-const AT_THE_END: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+const SKIP_FSM: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
 
 /// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
 pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
@@ -149,14 +149,7 @@ pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for
                     store(*slot, &columns(row), &mut varlenas);
                 }
                 let count = rows.len() as i32;
-                pg_sys::heap_multi_insert(
-                    relation,
-                    slots.as_mut_ptr(),
-                    count,
-                    command,
-                    AT_THE_END,
-                    std::ptr::null_mut(),
-                );
+                pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), count, command, SKIP_FSM, std::ptr::null_mut());
                 for slot in &slots[..rows.len()] {
                     insert_into_indexes(relation, indexes, *slot);
                     clear(*slot);
@@ -190,7 +183,7 @@ fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation,
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         if (*(*relation).rd_att).natts as usize != columns {
             let message = format!("table tenancy.{} is not of this version of pg_tenancy", table.to_string_lossy());
-            raise(error::STATE_INVALID.because(message));
+            raise(error::STATE_INVALID.error(message));
         }
         with_indexes(relation, |indexes| write(relation, indexes));
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
@@ -199,7 +192,8 @@ fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation,
 
 /// Opens the indexes of a table of the extension.
 ///
-/// SAFETY of the caller: the relation is open for writing.
+/// # Safety
+/// The relation is open for writing.
 unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[Index])) {
     // SAFETY: as promised; opened and closed in pairs, and as many as the state says.
     unsafe {
@@ -217,10 +211,11 @@ unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[Index]))
 /// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are refused:
 /// what they need is not evaluated here.
 ///
-/// SAFETY of the caller: the index is open.
+/// # Safety
+/// The index is open.
 unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
     let unsuitable = || -> ! {
-        raise(error::INDEX_UNSUITABLE.because("a table of the audit has an index on an expression or with a predicate"))
+        raise(error::INDEX_UNSUITABLE.error("a table of the audit has an index on an expression or with a predicate"))
     };
     if !index.ii_Expressions.is_null() || !index.ii_ExclusionOps.is_null() {
         unsuitable();
@@ -246,7 +241,8 @@ unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
 
 /// Puts a row into a slot of its table, which frees the tuple.
 ///
-/// SAFETY of the caller: the slot is of a table with as many columns as there are values, of types that were checked.
+/// # Safety
+/// The slot is of a table with as many columns as there are values, of types that were checked.
 unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &mut Varlenas) -> pg_sys::HeapTuple {
     const COLUMNS: usize = 32;
     let (mut datums, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
@@ -269,7 +265,8 @@ unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &
 
 /// Refuses values for columns of other types, which heap_form_tuple would take for what they are not: a length, a pointer.
 ///
-/// SAFETY of the caller: the descriptor is of a relation that is open.
+/// # Safety
+/// The descriptor is of a relation that is open.
 unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
     // SAFETY: as promised; wrapped without a reference of its own, and not kept.
     let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(descriptor) };
@@ -278,7 +275,7 @@ unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
         if !descriptor.get(place).is_some_and(fits) {
             raise(
                 error::STATE_INVALID
-                    .because("a table of schema tenancy has a column of another type than it was made with"),
+                    .error("a table of schema tenancy has a column of another type than it was made with"),
             );
         }
     }
@@ -286,7 +283,8 @@ unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
 
 /// `ExecClearTuple` (executor/tuptable.h), which is inline in C.
 ///
-/// SAFETY of the caller: the slot is one that Postgres made.
+/// # Safety
+/// The slot is one that Postgres made.
 unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: as promised; every kind of slot has the function.
     unsafe {
@@ -335,7 +333,8 @@ pub fn set_null(table: &CStr, key: Key, columns: &[i32]) -> bool {
 
 /// What `CatalogTupleUpdate` (indexing.c) does for a row of a catalog.
 ///
-/// SAFETY of the caller: the relation is open for writing, the tuple is a row of it.
+/// # Safety
+/// The relation is open for writing, the tuple is a row of it.
 unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, columns: &[i32]) {
     let mut columns = columns.to_vec();
     let mut values = vec![pg_sys::Datum::null(); columns.len()];
@@ -369,7 +368,8 @@ unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, c
 
 /// What `CatalogIndexInsert` (indexing.c) does for a row of a catalog.
 ///
-/// SAFETY of the caller: relation and indexes are open; the slot holds a tuple that was inserted.
+/// # Safety
+/// Relation and indexes are open; the slot holds a tuple that was inserted.
 unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[Index], slot: *mut pg_sys::TupleTableSlot) {
     let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
     let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];

@@ -8,7 +8,7 @@ WITH newest AS (SELECT max(b.sealed_at) AS sealed_at FROM tenancy.block b),
      LIMIT 1000000)
 SELECT 'tenancy.seal',
        format('%s events are not sealed, the oldest since %s: they can vanish without a trace. %s', w.events, w.since, c.cause),
-       c.mend,
+       c.remediation,
        CASE WHEN w.since < now() - interval '1 hour' THEN 'error' END
   FROM (SELECT count(*) AS events, date_trunc('second', min(occurred_at)) AS since FROM waiting) w
  CROSS JOIN LATERAL (
@@ -20,5 +20,5 @@ SELECT 'tenancy.seal',
            WHEN (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type !~ '^(client backend|walsender|walreceiver|walwriter|checkpointer|background writer|archiver|startup|autovacuum .*|io worker|slotsync worker)$')
                 >= current_setting('max_worker_processes')::int THEN 'All of max_worker_processes run, so no process is to be had.'
            ELSE 'The background worker runs and does not get through: see the server''s log.' END,
-              'SELECT tenancy.seal()') AS c (cause, mend)
+              'SELECT tenancy.seal()') AS c (cause, remediation)
  WHERE w.events > 0

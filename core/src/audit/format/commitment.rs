@@ -21,7 +21,7 @@ pub struct CommitmentKey {
 
 /// Where a value stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct ColumnPath<'a> {
     pub organization: Uuid,
     pub table_schema: &'a str,
     pub table_name: &'a str,
@@ -48,12 +48,12 @@ impl CommitmentKey {
     }
 
     /// The commitment to the text of a value.
-    pub fn commit(&self, place: &Place, text: &[u8]) -> Digest {
+    pub fn commit(&self, place: &ColumnPath, text: &[u8]) -> Digest {
         self.commit_pieces(place, text.len(), |piece| piece(text))
     }
 
     /// The same of a text of `len` bytes that `text` hands over piece by piece.
-    pub fn commit_pieces(&self, place: &Place, len: usize, text: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
+    pub fn commit_pieces(&self, place: &ColumnPath, len: usize, text: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
         let mut context = hmac::Context::with_key(&self.key);
         let fields = [
             b"pg_tenancy/commitment/1",
@@ -90,8 +90,8 @@ fn finish(context: hmac::Context) -> Digest {
 mod tests {
     use super::*;
 
-    const PLACE: Place =
-        Place { organization: Uuid::nil(), table_schema: "app", table_name: "member", column: "email" };
+    const PLACE: ColumnPath =
+        ColumnPath { organization: Uuid::nil(), table_schema: "app", table_name: "member", column: "email" };
 
     fn key(byte: u8) -> CommitmentKey {
         CommitmentKey::parse(&format!("{}\n", STANDARD.encode([byte; 32]))).unwrap()
@@ -103,10 +103,10 @@ mod tests {
         assert_eq!(commitment, key(1).commit(&PLACE, b"x"));
         for (key, place, text) in [
             (key(2), PLACE, &b"x"[..]),
-            (key(1), Place { organization: Uuid::max(), ..PLACE }, b"x"),
-            (key(1), Place { table_schema: "public", ..PLACE }, b"x"),
-            (key(1), Place { table_name: "members", ..PLACE }, b"x"),
-            (key(1), Place { column: "phone", ..PLACE }, b"x"),
+            (key(1), ColumnPath { organization: Uuid::max(), ..PLACE }, b"x"),
+            (key(1), ColumnPath { table_schema: "public", ..PLACE }, b"x"),
+            (key(1), ColumnPath { table_name: "members", ..PLACE }, b"x"),
+            (key(1), ColumnPath { column: "phone", ..PLACE }, b"x"),
             (key(1), PLACE, b"y"),
             (key(1), PLACE, b""),
         ] {
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn fields_cannot_be_shifted_into_each_other() {
-        let one = key(1).commit(&Place { table_name: "a", column: "bc", ..PLACE }, b"x");
-        assert_ne!(one, key(1).commit(&Place { table_name: "ab", column: "c", ..PLACE }, b"x"));
+        let one = key(1).commit(&ColumnPath { table_name: "a", column: "bc", ..PLACE }, b"x");
+        assert_ne!(one, key(1).commit(&ColumnPath { table_name: "ab", column: "c", ..PLACE }, b"x"));
     }
 
     #[test]

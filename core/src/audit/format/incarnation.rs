@@ -7,7 +7,7 @@ use super::encoding::Record;
 
 /// What tells one history from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DatabaseIdentity {
     /// Of the cluster; another one after `initdb`, so after a restored dump or `pg_upgrade`.
     pub system_identifier: String,
     /// Oid of the database.
@@ -16,9 +16,9 @@ pub struct Place {
     pub timeline: i64,
 }
 
-impl Place {
+impl DatabaseIdentity {
     /// True if transaction ids mean the same in both: a promoted standby goes on counting.
-    pub fn counts_as(&self, other: &Place) -> bool {
+    pub fn counts_as(&self, other: &DatabaseIdentity) -> bool {
         (&self.system_identifier, self.database) == (&other.system_identifier, other.database)
     }
 }
@@ -26,7 +26,7 @@ impl Place {
 /// The beginning of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incarnation {
-    pub place: Place,
+    pub place: DatabaseIdentity,
     pub first_block: i64,
     /// Microseconds since 1970, UTC.
     pub began_at: i64,
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn begun() -> Incarnation {
-        let place = Place { system_identifier: "7".into(), database: 5, timeline: 1 };
+        let place = DatabaseIdentity { system_identifier: "7".into(), database: 5, timeline: 1 };
         Incarnation { place, first_block: 1, began_at: 2, salt: vec![3; 16] }
     }
 
@@ -62,9 +62,12 @@ mod tests {
     fn each_part_of_an_incarnation_changes_its_name() {
         let base = begun();
         let variants = [
-            Incarnation { place: Place { system_identifier: "8".into(), ..base.place.clone() }, ..base.clone() },
-            Incarnation { place: Place { database: 6, ..base.place.clone() }, ..base.clone() },
-            Incarnation { place: Place { timeline: 2, ..base.place.clone() }, ..base.clone() },
+            Incarnation {
+                place: DatabaseIdentity { system_identifier: "8".into(), ..base.place.clone() },
+                ..base.clone()
+            },
+            Incarnation { place: DatabaseIdentity { database: 6, ..base.place.clone() }, ..base.clone() },
+            Incarnation { place: DatabaseIdentity { timeline: 2, ..base.place.clone() }, ..base.clone() },
             Incarnation { first_block: 2, ..base.clone() },
             Incarnation { began_at: 3, ..base.clone() },
             Incarnation { salt: vec![4; 16], ..base.clone() },
@@ -78,8 +81,8 @@ mod tests {
     #[test]
     fn transaction_ids_outlive_a_promotion_and_not_a_restore() {
         let place = begun().place;
-        assert!(place.counts_as(&Place { timeline: 9, ..place.clone() }));
-        assert!(!place.counts_as(&Place { database: 9, ..place.clone() }));
-        assert!(!place.counts_as(&Place { system_identifier: "9".into(), ..place.clone() }));
+        assert!(place.counts_as(&DatabaseIdentity { timeline: 9, ..place.clone() }));
+        assert!(!place.counts_as(&DatabaseIdentity { database: 9, ..place.clone() }));
+        assert!(!place.counts_as(&DatabaseIdentity { system_identifier: "9".into(), ..place.clone() }));
     }
 }

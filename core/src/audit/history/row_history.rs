@@ -107,7 +107,7 @@ struct Sides {
 struct Told {
     /// `None` for NULL.
     values: BTreeMap<String, Option<Box<RawValue>>>,
-    untold: BTreeSet<String>,
+    undisclosed: BTreeSet<String>,
 }
 
 impl Told {
@@ -119,7 +119,7 @@ impl Told {
         }
         for (column, other) in others.into_iter().flatten() {
             match other {
-                Some(_) => drop(told.untold.insert(column)),
+                Some(_) => drop(told.undisclosed.insert(column)),
                 None => drop(told.values.insert(column, None)),
             }
         }
@@ -127,7 +127,7 @@ impl Told {
     }
 
     fn columns(&self) -> impl Iterator<Item = &String> {
-        self.values.keys().chain(&self.untold)
+        self.values.keys().chain(&self.undisclosed)
     }
 }
 
@@ -144,7 +144,7 @@ pub struct Row {
     /// Columns that are not NULL.
     pub values: BTreeMap<String, Box<RawValue>>,
     /// Columns that are not NULL and whose value is not told.
-    pub untold: BTreeSet<String>,
+    pub undisclosed: BTreeSet<String>,
     /// Every column that is not NULL is in one of these.
     pub whole: bool,
 }
@@ -162,7 +162,7 @@ pub enum State {
 impl State {
     /// True if both tell the same.
     fn is_like(&self, other: &State) -> bool {
-        self.text() == other.text() && self.untold() == other.untold() && self.is_whole() == other.is_whole()
+        self.text() == other.text() && self.undisclosed() == other.undisclosed() && self.is_whole() == other.is_whole()
     }
 
     fn is_whole(&self) -> bool {
@@ -183,39 +183,39 @@ impl Row {
 
     fn put(&mut self, told: Told) {
         for (column, value) in told.values {
-            self.untold.remove(&column);
+            self.undisclosed.remove(&column);
             match value {
                 Some(value) => drop(self.values.insert(column, value)),
                 None => drop(self.values.remove(&column)),
             }
         }
-        for column in told.untold {
+        for column in told.undisclosed {
             self.values.remove(&column);
-            self.untold.insert(column);
+            self.undisclosed.insert(column);
         }
     }
 
     /// True if the values may have been told of this row: what it lacks it may have all the same, unless it is whole.
     fn fits(&self, told: &Told) -> bool {
-        let unknown = |column: &String| self.untold.contains(column) || !self.whole;
+        let unknown = |column: &String| self.undisclosed.contains(column) || !self.whole;
         let values = told.values.iter().all(|(column, value)| match (self.values.get(column), value) {
             (Some(own), Some(value)) => own.get() == value.get(),
             (Some(_), None) => false,
             (None, Some(_)) => unknown(column),
-            (None, None) => !self.untold.contains(column),
+            (None, None) => !self.undisclosed.contains(column),
         });
-        values && told.untold.iter().all(|column| self.values.contains_key(column) || unknown(column))
+        values && told.undisclosed.iter().all(|column| self.values.contains_key(column) || unknown(column))
     }
 
     /// False if a value that is told is not the one that the row has: a column was renamed, or added with a default, or
     /// capture was off for a while.
     fn agrees(&self, told: &Told) -> bool {
         let same = |(column, value): (&String, &Option<Box<RawValue>>)| {
-            self.untold.contains(column)
+            self.undisclosed.contains(column)
                 || self.values.get(column).map(|own| own.get()) == value.as_ref().map(|value| value.get())
         };
-        let there = |column: &String| self.values.contains_key(column) || self.untold.contains(column);
-        told.values.iter().all(same) && told.untold.iter().all(there)
+        let there = |column: &String| self.values.contains_key(column) || self.undisclosed.contains(column);
+        told.values.iter().all(same) && told.undisclosed.iter().all(there)
     }
 
     /// The row with one side of an update in the place of the other.
@@ -253,7 +253,7 @@ fn without_rewritten(event: &Event, state: &State) -> State {
     if let State::Present(row) = &mut state {
         for column in rewritten(event) {
             row.values.remove(&column);
-            row.untold.insert(column);
+            row.undisclosed.insert(column);
         }
     }
     state
@@ -582,7 +582,7 @@ impl State {
         let State::Present(row) = self else { return self.is_whole() };
         let named = |column: &String| row.values.contains_key(column);
         row.whole
-            && row.untold.is_empty()
+            && row.undisclosed.is_empty()
             && row.values.keys().all(|column| columns.names.contains(column))
             && columns.defaulted.iter().all(named)
     }
@@ -599,9 +599,9 @@ impl State {
     }
 
     /// The columns whose values are not told.
-    pub fn untold(&self) -> Vec<String> {
+    pub fn undisclosed(&self) -> Vec<String> {
         match self {
-            State::Present(row) => row.untold.iter().cloned().collect(),
+            State::Present(row) => row.undisclosed.iter().cloned().collect(),
             _ => Vec::new(),
         }
     }
@@ -750,7 +750,7 @@ mod tests {
             Some(json!({"old": {}, "new": {}, "commitments": {"key": "k", "old": {"b": "00"}, "new": {"b": null}}})),
         );
         assert_eq!(events.states("1"), [r#"{"id":1}?"#, r#"{"a":1,"id":1}?"#, r#"{"a":1,"id":1}"#]);
-        assert_eq!(events.history("1").steps[1].state.untold(), ["b"]);
+        assert_eq!(events.history("1").steps[1].state.undisclosed(), ["b"]);
     }
 
     #[test]

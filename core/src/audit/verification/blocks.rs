@@ -1,7 +1,7 @@
 //! The chain of the blocks, and whether each holds the entries it sealed.
 
 use super::range;
-use super::{Finding, Found};
+use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
 use crate::audit::log::block::{self, Block, Entries};
 
@@ -23,46 +23,46 @@ impl Blocks {
     }
 
     /// Takes the next block, in order of number, with its hash and the entries that name it.
-    pub fn next(&mut self, block: &Block, hash: &Digest, entries: Entries) -> Vec<Found> {
+    pub fn next(&mut self, block: &Block, hash: &Digest, entries: Entries) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut report = |finding, text: String| found.push(Found::in_block(finding, block.number, text));
+        let mut report = |finding, text: String| found.push(Finding::in_block(finding, block.number, text));
         let number = block.number;
         let (count, promised) = (entries.count(), block.events);
         if block.hash() != *hash {
-            report(Finding::Altered, format!("block {number} is not what was written"));
+            report(FindingKind::Altered, format!("block {number} is not what was written"));
         } else if count < promised {
-            let finding = if number == self.newest { Finding::Truncated } else { Finding::Missing };
+            let finding = if number == self.newest { FindingKind::Truncated } else { FindingKind::Missing };
             report(finding, format!("{} entries of block {number} are gone", promised - count));
         } else if count > promised {
-            report(Finding::Inserted, format!("block {number} has {} entries too many", count - promised));
+            report(FindingKind::Inserted, format!("block {number} has {} entries too many", count - promised));
         } else if entries.digest() != block.entries_digest {
-            report(Finding::Altered, format!("the entries of block {number} are not those it sealed"));
+            report(FindingKind::Altered, format!("the entries of block {number} are not those it sealed"));
         }
         if let Some(gone) = self.gone_before(number) {
-            report(Finding::Missing, gone);
+            report(FindingKind::Missing, gone);
         } else if self.hash.is_some_and(|before| before != block.previous) {
-            report(Finding::Forked, format!("block {number} does not follow from the one before"));
+            report(FindingKind::Forked, format!("block {number} does not follow from the one before"));
         }
         let incarnation = self.incarnations.iter().rev().find(|(first, _)| *first <= number);
         if incarnation.is_none_or(|(_, name)| *name != block.incarnation) {
-            report(Finding::Altered, format!("block {number} is of another history than tenancy.incarnation says"));
+            report(FindingKind::Altered, format!("block {number} is of another history than tenancy.incarnation says"));
         }
         (self.number, self.hash) = (number, Some(*hash));
         found
     }
 
     /// Takes a block whose row has a value that no block has.
-    pub fn unreadable(&mut self, number: i64) -> Vec<Found> {
-        let gone = self.gone_before(number).map(|gone| Found::in_block(Finding::Missing, number, gone));
+    pub fn unreadable(&mut self, number: i64) -> Vec<Finding> {
+        let gone = self.gone_before(number).map(|gone| Finding::in_block(FindingKind::Missing, number, gone));
         (self.number, self.hash) = (number, None);
         let text = format!("block {number} has a value that no block has");
-        gone.into_iter().chain([Found::in_block(Finding::Altered, number, text)]).collect()
+        gone.into_iter().chain([Finding::in_block(FindingKind::Altered, number, text)]).collect()
     }
 
     /// After the last block of the range, which has this number: what is gone from the end of it.
-    pub fn finish(&self, last: i64) -> Option<Found> {
+    pub fn finish(&self, last: i64) -> Option<Finding> {
         let gone = self.gone_before(last + 1)?;
-        Some(Found::in_block(Finding::Missing, last, gone))
+        Some(Finding::in_block(FindingKind::Missing, last, gone))
     }
 
     fn gone_before(&self, number: i64) -> Option<String> {
@@ -103,10 +103,10 @@ mod tests {
         (1..=3).map(one).collect()
     }
 
-    fn verify(blocks: Vec<(Block, Digest, Entries)>) -> Vec<(i64, Finding)> {
+    fn verify(blocks: Vec<(Block, Digest, Entries)>) -> Vec<(i64, FindingKind)> {
         let mut verifier = Blocks::after(0, None, 3, vec![(1, "a".into()), (3, "b".into())]);
         let each = |(block, hash, entries): (Block, Digest, Entries)| verifier.next(&block, &hash, entries);
-        let mut found: Vec<Found> = blocks.into_iter().flat_map(each).collect();
+        let mut found: Vec<Finding> = blocks.into_iter().flat_map(each).collect();
         found.extend(verifier.finish(3));
         found.into_iter().map(|found| (found.block.unwrap(), found.finding)).collect()
     }
@@ -126,22 +126,22 @@ mod tests {
             change(&mut blocks);
             verify(blocks)
         };
-        assert_eq!(change(|blocks| blocks[1].0.sealed_at = 6), [(2, Finding::Altered)]);
-        assert_eq!(change(|blocks| blocks[1].2 = entries(9)), [(2, Finding::Altered)]);
-        assert_eq!(change(|blocks| blocks[1].2 = Entries::default()), [(2, Finding::Missing)]);
-        assert_eq!(change(|blocks| blocks[2].2 = Entries::default()), [(3, Finding::Truncated)]);
-        assert_eq!(change(|blocks| drop(blocks.remove(1))), [(3, Finding::Missing)]);
-        assert_eq!(change(|blocks| drop(blocks.pop())), [(3, Finding::Missing)]);
+        assert_eq!(change(|blocks| blocks[1].0.sealed_at = 6), [(2, FindingKind::Altered)]);
+        assert_eq!(change(|blocks| blocks[1].2 = entries(9)), [(2, FindingKind::Altered)]);
+        assert_eq!(change(|blocks| blocks[1].2 = Entries::default()), [(2, FindingKind::Missing)]);
+        assert_eq!(change(|blocks| blocks[2].2 = Entries::default()), [(3, FindingKind::Truncated)]);
+        assert_eq!(change(|blocks| drop(blocks.remove(1))), [(3, FindingKind::Missing)]);
+        assert_eq!(change(|blocks| drop(blocks.pop())), [(3, FindingKind::Missing)]);
         let rewritten = change(|blocks| {
             blocks[1].0.sealed_at = 6;
             blocks[1].1 = blocks[1].0.hash();
         });
-        assert_eq!(rewritten, [(3, Finding::Forked)]);
+        assert_eq!(rewritten, [(3, FindingKind::Forked)]);
         let elsewhere = change(|blocks| {
             blocks[2].0.incarnation = "a".into();
             blocks[2].1 = blocks[2].0.hash();
         });
-        assert_eq!(elsewhere, [(3, Finding::Altered)]);
+        assert_eq!(elsewhere, [(3, FindingKind::Altered)]);
     }
 
     #[test]
@@ -149,6 +149,6 @@ mod tests {
         let mut blocks = three();
         let entry = Entry { position: 9, event: Uuid::nil(), event_hash: [1; 32], chain: [2; 32], block: 2 };
         blocks[1].2.add(Uuid::from_u128(1), &entry);
-        assert_eq!(verify(blocks), [(2, Finding::Inserted)]);
+        assert_eq!(verify(blocks), [(2, FindingKind::Inserted)]);
     }
 }

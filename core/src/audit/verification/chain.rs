@@ -1,7 +1,7 @@
 //! The walk through the entries: chain, tree and links of each organization.
 
 use super::range;
-use super::{Finding, Found};
+use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
 use crate::audit::log::chain::{self, Entry};
 use crate::audit::log::merkle::{self, Frontier, STORED_LEVELS};
@@ -17,7 +17,7 @@ pub struct Seen {
     pub previous: Digest,
     pub hash: Digest,
     /// What does not agree within the row.
-    pub fault: Option<(Finding, &'static str)>,
+    pub fault: Option<(FindingKind, &'static str)>,
 }
 
 /// What stands in `tenancy.event` under the id that an entry names.
@@ -77,14 +77,14 @@ const MAX_SUSPECTS: usize = 500;
 const MAX_HASHES: usize = 100_000;
 
 /// Follows the chains of a range of blocks.
-pub struct Walk<H> {
+pub struct ChainVerifier<H> {
     history: H,
     /// The newest block there is: what is gone from its end was truncated.
     newest: i64,
     /// The chain of the organization that is walked, and those of the others.
     current: Option<(Uuid, Chain)>,
     chains: HashMap<Uuid, Chain>,
-    found: Vec<Found>,
+    found: Vec<Finding>,
 }
 
 /// Where an organization stands, and what its entries of the present block were.
@@ -129,13 +129,13 @@ struct Suspect {
     other_hash: Option<Digest>,
 }
 
-impl<H: History> Walk<H> {
+impl<H: History> ChainVerifier<H> {
     pub fn new(history: H, newest: i64) -> Self {
-        Walk { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
+        ChainVerifier { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
     }
 
     /// What was found since this was last asked.
-    pub fn take_found(&mut self) -> Vec<Found> {
+    pub fn take_found(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.found)
     }
 
@@ -145,7 +145,7 @@ impl<H: History> Walk<H> {
     }
 
     /// Adds what was found beside the walk.
-    pub fn report(&mut self, found: Found) {
+    pub fn report(&mut self, found: Finding) {
         self.found.push(found);
     }
 
@@ -153,23 +153,23 @@ impl<H: History> Walk<H> {
     pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
         self.follow(organization, entry, event)?;
         let mut fault = |finding, text: &str| {
-            let found = Found::in_block(finding, entry.block, text);
+            let found = Finding::in_block(finding, entry.block, text);
             self.found.push(found.of(organization).at(entry.position).about(entry.event));
         };
         let mut place = None;
         match event {
-            Event::Unreadable => fault(Finding::Altered, "the event has a value that no event has"),
+            Event::Unreadable => fault(FindingKind::Altered, "the event has a value that no event has"),
             Event::Archived => (),
-            Event::Gone => fault(Finding::Missing, "the seal names an event that is gone from tenancy.event"),
+            Event::Gone => fault(FindingKind::Missing, "the seal names an event that is gone from tenancy.event"),
             Event::Seen(Seen { fault: Some((finding, text)), .. }) => fault(*finding, text),
             Event::Seen(seen) if seen.organization != organization => {
-                fault(Finding::Inserted, "the event is another organization's");
+                fault(FindingKind::Inserted, "the event is another organization's");
             }
             Event::Seen(seen) => {
                 let own = seen.hash == entry.event_hash;
                 place = own.then_some((seen.transaction, seen.ordinal));
                 if own && let Some((finding, text)) = self.misplaced(organization, entry, seen)? {
-                    let found = Found::in_block(finding, entry.block, text);
+                    let found = Finding::in_block(finding, entry.block, text);
                     self.found.push(found.of(organization).at(entry.position).about(entry.event));
                 }
             }
@@ -205,7 +205,7 @@ impl<H: History> Walk<H> {
         if chain.hashes.len() < MAX_HASHES {
             chain.hashes.push(entry.event_hash);
         }
-        let at = |found: Found| found.of(organization).at(entry.position).about(entry.event);
+        let at = |found: Finding| found.of(organization).at(entry.position).about(entry.event);
         let previous = chain.head.chain;
         let gap = entry.position > expected;
         let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.event_hash);
@@ -234,7 +234,7 @@ impl<H: History> Walk<H> {
             chain.before = None;
             let places = range("entry", "entries", expected, entry.position - 1);
             let text = format!("{places} gone from tenancy.seal");
-            self.found.push(at(Found::in_block(Finding::Missing, entry.block, text)));
+            self.found.push(at(Finding::in_block(FindingKind::Missing, entry.block, text)));
         } else if !chain.torn && !chain.differs {
             chain.head.frontier.push(merkle::leaf_hash(&entry.event_hash), |level, index, hash| {
                 if level.is_multiple_of(STORED_LEVELS) {
@@ -246,11 +246,11 @@ impl<H: History> Walk<H> {
         for (level, index, hash) in nodes {
             let (finding, what) = match self.history.node(organization, level, index)? {
                 Some(stored) if stored == hash => continue,
-                Some(_) => (Finding::Altered, "is not the one over these events"),
-                None => (Finding::Missing, "is gone"),
+                Some(_) => (FindingKind::Altered, "is not the one over these events"),
+                None => (FindingKind::Missing, "is gone"),
             };
             let text = format!("node {index} of level {level} in tenancy.tree_node {what}");
-            self.found.push(Found::in_block(finding, entry.block, text).of(organization).at(entry.position));
+            self.found.push(Finding::in_block(finding, entry.block, text).of(organization).at(entry.position));
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl<H: History> Walk<H> {
         organization: Uuid,
         entry: &Entry,
         seen: &Seen,
-    ) -> Result<Option<(Finding, &'static str)>, H::Error> {
+    ) -> Result<Option<(FindingKind, &'static str)>, H::Error> {
         let Some((_, chain)) = &mut self.current else { return Ok(None) };
         if seen.ordinal != 1 {
             // After a gap nothing can be said.
@@ -276,8 +276,8 @@ impl<H: History> Walk<H> {
         }
         Ok(match self.history.block_of(organization, &seen.previous)? {
             Some(block) if block < entry.block => None,
-            Some(_) => Some((Finding::Reordered, "the event follows a head that was sealed after it")),
-            None => Some((Finding::Forked, "the event follows a head that this chain never had")),
+            Some(_) => Some((FindingKind::Reordered, "the event follows a head that was sealed after it")),
+            None => Some((FindingKind::Forked, "the event follows a head that this chain never had")),
         })
     }
 
@@ -286,26 +286,28 @@ impl<H: History> Walk<H> {
         let newest = self.newest;
         let mut found = Vec::new();
         let chain = self.chain(organization)?;
-        let mut report = |finding, text: &str| found.push(Found::in_block(finding, block, text).of(organization));
+        let mut report = |finding, text: &str| found.push(Finding::in_block(finding, block, text).of(organization));
         if let HeadRow::Head(stored) = stored
             && chain.alternative.take() == Some(stored.chain)
         {
             chain.head.chain = stored.chain;
         }
         match stored {
-            HeadRow::Unreadable => report(Finding::Altered, "the row in tenancy.head has a value that no head has"),
-            HeadRow::Elsewhere => report(Finding::Altered, HEAD_ELSEWHERE),
+            HeadRow::Unreadable => report(FindingKind::Altered, "the row in tenancy.head has a value that no head has"),
+            HeadRow::Elsewhere => report(FindingKind::Altered, HEAD_ELSEWHERE),
             HeadRow::Head(stored) if stored.position > chain.head.position => {
                 let places = range("entry", "entries", chain.head.position + 1, stored.position);
-                let finding = if block == newest { Finding::Truncated } else { Finding::Missing };
+                let finding = if block == newest { FindingKind::Truncated } else { FindingKind::Missing };
                 report(finding, &format!("{places} gone from tenancy.seal"));
                 chain.go_on_from(stored);
             }
-            HeadRow::Head(stored) if stored.position < chain.head.position => report(Finding::Altered, HEAD_ELSEWHERE),
-            HeadRow::Head(stored) if stored.chain != chain.head.chain => report(Finding::Altered, HEAD_ELSEWHERE),
+            HeadRow::Head(stored) if stored.position < chain.head.position => {
+                report(FindingKind::Altered, HEAD_ELSEWHERE)
+            }
+            HeadRow::Head(stored) if stored.chain != chain.head.chain => report(FindingKind::Altered, HEAD_ELSEWHERE),
             HeadRow::Head(stored) if chain.torn || chain.differs => chain.go_on_from(stored),
             HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
-                report(Finding::Altered, "the row in tenancy.head is not of the tree over these events");
+                report(FindingKind::Altered, "the row in tenancy.head is not of the tree over these events");
             }
             HeadRow::Head(_) => (),
         }
@@ -345,18 +347,18 @@ impl Chain {
 
 impl Chain {
     /// Says of what did not fit whether it stands at another place or is something else.
-    fn settle(&mut self, organization: Uuid, block: i64, found: &mut Vec<Found>) {
+    fn settle(&mut self, organization: Uuid, block: i64, found: &mut Vec<Finding>) {
         self.explain(organization, block, found);
         let loose = std::mem::take(&mut self.loose);
         if !loose.is_empty() {
             let hashes: HashSet<&Digest> = self.hashes.iter().collect();
             for (position, event, previous) in loose {
                 let (finding, text) = if hashes.contains(&previous) {
-                    (Finding::Reordered, "the event before it in the same transaction stands elsewhere")
+                    (FindingKind::Reordered, "the event before it in the same transaction stands elsewhere")
                 } else {
-                    (Finding::Missing, "the event before it in the same transaction is gone")
+                    (FindingKind::Missing, "the event before it in the same transaction is gone")
                 };
-                found.push(Found::in_block(finding, block, text).of(organization).at(position).about(event));
+                found.push(Finding::in_block(finding, block, text).of(organization).at(position).about(event));
             }
         }
         self.hashes.clear();
@@ -369,20 +371,20 @@ impl Chain {
 }
 
 impl Chain {
-    fn explain(&mut self, organization: Uuid, block: i64, found: &mut Vec<Found>) {
+    fn explain(&mut self, organization: Uuid, block: i64, found: &mut Vec<Finding>) {
         let suspects = std::mem::take(&mut self.suspects);
         // Where nearly nothing fits, no other order would.
         let others = if suspects.len() <= MAX_SUSPECTS { &suspects[..] } else { &[] };
         for suspect in &suspects {
             let (finding, text) = suspect.explain(others);
-            let place = Found::in_block(finding, block, text).of(organization);
+            let place = Finding::in_block(finding, block, text).of(organization);
             found.push(place.at(suspect.entry.position).about(suspect.entry.event));
         }
     }
 }
 
 impl Suspect {
-    fn explain(&self, others: &[Suspect]) -> (Finding, &'static str) {
+    fn explain(&self, others: &[Suspect]) -> (FindingKind, &'static str) {
         let others = || others.iter().filter(|other| other.entry.position != self.entry.position);
         if self.chain_differs {
             let belongs_here = |other: &Suspect| {
@@ -390,16 +392,16 @@ impl Suspect {
                 chain == self.entry.chain || chain == other.entry.chain
             };
             return if others().any(belongs_here) {
-                (Finding::Reordered, "another event was sealed at this place, which stands elsewhere")
+                (FindingKind::Reordered, "another event was sealed at this place, which stands elsewhere")
             } else {
-                (Finding::Altered, "the entry in tenancy.seal does not follow from the one before")
+                (FindingKind::Altered, "the entry in tenancy.seal does not follow from the one before")
             };
         }
         let sealed_elsewhere = |other: &Suspect| Some(other.entry.event_hash) == self.other_hash;
         if others().any(sealed_elsewhere) {
-            (Finding::Reordered, "the event was sealed at another place")
+            (FindingKind::Reordered, "the event was sealed at another place")
         } else {
-            (Finding::Altered, "the event was rewritten together with its hash after it was sealed")
+            (FindingKind::Altered, "the event was rewritten together with its hash after it was sealed")
         }
     }
 }
@@ -484,13 +486,13 @@ mod tests {
         log(&[&[(10, 3), (11, 1)], &[(12, 1), (13, 2)]])
     }
 
-    fn verify(log: &Log) -> Vec<(Option<i64>, Finding)> {
+    fn verify(log: &Log) -> Vec<(Option<i64>, FindingKind)> {
         verify_without(log, &Event::Gone)
     }
 
     /// With this in the place of events that are not there.
-    fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, Finding)> {
-        let mut walk = Walk::new(log.stored.clone(), log.heads.len() as i64);
+    fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, FindingKind)> {
+        let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64);
         for (n, head) in log.heads.iter().enumerate() {
             let block = n as i64 + 1;
             for entry in log.entries.iter().filter(|entry| entry.block == block) {
@@ -522,8 +524,8 @@ mod tests {
     #[test]
     fn an_event_with_a_fault_is_named() {
         let mut log = small();
-        log.events[1].fault = Some((Finding::Altered, "x"));
-        assert_eq!(verify(&log), [(Some(2), Finding::Altered)]);
+        log.events[1].fault = Some((FindingKind::Altered, "x"));
+        assert_eq!(verify(&log), [(Some(2), FindingKind::Altered)]);
     }
 
     #[test]
@@ -541,23 +543,23 @@ mod tests {
     fn an_event_that_is_gone_is_missing() {
         let mut log = small();
         log.events.remove(3);
-        assert_eq!(verify(&log), [(Some(4), Finding::Missing)]);
+        assert_eq!(verify(&log), [(Some(4), FindingKind::Missing)]);
         let mut log = small();
         log.events.remove(1);
-        assert_eq!(verify(&log), [(Some(2), Finding::Missing)], "and the next of its transaction is not suspected");
+        assert_eq!(verify(&log), [(Some(2), FindingKind::Missing)], "and the next of its transaction is not suspected");
     }
 
     #[test]
     fn entries_that_are_gone_are_missing_or_truncated() {
         let mut log = small();
         log.entries.remove(1);
-        assert!(verify(&log).contains(&(Some(3), Finding::Missing)));
+        assert!(verify(&log).contains(&(Some(3), FindingKind::Missing)));
         let mut log = small();
         log.entries.retain(|entry| entry.position != 4);
-        assert_eq!(verify(&log), [(None, Finding::Missing)], "at the end of the first block");
+        assert_eq!(verify(&log), [(None, FindingKind::Missing)], "at the end of the first block");
         let mut log = small();
         log.entries.pop();
-        assert_eq!(verify(&log), [(None, Finding::Truncated)]);
+        assert_eq!(verify(&log), [(None, FindingKind::Truncated)]);
     }
 
     #[test]
@@ -570,7 +572,7 @@ mod tests {
                 (a, b)
             };
             let (a, b) = swap(&mut log);
-            let reordered = |position: usize| (Some(position as i64 + 1), Finding::Reordered);
+            let reordered = |position: usize| (Some(position as i64 + 1), FindingKind::Reordered);
             let found = verify(&log);
             assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "event: {found:?}");
             (log.entries[one].event_hash, log.entries[other].event_hash) = (b.event_hash, a.event_hash);
@@ -587,13 +589,13 @@ mod tests {
         let mut within = small();
         within.entries.swap(0, 1);
         rewrite(&mut within);
-        assert!(verify(&within).iter().any(|(_, finding)| *finding == Finding::Reordered));
+        assert!(verify(&within).iter().any(|(_, finding)| *finding == FindingKind::Reordered));
         let mut across = small();
         // The first of the second block before what it follows.
         across.entries.swap(3, 4);
         (across.entries[3].block, across.entries[4].block) = (1, 2);
         rewrite(&mut across);
-        assert!(verify(&across).contains(&(Some(4), Finding::Reordered)));
+        assert!(verify(&across).contains(&(Some(4), FindingKind::Reordered)));
     }
 
     #[test]
@@ -601,7 +603,7 @@ mod tests {
         let mut log = small();
         log.entries.remove(1);
         rewrite(&mut log);
-        assert!(verify(&log).contains(&(Some(2), Finding::Missing)));
+        assert!(verify(&log).contains(&(Some(2), FindingKind::Missing)));
     }
 
     #[test]
@@ -611,7 +613,7 @@ mod tests {
         log.entries[4] = Entry { event: id(&forged), event_hash: forged.hash, ..log.entries[4].clone() };
         log.events.push(forged);
         rewrite(&mut log);
-        assert!(verify(&log).contains(&(Some(5), Finding::Forked)));
+        assert!(verify(&log).contains(&(Some(5), FindingKind::Forked)));
     }
 
     #[test]
@@ -619,9 +621,9 @@ mod tests {
         for place in [0, 3, 6] {
             let mut log = small();
             log.entries[place].chain = [0; 32];
-            assert_eq!(verify(&log), [(Some(place as i64 + 1), Finding::Altered)]);
+            assert_eq!(verify(&log), [(Some(place as i64 + 1), FindingKind::Altered)]);
             log.entries[place].event_hash = [1; 32];
-            assert!(verify(&log).contains(&(Some(place as i64 + 1), Finding::Altered)));
+            assert!(verify(&log).contains(&(Some(place as i64 + 1), FindingKind::Altered)));
         }
     }
 
@@ -629,21 +631,21 @@ mod tests {
     fn an_event_of_another_organization_is_named() {
         let mut log = small();
         log.events[0].organization = Uuid::from_u128(0xb);
-        assert_eq!(verify(&log), [(Some(1), Finding::Inserted)]);
+        assert_eq!(verify(&log), [(Some(1), FindingKind::Inserted)]);
     }
 
     #[test]
     fn the_rows_beside_the_chain_are_compared() {
         let mut log = small();
         log.heads[0].chain = [0; 32];
-        assert_eq!(verify(&log), [(None, Finding::Altered)]);
+        assert_eq!(verify(&log), [(None, FindingKind::Altered)]);
         let mut log = small();
         log.heads[1].frontier = Frontier::default();
-        assert_eq!(verify(&log), [(None, Finding::Altered)]);
+        assert_eq!(verify(&log), [(None, FindingKind::Altered)]);
         let mut log = self::log(&[&[(10, 300)]]);
         log.stored.nodes.insert((8, 0), [0; 32]);
-        assert_eq!(verify(&log), [(Some(256), Finding::Altered)]);
+        assert_eq!(verify(&log), [(Some(256), FindingKind::Altered)]);
         log.stored.nodes.remove(&(8, 0));
-        assert_eq!(verify(&log), [(Some(256), Finding::Missing)]);
+        assert_eq!(verify(&log), [(Some(256), FindingKind::Missing)]);
     }
 }

@@ -1,7 +1,7 @@
 //! The stored checkpoints, each compared with the one before, with its signature and with the log that was signed.
 
 use super::range;
-use super::{Finding, Found};
+use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
 use crate::audit::log::checkpoint::Entry;
 use crate::audit::log::merkle::{self, Frontier};
@@ -36,31 +36,34 @@ impl Checkpoints {
     }
 
     /// Takes the next checkpoint.
-    pub fn next(&mut self, row: &StoredCheckpoint) -> Vec<Found> {
+    pub fn next(&mut self, row: &StoredCheckpoint) -> Vec<Finding> {
         let entry = &row.entry;
         let name = format!("checkpoint {} of {}", entry.number, entry.incarnation);
         let mut found = Vec::new();
-        let mut report = |finding, text: String| found.push(Found::in_block(finding, entry.block, text));
+        let mut report = |finding, text: String| found.push(Finding::in_block(finding, entry.block, text));
         if entry.digest() != row.digest {
-            report(Finding::Altered, format!("{name} is not what was signed"));
+            report(FindingKind::Altered, format!("{name} is not what was signed"));
         }
         let log = self.logs.entry(entry.incarnation.clone()).or_default();
         let expected = log.size() as i64 + 1;
         if entry.number > expected {
             let gone = range("checkpoint", "checkpoints", expected, entry.number - 1);
-            report(Finding::Missing, format!("{gone} gone of {}", entry.incarnation));
+            report(FindingKind::Missing, format!("{gone} gone of {}", entry.incarnation));
             *log = frontier(row).unwrap_or_default();
         } else {
             if entry.previous != self.before {
-                report(Finding::Forked, format!("{name} does not follow from the one before"));
+                report(FindingKind::Forked, format!("{name} does not follow from the one before"));
             }
             log.push(merkle::leaf_hash(&row.digest), |_, _, _| ());
             if log.root() != row.root || log.to_bytes() != row.frontier {
-                report(Finding::Altered, format!("{name} has another root than the log of the checkpoints up to it"));
+                report(
+                    FindingKind::Altered,
+                    format!("{name} has another root than the log of the checkpoints up to it"),
+                );
             }
         }
         if let Some(fault) = self.fault_of_note(row) {
-            report(Finding::Altered, format!("{name} {fault}"));
+            report(FindingKind::Altered, format!("{name} {fault}"));
         }
         self.before = Some(row.digest);
         found
@@ -114,15 +117,15 @@ impl Kept {
     }
 
     /// Whether the stored checkpoints are those that were signed.
-    pub fn compare(&self) -> Option<Found> {
+    pub fn compare(&self) -> Option<Finding> {
         let (stored, signed) = (self.log.size(), self.checkpoint.size);
         if stored < signed {
             let text = format!("of the {signed} checkpoints that were signed, only the first {stored} are there");
-            return Some(Found::anywhere(Finding::Truncated, text));
+            return Some(Finding::anywhere(FindingKind::Truncated, text));
         }
         (self.log.root() != self.checkpoint.root).then(|| {
             let text = "the checkpoints that are stored are others than those that were signed";
-            Found::anywhere(Finding::Forked, text)
+            Finding::anywhere(FindingKind::Forked, text)
         })
     }
 }
@@ -169,7 +172,7 @@ mod tests {
         (1..=count).map(row).collect()
     }
 
-    fn verify(rows: &[StoredCheckpoint]) -> Vec<(i64, Finding)> {
+    fn verify(rows: &[StoredCheckpoint]) -> Vec<(i64, FindingKind)> {
         let mut verifier = Checkpoints::after(None, vec![signer("test").verifier().clone()]);
         let found = rows.iter().flat_map(|row| verifier.next(row));
         found.map(|found| (found.block.unwrap(), found.finding)).collect()
@@ -190,19 +193,19 @@ mod tests {
             change(&mut rows);
             verify(&rows)
         };
-        let altered = [(20, Finding::Altered)];
+        let altered = [(20, FindingKind::Altered)];
         assert_eq!(changed(|rows| rows[1].entry.made_at = 9), altered);
         assert_eq!(changed(|rows| rows[1].entry.heads_root = [9; 32]), altered);
         assert_eq!(changed(|rows| rows[1].frontier = vec![]), altered);
         assert_eq!(changed(|rows| rows[1].note = rows[2].note.clone()), altered);
         assert_eq!(changed(|rows| rows[1].note = rows[1].note.replace("test ", "other ")), altered);
         assert!(changed(|rows| rows[1].root = [9; 32]).contains(&altered[0]));
-        assert_eq!(changed(|rows| drop(rows.remove(1))), [(30, Finding::Missing)]);
+        assert_eq!(changed(|rows| drop(rows.remove(1))), [(30, FindingKind::Missing)]);
         let rewritten = changed(|rows| {
             rows[1].entry.block_hash = [9; 32];
             rows[1].digest = rows[1].entry.digest();
         });
-        assert!(rewritten.contains(&altered[0]) && rewritten.contains(&(30, Finding::Forked)), "{rewritten:?}");
+        assert!(rewritten.contains(&altered[0]) && rewritten.contains(&(30, FindingKind::Forked)), "{rewritten:?}");
     }
 
     #[test]
@@ -220,8 +223,8 @@ mod tests {
         };
         assert_eq!(kept(5, |_| ()), None);
         assert_eq!(kept(4, |_| ()), None);
-        assert_eq!(kept(3, |_| ()), Some(Finding::Truncated));
-        assert_eq!(kept(5, |entry| entry.block_hash = [9; 32]), Some(Finding::Forked));
+        assert_eq!(kept(3, |_| ()), Some(FindingKind::Truncated));
+        assert_eq!(kept(5, |entry| entry.block_hash = [9; 32]), Some(FindingKind::Forked));
         assert!(Kept::open(&rows[3].note, signer("other").verifier()).is_err());
     }
 }

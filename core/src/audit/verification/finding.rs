@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Finding {
+pub enum FindingKind {
     /// It is not what was written.
     Altered,
     /// It is gone, and what came after it is still there.
@@ -20,23 +20,23 @@ pub enum Finding {
     Forked,
 }
 
-impl Finding {
+impl FindingKind {
     pub fn name(self) -> &'static str {
         match self {
-            Finding::Altered => "altered",
-            Finding::Missing => "missing",
-            Finding::Reordered => "reordered",
-            Finding::Inserted => "inserted",
-            Finding::Truncated => "truncated",
-            Finding::Forked => "forked",
+            FindingKind::Altered => "altered",
+            FindingKind::Missing => "missing",
+            FindingKind::Reordered => "reordered",
+            FindingKind::Inserted => "inserted",
+            FindingKind::Truncated => "truncated",
+            FindingKind::Forked => "forked",
         }
     }
 }
 
 /// A finding, where it is, and the words for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    pub finding: Finding,
+pub struct Finding {
+    pub finding: FindingKind,
     pub organization: Option<Uuid>,
     pub position: Option<i64>,
     pub block: Option<i64>,
@@ -44,28 +44,28 @@ pub struct Found {
     pub explanation: String,
 }
 
-impl Found {
+impl Finding {
     /// A finding about a block.
-    pub fn in_block(finding: Finding, block: i64, explanation: impl Into<String>) -> Self {
+    pub fn in_block(finding: FindingKind, block: i64, explanation: impl Into<String>) -> Self {
         let explanation = explanation.into();
-        Found { finding, organization: None, position: None, block: Some(block), event: None, explanation }
+        Finding { finding, organization: None, position: None, block: Some(block), event: None, explanation }
     }
 
     /// A finding about no place in particular.
-    pub fn anywhere(finding: Finding, explanation: impl Into<String>) -> Self {
+    pub fn anywhere(finding: FindingKind, explanation: impl Into<String>) -> Self {
         let explanation = explanation.into();
-        Found { finding, organization: None, position: None, block: None, event: None, explanation }
+        Finding { finding, organization: None, position: None, block: None, event: None, explanation }
     }
 
     pub fn of(self, organization: Uuid) -> Self {
-        Found { organization: Some(organization), ..self }
+        Finding { organization: Some(organization), ..self }
     }
 
     pub fn at(self, position: i64) -> Self {
-        Found { position: Some(position), ..self }
+        Finding { position: Some(position), ..self }
     }
 
     pub fn about(self, event: Uuid) -> Self {
-        Found { event: Some(event), ..self }
+        Finding { event: Some(event), ..self }
     }
 }

@@ -1,6 +1,6 @@
 //! Verification: recomputes what is stored, in the order of the seal, and names whatever does not fit.
 //!
-//! [`Walk`] follows the chains and trees of the organizations through the entries of one block after the other,
+//! [`ChainVerifier`] follows the chains and trees of the organizations through the entries of one block after the other,
 //! [`Blocks`] the chain of the blocks. Both begin wherever a verified head and block stand, so that ranges are verified side
 //! by side, and what was verified before need not be read again.
 
@@ -12,10 +12,10 @@ mod ranges;
 mod stored_event;
 
 pub use blocks::Blocks;
-pub use chain::{Event, Head, HeadRow, History, Seen, Walk};
+pub use chain::{ChainVerifier, Event, Head, HeadRow, History, Seen};
 pub use checkpoints::{Checkpoints, Kept, StoredCheckpoint};
-pub use finding::{Finding, Found};
-pub use ranges::{Cut, Range};
+pub use finding::{Finding, FindingKind};
+pub use ranges::{Range, RangePlanner};
 pub use stored_event::Stored;
 
 /// Numbers that are gone, as the beginning of a sentence.

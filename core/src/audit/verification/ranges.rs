@@ -16,17 +16,17 @@ const WORK: i64 = 4096;
 
 /// Blocks in order, with the work that each makes.
 #[derive(Debug)]
-pub struct Cut {
+pub struct RangePlanner {
     ranges: Vec<Range>,
     /// Work of the last range, and how much makes it full.
     filled: i64,
     full: i64,
 }
 
-impl Cut {
+impl RangePlanner {
     /// Begins at a block.
     pub fn from(first: i64) -> Self {
-        Cut { ranges: vec![Range { first, last: first }], filled: 0, full: WORK }
+        RangePlanner { ranges: vec![Range { first, last: first }], filled: 0, full: WORK }
     }
 
     /// Takes the next block.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn cut(blocks: i64, work: i64) -> Vec<Range> {
-        let mut cut = Cut::from(1);
+        let mut cut = RangePlanner::from(1);
         (1..=blocks).for_each(|number| cut.add(number, work));
         cut.finish(blocks)
     }
@@ -94,14 +94,14 @@ mod tests {
 
     #[test]
     fn blocks_that_are_gone_are_in_a_range_too() {
-        let mut cut = Cut::from(1);
+        let mut cut = RangePlanner::from(1);
         [3, 4, 9].into_iter().for_each(|number| cut.add(number, WORK));
         assert_covers(&cut.finish(12), 12);
     }
 
     #[test]
     fn a_count_that_cannot_be_is_survived() {
-        let mut cut = Cut::from(1);
+        let mut cut = RangePlanner::from(1);
         [(1, i64::MAX), (2, i64::MAX), (3, i64::MIN)].into_iter().for_each(|(number, work)| cut.add(number, work));
         assert_covers(&cut.finish(3), 3);
     }

@@ -1,6 +1,6 @@
 //! An event by itself: whether the row agrees with its own hash.
 
-use super::Finding;
+use super::FindingKind;
 use crate::audit::format::encoding::Digest;
 use crate::audit::format::event::{ENCODING, payload_digest};
 use crate::audit::format::event_row::EventRow;
@@ -15,28 +15,31 @@ impl Stored<'_> {
         &self,
         actor_digest: Option<&Digest>,
         erased: impl FnOnce() -> bool,
-    ) -> Option<(Finding, &'static str)> {
+    ) -> Option<(FindingKind, &'static str)> {
         let Some(actor_digest) = actor_digest else {
-            return Some((Finding::Missing, "the row of the actor in tenancy.event_actor is gone"));
+            return Some((FindingKind::Missing, "the row of the actor in tenancy.event_actor is gone"));
         };
         if self.encoding != ENCODING {
-            return Some((Finding::Altered, "the version of the encoding is not the one that was written"));
+            return Some((FindingKind::Altered, "the version of the encoding is not the one that was written"));
         }
         match (self.payload, self.payload_salt) {
             (Some(payload), Some(salt)) if payload_digest(salt, payload) == self.payload_digest => {}
             (Some(_), Some(_)) => {
-                return Some((Finding::Altered, "the payload (old and new values) is not the one that was written"));
+                return Some((
+                    FindingKind::Altered,
+                    "the payload (old and new values) is not the one that was written",
+                ));
             }
             (None, None) if erased() => {}
             _ => {
                 return Some((
-                    Finding::Altered,
+                    FindingKind::Altered,
                     "the payload (old and new values) is gone, and no erasure tells of it",
                 ));
             }
         }
         if self.content_hash(actor_digest) != self.hash {
-            return Some((Finding::Altered, "the event or its actor is not what was written"));
+            return Some((FindingKind::Altered, "the event or its actor is not what was written"));
         }
         None
     }
@@ -84,12 +87,20 @@ mod tests {
     fn an_erased_payload_is_no_fault_where_the_chain_tells_of_it() {
         let erased = Stored { payload: None, payload_salt: None, ..event() };
         assert_eq!(erased.inconsistency(Some(&ACTOR), || true), None);
-        assert_eq!(erased.inconsistency(Some(&ACTOR), || false).unwrap().0, Finding::Altered);
+        assert_eq!(erased.inconsistency(Some(&ACTOR), || false).unwrap().0, FindingKind::Altered);
         for half in [Stored { payload: None, ..event() }, Stored { payload_salt: None, ..event() }] {
-            assert_eq!(half.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "half of it is left");
+            assert_eq!(
+                half.inconsistency(Some(&ACTOR), || true).unwrap().0,
+                FindingKind::Altered,
+                "half of it is left"
+            );
         }
         let other = Stored { operation: "delete", ..erased };
-        assert_eq!(other.inconsistency(Some(&ACTOR), || true).unwrap().0, Finding::Altered, "the rest still counts");
+        assert_eq!(
+            other.inconsistency(Some(&ACTOR), || true).unwrap().0,
+            FindingKind::Altered,
+            "the rest still counts"
+        );
     }
 
     #[test]
@@ -105,9 +116,9 @@ mod tests {
         ];
         for (stored, word) in changed {
             let (finding, text) = stored.inconsistency(Some(&ACTOR), || false).unwrap();
-            assert!(finding == Finding::Altered && text.contains(word), "{text}");
+            assert!(finding == FindingKind::Altered && text.contains(word), "{text}");
         }
-        assert_eq!(event().inconsistency(Some(&[8; 32]), || false).unwrap().0, Finding::Altered);
-        assert_eq!(event().inconsistency(None, || false).unwrap().0, Finding::Missing);
+        assert_eq!(event().inconsistency(Some(&[8; 32]), || false).unwrap().0, FindingKind::Altered);
+        assert_eq!(event().inconsistency(None, || false).unwrap().0, FindingKind::Missing);
     }
 }

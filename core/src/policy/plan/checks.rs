@@ -7,7 +7,7 @@ use super::target::{self, Target};
 use super::tenants::{differ, tenants};
 use super::trigger_names::{OF_PARTITIONS, name_in_sql};
 use super::{SHARE_ROW_EXCLUSIVE, Step};
-use crate::policy::facts::{Facts, Reference, Subject, Trigger};
+use crate::policy::facts::{Facts, Reference, TableFamily, Trigger};
 use crate::policy::options::NullRows;
 use crate::policy::text::{literal, quoted_text};
 use sha2::{Digest, Sha256};
@@ -44,7 +44,7 @@ pub fn name(table: &Facts, reference: &Reference) -> String {
 }
 
 /// For each foreign key from and to the table that `carries` no organization, and for those that no longer need it.
-pub fn steps(subject: &Subject, target: &Target, carries: impl Fn(&Reference) -> bool) -> Vec<Step> {
+pub fn steps(subject: &TableFamily, target: &Target, carries: impl Fn(&Reference) -> bool) -> Vec<Step> {
     let table = &subject.table;
     let mut steps = Vec::new();
     let mut wanted = Vec::new();
@@ -71,7 +71,7 @@ fn drop(table: &Facts, name: &str) -> Step {
 }
 
 /// The arguments of the trigger; `None` for a foreign key that needs none or that it could not check.
-fn texts(subject: &Subject, target: &Target, child: &Facts, reference: &Reference) -> Option<Vec<String>> {
+fn texts(subject: &TableFamily, target: &Target, child: &Facts, reference: &Reference) -> Option<Vec<String>> {
     let (from, to) = target::link(reference).ok()?;
     if !child.parents.is_empty() || child.column(&from.name).is_none() {
         return None;
@@ -101,7 +101,7 @@ fn texts(subject: &Subject, target: &Target, child: &Facts, reference: &Referenc
 }
 
 /// True if the table is protected by that column of its own.
-fn is_organization(subject: &Subject, target: &Target, oid: u32, column: &str) -> bool {
+fn is_organization(subject: &TableFamily, target: &Target, oid: u32, column: &str) -> bool {
     let found = subject.facts_of(oid).and_then(|facts| target::scope_of(subject, facts, &target.scope));
     found.is_some_and(|(own, way)| own.name == column && way.is_none())
 }

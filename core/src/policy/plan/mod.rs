@@ -16,7 +16,7 @@ mod trigger_names;
 mod triggers;
 mod undo;
 
-use super::facts::{Facts, Subject};
+use super::facts::{Facts, TableFamily};
 use super::options::{NullRows, Options};
 use super::text::quoted_text;
 use crate::error::{self, Result};
@@ -60,18 +60,18 @@ pub struct Step {
     pub compares_rows: bool,
     /// Without it a foreign key of the table can lead to another organization's row, or is forgotten by name.
     pub keeps_references: bool,
-    closes_a_hole: bool,
+    is_security_relevant: bool,
 }
 
 impl Step {
     /// True if row-level security or the audit has a hole while the step is not done, as opposed to an index, a key, a
     /// default or a comment that is missing.
-    pub fn closes_a_hole(&self) -> bool {
-        self.closes_a_hole
+    pub fn is_security_relevant(&self) -> bool {
+        self.is_security_relevant
     }
 
     fn closing(self) -> Self {
-        Step { closes_a_hole: true, ..self }
+        Step { is_security_relevant: true, ..self }
     }
 }
 
@@ -100,7 +100,7 @@ impl Step {
             alters: None,
             compares_rows: false,
             keeps_references: false,
-            closes_a_hole: false,
+            is_security_relevant: false,
         }
     }
 
@@ -201,7 +201,7 @@ pub fn unenforced_references(facts: &Facts) -> Vec<String> {
 
 /// The table whose rows are the organizations, which the organization column of a table points at, and the column there: an
 /// organization's row belongs to it as all others do.
-pub fn table_of_tenants<'a>(subject: &'a Subject, options: &Options) -> Option<(&'a Facts, &'a str)> {
+pub fn table_of_tenants<'a>(subject: &'a TableFamily, options: &Options) -> Option<(&'a Facts, &'a str)> {
     let target = target::decide(subject, options).ok()?;
     let Scope::Column { column, .. } = &target.scope else { return None };
     let points_at = |reference: &&super::facts::Reference| {
@@ -236,7 +236,7 @@ pub fn leads_to(facts: &Facts) -> Vec<u32> {
 }
 
 /// Names of the policies that are not of `protect`.
-pub fn foreign_policies(facts: &Facts) -> Vec<&str> {
+pub fn unmanaged_policies(facts: &Facts) -> Vec<&str> {
     facts.policies.iter().filter(|policy| !policies::is_generated(policy)).map(|policy| policy.name.as_str()).collect()
 }
 
@@ -246,12 +246,12 @@ pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str
 }
 
 /// Refuses relations that row-level security and row triggers do not fit.
-pub fn check_kind(subject: &Subject) -> Result<()> {
+pub fn check_kind(subject: &TableFamily) -> Result<()> {
     let table = &subject.table;
     if let Some(parent) = table.parents.first() {
         let message = format!("{} is part of {parent}", table.table);
         return Err(error::TABLE_UNSUITABLE
-            .because(message)
+            .error(message)
             .detail(format!("Protect {parent}: its partitions and children are protected with it.")));
     }
     std::iter::once(table).chain(&subject.members).try_for_each(check_kind_of_one)
@@ -270,11 +270,11 @@ fn check_kind_of_one(facts: &Facts) -> Result<()> {
         ),
         _ => ("not a table", "Only tables have row-level security."),
     };
-    Err(error::TABLE_UNSUITABLE.because(format!("{} is {what}", facts.table)).detail(why))
+    Err(error::TABLE_UNSUITABLE.error(format!("{} is {what}", facts.table)).detail(why))
 }
 
 /// The steps that protect a table with its partitions and children, in the order in which they are safe to run one by one.
-pub fn protect(subject: &Subject, options: &Options) -> Result<Vec<Step>> {
+pub fn protect(subject: &TableFamily, options: &Options) -> Result<Vec<Step>> {
     check_kind(subject)?;
     let mode = if options.online { Mode::Online } else { Mode::AtOnce };
     let table = &subject.table;

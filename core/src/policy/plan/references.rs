@@ -8,7 +8,7 @@ use super::provenance::{self, NoKey, PlainReference, Provenance};
 use super::target::{Scope, Target};
 use super::tenants::{differ, tenants};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step};
-use crate::policy::facts::{Column, Facts, Index, Name, Reference, Subject};
+use crate::policy::facts::{Column, Facts, Index, Name, Reference, TableFamily};
 use crate::policy::options::NullRows;
 use crate::policy::text::{generated_name, quote_generated, quoted_text};
 
@@ -40,7 +40,7 @@ struct Link<'a> {
     composite: bool,
 }
 
-pub fn steps(subject: &Subject, target: &Target, mode: Mode) -> Vec<Step> {
+pub fn steps(subject: &TableFamily, target: &Target, mode: Mode) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut made = Vec::new();
     for link in subject.table.references.iter().filter_map(|reference| Link::of(reference, subject, target)) {
@@ -59,7 +59,7 @@ pub fn steps(subject: &Subject, target: &Target, mode: Mode) -> Vec<Step> {
 }
 
 /// Names of the foreign keys of a table that carry the organization by our doing, or will.
-pub fn carrying(subject: &Subject, target: &Target, child: u32) -> Vec<String> {
+pub fn carrying(subject: &TableFamily, target: &Target, child: u32) -> Vec<String> {
     let of_child = subject.table.references.iter().filter(|reference| reference.child == child);
     let mut names: Vec<String> = of_child
         .filter(|reference| Link::of(reference, subject, target).is_some())
@@ -70,7 +70,7 @@ pub fn carrying(subject: &Subject, target: &Target, child: u32) -> Vec<String> {
 }
 
 /// Has the tables that point at this one remember which of their foreign keys carry the organization.
-fn remember(subject: &Subject, target: &Target) -> Vec<Step> {
+fn remember(subject: &TableFamily, target: &Target) -> Vec<Step> {
     let mut steps = Vec::new();
     for child in subject.others.values() {
         let carrying = carrying(subject, target, child.oid);
@@ -102,7 +102,7 @@ pub fn remembered(child: &Facts, references: Vec<String>) -> Option<Step> {
 impl<'a> Link<'a> {
     /// `None` for a foreign key that is not between two protected tables, that carries the organization without our
     /// doing, or that cannot: `tenancy.advise` tells of those.
-    fn of(reference: &'a Reference, subject: &'a Subject, target: &'a Target) -> Option<Self> {
+    fn of(reference: &'a Reference, subject: &'a TableFamily, target: &'a Target) -> Option<Self> {
         let child = End::of(reference.child, subject, target)?;
         let parent = End::of(reference.parent, subject, target)?;
         let pairs = || reference.child_columns.iter().zip(&reference.parent_columns);
@@ -293,7 +293,7 @@ pub fn plain_definition(reference: &Reference, before: &PlainReference, parent: 
 
 impl<'a> End<'a> {
     /// `None` for a table that is not protected by a column of its own, or only as part of another.
-    fn of(oid: u32, subject: &'a Subject, target: &'a Target) -> Option<Self> {
+    fn of(oid: u32, subject: &'a TableFamily, target: &'a Target) -> Option<Self> {
         if oid == subject.table.oid {
             let Scope::Column { column, null_rows } = &target.scope else { return None };
             return Some(End { facts: &subject.table, organization: column, null_rows: *null_rows });

@@ -3,7 +3,7 @@
 use super::provenance::{self, Provenance};
 use crate::error::{self, Result};
 use crate::policy::column::{self, Comparison};
-use crate::policy::facts::{Column, Facts, Name, Reference, Subject};
+use crate::policy::facts::{Column, Facts, Name, Reference, TableFamily};
 use crate::policy::options::{Actions, NullRows, Options};
 
 /// A table's name has at most 63 bytes; in snake case it may get twice as long.
@@ -104,14 +104,14 @@ impl Scope {
 }
 
 /// Decides how the table is to be protected.
-pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
+pub fn decide(subject: &TableFamily, options: &Options) -> Result<Target> {
     let table = &subject.table;
     let earlier: Option<Provenance> = provenance::read(table.remembered());
     let through = options.through.or(earlier.as_ref().and_then(|earlier| earlier.through.as_deref()));
     let (scope, preparation) = match through {
         Some(_) if options.column.is_some() || options.backfill.is_some() || options.null_rows.is_some() => {
             let message = "through is for a table without an organization column: no column, null_rows or backfill";
-            return Err(error::ARGUMENT_INVALID.because(message));
+            return Err(error::ARGUMENT_INVALID.error(message));
         }
         Some(through) => (scope_through(subject, through)?, Preparation::Nothing),
         None => scope_by_column(table, options, earlier.as_ref())?,
@@ -121,7 +121,7 @@ pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
     {
         let message = format!("{} is protected by column \"{}\" already", table.table, earlier.column);
         return Err(error::ARGUMENT_INVALID
-            .because(message)
+            .error(message)
             .detail("Call tenancy.unprotect first to change the column."));
     }
     let actions = match &options.actions {
@@ -145,11 +145,11 @@ pub fn decide(subject: &Subject, options: &Options) -> Result<Target> {
 }
 
 /// Refuses secret columns that an event would tell all the same.
-fn check_secret(subject: &Subject, scope: &Scope, secret: &[String]) -> Result<()> {
+fn check_secret(subject: &TableFamily, scope: &Scope, secret: &[String]) -> Result<()> {
     let table = &subject.table;
     let refused = |name: &str, why: &str| {
         let message = format!("column \"{name}\" of {} cannot be secret: {why}", table.table);
-        Err(error::SECRET_COLUMN_INVALID.because(message))
+        Err(error::SECRET_COLUMN_INVALID.error(message))
     };
     for name in secret {
         let Some(column) = table.column(name) else {
@@ -179,7 +179,7 @@ fn check_domain(domain: &str) -> Result<()> {
         || domain.contains(['\\', '*'])
         || domain.chars().any(char::is_control)
     {
-        return Err(error::ARGUMENT_INVALID.because("the domain must be a name of at most 200 bytes without * and \\"));
+        return Err(error::ARGUMENT_INVALID.error("the domain must be a name of at most 200 bytes without * and \\"));
     }
     Ok(())
 }
@@ -201,12 +201,12 @@ fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance
     };
     column::check(table, &column)?;
     if options.null_rows.is_some() && preparation != Preparation::Nothing {
-        return Err(error::ARGUMENT_INVALID.because("null_rows and backfill exclude each other"));
+        return Err(error::ARGUMENT_INVALID.error("null_rows and backfill exclude each other"));
     }
     let null_rows = null_rows.filter(|_| !column.not_null && preparation == Preparation::Nothing);
     if !column.not_null && null_rows.is_none() && preparation == Preparation::Nothing {
         let message = format!("column \"{}\" of {} may be NULL", column.name, table.table);
-        return Err(error::COLUMN_UNSUITABLE.because(message).detail(
+        return Err(error::COLUMN_UNSUITABLE.error(message).detail(
             "Fill it with backfill => 'expression', or say what NULL means: null_rows => 'shared' (rows that every \
              organization reads) or 'nobody' (rows that no organization sees).",
         ));
@@ -215,11 +215,11 @@ fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance
 }
 
 /// `through` names a foreign key, or its only column.
-fn scope_through(subject: &Subject, through: &str) -> Result<Scope> {
+fn scope_through(subject: &TableFamily, through: &str) -> Result<Scope> {
     let table = &subject.table;
     let refused = |why: String| {
         let message = format!("{} cannot be protected through \"{through}\"", table.table);
-        error::TABLE_UNSUITABLE.because(message).detail(format!(
+        error::TABLE_UNSUITABLE.error(message).detail(format!(
             "{why} Another way is a column of its own: organization_column => '...', backfill => '...'."
         ))
     };
@@ -248,7 +248,7 @@ fn reference_named<'a>(table: &'a Facts, through: &str) -> std::result::Result<&
 
 /// The way that begins with the foreign key, or why there is none. It may lead through the table itself where `own` says
 /// how that is protected.
-pub fn way_by(subject: &Subject, reference: &Reference, own: Option<&Scope>) -> std::result::Result<Way, String> {
+pub fn way_by(subject: &TableFamily, reference: &Reference, own: Option<&Scope>) -> std::result::Result<Way, String> {
     let checked = own.is_some();
     let fits = |from: &Name, to: &Name| {
         if checked {
@@ -310,7 +310,7 @@ fn comparable(one: &str, other: &str) -> bool {
 }
 
 /// How another table of the subject is protected: the column, and the way that begins with it.
-pub fn scope_of(subject: &Subject, facts: &Facts, own: &Scope) -> Option<(Column, Option<Way>)> {
+pub fn scope_of(subject: &TableFamily, facts: &Facts, own: &Scope) -> Option<(Column, Option<Way>)> {
     if facts.oid == subject.table.oid {
         let way = match own {
             Scope::Column { .. } => None,

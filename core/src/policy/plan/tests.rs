@@ -2,7 +2,7 @@
 
 use super::provenance::{NoKey, PlainReference, Provenance, write};
 use super::*;
-use crate::policy::facts::{Check, Column, Facts, Index, Name, Policy, Reference, Subject, Trigger};
+use crate::policy::facts::{Check, Column, Facts, Index, Name, Policy, Reference, TableFamily, Trigger};
 use crate::policy::options::{Actions, Backfill, NullRows, Options, parse_actions};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -27,8 +27,8 @@ fn facts(columns: Vec<Column>) -> Facts {
     }
 }
 
-fn subject(table: &Facts) -> Subject {
-    Subject { table: table.clone(), members: Vec::new(), others: BTreeMap::new() }
+fn subject(table: &Facts) -> TableFamily {
+    TableFamily { table: table.clone(), members: Vec::new(), others: BTreeMap::new() }
 }
 
 fn plan_with(table: &Facts, options: &Options) -> Vec<Step> {
@@ -65,12 +65,12 @@ fn refusal(table: &Facts, column: Option<&str>) -> &'static str {
     refusal_with(&subject(table), &Options { column, ..Options::default() })
 }
 
-fn refusal_with(subject: &Subject, options: &Options) -> &'static str {
+fn refusal_with(subject: &TableFamily, options: &Options) -> &'static str {
     protect(subject, options).unwrap_err().kind.name
 }
 
 /// A protected parent, and a child that points at it.
-fn family(child_columns: Vec<Column>) -> Subject {
+fn family(child_columns: Vec<Column>) -> TableFamily {
     let name = |name: &str| Name { name: name.into(), quoted: name.into(), data_type: "bigint".into() };
     let reference = Reference {
         name: "fk".into(),
@@ -100,7 +100,7 @@ fn family(child_columns: Vec<Column>) -> Subject {
         ..facts(Vec::new())
     };
     let table = Facts { references: vec![reference], ..facts(child_columns) };
-    Subject { table, members: Vec::new(), others: BTreeMap::from([(2, parent)]) }
+    TableFamily { table, members: Vec::new(), others: BTreeMap::from([(2, parent)]) }
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_is_no_ordinary_table_is_refused() {
     assert_eq!(refusal(&Facts { system: true, ..table.clone() }, None), "TABLE_UNSUITABLE");
     assert_eq!(refusal(&Facts { parents: vec!["public.root".into()], ..table.clone() }, None), "TABLE_UNSUITABLE");
     let foreign = Facts { kind: "f".into(), ..table.clone() };
-    let tree = Subject { members: vec![foreign], ..subject(&Facts { kind: "p".into(), ..table }) };
+    let tree = TableFamily { members: vec![foreign], ..subject(&Facts { kind: "p".into(), ..table }) };
     assert_eq!(refusal_with(&tree, &Options::default()), "TABLE_UNSUITABLE");
 }
 
@@ -194,7 +194,9 @@ fn a_permissive_policy_of_theirs_that_comes_later_takes_the_place_of_ours() {
         Facts { policies: vec![ours, foreign("theirs", true, "r", "ok")], ..facts(vec![column("org_id", "uuid")]) };
     let steps = plan_of(&table);
     let last = steps.last().unwrap();
-    assert!(last.sql.starts_with("DROP POLICY tenancy_read") && last.state == State::Todo && !last.closes_a_hole());
+    assert!(
+        last.sql.starts_with("DROP POLICY tenancy_read") && last.state == State::Todo && !last.is_security_relevant()
+    );
 }
 
 #[test]
@@ -218,7 +220,7 @@ fn the_earlier_layout_is_brought_up_without_a_moment_of_less() {
     let comment = place("COMMENT ON POLICY tenancy_isolation ON");
     let gone = place("DROP POLICY tenancy_isolation_before ON");
     assert!(aside < isolation && isolation < delete && delete < read && read < comment && comment < gone);
-    assert!(steps[isolation].closes_a_hole());
+    assert!(steps[isolation].is_security_relevant());
 }
 
 #[test]
@@ -465,7 +467,7 @@ fn partitions_get_what_they_do_not_inherit() {
         parents: vec![root.table.clone()],
         ..facts(vec![column("org_id", "uuid")])
     };
-    let tree = Subject { members: vec![partition], ..subject(&root) };
+    let tree = TableFamily { members: vec![partition], ..subject(&root) };
     let steps = protect(&tree, &Options::default()).unwrap();
     let about =
         |table: &str| texts(&steps).into_iter().filter(|sql| sql.contains(table)).collect::<Vec<_>>().join("\n");

@@ -4,13 +4,13 @@ use super::provenance::{self, Provenance};
 use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, State, Step, checks, policies, references, triggers};
 use crate::error::Result;
 use crate::policy::column::Comparison;
-use crate::policy::facts::{Facts, Reference, Subject};
+use crate::policy::facts::{Facts, Reference, TableFamily};
 use crate::policy::text::{quote_generated, quoted_text};
 
 const WHY: &str = "Takes back what tenancy.protect made.";
 
 /// None for a table that was never protected. Columns that were added stay, with what they hold.
-pub fn unprotect(subject: &Subject) -> Result<Vec<Step>> {
+pub fn unprotect(subject: &TableFamily) -> Result<Vec<Step>> {
     super::check_kind(subject)?;
     let table = &subject.table;
     let mut steps = Vec::new();
@@ -47,7 +47,7 @@ fn undo(of: &Facts, lock: &'static str, sql: String) -> Step {
 }
 
 /// The foreign key as it was: a table without isolation needs no organization in it, and its key can go.
-fn reference_steps(subject: &Subject, reference: &Reference) -> Vec<Step> {
+fn reference_steps(subject: &TableFamily, reference: &Reference) -> Vec<Step> {
     let (Some(before), Some(child), Some(parent)) =
         (references::plain(reference), subject.facts_of(reference.child), subject.facts_of(reference.parent))
     else {

@@ -113,7 +113,7 @@ pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failu
     let earlier =
         expected.earlier.as_deref().map(|note| continued(note, &checkpoint, &signed, expected)).transpose()?;
 
-    let mut walk = Walk::new(&manifest, &head, range, &signed.stated, &expected.keys)?;
+    let mut walk = BundleVerifier::new(&manifest, &head, range, &signed.stated, &expected.keys)?;
     let end = loop {
         match lines.line()? {
             Some(Line::End(end)) => break end,
@@ -304,7 +304,7 @@ struct Before {
 }
 
 /// Walks the events.
-struct Walk<'a> {
+struct BundleVerifier<'a> {
     manifest: &'a Manifest,
     head: &'a Head,
     /// That the tree up to the last position is the beginning of the head's.
@@ -347,7 +347,7 @@ fn erasure(payload: &str) -> Option<(Uuid, Digest)> {
     Some((data.event, data.payload_digest.0))
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BundleVerifier<'a> {
     fn new(
         manifest: &'a Manifest,
         head: &'a Head,
@@ -364,7 +364,7 @@ impl<'a> Walk<'a> {
         }
         let frontier = Frontier::from_bytes(count(first - 1, "a position")?, &line::digests(&range.frontier).concat());
         let Some(frontier) = frontier else { return tampered("the tree before the first position is none") };
-        Ok(Walk {
+        Ok(BundleVerifier {
             manifest,
             head,
             proof: line::digests(&range.proof),

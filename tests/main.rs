@@ -1,0 +1,43 @@
+//! The promises, over real connections: one program, one module a promise.
+//!
+//! `make test` runs all of it, `make check ONE=context::a_name` one test. What needs no server is tested in the crates below
+//! core/, files/ and verifier/.
+
+mod audit;
+mod audit_vectors;
+mod checkpoint;
+mod clients;
+mod common;
+mod context;
+mod crash;
+mod erasure;
+mod evidence;
+mod guard;
+mod history;
+mod hostile_tokens;
+mod house;
+mod identity;
+mod isolation;
+mod keys;
+mod leaks;
+mod lifecycle;
+mod maintenance;
+mod online;
+mod patient_superuser;
+mod pooler;
+mod postgrest;
+mod providers;
+mod random_schemas;
+mod reads;
+mod redaction;
+mod retention;
+mod rewriting;
+mod sql_reference;
+mod sso;
+mod standby;
+mod survival;
+mod tampering;
+mod token_oracle;
+mod verification;
+mod worker;
+mod wycheproof;
