@@ -20,7 +20,7 @@ CARGOFLAGS ?= $(if $(CI),--locked)
 export PG DESTDIR CARGO CARGOFLAGS
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
-LIBRARY := target/build-$(PG)/release/libpg_tenancy.so
+LIBRARY := target/build-$(PG)/pg_tenancy.so
 PROGRAM := target/release/pg-tenancy-verify
 SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
@@ -72,9 +72,11 @@ build: all
 library: $(LIBRARY) $(SQL)
 all: library $(PROGRAM) ## build the library and the SQL of the extension, and pg-tenancy-verify
 
+# Without line tables, which stand in a file beside it, where debuggers and backtraces look for them.
 $(LIBRARY): $(CORE) files/Cargo.toml $(shell find src files/src -type f)
 	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
-	@touch $@
+	@objcopy --only-keep-debug target/build-$(PG)/release/libpg_tenancy.so $@.debug
+	@cd target/build-$(PG) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug release/libpg_tenancy.so pg_tenancy.so
 
 $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
 	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)

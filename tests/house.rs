@@ -87,6 +87,27 @@ fn every_path_that_is_named_exists() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+#[test]
+fn every_function_that_a_document_calls_exists() {
+    let texts = texts();
+    let defined: BTreeSet<&str> = texts
+        .iter()
+        .filter(|(file, _)| file.starts_with("sql/"))
+        .flat_map(|(_, text)| text.split("tenancy.").skip(1))
+        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default())
+        .collect();
+    let mut missing = BTreeSet::new();
+    for (file, text) in texts.iter().filter(|(file, _)| file.ends_with(".md")) {
+        for rest in text.split("tenancy.").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if rest[name.len()..].starts_with('(') && !defined.contains(name.as_str()) {
+                missing.insert(format!("{file} calls tenancy.{name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 /// The items that a `use` tree names, each as a path.
 fn used(tree: &str) -> Vec<String> {
     let tree = tree.trim();

@@ -27,6 +27,7 @@ mod patient_superuser;
 mod pooler;
 mod postgrest;
 mod providers;
+mod quickstart;
 mod random_schemas;
 mod reads;
 mod redaction;

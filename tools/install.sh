@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the built extension where PG_CONFIG points, below DESTDIR if set:
 # install.sh LIBRARY SQL_FOLDER [PROGRAM]
+# The line tables of LIBRARY are in LIBRARY.debug.
 # With --uninstall alone it takes the same files away.
 source "$(dirname "$0")/lib.sh"
 
@@ -23,7 +24,7 @@ if ! { writable "$library_dir" && writable "$extension_dir" && writable "$doc_di
 fi
 
 if [[ $1 == --uninstall ]]; then
-    "${sudo[@]}" rm -rf "$library_dir/pg_tenancy.so" "$extension_dir/pg_tenancy.control" \
+    "${sudo[@]}" rm -rf "$library_dir"/pg_tenancy.so{,.debug} "$extension_dir/pg_tenancy.control" \
         "$extension_dir"/pg_tenancy--*.sql "$doc_dir" "$bin_dir/pg-tenancy-verify"
     exit
 fi
@@ -32,6 +33,7 @@ fi
 put() { "${sudo[@]}" install -D -m "$1" -t "$2" "${@:3}"; }
 
 "${sudo[@]}" install -D -m 755 "$1" "$library_dir/pg_tenancy.so"
+put 644 "$library_dir" "$1.debug"
 put 644 "$extension_dir" "$ROOT/pg_tenancy.control" "$2"/pg_tenancy--*.sql
 if [[ -n ${3:-} ]]; then put 755 "$bin_dir" "$3"; fi
 for file in "$ROOT"/{LICENSE,README.md,CHANGELOG.md}; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and once the
-# Rust tests (the pure core's and the integration tests in tests/) and the client suites (tests/clients), both with a
+# Rust tests (those of the crates and the integration tests in tests/) and the client suites (tests/clients), both with a
 # private PgBouncer before the cluster. A failure does not keep the rest from running.
 source "$(dirname "$0")/lib.sh"
 
@@ -26,6 +26,8 @@ say "Rust tests on Postgres $PG, library loaded: $loading"
 read -ra flags <<<"${CARGOFLAGS:-}"
 "$ROOT/tools/pooler.sh" start test
 eval "$("$ROOT/tools/pooler.sh" env test)"
+# Many tests wait for a server of their own, so there are more of them at a time than processors.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 (cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast "${flags[@]}") \
     || failed+=("Rust tests")
 "$ROOT/tools/clients.sh" || failed+=("clients")
