@@ -76,7 +76,8 @@ all: library $(PROGRAM) ## build the library and the SQL of the extension, and p
 $(LIBRARY): $(CORE) files/Cargo.toml $(shell find src files/src -type f)
 	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
 	@objcopy --only-keep-debug target/build-$(PG)/release/libpg_tenancy.so $@.debug
-	@cd target/build-$(PG) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug release/libpg_tenancy.so pg_tenancy.so
+	@cd target/build-$(PG) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug \
+	    release/libpg_tenancy.so pg_tenancy.so
 
 $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
 	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)
@@ -84,7 +85,7 @@ $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
 
 $(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES)
 	@grep -qx "default_version = '$(VERSION)'" pg_tenancy.control \
-	    || { echo "error: default_version in pg_tenancy.control is not the version in Cargo.toml, $(VERSION)" >&2; exit 1; }
+	    || { echo 'error: default_version in pg_tenancy.control is not the version in Cargo.toml' >&2; exit 1; }
 	@rm -rf $(SQL_DIR) && mkdir -p $(SQL_DIR)
 	@echo '\echo Use "CREATE EXTENSION pg_tenancy" to load this file. \quit' > $@
 	@awk 'FNR == 1 { print "\n-- " FILENAME } 1' $(SCRIPTS) >> $@

@@ -35,14 +35,14 @@ pub extern "C-unwind" fn _PG_init() {
     });
     pg::tables::catalog::watch();
     log::redact(log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
-    utility::watch(utility::Listener { held: context::cursor_held, changed: audit::cluster_changed });
-    permission::watch(permission::Listener {
+    utility::watch(utility::UtilityListener { held: context::cursor_held, changed: audit::cluster_changed });
+    permission::watch(permission::PermissionListener {
         bypassed: guardrail::accessed,
         lacks: |asked| context::lacks(&asked.domain, &asked.action),
         allowed: |asked| context::allowed(&asked.domain, &asked.action),
         authorize: |asked| context::authorize(&asked.domain, &asked.action),
     });
-    acting_for_all::answer(acting_for_all::Listener {
+    acting_for_all::answer(acting_for_all::MaintenanceAnswers {
         separator: context::SEPARATOR,
         lifting: context::in_maintenance,
         lifts: context::lifts,
@@ -54,7 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
     worker::register();
     executor::take();
     planner::take();
-    transaction::listen(transaction::Listener {
+    transaction::listen(transaction::TransactionListener {
         committing: || {
             guardrail::before_commit();
             audit::before_commit();

@@ -58,7 +58,12 @@ fn a_truncate_runs_nothing_of_the_tables_owner() {
         run(
             &owner,
             r#"CREATE FUNCTION spy(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
-               'BEGIN IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN RAISE EXCEPTION ''ran as %'', current_user; END IF; RETURN 1; END';
+               'BEGIN
+                     IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+                         RAISE EXCEPTION ''ran as %'', current_user;
+                     END IF;
+                     RETURN 1;
+                 END';
                CREATE INDEX spied ON "Finding" ((spy(1) + id))"#,
         )
         .await;
@@ -87,7 +92,8 @@ fn every_committed_change_has_exactly_one_event() {
             (r#"DELETE FROM "Finding" WHERE id = 101"#, vec![]),
             (r#"SELECT * FROM "Finding" FOR UPDATE"#, vec![]),
             (
-                r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x'), (21, 'x') ON CONFLICT (id) DO UPDATE SET title = 'z'"#,
+                r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x'), (21, 'x') ON CONFLICT (id) DO UPDATE SET title
+                    = 'z'"#,
                 vec!["update Finding 1 a alice", "insert Finding 21 a alice"],
             ),
             (r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x'), (101, 'x') ON CONFLICT DO NOTHING"#, vec![]),
@@ -133,7 +139,8 @@ fn an_event_says_who_did_what_to_which_values() {
             .await
             .unwrap();
         run(&client, r#"UPDATE "Finding" SET "amountCents" = 7, title = title WHERE id = 1; COMMIT"#).await;
-        let sql = r#"SELECT operation, domain, table_schema, table_name, row_key, old_values, new_values, result, subject, role,
+        let sql = r#"SELECT operation, domain, table_schema, table_name, row_key, old_values, new_values, result,
+            subject, role,
                             method, correlation_id, session_id, session_user_name, application_name, ordinal
                        FROM tenancy.audit_trail WHERE "position" IS NULL"#;
         let expected = [
@@ -439,7 +446,8 @@ fn a_transaction_over_several_organizations_writes_into_the_chain_of_each() {
         let superuser = database.superuser().await;
         new_events(&superuser).await;
         let sql = format!(
-            r#"BEGIN; INSERT INTO "Finding" (id, "organizationId", title) VALUES (51, '{ACME}', 'x'), (52, '{GLOBEX}', 'x'), (53, '{ACME}', 'x');
+            r#"BEGIN; INSERT INTO "Finding" (id, "organizationId", title) VALUES (51, '{ACME}', 'x'), (52,
+                '{GLOBEX}', 'x'), (53, '{ACME}', 'x');
                UPDATE "Finding" SET "organizationId" = '{GLOBEX}' WHERE id = 51;
                INSERT INTO "Finding" (id, "organizationId", title) VALUES (54, '{}', 'of nobody known'); COMMIT"#,
             Uuid::from_u128(7)
@@ -513,7 +521,8 @@ fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_ha
         let (client, superuser, owner) =
             (database.application().await, database.superuser().await, database.owner().await);
         let tables = format!(
-            r#"CREATE TABLE cost (id bigint, organization_id uuid NOT NULL, month int NOT NULL, PRIMARY KEY (id, month)) PARTITION BY LIST (month);
+            r#"CREATE TABLE cost (id bigint, organization_id uuid NOT NULL, month int NOT NULL, PRIMARY KEY (id,
+                month)) PARTITION BY LIST (month);
             CREATE TABLE cost_1 PARTITION OF cost FOR VALUES IN (1);
             CREATE TABLE cost_2 PARTITION OF cost FOR VALUES IN (2);
             SELECT tenancy.protect('cost');
@@ -528,7 +537,8 @@ fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_ha
                     END;
                     RETURN NULL;
                 END $$;
-            CREATE TRIGGER spread AFTER INSERT ON "Finding" FOR EACH ROW WHEN (NEW.id >= 900) EXECUTE FUNCTION spread()"#
+            CREATE TRIGGER spread AFTER INSERT ON "Finding" FOR EACH ROW WHEN (NEW.id >= 900) EXECUTE FUNCTION
+                spread()"#
         );
         run(&owner, &tables).await;
         new_events(&superuser).await;
@@ -538,7 +548,8 @@ fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_ha
         run(&client, "INSERT INTO cost (id, month) VALUES (1, 1), (2, 1); UPDATE cost SET month = 2 WHERE id = 1")
             .await;
         run(&client, "COMMIT").await;
-        // Triggers fire in the order of their names, so what "spread" does comes before the event of what it was fired by.
+        // Triggers fire in the order of their names, so what "spread" does comes before the event of what it was
+        // fired by.
         let expected = [
             "insert Finding 903 a alice",
             "insert Finding 902 a alice",
@@ -619,7 +630,8 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
     in_database(async |database| {
         let (client, superuser) = (database.application().await, database.superuser().await);
         // Settings that change how values look must not change what is hashed or what verifies.
-        let odd = "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET bytea_output = escape; SET extra_float_digits = -5";
+        let odd = "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; SET bytea_output = escape; SET \
+            extra_float_digits = -5";
         run(&client, odd).await;
         for subject in ["alice", "bob"] {
             as_tenant(&client, &database.token(subject)).await;
@@ -640,12 +652,16 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
         run(&superuser, "RESET ALL").await;
 
         let sql = r#"SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal,
-                            (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
-                            e.table_name, e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt, e.payload_digest,
+                            (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain,
+                                e.table_schema,
+                            e.table_name, e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt,
+                                e.payload_digest,
                             e.prev_hash, e.hash, s."position", s.chain, s.event_hash,
-                            a.method, a.subject, a.issuer, a.role, a.organization::text, a.session_id, a.correlation_id, a.reason,
+                            a.method, a.subject, a.issuer, a.role, a.organization::text, a.session_id,
+                                a.correlation_id, a.reason,
                             a.session_user_name, a.current_user_name, a.client_address, a.application_name
-                       FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id JOIN tenancy.event_actor a ON a.id = e.actor
+                       FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id JOIN tenancy.event_actor a ON a.id
+                           = e.actor
                       ORDER BY e.organization, s."position""#;
         let rows = superuser.query(sql, &[]).await.unwrap();
         assert!(rows.len() >= 18, "{}", rows.len());

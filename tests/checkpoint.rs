@@ -1,5 +1,5 @@
-//! Checkpoints on a server of its own: made on a schedule, handed out after the commit, checked by another implementation,
-//! under crashes, rotations, restores and promotions.
+//! Checkpoints on a server of its own: made on a schedule, handed out after the commit, checked by another
+//! implementation, under crashes, rotations, restores and promotions.
 
 use crate::common::server::{Folder, Server, as_server, programs, succeeds};
 use crate::common::*;
@@ -130,7 +130,8 @@ async fn set_up(client: &Client) {
         "CREATE EXTENSION pg_tenancy;
          SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001'),
                 tenancy.create_organization('Bolt', 'bbbbbbbb-0000-4000-8000-000000000002');
-         CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, title text);
+         CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, \
+         title text);
          SELECT tenancy.protect('finding')",
     )
     .await;
@@ -139,7 +140,8 @@ async fn set_up(client: &Client) {
 async fn insert(client: &Client, count: i64) {
     let sql = format!(
         "INSERT INTO finding (organization_id, title)
-         SELECT CASE WHEN n % 3 = 0 THEN 'bbbbbbbb-0000-4000-8000-000000000002' ELSE 'aaaaaaaa-0000-4000-8000-000000000001' END::uuid, 'x'
+         SELECT CASE WHEN n % 3 = 0 THEN 'bbbbbbbb-0000-4000-8000-000000000002' ELSE \
+         'aaaaaaaa-0000-4000-8000-000000000001' END::uuid, 'x'
            FROM generate_series(1, {count}) n"
     );
     run(client, &sql).await;
@@ -151,23 +153,37 @@ const ALL_IS_SIGNED: &str = "SELECT unsealed_events = 0 AND uncheckpointed_event
 
 /// All that another implementation needs: what is stored, and proofs out of the functions.
 const STATE: &str = "SELECT json_build_object(
-    'keys', (SELECT json_agg(k ORDER BY epoch) FROM (SELECT epoch, public_key, first_incarnation, first_checkpoint, last_incarnation, last_checkpoint FROM tenancy.signing_key) k),
+    'keys', (SELECT json_agg(k ORDER BY epoch) FROM (SELECT epoch, public_key, first_incarnation, first_checkpoint, \
+    last_incarnation, last_checkpoint FROM tenancy.signing_key) k),
     'incarnations', (SELECT json_agg(name ORDER BY first_block) FROM tenancy.incarnation),
-    'checkpoints', (SELECT json_agg(json_build_object('incarnation', incarnation, 'number', number, 'made_at', (extract(epoch FROM made_at) * 1000000)::bigint,
-        'block', block, 'block_hash', encode(block_hash, 'hex'), 'heads', heads, 'heads_root', encode(heads_root, 'hex'), 'prev_digest', encode(prev_digest, 'hex'),
-        'digest', encode(digest, 'hex'), 'root', encode(root, 'hex'), 'note', note) ORDER BY block, number) FROM tenancy.checkpoint),
-    'heads', (SELECT json_agg(json_build_object('organization', organization, 'block', block, 'position', position, 'chain', encode(chain, 'hex'))) FROM tenancy.head),
-    'seals', (SELECT json_agg(json_build_object('organization', organization, 'position', position, 'event_hash', encode(event_hash, 'hex')) ORDER BY position) FROM tenancy.seal),
-    'head_proofs', (SELECT json_agg(json_build_object('incarnation', c.incarnation, 'number', c.number, 'organization', o, 'place', p.place, 'position', p.position, 'proof', p.proof))
-        FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, c.number, c.incarnation) p),
-    'inclusion_proofs', (SELECT json_agg(json_build_object('organization', s.organization, 'position', s.position, 'size', h.position, 'proof', tenancy.inclusion_proof(s.organization, s.position, h.position)))
-        FROM tenancy.seal s JOIN tenancy.head h ON h.organization = s.organization AND h.position >= s.position WHERE s.position % 7 IN (0, 1)),
-    'consistency_proofs', (SELECT json_agg(json_build_object('organization', a.organization, 'old', a.position, 'new', b.position, 'proof', tenancy.consistency_proof(a.organization, a.position, b.position)))
+    'checkpoints', (SELECT json_agg(json_build_object('incarnation', incarnation, 'number', number, 'made_at', \
+    (extract(epoch FROM made_at) * 1000000)::bigint,
+        'block', block, 'block_hash', encode(block_hash, 'hex'), 'heads', heads, 'heads_root', encode(heads_root, \
+        'hex'), 'prev_digest', encode(prev_digest, 'hex'),
+        'digest', encode(digest, 'hex'), 'root', encode(root, 'hex'), 'note', note) ORDER BY block, number) FROM \
+        tenancy.checkpoint),
+    'heads', (SELECT json_agg(json_build_object('organization', organization, 'block', block, 'position', position, \
+    'chain', encode(chain, 'hex'))) FROM tenancy.head),
+    'seals', (SELECT json_agg(json_build_object('organization', organization, 'position', position, 'event_hash', \
+    encode(event_hash, 'hex')) ORDER BY position) FROM tenancy.seal),
+    'head_proofs', (SELECT json_agg(json_build_object('incarnation', c.incarnation, 'number', c.number, \
+    'organization', o, 'place', p.place, 'position', p.position, 'proof', p.proof))
+        FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, \
+        c.number, c.incarnation) p),
+    'inclusion_proofs', (SELECT json_agg(json_build_object('organization', s.organization, 'position', s.position, \
+    'size', h.position, 'proof', tenancy.inclusion_proof(s.organization, s.position, h.position)))
+        FROM tenancy.seal s JOIN tenancy.head h ON h.organization = s.organization AND h.position >= s.position WHERE \
+        s.position % 7 IN (0, 1)),
+    'consistency_proofs', (SELECT json_agg(json_build_object('organization', a.organization, 'old', a.position, \
+    'new', b.position, 'proof', tenancy.consistency_proof(a.organization, a.position, b.position)))
         FROM tenancy.head a JOIN tenancy.head b ON a.organization = b.organization AND a.position <= b.position),
-    'log_inclusion_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'number', a.number, 'size', b.number, 'proof', tenancy.checkpoint_inclusion_proof(a.number, b.number, a.incarnation)))
+    'log_inclusion_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'number', a.number, \
+    'size', b.number, 'proof', tenancy.checkpoint_inclusion_proof(a.number, b.number, a.incarnation)))
         FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.incarnation = b.incarnation AND a.number <= b.number),
-    'log_consistency_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'old', a.number, 'new', b.number, 'proof', tenancy.checkpoint_consistency_proof(a.number, b.number, a.incarnation)))
-        FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.incarnation = b.incarnation AND a.number <= b.number))";
+    'log_consistency_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'old', a.number, \
+    'new', b.number, 'proof', tenancy.checkpoint_consistency_proof(a.number, b.number, a.incarnation)))
+        FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.incarnation = b.incarnation AND a.number <= \
+        b.number))";
 
 /// Has the second implementation check everything; returns what it says.
 async fn checked(client: &Client) -> String {
@@ -308,7 +324,8 @@ fn keys_are_rotated_and_a_retired_one_never_signs_again() {
         let client = signing.client().await;
         set_up(&client).await;
         let (one, two) = (key("one"), key("two"));
-        let signed_by = "SELECT (regexp_count(note, '— one '), regexp_count(note, '— two ')) FROM tenancy.checkpoint ORDER BY number DESC LIMIT 1";
+        let signed_by = "SELECT (regexp_count(note, '— one '), regexp_count(note, '— two ')) FROM tenancy.checkpoint \
+            ORDER BY number DESC LIMIT 1";
         for (keys, signatures) in [(vec![&one], "(1,0)"), (vec![&one, &two], "(1,1)"), (vec![&two], "(0,1)")] {
             let keys: Vec<&str> = keys.into_iter().map(String::as_str).collect();
             signing.write_keys(&keys);
@@ -317,7 +334,8 @@ fn keys_are_rotated_and_a_retired_one_never_signs_again() {
             assert_eq!(count(&client, "SELECT tenancy.checkpoint()").await, before + 1);
             assert_eq!(value(&client, signed_by).await, signatures);
         }
-        let epochs = "SELECT concat_ws(' ', epoch, name, first_checkpoint, last_checkpoint, retired_at IS NULL) FROM tenancy.signing_key ORDER BY epoch";
+        let epochs = "SELECT concat_ws(' ', epoch, name, first_checkpoint, last_checkpoint, retired_at IS NULL) FROM \
+            tenancy.signing_key ORDER BY epoch";
         assert_eq!(column(&client, epochs).await, ["1 one 1 2 f", "2 two 2 t"]);
         // The name of the log stays, though its first key is gone.
         assert_eq!(
@@ -327,7 +345,8 @@ fn keys_are_rotated_and_a_retired_one_never_signs_again() {
         );
         run(&client, "SELECT tenancy.checkpoint()").await;
         checked(&client).await;
-        let events = "SELECT operation || ' ' || (row_key ->> 'epoch') FROM tenancy.audit_trail WHERE table_name = 'signing_key' ORDER BY position";
+        let events = "SELECT operation || ' ' || (row_key ->> 'epoch') FROM tenancy.audit_trail WHERE table_name = \
+            'signing_key' ORDER BY position";
         assert_eq!(column(&client, events).await, ["insert 1", "insert 2", "update 1"]);
 
         signing.write_keys(&[&two, &one]);
@@ -469,7 +488,12 @@ fn no_number_is_signed_twice_whatever_is_killed() {
                 signing.server.stop("immediate");
                 signing.serve(&signing.server, SOON);
             } else {
-                let pid = value(&client, "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_tenancy %' ORDER BY backend_start DESC LIMIT 1").await;
+                let pid = value(
+                    &client,
+                    "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_tenancy %' \
+                    ORDER BY backend_start DESC LIMIT 1",
+                )
+                .await;
                 succeeds(Command::new("kill").args(["-9", &pid]));
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -576,8 +600,10 @@ fn a_promoted_standby_and_a_restored_dump_begin_a_log_of_their_own() {
         // It goes on from what the other one signed, under a name of its own.
         let after = column(&other, NOTES).await;
         assert!(after.len() > before.len() && after.starts_with(&before));
-        let linked = "SELECT b.prev_digest = a.digest AND a.number = (SELECT max(number) FROM tenancy.checkpoint WHERE incarnation = a.incarnation)
-            FROM tenancy.checkpoint a, tenancy.checkpoint b WHERE b.number = 1 AND b.prev_digest IS NOT NULL AND a.digest = b.prev_digest";
+        let linked = "SELECT b.prev_digest = a.digest AND a.number = (SELECT max(number) FROM tenancy.checkpoint \
+            WHERE incarnation = a.incarnation)
+            FROM tenancy.checkpoint a, tenancy.checkpoint b WHERE b.number = 1 AND b.prev_digest IS NOT NULL AND \
+            a.digest = b.prev_digest";
         assert_eq!(value(&other, linked).await, "t");
         assert_eq!(count(&other, "SELECT count(DISTINCT origin) FROM tenancy.checkpoint").await, 2);
         checked(&other).await;

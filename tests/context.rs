@@ -186,13 +186,15 @@ fn parallel_workers_see_the_context_of_their_leader() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
         let fill = r#"INSERT INTO "Finding" ("organizationId", title)
-                      SELECT (ARRAY['aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002'])[1 + n % 2]::uuid,
+                      SELECT (ARRAY['aaaaaaaa-0000-4000-8000-000000000001',
+                          'bbbbbbbb-0000-4000-8000-000000000002'])[1 + n % 2]::uuid,
                              'bulk ' || n FROM generate_series(1, 4000) n; ANALYZE "Finding""#;
         run(&superuser, fill).await;
         run(&superuser, "SELECT tenancy.set_guardrail('statement_statistics', 'off', 'the test reads plans')").await;
         let forced = if major() < 16 { "force_parallel_mode" } else { "debug_parallel_query" };
         let settings = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
-                        SET enable_indexscan = off; SET enable_bitmapscan = off; SET parallel_leader_participation = off";
+                        SET enable_indexscan = off; SET enable_bitmapscan = off; SET parallel_leader_participation = \
+                        off";
         run(&client, settings).await;
         let sql = r#"SELECT "organizationId"::text, count(*)::text, count(DISTINCT tenancy.subject())::text,
                             min(tenancy.org_id_text()) FROM "Finding" WHERE length(title) > 1 GROUP BY 1"#;
@@ -311,7 +313,8 @@ fn a_loaded_library_refuses_every_value_from_anybody() {
             format!("CREATE ROLE {role} LOGIN IN ROLE {APPLICATION}; GRANT SET ON PARAMETER tenancy.context TO {role}");
         run(&superuser, &grant).await;
         let function = format!(
-            "CREATE FUNCTION forge() RETURNS jsonb LANGUAGE sql SET tenancy.context = '{forged}' AS 'SELECT tenancy.whoami()'"
+            "CREATE FUNCTION forge() RETURNS jsonb LANGUAGE sql SET tenancy.context = '{forged}' AS 'SELECT \
+                tenancy.whoami()'"
         );
         for client in [&superuser, &connect(database.config().user(&role)).await, &database.application().await] {
             assert_eq!(whoami(client).await, json!({"authenticated": false}));
@@ -320,7 +323,8 @@ fn a_loaded_library_refuses_every_value_from_anybody() {
                 format!("SET LOCAL tenancy.context = '{forged}'"),
                 format!("SELECT set_config('tenancy.context', '{forged}', false)"),
                 format!(
-                    "UPDATE pg_settings SET setting = '{forged}' WHERE name = 'tenancy.context'; SET tenancy.context = 'x'"
+                    "UPDATE pg_settings SET setting = '{forged}' WHERE name = 'tenancy.context'; SET tenancy.context \
+                        = 'x'"
                 ),
                 function.clone() + "; SELECT forge()",
                 "SET tenancy.anything = 'else'".to_owned(),
@@ -332,7 +336,8 @@ fn a_loaded_library_refuses_every_value_from_anybody() {
         }
         // A function that keeps the context of its creator does not give it to its callers.
         as_tenant(&superuser, &database.token("alice")).await;
-        let keep = "CREATE FUNCTION keep() RETURNS jsonb LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT tenancy.whoami()'";
+        let keep = "CREATE FUNCTION keep() RETURNS jsonb LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT \
+            tenancy.whoami()'";
         if superuser.batch_execute(keep).await.is_ok() {
             run(&superuser, "COMMIT").await;
             assert_eq!(refused(&superuser, "SELECT keep()").await.sqlstate, "42501");
@@ -398,7 +403,8 @@ fn the_value_of_the_context_is_not_shown_to_the_application() {
         for sql in ["SHOW tenancy.context", "SELECT current_setting('tenancy.context')"] {
             assert_eq!(refused_within(&client, sql).await.sqlstate, "42501", "{sql}");
         }
-        let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND name !~ '^tenancy.(seal|audit|checkpoint)_' AND setting <> ''";
+        let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND name !~ \
+            '^tenancy.(seal|audit|checkpoint)_' AND setting <> ''";
         assert_eq!(column(&client, listed).await, Vec::<String>::new());
     });
 }
@@ -517,10 +523,30 @@ fn whoever_injects_sql_keeps_the_identity_of_the_transaction_or_none() {
             ("42501", format!("ALTER ROLE ALL SET tenancy.context = '{forged}'")),
             ("42501", format!("ALTER DATABASE {} SET tenancy.context = '{forged}'", database.name)),
             ("42501", format!("GRANT SET ON PARAMETER tenancy.context TO {role}")),
-            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql SET tenancy.context = '' AS 'SELECT tenancy.org_id()'".to_owned()),
-            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql AS 'SELECT tenancy.org_id()'; ALTER FUNCTION pg_temp.f() SET tenancy.context TO ''".to_owned()),
-            ("42501", "CREATE PROCEDURE pg_temp.p() LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT tenancy.org_id()'".to_owned()),
-            ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE c AS 'pg_tenancy', 'tenancy_org_id'".to_owned()),
+            (
+                "42501",
+                "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql SET tenancy.context = '' AS 'SELECT \
+                tenancy.org_id()'"
+                    .to_owned(),
+            ),
+            (
+                "42501",
+                "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE sql AS 'SELECT tenancy.org_id()'; ALTER \
+                FUNCTION pg_temp.f() SET tenancy.context TO ''"
+                    .to_owned(),
+            ),
+            (
+                "42501",
+                "CREATE PROCEDURE pg_temp.p() LANGUAGE sql SET tenancy.context FROM CURRENT AS 'SELECT \
+                tenancy.org_id()'"
+                    .to_owned(),
+            ),
+            (
+                "42501",
+                "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE c AS 'pg_tenancy', \
+                'tenancy_org_id'"
+                    .to_owned(),
+            ),
             ("42501", "CREATE FUNCTION pg_temp.f() RETURNS uuid LANGUAGE internal AS 'gen_random_uuid'".to_owned()),
             ("42501", "CREATE FUNCTION pg_temp.f(internal) RETURNS internal LANGUAGE internal AS 'nothing'".to_owned()),
             ("42501", "COPY cloud_account FROM PROGRAM 'id'".to_owned()),
@@ -530,7 +556,12 @@ fn whoever_injects_sql_keeps_the_identity_of_the_transaction_or_none() {
             ("42501", "SELECT tenancy.audit_row()".to_owned()),
             ("42501", "SELECT tenancy.audit_truncate()".to_owned()),
             ("42883", "SELECT tenancy.authorize_support(NULL)".to_owned()),
-            ("42501", "CREATE EVENT TRIGGER t ON ddl_command_start EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()".to_owned()),
+            (
+                "42501",
+                "CREATE EVENT TRIGGER t ON ddl_command_start EXECUTE FUNCTION \
+                pg_catalog.suppress_redundant_updates_trigger()"
+                    .to_owned(),
+            ),
             ("42883", "SELECT tenancy.authorize(1, 2)".to_owned()),
             ("42883", "SELECT tenancy.authenticate(NULL::jsonb)".to_owned()),
             ("28000", "SELECT tenancy.authenticate(NULL)".to_owned()),
@@ -610,7 +641,8 @@ fn a_cursor_gives_no_more_rows_once_the_access_has_ended() {
         for plan in plans {
             for end in ["SELECT tenancy.sign_out()", "SELECT pg_sleep(3)"] {
                 as_tenant(&client, &database.issuer.token_until("alice", 2)).await;
-                let open = r#"DECLARE opened NO SCROLL CURSOR FOR SELECT title FROM "Finding" WHERE "organizationId" IS NOT NULL"#;
+                let open = r#"DECLARE opened NO SCROLL CURSOR FOR SELECT title FROM "Finding" WHERE "organizationId"
+                    IS NOT NULL"#;
                 run(&client, &format!("SET LOCAL {plan}; {open}")).await;
                 assert_eq!(column(&client, "FETCH 2 FROM opened").await.len(), 2);
                 run(&client, end).await;
@@ -627,7 +659,8 @@ fn a_token_that_ends_while_a_loop_runs_ends_the_loop() {
     in_database(async |database| {
         let client = database.application().await;
         as_tenant(&client, &database.issuer.token_until("alice", 2)).await;
-        let body = r#"DO $$ BEGIN FOR i IN 1..80 LOOP PERFORM count(*) FROM "Finding"; PERFORM pg_sleep(0.05); END LOOP; END $$"#;
+        let body = r#"DO $$ BEGIN FOR i IN 1..80 LOOP PERFORM count(*) FROM "Finding"; PERFORM pg_sleep(0.05); END
+            LOOP; END $$"#;
         let refusal = refused(&client, body).await;
         assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("expired")), ("28000", true), "{refusal:?}");
     });
@@ -832,9 +865,11 @@ fn a_session_ends_with_what_a_new_sign_in_would_be_refused_for() {
         authenticate_session(&client, &database.token("alice")).await.unwrap();
         let connection = "(SELECT id FROM tenancy.sso_connection)";
         let sso = format!(
-            "SELECT tenancy.set_issuer('https://sso.example/', '{{a}}', '{{\"keys\": [{{\"kty\": \"OKP\", \"crv\": \"Ed25519\",
+            "SELECT tenancy.set_issuer('https://sso.example/', '{{a}}', '{{\"keys\": [{{\"kty\": \"OKP\", \"crv\": \
+                \"Ed25519\",
                  \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}}]}}');
-             INSERT INTO tenancy.sso_connection (organization, name, issuer, state, break_glass_issuer, break_glass_subject)
+             INSERT INTO tenancy.sso_connection (organization, name, issuer, state, break_glass_issuer, \
+             break_glass_subject)
              VALUES ('{ACME}', 'sso', 'https://sso.example/', 'enforced', '{ISSUER}', 'somebody')"
         );
         for (end, again, message) in [
@@ -950,7 +985,8 @@ fn nobody_authenticates_or_signs_out_within_a_parallel_operation() {
         for call in calls {
             // Somebody declares safe what is not.
             let function = format!(
-                "CREATE FUNCTION pg_temp.sneak() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN PERFORM {call}; RETURN tenancy.whoami(); END $$"
+                "CREATE FUNCTION pg_temp.sneak() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN PERFORM \
+                    {call}; RETURN tenancy.whoami(); END $$"
             );
             run(&client, &function).await;
             run(&client, &format!("SET {forced} = on; BEGIN")).await;

@@ -1,5 +1,5 @@
-//! A server whose processes are killed while it writes and seals: after each recovery the chain verifies, and every change
-//! that was acknowledged has its event.
+//! A server whose processes are killed while it writes and seals: after each recovery the chain verifies, and every
+//! change that was acknowledged has its event.
 //!
 //! `CRASH_ROUNDS` says how often each kind is killed; by default that is a few times.
 
@@ -39,7 +39,8 @@ impl Victim {
         let socket = std::env::var("PGHOST").unwrap();
         self.server.start(&format!(
             "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c tenancy.seal_interval=20 \
-             -c tenancy.seal_batch=50 -c max_prepared_transactions=5 -c checkpoint_timeout=30s -c tenancy.jwks_directory={}",
+             -c tenancy.seal_batch=50 -c max_prepared_transactions=5 -c checkpoint_timeout=30s -c \
+             tenancy.jwks_directory={}",
             self.server.data.display()
         ));
     }

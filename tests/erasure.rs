@@ -33,7 +33,8 @@ fn an_erased_payload_is_gone_and_the_chain_verifies_and_tells_of_it() {
         .await[0];
         assert_eq!(row[..], [None, None, Some(digest.clone()), Some(hash)]);
         let sql = format!(
-            "SELECT t.operation, t.domain, t.table_name, t.reason, t.data ->> 'event', '\\x' || (t.data ->> 'payload_digest'),
+            "SELECT t.operation, t.domain, t.table_name, t.reason, t.data ->> 'event', '\\x' || (t.data ->> \
+                'payload_digest'),
                     t.data ->> 'legal_basis', t.organization = e.organization, t.session_user_name = session_user
                FROM tenancy.audit_trail t, tenancy.event e WHERE t.id = '{told}' AND e.id = '{event}'"
         );
@@ -41,8 +42,10 @@ fn an_erased_payload_is_gone_and_the_chain_verifies_and_tells_of_it() {
             ["erase", "finding", "Finding", "asked by the subject", &event, &digest, "GDPR art. 17", "t", "t"];
         assert_eq!(rows(&superuser, &sql).await[0], expected.map(|text| Some(text.to_owned())));
         let sql = format!(
-            "SELECT count(*) FROM tenancy.erasure x JOIN tenancy.event e ON e.id = x.event AND e.payload_digest = x.payload_digest
-                AND e.organization = x.organization WHERE x.event = '{event}' AND x.erase_event = '{told}' AND x.reason = 'asked by the subject'"
+            "SELECT count(*) FROM tenancy.erasure x JOIN tenancy.event e ON e.id = x.event AND e.payload_digest = \
+                x.payload_digest
+                AND e.organization = x.organization WHERE x.event = '{event}' AND x.erase_event = '{told}' AND \
+                x.reason = 'asked by the subject'"
         );
         assert_eq!(count(&superuser, &sql).await, 1);
         assert_audit_is_whole(&superuser).await;
@@ -98,7 +101,8 @@ fn a_payload_that_went_another_way_is_a_finding() {
             (vec!["DELETE FROM tenancy.event WHERE operation = 'erase'"], vec!["altered", "inserted", "missing"]),
         ] {
             run(&superuser, "BEGIN; SET LOCAL tenancy.override_reason = 'test'").await;
-            let disable = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'append_only' LOOP
+            let disable = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = \
+                'append_only' LOOP
                 EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$";
             run(&superuser, disable).await;
             for sql in &tampering {
@@ -203,7 +207,8 @@ fn what_was_erased_is_in_no_dump_and_the_copy_verifies() {
         run(&superuser, r#"UPDATE "Finding" SET title = 'x' WHERE id = 1"#).await;
         seal(&superuser).await;
         run(&superuser, &format!("SELECT tenancy.erase_payload('{event}', 'r')")).await;
-        let sql = r#"SELECT tenancy.erase_row_payloads(organization, '"Finding"', '{"id": 1}', 'r') FROM tenancy.event WHERE id = $$"#;
+        let sql = r#"SELECT tenancy.erase_row_payloads(organization, '"Finding"', '{"id": 1}', 'r') FROM
+            tenancy.event WHERE id = $$"#;
         run(&superuser, &sql.replace("$$", &format!("'{event}'"))).await;
         seal(&superuser).await;
         let restored = database.restore_a_dump().await;
@@ -224,7 +229,8 @@ fn the_payloads_of_a_row_go_together_and_those_of_no_other() {
         run(
             &superuser,
             &format!(
-                r#"CREATE TABLE person (id integer, organization_id uuid NOT NULL, "first name" text, PRIMARY KEY (id, organization_id)) PARTITION BY RANGE (id);
+                r#"CREATE TABLE person (id integer, organization_id uuid NOT NULL, "first name" text, PRIMARY KEY
+                    (id, organization_id)) PARTITION BY RANGE (id);
                    CREATE TABLE person_1 PARTITION OF person FOR VALUES FROM (0) TO (10);
                    CREATE TABLE person_2 PARTITION OF person FOR VALUES FROM (10) TO (20);
                    SELECT tenancy.protect('person');
@@ -237,7 +243,8 @@ fn the_payloads_of_a_row_go_together_and_those_of_no_other() {
         .await;
         let erase = |id: i32| {
             format!(
-                r#"SELECT tenancy.erase_row_payloads('{acme}', 'person', '{{"organization_id": "{acme}",   "id": {id}}}', 'asked', 'GDPR')"#
+                r#"SELECT tenancy.erase_row_payloads('{acme}', 'person',
+                    '{{"organization_id": "{acme}",   "id": {id}}}', 'asked', 'GDPR')"#
             )
         };
         assert_eq!(refused(&superuser, &erase(7)).await.sqlstate, "55000", "not sealed");
@@ -281,7 +288,12 @@ fn nobody_erases_until_it_is_granted() {
             assert_eq!(refused(&superuser, &erase).await.sqlstate, "42501", "{role}");
             run(&superuser, "RESET ROLE").await;
         }
-        run(&superuser, "GRANT EXECUTE ON FUNCTION tenancy.erase_payload(uuid, text, text) TO tenancy_auditor; SET ROLE tenancy_auditor").await;
+        run(
+            &superuser,
+            "GRANT EXECUTE ON FUNCTION tenancy.erase_payload(uuid, text, text) TO tenancy_auditor; SET \
+            ROLE tenancy_auditor",
+        )
+        .await;
         let told = value(&superuser, &erase).await;
         let sql = format!("SELECT current_user_name FROM tenancy.audit_trail WHERE id = '{told}'");
         assert_eq!(value(&superuser, &sql).await, "tenancy_auditor", "in the name of whoever called");
@@ -295,16 +307,19 @@ fn events_in_full_pages_are_found_by_every_index_after_their_erasure() {
     in_database(async |database| {
         let superuser = database.superuser().await;
         let insert = format!(
-            r#"INSERT INTO "Finding" ("organizationId", title) SELECT '{ACME}', 'top secret ' || n FROM generate_series(1, 700) n"#
+            r#"INSERT INTO "Finding" ("organizationId", title) SELECT '{ACME}', 'top secret ' || n FROM
+                generate_series(1, 700) n"#
         );
         run(&superuser, &insert).await;
         seal(&superuser).await;
-        let erase = "SELECT count(tenancy.erase_payload(id, 'r')) FROM (SELECT id FROM tenancy.event WHERE operation = 'insert' AND table_name = 'Finding') e";
+        let erase = "SELECT count(tenancy.erase_payload(id, 'r')) FROM (SELECT id FROM tenancy.event WHERE operation \
+            = 'insert' AND table_name = 'Finding') e";
         assert_eq!(count(&superuser, erase).await, 700);
         assert_eq!(count(&superuser, SECRETS).await, 0);
         assert_audit_is_whole(&superuser).await;
         run(&superuser, "SET enable_seqscan = off; SET enable_bitmapscan = off").await;
-        let sql = "SELECT count(*) FROM tenancy.erasure x WHERE (SELECT e.payload_digest FROM tenancy.event e WHERE e.id = x.event) = x.payload_digest";
+        let sql = "SELECT count(*) FROM tenancy.erasure x WHERE (SELECT e.payload_digest FROM tenancy.event e WHERE \
+            e.id = x.event) = x.payload_digest";
         assert_eq!(count(&superuser, sql).await, 700);
         for setting in ["on", "off"] {
             run(&superuser, &format!("SET enable_seqscan = {setting}")).await;

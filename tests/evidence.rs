@@ -34,7 +34,8 @@ impl Drop for Folder {
     }
 }
 
-/// The program `pg-tenancy-verify`, which is built beside this one: cargo builds the programs of a test's own package only.
+/// The program `pg-tenancy-verify`, which is built beside this one: cargo builds the programs of a test's own
+/// package only.
 fn verifier() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
@@ -207,7 +208,8 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
         run(
             &superuser,
             "DO $$ DECLARE t regclass; BEGIN
-            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.evidence']::regclass[] LOOP
+            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', \
+            'tenancy.evidence']::regclass[] LOOP
                 EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$",
         )
         .await;
@@ -252,7 +254,8 @@ fn an_erased_payload_is_proved_by_the_event_that_tells_of_it() {
         let until = value(&superuser, "SELECT clock_timestamp()").await;
         let key = public_key(&superuser).await;
         let erase = format!(
-            "SELECT tenancy.erase_payload(event, 'asked for by the person') FROM tenancy.seal WHERE organization = '{ACME}' AND position = 2"
+            "SELECT tenancy.erase_payload(event, 'asked for by the person') FROM tenancy.seal WHERE organization = \
+                '{ACME}' AND position = 2"
         );
         run(&superuser, &erase).await;
         // The erasure is in no checkpoint yet.
@@ -319,7 +322,8 @@ fn any_part_of_a_long_history_is_proved() {
         for round in 0..9 {
             let sql = format!(
                 r#"INSERT INTO "Finding" ("organizationId", title)
-                   SELECT CASE WHEN n % 10 = 0 THEN '{GLOBEX}' ELSE '{ACME}' END::uuid, 'x' FROM generate_series(1, 130 + {round}) n"#
+                   SELECT CASE WHEN n % 10 = 0 THEN '{GLOBEX}' ELSE '{ACME}' END::uuid, 'x' FROM generate_series(1,
+                       130 + {round}) n"#
             );
             run(&superuser, &sql).await;
             seal(&superuser).await;
@@ -402,7 +406,8 @@ fn members_export_their_own_history_and_auditors_every_one() {
         assert!(lines(&all).iter().any(|line| line["type"] == "actor" && line["method"] == "none"));
 
         // Who exported is an event too.
-        let recorded = "SELECT coalesce(subject, session_user_name) FROM tenancy.audit_trail WHERE operation = 'export' ORDER BY id";
+        let recorded = "SELECT coalesce(subject, session_user_name) FROM tenancy.audit_trail WHERE operation = \
+            'export' ORDER BY id";
         assert_eq!(column(&superuser, recorded).await, ["alice", "test_auditor_of_bundles"]);
         run(&auditor, "BEGIN READ ONLY").await;
         let again = export(&auditor, &format!("'{GLOBEX}'")).await;

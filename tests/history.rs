@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 
 const TABLE: &str = r#"
 CREATE TABLE thing (
-    id integer PRIMARY KEY, organization_id uuid NOT NULL, name text, amount numeric, price double precision, at timestamptz, tags text[], data jsonb
+    id integer PRIMARY KEY, organization_id uuid NOT NULL, name text, amount numeric, price double precision, at
+        timestamptz, tags text[], data jsonb
 );
 SELECT tenancy.protect('thing');
 CREATE TABLE seen (at timestamptz, id integer, held thing);
@@ -25,7 +26,8 @@ fn change() -> String {
     let number: u32 = random.random();
     match random.random_range(0..10) {
         0..3 => format!(
-            "INSERT INTO thing VALUES ({id}, '{organization}', 'n{number}', {number}.50, {number}e-3, now(), ARRAY['a\"', NULL, '{number}'], NULL)
+            "INSERT INTO thing VALUES ({id}, '{organization}', 'n{number}', {number}.50, {number}e-3, now(), \
+                ARRAY['a\"', NULL, '{number}'], NULL)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name || '!', at = clock_timestamp(), tags = NULL"
         ),
         3 => format!("INSERT INTO thing VALUES ({id}, '{organization}')"),
@@ -33,8 +35,14 @@ fn change() -> String {
         5 => format!("UPDATE thing SET id = {other}, data = '{{\"n\": [{number}, null, 1.10]}}' WHERE id = {id}"),
         6 => format!("UPDATE thing SET organization_id = '{organization}', name = NULL WHERE id = {id}"),
         7 => format!("UPDATE thing SET amount = amount / 3, price = -price WHERE id <> {id}"),
-        8 => format!("UPDATE thing SET id = id + 100 WHERE id = {id}; UPDATE thing SET id = {other} WHERE id = {id} + 100"),
-        _ => format!("UPDATE thing SET data = NULL, name = 'x' WHERE id = {id}; UPDATE thing SET name = NULL, at = NULL WHERE id = {id}"),
+        8 => format!(
+            "UPDATE thing SET id = id + 100 WHERE id = {id}; UPDATE thing SET id = {other} WHERE id = {id} + \
+            100"
+        ),
+        _ => format!(
+            "UPDATE thing SET data = NULL, name = 'x' WHERE id = {id}; UPDATE thing SET name = NULL, at = \
+            NULL WHERE id = {id}"
+        ),
     }
 }
 
@@ -118,7 +126,14 @@ fn what_was_erased_is_gone_from_the_history_and_the_row_says_so() {
         let numeric =
             "CREATE TABLE big (id numeric PRIMARY KEY, organization_id uuid NOT NULL); SELECT tenancy.protect('big')";
         run(&client, numeric).await;
-        run(&client, &format!("INSERT INTO big VALUES (123456789012345678901234567890, '{ACME}'), (123456789012345678901234567891, '{ACME}')")).await;
+        run(
+            &client,
+            &format!(
+                "INSERT INTO big VALUES (123456789012345678901234567890, '{ACME}'), \
+            (123456789012345678901234567891, '{ACME}')"
+            ),
+        )
+        .await;
         seal(&client).await;
         let sql = format!(
             r#"SELECT tenancy.erase_row_payloads('{ACME}', 'big', '{{"id": 123456789012345678901234567891}}', 'asked')"#

@@ -1,4 +1,5 @@
-//! The house itself: what documents and comments point at is there, and neither files nor rooms need each other in a circle.
+//! The house itself: what documents and comments point at is there, and neither files nor rooms need each other in a
+//! circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -132,7 +133,8 @@ fn used(tree: &str) -> Vec<String> {
     parts.flat_map(used).map(|path| format!("{before}{path}")).collect()
 }
 
-/// Which file needs which others of its crate, by their `use`, apart from tests and from what a `mod.rs` shows to the outside.
+/// Which file needs which others of its crate, by their `use`, apart from tests and from what a `mod.rs` shows to
+/// the outside.
 fn arrows(crate_folder: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut paths = Vec::new();
     walk(&Path::new(ROOT).join(crate_folder), &mut paths);

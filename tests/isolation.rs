@@ -15,7 +15,8 @@ async fn checksum_without(superuser: &Client, organization: uuid::Uuid) -> Strin
     let sql = format!(
         r#"SELECT md5(coalesce(string_agg(line, E'\n' ORDER BY line), '')) FROM (
                SELECT f::text || f.xmin::text AS line FROM "Finding" f WHERE "organizationId" <> '{organization}'
-               UNION ALL SELECT a::text || a.xmin::text FROM cloud_account a WHERE organization_id <> '{organization}') t"#
+               UNION ALL SELECT a::text || a.xmin::text FROM cloud_account a WHERE organization_id <>
+                   '{organization}') t"#
     );
     value(superuser, &sql).await
 }
@@ -69,7 +70,8 @@ fn a_row_cannot_be_written_into_or_moved_to_another_organization() {
                 uuid::Uuid::nil()
             ),
             format!(
-                r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET "organizationId" = '{GLOBEX}'"#
+                r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET "organizationId"
+                    = '{GLOBEX}'"#
             ),
             r#"INSERT INTO "Finding" (id, title) VALUES (101, 'x') ON CONFLICT (id) DO UPDATE SET title = 'taken'"#
                 .to_owned(),
@@ -82,7 +84,8 @@ fn a_row_cannot_be_written_into_or_moved_to_another_organization() {
                        WHEN NOT MATCHED THEN INSERT ("organizationId", title) VALUES ('{GLOBEX}', 'planted')"#
             ),
             format!(
-                r#"WITH moved AS (UPDATE "Finding" SET "organizationId" = '{GLOBEX}' RETURNING id) SELECT count(*) FROM moved"#
+                r#"WITH moved AS (UPDATE "Finding" SET "organizationId" = '{GLOBEX}' RETURNING id) SELECT count(*)
+                    FROM moved"#
             ),
         ] {
             let refusal = refused_within(&client, &sql).await;
@@ -104,7 +107,8 @@ fn on_conflict_and_merge_change_rows_of_their_own_tenant_only() {
         let (client, superuser) = (database.application().await, database.superuser().await);
         let others = checksum_without(&superuser, ACME).await;
         as_tenant(&client, &database.token("alice")).await;
-        let upsert = r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET title = 'own' RETURNING title"#;
+        let upsert = r#"INSERT INTO "Finding" (id, title) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET title =
+            'own' RETURNING title"#;
         assert_eq!(value(&client, upsert).await, "own");
         let nothing = r#"INSERT INTO "Finding" (id, title) VALUES (101, 'x') ON CONFLICT DO NOTHING RETURNING title"#;
         assert_eq!(column(&client, nothing).await.len(), 0);
@@ -223,7 +227,8 @@ fn a_condition_with_a_side_effect_never_sees_the_rows_of_another_tenant() {
         for sql in [
             r#"SELECT count(*) FROM "Finding" WHERE pg_temp.leak(title)"#,
             r#"SELECT count(*) FROM "Finding" WHERE pg_temp.leak(title) AND id > 0"#,
-            r#"SELECT count(*) FROM "Finding" f JOIN cloud_account a ON pg_temp.leak(f.title) AND pg_temp.leak(a.external_id)"#,
+            r#"SELECT count(*) FROM "Finding" f JOIN cloud_account a ON pg_temp.leak(f.title) AND
+                pg_temp.leak(a.external_id)"#,
         ] {
             assert_eq!(count(&client, sql).await, 5, "{sql}");
         }
@@ -258,7 +263,8 @@ fn tenants_at_work_at_the_same_time_never_meet() {
         join_all(workers).await;
         for (prefix, organization) in [("alice", ACME), ("bob", GLOBEX)] {
             let sql = format!(
-                r#"SELECT count(*) FROM "Finding" WHERE title LIKE '{prefix} %' AND "organizationId" = '{organization}'"#
+                r#"SELECT count(*) FROM "Finding" WHERE title LIKE '{prefix} %' AND "organizationId" =
+                    '{organization}'"#
             );
             assert_eq!(count(&superuser, &sql).await, 3 * 20);
             assert_eq!(
@@ -305,7 +311,10 @@ fn statements() -> impl Strategy<Value = String> {
         "ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title",
     ]);
     let insert = (id, organization.clone(), conflict).prop_map(|(id, organization, conflict)| {
-        format!(r#"INSERT INTO "Finding" (id, "organizationId", title) VALUES ({id}, {organization}, 'generated') {conflict} RETURNING *"#)
+        format!(
+            r#"INSERT INTO "Finding" (id, "organizationId", title) VALUES ({id}, {organization}, 'generated')
+            {conflict} RETURNING *"#
+        )
     });
     let set = prop::sample::select(vec![
         r#""amountCents" = "amountCents" + 1"#,
@@ -334,7 +343,8 @@ fn statements() -> impl Strategy<Value = String> {
     let merge = conditions().prop_map(|condition| {
         format!(
             r#"MERGE INTO "Finding" USING generate_series(1, 110) v (n) ON "Finding".id = v.n AND ({condition})
-               WHEN MATCHED THEN UPDATE SET title = 'merged' WHEN NOT MATCHED AND n > 107 THEN INSERT (title) VALUES ('merged')"#
+               WHEN MATCHED THEN UPDATE SET title = 'merged' WHEN NOT MATCHED AND n > 107 THEN INSERT (title) VALUES
+                   ('merged')"#
         )
     });
     let fixed = prop::sample::select(vec![

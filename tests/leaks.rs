@@ -48,7 +48,8 @@ impl LoggingServer {
         let settings = format!(
             "port = {port}\nlisten_addresses = ''\nunix_socket_directories = '{sockets}'\nfsync = off\n\
              shared_preload_libraries = '{preload}'\ncompute_query_id = on\n\
-             logging_collector = on\nlog_destination = 'stderr,csvlog,jsonlog'\nlog_filename = 'server.log'\nlog_rotation_age = 0\n"
+             logging_collector = on\nlog_destination = 'stderr,csvlog,jsonlog'\nlog_filename = \
+             'server.log'\nlog_rotation_age = 0\n"
         );
         let file = server.folder.join("postgresql.conf");
         fs::write(&file, fs::read_to_string(&file).unwrap() + &settings).unwrap();
@@ -79,10 +80,14 @@ impl LoggingServer {
         let plain = connect(self.config.clone().dbname("plain")).await;
         let both = "CREATE TABLE seen (token text PRIMARY KEY)";
         run(&plain, both).await;
-        run(&plain, "CREATE SCHEMA tenancy; CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+        run(
+            &plain,
+            "CREATE SCHEMA tenancy; CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
             CREATE FUNCTION tenancy.authenticate(token text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
-                IF token LIKE '%refused' THEN RAISE 'the token''s signature is not valid'; END IF; RETURN 'organization'; END $$")
-            .await;
+                IF token LIKE '%refused' THEN RAISE 'the token''s signature is not valid'; END IF; RETURN \
+                'organization'; END $$",
+        )
+        .await;
         let tenants = connect(self.config.clone().dbname("tenants")).await;
         run(&tenants, both).await;
         run(&tenants, "CREATE EXTENSION pg_tenancy").await;
@@ -90,10 +95,15 @@ impl LoggingServer {
         keys["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "oct");
         let set_issuer = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3)";
         tenants.execute(set_issuer, &[&issuer::ISSUER, &issuer::AUDIENCE, &keys.to_string()]).await.unwrap();
-        run(&tenants, &format!(
-            "SELECT tenancy.create_organization('Acme', '{ACME}'); SELECT tenancy.create_role('admin');
-             SELECT tenancy.grant_permission('admin', '*', '*'); SELECT tenancy.set_membership('{ACME}', 'alice', 'admin')"))
-            .await;
+        run(
+            &tenants,
+            &format!(
+                "SELECT tenancy.create_organization('Acme', '{ACME}'); SELECT tenancy.create_role('admin');
+             SELECT tenancy.grant_permission('admin', '*', '*'); SELECT tenancy.set_membership('{ACME}', 'alice', \
+             'admin')"
+            ),
+        )
+        .await;
     }
 
     /// A connection as superuser with these settings from the start.

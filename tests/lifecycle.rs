@@ -25,7 +25,14 @@ fn only_a_superuser_creates_the_extension() {
 fn a_schema_of_an_ordinary_role_is_not_taken_over() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        run(&superuser, &format!("DROP EXTENSION pg_tenancy CASCADE; DROP SCHEMA IF EXISTS tenancy; CREATE SCHEMA tenancy AUTHORIZATION {OWNER}")).await;
+        run(
+            &superuser,
+            &format!(
+                "DROP EXTENSION pg_tenancy CASCADE; DROP SCHEMA IF EXISTS tenancy; CREATE SCHEMA \
+            tenancy AUTHORIZATION {OWNER}"
+            ),
+        )
+        .await;
         let refusal = refused(&superuser, "CREATE EXTENSION pg_tenancy").await;
         assert_eq!((refusal.sqlstate.as_str(), refusal.hint.is_some()), ("42501", true), "{refusal:?}");
         assert_eq!(count(&superuser, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_tenancy'").await, 0);
@@ -71,24 +78,29 @@ fn no_event_goes_into_a_table_that_stands_where_a_partition_would() {
         let superuser = database.superuser().await;
         // Before the first event, there is no partition yet. Somebody may create in the schema, by a DBA's grant.
         let grant = format!(
-            "CREATE EXTENSION pg_tenancy; GRANT USAGE, CREATE ON SCHEMA tenancy TO {OWNER}; GRANT SELECT ON tenancy.event TO {OWNER}"
+            "CREATE EXTENSION pg_tenancy; GRANT USAGE, CREATE ON SCHEMA tenancy TO {OWNER}; GRANT SELECT ON \
+                tenancy.event TO {OWNER}"
         );
         without_extension(&superuser, &grant).await;
         let partition =
             value(&superuser, "SELECT 'tenancy.event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
         assert_eq!(value(&superuser, &format!("SELECT to_regclass('{partition}') IS NULL")).await, "t");
-        let other_types = "id bytea, organization bytea, actor bytea, transaction bytea, ordinal bytea, occurred_at bytea, operation int, domain int,
-            table_schema int, table_name int, row_key int, result int, reason int, payload int, salt int, payload_digest int, encoding bytea,
+        let other_types = "id bytea, organization bytea, actor bytea, transaction bytea, ordinal bytea, occurred_at \
+            bytea, operation int, domain int,
+            table_schema int, table_name int, row_key int, result int, reason int, payload int, salt int, \
+            payload_digest int, encoding bytea,
             prev_hash int, hash int, batch_end bytea, batch_events bytea";
         let protect = r#"SELECT tenancy.protect('"Finding"')"#;
         for made in [
             format!("CREATE TABLE {partition} AS SELECT * FROM tenancy.event LIMIT 0"),
             format!("CREATE TABLE {partition} ({other_types})"),
             format!(
-                "CREATE TABLE tenancy.mine (LIKE tenancy.event) PARTITION BY RANGE (id); CREATE TABLE {partition} PARTITION OF tenancy.mine DEFAULT"
+                "CREATE TABLE tenancy.mine (LIKE tenancy.event) PARTITION BY RANGE (id); CREATE TABLE {partition} \
+                    PARTITION OF tenancy.mine DEFAULT"
             ),
             format!(
-                "CREATE TABLE tenancy.mine ({other_types}) PARTITION BY RANGE (id); CREATE TABLE {partition} PARTITION OF tenancy.mine DEFAULT"
+                "CREATE TABLE tenancy.mine ({other_types}) PARTITION BY RANGE (id); CREATE TABLE {partition} \
+                    PARTITION OF tenancy.mine DEFAULT"
             ),
             format!("CREATE VIEW {partition} AS SELECT 1"),
             format!("CREATE UNLOGGED TABLE {partition} (LIKE tenancy.event)"),
@@ -108,9 +120,22 @@ fn no_event_goes_into_a_table_that_stands_where_a_partition_would() {
 fn a_partition_with_columns_of_other_types_is_an_error_and_no_crash() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
-        // A superuser only could do this to a table that is attached; in memory of the types, a text would be read as a number.
-        let partition = value(&superuser, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tenancy.event'::regclass ORDER BY 1 LIMIT 1").await;
-        run(&superuser, &format!("UPDATE pg_attribute SET atttypid = 'bytea'::regtype WHERE attrelid = '{partition}'::regclass AND attname = 'ordinal'")).await;
+        // A superuser only could do this to a table that is attached; in memory of the types, a text would be read
+        // as a number.
+        let partition = value(
+            &superuser,
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = \
+            'tenancy.event'::regclass ORDER BY 1 LIMIT 1",
+        )
+        .await;
+        run(
+            &superuser,
+            &format!(
+                "UPDATE pg_attribute SET atttypid = 'bytea'::regtype WHERE attrelid = \
+            '{partition}'::regclass AND attname = 'ordinal'"
+            ),
+        )
+        .await;
         for _ in 0..2 {
             as_tenant(&client, &database.token("alice")).await;
             let refusal = refused(&client, r#"UPDATE "Finding" SET title = 'x'"#).await;
@@ -208,7 +233,12 @@ fn a_restored_dump_is_protected_verifies_and_goes_on() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         for (subject, sealed) in [("alice", true), ("bob", false)] {
             as_tenant(&client, &database.token(subject)).await;
-            run(&client, r#"UPDATE "Finding" SET title = title || '!'; INSERT INTO cloud_account (external_id) VALUES ('new'); COMMIT"#).await;
+            run(
+                &client,
+                r#"UPDATE "Finding" SET title = title || '!'; INSERT INTO cloud_account (external_id) VALUES
+                ('new'); COMMIT"#,
+            )
+            .await;
             if sealed {
                 seal(&superuser).await;
             }

@@ -1,7 +1,7 @@
 //! The promises, over real connections: one program, one module a promise.
 //!
-//! `make test` runs all of it, `make check ONE=context::a_name` one test. What needs no server is tested in the crates below
-//! core/, files/ and verifier/.
+//! `make test` runs all of it, `make check ONE=context::a_name` one test. What needs no server is tested in the
+//! crates below core/, files/ and verifier/.
 
 mod audit;
 mod audit_vectors;

@@ -22,7 +22,12 @@ fn a_maintenance_ends_with_its_transaction_for_all_that_was_planned_in_it() {
     in_database(async |database| {
         let owner = database.owner().await;
         let begin = "SELECT tenancy.begin_maintenance('count what there is')";
-        run(&owner, "CREATE FUNCTION counted() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM cloud_account); END'").await;
+        run(
+            &owner,
+            "CREATE FUNCTION counted() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM \
+            cloud_account); END'",
+        )
+        .await;
         run(&owner, "PREPARE listed AS SELECT count(*) FROM cloud_account").await;
         let planned = owner.prepare("SELECT count(*) FROM cloud_account WHERE id > $1").await.unwrap();
         for end in ["COMMIT", "ROLLBACK"] {

@@ -1,5 +1,5 @@
-//! Protecting a large table while others write to it (docs/operations.md): in steps that can be interrupted, next to all
-//! at once.
+//! Protecting a large table while others write to it (docs/operations.md): in steps that can be interrupted, next to
+//! all at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! A superuser with patience: random sequences of catalog edits and of changes in any table of the extension, after which
-//! everything is put back. What they did to events is named all the same.
+//! A superuser with patience: random sequences of catalog edits and of changes in any table of the extension, after
+//! which everything is put back. What they did to events is named all the same.
 //!
 //! `PATIENT_SEED` runs the sequences of a seed that a failure printed, `PATIENT_SEQUENCES` says how many.
 
@@ -12,8 +12,10 @@ const SEQUENCES: u64 = 2000;
 
 /// Everything of an event that a hash covers, its actor with it; the last two columns are no content.
 const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation, e.domain, e.table_schema, e.table_name,
-            e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt, e.payload_digest, e.encoding, e.prev_hash, e.hash)::text
+    SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation, e.domain, \
+    e.table_schema, e.table_name,
+            e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt, e.payload_digest, e.encoding, \
+            e.prev_hash, e.hash)::text
            || coalesce((SELECT a::text FROM tenancy.event_actor a WHERE a.id = e.actor), 'gone') $$";
 
 /// Triggers of the extension's tables, where a superuser reaches them without a statement that is heard.
@@ -32,7 +34,8 @@ async fn record(database: &Database) -> (Client, Option<(String, String)>) {
     let superuser = database.superuser().await;
     for (number, organization) in [(1, ACME), (2, GLOBEX), (3, ACME)] {
         let sql = format!(
-            "INSERT INTO cloud_account (organization_id, external_id) SELECT '{organization}', gen_random_uuid() FROM generate_series(1, 4)"
+            "INSERT INTO cloud_account (organization_id, external_id) SELECT '{organization}', gen_random_uuid() FROM \
+                generate_series(1, 4)"
         );
         run(&superuser, &sql).await;
         if number > 1 {
@@ -48,7 +51,8 @@ async fn record(database: &Database) -> (Client, Option<(String, String)>) {
     let kept = checkpoint(&superuser).await;
     seal(&superuser).await;
     run(&superuser, CONTENT).await;
-    let copy = "CREATE TABLE public.kept AS SELECT e.id, e.organization, public.content(e) AS content, s.block, s.event_hash, s.chain, s.position
+    let copy = "CREATE TABLE public.kept AS SELECT e.id, e.organization, public.content(e) AS content, s.block, \
+        s.event_hash, s.chain, s.position
                   FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id";
     run(&superuser, copy).await;
     run(&superuser, "CREATE TABLE public.kept_head AS SELECT * FROM tenancy.head; ANALYZE; SET jit = off").await;
@@ -59,8 +63,10 @@ async fn record(database: &Database) -> (Client, Option<(String, String)>) {
 /// The tables of the extension that have rows or could have.
 async fn tables(superuser: &Client) -> Vec<Table> {
     let sql = "SELECT c.relname, json_agg(json_build_array(a.attname, format_type(a.atttypid, NULL)) ORDER BY a.attnum)
-                 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-                WHERE c.relnamespace = 'tenancy'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition GROUP BY c.relname ORDER BY c.relname";
+                 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                 AND a.attgenerated = ''
+                WHERE c.relnamespace = 'tenancy'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
+                GROUP BY c.relname ORDER BY c.relname";
     rows(superuser, sql)
         .await
         .into_iter()
@@ -99,7 +105,8 @@ fn some_rows(random: &mut StdRng, table: &str) -> String {
     let salt: u32 = random.random();
     let count = [1, 1, 1, 2, 5, 1000][random.random_range(0..6)];
     format!(
-        "(t.tableoid, t.ctid) IN (SELECT o.tableoid, o.ctid FROM tenancy.{table} o ORDER BY md5(o::text || '{salt}') LIMIT {count})"
+        "(t.tableoid, t.ctid) IN (SELECT o.tableoid, o.ctid FROM tenancy.{table} o ORDER BY md5(o::text || '{salt}') \
+            LIMIT {count})"
     )
 }
 
@@ -139,9 +146,11 @@ fn change(random: &mut StdRng, tables: &[Table]) -> String {
                 .choose(random)
                 .unwrap();
             format!(
-                "INSERT INTO tenancy.archive SELECT m, {at}, false, events, first_block, last_block, last_block, digest, 'x', 'x', 'x'
+                "INSERT INTO tenancy.archive SELECT m, {at}, false, events, first_block, last_block, last_block, \
+                    digest, 'x', 'x', 'x'
                    FROM (SELECT date_trunc('month', ({month}) AT TIME ZONE 'UTC')::date AS m) m,
-                        LATERAL tenancy.seal_digest(tenancy.lowest_id(m::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((m + interval '1 month') AT TIME ZONE 'UTC'))"
+                        LATERAL tenancy.seal_digest(tenancy.lowest_id(m::timestamp AT TIME ZONE 'UTC'), \
+                        tenancy.lowest_id((m + interval '1 month') AT TIME ZONE 'UTC'))"
             )
         }
         11 => {
@@ -156,7 +165,8 @@ fn change(random: &mut StdRng, tables: &[Table]) -> String {
         _ => {
             let both = some_rows(random, "event");
             format!(
-                "WITH gone AS (DELETE FROM tenancy.event t WHERE {both} RETURNING t.id) DELETE FROM tenancy.seal s USING gone WHERE s.event = gone.id"
+                "WITH gone AS (DELETE FROM tenancy.event t WHERE {both} RETURNING t.id) DELETE FROM tenancy.seal s \
+                    USING gone WHERE s.event = gone.id"
             )
         }
     }
@@ -193,9 +203,12 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
                 WHERE (k.id IS NULL OR e.id IS NULL OR public.content(e) IS DISTINCT FROM k.content)
                   AND e.transaction IS DISTINCT FROM pg_current_xact_id()
                   AND NOT EXISTS (SELECT FROM told t WHERE t.event = coalesce(k.id, e.id)
-                       OR (s.event IS NULL OR s.block <> k.block OR s.event_hash <> k.event_hash OR s.chain <> k.chain OR s.position <> k.position
-                           OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.head n
-                                       WHERE n.organization = h.organization AND n.block = h.block AND n.position = h.position AND n.chain = h.chain AND n.frontier = h.frontier)))
+                       OR (s.event IS NULL OR s.block <> k.block OR s.event_hash <> k.event_hash OR s.chain <> \
+                       k.chain OR s.position <> k.position
+                           OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND \
+                           h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.head n
+                                       WHERE n.organization = h.organization AND n.block = h.block AND n.position = \
+                                       h.position AND n.chain = h.chain AND n.frontier = h.frontier)))
                           AND (t.organization_id = k.organization OR t.block = k.block OR t.organization_id IS NULL))";
     column(superuser, sql).await
 }
@@ -217,15 +230,21 @@ fn whatever_a_superuser_does_to_events_and_puts_back_is_named() {
                 ],
                 1 => [
                     format!(
-                        "SET LOCAL session_replication_role = replica; UPDATE pg_trigger SET tgenabled = 'O' {TRIGGERS}; {READ_AGAIN}"
+                        "SET LOCAL session_replication_role = replica; UPDATE pg_trigger SET tgenabled = 'O' \
+                            {TRIGGERS}; {READ_AGAIN}"
                     ),
                     format!(
-                        "UPDATE pg_trigger SET tgenabled = 'A' {TRIGGERS}; {READ_AGAIN}; SET LOCAL session_replication_role = origin"
+                        "UPDATE pg_trigger SET tgenabled = 'A' {TRIGGERS}; {READ_AGAIN}; SET LOCAL \
+                            session_replication_role = origin"
                     ),
                 ],
                 _ => [
-                    "UPDATE pg_event_trigger SET evtenabled = 'D'; UPDATE pg_class SET relhastriggers = false WHERE relnamespace = 'tenancy'::regnamespace".to_owned(),
-                    "UPDATE pg_class SET relhastriggers = true WHERE oid IN (SELECT tgrelid FROM pg_trigger); UPDATE pg_event_trigger SET evtenabled = 'A'".to_owned(),
+                    "UPDATE pg_event_trigger SET evtenabled = 'D'; UPDATE pg_class SET relhastriggers = false WHERE \
+                        relnamespace = 'tenancy'::regnamespace"
+                        .to_owned(),
+                    "UPDATE pg_class SET relhastriggers = true WHERE oid IN (SELECT tgrelid FROM pg_trigger); UPDATE \
+                        pg_event_trigger SET evtenabled = 'A'"
+                        .to_owned(),
                 ],
             };
             run(&superuser, &format!("BEGIN; {open}")).await;
@@ -245,7 +264,8 @@ fn whatever_a_superuser_does_to_events_and_puts_back_is_named() {
                 seed.wrapping_add(sequence),
                 statements.join(";\n")
             );
-            let sql = "SELECT count(*) FROM public.kept k LEFT JOIN tenancy.event e ON e.id = k.id WHERE e.id IS NULL OR public.content(e) IS DISTINCT FROM k.content";
+            let sql = "SELECT count(*) FROM public.kept k LEFT JOIN tenancy.event e ON e.id = k.id WHERE e.id IS NULL \
+                OR public.content(e) IS DISTINCT FROM k.content";
             changed += u64::from(count(&superuser, sql).await > 0);
             run(&superuser, "ROLLBACK").await;
         }

@@ -391,7 +391,8 @@ fn audit_events_name_the_member_and_the_request_that_made_them() {
                     count(*) FILTER (WHERE new_values ->> 'title' = correlation_id
                                        AND subject = split_part(correlation_id, ' ', 1)
                                        AND session_id = 'session of ' || subject
-                                       AND organization = CASE subject WHEN 'alice' THEN '{ACME}' ELSE '{GLOBEX}' END::uuid)
+                                       AND organization = CASE subject WHEN 'alice' THEN '{ACME}' ELSE '{GLOBEX}' \
+                                       END::uuid)
                FROM tenancy.audit_trail WHERE correlation_id IS NOT NULL"
         );
         assert_eq!(rows(&superuser, &sql).await, [["36", "36"].map(|n| Some(n.to_owned()))]);

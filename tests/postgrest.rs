@@ -33,8 +33,10 @@ async fn authenticator(database: &Database) -> Client {
 async fn request(client: &Client, role: &str, headers: &str, main: &str) -> Result<Vec<String>, Refusal> {
     let begin = if main.starts_with("SELECT") { "READ ONLY" } else { "READ WRITE" };
     run(client, &format!("BEGIN ISOLATION LEVEL READ COMMITTED {begin}")).await;
-    let variables = "select set_config('search_path', $1, true), set_config('role', $2, true), set_config('request.jwt.claims', $3, true),
-        set_config('request.method', $4, true), set_config('request.path', $5, true), set_config('request.headers', $6, true), set_config('request.cookies', $7, true)";
+    let variables = "select set_config('search_path', $1, true), set_config('role', $2, true), \
+        set_config('request.jwt.claims', $3, true),
+        set_config('request.method', $4, true), set_config('request.path', $5, true), set_config('request.headers', \
+        $6, true), set_config('request.cookies', $7, true)";
     let claims = json!({ "role": role }).to_string();
     let answer = async {
         client.execute(variables, &[&"\"public\"", &role, &claims, &"GET", &"/Finding", &headers, &"{}"]).await?;
@@ -202,7 +204,12 @@ fn forged_settings_gain_nothing() {
             run(&client, "ROLLBACK").await;
         }
         // Objects that stand in front of the extension's own are not found: the function has its search_path.
-        run(&client, "BEGIN; CREATE FUNCTION pg_temp.current_setting(text, boolean) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
-                      SET LOCAL search_path = pg_temp, pg_catalog; SELECT tenancy.pre_request(); ROLLBACK").await;
+        run(
+            &client,
+            "BEGIN; CREATE FUNCTION pg_temp.current_setting(text, boolean) RETURNS text LANGUAGE sql AS $$ \
+            SELECT 'x' $$;
+                      SET LOCAL search_path = pg_temp, pg_catalog; SELECT tenancy.pre_request(); ROLLBACK",
+        )
+        .await;
     });
 }

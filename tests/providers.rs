@@ -97,7 +97,8 @@ fn the_folder_of_key_files_is_set_as_the_page_says() {
         line.split(" -c ").skip(1).map(|command| &command.trim()[1..command.trim().len() - 1]).collect();
     assert_eq!(commands.len(), 3, "{commands:?}");
     in_database(async |database| {
-        // In a session that has not loaded the library yet. What the server has stays: the last command would reload it.
+        // In a session that has not loaded the library yet. What the server has stays: the last command would reload
+        // it.
         let superuser = database.superuser().await;
         for command in &commands[..2] {
             run(&superuser, command).await;

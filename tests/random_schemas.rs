@@ -1,8 +1,9 @@
 //! Random schemas, random rows, random statements: under a tenant's identity each statement answers what the same
-//! statement answers on copies of the tables that hold that tenant's rows alone, and leaves the others' rows as they were.
+//! statement answers on copies of the tables that hold that tenant's rows alone, and leaves the others' rows as they
+//! were.
 //!
-//! The copies are the oracle: no other tenants, so nothing to leak and nothing to forget. Policies that a table had before it was
-//! protected stand in the copies too, because they go on to narrow what is seen.
+//! The copies are the oracle: no other tenants, so nothing to leak and nothing to forget. Policies that a table had
+//! before it was protected stand in the copies too, because they go on to narrow what is seen.
 
 use crate::common::*;
 use proptest::prelude::*;
@@ -39,7 +40,8 @@ struct Table {
     before: Option<&'static str>,
     /// Another column that could be meant.
     second: Option<&'static str>,
-    /// What a change of the referenced row does, ON UPDATE and ON DELETE: of the table of tenants, and of a table outside.
+    /// What a change of the referenced row does, ON UPDATE and ON DELETE: of the table of tenants, and of a table
+    /// outside.
     tenant: Option<Actions>,
     owner: Option<Actions>,
     /// A table without an organization: a row is of whom the row of the table before is that it points at.
@@ -119,8 +121,8 @@ fn tables() -> impl Strategy<Value = Vec<Table>> {
             })
     };
     (table("account"), table("Cloud Item"), table("select"), chain()).prop_map(|(first, second, third, chain)| {
-        // Nothing is protected through a table with partitions, and rows in a child by inheritance cannot be pointed at. Whoever
-        // reads a row needs to read the one that it hangs on, so a policy there narrows this one too.
+        // Nothing is protected through a table with partitions, and rows in a child by inheritance cannot be pointed
+        // at. Whoever reads a row needs to read the one that it hangs on, so a policy there narrows this one too.
         let chain = if third.shape == Shape::Plain && third.before.is_none() { chain } else { Vec::new() };
         [vec![first, second, third], chain].concat()
     })
@@ -228,15 +230,23 @@ fn create(tables: &[Table], schema: &str, alone: Option<usize>) -> String {
             }
         }
         if table.view {
-            write!(sql, "CREATE VIEW \"{name} view\" WITH (security_invoker = true) AS SELECT * FROM \"{name}\" WHERE amount > 0;")
-                .unwrap();
+            write!(
+                sql,
+                "CREATE VIEW \"{name} view\" WITH (security_invoker = true) AS SELECT * FROM \"{name}\" WHERE \
+                amount > 0;"
+            )
+            .unwrap();
         }
     }
     for table in tables {
         policies_before(&mut sql, table, alone.is_some());
     }
-    write!(sql, "GRANT USAGE ON SCHEMA {schema} TO {APPLICATION}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {APPLICATION};")
-        .unwrap();
+    write!(
+        sql,
+        "GRANT USAGE ON SCHEMA {schema} TO {APPLICATION}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES \
+        IN SCHEMA {schema} TO {APPLICATION};"
+    )
+    .unwrap();
     sql
 }
 
@@ -265,8 +275,8 @@ fn tenant_of(tables: &[Table], n: usize) -> Option<Actions> {
     tables[n].tenant.filter(|_| type_of_tenants(tables) == Some(tables[n].data_type))
 }
 
-/// A policy that shows a part of the rows, as an application has it before it meets `protect`. The copy lets through by a policy
-/// what the protected table lets through for the other commands.
+/// A policy that shows a part of the rows, as an application has it before it meets `protect`. The copy lets through
+/// by a policy what the protected table lets through for the other commands.
 fn policies_before(sql: &mut String, table: &Table, copy: bool) {
     let Some(command) = table.before else { return };
     let policy = |sql: &mut String, name: &str, command: &str, condition: &str| {
@@ -319,8 +329,8 @@ fn value_of(data_type: &str, tenant: usize) -> String {
 }
 
 /// A statement over two tables. `OWN` stands for a condition that keeps it from shared rows, which a tenant does not
-/// write: true under the policies, which see to it, and "is not NULL" for the oracle. MERGE has it in both, because it raises
-/// for a row that it may read and not write.
+/// write: true under the policies, which see to it, and "is not NULL" for the oracle. MERGE has it in both, because
+/// it raises for a row that it may read and not write.
 fn statements() -> impl Strategy<Value = String> {
     let condition = prop_oneof![
         Just("true".to_owned()),
@@ -341,13 +351,15 @@ fn statements() -> impl Strategy<Value = String> {
         "SELECT t.id, u.id FROM T t JOIN U u ON u.amount = t.amount WHERE CONDITION",
         "SELECT t.id, u.id FROM T t FULL JOIN U u ON u.id = t.id",
         "SELECT t.id, (SELECT count(*) FROM U u WHERE u.amount < t.amount) FROM T t WHERE CONDITION",
-        "WITH RECURSIVE r AS (SELECT t.id, t.parent FROM T t WHERE CONDITION UNION SELECT u.id, u.parent FROM U u JOIN r ON r.parent = u.id) SELECT * FROM r",
+        "WITH RECURSIVE r AS (SELECT t.id, t.parent FROM T t WHERE CONDITION UNION SELECT u.id, u.parent FROM U u \
+            JOIN r ON r.parent = u.id) SELECT * FROM r",
         "WITH m AS MATERIALIZED (SELECT * FROM T t WHERE CONDITION) SELECT count(*) FROM m, U",
         "SELECT id, rank() OVER (ORDER BY amount DESC, id), lag(id) OVER (ORDER BY id) FROM T t WHERE CONDITION",
         "SELECT id FROM T UNION ALL SELECT id FROM U EXCEPT SELECT t.id FROM T t WHERE CONDITION",
         "SELECT t.tableoid <> 0, t.id FROM T t WHERE CONDITION ORDER BY t.id LIMIT 3 OFFSET 1",
         "SELECT * FROM VIEW t WHERE CONDITION",
-        "SELECT l.id FROM T t CROSS JOIN LATERAL (SELECT u.id FROM U u WHERE u.id > t.id ORDER BY u.id LIMIT 1) l WHERE CONDITION",
+        "SELECT l.id FROM T t CROSS JOIN LATERAL (SELECT u.id FROM U u WHERE u.id > t.id ORDER BY u.id LIMIT 1) l \
+            WHERE CONDITION",
         "PREPARE p AS SELECT t.id FROM T t WHERE CONDITION; EXECUTE p; DEALLOCATE p",
         "DECLARE c CURSOR FOR SELECT t.id FROM T t WHERE CONDITION ORDER BY t.id; FETCH ALL FROM c; CLOSE c",
         "SELECT query_to_xml('SELECT count(*) FROM T', true, false, '')::text",
@@ -359,11 +371,13 @@ fn statements() -> impl Strategy<Value = String> {
         "DELETE FROM T t WHERE (CONDITION) AND OWN RETURNING t.*",
         "DELETE FROM T t USING U u WHERE u.amount = t.amount AND (CONDITION) AND OWN RETURNING t.id",
         "WITH gone AS (DELETE FROM T t WHERE (CONDITION) AND OWN RETURNING t.*) SELECT count(*), sum(amount) FROM gone",
-        "INSERT INTO T (id, label, amount) SELECT 5000 + t.id, t.label, t.amount FROM T t WHERE CONDITION RETURNING id, ORG",
+        "INSERT INTO T (id, label, amount) SELECT 5000 + t.id, t.label, t.amount FROM T t WHERE CONDITION RETURNING \
+            id, ORG",
         "INSERT INTO T (id, label) VALUES (7000, 'x') RETURNING *",
         "INSERT INTO T (id, label) VALUES (7000, 'y') ON CONFLICT (id) DO NOTHING RETURNING *",
         "MERGE INTO T t USING (SELECT u.id, u.amount FROM U u) s ON t.id = s.id AND (CONDITION) AND t.ORG IS NOT NULL
-             WHEN MATCHED AND s.amount > 2 THEN DELETE WHEN MATCHED THEN UPDATE SET label = 'merged' WHEN NOT MATCHED AND s.amount < 0 THEN DO NOTHING",
+             WHEN MATCHED AND s.amount > 2 THEN DELETE WHEN MATCHED THEN UPDATE SET label = 'merged' WHEN NOT MATCHED \
+             AND s.amount < 0 THEN DO NOTHING",
     ]);
     let reach = (
         prop::sample::select(vec![
@@ -386,8 +400,8 @@ fn statements() -> impl Strategy<Value = String> {
         .prop_map(|(statement, condition, t, u)| format!("{t}{u}{}", statement.replace("CONDITION", &condition)))
 }
 
-/// True for a statement that reaches rows by the tables that they name: one that is refused says nothing of the copy, where
-/// the statement reaches less.
+/// True for a statement that reaches rows by the tables that they name: one that is refused says nothing of the
+/// copy, where the statement reaches less.
 fn reaches_others(statement: &str, tables: &[Table]) -> bool {
     // A row that hangs on nothing is refused under the policies, and nobody's in the copy.
     let hangs = tables[usize::from(statement.as_bytes()[0] - b'0') % tables.len()].through;

@@ -1,5 +1,5 @@
-//! Reads of tables that are marked as sensitive, on a server of its own with the library preloaded: each statement that reads
-//! one leaves an event, whatever becomes of its transaction.
+//! Reads of tables that are marked as sensitive, on a server of its own with the library preloaded: each statement
+//! that reads one leaves an event, whatever becomes of its transaction.
 
 use crate::common::server::{Folder, Server, programs};
 use crate::common::*;
@@ -119,7 +119,8 @@ const CASES: &[Case] = &[
     ("UPDATE patient SET name = 'same'", &[]),
     ("DELETE FROM patient WHERE false RETURNING *", &["patient DELETE 0 success"]),
     (
-        "MERGE INTO plain USING patient ON false WHEN NOT MATCHED AND patient.id = 1 THEN INSERT VALUES (1); DELETE FROM plain",
+        "MERGE INTO plain USING patient ON false WHEN NOT MATCHED AND patient.id = 1 THEN INSERT VALUES (1); DELETE \
+            FROM plain",
         &["patient MERGE 1 success"],
     ),
     ("SELECT * FROM patient a JOIN visit v ON v.id = a.id", &["patient SELECT 3 success", "visit SELECT 3 success"]),
@@ -138,7 +139,8 @@ const FAILING: &[Case] = &[
     ("SELECT 1 / (id - 5) FROM (SELECT id FROM patient ORDER BY id OFFSET 0) p", &["patient SELECT 4 failed"]),
     ("BEGIN; SELECT * FROM patient WHERE id < 3; SELECT 1 / 0", &["patient SELECT 2 success"]),
     (
-        "BEGIN; DECLARE c CURSOR FOR SELECT 1 / (id - 5) FROM (SELECT id FROM patient ORDER BY id OFFSET 0) p; FETCH 2 FROM c; FETCH 20 FROM c",
+        "BEGIN; DECLARE c CURSOR FOR SELECT 1 / (id - 5) FROM (SELECT id FROM patient ORDER BY id OFFSET 0) p; FETCH \
+            2 FROM c; FETCH 20 FROM c",
         &["patient SELECT 4 failed"],
     ),
     (
@@ -188,7 +190,12 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
             run(&client, &format!("SET application_name = 'failing {n}'")).await;
             assert!(client.batch_execute(sql).await.is_err(), "{sql}");
         }
-        run(&other, "SET application_name = 'parallel'; SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; ALTER TABLE patient SET (parallel_workers = 2)").await;
+        run(
+            &other,
+            "SET application_name = 'parallel'; SET min_parallel_table_scan_size = 0; SET parallel_setup_cost \
+            = 0; SET parallel_tuple_cost = 0; ALTER TABLE patient SET (parallel_workers = 2)",
+        )
+        .await;
         let plan = column(&other, "EXPLAIN SELECT * FROM patient WHERE name <> ''").await.join("\n");
         assert!(plan.contains("Gather"), "{plan}");
         run(&other, "SELECT * FROM patient WHERE name <> ''").await;
@@ -203,11 +210,17 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
             }
         }
         assert_eq!(of("parallel".into()).await, ["patient SELECT 200 success"], "the leader tells of its workers");
-        let ids = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'read' AND (data ->> 'query_id')::bigint IS NULL";
+        let ids = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'read' AND (data ->> \
+            'query_id')::bigint IS NULL";
         assert_eq!(count(&admin, ids).await, 0, "a read has no query id");
         let queue = "SELECT waiting || ' ' || dropped FROM tenancy.refusal_queue()";
         assert_eq!(value(&admin, queue).await, "0 0");
-        eventually(&admin, "SELECT NOT EXISTS (SELECT FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id))").await;
+        eventually(
+            &admin,
+            "SELECT NOT EXISTS (SELECT FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal \
+            s WHERE s.event = e.id))",
+        )
+        .await;
         assert_audit_is_whole(&admin).await;
 
         // No longer marked.
@@ -215,7 +228,8 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
         run(&other, "SET application_name = 'over'; SELECT count(*) FROM patient; SELECT count(*) FROM visit").await;
         drained(&admin).await;
         assert_eq!(of("over".into()).await, ["visit SELECT 1 success"]);
-        let marks = "SELECT operation || ' ' || (new_values ->> 'sensitive') || ' ' || (new_values ->> 'reason') FROM tenancy.audit_trail
+        let marks = "SELECT operation || ' ' || (new_values ->> 'sensitive') || ' ' || (new_values ->> 'reason') FROM \
+            tenancy.audit_trail
                       WHERE table_name = 'sensitive_table' AND row_key ->> 'table' LIKE '%patient' ORDER BY position";
         assert_eq!(
             column(&admin, marks).await,
@@ -267,7 +281,8 @@ fn a_read_is_of_whoever_made_it() {
         run(&app, "ROLLBACK").await;
         run(&admin, "SET application_name = 'superuser'; SELECT * FROM patient").await;
         drained(&admin).await;
-        let who = "SELECT application_name || ' ' || left(organization::text, 1) || ' ' || coalesce(subject, '-') || ' ' || session_user_name || ' ' || domain || ' ' || (data ->> 'rows')
+        let who = "SELECT application_name || ' ' || left(organization::text, 1) || ' ' || coalesce(subject, '-') || \
+            ' ' || session_user_name || ' ' || domain || ' ' || (data ->> 'rows')
                      FROM tenancy.audit_trail WHERE operation = 'read' ORDER BY 1";
         assert_eq!(
             column(&admin, who).await,
@@ -302,14 +317,25 @@ fn a_mark_stays_with_its_table() {
             column(&admin, &format!("{READS} AND application_name = '{name}' ORDER BY 1")).await
         };
         // One that is rolled back is none, in its own session too.
-        run(&admin, "BEGIN; SELECT tenancy.set_sensitive('patient', true, 'x'); SET LOCAL application_name = 'inside'; SELECT count(*) FROM patient; ROLLBACK").await;
+        run(
+            &admin,
+            "BEGIN; SELECT tenancy.set_sensitive('patient', true, 'x'); SET LOCAL application_name = \
+            'inside'; SELECT count(*) FROM patient; ROLLBACK",
+        )
+        .await;
         run(&admin, "SET application_name = 'rolled back'; SELECT count(*) FROM patient").await;
         assert_eq!(reads("inside").await, ["patient SELECT 1 success"]);
         assert!(reads("rolled back").await.is_empty());
         run(&admin, "SELECT tenancy.set_sensitive(t, true, 'x') FROM unnest('{patient,visit}'::regclass[]) t").await;
         run(&reader, "SET application_name = 'renamed'; SELECT count(*) FROM visit").await;
-        run(&admin, "ALTER TABLE visit RENAME TO appointment; CREATE SCHEMA s; ALTER TABLE appointment SET SCHEMA s; ALTER SCHEMA s RENAME TO clinic;
-                     CREATE TABLE clinic.new PARTITION OF clinic.appointment FOR VALUES FROM ('2026-03-01') TO ('2026-04-01')").await;
+        run(
+            &admin,
+            "ALTER TABLE visit RENAME TO appointment; CREATE SCHEMA s; ALTER TABLE appointment SET SCHEMA s; \
+            ALTER SCHEMA s RENAME TO clinic;
+                     CREATE TABLE clinic.new PARTITION OF clinic.appointment FOR VALUES FROM ('2026-03-01') TO \
+                     ('2026-04-01')",
+        )
+        .await;
         run(&reader, "SELECT count(*) FROM clinic.appointment; SELECT * FROM clinic.new").await;
         assert_eq!(
             reads("renamed").await,
@@ -317,10 +343,15 @@ fn a_mark_stays_with_its_table() {
         );
 
         // A trigger inside of a check of a foreign key is no check.
-        run(&admin, "CREATE TABLE leak (name text);
-                     CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO leak SELECT name FROM patient WHERE id = 7; RETURN OLD; END';
+        run(
+            &admin,
+            "CREATE TABLE leak (name text);
+                     CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO leak SELECT name \
+                     FROM patient WHERE id = 7; RETURN OLD; END';
                      CREATE TRIGGER steal BEFORE DELETE ON plain FOR EACH ROW EXECUTE FUNCTION steal();
-                     INSERT INTO plain VALUES (1, 1)").await;
+                     INSERT INTO plain VALUES (1, 1)",
+        )
+        .await;
         run(&reader, "SET application_name = 'thief'; BEGIN; DELETE FROM patient WHERE id = 1; ROLLBACK").await;
         assert_eq!(reads("thief").await, ["patient DELETE 1 success", "patient INSERT 1 success"]);
 

@@ -19,7 +19,8 @@ async fn with_secret_title(database: &Database) -> String {
     file
 }
 
-const NEWEST: &str = r#"SELECT payload::text FROM tenancy.event WHERE table_name = 'Finding' AND domain <> 'schema' ORDER BY id DESC LIMIT 1"#;
+const NEWEST: &str = r#"SELECT payload::text FROM tenancy.event WHERE table_name = 'Finding' AND domain <> 'schema'
+    ORDER BY id DESC LIMIT 1"#;
 
 async fn key_of_newest(superuser: &Client) -> String {
     let payload: serde_json::Value = serde_json::from_str(&value(superuser, NEWEST).await).unwrap();

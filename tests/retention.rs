@@ -31,7 +31,8 @@ async fn write(client: &Client, organization: Uuid, at: i64, title: &str) -> Uui
     run(client, "BEGIN").await;
     let transaction: i64 = count(client, "SELECT pg_current_xact_id()").await;
     let head = format!(
-        "SELECT encode(chain, 'hex') FROM tenancy.head WHERE organization = '{organization}' ORDER BY block DESC LIMIT 1"
+        "SELECT encode(chain, 'hex') FROM tenancy.head WHERE organization = '{organization}' ORDER BY block DESC \
+            LIMIT 1"
     );
     let previous = column(client, &head).await.first().map_or(chain::genesis(organization), |hex| {
         std::array::from_fn(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
@@ -61,11 +62,21 @@ async fn write(client: &Client, organization: Uuid, at: i64, title: &str) -> Uui
     run(
         client,
         &format!(
-            r#"INSERT INTO tenancy.event_actor (id, method, session_user_name, current_user_name) VALUES ('{}', 'none', 'old', 'old');
-              INSERT INTO tenancy.event VALUES ('{}', '{organization}', '{}', '{transaction}', 1, to_timestamp({at} / 1000000), 'insert', 'finding',
-                  'public', 'Finding', '{{"id":1}}', 'success', NULL, '{payload}', '\x{}', '\x{}', 1, '\x{}', '\x{}', '{}', 1);
+            r#"INSERT INTO tenancy.event_actor (id, method, session_user_name, current_user_name) VALUES ('{}',
+                'none', 'old', 'old');
+              INSERT INTO tenancy.event VALUES ('{}', '{organization}', '{}', '{transaction}', 1, to_timestamp({at} /
+                  1000000), 'insert', 'finding',
+                  'public', 'Finding', '{{"id":1}}', 'success', NULL, '{payload}', '\x{}', '\x{}', 1, '\x{}', '\x{}',
+                      '{}', 1);
               COMMIT"#,
-            actor.id, header.id, actor.id, hex(&salt), hex(&digest), hex(&previous), hex(&hash), header.id
+            actor.id,
+            header.id,
+            actor.id,
+            hex(&salt),
+            hex(&digest),
+            hex(&previous),
+            hex(&hash),
+            header.id
         ),
     )
     .await;
@@ -117,7 +128,8 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
         // Workers know of the archive too: enough events for several ranges, the archived ones among them.
         for _ in 0..4 {
             let many = format!(
-                "INSERT INTO cloud_account (organization_id, external_id) SELECT '{ACME}', gen_random_uuid() FROM generate_series(1, 5000)"
+                "INSERT INTO cloud_account (organization_id, external_id) SELECT '{ACME}', gen_random_uuid() FROM \
+                    generate_series(1, 5000)"
             );
             run(&admin, &many).await;
             seal(&admin).await;
@@ -126,11 +138,14 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
         assert_eq!(column(&admin, parallel).await, Vec::<String>::new());
         let processes = "SELECT processes FROM tenancy.verification ORDER BY verified_at DESC LIMIT 1";
         assert!(count(&admin, processes).await > 1, "one process verified all");
-        let row = "SELECT month || ' ' || attached || ' ' || events || ' ' || exported_to || ' ' || reason || ' ' || (digest =
-                       (SELECT digest FROM tenancy.seal_digest(tenancy.lowest_id('2025-01-01Z'), tenancy.lowest_id('2025-02-01Z'))))
+        let row = "SELECT month || ' ' || attached || ' ' || events || ' ' || exported_to || ' ' || reason || ' ' || \
+            (digest =
+                       (SELECT digest FROM tenancy.seal_digest(tenancy.lowest_id('2025-01-01Z'), \
+                       tenancy.lowest_id('2025-02-01Z'))))
                      FROM tenancy.archive";
         assert_eq!(column(&admin, row).await, ["2025-01-01 false 6 s3://audit/2025-01 retention true"]);
-        let event = "SELECT count(*) FROM tenancy.audit_trail WHERE organization = '00000000-0000-0000-0000-000000000000' AND domain = 'archive' AND operation = 'insert'";
+        let event = "SELECT count(*) FROM tenancy.audit_trail WHERE organization = \
+            '00000000-0000-0000-0000-000000000000' AND domain = 'archive' AND operation = 'insert'";
         assert_eq!(count(&admin, event).await, 1, "archiving is an event");
         assert_eq!(refused(&admin, ARCHIVE).await.sqlstate, "55000");
         assert_eq!(refused(&admin, "DELETE FROM tenancy.archive").await.sqlstate, "42501");
@@ -151,10 +166,17 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
         assert_eq!(count(&admin, before).await, 6);
         assert_eq!(found(&admin).await, Vec::<String>::new());
         // It is a month like any other: closed, append-only, and verified.
-        let closed = "SELECT count(*) FROM pg_class c WHERE oid IN ('tenancy.event_2025_01'::regclass, 'tenancy.event_actor_2025_01'::regclass)
-                         AND relispartition AND relrowsecurity AND relforcerowsecurity AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = 'append_only' AND tgenabled = 'A')";
+        let closed = "SELECT count(*) FROM pg_class c WHERE oid IN ('tenancy.event_2025_01'::regclass, \
+            'tenancy.event_actor_2025_01'::regclass)
+                         AND relispartition AND relrowsecurity AND relforcerowsecurity AND EXISTS (SELECT FROM \
+                         pg_trigger WHERE tgrelid = c.oid AND tgname = 'append_only' AND tgenabled = 'A')";
         assert_eq!(count(&admin, closed).await, 2);
-        run(&admin, "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE organization = 'bbbbbbbb-0000-4000-8000-000000000002'").await;
+        run(
+            &admin,
+            "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE \
+            organization = 'bbbbbbbb-0000-4000-8000-000000000002'",
+        )
+        .await;
         assert_eq!(found(&admin).await.len(), 3, "an event missing from an attached month is a finding");
     });
 }
@@ -172,7 +194,8 @@ fn an_archive_hides_nothing() {
         assert_eq!(found_now.len(), 6, "{found_now:?}");
         assert!(found_now.iter().all(|text| text.starts_with("missing: ")), "{found_now:?}");
         // One whose archive somebody wrote by hand.
-        let forged = "INSERT INTO tenancy.archive SELECT '2025-02-01', now() - interval '1 day', false, events, first_block, last_block, last_block, digest, 'x', 'x', 'x'
+        let forged = "INSERT INTO tenancy.archive SELECT '2025-02-01', now() - interval '1 day', false, events, \
+            first_block, last_block, last_block, digest, 'x', 'x', 'x'
                         FROM tenancy.seal_digest(tenancy.lowest_id('2025-02-01Z'), tenancy.lowest_id('2025-03-01Z'))";
         run(&admin, forged).await;
         let found_now = found(&admin).await;
@@ -204,11 +227,17 @@ fn an_archive_hides_nothing() {
             run(&admin, "ROLLBACK").await;
         }
         // The seal of what is archived still counts.
-        run(&admin, "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET event_hash = sha256('') WHERE event = (SELECT event FROM tenancy.seal ORDER BY event LIMIT 1)").await;
+        run(
+            &admin,
+            "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET event_hash = \
+            sha256('') WHERE event = (SELECT event FROM tenancy.seal ORDER BY event LIMIT 1)",
+        )
+        .await;
         let found_now = found(&admin).await;
         assert!(found_now.iter().any(|text| text.starts_with("altered: ")), "{found_now:?}");
         run(&admin, "ROLLBACK").await;
-        // An event that comes late to the month has a partition of its own, is sealed, and is not taken for an archived one.
+        // An event that comes late to the month has a partition of its own, is sealed, and is not taken for an
+        // archived one.
         run(&admin, "SELECT tenancy.create_audit_partitions('2025-01-01', 0)").await;
         let late = write(&admin, ACME, JANUARY + 20 * DAY, "late").await;
         seal(&admin).await;
@@ -216,7 +245,8 @@ fn an_archive_hides_nothing() {
         run(
             &admin,
             &format!(
-                "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE id = '{late}'"
+                "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE id = \
+                    '{late}'"
             ),
         )
         .await;
@@ -225,8 +255,12 @@ fn an_archive_hides_nothing() {
 }
 
 /// Opens the tables of the audit to whoever may do anything.
-const OPEN: &str = "UPDATE pg_trigger SET tgenabled = 'D' WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'tenancy'::regnamespace); UPDATE pg_class SET relname = relname WHERE relnamespace = 'tenancy'::regnamespace";
-const CLOSE: &str = "UPDATE pg_trigger SET tgenabled = 'A' WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'tenancy'::regnamespace); UPDATE pg_class SET relname = relname WHERE relnamespace = 'tenancy'::regnamespace";
+const OPEN: &str = "UPDATE pg_trigger SET tgenabled = 'D' WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM \
+    pg_class WHERE relnamespace = 'tenancy'::regnamespace); UPDATE pg_class SET relname = relname WHERE relnamespace \
+    = 'tenancy'::regnamespace";
+const CLOSE: &str = "UPDATE pg_trigger SET tgenabled = 'A' WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM \
+    pg_class WHERE relnamespace = 'tenancy'::regnamespace); UPDATE pg_class SET relname = relname WHERE relnamespace \
+    = 'tenancy'::regnamespace";
 
 #[test]
 fn an_archive_written_by_hand_excuses_no_deleted_event() {
@@ -254,13 +288,17 @@ fn an_archive_written_by_hand_excuses_no_deleted_event() {
         }
         for month in ["date_trunc('month', now() AT TIME ZONE 'UTC')", "date '2025-02-01'"] {
             let ids = format!(
-                "tenancy.lowest_id(({month})::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((({month})::timestamp + interval '1 month') AT TIME ZONE 'UTC')"
+                "tenancy.lowest_id(({month})::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((({month})::timestamp \
+                    + interval '1 month') AT TIME ZONE 'UTC')"
             );
             let forge = format!(
-                "INSERT INTO tenancy.archive SELECT {month}, now(), false, events, first_block, last_block, last_block, digest, 'x', 'x', 'x' FROM tenancy.seal_digest({ids})"
+                "INSERT INTO tenancy.archive SELECT {month}, now(), false, events, first_block, last_block, \
+                    last_block, digest, 'x', 'x', 'x' FROM tenancy.seal_digest({ids})"
             );
             let events = format!(
-                "id >= (SELECT tenancy.lowest_id(({month})::timestamp AT TIME ZONE 'UTC')) AND id < (SELECT tenancy.lowest_id((({month})::timestamp + interval '1 month') AT TIME ZONE 'UTC')) AND organization = '{ACME}'"
+                "id >= (SELECT tenancy.lowest_id(({month})::timestamp AT TIME ZONE 'UTC')) AND id < (SELECT \
+                    tenancy.lowest_id((({month})::timestamp + interval '1 month') AT TIME ZONE 'UTC')) AND \
+                    organization = '{ACME}'"
             );
             let gone = column(&admin, &format!("SELECT id FROM tenancy.event WHERE {events} ORDER BY 1")).await;
             assert!(!gone.is_empty());
@@ -338,14 +376,25 @@ fn a_month_is_kept_until_it_may_go() {
         assert_eq!(refused_within(&admin, ARCHIVE).await.sqlstate, "25001");
         run(&admin, "ROLLBACK").await;
         // Changed, or not sealed: not exported as it was.
-        run(&admin, "BEGIN; ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; UPDATE tenancy.event_2025_01 SET hash = sha256('')").await;
+        run(
+            &admin,
+            "BEGIN; ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; UPDATE tenancy.event_2025_01 SET \
+            hash = sha256('')",
+        )
+        .await;
         assert_eq!(
             refused_within(&admin, ARCHIVE).await.message,
             "1 events of 2025-01 are not as they were sealed, or lack their actor"
         );
         run(&admin, "ROLLBACK").await;
-        run(&admin, "BEGIN; INSERT INTO tenancy.event SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, organization, actor, transaction, 9, occurred_at, operation, domain, table_schema, table_name, row_key,
-                         result, reason, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('x') FROM tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')").await;
+        run(
+            &admin,
+            "BEGIN; INSERT INTO tenancy.event SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, \
+            organization, actor, transaction, 9, occurred_at, operation, domain, table_schema, table_name, row_key,
+                         result, reason, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('x') FROM \
+                         tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')",
+        )
+        .await;
         assert_eq!(refused_within(&admin, ARCHIVE).await.message, "1 events of 2025-01 are not sealed");
         run(&admin, "ROLLBACK").await;
 
@@ -357,7 +406,14 @@ fn a_month_is_kept_until_it_may_go() {
         run(&writer, "COMMIT").await;
         run(&admin, "BEGIN").await;
         run(&admin, ARCHIVE).await;
-        run(&writer, &format!("SET lock_timeout = '1s'; INSERT INTO cloud_account (organization_id, external_id) VALUES ('{ACME}', 'meanwhile')")).await;
+        run(
+            &writer,
+            &format!(
+                "SET lock_timeout = '1s'; INSERT INTO cloud_account (organization_id, external_id) \
+            VALUES ('{ACME}', 'meanwhile')"
+            ),
+        )
+        .await;
         run(&admin, "COMMIT").await;
         assert_eq!(found(&admin).await, Vec::<String>::new());
 
@@ -380,9 +436,12 @@ fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
         seal(&admin).await;
         assert_audit_is_whole(&admin).await;
         let events = count(&admin, "SELECT count(*) FROM tenancy.event_2025_01").await;
-        // The row and the event that tell of its return, then every event of the month: the older row excuses none of them.
-        let gone = "DELETE FROM tenancy.event WHERE table_name = 'archive' AND payload -> 'new' ->> 'attached' = 'true';
-                    ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; DELETE FROM tenancy.archive WHERE attached; DELETE FROM tenancy.event_2025_01";
+        // The row and the event that tell of its return, then every event of the month: the older row excuses none
+        // of them.
+        let gone =
+            "DELETE FROM tenancy.event WHERE table_name = 'archive' AND payload -> 'new' ->> 'attached' = 'true';
+                    ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; DELETE FROM tenancy.archive WHERE attached; \
+                    DELETE FROM tenancy.event_2025_01";
         run(&admin, &format!("BEGIN; {OPEN}; {gone}")).await;
         let found_now = found(&admin).await;
         let missing = "missing: the seal names an event that is gone from tenancy.event";
@@ -391,7 +450,8 @@ fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
         run(&admin, "ROLLBACK").await;
         // Together with the entry of that event.
-        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.event = e.id AND e.table_name = 'archive' AND e.payload -> 'new' ->> 'attached' = 'true'";
+        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.event = e.id AND e.table_name = \
+            'archive' AND e.payload -> 'new' ->> 'attached' = 'true'";
         run(&admin, &format!("BEGIN; {OPEN}; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; {entry}; {gone}")).await;
         let found_now = found(&admin).await;
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");

@@ -1,5 +1,5 @@
-//! A superuser who rewrites history and knows how it is hashed: how far the later hashes must be rewritten, and what still
-//! tells in the end.
+//! A superuser who rewrites history and knows how it is hashed: how far the later hashes must be rewritten, and what
+//! still tells in the end.
 
 use std::collections::HashMap;
 
@@ -83,9 +83,11 @@ fn digest(bytes: Vec<u8>) -> Digest {
 /// All sealed events, in the order of block, organization and position.
 async fn events(client: &Client) -> Vec<Event> {
     let sql = "SELECT e.id, s.organization, s.position, s.block, e.actor, e.transaction::text, e.ordinal,
-                      (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema, e.table_name, e.row_key::text,
+                      (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema, \
+                      e.table_name, e.row_key::text,
                       e.result, e.reason, e.payload_digest, e.prev_hash, e.hash, s.chain
-                 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event ORDER BY s.block, s.organization, s.position";
+                 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event ORDER BY s.block, s.organization, \
+                 s.position";
     let actors = actors(client).await;
     let rows = client.query(sql, &[]).await.unwrap();
     let event = |row: &tokio_postgres::Row| Event {
@@ -199,7 +201,8 @@ async fn rewrite(client: &Client, position: i64, far: Rewritten) {
 }
 
 async fn rewrite_blocks(client: &Client, mut entries: HashMap<i64, Entries>, first: i64, last: i64) {
-    let sql = "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, events, prev_hash, hash
+    let sql = "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, events, \
+        prev_hash, hash
                  FROM tenancy.block ORDER BY number";
     let mut previous = block::origin();
     for row in client.query(sql, &[]).await.unwrap() {
@@ -259,7 +262,8 @@ async fn middle(superuser: &Client) -> i64 {
 
 async fn found(superuser: &Client, call: &str) -> Vec<String> {
     let sql = format!(
-        r#"SELECT concat_ws(' ', finding, coalesce(left(organization_id::text, 1) || coalesce("position"::text, '-'), 'block'))
+        r#"SELECT concat_ws(' ', finding, coalesce(left(organization_id::text, 1) || coalesce("position"::text, '-'),
+            'block'))
              FROM tenancy.verify_audit({call})"#
     );
     column(superuser, &sql).await
@@ -391,7 +395,12 @@ fn each_changed_column_of_a_stored_checkpoint_is_found() {
             }
             run(&superuser, r#"UPDATE "Finding" SET title = title || 'y'"#).await;
         }
-        run(&superuser, "ALTER TABLE tenancy.checkpoint DISABLE TRIGGER append_only; ALTER TABLE tenancy.signing_key DISABLE TRIGGER ALL").await;
+        run(
+            &superuser,
+            "ALTER TABLE tenancy.checkpoint DISABLE TRIGGER append_only; ALTER TABLE tenancy.signing_key \
+            DISABLE TRIGGER ALL",
+        )
+        .await;
         assert_audit_is_whole(&superuser).await;
         for change in [
             "UPDATE tenancy.checkpoint SET incarnation = 'x' WHERE number = 2",
@@ -406,7 +415,8 @@ fn each_changed_column_of_a_stored_checkpoint_is_found() {
             "UPDATE tenancy.checkpoint SET root = sha256('x') WHERE number = 2",
             "UPDATE tenancy.checkpoint SET frontier = sha256('x') WHERE number = 2",
             "UPDATE tenancy.checkpoint SET origin = 'x' WHERE number = 2",
-            "UPDATE tenancy.checkpoint SET note = translate(note, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'BCDEFGHIJKLMNOPQRSTUVWXYZA') WHERE number = 2",
+            "UPDATE tenancy.checkpoint SET note = translate(note, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', \
+                'BCDEFGHIJKLMNOPQRSTUVWXYZA') WHERE number = 2",
             "DELETE FROM tenancy.checkpoint WHERE number = 2",
             "DELETE FROM tenancy.checkpoint WHERE number = 1",
             "DELETE FROM tenancy.signing_key",

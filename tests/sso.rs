@@ -241,7 +241,8 @@ fn the_broken_glass_stands_in_every_event_of_its_transaction_and_in_no_other() {
         let (client, admin, superuser) =
             (database.application().await, database.owner().await, database.superuser().await);
         let sso = enforced(&admin).await;
-        let change = r#"UPDATE "Finding" SET title = title || '!' WHERE id = 1; INSERT INTO cloud_account (external_id) VALUES (gen_random_uuid()); COMMIT"#;
+        let change = r#"UPDATE "Finding" SET title = title || '!' WHERE id = 1; INSERT INTO cloud_account
+            (external_id) VALUES (gen_random_uuid()); COMMIT"#;
         as_tenant(&client, &database.token("alice")).await;
         run(&client, change).await;
         as_tenant(&client, &sso_token(&sso, "sso-alice", json!({}))).await;
@@ -272,7 +273,8 @@ fn an_outcome_survives_without_token_or_claims_and_without_an_identity() {
         assert_eq!(column(&admin, subjects).await, ["sso-victor", "sso-stranger", "-", "-", "-"]);
         let kept = column(
             &superuser,
-            "SELECT to_jsonb(t)::text FROM tenancy.sso_test t UNION ALL SELECT payload::text FROM tenancy.event WHERE table_name = 'sso_test'",
+            "SELECT to_jsonb(t)::text FROM tenancy.sso_test t UNION ALL SELECT payload::text FROM tenancy.event WHERE \
+                table_name = 'sso_test'",
         )
         .await;
         assert_eq!(kept.len(), 10);
@@ -332,10 +334,12 @@ fn of_two_organizations_that_verify_a_domain_at_once_one_gets_it() {
     in_database(async |database| {
         let (one, other) = (database.owner().await, database.owner().await);
         set_up(&one).await;
-        let verify = "SELECT tenancy.verify_sso_domain(connection, name, challenge) FROM tenancy.sso_domain WHERE name = 'contested.example' AND organization = ";
+        let verify = "SELECT tenancy.verify_sso_domain(connection, name, challenge) FROM tenancy.sso_domain WHERE \
+            name = 'contested.example' AND organization = ";
         for (client, organization, name) in [(&one, ACME, "First"), (&other, GLOBEX, "Second")] {
             let add = format!(
-                "SELECT tenancy.add_sso_domain(tenancy.create_sso_connection('{organization}', '{name}', '{SSO}'), 'contested.example')"
+                "SELECT tenancy.add_sso_domain(tenancy.create_sso_connection('{organization}', '{name}', '{SSO}'), \
+                    'contested.example')"
             );
             run(client, &format!("BEGIN; {add}; COMMIT; BEGIN")).await;
         }

@@ -391,7 +391,8 @@ fn a_subscriber_protects_and_audits_what_it_receives() {
 
         // Once it is on its own: sequences are not replicated.
         drop(subscription);
-        let restart = r#"SELECT setval(pg_get_serial_sequence(t, 'id'), 2000) FROM unnest('{"\"Finding\"",cloud_account,invoice}'::text[]) t"#;
+        let restart = r#"SELECT setval(pg_get_serial_sequence(t, 'id'), 2000) FROM
+            unnest('{"\"Finding\"",cloud_account,invoice}'::text[]) t"#;
         run(&there, restart).await;
         assert_protected(&copy.config(), &database.issuer).await;
     });

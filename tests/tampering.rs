@@ -6,8 +6,8 @@
 use crate::common::*;
 use tokio_postgres::Client;
 
-/// Five events of Acme: three of one transaction, one of another, and one that was written after those were sealed; each
-/// at the position of its row's id less 80. One of Globex.
+/// Five events of Acme: three of one transaction, one of another, and one that was written after those were sealed;
+/// each at the position of its row's id less 80. One of Globex.
 async fn record(database: &Database) -> Client {
     let (client, superuser) = (database.application().await, database.superuser().await);
     // The chains begin with the events of this suite: what was not sealed yet goes without a trace.
@@ -31,7 +31,8 @@ async fn record(database: &Database) -> Client {
     seal(&superuser).await;
     assert_audit_is_whole(&superuser).await;
     let guards = "DO $$ DECLARE t regclass; BEGIN
-        FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block', 'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[] LOOP
+        FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block', \
+        'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[] LOOP
             EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t);
         END LOOP; END $$";
     run(&superuser, guards).await;
@@ -139,7 +140,8 @@ fn an_event_rewritten_together_with_its_own_hash_is_found() {
         let superuser = record(database).await;
         // As if written by somebody who can compute the hash: the seal knows another.
         let sql = format!(
-            "UPDATE tenancy.event SET hash = (SELECT hash FROM tenancy.event WHERE id = {1}), prev_hash = (SELECT prev_hash FROM tenancy.event WHERE id = {1}) WHERE id = {0}",
+            "UPDATE tenancy.event SET hash = (SELECT hash FROM tenancy.event WHERE id = {1}), prev_hash = (SELECT \
+                prev_hash FROM tenancy.event WHERE id = {1}) WHERE id = {0}",
             at(4),
             at(5)
         );
@@ -171,7 +173,8 @@ fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
         let superuser = record(database).await;
         for position in 1..=4 {
             let sql = format!(
-                "DELETE FROM tenancy.event WHERE id = {}; DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = {position}",
+                "DELETE FROM tenancy.event WHERE id = {}; DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND \
+                    position = {position}",
                 at(position)
             );
             let found = found_after(&superuser, &sql).await;
@@ -180,8 +183,11 @@ fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
             let expected = if position == 4 { "missing - -".into() } else { format!("missing {next} {}", next + 80) };
             assert!(found.contains(&expected), "{position}: {found:?}");
             // Closing the gap in the numbers does not hide it.
-            let sql = format!("{sql}; UPDATE tenancy.seal SET position = -position WHERE organization = '{ACME}' AND position > {position};
-                UPDATE tenancy.seal SET position = -position - 1 WHERE organization = '{ACME}' AND position < 0");
+            let sql = format!(
+                "{sql}; UPDATE tenancy.seal SET position = -position WHERE organization = '{ACME}' AND \
+                position > {position};
+                UPDATE tenancy.seal SET position = -position - 1 WHERE organization = '{ACME}' AND position < 0"
+            );
             let found = found_after(&superuser, &sql).await;
             assert!(found.contains(&format!("altered {position} {}", next + 80)), "{position}: {found:?}");
         }
@@ -209,15 +215,18 @@ fn an_event_inserted_by_hand_into_the_past_is_found() {
         let superuser = record(database).await;
         for position in [1, 4, 5] {
             let sql = format!(
-                "INSERT INTO tenancy.event SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, organization, actor, transaction, ordinal + 1, occurred_at, 'delete',
-                        domain, table_schema, table_name, '{{\"id\":86}}', result, reason, payload, payload_salt, payload_digest, encoding,
+                "INSERT INTO tenancy.event SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, \
+                    organization, actor, transaction, ordinal + 1, occurred_at, 'delete',
+                        domain, table_schema, table_name, '{{\"id\":86}}', result, reason, payload, payload_salt, \
+                        payload_digest, encoding,
                         hash, sha256(hash) FROM tenancy.event WHERE id = {}",
                 at(position)
             );
             assert_eq!(found_after(&superuser, &sql).await, ["inserted - 86"]);
             // With an entry of its own at the end of the chain it is found there.
             let sealed = format!(
-                "{sql}; INSERT INTO tenancy.seal SELECT organization, 6, 2, id, hash, sha256('') FROM tenancy.event WHERE row_key ->> 'id' = '86'"
+                "{sql}; INSERT INTO tenancy.seal SELECT organization, 6, 2, id, hash, sha256('') FROM tenancy.event \
+                    WHERE row_key ->> 'id' = '86'"
             );
             assert_eq!(found_after(&superuser, &sealed).await, ["inserted 6 86"]);
         }
@@ -230,9 +239,12 @@ fn events_that_changed_places_are_found() {
         let superuser = record(database).await;
         let swap = |columns: &str, one: i32, other: i32| {
             format!(
-                "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM tenancy.seal WHERE organization = '{ACME}' AND position IN ({one}, {other});
-                 UPDATE tenancy.seal s SET event = gen_random_uuid() FROM kept k WHERE (s.organization, s.position) = (k.organization, k.position);
-                 UPDATE tenancy.seal s SET ({columns}) = (SELECT {columns} FROM kept k WHERE k.position = {one} + {other} - s.position)
+                "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM tenancy.seal WHERE organization = '{ACME}' \
+                    AND position IN ({one}, {other});
+                 UPDATE tenancy.seal s SET event = gen_random_uuid() FROM kept k WHERE (s.organization, s.position) = \
+                 (k.organization, k.position);
+                 UPDATE tenancy.seal s SET ({columns}) = (SELECT {columns} FROM kept k WHERE k.position = {one} + \
+                 {other} - s.position)
                   WHERE organization = '{ACME}' AND position IN ({one}, {other})"
             )
         };
@@ -335,19 +347,22 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
             ("DELETE FROM tenancy.block WHERE number = 2".to_owned(), "missing"),
             ("DELETE FROM tenancy.block WHERE number = 3".to_owned(), "truncated"),
             ("DELETE FROM tenancy.block".to_owned(), "truncated"),
-            ("INSERT INTO tenancy.block SELECT 4, sealed_at, snapshot, incarnation, 0, sha256('x'), hash, sha256('y') FROM tenancy.block WHERE number = 3".to_owned(), "altered"),
+            ("INSERT INTO tenancy.block SELECT 4, sealed_at, snapshot, incarnation, 0, sha256('x'), hash, sha256('y') \
+                FROM tenancy.block WHERE number = 3".to_owned(), "altered"),
             (format!("UPDATE tenancy.head SET organization = '{INITECH}' WHERE {acme} AND block = 2"), "missing"),
             (format!("UPDATE tenancy.head SET block = 9 WHERE {acme} AND block = 2"), "truncated"),
             (format!("UPDATE tenancy.head SET block = -1 WHERE {acme} AND block = 1"), "inserted"),
             (format!("UPDATE tenancy.head SET position = position + 1 WHERE {acme} AND block = 1"), "altered"),
             (format!("UPDATE tenancy.head SET position = position - 1 WHERE {acme} AND block = 2"), "altered"),
             (format!("UPDATE tenancy.head SET chain = sha256('x') WHERE {acme} AND block = 1"), "altered"),
-            (format!("UPDATE tenancy.head SET frontier = overlay(frontier PLACING sha256('x') FROM 1) WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.head SET frontier = overlay(frontier PLACING sha256('x') FROM 1) WHERE {acme} \
+                AND block = 1"), "altered"),
             (format!("UPDATE tenancy.head SET frontier = '' WHERE {acme} AND block = 1"), "altered"),
             (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 1"), "missing"),
             (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 3"), "inserted"),
             ("DELETE FROM tenancy.head".to_owned(), "inserted"),
-            (format!("INSERT INTO tenancy.head SELECT '{INITECH}', block, position, chain, frontier FROM tenancy.head WHERE {acme} AND block = 2"), "missing"),
+            (format!("INSERT INTO tenancy.head SELECT '{INITECH}', block, position, chain, frontier FROM tenancy.head \
+                WHERE {acme} AND block = 2"), "missing"),
             ("UPDATE tenancy.tree_node SET hash = sha256('x')".to_owned(), "altered"),
             ("UPDATE tenancy.tree_node SET index = 7".to_owned(), "missing"),
             ("UPDATE tenancy.tree_node SET level = 16".to_owned(), "missing"),
@@ -375,8 +390,10 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
         }
         // In a table that lost its bounds: what cannot be read is told and hides nothing else.
         let unbounded = "DO $$ DECLARE t text; c text; BEGIN
-            FOR t, c IN SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'tenancy'::regnamespace
-                AND conrelid IN ('tenancy.seal'::regclass, 'tenancy.head'::regclass, 'tenancy.block'::regclass, 'tenancy.tree_node'::regclass) LOOP
+            FOR t, c IN SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = \
+            'tenancy'::regnamespace
+                AND conrelid IN ('tenancy.seal'::regclass, 'tenancy.head'::regclass, 'tenancy.block'::regclass, \
+                'tenancy.tree_node'::regclass) LOOP
                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', t, c); END LOOP; END $$";
         for change in [
             r"UPDATE tenancy.seal SET event_hash = '\x00' WHERE position = 2",

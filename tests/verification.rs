@@ -88,7 +88,8 @@ fn a_run_goes_on_from_where_the_last_one_ended_that_found_nothing() {
         // A run that found something is not gone on from.
         disarm(&superuser).await;
         fill(&superuser, 1, 3).await;
-        let change = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY block DESC LIMIT 1)";
+        let change = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY block \
+            DESC LIMIT 1)";
         run(&superuser, change).await;
         for _ in 0..2 {
             assert_eq!(found(&superuser, "").await.len(), 1);
@@ -124,11 +125,13 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
         }
         // A block that was written anew from what is there now, together with its hash.
         let rewritten = format!(
-            "UPDATE tenancy.block SET (sealed_at, hash) = (SELECT sealed_at, hash FROM tenancy.block WHERE number = {edge} - 1) WHERE number = {edge}"
+            "UPDATE tenancy.block SET (sealed_at, hash) = (SELECT sealed_at, hash FROM tenancy.block WHERE number = \
+                {edge} - 1) WHERE number = {edge}"
         );
         assert_ne!(found_after(&superuser, &rewritten, "").await, Vec::<String>::new());
         // Further back.
-        let damage = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY block, position LIMIT 1)";
+        let damage = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY \
+            block, position LIMIT 1)";
         assert_eq!(found_after(&superuser, damage, "").await, Vec::<String>::new());
         assert_eq!(found_after(&superuser, damage, "whole => true").await, ["altered 1 1"]);
         assert_eq!(found_after(&superuser, damage, "last_block => 1").await, ["altered 1 1"]);
@@ -146,9 +149,12 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
         let newest = count(&superuser, "SELECT max(number) FROM tenancy.block").await;
         let insert = |block: i64, transaction: &str| {
             format!(
-                "INSERT INTO tenancy.event SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, organization, actor, {transaction}, ordinal, occurred_at,
-                        operation, domain, table_schema, table_name, row_key, result, reason, payload, payload_salt, payload_digest, encoding, prev_hash, hash
-                   FROM tenancy.event WHERE id = (SELECT event FROM tenancy.seal WHERE block = {block} ORDER BY event OFFSET 1 LIMIT 1)"
+                "INSERT INTO tenancy.event SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, \
+                    organization, actor, {transaction}, ordinal, occurred_at,
+                        operation, domain, table_schema, table_name, row_key, result, reason, payload, payload_salt, \
+                        payload_digest, encoding, prev_hash, hash
+                   FROM tenancy.event WHERE id = (SELECT event FROM tenancy.seal WHERE block = {block} ORDER BY event \
+                   OFFSET 1 LIMIT 1)"
             )
         };
         for (sql, since_last) in
@@ -233,8 +239,10 @@ fn a_run_shows_how_far_it_is_and_can_be_cancelled_with_all_its_processes() {
             let sql =
                 format!("BEGIN READ ONLY; SELECT * FROM tenancy.verify_audit(whole => true, workers => {workers})");
             let (cancelled, ()) = futures_util::future::join(refused(&running, &sql), async {
-                let waits = "SELECT EXISTS (SELECT FROM tenancy.verify_progress WHERE phase = 'verifying blocks' AND blocks_total >= 8
-                               AND events_total >= 24000 AND events_done = 0 AND findings = 0 AND user_name = 'postgres' AND pid = ";
+                let waits = "SELECT EXISTS (SELECT FROM tenancy.verify_progress WHERE phase = 'verifying blocks' AND \
+                    blocks_total >= 8
+                               AND events_total >= 24000 AND events_done = 0 AND findings = 0 AND user_name = \
+                               'postgres' AND pid = ";
                 eventually(&watching, &format!("{waits}{pid})")).await;
                 let workers_of = format!("SELECT count(*) = {workers} FROM pg_stat_activity WHERE leader_pid = {pid}");
                 eventually(&watching, &workers_of).await;
@@ -250,7 +258,8 @@ fn a_run_shows_how_far_it_is_and_can_be_cancelled_with_all_its_processes() {
             assert_eq!(found(&running, &format!("whole => true, workers => {workers}")).await, Vec::<String>::new());
         }
         // An error that a statement survives clears it too.
-        let caught = "DO $$ BEGIN PERFORM * FROM tenancy.verify_audit(first_block => 1, whole => true); EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$";
+        let caught = "DO $$ BEGIN PERFORM * FROM tenancy.verify_audit(first_block => 1, whole => true); EXCEPTION \
+            WHEN invalid_parameter_value THEN NULL; END $$";
         run(&running, &format!("BEGIN; {caught}")).await;
         assert_eq!(rows(&watching, "SELECT * FROM tenancy.verify_progress").await.len(), 0);
         run(&running, "ROLLBACK").await;
@@ -266,7 +275,8 @@ fn it_runs_within_whatever_calls_it() {
         for sql in [
             format!("DECLARE c CURSOR FOR SELECT * FROM {verify}; FETCH ALL FROM c"),
             format!(
-                "DO $$ BEGIN IF EXISTS (SELECT FROM {verify}) THEN RAISE 'found'; END IF; EXCEPTION WHEN division_by_zero THEN NULL; END $$"
+                "DO $$ BEGIN IF EXISTS (SELECT FROM {verify}) THEN RAISE 'found'; END IF; EXCEPTION WHEN \
+                    division_by_zero THEN NULL; END $$"
             ),
             format!("SAVEPOINT s; SELECT * FROM {verify}; ROLLBACK TO s; SELECT * FROM {verify}"),
             format!("PREPARE p AS SELECT * FROM {verify}; EXECUTE p; EXECUTE p; DEALLOCATE p"),

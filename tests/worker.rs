@@ -61,7 +61,8 @@ async fn set_up(client: &Client) {
         client,
         "CREATE EXTENSION pg_tenancy;
          SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001');
-         CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, title text);
+         CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, \
+         title text);
          SELECT tenancy.protect('finding')",
     )
     .await;
@@ -220,7 +221,12 @@ fn the_worker_is_in_nobodys_way() {
         assert_sealed(&copy).await;
         assert_eq!(count(&copy, "SELECT count(DISTINCT incarnation) FROM tenancy.block").await, 2);
         assert_eq!(
-            count(&copy, "SELECT count(*) FROM tenancy.incarnation i JOIN tenancy.block b ON b.number = i.first_block AND b.incarnation = i.name").await,
+            count(
+                &copy,
+                "SELECT count(*) FROM tenancy.incarnation i JOIN tenancy.block b ON b.number = i.first_block \
+                AND b.incarnation = i.name"
+            )
+            .await,
             2
         );
     });
@@ -315,7 +321,8 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         let refusal = refused(&one, "DROP POLICY tenancy_isolation ON finding").await;
         assert_eq!(refusal.sqlstate, "42501");
         let told = "SELECT count(*) = 1 FROM tenancy.audit_trail
-             WHERE operation = 'drop_policy' AND domain = 'schema' AND result = 'denied' AND session_user_name = 'postgres'
+             WHERE operation = 'drop_policy' AND domain = 'schema' AND result = 'denied' AND session_user_name = \
+             'postgres'
                AND reason = 'protection_changed: DROP POLICY would leave table public.finding less protected'";
         eventually(&one, told).await;
         let told = "SELECT count(*) FROM tenancy.audit_trail t WHERE t::text LIKE '%eyJ%'";
@@ -331,7 +338,8 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         let app = connect(sealing.config("postgres").user("app")).await;
         let recorded = "SELECT count(*) FROM tenancy.event WHERE result = 'denied'";
         let before = count(&one, recorded).await;
-        let attempts = "DO 'BEGIN FOR n IN 1 .. 5000 LOOP BEGIN PERFORM tenancy.authenticate(''x''); EXCEPTION WHEN OTHERS THEN END; END LOOP; END'";
+        let attempts = "DO 'BEGIN FOR n IN 1 .. 5000 LOOP BEGIN PERFORM tenancy.authenticate(''x''); EXCEPTION WHEN \
+            OTHERS THEN END; END LOOP; END'";
         run(&app, attempts).await;
         let dropped = count(&one, "SELECT dropped FROM tenancy.refusal_queue()").await;
         assert!(dropped > 0, "there was room for all");
@@ -340,7 +348,8 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         run(&one, "ALTER SYSTEM SET tenancy.seal_interval = '100ms'").await;
         run(&one, "SELECT pg_reload_conf()").await;
         eventually(&one, &format!("SELECT ({recorded}) = {before} + 5000 - {dropped}")).await;
-        let queue = "SELECT waiting || ' of ' || capacity || ', ' || dropped - {dropped} || ' more dropped' FROM tenancy.refusal_queue()";
+        let queue = "SELECT waiting || ' of ' || capacity || ', ' || dropped - {dropped} || ' more dropped' FROM \
+            tenancy.refusal_queue()";
         assert_eq!(column(&one, &queue.replace("{dropped}", &dropped.to_string())).await, ["0 of 256, 0 more dropped"]);
         assert_sealed(&one).await;
     });

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check.sh ONE: runs one suite (pg_test/context/context.sql) or the tests of that name (context::a_name, or a part of it) against
-# the private cluster of the tests, which is started with the library as it is built now.
+# check.sh ONE: runs one suite (pg_test/context/context.sql) or the tests of that name (context::a_name, or a part of
+# it) against the private cluster of the tests, which is started with the library as it is built now.
 source "$(dirname "$0")/lib.sh"
 
 one=${1:-}

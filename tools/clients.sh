@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the suites of tests/clients (node, python, or those named) through the pooler of the environment: drivers and JOSE
-# libraries as applications have them. Each gets a database of its own, which is dropped afterwards.
+# Runs the suites of tests/clients (node, python, or those named) through the pooler of the environment: drivers and
+# JOSE libraries as applications have them. Each gets a database of its own, which is dropped afterwards.
 source "$(dirname "$0")/lib.sh"
 
 [[ -n ${PGHOST:-} ]] || die 'PGHOST names no server: see tools/cluster.sh env'

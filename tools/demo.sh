@@ -165,7 +165,8 @@ quietly '\pset footer off
 
 # --- The story -------------------------------------------------------------------------------------------------------
 
-printf '%spg_tenancy on %s%s\n' "$bold" "$("$psql" -XAt -d postgres -c "SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)")" "$plain"
+version=$("$psql" -XAt -d postgres -c "SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)")
+printf '%spg_tenancy on %s%s\n' "$bold" "$version" "$plain"
 printf 'Three organizations share the tables of a FinOps product. Who asks, and with what:\n\n'
 printf '  %-8s %-18s %-9s %-7s %s\n' \
     who organization role signed token \
@@ -308,10 +309,12 @@ quietly '\pset format unaligned'
 ask 'SELECT note FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1'
 shows "demo.example/[0-9a-f]{32}.*— demo.example " 'a signed note: the log, its size, its root, a signature by a key outside of the database'
 quietly '\pset format aligned'
-ask "SELECT tenancy.verify_inclusion(e.event_hash, e.\"position\", h.\"position\", tenancy.inclusion_proof(e.organization, e.\"position\", h.\"position\"), h.root)
+ask "SELECT tenancy.verify_inclusion(e.event_hash, e.\"position\", h.\"position\",
+           tenancy.inclusion_proof(e.organization, e.\"position\", h.\"position\"), h.root)
    AND tenancy.verify_inclusion(h.digest, h.place, h.heads, h.proof, c.heads_root)
    AND tenancy.verify_inclusion(c.digest, c.number, c.number, tenancy.checkpoint_inclusion_proof(c.number), c.root) AS proved
-  FROM tenancy.seal e, tenancy.head_proof(e.organization) h, (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
+  FROM tenancy.seal e, tenancy.head_proof(e.organization) h,
+       (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
  WHERE e.event = $event"
 shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"
 

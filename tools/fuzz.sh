@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of tokens, key sets, JSON and bundles for FUZZ_SECONDS in all (60), guided by coverage, on one core:
-# fuzz.sh [TARGET]... (token, key_set, strict_json, bundle). A finding stays in target/fuzz/findings; once mended it belongs into
-# tests/hostile_tokens, which the seeds are made of.
+# Fuzzes the readers of tokens, key sets, JSON and bundles for FUZZ_SECONDS in all (60), guided by coverage, on one
+# core: fuzz.sh [TARGET]... (token, key_set, strict_json, bundle). A finding stays in target/fuzz/findings; once mended
+# it belongs into tests/hostile_tokens, which the seeds are made of.
 #
 # libFuzzer with the stable toolchain: cargo-fuzz would set the same flags and wants a nightly one for -Zsanitizer only.
 # Without AddressSanitizer, which has little to find here: neither the readers nor serde_json use `unsafe` much.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the pgTAP suites (all of pg_test/, or those named) against the server that the usual PG* variables name, as many side
-# by side as there are processors. Each runs in a database of its own, which is dropped afterwards. The server needs pgTAP
-# and an installed pg_tenancy.
+# Runs the pgTAP suites (all of pg_test/, or those named) against the server that the usual PG* variables name, as many
+# side by side as there are processors. Each runs in a database of its own, which is dropped afterwards. The server
+# needs pgTAP and an installed pg_tenancy.
 source "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A private PgBouncer in transaction mode before a private cluster: pooler.sh COMMAND NAME, where NAME is test, demo or bench.
+# A private PgBouncer in transaction mode before a private cluster: pooler.sh COMMAND NAME, where NAME is test, demo or
+# bench.
 #   start     starts it before the running cluster; a pooler that already runs is replaced
 #   stop      stops it; tools/cluster.sh does so too, whenever it stops the cluster
 #   env       prints the shell code that names it to the tests, beside that of tools/cluster.sh
@@ -70,7 +71,8 @@ admin_users = postgres
 logfile = $state/pgbouncer.log
 pidfile = $state/pid
 INI
-    # Since 1.21 it keeps the protocol's prepared statements apart in transaction mode; before, it knows no such setting.
+    # Since 1.21 it keeps the protocol's prepared statements apart in transaction mode; before, it knows no such
+    # setting.
     if [[ $(printf '1.21\n%s\n' "$2" | sort -V | head -n 1) == 1.21 ]]; then
         as_server tee -a "$state/pgbouncer.ini" >/dev/null <<<'max_prepared_statements = 100'
     fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and once the
-# Rust tests (those of the crates and the integration tests in tests/) and the client suites (tests/clients), both with a
-# private PgBouncer before the cluster. A failure does not keep the rest from running.
+# Rust tests (those of the crates and the integration tests in tests/) and the client suites (tests/clients), both with
+# a private PgBouncer before the cluster. A failure does not keep the rest from running.
 source "$(dirname "$0")/lib.sh"
 
 failed=()

@@ -1,7 +1,8 @@
 //! `make bench`: what protection costs, as ratios of pairs measured in turn within one run.
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
-//! machine in the same mood; the figure is the median of the pairs' ratios. `FIGURES=reads,verification,writes,shapes,sign_in` chooses some.
+//! machine in the same mood; the figure is the median of the pairs' ratios.
+//! `FIGURES=reads,verification,writes,shapes,sign_in` chooses some.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
@@ -83,11 +84,14 @@ async fn prepare(client: &Client, signer: &Signer) -> Result<()> {
              CREATE EXTENSION pg_tenancy;
              CREATE ROLE bench_application;
              GRANT tenancy_application TO bench_application;
-             SELECT tenancy.create_organization('Tenant ' || n, lpad(to_hex(n), 32, '0')::uuid) FROM generate_series(1, {ORGANIZATIONS}) n;
+             SELECT tenancy.create_organization('Tenant ' || n, lpad(to_hex(n), 32, '0')::uuid) FROM \
+             generate_series(1, {ORGANIZATIONS}) n;
              SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*');
-             CREATE TABLE bare (id bigint PRIMARY KEY, organization_id uuid NOT NULL, title text, cost numeric, at timestamptz);
+             CREATE TABLE bare (id bigint PRIMARY KEY, organization_id uuid NOT NULL, title text, cost numeric, at \
+             timestamptz);
              INSERT INTO bare
-             SELECT n, lpad(to_hex(CASE WHEN n % 100 < {LARGEST} THEN 1 ELSE 2 + n % ({ORGANIZATIONS} - 1) END), 32, '0')::uuid, 'finding ' || n,
+             SELECT n, lpad(to_hex(CASE WHEN n % 100 < {LARGEST} THEN 1 ELSE 2 + n % ({ORGANIZATIONS} - 1) END), 32, \
+             '0')::uuid, 'finding ' || n,
                     n % 1000, timestamptz '2026-01-01' + n * interval '1 minute'
                FROM generate_series(1, {ROWS}) n;
              CREATE INDEX ON bare (organization_id);
@@ -126,7 +130,8 @@ fn token(signer: &Signer, number: u32) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let organization = uuid::Uuid::from_u128(1);
     signer.token(&json!({
-        "iss": "https://idp.example/", "aud": "bench", "sub": "alice", "org_id": organization, "iat": now, "exp": now + 3600,
+        "iss": "https://idp.example/", "aud": "bench", "sub": "alice", "org_id": organization, "iat": now,
+        "exp": now + 3600,
         "email": "alice@acme.example", "sid": "b4d2b0a6-5b5c-4c9e-9a53-2f6b9a1b7c11", "jti": number.to_string(),
     }))
 }

@@ -1,5 +1,5 @@
-//! What isolation costs a query, by the shape of the query and the number of organizations, beside the two forms in wide
-//! use: a setting compared bare, and a setting in a sub-query.
+//! What isolation costs a query, by the shape of the query and the number of organizations, beside the two forms in
+//! wide use: a setting compared bare, and a setting in a sub-query.
 
 use super::{Pairs, Result, show, timed, token};
 use crate::signer::Signer;
@@ -65,7 +65,8 @@ async fn prepare(client: &Client, organizations: u32) -> Result<()> {
             // What is measured is isolation; the audit has figures of its own.
             "protected" => "SELECT tenancy.protect(t::regclass) FROM unnest('{account,finding,note}'::text[]) t;
                  SET LOCAL tenancy.override_reason = 'measured without audit';
-                 DROP TRIGGER tenancy_audit ON account; DROP TRIGGER tenancy_audit ON finding; DROP TRIGGER tenancy_audit ON note;"
+                 DROP TRIGGER tenancy_audit ON account; DROP TRIGGER tenancy_audit ON finding; DROP TRIGGER \
+                 tenancy_audit ON note;"
                 .into(),
             _ => ["account", "finding", "note"]
                 .map(|table| {
@@ -82,13 +83,19 @@ async fn prepare(client: &Client, organizations: u32) -> Result<()> {
                  SET LOCAL tenancy.override_reason = 'bench';
                  DROP SCHEMA IF EXISTS {form} CASCADE; CREATE SCHEMA {form}; SET LOCAL search_path = {form}, public;
                  CREATE FUNCTION pg_temp.tenant(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
-                     $$ SELECT lpad(to_hex(CASE WHEN n % 100 < 40 THEN 1 ELSE 2 + n % ({organizations} - 1) END), 32, '0')::uuid $$;
+                     $$ SELECT lpad(to_hex(CASE WHEN n % 100 < 40 THEN 1 ELSE 2 + n % ({organizations} - 1) END), 32, \
+                     '0')::uuid $$;
                  CREATE TABLE account (id bigint PRIMARY KEY, organization_id uuid NOT NULL, name text);
-                 CREATE TABLE finding (id bigint PRIMARY KEY, organization_id uuid NOT NULL, account bigint, title text, cents bigint);
-                 CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, finding bigint, text text);
-                 INSERT INTO account SELECT n, pg_temp.tenant(n), 'account ' || n FROM generate_series(1, {ROWS} / 50) n;
-                 INSERT INTO finding SELECT n, pg_temp.tenant(n), 1 + n % ({ROWS} / 50), 'finding ' || n, n % 1000 FROM generate_series(1, {ROWS}) n;
-                 INSERT INTO note (organization_id, finding, text) SELECT pg_temp.tenant(n), n, 'note ' || n FROM generate_series(1, {ROWS}) n;
+                 CREATE TABLE finding (id bigint PRIMARY KEY, organization_id uuid NOT NULL, account bigint, title \
+                 text, cents bigint);
+                 CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT \
+                 NULL, finding bigint, text text);
+                 INSERT INTO account SELECT n, pg_temp.tenant(n), 'account ' || n FROM generate_series(1, {ROWS} / \
+                 50) n;
+                 INSERT INTO finding SELECT n, pg_temp.tenant(n), 1 + n % ({ROWS} / 50), 'finding ' || n, n % 1000 \
+                 FROM generate_series(1, {ROWS}) n;
+                 INSERT INTO note (organization_id, finding, text) SELECT pg_temp.tenant(n), n, 'note ' || n FROM \
+                 generate_series(1, {ROWS}) n;
                  CREATE INDEX account_organization ON account (organization_id);
                  CREATE INDEX finding_organization ON finding (organization_id);
                  CREATE INDEX note_organization ON note (organization_id);
@@ -149,17 +156,25 @@ async fn shape(client: &Client, signer: &Signer, name: &str, sql: &str, times: u
 async fn plans(client: &Client, signer: &Signer) -> Result<()> {
     client
         .batch_execute(
-            "CREATE TABLE protected.parted (id bigint, organization_id uuid NOT NULL) PARTITION BY HASH (organization_id);
+            "CREATE TABLE protected.parted (id bigint, organization_id uuid NOT NULL) PARTITION BY HASH \
+                (organization_id);
              DO $$ BEGIN FOR n IN 0..7 LOOP
-                 EXECUTE format('CREATE TABLE protected.parted_%s PARTITION OF protected.parted FOR VALUES WITH (MODULUS 8, REMAINDER %s)', n, n);
+                 EXECUTE format('CREATE TABLE protected.parted_%s PARTITION OF protected.parted FOR VALUES WITH \
+                 (MODULUS 8, REMAINDER %s)', n, n);
              END LOOP; END $$;
-             INSERT INTO protected.parted SELECT n, lpad(to_hex(1 + n % 100), 32, '0')::uuid FROM generate_series(1, 20000) n;
+             INSERT INTO protected.parted SELECT n, lpad(to_hex(1 + n % 100), 32, '0')::uuid FROM generate_series(1, \
+             20000) n;
              SELECT tenancy.protect('protected.parted');
              GRANT SELECT ON protected.parted TO bench_application; ANALYZE protected.parted",
         )
         .await?;
     begin(client, signer).await?;
-    client.batch_execute("SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL min_parallel_table_scan_size = 0").await?;
+    client
+        .batch_execute(
+            "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL \
+        min_parallel_table_scan_size = 0",
+        )
+        .await?;
     let look = |sql: &'static str, wanted: &'static str| async move {
         let rows = client.query(&format!("EXPLAIN (COSTS OFF) {sql}"), &[]).await?;
         let found = rows.iter().map(|row| row.get::<_, String>(0)).find(|line| line.contains(wanted));
@@ -178,7 +193,8 @@ async fn many_tables(client: &Client) -> Result<()> {
         .batch_execute(&format!(
             "CREATE SCHEMA many;
              DO $$ BEGIN FOR n IN 1..{TABLES} LOOP
-                 EXECUTE format('CREATE TABLE many.t%s (id bigint PRIMARY KEY, organization_id uuid NOT NULL, parent bigint %s)', n,
+                 EXECUTE format('CREATE TABLE many.t%s (id bigint PRIMARY KEY, organization_id uuid NOT NULL, parent \
+                 bigint %s)', n,
                                 CASE WHEN n % 2 = 0 THEN format('REFERENCES many.t%s', n - 1) END);
              END LOOP; END $$"
         ))

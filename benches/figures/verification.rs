@@ -7,18 +7,26 @@ use std::time::Instant;
 use tokio_postgres::Client;
 
 /// All rows that a verification reads, each column by its length.
-const READ: &str = "SELECT sum(pg_column_size(s.organization) + pg_column_size(s.position) + pg_column_size(s.block) + pg_column_size(s.event)
+const READ: &str = "SELECT sum(pg_column_size(s.organization) + pg_column_size(s.position) + pg_column_size(s.block) \
+    + pg_column_size(s.event)
           + octet_length(s.event_hash) + octet_length(s.chain)
-          + pg_column_size(e.id) + pg_column_size(e.organization) + pg_column_size(e.actor) + pg_column_size(e.transaction)
-          + pg_column_size(e.ordinal) + pg_column_size(e.occurred_at) + octet_length(e.operation) + octet_length(e.domain)
-          + coalesce(octet_length(e.table_schema), 0) + coalesce(octet_length(e.table_name), 0) + coalesce(octet_length(e.row_key::text), 0)
+          + pg_column_size(e.id) + pg_column_size(e.organization) + pg_column_size(e.actor) + \
+          pg_column_size(e.transaction)
+          + pg_column_size(e.ordinal) + pg_column_size(e.occurred_at) + octet_length(e.operation) + \
+          octet_length(e.domain)
+          + coalesce(octet_length(e.table_schema), 0) + coalesce(octet_length(e.table_name), 0) + \
+          coalesce(octet_length(e.row_key::text), 0)
           + octet_length(e.result) + coalesce(octet_length(e.reason), 0) + coalesce(octet_length(e.payload::text), 0)
           + coalesce(octet_length(e.payload_salt), 0) + octet_length(e.payload_digest) + pg_column_size(e.encoding)
           + octet_length(e.prev_hash) + octet_length(e.hash)
-          + pg_column_size(a.id) + octet_length(a.method) + coalesce(octet_length(a.subject), 0) + coalesce(octet_length(a.issuer), 0)
-          + coalesce(octet_length(a.role), 0) + coalesce(pg_column_size(a.organization), 0) + coalesce(octet_length(a.session_id), 0)
-          + coalesce(octet_length(a.correlation_id), 0) + coalesce(octet_length(a.reason), 0) + octet_length(a.session_user_name)
-          + octet_length(a.current_user_name) + coalesce(octet_length(a.client_address), 0) + coalesce(octet_length(a.application_name), 0)),
+          + pg_column_size(a.id) + octet_length(a.method) + coalesce(octet_length(a.subject), 0) + \
+          coalesce(octet_length(a.issuer), 0)
+          + coalesce(octet_length(a.role), 0) + coalesce(pg_column_size(a.organization), 0) + \
+          coalesce(octet_length(a.session_id), 0)
+          + coalesce(octet_length(a.correlation_id), 0) + coalesce(octet_length(a.reason), 0) + \
+          octet_length(a.session_user_name)
+          + octet_length(a.current_user_name) + coalesce(octet_length(a.client_address), 0) + \
+          coalesce(octet_length(a.application_name), 0)),
         count(*)
    FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event JOIN tenancy.event_actor a ON a.id = e.actor";
 
@@ -63,14 +71,16 @@ async fn prepare(client: &Client) -> Result<()> {
     client
         .batch_execute(
             "DROP TABLE IF EXISTS verified;
-             CREATE TABLE verified (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, title text, cost numeric);
+             CREATE TABLE verified (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT \
+             NULL, title text, cost numeric);
              SELECT tenancy.protect('verified')",
         )
         .await?;
     for _ in 0..BLOCKS {
         let insert = format!(
             "INSERT INTO verified (organization_id, title, cost)
-             SELECT lpad(to_hex(1 + n % 100), 32, '0')::uuid, 'finding ' || n, n FROM generate_series(1, {ROWS_OF_BLOCK}) n"
+             SELECT lpad(to_hex(1 + n % 100), 32, '0')::uuid, 'finding ' || n, n FROM generate_series(1, \
+             {ROWS_OF_BLOCK}) n"
         );
         client.batch_execute(&insert).await?;
         client.batch_execute("SELECT tenancy.seal()").await?;

@@ -1,8 +1,9 @@
 //! What the audit costs whoever writes, beside two designs that are in wide use.
 //!
-//! Four tables of one shape, all under row-level security: `unaudited`; `audited` by the extension; `versioned`, by a generic
-//! PL/pgSQL trigger that writes the rows as jsonb, the shape of supa_audit; and `chained`, by a PL/pgSQL trigger that keeps
-//! the head of the organization's hash chain in a row of its own, as most hash chains on Postgres do.
+//! Four tables of one shape, all under row-level security: `unaudited`; `audited` by the extension; `versioned`, by
+//! a generic PL/pgSQL trigger that writes the rows as jsonb, the shape of supa_audit; and `chained`, by a PL/pgSQL
+//! trigger that keeps the head of the organization's hash chain in a row of its own, as most hash chains on Postgres
+//! do.
 
 use super::{CLIENTS, Pairs, Result, connect, timed, wal};
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ const TABLES: &str = r#"
     CREATE TABLE audited (LIKE unaudited INCLUDING ALL);
     CREATE TABLE versioned (LIKE unaudited INCLUDING ALL);
     CREATE TABLE chained (LIKE unaudited INCLUDING ALL);
-    SELECT tenancy.protect('unaudited'), tenancy.protect('audited'), tenancy.protect('versioned'), tenancy.protect('chained');
+    SELECT tenancy.protect('unaudited'), tenancy.protect('audited'), tenancy.protect('versioned'),
+        tenancy.protect('chained');
     SET tenancy.override_reason = 'measured without audit';
     DROP TRIGGER tenancy_audit ON unaudited;
     DROP TRIGGER tenancy_audit ON versioned;
@@ -35,7 +37,8 @@ const TABLES: &str = r#"
 
     CREATE TABLE record_version (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, record_id uuid, old_record_id uuid, op text NOT NULL,
-        ts timestamptz NOT NULL DEFAULT now(), table_oid oid NOT NULL, table_schema name NOT NULL, table_name name NOT NULL,
+        ts timestamptz NOT NULL DEFAULT now(), table_oid oid NOT NULL, table_schema name NOT NULL, table_name name
+            NOT NULL,
         record jsonb, old_record jsonb);
     CREATE INDEX ON record_version (record_id) WHERE record_id IS NOT NULL;
     CREATE INDEX ON record_version (old_record_id) WHERE old_record_id IS NOT NULL;
@@ -51,15 +54,19 @@ const TABLES: &str = r#"
         new_key text := (SELECT string_agg(new_record ->> c, ',') FROM unnest(key_columns) c);
         old_key text := (SELECT string_agg(old_row ->> c, ',') FROM unnest(key_columns) c);
     BEGIN
-        INSERT INTO record_version (record_id, old_record_id, op, table_oid, table_schema, table_name, record, old_record)
-        VALUES (md5(tg_relid::text || new_key)::uuid, md5(tg_relid::text || old_key)::uuid, tg_op, tg_relid, tg_table_schema,
+        INSERT INTO record_version (record_id, old_record_id, op, table_oid, table_schema, table_name, record,
+            old_record)
+        VALUES (md5(tg_relid::text || new_key)::uuid, md5(tg_relid::text || old_key)::uuid, tg_op, tg_relid,
+            tg_table_schema,
                 tg_table_name, new_record, old_row);
         RETURN coalesce(new, old);
     END $$;
-    CREATE TRIGGER version_row AFTER INSERT OR UPDATE OR DELETE ON versioned FOR EACH ROW EXECUTE FUNCTION version_row();
+    CREATE TRIGGER version_row AFTER INSERT OR UPDATE OR DELETE ON versioned FOR EACH ROW EXECUTE FUNCTION
+        version_row();
 
     CREATE TABLE chain_head (organization_id uuid PRIMARY KEY, position bigint NOT NULL, hash bytea NOT NULL);
-    CREATE TABLE chain_event (organization_id uuid, position bigint, at timestamptz, op text, payload jsonb, previous bytea, hash bytea,
+    CREATE TABLE chain_event (organization_id uuid, position bigint, at timestamptz, op text, payload jsonb, previous
+        bytea, hash bytea,
                               PRIMARY KEY (organization_id, position));
     CREATE OR REPLACE FUNCTION chain_row() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     DECLARE
@@ -73,7 +80,8 @@ const TABLES: &str = r#"
             SELECT * INTO head FROM chain_head h WHERE h.organization_id = new.organization_id FOR UPDATE;
         END IF;
         next := sha256(head.hash || convert_to(tg_op || payload::text, 'UTF8'));
-        INSERT INTO chain_event VALUES (new.organization_id, head.position + 1, clock_timestamp(), tg_op, payload, head.hash, next);
+        INSERT INTO chain_event VALUES (new.organization_id, head.position + 1, clock_timestamp(), tg_op, payload,
+            head.hash, next);
         UPDATE chain_head h SET position = head.position + 1, hash = next WHERE h.organization_id = new.organization_id;
         RETURN new;
     END $$;

@@ -1,7 +1,8 @@
 -- By a superuser, once. psql variable jwks: the public keys of whoever signs the tokens.
 CREATE EXTENSION pg_tenancy;
 CREATE TABLE invoice (id integer PRIMARY KEY, organization_id uuid NOT NULL, total numeric NOT NULL);
-INSERT INTO invoice VALUES (1, '0a000000-0000-4000-8000-000000000000', 120), (2, '0a000000-0000-4000-8000-000000000000', 80),
+INSERT INTO invoice VALUES (1, '0a000000-0000-4000-8000-000000000000', 120),
+                           (2, '0a000000-0000-4000-8000-000000000000', 80),
                            (3, '0b000000-0000-4000-8000-000000000000', 999);
 CREATE ROLE shop_app;
 GRANT tenancy_application TO shop_app;

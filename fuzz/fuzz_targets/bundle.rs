@@ -1,5 +1,5 @@
-//! Of all bundles that one key has signed, as they are or with a new end that the key signs, only those with the events of the
-//! signed history are proved.
+//! Of all bundles that one key has signed, as they are or with a new end that the key signs, only those with the
+//! events of the signed history are proved.
 
 #![no_main]
 

@@ -29,7 +29,8 @@ fuzz_target!(|text: &str| {
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "two keys of one name");
     assert!(names.iter().all(|name| (1..=MAX_KEY_ID_BYTES).contains(&name.len())));
 
-    // The keys stand in the order of the document, so each finds a JWK that allows for it behind that of the key before.
+    // The keys stand in the order of the document, so each finds a JWK that allows for it behind that of the key
+    // before.
     let mut rest = jwks.iter();
     for key in keys {
         let jwk = rest

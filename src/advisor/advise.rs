@@ -10,15 +10,15 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// What a rule has found.
-struct Finding {
+struct Advice {
     object: String,
     detail: String,
     remediation: String,
     severity: Option<String>,
 }
 
-/// Rules that look at the audit's own tables, other sessions and settings, which whoever asks may not read. They are fixed queries
-/// that say when and how many, and nothing of any row.
+/// Rules that look at the audit's own tables, other sessions and settings, which whoever asks may not read. They are
+/// fixed queries that say when and how many, and nothing of any row.
 const OF_THE_SERVER: [&str; 4] =
     ["checkpoints_stand_still", "old_transaction", "sealing_stands_still", "setting_shown_to_all"];
 
@@ -46,7 +46,7 @@ fn tenancy_advise(
     let mut found = Vec::new();
     for rule in RULES {
         let read = |row: &spi::Row| {
-            Some(Finding { object: row.get(1)?, detail: row.get(2)?, remediation: row.get(3)?, severity: row.get(4) })
+            Some(Advice { object: row.get(1)?, detail: row.get(2)?, remediation: row.get(3)?, severity: row.get(4) })
         };
         let run = || spi::query(rule.query, read);
         let findings = if OF_THE_SERVER.contains(&rule.id) { user::as_superuser(run) } else { run() };
@@ -58,7 +58,7 @@ fn tenancy_advise(
         }
     }
     found.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
-    TableIterator::new(found.into_iter().map(|(severity, rule, Finding { object, detail, remediation, .. })| {
+    TableIterator::new(found.into_iter().map(|(severity, rule, Advice { object, detail, remediation, .. })| {
         let key = format!("{}:{object}", rule.id);
         // Names and expressions may hold line breaks: a finding is one line of a list.
         (rule.id.into(), severity.name().into(), object, on_one_line(&detail), rule.why.into(), remediation, key)

@@ -130,7 +130,8 @@ fn ask_each(call: pg_sys::FunctionCallInfo) -> Result<()> {
 pub const SEPARATOR: char = ',';
 
 fn arguments<'a>(call: pg_sys::FunctionCallInfo) -> Result<(&'a str, &'a str)> {
-    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL, and stay for the call.
+    // SAFETY: declared with two text arguments, which are values of that type unless they are NULL, and stay for the
+    // call.
     let argument = |n: usize| unsafe {
         let argument = &(*call).args.as_slice(2)[n];
         <&str>::from_datum(argument.value, argument.isnull)

@@ -39,8 +39,8 @@ static ORGANIZATION: BackendLocal<OrganizationDatums> =
 /// The identity that this transaction keeps.
 static TRANSACTION_IDENTITY: BackendLocal<RefCell<TransactionIdentity>> =
     BackendLocal::new(RefCell::new(TransactionIdentity::new()));
-/// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it did
-/// before the library was loaded is not known.
+/// True if this transaction may have declared a cursor WITH HOLD before it had an identity. At first it may: what it
+/// did before the library was loaded is not known.
 static HOLDING: BackendLocal<RefCell<SavepointStack<bool>>> =
     BackendLocal::new(RefCell::new(SavepointStack::new(true)));
 /// What this room asks of the rooms above it.
@@ -72,8 +72,8 @@ pub fn record_operator(organization: Uuid, operation: &str, role: &str, reason: 
     ROOMS.get().map_or(Ok(()), |rooms| (rooms.operator_acts)(organization, operation, role, reason))
 }
 
-/// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so. After a COMMIT
-/// within a statement the transaction's time is later than that of the statement, which is what a cursor has.
+/// Cursors that this transaction opened until a time, without the one named; WITH HOLD only, if asked so. After a
+/// COMMIT within a statement the transaction's time is later than that of the statement, which is what a cursor has.
 static OPEN_CURSORS: Query = Query::new(
     "SELECT FROM pg_cursors c
       WHERE c.creation_time >=
@@ -96,8 +96,8 @@ pub fn statement_started() {
     CHECKED.set(None);
 }
 
-/// The Datums went away with the transaction's memory. The next transaction is another one's, or has to ask anew whether
-/// the session is still a member.
+/// The Datums went away with the transaction's memory. The next transaction is another one's, or has to ask anew
+/// whether the session is still a member.
 pub fn transaction_ended() {
     forget();
     TRANSACTION_IDENTITY.borrow_mut().clear();
@@ -143,8 +143,8 @@ pub fn current() -> Result<Option<Rc<Context>>> {
     Ok(PARSED.borrow().clone())
 }
 
-/// The error of a transaction without a context. Whoever is not of the application, and runs a migration or DDL, has other
-/// ways than a token.
+/// The error of a transaction without a context. Whoever is not of the application, and runs a migration or DDL, has
+/// other ways than a token.
 pub fn missing() -> Error {
     let kind = if user::is_application() { &error::CONTEXT_MISSING } else { &error::SCOPE_MISSING };
     kind.error("no organization is authenticated in this transaction")
@@ -242,8 +242,8 @@ pub fn end() {
     sealed::set(&CString::default(), Lasting::Session);
 }
 
-/// A cursor WITH HOLD is about to be declared. Its rows are kept at the commit for whoever comes next on the connection,
-/// so an identity that ends with the transaction may not leave them there.
+/// A cursor WITH HOLD is about to be declared. Its rows are kept at the commit for whoever comes next on the
+/// connection, so an identity that ends with the transaction may not leave them there.
 pub fn cursor_held() -> Result<()> {
     let of_the_transaction = current()?.is_some_and(|context| context.scope == Scope::Transaction);
     if of_the_transaction || maintenance::in_maintenance() || TRANSACTION_IDENTITY.borrow().ends_with_the_transaction()
@@ -280,7 +280,8 @@ pub fn check() -> Result<()> {
     let context = require()?;
     if ORGANIZATION.uuid.get().is_none() {
         let Organization { id, text_id, integer_id } = &context.organization;
-        // SAFETY: allocates in TopTransactionContext, which exists inside a transaction; the current context is put back.
+        // SAFETY: allocates in TopTransactionContext, which exists inside a transaction; the current context is put
+        // back.
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
             ORGANIZATION.uuid.set(pgrx::Uuid::from_bytes(*id.as_bytes()).into_datum());

@@ -34,8 +34,8 @@ pub fn maintenance_reason() -> Option<String> {
     MAINTENANCE.borrow().get().as_ref().map(|maintenance| maintenance.reason.to_string())
 }
 
-/// True if policies of the table do not count for what is read and written with the rights of `role`: that role, or one whose
-/// rights it has, began the maintenance, and it may act for the owner of the table.
+/// True if policies of the table do not count for what is read and written with the rights of `role`: that role, or
+/// one whose rights it has, began the maintenance, and it may act for the owner of the table.
 pub fn lifts(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
     let begun_by = MAINTENANCE.borrow().get().as_ref().map(|maintenance| maintenance.role);
     begun_by.is_some_and(|begun_by| user::has_rights_of(begun_by, role) && user::may_act_for_owner(role, table))

@@ -12,7 +12,7 @@ use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
-/// Tables that were told of in this transaction already.
+/// Tables that were reported in this transaction already.
 static REPORTED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
     BackendLocal::new(RefCell::new(SavepointStack::new(Vec::new())));
 
@@ -30,7 +30,7 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
     let Some(found) = protect::table(table) else { return Ok(()) };
     let name = Some((found.schema.as_str(), found.name.as_str()));
     if overridden(&ROW_SECURITY_BYPASS, "bypass", name)? {
-        told(table);
+        is_reported(table);
         return Ok(());
     }
     let message =
@@ -40,19 +40,19 @@ pub fn accessed(table: pg_sys::Oid) -> Result<()> {
         return Err(error);
     }
     record(&ROW_SECURITY_BYPASS, "bypass", name, None)?;
-    told(table);
+    is_reported(table);
     warn(&error);
     Ok(())
 }
 
-fn told(table: pg_sys::Oid) {
+fn is_reported(table: pg_sys::Oid) {
     REPORTED.borrow_mut().change(transaction::level()).push(table);
 }
 
 /// A savepoint was rolled back, and the events under it, or released.
 pub fn savepoint(level: i32, rolled_back: bool) {
-    let mut told = REPORTED.borrow_mut();
-    if rolled_back { told.roll_back(level) } else { told.release(level) }
+    let mut reported = REPORTED.borrow_mut();
+    if rolled_back { reported.roll_back(level) } else { reported.release(level) }
 }
 
 pub fn transaction_ended() {

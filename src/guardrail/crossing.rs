@@ -65,7 +65,8 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
     Ok(())
 }
 
-/// True if row-level security does not bind the role in force at that table, or whoever has set it going owns the table.
+/// True if row-level security does not bind the role in force at that table, or whoever has set it going owns the
+/// table.
 fn unbound(relation: pg_sys::Relation) -> bool {
     let asked = Some((user::acting(), catalog::oid(relation), transaction::statement()));
     if UNBOUND.get() == asked {

@@ -3,11 +3,11 @@
 use super::state::{overridden, state};
 use crate::audit;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::ddl::event_trigger::{self, Statement, Table};
+use crate::pg::ddl::event_trigger::{self, DdlStatement, Table};
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::spi::{Query, argument};
-use crate::pg::tables::table::{Key, find};
+use crate::pg::tables::table::{IndexKey, find};
 use crate::pg::transaction;
 use crate::pg::user;
 use crate::policy::protect;
@@ -24,7 +24,7 @@ static PENDING: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefC
 fmgr_function! {
     /// `tenancy.guard_ddl()`: event trigger on `ddl_command_end`.
     tenancy_guard_ddl, pg_finfo_tenancy_guard_ddl, |call| {
-        event_trigger::statement(call).and_then(|statement| after(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| on_ddl_command_end(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
@@ -32,22 +32,23 @@ fmgr_function! {
 fmgr_function! {
     /// `tenancy.guard_drop()`: event trigger on `sql_drop`.
     tenancy_guard_drop, pg_finfo_tenancy_guard_drop, |call| {
-        event_trigger::statement(call).and_then(|statement| after_drop(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| on_sql_drop(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
 
 fmgr_function! {
-    /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. For most statements it is enough that it was called: the
-    /// library is loaded then.
+    /// `tenancy.guard_start()`: event trigger on `ddl_command_start`. For most statements it is enough that it was
+    /// called: the library is loaded then.
     tenancy_guard_start, pg_finfo_tenancy_guard_start, |call| {
-        event_trigger::statement(call).and_then(|statement| before(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| on_ddl_command_start(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
 
-/// A partition of a protected table comes with its triggers, whose functions Postgres would say it may not call without a name.
-fn before(statement: &Statement) -> Result<()> {
+/// A partition of a protected table comes with its triggers, whose functions Postgres would say it may not call
+/// without a name.
+fn on_ddl_command_start(statement: &DdlStatement) -> Result<()> {
     let parent = statement.partition_of.filter(|_| !protect::working() && !user::has_role(c"tenancy_admin"));
     match parent.filter(|parent| protect::is_marked(protect::root_of(*parent))) {
         Some(parent) => {
@@ -63,13 +64,13 @@ const NO_ADMIN: &str = "The role in force is no member of tenancy_admin, so it c
 fmgr_function! {
     /// `tenancy.guard_rewrite()`: event trigger on `table_rewrite`.
     tenancy_guard_rewrite, pg_finfo_tenancy_guard_rewrite, |call| {
-        event_trigger::statement(call).and_then(|statement| before_rewrite(&statement)).or_raise();
+        event_trigger::statement(call).and_then(|statement| on_table_rewrite(&statement)).or_raise();
         pg_sys::Datum::null()
     }
 }
 
 /// A table whose rows are about to be written anew: no trigger tells of the values that change.
-fn before_rewrite(statement: &Statement) -> Result<()> {
+fn on_table_rewrite(statement: &DdlStatement) -> Result<()> {
     let Some(rewrite) = event_trigger::rewrite() else { return Ok(()) };
     if protect::working() || !protect::is_marked(protect::root_of(rewrite.table.oid)) {
         return Ok(());
@@ -86,7 +87,7 @@ fn before_rewrite(statement: &Statement) -> Result<()> {
             statement.tag, table.schema, table.name
         );
         let error = error::PROTECTION_CHANGED.error(message).detail(format!("Columns: {}.", changed.join(", ")));
-        judge(&PROTECTED_TABLES, statement, table, error)?;
+        apply_guardrail(&PROTECTED_TABLES, statement, table, error)?;
     }
     if rewrite.fills_columns {
         changed.extend(columns("add_column"));
@@ -98,7 +99,7 @@ fn before_rewrite(statement: &Statement) -> Result<()> {
 }
 
 /// What the statement made and changed.
-fn after(statement: &Statement) -> Result<()> {
+fn on_ddl_command_end(statement: &DdlStatement) -> Result<()> {
     if let Some((from, to)) = &statement.renamed_schema {
         schema_renamed(from, to);
     }
@@ -115,22 +116,22 @@ fn after(statement: &Statement) -> Result<()> {
     let renamed = statement.renamed_from.as_deref().filter(|name| of_policy && protect::is_generated_name(name));
     for table in event_trigger::tables() {
         if let Some(name) = renamed.filter(|_| protect::is_marked(table.oid)) {
-            refuse_damage(statement, &table, &format!("{name} has another name"))?;
+            refuse_missing_protection(statement, &table, &format!("{name} has another name"))?;
         }
         if statement.takes_away
-            && let Some(damage) = protect::damage(table.oid)
+            && let Some(damage) = protect::missing_protection(table.oid)
         {
-            refuse_damage(statement, &table, &damage)?;
+            refuse_missing_protection(statement, &table, &damage)?;
         }
         if statement.brings {
-            welcome(statement, &table)?;
+            on_table_created(statement, &table)?;
         }
         if statement.brings_keys {
             keep_keys(statement, &table)?;
         }
         for part in statement.parts.iter().filter(|part| part.name == "column_default") {
             if let Some(column) = part.object.as_deref().filter(|column| protect::lacks_default(table.oid, column)) {
-                tell_loss(statement, &table, &format!("the default of column \"{column}\""));
+                warn_of_loss(statement, &table, &format!("the default of column \"{column}\""));
             }
         }
     }
@@ -166,13 +167,13 @@ static EXCLUSIONS_RENAMED: Query = Query::new(
 );
 
 /// Policies, triggers and keys of ours that were dropped, by DROP or by CASCADE, from a table that stays.
-fn after_drop(statement: &Statement) -> Result<()> {
+fn on_sql_drop(statement: &DdlStatement) -> Result<()> {
     if protect::working() || statement.tag == "DROP EXTENSION" {
         return Ok(());
     }
     for dropped in event_trigger::dropped() {
         if protect::is_generated_name(&dropped.name) && protect::is_protected_somehow(dropped.table.oid) {
-            refuse_damage(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
+            refuse_missing_protection(statement, &dropped.table, &format!("{} is gone", dropped.name))?;
         }
     }
     for key in event_trigger::dropped_keys() {
@@ -183,18 +184,18 @@ fn after_drop(statement: &Statement) -> Result<()> {
             let points_at_what_is_there = key.parent.is_some_and(protect::is_protected_somehow);
             if points_at_what_is_there && protect::misses(key.table.oid, &key.name, &key.columns) {
                 let damage = format!("The foreign key \"{}\" carried the organization and is gone.", key.name);
-                refuse_damage(statement, &key.table, &damage)?;
+                refuse_missing_protection(statement, &key.table, &damage)?;
             }
         } else if protect::is_made_index(key.table.oid, &key.name) {
-            tell_loss(statement, &key.table, &format!("the index \"{}\"", key.name));
+            warn_of_loss(statement, &key.table, &format!("the index \"{}\"", key.name));
         }
     }
     Ok(())
 }
 
-/// A foreign key between protected tables carries the organization from the statement on that adds it, whoever that does. A role
-/// that may not alter both tables cannot add one.
-fn keep_keys(statement: &Statement, table: &Table) -> Result<()> {
+/// A foreign key between protected tables carries the organization from the statement on that adds it, whoever that
+/// does. A role that may not alter both tables cannot add one.
+fn keep_keys(statement: &DdlStatement, table: &Table) -> Result<()> {
     if protect::root_of(table.oid) != table.oid || !protect::is_marked(table.oid) {
         return Ok(());
     }
@@ -214,11 +215,11 @@ fn keep_keys(statement: &Statement, table: &Table) -> Result<()> {
         Some(step) => format!("The owner of both tables adds it, or runs: {}", step.sql),
         None => format!("To be done: {}", first.sql),
     };
-    judge(&PROTECTED_TABLES, statement, table, error::PROTECTION_CHANGED.error(message).detail(detail))
+    apply_guardrail(&PROTECTED_TABLES, statement, table, error::PROTECTION_CHANGED.error(message).detail(detail))
 }
 
 /// Says that something is gone which costs time, or has to be written out, and opens nothing.
-fn tell_loss(statement: &Statement, table: &Table, what: &str) {
+fn warn_of_loss(statement: &DdlStatement, table: &Table, what: &str) {
     if state(&PROTECTED_TABLES) != State::Off {
         let name = protect::name_of(table.oid);
         let message = format!("{} took {what} of {name}, which tenancy.protect made", statement.tag);
@@ -227,14 +228,14 @@ fn tell_loss(statement: &Statement, table: &Table, what: &str) {
     }
 }
 
-fn refuse_damage(statement: &Statement, table: &Table, damage: &str) -> Result<()> {
+fn refuse_missing_protection(statement: &DdlStatement, table: &Table, damage: &str) -> Result<()> {
     let message = format!("{} would leave table {}.{} less protected", statement.tag, table.schema, table.name);
     let error = error::PROTECTION_CHANGED.error(message).detail(damage);
-    judge(&PROTECTED_TABLES, statement, table, error)
+    apply_guardrail(&PROTECTED_TABLES, statement, table, error)
 }
 
 /// Raises, warns, or does neither, as the guardrail and the session say.
-fn judge(guardrail: &Guardrail, statement: &Statement, table: &Table, error: Error) -> Result<()> {
+fn apply_guardrail(guardrail: &Guardrail, statement: &DdlStatement, table: &Table, error: Error) -> Result<()> {
     let state = state(guardrail);
     if state == State::Off || overridden(guardrail, &statement.tag, Some((&table.schema, &table.name)))? {
         return Ok(());
@@ -248,7 +249,7 @@ fn judge(guardrail: &Guardrail, statement: &Statement, table: &Table, error: Err
 }
 
 /// A table that is new, or has another column, name or parent.
-fn welcome(statement: &Statement, table: &Table) -> Result<()> {
+fn on_table_created(statement: &DdlStatement, table: &Table) -> Result<()> {
     let root = protect::root_of(table.oid);
     if protect::is_marked(root) {
         // Whatever the guardrail: a partition of a protected table that is not protected itself is a way around it.
@@ -298,8 +299,8 @@ fn unprotected(table: pg_sys::Oid, reason: Option<&str>) -> Error {
 /// True for a table of a protected schema with an organization column that nobody has excluded.
 fn is_wanted(root: pg_sys::Oid, table: &Table) -> bool {
     transaction::with_latest_snapshot(|| {
-        let schema = [Key::text(1, &table.schema)];
-        let excluded = [Key::text(1, &table.schema), Key::text(2, &table.name)];
+        let schema = [IndexKey::text(1, &table.schema)];
+        let excluded = [IndexKey::text(1, &table.schema), IndexKey::text(2, &table.name)];
         !find(c"protected_schema", c"protected_schema_pkey", &schema, |_| ()).is_empty()
             && find(c"exclusion", c"exclusion_pkey", &excluded, |_| ()).is_empty()
     }) && protect::has_organization_column(root)

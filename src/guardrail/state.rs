@@ -3,7 +3,7 @@
 use crate::audit::{self, NewEvent};
 use crate::pg::report;
 use crate::pg::settings::configuration;
-use crate::pg::tables::table::{Key, find};
+use crate::pg::tables::table::{IndexKey, find};
 use crate::pg::transaction;
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::guardrail::{ALL, Guardrail, State};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// The state as it is committed: a change counts at once, everywhere. A state that cannot be read is enforced.
 pub fn state(guardrail: &Guardrail) -> State {
-    let key = [Key::text(1, guardrail.name)];
+    let key = [IndexKey::text(1, guardrail.name)];
     let stored =
         transaction::with_latest_snapshot(|| find(c"guardrail", c"guardrail_pkey", &key, |row| row.get::<String>(2)));
     match stored.into_iter().next() {

@@ -6,8 +6,8 @@ use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{STATEMENT_STATISTICS, State};
 
-/// Somebody is about to use EXPLAIN ANALYZE or a function of the statistics. A context is not asked for: a statement may
-/// authenticate itself after it has begun.
+/// Somebody is about to use EXPLAIN ANALYZE or a function of the statistics. A context is not asked for: a statement
+/// may authenticate itself after it has begun.
 pub fn statistics_used(what: &str) -> Result<()> {
     if !user::is_application() {
         return Ok(());

@@ -57,7 +57,8 @@ static RETIRED_KEYS: Query = Query::new("SELECT key_id, retired_at FROM tenancy.
 static EXTERNAL_ROLES: Query = Query::new("SELECT external_role, role FROM tenancy.external_role WHERE issuer = $1");
 
 static SET: Query = Query::new(
-    "INSERT INTO tenancy.issuer AS i (issuer, audiences, algorithms, jwks, jwks_file, leeway_seconds, preset, audience_claim,
+    "INSERT INTO tenancy.issuer AS i (issuer, audiences, algorithms, jwks, jwks_file, leeway_seconds, preset, \
+        audience_claim,
                                       organization_claim, organization_form, role_claim, role_rule, issuer_binding)
      VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      ON CONFLICT (issuer) DO UPDATE
@@ -79,7 +80,7 @@ struct Loaded {
     settings: Settings,
     issuer: Rc<Issuer>,
     /// Where the keys came from, if that was a file.
-    file: Option<Watched>,
+    file: Option<WatchedKeyFile>,
 }
 
 /// The columns of an issuer's row that do not change with its keys.
@@ -100,7 +101,7 @@ struct Settings {
 }
 
 /// A key file as it was last looked at.
-struct Watched {
+struct WatchedKeyFile {
     name: String,
     version: Version,
     /// The text of the keys in use; `None` when they are not the file's.
@@ -150,13 +151,14 @@ fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
                 Ok(Keys { set, text }) => (set, Some(text)),
                 Err(error) => (last_good_keys(&name, before, jwks, error)?, None),
             };
-            (keys, Some(Watched { name, version, text }))
+            (keys, Some(WatchedKeyFile { name, version, text }))
         }
     };
     Ok(Loaded { revision, issuer: settings.with(keys), settings, file })
 }
 
-/// The keys in place of those of a broken file: this session's own, else those that the file had when it was registered.
+/// The keys in place of those of a broken file: this session's own, else those that the file had when it was
+/// registered.
 fn last_good_keys(file: &str, before: Option<Loaded>, registered: Option<String>, error: Error) -> Result<KeySet> {
     let own = before.filter(|before| before.file.as_ref().is_some_and(|known| known.name == file));
     let keys = match (own, registered) {

@@ -3,7 +3,7 @@
 //! Every function goes by the active snapshot, which the caller sets to the newest committed state. The numbers are
 //! those of the columns in `sql/identity/identity.sql`.
 
-use crate::pg::tables::table::{Key, Tuple, find};
+use crate::pg::tables::table::{IndexKey, Tuple, find};
 use pg_tenancy_core::context::{Organization, Permissions};
 use pg_tenancy_core::identity::membership::Membership;
 use pg_tenancy_core::identity::token::session_ids;
@@ -20,25 +20,25 @@ pub struct IssuerVersion {
 /// The row of the issuer, if it is registered.
 pub fn issuer(name: &str) -> Option<IssuerVersion> {
     let read = |row: &Tuple| Some(IssuerVersion { active: is_active(row, 2), revision: row.uuid(3)? });
-    find(c"issuer", c"issuer_pkey", &[Key::text(1, name)], read).pop()?
+    find(c"issuer", c"issuer_pkey", &[IndexKey::text(1, name)], read).pop()?
 }
 
 /// The organization that the issuer calls `name`: by the name that it was given for this issuer, else by its text id,
 /// else by its id.
 pub fn organization_named(issuer: &str, name: &str) -> Option<Uuid> {
-    let external = [Key::text(1, issuer), Key::text(2, name)];
+    let external = [IndexKey::text(1, issuer), IndexKey::text(2, name)];
     let by_external =
         || find(c"external_organization", c"external_organization_pkey", &external, |row| row.uuid(3)).pop()?;
     let by_text =
-        || find(c"organization", c"organization_text_id_key", &[Key::text(3, name)], |row| row.uuid(1)).pop()?;
+        || find(c"organization", c"organization_text_id_key", &[IndexKey::text(3, name)], |row| row.uuid(1)).pop()?;
     let by_id = || name.parse().ok().filter(|id| organization(id).is_some());
     by_external().or_else(by_text).or_else(by_id)
 }
 
 /// The subject's memberships, of these organizations or of all.
 pub fn memberships(issuer: &str, subject: &str, organizations: Option<&[Uuid]>) -> Vec<Membership> {
-    let [issuer, subject] = [Key::text(2, issuer), Key::text(3, subject)];
-    let read = |keys: &[Key]| {
+    let [issuer, subject] = [IndexKey::text(2, issuer), IndexKey::text(3, subject)];
+    let read = |keys: &[IndexKey]| {
         let rows = find(c"membership", c"membership_pkey", keys, |row| {
             let (organization, role) = (row.uuid(1)?, row.get::<String>(4)?);
             Some((organization, role, is_active(row, 5), row.timestamp(6)))
@@ -47,7 +47,9 @@ pub fn memberships(issuer: &str, subject: &str, organizations: Option<&[Uuid]>) 
     };
     let rows = match organizations {
         None => read(&[issuer, subject]),
-        Some(organizations) => organizations.iter().flat_map(|id| read(&[issuer, subject, Key::uuid(1, id)])).collect(),
+        Some(organizations) => {
+            organizations.iter().flat_map(|id| read(&[issuer, subject, IndexKey::uuid(1, id)])).collect()
+        }
     };
     let memberships = rows.into_iter().map(|(id, role, active, valid_until)| {
         let (organization, organization_active) = organization(&id)?;
@@ -61,32 +63,33 @@ pub fn organization(id: &Uuid) -> Option<(Organization, bool)> {
         let organization = Organization { id: *id, text_id: row.get(3)?, integer_id: row.get(4) };
         Some((organization, is_active(row, 5)))
     };
-    find(c"organization", c"organization_pkey", &[Key::uuid(1, id)], read).pop()?
+    find(c"organization", c"organization_pkey", &[IndexKey::uuid(1, id)], read).pop()?
 }
 
 /// True if there is a role of that name.
 pub fn is_role(name: &str) -> bool {
-    exists(c"role", c"role_pkey", &[Key::text(1, name)])
+    exists(c"role", c"role_pkey", &[IndexKey::text(1, name)])
 }
 
 /// What the role permits.
 pub fn permissions(role: &str) -> Permissions {
     let read = |row: &Tuple| Some((row.get(2)?, row.get(3)?));
-    find(c"role_permission", c"role_permission_pkey", &[Key::text(1, role)], read).into_iter().flatten().collect()
+    find(c"role_permission", c"role_permission_pkey", &[IndexKey::text(1, role)], read).into_iter().flatten().collect()
 }
 
 /// True if members of the organization must come through single sign-on.
 pub fn enforces_sso(organization: &Uuid) -> bool {
-    exists(c"sso_connection", c"sso_connection_enforced_idx", &[Key::uuid(2, organization)])
+    exists(c"sso_connection", c"sso_connection_enforced_idx", &[IndexKey::uuid(2, organization)])
 }
 
 /// When the issuer's key was retired, in microseconds since 1970, if it was.
 pub fn retirement(issuer: &str, key_id: &str) -> Option<i64> {
-    let keys = [Key::text(1, issuer), Key::text(2, key_id)];
+    let keys = [IndexKey::text(1, issuer), IndexKey::text(2, key_id)];
     find(c"retired_key", c"retired_key_pkey", &keys, |row| row.timestamp(3)).pop()?
 }
 
-/// Why a token no longer counts, if its session or the tokens of its subject were revoked. `issued_at`: in Unix seconds.
+/// Why a token no longer counts, if its session or the tokens of its subject were revoked. `issued_at`: in Unix
+/// seconds.
 pub fn revocation(
     issuer: &str,
     subject: &str,
@@ -94,13 +97,13 @@ pub fn revocation(
     issued_at: Option<i64>,
 ) -> Option<&'static str> {
     let revoked = |session_id| {
-        let keys = [Key::text(1, issuer), Key::text(2, session_id)];
+        let keys = [IndexKey::text(1, issuer), IndexKey::text(2, session_id)];
         exists(c"revoked_session", c"revoked_session_pkey", &keys)
     };
     if session_ids(claims).any(revoked) {
         return Some("The session was revoked.");
     }
-    let keys = [Key::text(1, issuer), Key::text(2, subject)];
+    let keys = [IndexKey::text(1, issuer), IndexKey::text(2, subject)];
     let issued_before =
         find(c"revoked_subject", c"revoked_subject_pkey", &keys, |row| row.timestamp(3)).pop().flatten()?;
     // A token that does not say when it was issued may be older.
@@ -108,7 +111,7 @@ pub fn revocation(
     (issued_at < issued_before).then_some("The subject's tokens from before a time were revoked.")
 }
 
-fn exists(table: &CStr, index: &CStr, keys: &[Key]) -> bool {
+fn exists(table: &CStr, index: &CStr, keys: &[IndexKey]) -> bool {
     !find(table, index, keys, |_| ()).is_empty()
 }
 

@@ -29,7 +29,7 @@ struct Tested {
 }
 
 /// What a test sign-in came to; the subject only of a token that was verified.
-struct Outcome {
+struct TestOutcome {
     subject: Option<String>,
     failure: Option<String>,
 }
@@ -78,10 +78,10 @@ fn tested(id: Uuid) -> Result<Tested> {
     Ok(tested)
 }
 
-fn try_token(tested: &Tested, token: &str) -> Outcome {
+fn try_token(tested: &Tested, token: &str) -> TestOutcome {
     let (issuer, token) = match authenticate::verify(token) {
         Ok(verified) => verified,
-        Err(error) => return Outcome { subject: None, failure: Some(reason(error)) },
+        Err(error) => return TestOutcome { subject: None, failure: Some(reason(error)) },
     };
     let role = authenticate::membership(&issuer, &token, Some(tested.organization))
         .and_then(|membership| authenticate::role(&issuer, &token, &membership));
@@ -91,7 +91,7 @@ fn try_token(tested: &Tested, token: &str) -> Outcome {
             tested.connection.denial_reason(presented(&token)).map(|denial_reason| denial_reason.describe().to_owned())
         }
     };
-    Outcome { subject: Some(token.subject), failure }
+    TestOutcome { subject: Some(token.subject), failure }
 }
 
 /// An error as one line that holds nothing of the token: it is stored, and stays in the audit.

@@ -19,8 +19,8 @@ pub fn running_first() -> Option<String> {
 
 /// True within a COPY into a table of the extension's schema, as the client's own statement.
 pub fn copies_into_extension() -> bool {
-    // SAFETY: NULL, or the portal that is being run, with planned statements; the tags tell the types of nodes, and names
-    // are NULL or NUL-terminated.
+    // SAFETY: NULL, or the portal that is being run, with planned statements; the tags tell the types of nodes, and
+    // names are NULL or NUL-terminated.
     unsafe {
         let portal = pg_sys::ActivePortal;
         if portal.is_null() || (*portal).commandTag != pg_sys::CommandTag::CMDTAG_COPY {

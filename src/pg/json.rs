@@ -16,7 +16,7 @@ use std::ffi::{CStr, CString, c_char};
 
 /// How a type is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum JsonKind {
     Boolean,
     Int2,
     Int4,
@@ -35,38 +35,38 @@ pub enum Kind {
     Output(pg_sys::Oid),
 }
 
-impl Kind {
+impl JsonKind {
     /// The way for a type; domains are written as their base type.
     pub fn of(type_oid: pg_sys::Oid) -> Self {
         // SAFETY: catalog lookups by a type that a column has.
         let base = unsafe { pg_sys::getBaseType(type_oid) };
         match base {
-            pg_sys::BOOLOID => Kind::Boolean,
-            pg_sys::INT2OID => Kind::Int2,
-            pg_sys::INT4OID => Kind::Int4,
-            pg_sys::INT8OID => Kind::Int8,
-            pg_sys::FLOAT4OID => Kind::Float4,
-            pg_sys::FLOAT8OID => Kind::Float8,
-            pg_sys::NUMERICOID => Kind::Numeric,
-            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Kind::Text,
-            pg_sys::UUIDOID => Kind::Uuid,
+            pg_sys::BOOLOID => JsonKind::Boolean,
+            pg_sys::INT2OID => JsonKind::Int2,
+            pg_sys::INT4OID => JsonKind::Int4,
+            pg_sys::INT8OID => JsonKind::Int8,
+            pg_sys::FLOAT4OID => JsonKind::Float4,
+            pg_sys::FLOAT8OID => JsonKind::Float8,
+            pg_sys::NUMERICOID => JsonKind::Numeric,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => JsonKind::Text,
+            pg_sys::UUIDOID => JsonKind::Uuid,
             pg_sys::DATEOID | pg_sys::TIMEOID | pg_sys::TIMETZOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => {
-                Kind::DateTime(base)
+                JsonKind::DateTime(base)
             }
-            pg_sys::JSONOID => Kind::Json,
-            pg_sys::JSONBOID => Kind::Jsonb,
+            pg_sys::JSONOID => JsonKind::Json,
+            pg_sys::JSONBOID => JsonKind::Jsonb,
             _ => {
                 let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
                 // SAFETY: as above; raises for a type without an output function, which no column has.
                 unsafe { pg_sys::getTypeOutputInfo(base, &mut function, &mut is_varlena) };
-                Kind::Output(function)
+                JsonKind::Output(function)
             }
         }
     }
 
     /// True if the output function of the type may read settings.
     pub fn reads_settings(self) -> bool {
-        matches!(self, Kind::Output(_))
+        matches!(self, JsonKind::Output(_))
     }
 }
 
@@ -138,7 +138,7 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 ///
 /// # Safety
 /// `datum` is a value, not NULL, of a type of this kind.
-pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
+pub unsafe fn push_value(out: &mut Vec<u8>, kind: JsonKind, datum: pg_sys::Datum) {
     // SAFETY: as promised.
     unsafe {
         match long_text(kind, datum) {
@@ -148,40 +148,42 @@ pub unsafe fn push_value(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
     }
 }
 
-/// The text of a value of a type whose values can be long; `None` for the other types. Memory that Postgres allocates for
-/// it goes with the calling context.
+/// The text of a value of a type whose values can be long; `None` for the other types. Memory that Postgres
+/// allocates for it goes with the calling context.
 ///
 /// # Safety
 /// As of [`push_value`]; the text is used before anything can free the value.
-pub unsafe fn long_text<'a>(kind: Kind, datum: pg_sys::Datum) -> Option<&'a [u8]> {
+pub unsafe fn long_text<'a>(kind: JsonKind, datum: pg_sys::Datum) -> Option<&'a [u8]> {
     // SAFETY: each branch reads the datum as the kind says.
     unsafe {
         match kind {
-            Kind::Text | Kind::Json => {
+            JsonKind::Text | JsonKind::Json => {
                 Some(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())))
             }
-            Kind::Numeric => Some(output(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)),
-            Kind::Jsonb => Some(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum)),
-            Kind::Output(function) => Some(output(function, datum)),
+            JsonKind::Numeric => Some(output(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)),
+            JsonKind::Jsonb => Some(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum)),
+            JsonKind::Output(function) => Some(output(function, datum)),
             _ => None,
         }
     }
 }
 
 /// The bytes of a `bytea`, whose text has twice as many and need not fit into what Postgres can allocate.
-pub struct Bytes<'a>(&'a [u8]);
+pub struct JsonBytes<'a>(&'a [u8]);
 
-impl<'a> Bytes<'a> {
+impl<'a> JsonBytes<'a> {
     /// `None` for the other types.
     ///
     /// # Safety
     /// As of [`long_text`].
-    pub unsafe fn of(kind: Kind, datum: pg_sys::Datum) -> Option<Self> {
-        if kind != Kind::Output(pg_sys::Oid::from(pg_sys::F_BYTEAOUT)) {
+    pub unsafe fn of(kind: JsonKind, datum: pg_sys::Datum) -> Option<Self> {
+        if kind != JsonKind::Output(pg_sys::Oid::from(pg_sys::F_BYTEAOUT)) {
             return None;
         }
         // SAFETY: the output function is that of bytea, so the value is one.
-        unsafe { Some(Bytes(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())))) }
+        unsafe {
+            Some(JsonBytes(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()))))
+        }
     }
 
     /// How many bytes the text has.
@@ -208,7 +210,7 @@ impl<'a> Bytes<'a> {
 ///
 /// # Safety
 /// As of [`long_text`].
-pub unsafe fn text<'a>(kind: Kind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
+pub unsafe fn text<'a>(kind: JsonKind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
     // SAFETY: as promised.
     unsafe {
         if let Some(text) = long_text(kind, datum) {
@@ -223,11 +225,11 @@ pub unsafe fn text<'a>(kind: Kind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
 }
 
 /// Appends what [`long_text`] returned as JSON.
-pub fn push_text(out: &mut Vec<u8>, kind: Kind, text: &[u8]) {
+pub fn push_text(out: &mut Vec<u8>, kind: JsonKind, text: &[u8]) {
     match kind {
-        Kind::Jsonb => out.extend_from_slice(text),
-        Kind::Json => push_json(out, text),
-        Kind::Numeric if text.last().is_some_and(u8::is_ascii_digit) => out.extend_from_slice(text),
+        JsonKind::Jsonb => out.extend_from_slice(text),
+        JsonKind::Json => push_json(out, text),
+        JsonKind::Numeric if text.last().is_some_and(u8::is_ascii_digit) => out.extend_from_slice(text),
         _ => push_string(out, &text_of(text)),
     }
 }
@@ -246,30 +248,30 @@ pub fn into_text(json: Vec<u8>) -> String {
 ///
 /// # Safety
 /// As of [`push_value`].
-unsafe fn push_short(out: &mut Vec<u8>, kind: Kind, datum: pg_sys::Datum) {
+unsafe fn push_short(out: &mut Vec<u8>, kind: JsonKind, datum: pg_sys::Datum) {
     // SAFETY: each branch reads the datum as the kind says.
     unsafe {
         match kind {
-            Kind::Boolean => out.extend_from_slice(if datum.value() & 0xff != 0 { b"true" } else { b"false" }),
-            Kind::Int2 => push_integer(out, i64::from(datum.value() as i16)),
-            Kind::Int4 => push_integer(out, i64::from(datum.value() as i32)),
-            Kind::Int8 => push_integer(out, datum.value() as i64),
-            Kind::Float4 => push_float(out, f64::from(f32::from_bits(datum.value() as u32)), |out| {
+            JsonKind::Boolean => out.extend_from_slice(if datum.value() & 0xff != 0 { b"true" } else { b"false" }),
+            JsonKind::Int2 => push_integer(out, i64::from(datum.value() as i16)),
+            JsonKind::Int4 => push_integer(out, i64::from(datum.value() as i32)),
+            JsonKind::Int8 => push_integer(out, datum.value() as i64),
+            JsonKind::Float4 => push_float(out, f64::from(f32::from_bits(datum.value() as u32)), |out| {
                 serde_json::to_writer(out, &f32::from_bits(datum.value() as u32))
             }),
-            Kind::Float8 => push_float(out, f64::from_bits(datum.value() as u64), |out| {
+            JsonKind::Float8 => push_float(out, f64::from_bits(datum.value() as u64), |out| {
                 serde_json::to_writer(out, &f64::from_bits(datum.value() as u64))
             }),
-            Kind::Uuid => {
+            JsonKind::Uuid => {
                 let bytes: [u8; 16] = *datum.cast_mut_ptr::<[u8; 16]>();
                 out.push(b'"');
                 let mut buffer = uuid::Uuid::encode_buffer();
                 out.extend_from_slice(uuid::Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut buffer).as_bytes());
                 out.push(b'"');
             }
-            Kind::DateTime(type_oid) => push_datetime(out, datum, type_oid),
+            JsonKind::DateTime(type_oid) => push_datetime(out, datum, type_oid),
             // Long kinds, which have a text.
-            Kind::Numeric | Kind::Text | Kind::Json | Kind::Jsonb | Kind::Output(_) => {}
+            JsonKind::Numeric | JsonKind::Text | JsonKind::Json | JsonKind::Jsonb | JsonKind::Output(_) => {}
         }
     }
 }

@@ -33,7 +33,8 @@ pub fn notice(message: &str, hint: &str) {
     report.report(PgLogLevel::NOTICE);
 }
 
-/// Writes a line into the server's log, which no rollback takes back. The client does not see it unless it asks for LOG.
+/// Writes a line into the server's log, which no rollback takes back. The client does not see it unless it asks for
+/// LOG.
 pub fn log(message: String) {
     ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "LOG").report(PgLogLevel::LOG);
 }

@@ -1,11 +1,11 @@
 //! Queries on the extension's own tables and on catalogs, run through SPI.
 //!
 //! Each runs with the `search_path` that functions of the extension have, so its text can name operators, functions and
-//! catalogs plainly, whatever the caller's `search_path` is. Two functions run a text with the caller's: [`execute`], for a
-//! statement of a plan, and [`execute_without_force`].
+//! catalogs plainly, whatever the caller's `search_path` is. Two functions run a text with the caller's:
+//! [`execute`], for a statement of a plan, and [`execute_without_force`].
 //!
-//! pgrx's `Spi` marks all statements after the first write as not read-only (`mark_mutable`), so it cannot read with the
-//! active snapshot as [`Query::read`] does.
+//! pgrx's `Spi` marks all statements after the first write as not read-only (`mark_mutable`), so it cannot read with
+//! the active snapshot as [`Query::read`] does.
 
 use super::backend_local::BackendLocal;
 use super::settings::scoped::with_settings;
@@ -235,9 +235,9 @@ pub fn execute<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
     }
 }
 
-/// Runs one query that passes by the FORCE ROW LEVEL SECURITY of the tables that its own text names, and of no others: FORCE
-/// is lifted while Postgres puts the policies into the query (`fireRIRrules`, rewriteHandler.c), and is there again when it
-/// runs. What functions and triggers read then, they read under their tables' policies.
+/// Runs one query that passes by the FORCE ROW LEVEL SECURITY of the tables that its own text names, and of no
+/// others: FORCE is lifted while Postgres puts the policies into the query (`fireRIRrules`, rewriteHandler.c), and
+/// is there again when it runs. What functions and triggers read then, they read under their tables' policies.
 pub fn execute_without_force<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
     // SAFETY: connect and finish are paired; an error in between is cleaned up by Postgres.
     unsafe {

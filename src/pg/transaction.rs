@@ -57,9 +57,10 @@ pub fn from_timestamptz(timestamp: pg_sys::TimestampTz) -> i64 {
 ///
 /// A membership suspended a moment ago must count in a REPEATABLE READ transaction that began before.
 pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
-    // SAFETY: push and pop are paired; if `read` raises, Postgres pops the snapshot at the abort of the (sub)transaction.
-    // GetLatestSnapshot refuses to work within a parallel operation. The snapshot for catalogs does not, and is taken anew
-    // each time for what is no catalog (GetNonHistoricCatalogSnapshot, snapmgr.c); PushActiveSnapshot copies it.
+    // SAFETY: push and pop are paired; if `read` raises, Postgres pops the snapshot at the abort of the
+    // (sub)transaction. GetLatestSnapshot refuses to work within a parallel operation. The snapshot for catalogs
+    // does not, and is taken anew each time for what is no catalog (GetNonHistoricCatalogSnapshot, snapmgr.c);
+    // PushActiveSnapshot copies it.
     unsafe {
         let newest = if pg_sys::IsInParallelMode() {
             pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid)
@@ -75,9 +76,9 @@ pub fn with_latest_snapshot<T>(read: impl FnOnce() -> T) -> T {
 }
 
 /// An error that [`attempt`] has caught.
-pub struct Failure(Box<CaughtError>);
+pub struct CaughtFailure(Box<CaughtError>);
 
-impl Failure {
+impl CaughtFailure {
     fn report(&self) -> &ErrorReportWithLevel {
         let (CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)
@@ -102,15 +103,15 @@ impl Failure {
 }
 
 /// Runs `work` in a subtransaction, which an error rolls back. An interrupt is none that anybody may catch.
-pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    // SAFETY: begin and end of the subtransaction are paired, as in exec_stmt_block (pl_exec.c): what was current before it
-    // is so again after it. Nothing of `work` outlives an error but the error itself.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, CaughtFailure> {
+    // SAFETY: begin and end of the subtransaction are paired, as in exec_stmt_block (pl_exec.c): what was current
+    // before it is so again after it. Nothing of `work` outlives an error but the error itself.
     unsafe {
         let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-            .catch_others(|error| Err(Failure(Box::new(error))))
+            .catch_others(|error| Err(CaughtFailure(Box::new(error))))
             .execute();
         pg_sys::MemoryContextSwitchTo(memory);
         match &outcome {
@@ -145,7 +146,8 @@ pub fn is_parallel() -> bool {
     unsafe { pg_sys::IsInParallelMode() }
 }
 
-/// True while the script of an extension runs, whose new objects become part of it, and while pg_upgrade fills a server.
+/// True while the script of an extension runs, whose new objects become part of it, and while pg_upgrade fills a
+/// server.
 pub fn scripted() -> bool {
     // SAFETY: plain reads of backend state.
     unsafe { pg_sys::creating_extension || pg_sys::IsBinaryUpgrade }

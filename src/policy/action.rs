@@ -3,15 +3,15 @@
 use crate::context;
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
-use crate::pg::tables::catalog::{self, Column, Shape, Values};
+use crate::pg::tables::catalog::{self, RowValues, Shape, TableColumn};
 use crate::pg::trigger::Call;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 
 fmgr_function! {
-    /// `tenancy.authorize_action(domain, action, 'columns', column...)` or `(domain, action, 'states', column, value...)`:
-    /// AFTER ROW trigger that raises where the change needs a permission which the role does not have.
+    /// `tenancy.authorize_action(domain, action, 'columns', column...)` or `(domain, action, 'states', column,
+    /// value...)`: AFTER ROW trigger that raises where the change needs a permission which the role does not have.
     tenancy_authorize_action, pg_finfo_tenancy_authorize_action, |call| {
         judge(call).or_raise();
         pg_sys::Datum::null()
@@ -28,9 +28,13 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Ok(());
     }
     let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
-    let row = |tuple| Values::of(call.relation(), tuple, &shape);
-    let change =
-        Change { relation: call.relation(), shape: &shape, old: call.old().map(row), new: call.new_row().map(row) };
+    let row = |tuple| RowValues::of(call.relation(), tuple, &shape);
+    let change = ActionChange {
+        relation: call.relation(),
+        shape: &shape,
+        old: call.old().map(row),
+        new: call.new_row().map(row),
+    };
     let happened = match *kind {
         "columns" => {
             std::iter::once(first).chain(rest).try_fold(false, |any, name| Ok(any || change.changes(name)?))?
@@ -40,8 +44,8 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if happened { context::authorize(domain, action) } else { Ok(()) }
 }
 
-/// A role that row-level security does not bind, or that acts for all organizations: a migration or a DBA, as in the policies.
-/// Checks of foreign keys (ON DELETE SET NULL) act as the table's owner, not as the role.
+/// A role that row-level security does not bind, or that acts for all organizations: a migration or a DBA, as in the
+/// policies. Checks of foreign keys (ON DELETE SET NULL) act as the table's owner, not as the role.
 fn exempt(relation: pg_sys::Relation) -> Result<bool> {
     if user::in_foreign_key_check() {
         return Ok(true);
@@ -51,15 +55,15 @@ fn exempt(relation: pg_sys::Relation) -> Result<bool> {
 }
 
 /// A row before and after.
-struct Change<'a> {
+struct ActionChange<'a> {
     relation: pg_sys::Relation,
     shape: &'a Shape,
-    old: Option<Values>,
-    new: Option<Values>,
+    old: Option<RowValues>,
+    new: Option<RowValues>,
 }
 
-impl Change<'_> {
-    fn column(&self, name: &str) -> Result<&Column> {
+impl ActionChange<'_> {
+    fn column(&self, name: &str) -> Result<&TableColumn> {
         self.shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let message = format!("table \"{}\" has no column \"{name}\", which an action is about", self.shape.name);
             error::COLUMN_MISSING.error(message)
@@ -82,7 +86,7 @@ impl Change<'_> {
     /// True if the column's value changes and the old or the new one is among `values`.
     fn enters_or_leaves(&self, name: &str, values: &[&str]) -> Result<bool> {
         let column = self.column(name)?;
-        let among = |row: &Option<Values>| {
+        let among = |row: &Option<RowValues>| {
             let value = row.as_ref().and_then(|row| row.get(column));
             value.is_some_and(|value| values.contains(&catalog::text_of(column, value).as_str()))
         };

@@ -14,7 +14,8 @@ use serde_json::json;
 static NAMES: Query = Query::new(
     "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
             (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) $2 AND NOT a.attisdropped)
+              WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) $2 AND NOT \
+              a.attisdropped)
        FROM pg_catalog.pg_class c
        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
       WHERE c.oid OPERATOR(pg_catalog.=) $1",
@@ -23,8 +24,8 @@ static NAMES: Query = Query::new(
 /// `tenancy.backfill(table, column, expression, first_page, pages)`: returns how many rows it filled.
 ///
 /// The expression usually reads the organization from a parent table, which is protected already, and a migration acts
-/// for no tenant: FORCE is lifted for the tables that this one UPDATE names. It runs as the owner of the table, who could lift
-/// it too, and is an event. What functions of the expression and triggers of the table read is not lifted.
+/// for no tenant: FORCE is lifted for the tables that this one UPDATE names. It runs as the owner of the table, who
+/// could lift it too, and is an event. What functions of the expression and triggers of the table read is not lifted.
 #[pg_extern(sql = false)]
 fn tenancy_backfill(
     table: Option<pg_sys::Oid>,

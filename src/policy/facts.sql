@@ -134,7 +134,8 @@ SELECT jsonb_build_object(
                     'validated', f.convalidated,
                     'enforced', COALESCE((to_jsonb(f) ->> 'conenforced')::bool, true)
                       AND NOT EXISTS (SELECT FROM pg_trigger t
-                                       WHERE t.tgconstraint = f.oid AND t.tgrelid IN (f.conrelid, f.confrelid) AND t.tgenabled NOT IN ('O', 'A')),
+                                       WHERE t.tgconstraint = f.oid AND t.tgrelid IN (f.conrelid, f.confrelid)
+                                           AND t.tgenabled NOT IN ('O', 'A')),
                     'comment', obj_description(f.oid, 'pg_constraint'))
                     ORDER BY f.conrelid, f.conname), '[]')
              FROM pg_constraint f

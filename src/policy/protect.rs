@@ -11,7 +11,7 @@ use crate::pg::planning::expression;
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::settings::scoped::{CANONICAL_SETTINGS, with_settings};
 use crate::pg::spi::{self, Query, argument};
-use crate::pg::tables::table::{Key, find};
+use crate::pg::tables::table::{IndexKey, find};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result, require_not_null};
@@ -43,7 +43,7 @@ fn facts(table: pg_sys::Oid) -> Result<Facts> {
 
 /// The organization column that `tenancy.protect_schema` was given, as it is committed or written by the transaction.
 fn schema_column(schema: &str) -> Option<String> {
-    let key = [Key::text(1, schema)];
+    let key = [IndexKey::text(1, schema)];
     let read = || find(c"protected_schema", c"protected_schema_pkey", &key, |row| row.get::<String>(2));
     transaction::with_latest_snapshot(read).into_iter().flatten().next()
 }
@@ -70,7 +70,7 @@ fn subject_of(table: u32, mut facts: impl FnMut(u32) -> Result<Facts>) -> Result
 }
 
 /// What the SQL functions are given.
-struct Arguments<'a> {
+struct ProtectArguments<'a> {
     table: Option<pg_sys::Oid>,
     organization_column: Option<&'a str>,
     domain: Option<&'a str>,
@@ -82,7 +82,7 @@ struct Arguments<'a> {
     online: bool,
 }
 
-impl<'a> Arguments<'a> {
+impl<'a> ProtectArguments<'a> {
     fn plan(self) -> Result<(TableFamily, Vec<Step>)> {
         let table = require_not_null(self.table, "the table")?;
         let subject = subject(table)?;
@@ -116,7 +116,7 @@ impl<'a> Arguments<'a> {
 
 /// True for a table that somebody has excluded.
 fn is_excluded(table: &Facts) -> bool {
-    let key = [Key::text(1, &table.schema), Key::text(2, &table.name)];
+    let key = [IndexKey::text(1, &table.schema), IndexKey::text(2, &table.name)];
     let found = transaction::with_latest_snapshot(|| find(c"exclusion", c"exclusion_pkey", &key, |_| ()));
     !found.is_empty()
 }
@@ -146,8 +146,17 @@ fn tenancy_plan(
     ),
 > {
     let online = online.unwrap_or(false);
-    let arguments =
-        Arguments { table, organization_column, domain, null_rows, backfill, through, actions, secret_columns, online };
+    let arguments = ProtectArguments {
+        table,
+        organization_column,
+        domain,
+        null_rows,
+        backfill,
+        through,
+        actions,
+        secret_columns,
+        online,
+    };
     let (_, steps) = arguments.plan().or_raise();
     TableIterator::new(steps.into_iter().zip(1..).map(|(step, number)| {
         (number, step.sql, step.why.into(), step.lock.into(), step.in_transaction, step.state.name().into())
@@ -171,7 +180,7 @@ fn tenancy_protect(
         // Here and not by the first write.
         audit::commitment_key().or_raise();
     }
-    let arguments = Arguments {
+    let arguments = ProtectArguments {
         table,
         organization_column,
         domain,
@@ -326,7 +335,7 @@ static NAMES: Query = Query::new(
 );
 
 /// The first thing that is wrong with the protection of a table that was protected; `None` where all is well.
-pub fn damage(table: pg_sys::Oid) -> Option<String> {
+pub fn missing_protection(table: pg_sys::Oid) -> Option<String> {
     let found = facts(table).ok().filter(plan::was_protected)?;
     if let Some(name) = plan::unenforced_references(&found).first() {
         return Some(format!("The foreign key {name} carries the organization and is not enforced."));
@@ -401,14 +410,16 @@ fn tenancy_drift() -> TableIterator<'static, (name!(table, pg_sys::Oid), name!(p
     TableIterator::new(tables.into_iter().flatten().filter_map(move |table| match remaining(table) {
         Ok((_, _, unenforced)) if !unenforced.is_empty() => {
             let problem = format!(
-                "the foreign key {} carries the organization and is not enforced: enable its triggers, or have it ENFORCED",
+                "the foreign key {} carries the organization and is not enforced: enable its triggers, or have it \
+                    ENFORCED",
                 unenforced.join(", ")
             );
             Some((table, on_one_line(&problem), true))
         }
         Ok((_, lost, _)) if !lost.is_empty() => {
             let problem = format!(
-                "the foreign key {} carried the organization and is gone: add it again, or have tenancy.protect forget it",
+                "the foreign key {} carried the organization and is gone: add it again, or have tenancy.protect \
+                    forget it",
                 lost.join(", ")
             );
             Some((table, on_one_line(&problem), false))
@@ -441,15 +452,16 @@ static PROTECTED: Query = Query::new(
                                            AND n.nspname = 'tenancy')))
              OR EXISTS (SELECT FROM pg_trigger t
                          WHERE t.tgrelid = c.oid
-                           AND t.tgfoid IN ('tenancy.audit_row()'::regprocedure, 'tenancy.audit_truncate()'::regprocedure))
+                           AND t.tgfoid IN ('tenancy.audit_row()'::regprocedure, \
+                           'tenancy.audit_truncate()'::regprocedure))
                 AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = c.relnamespace AND n.nspname = 'tenancy'))
       ORDER BY c.oid",
 );
 
 /// `tenancy.unprotect(table)`: takes back what `protect` made; returns how many steps that were.
 ///
-/// What was there before stands in comments, which the owner of each table could have changed. So each step runs as the owner
-/// of the table that it alters, whoever calls.
+/// What was there before stands in comments, which the owner of each table could have changed. So each step runs as
+/// the owner of the table that it alters, whoever calls.
 #[pg_extern(sql = false)]
 fn tenancy_unprotect(table: pg_sys::Oid) -> i32 {
     let subject = subject(table).or_raise();
@@ -473,24 +485,24 @@ pub fn working() -> bool {
 static WORKING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Ends the work even when a step raises, which unwinds through here.
-struct Work {
+struct PlannedWork {
     before: bool,
 }
 
-impl Work {
+impl PlannedWork {
     fn begin() -> Self {
-        Work { before: WORKING.replace(true) }
+        PlannedWork { before: WORKING.replace(true) }
     }
 }
 
-impl Drop for Work {
+impl Drop for PlannedWork {
     fn drop(&mut self) {
         WORKING.set(self.before);
     }
 }
 
 fn run(steps: &[Step]) -> i32 {
-    let _work = Work::begin();
+    let _work = PlannedWork::begin();
     let mut count = 0;
     with_settings(&CANONICAL_SETTINGS, || {
         for step in steps.iter().filter(|step| step.state == State::Todo) {

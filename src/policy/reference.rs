@@ -1,20 +1,22 @@
 //! `tenancy.check_reference`: the trigger behind foreign keys that cannot carry the organization.
 
-use crate::audit::capture::origin::{Belongs, Way, owner_of};
+use crate::audit::capture::origin::{Belongs, OriginPath, owner_of};
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{Query, argument};
-use crate::pg::tables::catalog::{self, Column, Shape, Values};
+use crate::pg::tables::catalog::{self, RowValues, Shape, TableColumn};
 use crate::pg::transaction;
 use crate::pg::trigger::Call;
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 
 fmgr_function! {
-    /// `tenancy.check_reference(foreign key, 'shared' or '', column, [table, key, column]..., '=', own column, [table, key,
-    /// column]...)`: AFTER ROW trigger that raises where the row pointed at is not there or of another organization.
+    /// `tenancy.check_reference(foreign key, 'shared' or '', column, [table, key, column]..., '=', own column,
+    /// [table, key, column]...)`: AFTER ROW trigger that raises where the row pointed at is not there or of another
+    /// organization.
     ///
-    /// It fires before the triggers of the foreign key itself, so that both are refused in the same words, by the same line.
+    /// It fires before the triggers of the foreign key itself, so that both are refused in the same words, by the
+    /// same line.
     tenancy_check_reference, pg_finfo_tenancy_check_reference, |call| {
         judge(call).or_raise();
         pg_sys::Datum::null()
@@ -29,32 +31,32 @@ struct Ends<'a> {
     name: &'a str,
     /// Rows that belong to nobody may be pointed at: every organization reads them.
     shared: bool,
-    column: &'a Column,
-    way: Way,
-    own_column: &'a Column,
+    column: &'a TableColumn,
+    way: OriginPath,
+    own_column: &'a TableColumn,
     /// `None` where the column itself is the organization's.
-    own_way: Option<Way>,
+    own_way: Option<OriginPath>,
 }
 
 impl<'a> Ends<'a> {
     fn of(arguments: &[&'a str], shape: &'a Shape) -> Result<Self> {
         let malformed = || error::CALL_REFUSED.error("tenancy.check_reference is for the triggers of tenancy.protect");
         let [name, shared, column, rest @ ..] = arguments else { return Err(malformed()) };
-        let (way, rest) = Way::texts_of(rest, OWN);
+        let (way, rest) = OriginPath::texts_of(rest, OWN);
         let [OWN, own_column, rest @ ..] = rest else { return Err(malformed()) };
-        let (own_way, []) = Way::texts_of(rest, OWN) else { return Err(malformed()) };
+        let (own_way, []) = OriginPath::texts_of(rest, OWN) else { return Err(malformed()) };
         let changed = || {
             let message = format!("what the foreign key \"{name}\" of \"{}\" leads to has changed", shape.name);
             error::COLUMN_UNSUITABLE.error(message)
         };
         let column = shape.column(column).ok_or_else(changed)?;
         let own_column = shape.column(own_column).ok_or_else(changed)?;
-        let open = |texts: &[[&str; 3]], from: &Column| Way::open(texts, from.type_oid).ok_or_else(changed);
+        let open = |texts: &[[&str; 3]], from: &TableColumn| OriginPath::open(texts, from.type_oid).ok_or_else(changed);
         let own = if own_way.is_empty() { None } else { Some(open(&own_way, own_column)?) };
         Ok(Ends { name, shared: *shared == "shared", column, way: open(&way, column)?, own_column, own_way: own })
     }
 
-    fn check(&self, shape: &Shape, row: &Values) -> Result<()> {
+    fn check(&self, shape: &Shape, row: &RowValues) -> Result<()> {
         let (Some(key), Some(own)) = (row.get(self.column), row.get(self.own_column)) else { return Ok(()) };
         let own = match &self.own_way {
             Some(way) => way.organization(own),
@@ -82,7 +84,7 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Err(error::CALL_REFUSED.error("tenancy.check_reference is for the triggers of tenancy.protect"));
     }
     let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
-    let row = |tuple| Values::of(call.relation(), tuple, &shape);
+    let row = |tuple| RowValues::of(call.relation(), tuple, &shape);
     let (old, Some(new)) = (call.old().map(row), call.new_row().map(row)) else { return Ok(()) };
     let arguments = call.arguments();
     if old.is_some_and(|old| columns(&arguments, &shape).all(|column| old.same(&new, column))) {
@@ -94,9 +96,9 @@ fn judge(call: pg_sys::FunctionCallInfo) -> Result<()> {
 }
 
 /// The columns that the two ways begin with: without a change of them there is nothing to look at.
-fn columns<'a>(arguments: &[&str], shape: &'a Shape) -> impl Iterator<Item = &'a Column> {
+fn columns<'a>(arguments: &[&str], shape: &'a Shape) -> impl Iterator<Item = &'a TableColumn> {
     let rest = arguments.get(3..).unwrap_or_default();
-    let (_, own) = Way::texts_of(rest, OWN);
+    let (_, own) = OriginPath::texts_of(rest, OWN);
     [arguments.get(2), own.get(1)].into_iter().flatten().filter_map(|name| shape.column(name))
 }
 
@@ -128,7 +130,7 @@ fn check_rows(table: Option<pg_sys::Oid>, name: Option<&str>) -> Result<()> {
             let mut result = Ok(());
             catalog::each_row(relation, |tuple| {
                 if result.is_ok() {
-                    result = ends.check(shape, &Values::of(relation, tuple, shape));
+                    result = ends.check(shape, &RowValues::of(relation, tuple, shape));
                 }
             });
             result

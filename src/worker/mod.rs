@@ -1,8 +1,8 @@
-//! The background worker, where the library is preloaded: seals what was committed, soon after it was, makes checkpoints,
-//! and records what was refused.
+//! The background worker, where the library is preloaded: seals what was committed, soon after it was, makes
+//! checkpoints, and records what was refused.
 //!
-//! A launcher looks each interval which databases have something new, and starts a process for each of these, which ends
-//! when it is done. No connection stays, so none keeps a database from being dropped or copied.
+//! A launcher looks each interval which databases have something new, and starts a process for each of these, which
+//! ends when it is done. No connection stays, so none keeps a database from being dropped or copied.
 
 use crate::audit;
 use crate::pg::processes::shared::{self, Shared};
@@ -47,7 +47,7 @@ pub fn mark_pending() {
 struct Launcher {
     shared: &'static Shared,
     waiting: VecDeque<pg_sys::Oid>,
-    running: Vec<worker::Running>,
+    running: Vec<worker::RunningWorker>,
     failed: Vec<(Instant, pg_sys::Oid)>,
     /// When the log was last told that no process is to be had.
     told: Option<Instant>,
@@ -59,11 +59,11 @@ struct Launcher {
 pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
     worker::begin_launcher();
     let Some(shared) = shared::shared() else { return };
-    shared.attend();
+    shared.set_launcher();
     let mut launcher =
         Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new(), told: None };
     // What was committed before a restart is known to no memory.
-    launcher.look_everywhere();
+    launcher.mark_all_pending();
     loop {
         let interval = configuration::seal_interval();
         if interval.is_some() {
@@ -77,7 +77,7 @@ pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
 }
 
 impl Launcher {
-    fn look_everywhere(&mut self) {
+    fn mark_all_pending(&mut self) {
         for database in worker::transaction(worker::databases) {
             self.shared.mark_pending(database);
         }
@@ -85,7 +85,7 @@ impl Launcher {
 
     /// Gathers the databases that have work, and again those whose process failed a while ago.
     fn collect(&mut self) {
-        let (running, ended): (Vec<_>, Vec<_>) = self.running.drain(..).partition(worker::Running::runs);
+        let (running, ended): (Vec<_>, Vec<_>) = self.running.drain(..).partition(worker::RunningWorker::runs);
         self.running = running;
         for ended in ended {
             if self.shared.is_unfinished(ended.database) {
@@ -99,7 +99,7 @@ impl Launcher {
             self.shared.mark_pending(database);
         }
         if self.shared.take_overflow() {
-            self.look_everywhere();
+            self.mark_all_pending();
         }
         for database in self.shared.take_work(transaction::now()) {
             if !self.waiting.contains(&database) {
@@ -121,13 +121,13 @@ impl Launcher {
                 continue;
             }
             let room = self.running.len() < PROCESSES && self.running.iter().all(|other| other.database != database);
-            let started = room.then(|| worker::Running::start("tenancy_sealer", database));
+            let started = room.then(|| worker::RunningWorker::start("tenancy_sealer", database));
             match started {
                 Some(Some(started)) => {
                     self.running.push(started);
                     continue;
                 }
-                Some(None) => self.tell_of_no_process(),
+                Some(None) => self.warn_of_no_process(),
                 None => {}
             }
             self.waiting.push_back(database);
@@ -135,7 +135,7 @@ impl Launcher {
     }
 
     /// Says in the log that nothing is sealed, and why; not at each try.
-    fn tell_of_no_process(&mut self) {
+    fn warn_of_no_process(&mut self) {
         if self.told.is_none_or(|told| told.elapsed() >= PAUSE) {
             self.told = Some(Instant::now());
             report::warn(&error::PROCESS_MISSING.error(format!(
@@ -181,15 +181,15 @@ fn make_checkpoint(shared: &Shared, database: pg_sys::Oid) {
     let failed = shared.checkpoint_failed(database);
     let due = if failed > 0 { next.max(failed.saturating_add(pause)) } else { next };
     // Where nobody would come back, it is time.
-    if due > now && shared.look_again(database, due) {
+    if due > now && shared.schedule(database, due) {
         return;
     }
     // An error ends the process.
-    shared.tries_checkpoint(database, now);
-    shared.look_again(database, now.saturating_add(pause));
+    shared.set_last_attempt(database, now);
+    shared.schedule(database, now.saturating_add(pause));
     worker::transaction(|| CHECKPOINT.write(&[], |_| ()));
-    shared.tries_checkpoint(database, 0);
-    shared.look_again(database, 0);
+    shared.set_last_attempt(database, 0);
+    shared.schedule(database, 0);
 }
 
 fn microseconds(duration: Duration) -> i64 {

@@ -1,6 +1,8 @@
-//! What the integration tests stand on: a database of its own for each test, real connections, tokens of another library.
+//! What the integration tests stand on: a database of its own for each test, real connections, tokens of another
+//! library.
 //!
-//! `PGHOST` and the like name the server; `make test` and `make check` start one and set them. Without a server the tests fail.
+//! `PGHOST` and the like name the server; `make test` and `make check` start one and set them. Without a server the
+//! tests fail.
 
 #![allow(dead_code, unused_imports)] // Each test program uses its own part.
 

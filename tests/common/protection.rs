@@ -79,7 +79,8 @@ pub async fn holding(superuser: &Client) -> Holding {
     let tables = column(
         superuser,
         r"SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
-           WHERE c.relkind = 'r' AND c.relnamespace::pg_catalog.regnamespace::text !~ '^(pg_|information_schema)' ORDER BY 1",
+           WHERE c.relkind = 'r' AND c.relnamespace::pg_catalog.regnamespace::text !~ '^(pg_|information_schema)'
+               ORDER BY 1",
     )
     .await;
     let (mut rows, mut audit) = (Vec::new(), Vec::new());
@@ -137,7 +138,14 @@ pub async fn assert_protected(connection: &Config, issuer: &Issuer) {
 
     let client = connect(connection.clone().user(APPLICATION)).await;
     let mut tables: Vec<String> = PROTECTED.map(str::to_owned).to_vec();
-    tables.extend(column(&superuser, r#"SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE relkind IN ('r', 'p') AND relnamespace <> 'tenancy'::regnamespace"#).await);
+    tables.extend(
+        column(
+            &superuser,
+            r#"SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class c ON c.oid =
+        inhrelid WHERE relkind IN ('r', 'p') AND relnamespace <> 'tenancy'::regnamespace"#,
+        )
+        .await,
+    );
     assert_eq!(tables.len(), 15);
     for table in &tables {
         for sql in [format!("SELECT FROM {table}"), format!("DELETE FROM {table}")] {

@@ -112,7 +112,8 @@ pub async fn seal(client: &Client) -> i64 {
     count(client, "SELECT tenancy.seal()").await
 }
 
-/// Seals until nothing is left: a run that finds other triggers than the one before writes an event, which the next one seals.
+/// Seals until nothing is left: a run that finds other triggers than the one before writes an event, which the next
+/// one seals.
 pub async fn seal_all(client: &Client) {
     while seal(client).await > 0 {}
 }
@@ -136,8 +137,10 @@ pub async fn assert_audit_is_whole(client: &Client) {
     run(client, "SELECT tenancy.verify_audit()").await;
     // Every committed event once, without a gap.
     let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(*) FROM tenancy.seal),
-                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT coalesce(sum(events), 0) FROM tenancy.block),
-                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY organization) s)";
+                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT coalesce(sum(events), 0) FROM \
+                      tenancy.block),
+                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY \
+                      organization) s)";
     let numbers = rows(client, sql).await.remove(0);
     assert!(numbers.iter().all(|number| *number == numbers[0]), "events, entries, blocks, positions: {numbers:?}");
 }

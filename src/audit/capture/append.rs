@@ -4,7 +4,7 @@ use super::partition;
 use crate::audit::log::event_row::{actor_values, event_values};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::tables::table::{self, Key};
+use crate::pg::tables::table::{self, IndexKey};
 use crate::pg::transaction;
 use crate::pg::user::{self, Session};
 use pg_tenancy_core::audit::capture::pending::Pending;
@@ -43,12 +43,12 @@ pub struct NewEvent<'a> {
 struct Written {
     actor: Option<Rc<WrittenActor>>,
     /// By organization.
-    links: BTreeMap<Uuid, Link>,
+    links: BTreeMap<Uuid, ChainLink>,
 }
 
 /// The last event of an organization in this transaction.
 #[derive(Clone, Copy)]
-struct Link {
+struct ChainLink {
     ordinal: i32,
     hash: Digest,
 }
@@ -107,8 +107,8 @@ pub fn statement_finished() {
     flush(transaction::level());
 }
 
-/// The transaction is about to commit, its deferred triggers have run: writes what still waits. Events of a subscription
-/// wait until here, because the rows it applies are not changed by statements.
+/// The transaction is about to commit, its deferred triggers have run: writes what still waits. Events of a
+/// subscription wait until here, because the rows it applies are not changed by statements.
 pub fn before_commit() {
     if events_wait() {
         transaction::with_latest_snapshot(statement_finished);
@@ -190,7 +190,7 @@ fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i
         hash: Digest::default(),
     };
     row.hash = row.content_hash(actor_digest);
-    WRITTEN.borrow_mut().change(level).links.insert(row.organization, Link { ordinal, hash: row.hash });
+    WRITTEN.borrow_mut().change(level).links.insert(row.organization, ChainLink { ordinal, hash: row.hash });
     let id = row.id;
     wait(level, Waiting { row, month });
     id
@@ -231,7 +231,7 @@ fn next_place(organization: Uuid) -> (i32, Digest) {
         return (link.ordinal + 1, link.hash);
     }
     // tenancy.head: organization, block, position, chain, frontier
-    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", Key::uuid(1, &organization), 4);
+    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", IndexKey::uuid(1, &organization), 4);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
     (1, head.unwrap_or_else(|| chain::genesis(organization)))
 }

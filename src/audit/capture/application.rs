@@ -37,8 +37,8 @@ const MAX_NAME_BYTES: usize = 63;
 const MAX_REASON_BYTES: usize = 1000;
 const MAX_DATA_BYTES: usize = 64 * 1024;
 
-/// `tenancy.record_event(action, domain, data, result, reason)`: returns the id of the event. `data` is of type `json`, which
-/// is stored as `text` is.
+/// `tenancy.record_event(action, domain, data, result, reason)`: returns the id of the event. `data` is of type
+/// `json`, which is stored as `text` is.
 #[pg_extern(sql = false)]
 fn tenancy_record_event(
     action: Option<&str>,

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 /// A key with the file it was read from.
-struct Kept {
+struct KeptKey {
     path: PathBuf,
     version: Version,
     key: Rc<CommitmentKey>,
 }
 
-static KEPT: BackendLocal<RefCell<Option<Kept>>> = BackendLocal::new(RefCell::new(None));
+static KEPT: BackendLocal<RefCell<Option<KeptKey>>> = BackendLocal::new(RefCell::new(None));
 
 /// The longest file that is looked at.
 const MAX_FILE_BYTES: u64 = 4096;
@@ -43,7 +43,7 @@ pub fn key() -> Result<Rc<CommitmentKey>> {
     let (version, text) = secret_file::read_secret(&path, MAX_FILE_BYTES);
     let key = text.and_then(|text| CommitmentKey::parse(&text).map_err(str::to_owned)).map_err(|why| refused(&why))?;
     let key = Rc::new(key);
-    KEPT.replace(Some(Kept { path, version, key: key.clone() }));
+    KEPT.replace(Some(KeptKey { path, version, key: key.clone() }));
     Ok(key)
 }
 

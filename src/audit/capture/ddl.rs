@@ -1,15 +1,15 @@
 //! Statements that change the rules, as events: policies, grants, protected tables and the extension itself.
 //!
-//! They are in the chain of the nil UUID, because what concerns a table or a role concerns every organization. Never the
-//! statement's text, in which a literal could be a secret.
+//! They are in the chain of the nil UUID, because what concerns a table or a role concerns every organization. Never
+//! the statement's text, in which a literal could be a secret.
 
 use super::append::{NewEvent, append};
 use super::restore;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::ddl::cluster_change::Change;
-use crate::pg::ddl::event_trigger::{self as statement, Statement};
+use crate::pg::ddl::cluster_change::ClusterChange;
+use crate::pg::ddl::event_trigger::{self as statement, DdlStatement};
 use crate::pg::ddl::grant::Grant;
-use crate::pg::ddl::objects::{self as objects, Dropped, Object};
+use crate::pg::ddl::objects::{self as objects, DdlObject, DroppedObject};
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::hooks::utility;
 use crate::pg::report::OrRaise;
@@ -75,7 +75,7 @@ fn silent() -> Result<bool> {
 }
 
 /// An event of the rules.
-struct Event<'a> {
+struct DdlEvent<'a> {
     operation: &'a str,
     command: &'a str,
     kind: &'a str,
@@ -84,7 +84,7 @@ struct Event<'a> {
     details: Map<String, Value>,
 }
 
-fn record(event: Event) -> Result<()> {
+fn record(event: DdlEvent) -> Result<()> {
     let _restore = Restore(&RECORDING, RECORDING.replace(true));
     let mut new = event.details;
     new.insert("command".into(), event.command.into());
@@ -109,7 +109,7 @@ pub fn table_changed(operation: &str, schema: &str, name: &str, details: Value) 
     if transaction::scripted() {
         return Ok(());
     }
-    record(Event {
+    record(DdlEvent {
         operation,
         command: &operation.to_uppercase(),
         kind: "table",
@@ -120,7 +120,7 @@ pub fn table_changed(operation: &str, schema: &str, name: &str, details: Value) 
 }
 
 /// What a statement made and changed.
-fn changed(statement: &Statement) -> Result<()> {
+fn changed(statement: &DdlStatement) -> Result<()> {
     if silent()? {
         return Ok(());
     }
@@ -144,19 +144,19 @@ fn changed(statement: &Statement) -> Result<()> {
     for grant in &commands.grants {
         let operation = ddl::operation(&statement.tag);
         for object in objects::granted(grant) {
-            record(Event { details: grant_details(grant), ..of_object(&operation, statement, &object) })?;
+            record(DdlEvent { details: grant_details(grant), ..of_object(&operation, statement, &object) })?;
         }
     }
     Ok(())
 }
 
-fn plain(statement: &Statement, kind: &str, identity: &str, details: Map<String, Value>) -> Result<()> {
+fn plain(statement: &DdlStatement, kind: &str, identity: &str, details: Map<String, Value>) -> Result<()> {
     let operation = ddl::operation(&statement.tag);
-    record(Event { operation: &operation, command: &statement.tag, kind, identity, table: None, details })
+    record(DdlEvent { operation: &operation, command: &statement.tag, kind, identity, table: None, details })
 }
 
-fn of_object<'a>(operation: &'a str, statement: &'a Statement, object: &'a Object) -> Event<'a> {
-    Event {
+fn of_object<'a>(operation: &'a str, statement: &'a DdlStatement, object: &'a DdlObject) -> DdlEvent<'a> {
+    DdlEvent {
         operation,
         command: &statement.tag,
         kind: &object.kind,
@@ -166,7 +166,7 @@ fn of_object<'a>(operation: &'a str, statement: &'a Statement, object: &'a Objec
     }
 }
 
-fn object_changed(statement: &Statement, object: &Object) -> Result<()> {
+fn object_changed(statement: &DdlStatement, object: &DdlObject) -> Result<()> {
     let parts: Vec<&str> = statement.parts.iter().map(|part| part.name).collect();
     let read = object.details.as_deref().and_then(|details| serde_json::from_str(details).ok());
     let mut details = object_of(read.unwrap_or_default());
@@ -195,7 +195,7 @@ fn object_changed(statement: &Statement, object: &Object) -> Result<()> {
     {
         details.insert("moved_from".into(), schema.into());
     }
-    record(Event { details, ..of_object(&operation, statement, object) })
+    record(DdlEvent { details, ..of_object(&operation, statement, object) })
 }
 
 fn grant_details(grant: &Grant) -> Map<String, Value> {
@@ -220,7 +220,7 @@ fn object_of(value: Value) -> Map<String, Value> {
 const OF_TABLES: [&str; 6] = ["policy", "trigger", "rule", "table constraint", "table column", "default value"];
 
 /// What a statement dropped: protected tables, policies, what belongs to protected tables, and parts of the extension.
-fn dropped(statement: &Statement) -> Result<()> {
+fn dropped(statement: &DdlStatement) -> Result<()> {
     if silent()? {
         return Ok(());
     }
@@ -253,14 +253,14 @@ fn dropped(statement: &Statement) -> Result<()> {
             let operation = ddl::operation(&statement.tag);
             let details = Map::new();
             let (command, kind, identity) = (&statement.tag, &object.kind, &object.identity);
-            record(Event { operation: &operation, command, kind, identity, table, details })?;
+            record(DdlEvent { operation: &operation, command, kind, identity, table, details })?;
         }
     }
     Ok(())
 }
 
 /// Schema and name of the table that the object is or belongs to.
-fn names_of_table(object: &Dropped) -> Option<(&str, &str)> {
+fn names_of_table(object: &DroppedObject) -> Option<(&str, &str)> {
     match &object.names[..] {
         [schema, table, ..] => Some((schema, table)),
         _ => None,
@@ -268,12 +268,12 @@ fn names_of_table(object: &Dropped) -> Option<(&str, &str)> {
 }
 
 /// Roles, settings and event triggers: statements that fire no event trigger.
-pub fn cluster_changed(change: &Change) -> Result<()> {
+pub fn cluster_changed(change: &ClusterChange) -> Result<()> {
     if silent()? {
         return Ok(());
     }
     let operation = ddl::operation(&change.tag);
-    record(Event {
+    record(DdlEvent {
         operation: &operation,
         command: &change.tag,
         kind: change.object_type,

@@ -7,7 +7,8 @@ use pg_tenancy_core::audit::capture::refusal;
 
 const _: () = assert!(refusal::MESSAGE_BYTES <= shared::MESSAGE_BYTES);
 
-/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names it there.
+/// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names
+/// it there.
 pub fn deliver(what: &str, message: &str) {
     let recorded = configuration::seal_interval().is_some()
         && !transaction::in_recovery()

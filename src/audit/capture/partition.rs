@@ -10,17 +10,19 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::CString;
 
-/// How far ahead there are partitions, in days: an outage of the sealer may last that long before a writer has to make one.
+/// How far ahead there are partitions, in days: an outage of the sealer may last that long before a writer has to
+/// make one.
 const AHEAD_DAYS: i64 = 62;
 
 static CREATE: Query = Query::new("SELECT tenancy.create_audit_partitions($1)");
 static CHECK: Query = Query::new("SELECT tenancy.check_audit_table($1, $2)");
 
-/// Partitions that this session has found to be the audit's own. Nobody but their owner, whom the check believes, can make
-/// them anything else, and what is written there is compared with the types of the columns each time.
+/// Partitions that this session has found to be the audit's own. Nobody but their owner, whom the check believes,
+/// can make them anything else, and what is written there is compared with the types of the columns each time.
 static CHECKED: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
-/// The partition for rows of a moment, in microseconds since 1970. Made now if need be, as the first event ever needs it.
+/// The partition for rows of a moment, in microseconds since 1970. Made now if need be, as the first event ever
+/// needs it.
 pub fn of(table: &str, month: Month, at: i64) -> CString {
     let name = CString::new(format!("{table}_{}", month.suffix())).unwrap_or_default();
     if !table::is_partition(&name) {

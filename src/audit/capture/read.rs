@@ -4,7 +4,7 @@ use super::append::{self, NewEvent};
 use super::message_queue::deliver;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::fmgr::fmgr_function;
-use crate::pg::hooks::reading::{Listener, Outcome, Statement};
+use crate::pg::hooks::reading::{ReadListener, ReadOutcome, ReadStatement};
 use crate::pg::tables::{catalog, table};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::capture::read::Read;
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// What is told of the executor.
-pub const LISTENER: Listener = Listener { active, changed, of_interest, begun, went_on, ended };
+pub const LISTENER: ReadListener = ReadListener { active, changed, of_interest, begun, went_on, ended };
 
 /// A marked table.
 struct SensitiveTable {
@@ -81,7 +81,8 @@ fn of_interest(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
     SENSITIVE_TABLES.borrow().as_ref().and_then(|sensitive| sensitive.tables.get(&table)).map(|marked| marked.table)
 }
 
-/// Reads the sensitive as they are committed, and as this transaction sees its own. What changes meanwhile outdates them again.
+/// Reads the sensitive as they are committed, and as this transaction sees its own. What changes meanwhile outdates
+/// them again.
 fn learn() {
     KNOWN.set(Known::Some);
     let sensitive = transaction::with_latest_snapshot(|| {
@@ -114,7 +115,7 @@ fn learn() {
     }
 }
 
-fn begun(statement: Statement) -> u64 {
+fn begun(statement: ReadStatement) -> u64 {
     let number = NUMBER.get() + 1;
     NUMBER.set(number);
     let (actor, occurred_at) = (actor(), transaction::now());
@@ -144,7 +145,8 @@ fn actor() -> Actor {
     append::describe_now().unwrap_or_else(|_| append::describe_without_context())
 }
 
-/// A statement that authenticates before it reads has no context at its beginning; one that signs out has none at its end.
+/// A statement that authenticates before it reads has no context at its beginning; one that signs out has none at
+/// its end.
 fn went_on(number: u64) {
     let mut begun = BEGUN.borrow_mut();
     let Some(begun) = begun.get_mut(&number) else { return };
@@ -157,9 +159,9 @@ fn went_on(number: u64) {
     }
 }
 
-fn ended(number: u64, outcome: Outcome) {
+fn ended(number: u64, outcome: ReadOutcome) {
     let begun = BEGUN.try_borrow_mut().ok().and_then(|mut begun| begun.remove(&number));
-    let (Some(begun), Outcome::Ran { rows, failed }) = (begun, outcome) else { return };
+    let (Some(begun), ReadOutcome::Ran { rows, failed }) = (begun, outcome) else { return };
     for read in begun.reads {
         deliver("read", &Read { rows, failed, ..read }.to_message());
     }
@@ -186,7 +188,8 @@ pub fn record(read: Read) -> Result<()> {
 }
 
 fmgr_function! {
-    /// `tenancy.renew_sensitive_tables()`: trigger of `tenancy.sensitive_table`, after which every session reads it again.
+    /// `tenancy.renew_sensitive_tables()`: trigger of `tenancy.sensitive_table`, after which every session reads it
+    /// again.
     tenancy_renew_sensitive_tables, pg_finfo_tenancy_renew_sensitive_tables, |call| {
         use crate::pg::report::OrRaise;
         let call = crate::pg::trigger::Call::new(call).or_raise();

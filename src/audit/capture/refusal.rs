@@ -18,8 +18,8 @@ pub struct Refused<'a> {
     pub correlation_id: Option<&'a str>,
 }
 
-/// A sign-in was refused, or an operator's assumption of an organization. Nobody is in, so it is of no chain but that of
-/// what concerns nobody: otherwise a stranger could write into any organization's.
+/// A sign-in was refused, or an operator's assumption of an organization. Nobody is in, so it is of no chain but
+/// that of what concerns nobody: otherwise a stranger could write into any organization's.
 pub fn sign_in_refused(operation: &str, error: &Error, whom: &Refused) {
     let actor = Actor {
         organization: whom.organization,

@@ -1,7 +1,8 @@
 //! A restore brings settings and rules that have their events already, in the history that the dump is of.
 //!
-//! It is told by what only a superuser can do, in a database whose history has not begun: nothing is sealed since it was
-//! created, copied or promoted. Who can do that could also delete an event that is not sealed, so nothing is given away.
+//! It is told by what only a superuser can do, in a database whose history has not begun: nothing is sealed since it
+//! was created, copied or promoted. Who can do that could also delete an event that is not sealed, so nothing is
+//! given away.
 
 use crate::audit::log::state;
 use crate::pg::backend_local::BackendLocal;

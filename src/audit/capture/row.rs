@@ -2,15 +2,15 @@
 
 use super::append::{NewEvent, append};
 use super::commitment_key;
-use super::origin::{Belongs, ORGANIZATION_TYPES, Way, organization_by};
+use super::origin::{Belongs, ORGANIZATION_TYPES, OriginPath, organization_by};
 use super::restore;
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::fmgr::fmgr_function;
-use crate::pg::json::{self, Bytes};
+use crate::pg::json::{self, JsonBytes};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
-use crate::pg::tables::catalog::{self, Column, Shape, Values};
+use crate::pg::tables::catalog::{self, RowValues, Shape, TableColumn};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
 use pg_tenancy_core::audit::format::commitment::{ColumnPath, CommitmentKey};
@@ -24,8 +24,8 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 fmgr_function! {
-    /// `tenancy.audit_row(organization column, domain, [parent's table, key, organization column,] ['secret', column...])`:
-    /// AFTER ROW trigger of a protected table.
+    /// `tenancy.audit_row(organization column, domain, [parent's table, key, organization column,] ['secret',
+    /// column...])`: AFTER ROW trigger of a protected table.
     tenancy_audit_row, pg_finfo_tenancy_audit_row, |call| {
         capture_row(call).or_raise();
         pg_sys::Datum::null()
@@ -46,8 +46,8 @@ pub struct RowChange<'a> {
     pub table_schema: &'a str,
     pub table_name: &'a str,
     pub domain: &'a str,
-    /// The organization of the row before and after: nil for a row that belongs to nobody or is shared by all, none where
-    /// there is no row.
+    /// The organization of the row before and after: nil for a row that belongs to nobody or is shared by all, none
+    /// where there is no row.
     pub from: Option<Uuid>,
     pub to: Option<Uuid>,
 }
@@ -63,7 +63,7 @@ pub fn judge_rows(judge: Judge) {
 }
 
 /// Where the organization of a row stands, and the domain, as `tenancy.protect` wrote them into the trigger.
-struct Arguments<'a> {
+struct TriggerArguments<'a> {
     column: &'a str,
     domain: &'a str,
     /// The tables that lead to the organization, each with its key and the column that leads on.
@@ -75,33 +75,33 @@ struct Arguments<'a> {
 /// What the names of secret columns follow. A table in the same place has a dot in its name.
 const SECRET: &str = "secret";
 
-impl<'a> Arguments<'a> {
+impl<'a> TriggerArguments<'a> {
     fn of(call: &Call<'a>) -> Result<Self> {
         let arguments = call.arguments();
         let malformed = || error::CALL_REFUSED.error("the audit trigger needs the organization column and the domain");
         let [column, domain, rest @ ..] = &arguments[..] else { return Err(malformed()) };
-        let (way, rest) = Way::texts_of(rest, SECRET);
+        let (way, rest) = OriginPath::texts_of(rest, SECRET);
         let secret = match rest {
             [] => Vec::new(),
             [SECRET, names @ ..] if !names.is_empty() => names.to_vec(),
             _ => return Err(malformed()),
         };
-        Ok(Arguments { column, domain, way, secret })
+        Ok(TriggerArguments { column, domain, way, secret })
     }
 }
 
 /// How a row leads to its organization.
 enum Origin<'a> {
     /// The column holds it.
-    Column(&'a Column),
+    Column(&'a TableColumn),
     /// The column holds the key of a row that leads to it.
-    Way { column: &'a Column, way: Way },
+    Way { column: &'a TableColumn, way: OriginPath },
     /// The row concerns every organization: a setting of the extension's own.
     Nobody,
 }
 
 impl<'a> Origin<'a> {
-    fn of(call: &Call, shape: &'a Shape, arguments: &Arguments) -> Result<Self> {
+    fn of(call: &Call, shape: &'a Shape, arguments: &TriggerArguments) -> Result<Self> {
         if arguments.column.is_empty() && catalog::is_own(call.relation()) {
             return Ok(Origin::Nobody);
         }
@@ -109,7 +109,7 @@ impl<'a> Origin<'a> {
             return organization(shape, arguments.column).map(Origin::Column);
         }
         let column = column(shape, arguments.column)?;
-        let way = Way::open(&arguments.way, column.type_oid).ok_or_else(|| {
+        let way = OriginPath::open(&arguments.way, column.type_oid).ok_or_else(|| {
             let tables: Vec<&str> = arguments.way.iter().map(|[table, ..]| *table).collect();
             let tables = tables.join(", ");
             let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
@@ -120,7 +120,7 @@ impl<'a> Origin<'a> {
 
     /// The id of the organization a row belongs to: the nil UUID when no organization is known by the value, none for a
     /// row without a value.
-    fn organization(&self, row: &Values) -> Option<Uuid> {
+    fn organization(&self, row: &RowValues) -> Option<Uuid> {
         match self {
             Origin::Nobody => None,
             Origin::Column(column) => row.get(column).map(|value| organization_by(value, column.kind)),
@@ -142,13 +142,13 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if restore::brings_rows()? && catalog::is_own(call.relation()) {
         return Ok(());
     }
-    let arguments = Arguments::of(&call)?;
+    let arguments = TriggerArguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation(), &arguments.secret);
     check_secret(&shape, &arguments.secret)?;
     let origin = Origin::of(&call, &shape, &arguments)?;
-    let row = |tuple| Values::of(call.relation(), tuple, &shape);
+    let row = |tuple| RowValues::of(call.relation(), tuple, &shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
-    let belongs = |row: &Option<Values>| row.as_ref().map(|row| origin.organization(row).unwrap_or_default());
+    let belongs = |row: &Option<RowValues>| row.as_ref().map(|row| origin.organization(row).unwrap_or_default());
     let (from, to) = (belongs(&old), belongs(&new));
     if !catalog::is_own(call.relation()) {
         JUDGE.get()(&RowChange {
@@ -169,7 +169,7 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
 }
 
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
-fn record(shape: &Shape, domain: &str, old: Option<(&Values, Uuid)>, new: Option<(&Values, Uuid)>) -> Result<()> {
+fn record(shape: &Shape, domain: &str, old: Option<(&RowValues, Uuid)>, new: Option<(&RowValues, Uuid)>) -> Result<()> {
     match (old, new) {
         (Some((old, from)), Some((new, to))) if from != to => {
             event(shape, from, "delete", domain, Some(old), None)?;
@@ -189,8 +189,8 @@ fn event(
     organization: Uuid,
     operation: &str,
     domain: &str,
-    old: Option<&Values>,
-    new: Option<&Values>,
+    old: Option<&RowValues>,
+    new: Option<&RowValues>,
 ) -> Result<()> {
     let key = new.or(old).and_then(|row| row_key(shape, row));
     let payload = payload(shape, organization, old, new)?;
@@ -209,8 +209,8 @@ fn event(
 }
 
 /// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
-fn payload(shape: &Shape, organization: Uuid, old: Option<&Values>, new: Option<&Values>) -> Result<String> {
-    let mut writer = Writer {
+fn payload(shape: &Shape, organization: Uuid, old: Option<&RowValues>, new: Option<&RowValues>) -> Result<String> {
+    let mut writer = PayloadWriter {
         payload: Payload::default(),
         shape,
         organization,
@@ -238,7 +238,7 @@ fn payload(shape: &Shape, organization: Uuid, old: Option<&Values>, new: Option<
 }
 
 /// Writes the values of a row into a payload.
-struct Writer<'a> {
+struct PayloadWriter<'a> {
     payload: Payload,
     shape: &'a Shape,
     organization: Uuid,
@@ -248,15 +248,15 @@ struct Writer<'a> {
     key: Option<Rc<CommitmentKey>>,
 }
 
-impl Writer<'_> {
+impl PayloadWriter<'_> {
     /// Tells a value, or the digest of a large one.
-    fn tell(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) {
+    fn tell(&mut self, side: Side, column: &TableColumn, value: Option<pg_sys::Datum>) {
         let Some(value) = value else {
             self.payload.value(side, &column.name).extend_from_slice(b"null");
             return;
         };
         // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
-        if let Some(bytes) = unsafe { Bytes::of(column.kind, value) }
+        if let Some(bytes) = unsafe { JsonBytes::of(column.kind, value) }
             && bytes.text_len() > self.limit
         {
             let mut digest = Sha256::new();
@@ -276,7 +276,7 @@ impl Writer<'_> {
     }
 
     /// Tells a value of a secret column by a commitment.
-    fn commit(&mut self, side: Side, column: &Column, value: Option<pg_sys::Datum>) -> Result<()> {
+    fn commit(&mut self, side: Side, column: &TableColumn, value: Option<pg_sys::Datum>) -> Result<()> {
         let key = match &self.key {
             Some(key) => key.clone(),
             None => self.key.insert(commitment_key::key()?).clone(),
@@ -289,7 +289,7 @@ impl Writer<'_> {
         };
         // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
         let commitment = value.map(|value| unsafe {
-            match Bytes::of(column.kind, value) {
+            match JsonBytes::of(column.kind, value) {
                 Some(bytes) => key.commit_pieces(&place, bytes.text_len(), |piece| bytes.text(piece)),
                 None => key.commit(&place, &json::text(column.kind, value)),
             }
@@ -299,8 +299,8 @@ impl Writer<'_> {
     }
 }
 
-/// The secret columns are there, and none is part of the primary key, which every event tells: the table may have changed
-/// since it was protected.
+/// The secret columns are there, and none is part of the primary key, which every event tells: the table may have
+/// changed since it was protected.
 fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
     let unfit = names.iter().find(|name| {
         !shape.columns.iter().any(|column| column.secret && column.name == **name && !column.in_primary_key)
@@ -312,7 +312,7 @@ fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
 }
 
 /// The primary key as a JSON object; `None` for a table without one.
-fn row_key(shape: &Shape, row: &Values) -> Option<String> {
+fn row_key(shape: &Shape, row: &RowValues) -> Option<String> {
     if !shape.has_primary_key {
         return None;
     }
@@ -334,14 +334,14 @@ fn row_key(shape: &Shape, row: &Values) -> Option<String> {
     Some(json::into_text(out))
 }
 
-fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a TableColumn> {
     shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
         error::COLUMN_MISSING.error(message)
     })
 }
 
-fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
+fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a TableColumn> {
     let column = column(shape, name)?;
     if !ORGANIZATION_TYPES.contains(&column.type_oid) {
         let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
@@ -352,10 +352,10 @@ fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column> {
 
 /// The triggers stand on protected tables and on the extension's own, which nobody but their owner may write.
 ///
-/// That keeps mistakes and temporary tables out. It does not keep out a member of tenancy_admin, who may create triggers
-/// with this function: such a role can protect a table by hand so that it writes what it likes. Table and database user
-/// are in the events all the same. A parallel restore, which gives a reason to pass the guardrails, may load a partition
-/// that another of its workers has not closed yet.
+/// That keeps mistakes and temporary tables out. It does not keep out a member of tenancy_admin, who may create
+/// triggers with this function: such a role can protect a table by hand so that it writes what it likes. Table and
+/// database user are in the events all the same. A parallel restore, which gives a reason to pass the guardrails,
+/// may load a partition that another of its workers has not closed yet.
 fn check_protected(call: &Call) -> Result<()> {
     let closed_later = || configuration::override_reason().is_some() && catalog::is_permanent(call.relation());
     if catalog::is_protected(call.relation()) || catalog::is_own(call.relation()) || closed_later() {
@@ -372,7 +372,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
         return Err(error::CALL_REFUSED.error("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
     }
     check_protected(&call)?;
-    let arguments = Arguments::of(&call)?;
+    let arguments = TriggerArguments::of(&call)?;
     let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
     let origin = Origin::of(&call, &shape, &arguments)?;
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
@@ -402,7 +402,7 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
 fn rows_by_organization(call: &Call, shape: &Shape, origin: &Origin) -> BTreeMap<Uuid, i64> {
     let mut rows = BTreeMap::new();
     catalog::each_row(call.relation(), |tuple| {
-        let row = Values::of(call.relation(), tuple, shape);
+        let row = RowValues::of(call.relation(), tuple, shape);
         *rows.entry(origin.organization(&row).unwrap_or_default()).or_default() += 1;
     });
     rows

@@ -1,6 +1,6 @@
 //! `tenancy.export_evidence`: writes a bundle, a page of events at a time.
 
-use super::proof::{Checkpoints, Events};
+use super::proof::{CheckpointTree, EventTree};
 use crate::audit::capture::append::{self, NewEvent, append};
 use crate::audit::log::event_row;
 use crate::audit::sealing::signed_checkpoint;
@@ -37,7 +37,8 @@ use uuid::Uuid;
 /// How many positions are read at a time.
 const PAGE: i64 = 200;
 
-const QUERY: &str = "the events of the organization from the first to the last that occurred in the period (from included, to not), in the order of the seal, with all that stand between them";
+const QUERY: &str = "the events of the organization from the first to the last that occurred in the period (from \
+    included, to not), in the order of the seal, with all that stand between them";
 
 static NEWEST: Query = Query::new(
     "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.note,
@@ -102,7 +103,8 @@ static ERASURE: Query = Query::new(
 );
 
 static ONE_EVIDENCE: Query = Query::new(
-    "SELECT id, organization, digest, media_type, source, collector, collected_at, registered_at, registered_by, subject,
+    "SELECT id, organization, digest, media_type, source, collector, collected_at, registered_at, registered_by, \
+        subject,
             relation, events, description, registration
        FROM tenancy.evidence WHERE id = $1",
 );
@@ -199,7 +201,7 @@ impl Export {
             issuer: context.as_ref().map(|context| context.issuer.clone()),
         };
         let signers = signed_checkpoint::read_keys()?;
-        let request = Request { organization, period, earlier, auditor, exporter };
+        let request = ExportRequest { organization, period, earlier, auditor, exporter };
         let export = user::as_superuser(|| transaction::with_latest_snapshot(|| request.open(signers)))?;
         record(&export.manifest)?;
         Ok(export)
@@ -242,7 +244,7 @@ impl Export {
 
     fn events(&mut self, first: i64, last: i64) -> Result<()> {
         let arguments = [spi::uuid(self.manifest.organization), argument(first), argument(last)];
-        let entries: Option<Vec<Sealed>> = PAGE_OF_EVENTS.read(&arguments, sealed).into_iter().collect();
+        let entries: Option<Vec<SealedEntry>> = PAGE_OF_EVENTS.read(&arguments, sealed).into_iter().collect();
         let entries = entries.ok_or_else(unreadable)?;
         if entries.len() as i64 != last - first + 1 {
             return Err(error::STATE_INVALID.error(format!("positions {first} to {last} of the seal are not whole")));
@@ -250,14 +252,14 @@ impl Export {
         entries.into_iter().try_for_each(|entry| self.entry(entry))
     }
 
-    fn entry(&mut self, entry: Sealed) -> Result<()> {
+    fn entry(&mut self, entry: SealedEntry) -> Result<()> {
         match entry {
-            Sealed::Present { event, actor } => {
+            SealedEntry::Present { event, actor } => {
                 self.actor(actor)?;
                 self.explain(&event);
                 self.write(&Line::Event(event))
             }
-            Sealed::Gone(absent) => self.write(&Line::Absent(absent)),
+            SealedEntry::Gone(absent) => self.write(&Line::Absent(absent)),
         }
     }
 
@@ -296,13 +298,13 @@ impl Export {
     fn elsewhere(&mut self, id: Uuid) -> Result<()> {
         let arguments = [spi::uuid(self.manifest.organization), spi::uuid(id)];
         let found = ONE_EVENT.read(&arguments, sealed).into_iter().flatten().next();
-        let Some(Sealed::Present { mut event, actor }) = found else { return Ok(()) };
+        let Some(SealedEntry::Present { mut event, actor }) = found else { return Ok(()) };
         let here = (self.manifest.first..=self.manifest.last).contains(&event.position);
         if here || event.position > self.head.position || !self.elsewhere.insert(id) {
             return Ok(());
         }
         let index = (event.position - 1).unsigned_abs();
-        let mut nodes = Events(self.manifest.organization);
+        let mut nodes = EventTree(self.manifest.organization);
         let proof = merkle::inclusion_proof(&mut nodes, index, self.head.position.unsigned_abs())?;
         event.proof = Some(line::hashes(proof));
         self.actor(actor)?;
@@ -325,7 +327,10 @@ fn permit(organization: Uuid, auditor: bool, context: Option<&Context>) -> Resul
 
 /// The export is an event of the organization, or a line of the log where nothing can be written.
 fn record(manifest: &Manifest) -> Result<()> {
-    let data = json!({ "first": manifest.first, "last": manifest.last, "from": manifest.from, "to": manifest.to, "evidence": manifest.evidence });
+    let data = json!({
+        "first": manifest.first, "last": manifest.last, "from": manifest.from, "to": manifest.to,
+        "evidence": manifest.evidence
+    });
     if transaction::read_only() {
         let (who, organization) = (&manifest.exporter.session_user, manifest.organization);
         report::log(format!("pg_tenancy: role \"{who}\" exported the history of organization {organization}: {data}"));
@@ -359,7 +364,7 @@ fn not_covered(what: &str) -> Error {
 }
 
 /// What was asked for.
-struct Request {
+struct ExportRequest {
     organization: Uuid,
     period: Period,
     earlier: Option<i64>,
@@ -368,14 +373,14 @@ struct Request {
 }
 
 /// A checkpoint as it is stored.
-struct Stored {
+struct CoveringCheckpoint {
     entry: checkpoint::Entry,
     note: String,
     /// Of the log before it.
     frontier: Vec<Digest>,
 }
 
-impl Request {
+impl ExportRequest {
     /// Chooses checkpoint and positions, and writes what stands before the events.
     fn open(self, signers: Vec<Signer>) -> Result<Export> {
         let keys = keys()?;
@@ -476,7 +481,7 @@ impl Request {
     }
 
     fn range(&self, first: i64, last: i64, head: i64) -> Result<Range> {
-        let mut nodes = Events(self.organization);
+        let mut nodes = EventTree(self.organization);
         let before = (first - 1).unsigned_abs();
         let frontier = frontier(&mut nodes, before)?;
         let proof = merkle::consistency_proof(&mut nodes, last.unsigned_abs(), head.unsigned_abs())?;
@@ -490,8 +495,8 @@ impl Request {
         Ok(Range { chain: Hash(chain), frontier: line::hashes(frontier), proof: line::hashes(proof) })
     }
 
-    fn checkpoint(&self, stored: Stored, keys: Vec<(Key, bool)>) -> Result<Checkpoint> {
-        let Stored { entry, note, frontier } = stored;
+    fn checkpoint(&self, stored: CoveringCheckpoint, keys: Vec<(Key, bool)>) -> Result<Checkpoint> {
+        let CoveringCheckpoint { entry, note, frontier } = stored;
         let earlier = self.earlier.map(|number| earlier(number, &entry)).transpose()?;
         Ok(Checkpoint {
             incarnation: entry.incarnation,
@@ -516,23 +521,23 @@ fn earlier(number: i64, entry: &checkpoint::Entry) -> Result<Earlier> {
         let message = format!("this history has no checkpoint {number} before its newest, {}", entry.number);
         return Err(error::ARGUMENT_INVALID.error(message));
     }
-    let mut nodes = Checkpoints(entry.incarnation.clone());
+    let mut nodes = CheckpointTree(entry.incarnation.clone());
     let proof = merkle::consistency_proof(&mut nodes, number.unsigned_abs(), entry.number.unsigned_abs())?;
     Ok(Earlier { number, proof: line::hashes(proof) })
 }
 
 /// The roots of the perfect subtrees of the first `size` leaves, the largest first.
-fn frontier(nodes: &mut Events, size: u64) -> Result<Vec<Digest>> {
+fn frontier(nodes: &mut EventTree, size: u64) -> Result<Vec<Digest>> {
     let levels = (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1);
     levels.map(|level| nodes.node(level, (size >> level) - 1)).collect()
 }
 
-fn newest() -> Result<Option<Stored>> {
+fn newest() -> Result<Option<CoveringCheckpoint>> {
     let read = |row: &Row| {
         let number: i64 = row.get(2)?;
         let before = row.get::<&[u8]>(10).unwrap_or_default();
         Frontier::from_bytes((number - 1).unsigned_abs(), before)?;
-        Some(Stored {
+        Some(CoveringCheckpoint {
             entry: checkpoint::Entry {
                 incarnation: row.get(1)?,
                 number,
@@ -559,7 +564,7 @@ fn keys() -> Result<Vec<(Key, bool)>> {
 }
 
 /// An entry of the seal with what is there of its event.
-enum Sealed {
+enum SealedEntry {
     Present { event: Box<Event>, actor: Box<Actor> },
     Gone(Absent),
 }
@@ -567,17 +572,17 @@ enum Sealed {
 /// The columns of an entry before those of its event.
 const OF_ENTRY: usize = 4;
 
-fn sealed(row: &Row) -> Option<Sealed> {
+fn sealed(row: &Row) -> Option<SealedEntry> {
     let (position, id, hash, chain): (i64, Uuid, Digest, Digest) =
         (row.get(1)?, row.uuid(2)?, row.bytes(3)?, row.bytes(4)?);
     let (of_event, of_actor) =
         (OF_ENTRY + EventColumn::Id.number(), OF_ENTRY + EventColumn::COUNT + ActorColumn::Id.number());
     if row.uuid(of_event as i32).is_none() || row.uuid(of_actor as i32).is_none() {
-        return Some(Sealed::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) }));
+        return Some(SealedEntry::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) }));
     }
     let event = Event::new(event_row::event(row, OF_ENTRY)?, position, chain);
     let actor = event_row::actor(row, OF_ENTRY + EventColumn::COUNT)?;
-    Some(Sealed::Present { event: Box::new(event), actor: Box::new(actor) })
+    Some(SealedEntry::Present { event: Box::new(event), actor: Box::new(actor) })
 }
 
 fn evidence(row: &Row) -> Option<evidence::Evidence> {

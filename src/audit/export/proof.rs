@@ -1,5 +1,5 @@
-//! Proofs out of the trees: that an event is in its organization's, that a tree continues an earlier one, that a head is in a
-//! checkpoint, and that a checkpoint is in the signed log. Each reads a few rows of a long history.
+//! Proofs out of the trees: that an event is in its organization's, that a tree continues an earlier one, that a
+//! head is in a checkpoint, and that a checkpoint is in the signed log. Each reads a few rows of a long history.
 
 use crate::audit::sealing::signed_checkpoint;
 use crate::pg::report::OrRaise;
@@ -41,13 +41,13 @@ static CHECKPOINT: Query = Query::new(
 );
 
 /// The tree of an organization.
-pub struct Events(pub Uuid);
+pub struct EventTree(pub Uuid);
 
-impl Events {
+impl EventTree {
     fn of(organization: Option<pgrx::Uuid>) -> Result<(Self, i64)> {
         let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
         let size = SIZE.read(&[spi::uuid(organization)], |row| row.get::<i64>(1)).pop().flatten();
-        Ok((Events(organization), size.unwrap_or(0)))
+        Ok((EventTree(organization), size.unwrap_or(0)))
     }
 
     /// `count` stored nodes of a level (0: leaves) from `start` on.
@@ -69,7 +69,7 @@ impl Events {
     }
 }
 
-impl Nodes for Events {
+impl Nodes for EventTree {
     type Error = error::Error;
 
     /// Made of the nodes of the nearest stored level below: 128 at most.
@@ -85,17 +85,17 @@ impl Nodes for Events {
 }
 
 /// The log of the checkpoints of an incarnation.
-pub struct Checkpoints(pub String);
+pub struct CheckpointTree(pub String);
 
 /// What a proof needs of a checkpoint.
-struct Stored {
+struct CheckpointRow {
     block: i64,
     heads_root: Digest,
     digest: Digest,
     frontier: Vec<u8>,
 }
 
-impl Checkpoints {
+impl CheckpointTree {
     /// Of the newest incarnation that has any, where none is named.
     fn of(incarnation: Option<&str>) -> Result<(Self, i64)> {
         let newest = || INCARNATION.read(&[], |row| row.get::<String>(1)).pop().flatten();
@@ -103,24 +103,24 @@ impl Checkpoints {
             return Err(error::NOT_FOUND.error("there is no checkpoint yet"));
         };
         let size = NUMBERS.read(&[argument(incarnation.as_str())], |row| row.get::<i64>(1)).pop().flatten();
-        Ok((Checkpoints(incarnation), size.unwrap_or(0)))
+        Ok((CheckpointTree(incarnation), size.unwrap_or(0)))
     }
 
-    fn stored(&self, number: i64) -> Result<Stored> {
+    fn stored(&self, number: i64) -> Result<CheckpointRow> {
         let read = |row: &Row| {
             let (heads_root, digest) = (row.bytes(2)?, row.bytes(3)?);
-            Some(Stored { block: row.get(1)?, heads_root, digest, frontier: row.get(4)? })
+            Some(CheckpointRow { block: row.get(1)?, heads_root, digest, frontier: row.get(4)? })
         };
         let found = CHECKPOINT.read(&[argument(self.0.as_str()), argument(number)], read).pop().flatten();
         found.ok_or_else(|| error::STATE_INVALID.error(format!("checkpoint {number} is missing or cannot be read")))
     }
 }
 
-impl Nodes for Checkpoints {
+impl Nodes for CheckpointTree {
     type Error = error::Error;
 
-    /// The frontier of a checkpoint ends with the subtree that it completed, if that is a left one; a right one is made of
-    /// its left half, which is such a one again, and the rest.
+    /// The frontier of a checkpoint ends with the subtree that it completed, if that is a left one; a right one is
+    /// made of its left half, which is such a one again, and the rest.
     fn node(&mut self, level: u32, index: u64) -> Result<Digest> {
         if level == 0 {
             return Ok(merkle::leaf_hash(&self.stored(index as i64 + 1)?.digest));
@@ -182,7 +182,7 @@ fn array(proof: &[Digest]) -> Vec<Vec<u8>> {
 #[pg_extern(sql = false)]
 fn tenancy_inclusion_proof(organization: Option<pgrx::Uuid>, position: Option<i64>, size: Option<i64>) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = Events::of(organization)?;
+        let (mut tree, newest) = EventTree::of(organization)?;
         inclusion(&mut tree, position, size, newest, ["position", "size"])
     };
     array(&proof().or_raise())
@@ -192,7 +192,7 @@ fn tenancy_inclusion_proof(organization: Option<pgrx::Uuid>, position: Option<i6
 #[pg_extern(sql = false)]
 fn tenancy_consistency_proof(organization: Option<pgrx::Uuid>, old: Option<i64>, new: Option<i64>) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = Events::of(organization)?;
+        let (mut tree, newest) = EventTree::of(organization)?;
         consistency(&mut tree, old, new, newest)
     };
     array(&proof().or_raise())
@@ -202,7 +202,7 @@ fn tenancy_consistency_proof(organization: Option<pgrx::Uuid>, old: Option<i64>,
 #[pg_extern(sql = false)]
 fn tenancy_tree_root(organization: Option<pgrx::Uuid>, size: Option<i64>) -> Vec<u8> {
     let root = || {
-        let (mut tree, newest) = Events::of(organization)?;
+        let (mut tree, newest) = EventTree::of(organization)?;
         let size = given_size(size, newest, "size")?;
         merkle::root(&mut tree, 0, size as u64)
     };
@@ -217,7 +217,7 @@ fn tenancy_checkpoint_inclusion_proof(
     incarnation: Option<&str>,
 ) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = Checkpoints::of(incarnation)?;
+        let (mut tree, newest) = CheckpointTree::of(incarnation)?;
         inclusion(&mut tree, number, size, newest, ["number", "size"])
     };
     array(&proof().or_raise())
@@ -227,7 +227,7 @@ fn tenancy_checkpoint_inclusion_proof(
 #[pg_extern(sql = false)]
 fn tenancy_checkpoint_consistency_proof(old: Option<i64>, new: Option<i64>, incarnation: Option<&str>) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = Checkpoints::of(incarnation)?;
+        let (mut tree, newest) = CheckpointTree::of(incarnation)?;
         consistency(&mut tree, old, new, newest)
     };
     array(&proof().or_raise())
@@ -274,7 +274,7 @@ fn head_proof(
     incarnation: Option<&str>,
 ) -> Result<Option<Placed>> {
     let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
-    let (log, newest) = Checkpoints::of(incarnation)?;
+    let (log, newest) = CheckpointTree::of(incarnation)?;
     let number = number.unwrap_or(newest);
     if !(1..=newest).contains(&number) {
         return Err(error::NOT_FOUND.error(format!("there is no checkpoint {number}")));

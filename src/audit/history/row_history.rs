@@ -1,4 +1,5 @@
-//! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members of their own.
+//! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members
+//! of their own.
 
 use crate::audit::log::event_row;
 use crate::context;
@@ -18,8 +19,8 @@ use pgrx::{name, pg_extern, pg_sys};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is told of the
-/// actors what `tenancy.organization_audit_trail` tells.
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is
+/// told of the actors what `tenancy.organization_audit_trail` tells.
 ///
 /// Of one table under the name that it had between two events.
 static EVENTS: Query = Query::new(concat!(
@@ -66,9 +67,11 @@ static NAMES: Query = Query::new(
       ORDER BY p.oid <> $1",
 );
 
-/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and after.
+/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and
+/// after.
 static NAMINGS: Query = Query::new(
-    "SELECT e.id, CASE WHEN e.operation = 'drop_table' THEN 'dropped' ELSE n.new ->> 'object_type' END, e.table_schema, e.table_name,
+    "SELECT e.id, CASE WHEN e.operation = 'drop_table' THEN 'dropped' ELSE n.new ->> 'object_type' END, \
+        e.table_schema, e.table_name,
             n.new ->> 'renamed_from', n.new ->> 'renamed_to', n.new ->> 'moved_from'
        FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
       WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
@@ -101,14 +104,14 @@ struct Shown {
 }
 
 /// The events of a table, of one organization or of all.
-struct Events {
+struct TableEvents {
     /// Of the table, its partitions and children, each with today's name.
     eras: Vec<(Name, Era)>,
     organization: Option<Uuid>,
     shown: HashMap<Uuid, Shown>,
 }
 
-impl Source for Events {
+impl Source for TableEvents {
     type Error = Error;
 
     fn events(&mut self, key: &str) -> Result<Vec<Event>> {
@@ -220,7 +223,8 @@ fn naming(row: &spi::Row) -> Option<(Uuid, Naming)> {
     Some((id, naming))
 }
 
-/// Whose events the caller may see: those of the organization of the context with the permission to read the audit, or all.
+/// Whose events the caller may see: those of the organization of the context with the permission to read the audit,
+/// or all.
 fn scope() -> Result<Option<Uuid>> {
     if let Some(context) = context::current()? {
         context::authorize("audit", "read")?;
@@ -233,12 +237,12 @@ fn scope() -> Result<Option<Uuid>> {
 }
 
 /// Rebuilds the history of a row; also what a look at an event needs.
-fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, Events, Columns)> {
+fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, TableEvents, Columns)> {
     let (table, key) = (require_not_null(table, "the table")?, require_not_null(key, "key")?.0);
     if !key.starts_with('{') {
         return Err(error::ARGUMENT_INVALID.error("key must be an object with the columns of the primary key"));
     }
-    let mut events = Events { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
+    let mut events = TableEvents { eras: eras(table)?, organization: scope()?, shown: HashMap::new() };
     let history = row_history::rebuild(&mut events, &key)?;
     let has_key = !history.steps.is_empty()
         || !user::as_superuser(|| HAS_PRIMARY_KEY.read(&[argument(table)], |row| row.get::<bool>(1))).is_empty();

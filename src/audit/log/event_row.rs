@@ -2,7 +2,7 @@
 
 use crate::pg::spi::Row;
 use crate::pg::tables::scan::Fields;
-use crate::pg::tables::table::Value;
+use crate::pg::tables::table::ColumnValue;
 use pg_tenancy_core::audit::format::event::Actor;
 use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn, EventRow};
 use uuid::Uuid;
@@ -10,57 +10,60 @@ use uuid::Uuid;
 /// An event that owns its texts.
 pub type OwnedEvent = EventRow<String, Vec<u8>>;
 
-/// The values of an event's row. `batch` stands in one event of those that are written at once: the highest id of them, and how
-/// many they are.
+/// The values of an event's row. `batch` stands in one event of those that are written at once: the highest id of
+/// them, and how many they are.
 pub fn event_values<'a>(
     event: &'a EventRow<String, [u8; 16]>,
     batch: Option<&'a (Uuid, i32)>,
-) -> [Value<'a>; EventColumn::COUNT] {
+) -> [ColumnValue<'a>; EventColumn::COUNT] {
     EventColumn::ALL.map(|column| match column {
-        EventColumn::Id => Value::Uuid(&event.id),
-        EventColumn::Organization => Value::Uuid(&event.organization),
-        EventColumn::Actor => Value::Uuid(&event.actor),
-        EventColumn::Transaction => Value::TransactionId(event.transaction),
-        EventColumn::Ordinal => Value::Integer(event.ordinal),
-        EventColumn::OccurredAt => Value::Timestamp(event.occurred_at),
-        EventColumn::Operation => Value::Text(&event.operation),
-        EventColumn::Domain => Value::Text(&event.domain),
-        EventColumn::TableSchema => Value::optional_text(event.table_schema.as_deref()),
-        EventColumn::TableName => Value::optional_text(event.table_name.as_deref()),
-        EventColumn::RowKey => Value::optional_text(event.row_key.as_deref()),
-        EventColumn::Result => Value::Text(&event.result),
-        EventColumn::Reason => Value::optional_text(event.reason.as_deref()),
-        EventColumn::Payload => Value::optional_text(event.payload.as_deref()),
-        EventColumn::PayloadSalt => event.payload_salt.as_ref().map_or(Value::Null, |salt| Value::Bytes(salt)),
-        EventColumn::PayloadDigest => Value::Bytes(&event.payload_digest),
-        EventColumn::Encoding => Value::SmallInteger(event.encoding),
-        EventColumn::PreviousHash => Value::Bytes(&event.previous),
-        EventColumn::Hash => Value::Bytes(&event.hash),
-        EventColumn::BatchEnd => batch.map_or(Value::Null, |(highest, _)| Value::Uuid(highest)),
-        EventColumn::BatchEvents => batch.map_or(Value::Null, |(_, events)| Value::Integer(*events)),
+        EventColumn::Id => ColumnValue::Uuid(&event.id),
+        EventColumn::Organization => ColumnValue::Uuid(&event.organization),
+        EventColumn::Actor => ColumnValue::Uuid(&event.actor),
+        EventColumn::Transaction => ColumnValue::TransactionId(event.transaction),
+        EventColumn::Ordinal => ColumnValue::Integer(event.ordinal),
+        EventColumn::OccurredAt => ColumnValue::Timestamp(event.occurred_at),
+        EventColumn::Operation => ColumnValue::Text(&event.operation),
+        EventColumn::Domain => ColumnValue::Text(&event.domain),
+        EventColumn::TableSchema => ColumnValue::optional_text(event.table_schema.as_deref()),
+        EventColumn::TableName => ColumnValue::optional_text(event.table_name.as_deref()),
+        EventColumn::RowKey => ColumnValue::optional_text(event.row_key.as_deref()),
+        EventColumn::Result => ColumnValue::Text(&event.result),
+        EventColumn::Reason => ColumnValue::optional_text(event.reason.as_deref()),
+        EventColumn::Payload => ColumnValue::optional_text(event.payload.as_deref()),
+        EventColumn::PayloadSalt => {
+            event.payload_salt.as_ref().map_or(ColumnValue::Null, |salt| ColumnValue::Bytes(salt))
+        }
+        EventColumn::PayloadDigest => ColumnValue::Bytes(&event.payload_digest),
+        EventColumn::Encoding => ColumnValue::SmallInteger(event.encoding),
+        EventColumn::PreviousHash => ColumnValue::Bytes(&event.previous),
+        EventColumn::Hash => ColumnValue::Bytes(&event.hash),
+        EventColumn::BatchEnd => batch.map_or(ColumnValue::Null, |(highest, _)| ColumnValue::Uuid(highest)),
+        EventColumn::BatchEvents => batch.map_or(ColumnValue::Null, |(_, events)| ColumnValue::Integer(*events)),
     })
 }
 
 /// The values of an actor's row.
-pub fn actor_values(actor: &Actor) -> [Value<'_>; ActorColumn::COUNT] {
+pub fn actor_values(actor: &Actor) -> [ColumnValue<'_>; ActorColumn::COUNT] {
     ActorColumn::ALL.map(|column| match column {
-        ActorColumn::Id => Value::Uuid(&actor.id),
-        ActorColumn::Method => Value::Text(&actor.method),
-        ActorColumn::Subject => Value::optional_text(actor.subject.as_deref()),
-        ActorColumn::Issuer => Value::optional_text(actor.issuer.as_deref()),
-        ActorColumn::Role => Value::optional_text(actor.role.as_deref()),
-        ActorColumn::Organization => actor.organization.as_ref().map_or(Value::Null, Value::Uuid),
-        ActorColumn::SessionId => Value::optional_text(actor.session_id.as_deref()),
-        ActorColumn::CorrelationId => Value::optional_text(actor.correlation_id.as_deref()),
-        ActorColumn::Reason => Value::optional_text(actor.reason.as_deref()),
-        ActorColumn::SessionUser => Value::Text(&actor.session_user),
-        ActorColumn::CurrentUser => Value::Text(&actor.current_user),
-        ActorColumn::ClientAddress => Value::optional_text(actor.client_address.as_deref()),
-        ActorColumn::ApplicationName => Value::optional_text(actor.application_name.as_deref()),
+        ActorColumn::Id => ColumnValue::Uuid(&actor.id),
+        ActorColumn::Method => ColumnValue::Text(&actor.method),
+        ActorColumn::Subject => ColumnValue::optional_text(actor.subject.as_deref()),
+        ActorColumn::Issuer => ColumnValue::optional_text(actor.issuer.as_deref()),
+        ActorColumn::Role => ColumnValue::optional_text(actor.role.as_deref()),
+        ActorColumn::Organization => actor.organization.as_ref().map_or(ColumnValue::Null, ColumnValue::Uuid),
+        ActorColumn::SessionId => ColumnValue::optional_text(actor.session_id.as_deref()),
+        ActorColumn::CorrelationId => ColumnValue::optional_text(actor.correlation_id.as_deref()),
+        ActorColumn::Reason => ColumnValue::optional_text(actor.reason.as_deref()),
+        ActorColumn::SessionUser => ColumnValue::Text(&actor.session_user),
+        ActorColumn::CurrentUser => ColumnValue::Text(&actor.current_user),
+        ActorColumn::ClientAddress => ColumnValue::optional_text(actor.client_address.as_deref()),
+        ActorColumn::ApplicationName => ColumnValue::optional_text(actor.application_name.as_deref()),
     })
 }
 
-/// The event in a result that has `event_columns!` behind `before` other columns; `None` if it has a value that no event has.
+/// The event in a result that has `event_columns!` behind `before` other columns; `None` if it has a value that no
+/// event has.
 pub fn event(row: &Row, before: usize) -> Option<OwnedEvent> {
     use EventColumn as Column;
     let at = |column: Column| (before + column.number()) as i32;
@@ -88,7 +91,8 @@ pub fn event(row: &Row, before: usize) -> Option<OwnedEvent> {
     })
 }
 
-/// The actor in a result that has `actor_columns!` behind `before` other columns; `None` if it has a value that no actor has.
+/// The actor in a result that has `actor_columns!` behind `before` other columns; `None` if it has a value that no
+/// actor has.
 pub fn actor(row: &Row, before: usize) -> Option<Actor> {
     use ActorColumn as Column;
     let at = |column: Column| (before + column.number()) as i32;

@@ -31,15 +31,15 @@ static PLACE: Query = Query::new(
 );
 
 /// The newest block, as far as the next one needs it.
-pub struct Last {
+pub struct NewestBlock {
     pub number: i64,
     pub snapshot: Snapshot,
     pub hash: Digest,
 }
 
 /// The newest block, and the history that it belongs to.
-pub struct State {
-    pub last: Option<Last>,
+pub struct LogState {
+    pub last: Option<NewestBlock>,
     /// The name of the history that goes on; `None` where a new one begins.
     pub incarnation: Option<String>,
     pub place: DatabaseIdentity,
@@ -48,7 +48,7 @@ pub struct State {
 }
 
 /// Reads where the log stands.
-pub fn state() -> Result<State> {
+pub fn state() -> Result<LogState> {
     let last = last_block()?;
     let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
     let place = PLACE.read(&[], read).pop().flatten();
@@ -61,7 +61,7 @@ pub fn state() -> Result<State> {
     let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
     let same_xid_space = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
     let incarnation = newest.filter(|(_, of_old)| *of_old == place).map(|(name, _)| name);
-    Ok(State { last, incarnation, place, same_xid_space })
+    Ok(LogState { last, incarnation, place, same_xid_space })
 }
 
 /// True once this history of the database has a block: what was written before could vanish without a trace.
@@ -70,10 +70,10 @@ pub fn has_begun() -> Result<bool> {
 }
 
 /// The newest block, if there is any.
-pub fn last_block() -> Result<Option<Last>> {
+pub fn last_block() -> Result<Option<NewestBlock>> {
     let read = |row: &Row| {
         let snapshot = row.get::<String>(2).and_then(|text| text.parse().ok());
-        Some(Last { number: row.get(1)?, snapshot: snapshot?, hash: row.bytes(3)? })
+        Some(NewestBlock { number: row.get(1)?, snapshot: snapshot?, hash: row.bytes(3)? })
     };
     match LAST_BLOCK.read(&[], read).pop() {
         Some(None) => Err(unreadable("the newest row of tenancy.block")),

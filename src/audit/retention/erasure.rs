@@ -4,7 +4,7 @@ use crate::audit::capture::append::{NewEvent, append};
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
-use crate::pg::tables::table::{self, Key, Value};
+use crate::pg::tables::table::{self, ColumnValue, IndexKey};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
@@ -25,7 +25,7 @@ const MAX_TEXT_BYTES: usize = 1000;
 const PAYLOAD: [i32; 2] = [EventColumn::Payload.number() as i32, EventColumn::PayloadSalt.number() as i32];
 
 /// An event as an erasure looks at it.
-struct Event {
+struct ErasableEvent {
     id: Uuid,
     /// The partition that it stands in.
     partition: String,
@@ -66,8 +66,8 @@ static OF_ROW: Query = Query::new(concat!(
       ORDER BY e.id"
 ));
 
-fn read(row: &spi::Row) -> Option<Event> {
-    Some(Event {
+fn read(row: &spi::Row) -> Option<ErasableEvent> {
+    Some(ErasableEvent {
         id: row.uuid(1)?,
         partition: row.get(2)?,
         organization: row.uuid(3)?,
@@ -139,7 +139,7 @@ fn erase_by_row(
     let grounds = Grounds::new(reason, legal_basis)?;
     one_at_a_time()?;
     let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key.0)])?;
-    found.iter().try_for_each(Event::check)?;
+    found.iter().try_for_each(ErasableEvent::check)?;
     found.iter().try_for_each(|event| erase(event, &grounds).map(drop))?;
     Ok(found.len() as i64)
 }
@@ -153,15 +153,15 @@ fn one_at_a_time() -> Result<()> {
     Ok(())
 }
 
-/// The newest state, whatever the isolation level, and in the name of the extension's owner: whoever may erase need not be
-/// able to read.
-fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<Event>> {
+/// The newest state, whatever the isolation level, and in the name of the extension's owner: whoever may erase need
+/// not be able to read.
+fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<ErasableEvent>> {
     let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read(arguments, read)));
     let unreadable = || error::STATE_INVALID.error("the event has a value that no event has");
     found.into_iter().map(|event| event.ok_or_else(unreadable)).collect()
 }
 
-impl Event {
+impl ErasableEvent {
     fn check(&self) -> Result<()> {
         let refused = |why: &str| Err(error::ERASURE_REFUSED.error(format!("event {} {why}", self.id)));
         match () {
@@ -173,10 +173,11 @@ impl Event {
     }
 }
 
-fn erase(event: &Event, grounds: &Grounds) -> Result<Uuid> {
+fn erase(event: &ErasableEvent, grounds: &Grounds) -> Result<Uuid> {
     event.check()?;
     let partition = CString::new(event.partition.as_str()).unwrap_or_default();
-    let cleared = transaction::with_latest_snapshot(|| table::set_null(&partition, Key::uuid(1, &event.id), &PAYLOAD));
+    let cleared =
+        transaction::with_latest_snapshot(|| table::set_null(&partition, IndexKey::uuid(1, &event.id), &PAYLOAD));
     if !cleared {
         return Err(error::STATE_INVALID.error(format!("partition tenancy.{} has no primary key", event.partition)));
     }
@@ -200,13 +201,13 @@ fn erase(event: &Event, grounds: &Grounds) -> Result<Uuid> {
     table::insert(
         c"erasure",
         &[
-            Value::Uuid(&event.id),
-            Value::Uuid(&event.organization),
-            Value::Timestamp(transaction::now()),
-            Value::Bytes(&event.payload_digest),
-            Value::Text(grounds.reason),
-            Value::optional_text(grounds.legal_basis),
-            Value::Uuid(&erase_event),
+            ColumnValue::Uuid(&event.id),
+            ColumnValue::Uuid(&event.organization),
+            ColumnValue::Timestamp(transaction::now()),
+            ColumnValue::Bytes(&event.payload_digest),
+            ColumnValue::Text(grounds.reason),
+            ColumnValue::optional_text(grounds.legal_basis),
+            ColumnValue::Uuid(&erase_event),
         ],
     );
     // A second erasure of the same statement sees this one.

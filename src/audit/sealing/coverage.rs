@@ -21,8 +21,8 @@ static LAST: Query = Query::new(
       WHERE object = 'all' ORDER BY id DESC LIMIT 1",
 );
 
-/// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can choose the
-/// transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
+/// Other once anything of the state below is: made of numbers, because it is computed at each sealing. Who can
+/// choose the transaction of a catalog's row so that sums collide can also write the rows that this is compared with.
 static DIGEST: Query = Query::new(
     "SELECT concat_ws(' ',
          (SELECT concat_ws('/', count(*), sum(hashtextextended(
@@ -48,8 +48,9 @@ static BEFORE: Query = Query::new(
       WHERE object <> 'all' AND incarnation = $1 ORDER BY object, id DESC",
 );
 
-/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change was recorded
-/// last, and no block before this sealing has them. Finding by the first of the events that were written together.
+/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change
+/// was recorded last, and no block before this sealing has them. Finding by the first of the events that were
+/// written together.
 static STATEMENTS: Query = Query::new(
     "WITH batch AS MATERIALIZED (
          SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
@@ -85,21 +86,21 @@ static RECORD: Query = Query::new(
 );
 
 /// What was seen last.
-struct Last {
+struct LastLook {
     block: i64,
     snapshot: String,
     digest: Option<String>,
 }
 
-/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was `sealed`
-/// when the look before this one was over.
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was
+/// `sealed` when the look before this one was over.
 pub fn check(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
     transaction::with_latest_snapshot(|| compare(incarnation, sealed, block))
 }
 
 fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
     let read = |row: &Row| {
-        let last = Last { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
+        let last = LastLook { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
         Some((row.get::<String>(1)?, last))
     };
     let last = LAST.read(&[], read).pop().flatten();
@@ -154,7 +155,8 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
     write(&mut rows)
 }
 
-/// Writes the rows, and an event with their digest: so the chain has them, and one that is written by hand is none of them.
+/// Writes the rows, and an event with their digest: so the chain has them, and one that is written by hand is none
+/// of them.
 fn write(rows: &mut [coverage::Row]) -> Result<()> {
     rows.sort_unstable_by_key(|row| row.id);
     let payload = json!({ "new": { "rows": rows.len(), "digest": hex::encode(&coverage::digest(&*rows)) } });
@@ -241,7 +243,7 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Finding>) -> 
 }
 
 /// The statements since the last look.
-fn statements(last: &Last, sealed: i64) -> Result<Vec<Statement>> {
+fn statements(last: &LastLook, sealed: i64) -> Result<Vec<Statement>> {
     let unreadable = || error::STATE_INVALID.error("a snapshot in tenancy.coverage cannot be read");
     let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
     let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
@@ -265,7 +267,7 @@ fn lineage(object: &Object) -> Vec<(String, String)> {
     names
 }
 
-fn record_gap(change: &Change, what: &str, last: Option<&Last>) -> Result<()> {
+fn record_gap(change: &Change, what: &str, last: Option<&LastLook>) -> Result<()> {
     let object = &change.now;
     let payload = json!({ "new": {
         "object": object.key, "name": object.name, "before": change.before, "now": object.state,

@@ -3,7 +3,8 @@ WITH capture AS MATERIALIZED (
            md5(concat_ws(' ', p.prolang, p.prosrc, p.probin, p.prosecdef, p.proconfig)) AS body
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE n.nspname = 'tenancy'
-       AND p.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'audit_ddl', 'audit_drop', 'guard_ddl', 'guard_drop', 'guard_rewrite'))
+       AND p.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'audit_ddl', 'audit_drop', 'guard_ddl',
+           'guard_drop', 'guard_rewrite'))
 SELECT 'pg_class ' || c.oid::text AS object, c.relname::text AS name, n.nspname::text AS schema,
        string_agg(format('%I %s %s %s', t.tgname, t.tgenabled, f.name, t.xmin), ', ' ORDER BY t.tgname) AS state,
        bool_and(t.tgenabled = 'A') AS whole

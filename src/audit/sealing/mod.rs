@@ -1,4 +1,5 @@
-//! Sealing: gives each committed event its position, checks that capture was complete, and signs and publishes checkpoints.
+//! Sealing: gives each committed event its position, checks that capture was complete, and signs and publishes
+//! checkpoints.
 
 pub mod coverage;
 pub mod sealer;

@@ -2,11 +2,11 @@
 
 use super::coverage;
 use crate::audit::capture::partition;
-use crate::audit::log::state::{self, State, unreadable};
+use crate::audit::log::state::{self, LogState, unreadable};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
 use crate::pg::spi::{self, Query, Row, argument};
-use crate::pg::tables::table::{self, Value};
+use crate::pg::tables::table::{self, ColumnValue};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation};
@@ -27,8 +27,8 @@ static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUS
 
 static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
 
-/// Of which transactions events are read: of those that were in progress at the block before, and of those that had not begun. An
-/// open transaction makes the former no more than they are, however much has been sealed since it began.
+/// Of which transactions events are read: of those that were in progress at the block before, and of those that had
+/// not begun. An open transaction makes the former no more than they are, however much has been sealed since it began.
 macro_rules! since_the_block_before {
     (in_progress) => {
         "e.batch_end IS NOT NULL AND e.transaction = ANY ($1::xid8[])
@@ -58,7 +58,8 @@ const WRITTEN: [&str; 2] = [written!(in_progress), written!(not_begun)];
 macro_rules! unsealed_events {
     ($which:expr) => {
         concat!(
-            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM tenancy.event e WHERE ",
+            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM \
+                tenancy.event e WHERE ",
             $which,
             " AND octet_length(e.hash) = 32
               AND octet_length(e.prev_hash) = 32
@@ -100,12 +101,12 @@ static HEAD: Query = Query::new(
 struct Additions {
     entries: Entries,
     seals: Vec<(Uuid, Entry)>,
-    heads: Vec<(Uuid, Head)>,
+    heads: Vec<(Uuid, NewHead)>,
     nodes: Vec<(Uuid, i16, i64, Digest)>,
 }
 
 /// Where the chain and the tree of an organization stand.
-struct Head {
+struct NewHead {
     position: i64,
     chain: Digest,
     frontier: Frontier,
@@ -193,10 +194,10 @@ fn begin(place: DatabaseIdentity, first_block: i64) -> String {
     name
 }
 
-type Collected = (State, Vec<Unsealed>, Snapshot, bool);
+type Collected = (LogState, Vec<Unsealed>, Snapshot, bool);
 
-/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is true
-/// if events are left that were too many for one block.
+/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is
+/// true if events are left that were too many for one block.
 fn collect() -> Result<Collected> {
     let state = state::state()?;
     let own = transaction::id();
@@ -249,18 +250,18 @@ fn which(before: &Snapshot) -> [String; 2] {
 }
 
 /// Events that one transaction wrote at once, by the lowest and the highest of their ids.
-struct Batch {
+struct EventBatch {
     transaction: u64,
     first: Uuid,
     end: Uuid,
 }
 
-fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unsealed>, Vec<Batch>)> {
+fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unsealed>, Vec<EventBatch>)> {
     let (mut events, mut batches) = (Vec::new(), Vec::new());
     spi::stream(query, arguments, |row| {
         let event = unsealed(row)?;
         if let Some(end) = row.uuid(7) {
-            batches.push(Batch { transaction: event.transaction, first: event.id, end });
+            batches.push(EventBatch { transaction: event.transaction, first: event.id, end });
         }
         events.push(event);
         Ok::<(), error::Error>(())
@@ -335,31 +336,36 @@ impl Additions {
         for seals in self.seals.chunks(BATCH) {
             table::insert_all(c"seal", seals, |(organization, entry)| {
                 [
-                    Value::Uuid(organization),
-                    Value::BigInteger(entry.position),
-                    Value::BigInteger(entry.block),
-                    Value::Uuid(&entry.event),
-                    Value::Bytes(&entry.event_hash),
-                    Value::Bytes(&entry.chain),
+                    ColumnValue::Uuid(organization),
+                    ColumnValue::BigInteger(entry.position),
+                    ColumnValue::BigInteger(entry.block),
+                    ColumnValue::Uuid(&entry.event),
+                    ColumnValue::Bytes(&entry.event_hash),
+                    ColumnValue::Bytes(&entry.chain),
                 ]
             });
         }
-        let frontiers: Vec<(&Uuid, &Head, Vec<u8>)> =
+        let frontiers: Vec<(&Uuid, &NewHead, Vec<u8>)> =
             self.heads.iter().map(|(organization, head)| (organization, head, head.frontier.to_bytes())).collect();
         for heads in frontiers.chunks(BATCH) {
             table::insert_all(c"head", heads, |(organization, head, frontier)| {
                 [
-                    Value::Uuid(organization),
-                    Value::BigInteger(block.number),
-                    Value::BigInteger(head.position),
-                    Value::Bytes(&head.chain),
-                    Value::Bytes(frontier),
+                    ColumnValue::Uuid(organization),
+                    ColumnValue::BigInteger(block.number),
+                    ColumnValue::BigInteger(head.position),
+                    ColumnValue::Bytes(&head.chain),
+                    ColumnValue::Bytes(frontier),
                 ]
             });
         }
         for nodes in self.nodes.chunks(BATCH) {
             table::insert_all(c"tree_node", nodes, |(organization, level, index, hash)| {
-                [Value::Uuid(organization), Value::SmallInteger(*level), Value::BigInteger(*index), Value::Bytes(hash)]
+                [
+                    ColumnValue::Uuid(organization),
+                    ColumnValue::SmallInteger(*level),
+                    ColumnValue::BigInteger(*index),
+                    ColumnValue::Bytes(hash),
+                ]
             });
         }
         write(&block);
@@ -370,15 +376,15 @@ impl Additions {
 const BATCH: usize = 500;
 
 /// The newest head of an organization, or the one before its first event.
-fn head(organization: Uuid) -> Result<Head> {
+fn head(organization: Uuid) -> Result<NewHead> {
     let read = |row: &Row| {
         let position: i64 = row.get(1)?;
         let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(3)?)?;
-        Some(Head { position, chain: row.bytes(2)?, frontier })
+        Some(NewHead { position, chain: row.bytes(2)?, frontier })
     };
     match transaction::with_latest_snapshot(|| HEAD.read(&[spi::uuid(organization)], read)).pop() {
         Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.head")),
-        None => Ok(Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }),
+        None => Ok(NewHead { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }),
     }
 }
 

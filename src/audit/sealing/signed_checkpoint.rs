@@ -1,11 +1,12 @@
-//! `tenancy.checkpoint()`: signs where the audit stands, at the commit, so that no signature is seen of what is rolled back.
+//! `tenancy.checkpoint()`: signs where the audit stands, at the commit, so that no signature is seen of what is
+//! rolled back.
 
 use super::sealer;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
 use crate::pg::spi::{self, Query, Row, argument};
-use crate::pg::tables::table::{self, Value};
+use crate::pg::tables::table::{self, ColumnValue};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
@@ -30,7 +31,8 @@ static NEWEST_BLOCK: Query =
     Query::new("SELECT number, hash, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1");
 
 static NEWEST: Query = Query::new(
-    "SELECT incarnation, number, block, digest, root, frontier, origin, made_at FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1",
+    "SELECT incarnation, number, block, digest, root, frontier, origin, made_at FROM tenancy.checkpoint ORDER BY \
+        block DESC, number DESC LIMIT 1",
 );
 
 static NOTE: Query = Query::new("SELECT note FROM tenancy.checkpoint WHERE incarnation = $1 AND number = $2");
@@ -44,7 +46,8 @@ static KEYS: Query =
     Query::new("SELECT epoch, public_key, retired_at IS NOT NULL FROM tenancy.signing_key ORDER BY epoch");
 
 static ADD_KEY: Query = Query::new(
-    "INSERT INTO tenancy.signing_key (epoch, name, key_id, public_key, first_used_at, first_incarnation, first_checkpoint)
+    "INSERT INTO tenancy.signing_key (epoch, name, key_id, public_key, first_used_at, first_incarnation, \
+        first_checkpoint)
      VALUES ($1, $2, $3, $4, $5, $6, $7)",
 );
 
@@ -61,7 +64,8 @@ static NOTIFY: Query = Query::new("SELECT pg_notify('tenancy_checkpoint', $1)");
 const HEADS: &str = "WITH RECURSIVE known AS (
          (SELECT h.organization FROM tenancy.head h ORDER BY h.organization LIMIT 1)
          UNION ALL
-         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization > k.organization ORDER BY n.organization LIMIT 1)
+         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization > k.organization ORDER BY \
+         n.organization LIMIT 1)
            FROM known k WHERE k.organization IS NOT NULL)
      SELECT k.organization, h.position, h.chain, h.frontier
        FROM known k
@@ -71,14 +75,14 @@ const HEADS: &str = "WITH RECURSIVE known AS (
       WHERE k.organization IS NOT NULL ORDER BY k.organization";
 
 /// A block, as far as a checkpoint names it.
-struct Block {
+struct CheckpointBlock {
     number: i64,
     hash: Digest,
     incarnation: String,
 }
 
 /// The checkpoint before the one that is made.
-struct Last {
+struct LastCheckpoint {
     incarnation: String,
     number: i64,
     block: i64,
@@ -120,7 +124,7 @@ fn checkpoint() -> Result<i64> {
     let origin = origin(&block.incarnation, last.as_ref(), &signers)?;
     let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
     publish_backlog(&block.incarnation, &origin, here.map_or(0, |last| last.number))?;
-    let keys = Keys::compare(&signers)?;
+    let keys = CheckpointKeys::compare(&signers)?;
     if let Some(last) = here.filter(|last| last.block == block.number && keys.same()) {
         return Ok(last.number);
     }
@@ -146,7 +150,8 @@ pub fn before_commit() {
     }
 }
 
-/// The transaction is over: hands out what it made. That the file is missing is no reason to fail, the next one writes both.
+/// The transaction is over: hands out what it made. That the file is missing is no reason to fail, the next one
+/// writes both.
 pub fn transaction_ended(committed: bool) {
     DUE.borrow_mut().clear();
     let Some(made) = MADE.take().filter(|_| committed) else { return };
@@ -206,19 +211,19 @@ fn write(entry: &Entry, frontier: &Frontier, origin: &str, note: &str) {
     table::insert(
         c"checkpoint",
         &[
-            Value::Text(&entry.incarnation),
-            Value::BigInteger(entry.number),
-            Value::Timestamp(entry.made_at),
-            Value::BigInteger(entry.block),
-            Value::Bytes(&entry.block_hash),
-            Value::BigInteger(entry.heads),
-            Value::Bytes(&entry.heads_root),
-            entry.previous.as_ref().map_or(Value::Null, |previous| Value::Bytes(previous)),
-            Value::Bytes(&entry.digest()),
-            Value::Bytes(&frontier.root()),
-            Value::Bytes(&frontier.to_bytes()),
-            Value::Text(origin),
-            Value::Text(note),
+            ColumnValue::Text(&entry.incarnation),
+            ColumnValue::BigInteger(entry.number),
+            ColumnValue::Timestamp(entry.made_at),
+            ColumnValue::BigInteger(entry.block),
+            ColumnValue::Bytes(&entry.block_hash),
+            ColumnValue::BigInteger(entry.heads),
+            ColumnValue::Bytes(&entry.heads_root),
+            entry.previous.as_ref().map_or(ColumnValue::Null, |previous| ColumnValue::Bytes(previous)),
+            ColumnValue::Bytes(&entry.digest()),
+            ColumnValue::Bytes(&frontier.root()),
+            ColumnValue::Bytes(&frontier.to_bytes()),
+            ColumnValue::Text(origin),
+            ColumnValue::Text(note),
         ],
     );
 }
@@ -237,9 +242,9 @@ pub fn read_keys() -> Result<Vec<Signer>> {
     source.read(configuration::checkpoint_origin().as_deref(), transaction::check_for_interrupts)
 }
 
-/// The name of the log. A key that goes must not take the name of the log with it, so without the setting the name is the one
-/// that was used before.
-fn origin(incarnation: &str, last: Option<&Last>, signers: &[Signer]) -> Result<String> {
+/// The name of the log. A key that goes must not take the name of the log with it, so without the setting the name
+/// is the one that was used before.
+fn origin(incarnation: &str, last: Option<&LastCheckpoint>, signers: &[Signer]) -> Result<String> {
     let used = || last.and_then(|last| last.origin.rsplit_once('/')).map(|(name, _)| name.to_owned());
     let of_key = || signers.first().map(|signer| signer.verifier().name().to_owned());
     let name = configuration::checkpoint_origin().or_else(used).or_else(of_key).unwrap_or_default();
@@ -284,20 +289,21 @@ fn note_of(incarnation: &str, number: i64) -> Option<String> {
 }
 
 /// The keys at hand beside those that signed before.
-struct Keys<'s> {
+struct CheckpointKeys<'s> {
     epochs: i32,
     new: Vec<&'s Verifier>,
     gone: Vec<i32>,
 }
 
-impl<'s> Keys<'s> {
+impl<'s> CheckpointKeys<'s> {
     fn compare(signers: &'s [Signer]) -> Result<Self> {
         let read = |row: &Row| Some((row.get::<i32>(1)?, row.get::<String>(2)?, row.get::<bool>(3)?));
         let known: Option<Vec<_>> = transaction::with_latest_snapshot(|| KEYS.read(&[], read)).into_iter().collect();
         let known = known.ok_or_else(|| unreadable("a row of tenancy.signing_key"))?;
         let at_hand: Vec<(&Verifier, String)> =
             signers.iter().map(|signer| (signer.verifier(), signer.verifier().to_string())).collect();
-        let mut keys = Keys { epochs: known.last().map_or(0, |(epoch, ..)| *epoch), new: Vec::new(), gone: Vec::new() };
+        let mut keys =
+            CheckpointKeys { epochs: known.last().map_or(0, |(epoch, ..)| *epoch), new: Vec::new(), gone: Vec::new() };
         for (verifier, text) in &at_hand {
             match known.iter().find(|(_, known, _)| known == text) {
                 None => keys.new.push(verifier),
@@ -318,7 +324,7 @@ impl<'s> Keys<'s> {
     }
 
     /// Writes down which keys begin with checkpoint `number`, and which ended with the one before.
-    fn write(&self, incarnation: &str, number: i64, last: Option<&Last>) -> Result<()> {
+    fn write(&self, incarnation: &str, number: i64, last: Option<&LastCheckpoint>) -> Result<()> {
         let now = transaction::now();
         for (epoch, key) in (self.epochs + 1..).zip(&self.new) {
             let values = [
@@ -346,19 +352,19 @@ impl<'s> Keys<'s> {
     }
 }
 
-fn newest_block() -> Result<Option<Block>> {
-    let read = |row: &Row| Some(Block { number: row.get(1)?, hash: row.bytes(2)?, incarnation: row.get(3)? });
+fn newest_block() -> Result<Option<CheckpointBlock>> {
+    let read = |row: &Row| Some(CheckpointBlock { number: row.get(1)?, hash: row.bytes(2)?, incarnation: row.get(3)? });
     let found = transaction::with_latest_snapshot(|| NEWEST_BLOCK.read(&[], read)).pop();
     found.map(|block| block.ok_or_else(|| unreadable("the newest row of tenancy.block"))).transpose()
 }
 
-fn last() -> Result<Option<Last>> {
+fn last() -> Result<Option<LastCheckpoint>> {
     let read = |row: &Row| {
         let (number, root): (i64, Digest) = (row.get(2)?, row.bytes(5)?);
         let frontier = Frontier::from_bytes(number.unsigned_abs(), row.get::<&[u8]>(6)?)?;
         // What was signed once must be what the next one continues.
         let whole = frontier.root() == root;
-        whole.then_some(Last {
+        whole.then_some(LastCheckpoint {
             incarnation: row.get(1)?,
             number,
             block: row.get(3)?,

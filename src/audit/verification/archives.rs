@@ -1,6 +1,6 @@
 //! Months whose events are not in the database: what is known of them, and what the seal has of them.
 
-use super::Events;
+use super::EventReader;
 use crate::audit::capture::partition;
 use crate::audit::log::state;
 use crate::pg::report::OrRaise;
@@ -19,9 +19,10 @@ use uuid::Uuid;
 /// Whether it is worth while to look.
 static ANY: Query = Query::new("SELECT EXISTS (SELECT FROM tenancy.archive WHERE NOT attached)");
 
-/// The newest row of each month, unless it is attached again, with the event that tells of it: one that was written with the
-/// row, has the same values, and is the last that the chain has about the month. Only after the end of a month can it tell.
-/// The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not have it).
+/// The newest row of each month, unless it is attached again, with the event that tells of it: one that was written
+/// with the row, has the same values, and is the last that the chain has about the month. Only after the end of a
+/// month can it tell. The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not
+/// have it).
 static ARCHIVED: Query = Query::new(
     "WITH newest AS MATERIALIZED (
          SELECT a.*, tenancy.lowest_id(a.month::timestamp AT TIME ZONE 'UTC') AS first_id,
@@ -34,7 +35,8 @@ static ARCHIVED: Query = Query::new(
           WHERE s.organization = '00000000-0000-0000-0000-000000000000'
             AND s.event >= tenancy.lowest_id((SELECT min(n.changed_at) - interval '1 minute' FROM newest n))
             AND e.operation = 'insert' AND e.table_schema = 'tenancy' AND e.table_name = 'archive')
-     SELECT to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, e.transaction, e.sealed
+     SELECT to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, \
+     e.transaction, e.sealed
        FROM newest a LEFT JOIN LATERAL (
             SELECT e.id, e.transaction, s.event_hash = e.hash AS sealed
               FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event = e.id
@@ -62,7 +64,8 @@ static IS_THERE: Query = Query::new(
                      WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3)",
 );
 
-/// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be archived since.
+/// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be
+/// archived since.
 static UNRECORDED: Query = Query::new(
     "SELECT to_char(a.month, 'YYYY-MM'), to_char(a.changed_at AT TIME ZONE 'UTC', 'YYYY_MM')
        FROM tenancy.archive a
@@ -83,7 +86,7 @@ const ENTRIES: &str = "SELECT organization, position, event, event_hash, chain, 
       ORDER BY organization, position";
 
 /// What the seal has of the events between two ids.
-struct Sealed {
+struct SealedRange {
     events: i64,
     blocks: Option<(i64, i64)>,
     digest: Digest,
@@ -108,7 +111,7 @@ fn tenancy_seal_digest(
     TableIterator::once((sealed.events, first, last, sealed.digest.to_vec()))
 }
 
-fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<Sealed> {
+fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<SealedRange> {
     let (mut entries, mut blocks) = (Entries::default(), None);
     spi::stream(ENTRIES, &[spi::uuid(from), spi::uuid(to), argument(through_block)], |row| {
         let (organization, entry) =
@@ -118,7 +121,7 @@ fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<Sealed> {
         blocks = Some((entry.block.min(first), entry.block.max(last)));
         Ok::<(), error::Error>(())
     })?;
-    Ok(Sealed { events: entries.count(), blocks, digest: entries.digest() })
+    Ok(SealedRange { events: entries.count(), blocks, digest: entries.digest() })
 }
 
 fn entry(row: &Row) -> Option<(Uuid, Entry)> {
@@ -164,15 +167,15 @@ struct Teller {
 
 impl Teller {
     /// True if the event is what was written, and is sealed or has yet to be.
-    fn is_believed(&self, events: &mut Events, sealed: Option<&Snapshot>) -> Result<bool> {
+    fn is_believed(&self, events: &mut EventReader, sealed: Option<&Snapshot>) -> Result<bool> {
         let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
         let in_chain = self.sealed.unwrap_or_else(waits);
         Ok(in_chain && matches!(events.find(&self.id)?, Event::Seen(Seen { fault: None, .. })))
     }
 
-    /// True if the chain that the event is in has everything that came after it, but for what went with months that are known to
-    /// be archived: what is gone could have told that the month was attached again.
-    fn is_last_word(&self, events: &mut Events, known: &Archives) -> Result<bool> {
+    /// True if the chain that the event is in has everything that came after it, but for what went with months that
+    /// are known to be archived: what is gone could have told that the month was attached again.
+    fn is_last_word(&self, events: &mut EventReader, known: &Archives) -> Result<bool> {
         if self.sealed.is_none() {
             return Ok(true);
         }
@@ -228,7 +231,7 @@ impl Archives {
             Some((archive, teller()))
         };
         let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
-        let (mut archives, mut events, sealed) = (Archives(Vec::new()), Events::default(), state::sealed_until()?);
+        let (mut archives, mut events, sealed) = (Archives(Vec::new()), EventReader::default(), state::sealed_until()?);
         // The newest first: events after an older one may have gone with the month of a newer one.
         rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
         for (archive, teller) in rows {

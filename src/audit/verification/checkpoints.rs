@@ -1,7 +1,7 @@
 //! Checkpoints beside the chain: those that are stored, and one that somebody kept elsewhere.
 
 use super::edges;
-use super::range::Scope;
+use super::range::VerificationScope;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::{Entry, Heads};
@@ -12,14 +12,16 @@ use pg_tenancy_core::error::{Error, Result};
 static KEYS: Query = Query::new("SELECT public_key FROM tenancy.signing_key ORDER BY epoch");
 
 /// From the last checkpoint before a block on, each with the hash of the block that it names.
-const CHECKPOINTS: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
+const CHECKPOINTS: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, \
+    c.prev_digest, c.digest, c.root,
             c.frontier, c.origin, c.note, b.hash
        FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number = c.block
       WHERE c.block >= coalesce((SELECT max(block) FROM tenancy.checkpoint WHERE block < $1), 0)
       ORDER BY c.block, c.number";
 
 /// Those of one history.
-const HISTORY: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.digest, c.root,
+const HISTORY: &str = "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, \
+    c.prev_digest, c.digest, c.root,
             c.frontier, c.origin, c.note, b.hash
        FROM tenancy.checkpoint c LEFT JOIN tenancy.block b ON b.number = c.block
       WHERE c.incarnation = $1 ORDER BY c.number";
@@ -48,7 +50,7 @@ fn stored(row: &Row) -> Option<StoredCheckpoint> {
 }
 
 /// Compares the checkpoints of the blocks of a range, and what they signed with what is there.
-pub fn compare(scope: &Scope, range: Range, found: &mut Vec<Finding>) -> Result<()> {
+pub fn compare(scope: &VerificationScope, range: Range, found: &mut Vec<Finding>) -> Result<()> {
     let keys = KEYS.read(&[], |row| Verifier::parse(&row.get::<String>(1)?).ok()).into_iter().flatten().collect();
     let (mut keys, mut before, mut checkpoints, mut newest) = (Some(keys), None, None::<Checkpoints>, None);
     spi::stream(CHECKPOINTS, &[argument(range.first)], |row| {

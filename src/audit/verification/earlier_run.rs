@@ -9,7 +9,8 @@ use pg_tenancy_core::audit::log::checkpoint::Heads;
 use pg_tenancy_core::audit::verification::{Finding, FindingKind, Range};
 
 static LAST: Query = Query::new(
-    "SELECT block, block_hash, heads, heads_root FROM tenancy.verification ORDER BY block DESC, verified_at DESC LIMIT 1",
+    "SELECT block, block_hash, heads, heads_root FROM tenancy.verification ORDER BY block DESC, verified_at DESC \
+        LIMIT 1",
 );
 
 /// Blocks that are not what they were when they were verified.
@@ -19,7 +20,8 @@ static CHANGED: Query = Query::new(
 );
 
 static WRITE: Query = Query::new(
-    "INSERT INTO tenancy.verification (block, verified_at, verified_by, first_block, events, processes, block_hash, heads, heads_root)
+    "INSERT INTO tenancy.verification (block, verified_at, verified_by, first_block, events, processes, block_hash, \
+        heads, heads_root)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
 );
 
@@ -66,7 +68,8 @@ impl Verified {
         let heads = edges::heads_at(number, found);
         if (heads.len() as i64, Some(Heads::new(&heads).root())) != (self.heads, self.heads_root) {
             let text = format!(
-                "the rows of tenancy.head up to block {number} are not those that were verified; verify the whole to see which"
+                "the rows of tenancy.head up to block {number} are not those that were verified; verify the whole to \
+                    see which"
             );
             found.push(Finding::in_block(FindingKind::Altered, number, text));
         }

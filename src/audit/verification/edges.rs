@@ -1,12 +1,12 @@
 //! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
 //! head or entry knows of.
 
-use super::Events;
-use super::range::{self, Scope, Seen, block_row, entry_row, head_in, heads_until};
+use super::EventReader;
+use super::range::{self, RangeCounts, VerificationScope, block_row, entry_row, head_in, heads_until};
 use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
 use crate::pg::tables::scan::Scan;
-use crate::pg::tables::table::Key;
+use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
@@ -19,7 +19,8 @@ use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, database, timeline, began_at, salt FROM tenancy.incarnation ORDER BY first_block";
+const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, database, timeline, began_at, salt FROM \
+    tenancy.incarnation ORDER BY first_block";
 
 /// Heads of blocks that are not there.
 const HEADS_BEYOND: &str = "SELECT block FROM tenancy.head
@@ -56,7 +57,8 @@ const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
                    AND t.payload #>> '{data,payload_digest}' = encode(x.payload_digest, 'hex')))
       ORDER BY x.event";
 
-/// Events that no entry names, of those that a range could have: written since a moment, or with an id between those of the range.
+/// Events that no entry names, of those that a range could have: written since a moment, or with an id between those
+/// of the range.
 const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
       WHERE ($1 IS NULL OR e.organization = $1)
         AND (e.id >= $2 OR e.id >= $3 AND e.id <= $4)
@@ -90,13 +92,13 @@ pub fn incarnations(found: &mut Vec<Finding>) -> Result<Vec<(i64, String)>> {
 
 /// The number and the hash of the newest block; 0 where there is none.
 pub fn newest_block() -> i64 {
-    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, i64::MAX).or_less()]);
+    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, i64::MAX).or_less()]);
     blocks.back().and_then(|fields| fields.big_integer(1)).unwrap_or(0).max(0)
 }
 
 /// The hash of a block, which must be that of what the block says; what is wrong with it.
 pub fn block_at(number: i64) -> std::result::Result<Digest, Finding> {
-    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, number)]);
+    let mut blocks = Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]);
     let row = blocks.next().map(|fields| block_row(&fields).1);
     match row {
         Some(Some((block, hash))) if block.hash() == hash => Ok(hash),
@@ -114,7 +116,8 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
     let mut heads = Vec::new();
     let mut each = Organizations::open(c"head", c"head_pkey");
     let mut newest = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
-    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &[Key::uuid(1, &Uuid::nil()), Key::big_integer(2, 0)]);
+    let mut entries =
+        Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &Uuid::nil()), IndexKey::big_integer(2, 0)]);
     while let Some(organization) = each.next() {
         newest.seek(&heads_until(&organization, block));
         let Some(fields) = newest.back() else { continue };
@@ -123,7 +126,7 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
             found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
             continue;
         };
-        entries.seek(&[Key::uuid(1, &organization), Key::big_integer(2, head.position)]);
+        entries.seek(&[IndexKey::uuid(1, &organization), IndexKey::big_integer(2, head.position)]);
         let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(6));
         if chain != Some(head.chain) {
             let finding = if chain.is_some() { FindingKind::Altered } else { FindingKind::Missing };
@@ -144,7 +147,7 @@ struct Organizations {
 
 impl Organizations {
     fn open(table: &std::ffi::CStr, index: &std::ffi::CStr) -> Self {
-        Organizations { scan: Scan::by_index(table, index, &[Key::uuid(1, &Uuid::nil()).or_more()]), at: None }
+        Organizations { scan: Scan::by_index(table, index, &[IndexKey::uuid(1, &Uuid::nil()).or_more()]), at: None }
     }
 
     /// The next one; leaves the scan on its first row.
@@ -152,7 +155,7 @@ impl Organizations {
         transaction::check_for_interrupts();
         if let Some(at) = self.at {
             let next = Uuid::from_u128(at.as_u128().checked_add(1)?);
-            self.scan.seek(&[Key::uuid(1, &next).or_more()]);
+            self.scan.seek(&[IndexKey::uuid(1, &next).or_more()]);
         }
         self.at = self.scan.next().and_then(|fields| fields.uuid(1));
         self.at
@@ -160,7 +163,7 @@ impl Organizations {
 }
 
 /// What heads of blocks that are gone from the end lead to: the events are there, or named.
-pub fn events_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
+pub fn events_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     let mut organizations = Vec::new();
     spi::stream(BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         organizations.extend(row.uuid(1));
@@ -168,7 +171,7 @@ pub fn events_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
     })?;
     let range = Range { first: scope.newest + 1, last: i64::MAX };
     for organization in organizations {
-        let scope = Scope { organization: Some(organization), ..scope.clone() };
+        let scope = VerificationScope { organization: Some(organization), ..scope.clone() };
         range::verify(&scope, range, &mut |more, _| found.extend(more))?;
     }
     Ok(())
@@ -176,8 +179,8 @@ pub fn events_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
 
 /// What is wrong with the event that an entry names, without its chain.
 fn fault(
-    events: &mut Events,
-    scope: &Scope,
+    events: &mut EventReader,
+    scope: &VerificationScope,
     organization: Uuid,
     entry: &Entry,
 ) -> Result<Option<(FindingKind, &'static str)>> {
@@ -194,13 +197,14 @@ fn fault(
     })
 }
 
-/// Entries before the first place and after the newest head of their organization, and events of the latter that are not
-/// what was sealed: no walk gets to them.
-pub fn entries_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
-    let mut events = Events::default();
+/// Entries before the first place and after the newest head of their organization, and events of the latter that are
+/// not what was sealed: no walk gets to them.
+pub fn entries_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
+    let mut events = EventReader::default();
     let mut each = Organizations::open(c"seal", c"seal_pkey");
     let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
-    let positions = |organization: &Uuid, from: i64| [Key::uuid(1, organization), Key::big_integer(2, from).or_more()];
+    let positions =
+        |organization: &Uuid, from: i64| [IndexKey::uuid(1, organization), IndexKey::big_integer(2, from).or_more()];
     let mut entries = Scan::by_index(c"seal", c"seal_pkey", &positions(&Uuid::nil(), 0));
     let mut only = scope.organization;
     let mut next = || if scope.organization.is_some() { only.take() } else { each.next() };
@@ -237,7 +241,7 @@ pub fn entries_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
 }
 
 /// Heads and blocks outside of the blocks that there are.
-pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
+pub fn blocks_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(HEADS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         let number = row.get(1).unwrap_or_default();
         let finding = if number < 1 { FindingKind::Inserted } else { FindingKind::Truncated };
@@ -256,7 +260,7 @@ pub fn blocks_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
 }
 
 /// Nodes of trees that these events do not make.
-pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
+pub fn nodes_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(NODES_BEYOND, &[spi::uuid(scope.organization), argument(STORED_LEVELS as i16)], |row| {
         let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
         let text = format!("node {index} of level {level} in tenancy.tree_node is of no tree over these events");
@@ -266,7 +270,7 @@ pub fn nodes_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
 }
 
 /// Rows of `tenancy.erasure` that nobody wrote with an erasure.
-pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
+pub fn erasures_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(ERASURES_BEYOND, &[spi::uuid(scope.organization)], |row| {
         let uuid = |column| row.uuid(column).unwrap_or_default();
         let (event, organization, teller) = (uuid(1), uuid(2), uuid(3));
@@ -280,8 +284,9 @@ pub fn erasures_beyond(scope: &Scope, found: &mut Vec<Finding>) -> Result<()> {
 
 /// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 ///
-/// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it began.
-pub fn unsealed(scope: &Scope, range: Range, seen: Seen, found: &mut Vec<Finding>) -> Result<()> {
+/// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it
+/// began.
+pub fn unsealed(scope: &VerificationScope, range: Range, seen: RangeCounts, found: &mut Vec<Finding>) -> Result<()> {
     let Some(sealed) = state::sealed_until()? else { return Ok(()) };
     let own = transaction::id_if_any();
     let whole = range.first == 1 && range.last == scope.newest;

@@ -23,8 +23,8 @@ static ACTOR_PARTITION: Query = Query::new(
       WHERE a.id = $1",
 );
 
-/// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL` before it
-/// has it at all.
+/// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL`
+/// before it has it at all.
 static ERASURE: Query = Query::new(
     "SELECT e.id, s.event_hash = e.hash
        FROM tenancy.erasure x JOIN tenancy.event e ON e.id = x.erase_event
@@ -98,22 +98,22 @@ impl Partitions {
 }
 
 /// The events of the seal.
-pub struct Events {
+pub struct EventReader {
     events: Partitions,
     /// The same table, for what tells of erasures.
     tellers: Partitions,
     actors: Actors,
 }
 
-impl Default for Events {
+impl Default for EventReader {
     fn default() -> Self {
         let actors = Actors { rows: Partitions::new("event_actor", &ACTOR_PARTITION), digests: HashMap::new() };
         let events = || Partitions::new("event", &EVENT_PARTITION);
-        Events { events: events(), tellers: events(), actors }
+        EventReader { events: events(), tellers: events(), actors }
     }
 }
 
-impl Events {
+impl EventReader {
     /// What stands under the id.
     pub fn find(&mut self, id: &Uuid) -> Result<Event> {
         let (actors, tellers) = (&mut self.actors, &mut self.tellers);
@@ -135,8 +135,8 @@ impl Events {
     }
 }
 
-/// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where one is that
-/// is not sealed is found when all events are compared with the seal.
+/// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where
+/// one is that is not sealed is found when all events are compared with the seal.
 fn is_erased(erased: &Stored, tellers: &mut Partitions, actors: &mut Actors) -> Result<bool> {
     let arguments = [uuid(erased.id), uuid(erased.organization), argument(erased.payload_digest.to_vec())];
     let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();

@@ -10,4 +10,4 @@ mod phase;
 mod range;
 mod verify_audit;
 
-pub use event::Events;
+pub use event::EventReader;

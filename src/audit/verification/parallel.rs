@@ -1,11 +1,11 @@
 //! Ranges side by side: each process takes the next one that nobody has.
 
 use super::phase::{self, Number};
-use super::range::{self, Scope, Seen};
+use super::range::{self, RangeCounts, VerificationScope};
 use crate::pg::processes::parallel::{self, Counters, ParallelWorkers, Worker};
 use crate::pg::report::OrRaise;
 use crate::pg::tables::scan::Scan;
-use crate::pg::tables::table::Key;
+use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::verification::{Finding, Range, RangePlanner};
 use pg_tenancy_core::error::{self, Result};
@@ -13,7 +13,7 @@ use pgrx::{pg_guard, pg_sys};
 use serde::{Deserialize, Serialize};
 
 /// How many findings are told one by one.
-pub const TOLD: i64 = 10_000;
+pub const MAX_FINDINGS: i64 = 10_000;
 
 /// The counters that the processes share.
 const NEXT: usize = 0;
@@ -25,14 +25,14 @@ const FOUND: usize = 4;
 /// What all processes know.
 #[derive(Serialize, Deserialize)]
 struct Task {
-    scope: Scope,
+    scope: VerificationScope,
     ranges: Vec<Range>,
 }
 
 /// What came of it.
 #[derive(Default)]
-pub struct Outcome {
-    pub seen: Seen,
+pub struct RangesOutcome {
+    pub seen: RangeCounts,
     /// As many as are told.
     pub found: Vec<Finding>,
     /// How many there were.
@@ -42,15 +42,15 @@ pub struct Outcome {
 }
 
 /// Verifies the blocks of the range, with up to so many workers beside this process.
-pub fn verify(scope: Scope, range: Range, workers: Option<usize>) -> Result<Outcome> {
+pub fn verify(scope: VerificationScope, range: Range, workers: Option<usize>) -> Result<RangesOutcome> {
     if range.first > range.last {
-        return Ok(Outcome::default());
+        return Ok(RangesOutcome::default());
     }
-    let ranges = cut(&scope, range);
+    let ranges = ranges_of(&scope, range);
     let workers = workers.unwrap_or_else(parallel::workers_for_maintenance).min(ranges.len() - 1);
     let task = Task { scope, ranges };
     if workers == 0 || transaction::is_parallel() {
-        let (counters, mut outcome) = (Counters::new(), Outcome::default());
+        let (counters, mut outcome) = (Counters::new(), RangesOutcome::default());
         task.work(&counters, &mut |found, seen| {
             outcome.add(found, seen);
             show(&counters);
@@ -59,7 +59,7 @@ pub fn verify(scope: Scope, range: Range, workers: Option<usize>) -> Result<Outc
     }
     let message = serde_json::to_vec(&task).map_err(|_| error::STATE_INVALID.error("the ranges cannot be written"))?;
     ParallelWorkers::with(c"tenancy_verify_worker", workers, &message, |counters, team| {
-        let mut outcome = Outcome::default();
+        let mut outcome = RangesOutcome::default();
         task.work(counters, &mut |found, seen| {
             outcome.add(found, seen);
             team.receive(|message| outcome.receive(message));
@@ -81,7 +81,7 @@ pub extern "C-unwind" fn tenancy_verify_worker(segment: *mut pg_sys::dsm_segment
     let worker = unsafe { Worker::enter(segment, toc) };
     let task: std::result::Result<Task, _> = serde_json::from_slice(worker.task());
     let task = task.map_err(|_| error::STATE_INVALID.error("the ranges cannot be read")).or_raise();
-    let mut send = |found: Vec<Finding>, seen: Seen| {
+    let mut send = |found: Vec<Finding>, seen: RangeCounts| {
         if let Ok(message) = serde_json::to_vec(&(found, seen)) {
             worker.send(&message);
         }
@@ -91,7 +91,7 @@ pub extern "C-unwind" fn tenancy_verify_worker(segment: *mut pg_sys::dsm_segment
 
 impl Task {
     /// Takes range after range, until none is left.
-    fn work(&self, counters: &Counters, report: &mut dyn FnMut(Vec<Finding>, Seen)) -> Result<()> {
+    fn work(&self, counters: &Counters, report: &mut dyn FnMut(Vec<Finding>, RangeCounts)) -> Result<()> {
         let mut first = true;
         while let Some(range) = self.ranges.get(counters.add(NEXT, 1) as usize) {
             if std::mem::take(&mut first) {
@@ -101,7 +101,7 @@ impl Task {
                 counters.add(BLOCKS, seen.blocks);
                 counters.add(EVENTS, seen.events);
                 let before = counters.add(FOUND, found.len() as i64);
-                found.truncate(usize::try_from(TOLD - before).unwrap_or(0));
+                found.truncate(usize::try_from(MAX_FINDINGS - before).unwrap_or(0));
                 report(found, seen);
             })?;
         }
@@ -109,8 +109,8 @@ impl Task {
     }
 }
 
-impl Outcome {
-    fn add(&mut self, found: Vec<Finding>, seen: Seen) {
+impl RangesOutcome {
+    fn add(&mut self, found: Vec<Finding>, seen: RangeCounts) {
         self.found.extend(found);
         self.seen = self.seen.and(seen);
     }
@@ -122,7 +122,7 @@ impl Outcome {
     }
 
     fn finish(self, counters: &Counters) -> Self {
-        Outcome { count: counters.get(FOUND), processes: counters.get(PROCESSES), ..self }
+        RangesOutcome { count: counters.get(FOUND), processes: counters.get(PROCESSES), ..self }
     }
 }
 
@@ -138,12 +138,13 @@ fn show(counters: &Counters) {
 }
 
 /// Cuts the range by how many events its blocks say that they have; tells the progress how much that is.
-fn cut(scope: &Scope, range: Range) -> Vec<Range> {
-    let between =
-        |column| [Key::big_integer(column, range.first).or_more(), Key::big_integer(column, range.last).or_less()];
-    let (mut cut, mut blocks, mut events) = (RangePlanner::from(range.first), 0, 0i64);
+fn ranges_of(scope: &VerificationScope, range: Range) -> Vec<Range> {
+    let between = |column| {
+        [IndexKey::big_integer(column, range.first).or_more(), IndexKey::big_integer(column, range.last).or_less()]
+    };
+    let (mut ranges, mut blocks, mut events) = (RangePlanner::from(range.first), 0, 0i64);
     let mut add = |number, work: i64| {
-        cut.add(number, work);
+        ranges.add(number, work);
         blocks += 1;
         events = events.saturating_add(work);
         if blocks % 1000 == 0 {
@@ -159,7 +160,7 @@ fn cut(scope: &Scope, range: Range) -> Vec<Range> {
         }
         Some(organization) => {
             let [first, last] = between(2);
-            let mut rows = Scan::by_index(c"head", c"head_pkey", &[Key::uuid(1, &organization), first, last]);
+            let mut rows = Scan::by_index(c"head", c"head_pkey", &[IndexKey::uuid(1, &organization), first, last]);
             let mut before = None;
             while let Some(row) = rows.next() {
                 let position = row.big_integer(3).unwrap_or(0);
@@ -170,5 +171,5 @@ fn cut(scope: &Scope, range: Range) -> Vec<Range> {
     }
     phase::set(Number::BlocksTotal, blocks);
     phase::set(Number::EventsTotal, events);
-    cut.finish(range.last)
+    ranges.finish(range.last)
 }

@@ -63,7 +63,7 @@ fn tenancy_verify_progress() -> TableIterator<
         name!(processes, i64),
     ),
 > {
-    let row = |running: progress::Running| {
+    let row = |running: progress::ReportedProgress| {
         let number = |number: Number| running.numbers[number as usize];
         let phase = Phase::ALL.into_iter().find(|phase| *phase as i64 == number(Number::Phase));
         (

@@ -1,12 +1,12 @@
 //! The rows of a range of blocks, handed to the pure verifier one after the other.
 //!
-//! Entries are read ahead by the batch, so that the events they name are read in the order of their ids, which is that of their
-//! pages: the chains of many organizations run side by side through these.
+//! Entries are read ahead by the batch, so that the events they name are read in the order of their ids, which is
+//! that of their pages: the chains of many organizations run side by side through these.
 
 use super::archives::Archives;
-use super::event::Events;
+use super::event::EventReader;
 use crate::pg::tables::scan::{Fields, Scan};
-use crate::pg::tables::table::Key;
+use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::block::{Block, Entries};
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 /// What is verified, of which the ranges are parts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Scope {
+pub struct VerificationScope {
     /// One organization, or all of them with their blocks.
     pub organization: Option<Uuid>,
     /// The newest block there is.
@@ -35,25 +35,25 @@ pub struct Scope {
 
 /// What was gone through, and between which ids the events were.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Seen {
+pub struct RangeCounts {
     pub blocks: i64,
     pub events: i64,
     pub ids: Option<(Uuid, Uuid)>,
 }
 
-impl Seen {
+impl RangeCounts {
     fn event(&mut self, id: Uuid) {
         self.events += 1;
         self.ids = Some(self.ids.map_or((id, id), |(lowest, highest)| (lowest.min(id), highest.max(id))));
     }
 
     /// Both together.
-    pub fn and(self, other: Seen) -> Seen {
+    pub fn and(self, other: RangeCounts) -> RangeCounts {
         let ids = match (self.ids, other.ids) {
             (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
             (one, other) => one.or(other),
         };
-        Seen { blocks: self.blocks + other.blocks, events: self.events + other.events, ids }
+        RangeCounts { blocks: self.blocks + other.blocks, events: self.events + other.events, ids }
     }
 }
 
@@ -61,17 +61,21 @@ impl Seen {
 const BATCH: usize = 2000;
 
 /// Verifies the range; `report` gets what was found and gone through since it was last called.
-pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<Finding>, Seen)) -> Result<()> {
-    let mut verifier = Verifier {
+pub fn verify<'r>(
+    scope: &'r VerificationScope,
+    range: Range,
+    report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
+) -> Result<()> {
+    let mut verifier = RangeVerifier {
         walk: ChainVerifier::new(Tables::open(range.first), scope.newest),
         positions: HashMap::new(),
-        batch: Batch::default(),
+        batch: EntryBatch::default(),
         entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
-        events: Events::default(),
+        events: EventReader::default(),
         archives: &scope.archives,
-        seen: Seen::default(),
+        seen: RangeCounts::default(),
         report,
     };
     match scope.organization {
@@ -81,23 +85,23 @@ pub fn verify<'r>(scope: &'r Scope, range: Range, report: &'r mut dyn FnMut(Vec<
     verifier.settle()
 }
 
-struct Verifier<'r> {
+struct RangeVerifier<'r> {
     archives: &'r Archives,
     walk: ChainVerifier<Tables>,
     /// Up to where the entries of each organization were read, ahead of the walk.
     positions: HashMap<Uuid, i64>,
-    batch: Batch,
+    batch: EntryBatch,
     entries: Scan,
     entry: Scan,
     head: Scan,
-    events: Events,
-    seen: Seen,
-    report: &'r mut dyn FnMut(Vec<Finding>, Seen),
+    events: EventReader,
+    seen: RangeCounts,
+    report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
 }
 
 /// What was read and not yet walked.
 #[derive(Default)]
-struct Batch {
+struct EntryBatch {
     steps: Vec<Step>,
     /// The events to be read, which of the entries each is of, and the block that sealed it.
     events: Vec<(Uuid, usize, i64)>,
@@ -109,22 +113,22 @@ enum Step {
     Head(Uuid, i64, HeadRow),
 }
 
-fn entries_of(organization: &Uuid, after: i64, until: i64) -> [Key; 3] {
-    [Key::uuid(1, organization), Key::big_integer(2, after).more(), Key::big_integer(2, until).or_less()]
+fn entries_of(organization: &Uuid, after: i64, until: i64) -> [IndexKey; 3] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, after).more(), IndexKey::big_integer(2, until).or_less()]
 }
 
-fn entry_of(organization: &Uuid, position: i64) -> [Key; 2] {
-    [Key::uuid(1, organization), Key::big_integer(2, position)]
+fn entry_of(organization: &Uuid, position: i64) -> [IndexKey; 2] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, position)]
 }
 
-fn head_of(organization: &Uuid, block: i64) -> [Key; 2] {
-    [Key::uuid(1, organization), Key::big_integer(2, block)]
+fn head_of(organization: &Uuid, block: i64) -> [IndexKey; 2] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block)]
 }
 
-impl Verifier<'_> {
+impl RangeVerifier<'_> {
     /// Walks through what was read, and tells what was found.
     fn settle(&mut self) -> Result<()> {
-        let Batch { steps, events: mut ids } = std::mem::take(&mut self.batch);
+        let EntryBatch { steps, events: mut ids } = std::mem::take(&mut self.batch);
         ids.sort_unstable();
         let mut events: Vec<Option<Event>> = vec![None; ids.len()];
         for (id, place, block) in ids {
@@ -157,9 +161,10 @@ impl Verifier<'_> {
     }
 
     /// The blocks, and of each the entries of all organizations.
-    fn all(&mut self, scope: &Scope, range: Range) -> Result<()> {
-        let between =
-            |column| [Key::big_integer(column, range.first).or_more(), Key::big_integer(column, range.last).or_less()];
+    fn all(&mut self, scope: &VerificationScope, range: Range) -> Result<()> {
+        let between = |column| {
+            [IndexKey::big_integer(column, range.first).or_more(), IndexKey::big_integer(column, range.last).or_less()]
+        };
         let mut blocks = Scan::by_index(c"block", c"block_pkey", &between(1));
         let mut heads = Scan::by_index(c"head", c"head_block_idx", &between(2));
         let before = range.first - 1;
@@ -191,9 +196,9 @@ impl Verifier<'_> {
     /// The entries of one organization, block by block.
     fn organization(&mut self, organization: Uuid, range: Range) -> Result<()> {
         let blocks = [
-            Key::uuid(1, &organization),
-            Key::big_integer(2, range.first).or_more(),
-            Key::big_integer(2, range.last).or_less(),
+            IndexKey::uuid(1, &organization),
+            IndexKey::big_integer(2, range.first).or_more(),
+            IndexKey::big_integer(2, range.last).or_less(),
         ];
         let mut heads = Scan::by_index(c"head", c"head_pkey", &blocks);
         while let Some((_, number, row)) = heads.next().map(|row| head_row(&row)) {
@@ -258,8 +263,8 @@ impl Verifier<'_> {
         if self.batch.steps.len() >= 2 * BATCH { self.settle() } else { Ok(()) }
     }
 
-    /// Reports an entry that names another block than the one whose head tells of it; false if that is because the head of
-    /// its own block is gone.
+    /// Reports an entry that names another block than the one whose head tells of it; false if that is because the
+    /// head of its own block is gone.
     fn misplaced(&mut self, organization: Uuid, number: i64, entry: &Entry) -> bool {
         self.head.seek(&head_of(&organization, entry.block));
         let headless = entry.block < number && self.head.next().is_none();
@@ -284,7 +289,7 @@ fn agree(entry: &mut Scan, organization: Uuid, row: &HeadRow) -> bool {
 
 /// The hash that a block is stored with.
 fn hash_of(number: i64) -> Option<Digest> {
-    Scan::by_index(c"block", c"block_pkey", &[Key::big_integer(1, number)]).next()?.array(8)
+    Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]).next()?.array(8)
 }
 
 /// A row of `tenancy.block`.
@@ -346,12 +351,12 @@ impl Tables {
     }
 }
 
-pub fn heads_until(organization: &Uuid, block: i64) -> [Key; 2] {
-    [Key::uuid(1, organization), Key::big_integer(2, block).or_less()]
+pub fn heads_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_less()]
 }
 
-fn node_of(organization: &Uuid, level: u32, index: u64) -> [Key; 3] {
-    [Key::uuid(1, organization), Key::small_integer(2, level as i16), Key::big_integer(3, index as i64)]
+fn node_of(organization: &Uuid, level: u32, index: u64) -> [IndexKey; 3] {
+    [IndexKey::uuid(1, organization), IndexKey::small_integer(2, level as i16), IndexKey::big_integer(3, index as i64)]
 }
 
 impl History for Tables {

@@ -1,9 +1,9 @@
 //! `tenancy.verify_audit()`: what is to be verified, and what was found, as rows.
 
 use super::archives::Archives;
-use super::parallel::{self, TOLD};
+use super::parallel::{self, MAX_FINDINGS};
 use super::phase::{self, Phase};
-use super::range::Scope;
+use super::range::VerificationScope;
 use super::{checkpoints, earlier_run, edges};
 use crate::audit::sealing::coverage;
 use crate::audit::sealing::sealer;
@@ -28,7 +28,7 @@ static ABOUT: Query = Query::new(
 const MOST_WORKERS: i32 = 1024;
 
 /// What the caller asks for.
-struct Request {
+struct VerificationRequest {
     organization: Option<Uuid>,
     whole: bool,
     first_block: Option<i64>,
@@ -38,7 +38,7 @@ struct Request {
 }
 
 /// A row of the result.
-type Row =
+type FindingRow =
     (String, Option<pgrx::Uuid>, Option<i64>, Option<i64>, Option<pgrx::Uuid>, Option<String>, Option<String>, String);
 
 /// `tenancy.verify_audit(organization, whole, first_block, last_block, workers)`.
@@ -65,7 +65,7 @@ fn tenancy_verify_audit(
 > {
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
     let whole = require_not_null(whole, "whole").or_raise();
-    let request = Request { organization, whole, first_block, last_block, workers };
+    let request = VerificationRequest { organization, whole, first_block, last_block, workers };
     request.check().or_raise();
     progress::begin();
     let unsealed = if transaction::read_only() {
@@ -88,7 +88,7 @@ fn tenancy_verify_audit(
     TableIterator::new(rows)
 }
 
-impl Request {
+impl VerificationRequest {
     fn check(&self) -> Result<()> {
         let invalid = |message: &str| Err(error::ARGUMENT_INVALID.error(message));
         let (first, last) = (self.first_block.unwrap_or(1), self.last_block.unwrap_or(i64::MAX));
@@ -107,13 +107,13 @@ impl Request {
         self.first_block.is_some() || self.last_block.is_some()
     }
 
-    fn verify(&self) -> Result<Vec<Row>> {
+    fn verify(&self) -> Result<Vec<FindingRow>> {
         phase::enter(Phase::Preparing);
         let mut found = Vec::new();
         let newest = edges::newest_block();
         let incarnations = edges::incarnations(&mut found)?;
         let archives = Archives::read(&mut found)?;
-        let scope = Scope { organization: self.organization, newest, incarnations, archives };
+        let scope = VerificationScope { organization: self.organization, newest, incarnations, archives };
         let range = self.range(newest, &mut found);
         phase::enter(Phase::Blocks);
         let workers = self.workers.map(|workers| workers as usize);
@@ -172,8 +172,8 @@ impl Request {
     }
 }
 
-/// `tenancy.verify_checkpoint(note, public_key, workers)`: whether the database still holds the history that a note was signed
-/// over, which somebody kept elsewhere.
+/// `tenancy.verify_checkpoint(note, public_key, workers)`: whether the database still holds the history that a note
+/// was signed over, which somebody kept elsewhere.
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
 fn tenancy_verify_checkpoint(
@@ -196,7 +196,7 @@ fn tenancy_verify_checkpoint(
     let (note, key) =
         (require_not_null(note, "note").or_raise(), require_not_null(public_key, "public_key").or_raise());
     let kept = open(&note, &key).or_raise();
-    let request = Request { organization: None, whole: true, first_block: None, last_block: None, workers };
+    let request = VerificationRequest { organization: None, whole: true, first_block: None, last_block: None, workers };
     request.check().or_raise();
     progress::begin();
     let rows = transaction::with_latest_snapshot(|| request.verify_kept(kept)).or_raise();
@@ -210,15 +210,15 @@ fn open(note: &str, key: &str) -> Result<Kept> {
     Kept::open(note, &key).map_err(|why| invalid("note", why))
 }
 
-impl Request {
+impl VerificationRequest {
     /// The checkpoints up to the one that was kept, and everything up to the block that it was made over.
-    fn verify_kept(&self, kept: Kept) -> Result<Vec<Row>> {
+    fn verify_kept(&self, kept: Kept) -> Result<Vec<FindingRow>> {
         phase::enter(Phase::Preparing);
         let mut found = Vec::new();
         let newest = edges::newest_block();
         let incarnations = edges::incarnations(&mut found)?;
         let archives = Archives::read(&mut found)?;
-        let scope = Scope { organization: None, newest, incarnations, archives };
+        let scope = VerificationScope { organization: None, newest, incarnations, archives };
         let last = checkpoints::compare_kept(kept, newest, &mut found)?;
         phase::enter(Phase::Blocks);
         let range = Range { first: 1, last: last.unwrap_or(0).min(newest) };
@@ -234,11 +234,11 @@ impl Request {
 }
 
 /// In the order of the blocks; what belongs to none comes last.
-fn rows(mut found: Vec<Finding>, more: i64) -> Vec<Row> {
+fn rows(mut found: Vec<Finding>, more: i64) -> Vec<FindingRow> {
     found.sort_by_key(|found| (found.block.is_none(), found.block, found.organization, found.position));
-    let more = more + (found.len() as i64 - TOLD).max(0);
-    found.truncate(TOLD as usize);
-    let mut rows: Vec<Row> = found.into_iter().map(row).collect();
+    let more = more + (found.len() as i64 - MAX_FINDINGS).max(0);
+    found.truncate(MAX_FINDINGS as usize);
+    let mut rows: Vec<FindingRow> = found.into_iter().map(row).collect();
     if more > 0 {
         let text = format!("{more} findings more; verify a range of blocks or an organization to see them");
         rows.push(row(Finding::anywhere(FindingKind::Altered, text)));
@@ -246,7 +246,7 @@ fn rows(mut found: Vec<Finding>, more: i64) -> Vec<Row> {
     rows
 }
 
-fn row(found: Finding) -> Row {
+fn row(found: Finding) -> FindingRow {
     let uuid = |id: Uuid| pgrx::Uuid::from_bytes(*id.as_bytes());
     let about = found.event.and_then(|id| ABOUT.read(&[spi::uuid(id)], |row| (row.get(1), row.get(2))).pop());
     let (table, key) = about.unwrap_or_default();

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 /// What such a statement did.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct ClusterChange {
     /// The command tag, such as `ALTER ROLE`.
     pub tag: String,
     pub object_type: &'static str,
@@ -72,7 +72,7 @@ pub unsafe fn may_be(node: *mut pg_sys::Node) -> bool {
 ///
 /// # Safety
 /// The node is of a parse tree, and its statement has run.
-pub unsafe fn read(node: *mut pg_sys::Node) -> Option<Change> {
+pub unsafe fn read(node: *mut pg_sys::Node) -> Option<ClusterChange> {
     use pg_sys::NodeTag::*;
     // SAFETY: the tag tells the struct of the node; names in it are NUL-terminated or NULL, lists as gram.y makes them.
     unsafe {
@@ -80,7 +80,7 @@ pub unsafe fn read(node: *mut pg_sys::Node) -> Option<Change> {
         let tag = tag.to_string_lossy().into_owned();
         let change = |object_type, object: String, details: Value| {
             let Value::Object(details) = details else { return None };
-            Some(Change { tag: tag.clone(), object_type, object, details })
+            Some(ClusterChange { tag: tag.clone(), object_type, object, details })
         };
         match (*node).type_ {
             T_GrantRoleStmt => {
@@ -178,7 +178,8 @@ pub unsafe fn read(node: *mut pg_sys::Node) -> Option<Change> {
                 }
                 let granted = grant::read_statement(statement);
                 let details = json!({
-                    "privileges": granted.privileges, "grantees": granted.grantees, "grant_option": granted.grant_option,
+                    "privileges": granted.privileges, "grantees": granted.grantees,
+                    "grant_option": granted.grant_option,
                 });
                 change("parameter", parameters.join(", "), details)
             }
@@ -253,7 +254,8 @@ unsafe fn setting(statement: *mut pg_sys::VariableSetStmt) -> Option<Map<String,
     let details = match name {
         Some(name) if !concerns(&name) => return None,
         Some(name) => {
-            json!({ "setting": name.to_lowercase(), "action": if kind == VAR_RESET || kind == VAR_SET_DEFAULT { "reset" } else { "set" } })
+            let resets = kind == VAR_RESET || kind == VAR_SET_DEFAULT;
+            json!({ "setting": name.to_lowercase(), "action": if resets { "reset" } else { "set" } })
         }
         None if kind == VAR_RESET_ALL => json!({ "action": "reset all" }),
         None => return None,

@@ -1,9 +1,11 @@
 SELECT d.object_type, d.object_identity, n.nspname::text, r.relname::text, r.oid,
        CASE
            WHEN p.oid IS NOT NULL THEN json_build_object(
-               'policy_command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+               'policy_command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+                   WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
                'permissive', p.polpermissive,
-               'roles', (SELECT json_agg(CASE WHEN g.oid = 0 THEN 'public' ELSE COALESCE(u.rolname::text, g.oid::text) END ORDER BY g.place)
+               'roles', (SELECT json_agg(CASE WHEN g.oid = 0 THEN 'public'
+                   ELSE COALESCE(u.rolname::text, g.oid::text) END ORDER BY g.place)
                            FROM unnest(p.polroles) WITH ORDINALITY AS g (oid, place)
                            LEFT JOIN pg_roles u ON u.oid = g.oid),
                'using', pg_get_expr(p.polqual, p.polrelid),
@@ -14,7 +16,8 @@ SELECT d.object_type, d.object_identity, n.nspname::text, r.relname::text, r.oid
                              WHERE f.oid = t.tgfoid),
                'enabled', t.tgenabled)
            WHEN r.oid = d.objid THEN json_build_object(
-               'owner', pg_get_userbyid(r.relowner), 'row_security', r.relrowsecurity, 'force_row_security', r.relforcerowsecurity)
+               'owner', pg_get_userbyid(r.relowner), 'row_security', r.relrowsecurity, 'force_row_security',
+                   r.relforcerowsecurity)
        END::text,
        COALESCE(audit.of, false), d.command
   FROM pg_event_trigger_ddl_commands() d
@@ -37,7 +40,8 @@ SELECT d.object_type, d.object_identity, n.nspname::text, r.relname::text, r.oid
   -- Its own name and owner tell a partition of the audit: it need not be attached yet.
   LEFT JOIN LATERAL (
       SELECT u.rolsuper FROM pg_class o JOIN pg_roles u ON u.oid = o.relowner
-       WHERE o.oid = r.oid AND n.nspname = 'tenancy' AND r.relname ~ '^event(_actor)?_[0-9]{4}_[0-9]{2}$') AS audit (of) ON true
+       WHERE o.oid = r.oid AND n.nspname = 'tenancy' AND r.relname ~ '^event(_actor)?_[0-9]{4}_[0-9]{2}$') AS audit (of)
+           ON true
  WHERE d.classid IS NULL
     OR (r.relpersistence IS NULL OR r.relpersistence <> 't')
    AND (n.nspname = 'tenancy'

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 
 /// What the statement could have done to the protection of a table, from its parse tree: the catalogs tell what it did.
 #[derive(Debug, Clone, Default)]
-pub struct Statement {
+pub struct DdlStatement {
     /// The command tag, such as `ALTER TABLE`.
     pub tag: String,
     /// It drops, disables, renames or replaces something.
@@ -57,7 +57,7 @@ pub struct Table {
 }
 
 /// A policy or trigger that was dropped from a table that is still there.
-pub struct Dropped {
+pub struct DroppedTable {
     pub table: Table,
     pub name: String,
 }
@@ -73,7 +73,7 @@ pub struct DroppedKey {
 }
 
 /// Reads the call; an error when the function was not called as an event trigger.
-pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<Statement> {
+pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<DdlStatement> {
     // SAFETY: Postgres passes a valid call; `context` is an EventTriggerData node exactly when it says so
     // (event_trigger.h), and its parse tree lives during the call.
     unsafe {
@@ -83,13 +83,13 @@ pub fn statement(call: pg_sys::FunctionCallInfo) -> Result<Statement> {
         }
         let data = &*context.cast::<pg_sys::EventTriggerData>();
         let tag = CStr::from_ptr(pg_sys::GetCommandTagName(data.tag)).to_string_lossy().into_owned();
-        Ok(look(Statement { tag, ..Statement::default() }, data.parsetree))
+        Ok(look(DdlStatement { tag, ..DdlStatement::default() }, data.parsetree))
     }
 }
 
 /// # Safety
 /// `tree` is NULL or a parse tree.
-unsafe fn look(mut statement: Statement, tree: *mut pg_sys::Node) -> Statement {
+unsafe fn look(mut statement: DdlStatement, tree: *mut pg_sys::Node) -> DdlStatement {
     use pg_sys::NodeTag::*;
     use pg_sys::ObjectType::*;
     if tree.is_null() {
@@ -233,7 +233,7 @@ unsafe fn part(part: &pg_sys::AlterTableCmd) -> Part {
 /// # Safety
 /// A part of an ALTER TABLE that Postgres has parsed.
 #[allow(non_upper_case_globals)] // Postgres' names
-unsafe fn look_at_part(statement: &mut Statement, part: &pg_sys::AlterTableCmd) {
+unsafe fn look_at_part(statement: &mut DdlStatement, part: &pg_sys::AlterTableCmd) {
     use pg_sys::AlterTableType::*;
     match part.subtype {
         AT_DisableRowSecurity
@@ -290,10 +290,10 @@ const TABLES: &str = "
      ORDER BY 1";
 
 /// The policies and triggers that were dropped and whose tables were not; only within `sql_drop`.
-pub fn dropped() -> Vec<Dropped> {
+pub fn dropped() -> Vec<DroppedTable> {
     let read = |row: &spi::Row| {
         let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
-        Some(Dropped { table, name: row.get(4)? })
+        Some(DroppedTable { table, name: row.get(4)? })
     };
     spi::query(DROPPED, read).into_iter().flatten().collect()
 }
@@ -335,7 +335,7 @@ static DROPPED_KEYS: Query = Query::new(
 );
 
 /// A table that is about to be written anew.
-pub struct Rewrite {
+pub struct RewrittenTable {
     pub table: Table,
     /// Columns get another type, or values that an expression gives.
     pub changes_columns: bool,
@@ -344,12 +344,12 @@ pub struct Rewrite {
 }
 
 /// What is rewritten and why; only within `table_rewrite`.
-pub fn rewrite() -> Option<Rewrite> {
+pub fn rewrite() -> Option<RewrittenTable> {
     let read = |row: &spi::Row| {
         let table = Table { oid: row.get(1)?, schema: row.get(2)?, name: row.get(3)? };
         // AT_REWRITE_DEFAULT_VAL and AT_REWRITE_COLUMN_REWRITE (event_trigger.h).
         let reason: i32 = row.get(4)?;
-        Some(Rewrite { table, changes_columns: reason & 4 != 0, fills_columns: reason & 2 != 0 })
+        Some(RewrittenTable { table, changes_columns: reason & 4 != 0, fills_columns: reason & 2 != 0 })
     };
     spi::query(REWRITTEN, read).into_iter().flatten().next()
 }

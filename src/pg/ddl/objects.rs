@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 
 /// An object that a statement made or changed, or on which it gave or took privileges.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
+pub struct DdlObject {
     /// In the words of Postgres: `policy`, `table`.
     pub kind: String,
     /// With its schema, and with its table for what belongs to one.
@@ -24,7 +24,7 @@ pub struct Object {
 
 /// What a statement did; only within `ddl_command_end`.
 pub struct Commands {
-    pub objects: Vec<Object>,
+    pub objects: Vec<DdlObject>,
     pub grants: Vec<Grant>,
 }
 
@@ -46,8 +46,8 @@ fn read_as_stored<T>(read: impl FnOnce() -> T) -> T {
     user::as_superuser(|| with_settings(&CANONICAL_SETTINGS, read))
 }
 
-fn object(row: &spi::Row) -> Option<Object> {
-    Some(Object {
+fn object(row: &spi::Row) -> Option<DdlObject> {
+    Some(DdlObject {
         kind: row.get(1)?,
         identity: row.get(2)?,
         table: row.get(3).zip(row.get(4)),
@@ -57,12 +57,12 @@ fn object(row: &spi::Row) -> Option<Object> {
     })
 }
 
-/// What concerns protected tables and the extension, policies and publications anywhere, and every GRANT, of which it is
-/// for [`granted`] to tell.
+/// What concerns protected tables and the extension, policies and publications anywhere, and every GRANT, of which
+/// it is for [`granted`] to tell.
 static COMMANDS: Query = Query::new(include_str!("ddl_commands.sql"));
 
 /// Those of the objects of a GRANT that are in the extension's schema or in one with protected tables.
-pub fn granted(grant: &Grant) -> Vec<Object> {
+pub fn granted(grant: &Grant) -> Vec<DdlObject> {
     let oids: Vec<pg_sys::Oid> = grant.objects.clone();
     read_as_stored(|| GRANTED.write(&[argument(grant.class), argument(oids)], object)).into_iter().flatten().collect()
 }
@@ -90,7 +90,7 @@ static GRANTED: Query = Query::new(
 
 /// An object that a statement dropped.
 #[derive(Debug, Clone)]
-pub struct Dropped {
+pub struct DroppedObject {
     pub kind: String,
     pub identity: String,
     pub schema: Option<String>,
@@ -101,9 +101,9 @@ pub struct Dropped {
 }
 
 /// What was dropped; only within `sql_drop`.
-pub fn dropped() -> Vec<Dropped> {
+pub fn dropped() -> Vec<DroppedObject> {
     let read = |row: &spi::Row| {
-        Some(Dropped {
+        Some(DroppedObject {
             kind: row.get(1)?,
             identity: row.get(2)?,
             schema: row.get(3),

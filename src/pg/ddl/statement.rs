@@ -7,8 +7,8 @@ use pg_tenancy_core::error;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
-/// Runs one statement of those that a plan has. A text that is another kind of statement, or several, is refused before any of
-/// it runs: names and literals in it are quoted, and this is the second wall.
+/// Runs one statement of those that a plan has. A text that is another kind of statement, or several, is refused
+/// before any of it runs: names and literals in it are quoted, and this is the second wall.
 pub fn execute(text: &str) {
     if !is_step(text) {
         raise(error::STATE_INVALID.error("a step of a plan is not one statement of its kind").detail(text.to_owned()));
@@ -21,16 +21,16 @@ fn is_step(text: &str) -> bool {
     use pg_sys::AlterTableType::{AT_AddConstraint, AT_DropConstraint};
     use pg_sys::NodeTag::*;
     let Ok(text) = CString::new(text) else { return false };
-    // SAFETY: the text outlives the parse tree that is looked at; a syntax error is raised as Postgres raises it. A node is of
-    // the struct that its tag says.
+    // SAFETY: the text outlives the parse tree that is looked at; a syntax error is raised as Postgres raises it. A
+    // node is of the struct that its tag says.
     unsafe {
         let list = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statements: Vec<*mut pg_sys::RawStmt> = node::each(list).collect();
         let [statement] = statements[..] else { return false };
         let tree = (*statement).stmt;
         match (*tree).type_ {
-            // One part, or a foreign key that takes the place of another: unlike a CHECK, it has names and no expression,
-            // so that nothing of its text runs while it is validated.
+            // One part, or a foreign key that takes the place of another: unlike a CHECK, it has names and no
+            // expression, so that nothing of its text runs while it is validated.
             T_AlterTableStmt => {
                 let parts: Vec<*mut pg_sys::AlterTableCmd> =
                     node::each((*tree.cast::<pg_sys::AlterTableStmt>()).cmds).collect();

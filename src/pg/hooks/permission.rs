@@ -15,7 +15,7 @@ use std::ffi::c_char;
 
 /// What rooms want to hear of and to answer.
 #[derive(Clone, Copy)]
-pub struct Listener {
+pub struct PermissionListener {
     /// A protected table that somebody is about to read or write whom row-level security does not bind.
     pub bypassed: fn(table: pg_sys::Oid) -> Result<()>,
     /// True if there is an identity, and its role has not that permission.
@@ -26,11 +26,11 @@ pub struct Listener {
     pub authorize: fn(&Asked) -> Result<()>,
 }
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<PermissionListener>>> = BackendLocal::new(Cell::new(None));
 static PREVIOUS: BackendLocal<Cell<pg_sys::ExecutorCheckPerms_hook_type>> = BackendLocal::new(Cell::new(None));
 
 /// Registers the hook. Called once.
-pub fn watch(listener: Listener) {
+pub fn watch(listener: PermissionListener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init; the library stays loaded.
     unsafe {
@@ -41,12 +41,14 @@ pub fn watch(listener: Listener) {
 
 /// Declares the hook in the form that the Postgres version has.
 ///
-/// Without `raise` Postgres asks whether one query can find the rows that a new foreign key refuses (`RI_Initial_Check`,
-/// ri_triggers.c). That query would run under the policies of whoever alters the table: it would look at the rows of one
-/// organization, or at none. The answer no has Postgres check row by row as the owner of the other table, past policies.
+/// Without `raise` Postgres asks whether one query can find the rows that a new foreign key refuses
+/// (`RI_Initial_Check`, ri_triggers.c). That query would run under the policies of whoever alters the table: it
+/// would look at the rows of one organization, or at none. The answer no has Postgres check row by row as the owner
+/// of the other table, past policies.
 ///
 /// It runs at the start of every statement, so it has no guard, which would cost a `sigsetjmp` each time: an error that
-/// Postgres raises below jumps over its frame, which holds nothing to drop. What a listener raises has a guard of its own.
+/// Postgres raises below jumps over its frame, which holds nothing to drop. What a listener raises has a guard of
+/// its own.
 macro_rules! check_hook {
     ($entry:ty, $entries:ident, $is_relation:expr, $($argument:ident: $type:ty),*) => {
         unsafe extern "C-unwind" fn check($($argument: $type),*, raise: bool) -> bool {
@@ -56,7 +58,8 @@ macro_rules! check_hook {
                 for n in 0..count {
                     let entry: &$entry = &*(*(*$entries).elements.add(n)).ptr_value.cast();
                     if $is_relation(entry) && entry.requiredPerms != 0 {
-                        if !raise && binds(entry.relid, entry.checkAsUser) && !acting_for_all::lifted(entry.relid, entry.checkAsUser) {
+                        let (table, role) = (entry.relid, entry.checkAsUser);
+                        if !raise && binds(table, role) && !acting_for_all::lifted(table, role) {
                             return false;
                         }
                         if bypasses(entry.checkAsUser) {

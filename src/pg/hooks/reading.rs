@@ -1,7 +1,7 @@
 //! Statements that read certain tables, from their start to their end, whichever way that comes.
 //!
-//! The executor tells what a statement reads when it starts, and the end of its memory tells that it is over: that comes
-//! after an error too, and before the count of rows is gone. COPY of a whole table does without the executor.
+//! The executor tells what a statement reads when it starts, and the end of its memory tells that it is over: that
+//! comes after an error too, and before the count of rows is gone. COPY of a whole table does without the executor.
 
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::{transaction, user};
@@ -11,7 +11,7 @@ use std::ffi::c_void;
 
 /// What somebody wants to hear of reading.
 #[derive(Clone, Copy)]
-pub struct Listener {
+pub struct ReadListener {
     /// False if no table is of interest. Must neither raise nor panic.
     pub active: fn() -> bool,
     /// A table changed, or all did (`InvalidOid`). Must neither raise nor panic.
@@ -19,15 +19,15 @@ pub struct Listener {
     /// The table of interest that reading this one reads, if any.
     pub of_interest: fn(table: pg_sys::Oid) -> Option<pg_sys::Oid>,
     /// A statement has started; returns a number that it is known by.
-    pub begun: fn(Statement) -> u64,
+    pub begun: fn(ReadStatement) -> u64,
     /// It has returned some rows, or all, without an error.
     pub went_on: fn(u64),
     /// It is over. Must neither raise nor panic, and cannot read catalogs.
-    pub ended: fn(u64, Outcome),
+    pub ended: fn(u64, ReadOutcome),
 }
 
 /// A statement that reads tables of interest.
-pub struct Statement {
+pub struct ReadStatement {
     pub tables: Vec<pg_sys::Oid>,
     pub command: &'static str,
     /// As Postgres computes it, if it does.
@@ -36,7 +36,7 @@ pub struct Statement {
 
 /// How a statement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReadOutcome {
     /// It never ran: a cursor that was not fetched from.
     NotRun,
     /// The rows that it returned or changed, as far as known, and whether it ended with an error.
@@ -44,7 +44,7 @@ pub enum Outcome {
 }
 
 /// A statement of the executor that is being watched.
-struct Watched {
+struct WatchedQuery {
     number: u64,
     query: *const pg_sys::QueryDesc,
     /// In the memory whose end ends the statement.
@@ -53,12 +53,12 @@ struct Watched {
     rows: u64,
     ran: bool,
     /// What is being done with it, and was where an error ended it.
-    phase: Phase,
+    phase: RunPhase,
 }
 
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq)]
-enum Phase {
+enum RunPhase {
     Waits,
     Runs,
     /// AFTER triggers run.
@@ -73,21 +73,21 @@ struct Copying {
     number: Option<u64>,
 }
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
-static WATCHED: BackendLocal<RefCell<Vec<*mut Watched>>> = BackendLocal::new(RefCell::new(Vec::new()));
+static LISTENER: BackendLocal<Cell<Option<ReadListener>>> = BackendLocal::new(Cell::new(None));
+static WATCHED: BackendLocal<RefCell<Vec<*mut WatchedQuery>>> = BackendLocal::new(RefCell::new(Vec::new()));
 static COPYING: BackendLocal<RefCell<Vec<Copying>>> = BackendLocal::new(RefCell::new(Vec::new()));
 /// The savepoint levels of running queries that check foreign keys.
 static CHECKS: BackendLocal<RefCell<Vec<i32>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
 /// Registers the listener. Called once from `_PG_init`.
-pub fn watch(listener: Listener) {
+pub fn watch(listener: ReadListener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init; the library stays loaded.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null()) };
 }
 
 /// The listener, if a table is of interest. A parallel worker reads for its leader, who is watched.
-fn listener() -> Option<Listener> {
+fn listener() -> Option<ReadListener> {
     // SAFETY: reads a counter of the process.
     LISTENER.get().filter(|listener| unsafe { pg_sys::ParallelWorkerNumber } < 0 && (listener.active)())
 }
@@ -135,8 +135,8 @@ extern "C-unwind" fn watch_query(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above.
     let (command, planned) = unsafe { (command((*query).operation), (*statement).queryId as i64) };
     let query_id = query_id(planned);
-    let number = (listener.begun)(Statement { tables, command, query_id });
-    let watched = Box::new(Watched { number, query, state, rows: 0, ran: false, phase: Phase::Waits });
+    let number = (listener.begun)(ReadStatement { tables, command, query_id });
+    let watched = Box::new(WatchedQuery { number, query, state, rows: 0, ran: false, phase: RunPhase::Waits });
     // SAFETY: the callback lives in the memory whose end calls it; the box is given back there.
     unsafe {
         let memory = (*state).es_query_cxt;
@@ -222,7 +222,7 @@ fn command(operation: pg_sys::CmdType::Type) -> &'static str {
 
 /// The end of a statement's memory: at ExecutorEnd, or where an error threw everything away.
 unsafe extern "C-unwind" fn memory_ends(watched: *mut c_void) {
-    let watched: *mut Watched = watched.cast();
+    let watched: *mut WatchedQuery = watched.cast();
     if let Ok(mut all) = WATCHED.try_borrow_mut() {
         all.retain(|other| *other != watched);
     }
@@ -233,9 +233,9 @@ unsafe extern "C-unwind" fn memory_ends(watched: *mut c_void) {
         (watched, processed)
     };
     let outcome = match watched.phase {
-        Phase::Waits if !watched.ran => Outcome::NotRun,
-        Phase::Runs => Outcome::Ran { rows: Some(watched.rows + processed), failed: true },
-        phase => Outcome::Ran { rows: Some(watched.rows), failed: phase == Phase::Finishes },
+        RunPhase::Waits if !watched.ran => ReadOutcome::NotRun,
+        RunPhase::Runs => ReadOutcome::Ran { rows: Some(watched.rows + processed), failed: true },
+        phase => ReadOutcome::Ran { rows: Some(watched.rows), failed: phase == RunPhase::Finishes },
     };
     if let Some(listener) = LISTENER.get() {
         (listener.ended)(watched.number, outcome);
@@ -243,7 +243,7 @@ unsafe extern "C-unwind" fn memory_ends(watched: *mut c_void) {
 }
 
 /// The watched statement that this query is.
-fn watched(query: *const pg_sys::QueryDesc) -> Option<*mut Watched> {
+fn watched(query: *const pg_sys::QueryDesc) -> Option<*mut WatchedQuery> {
     let watched = WATCHED.borrow();
     // SAFETY: a box that is in the list has not been given back.
     watched.iter().rev().copied().find(|watched| unsafe { (**watched).query } == query)
@@ -251,32 +251,32 @@ fn watched(query: *const pg_sys::QueryDesc) -> Option<*mut Watched> {
 
 /// The executor is about to run a query; true if [`ran`] is to hear of its end.
 pub(super) fn runs(query: *mut pg_sys::QueryDesc) -> bool {
-    listener().is_some() && begins(query, Phase::Runs)
+    listener().is_some() && begins(query, RunPhase::Runs)
 }
 
 /// The run is over without an error.
 pub(super) fn ran(query: *mut pg_sys::QueryDesc) {
-    went_well(query, Phase::Runs);
+    went_well(query, RunPhase::Runs);
 }
 
 /// AFTER triggers of a query are about to run; true if [`finished`] is to hear of their end.
 pub(super) fn finishes(query: *mut pg_sys::QueryDesc) -> bool {
-    listener().is_some() && begins(query, Phase::Finishes)
+    listener().is_some() && begins(query, RunPhase::Finishes)
 }
 
 /// They are over without an error.
 pub(super) fn finished(query: *mut pg_sys::QueryDesc) {
-    went_well(query, Phase::Finishes);
+    went_well(query, RunPhase::Finishes);
 }
 
 /// A phase of the query begins; true if its end is to be told to [`went_well`].
-fn begins(query: *mut pg_sys::QueryDesc, phase: Phase) -> bool {
+fn begins(query: *mut pg_sys::QueryDesc, phase: RunPhase) -> bool {
     if let Some(watched) = watched(query) {
         // SAFETY: as in `watched`.
         unsafe { (*watched).phase = phase };
         return true;
     }
-    let checks = phase == Phase::Runs && user::in_foreign_key_check();
+    let checks = phase == RunPhase::Runs && user::in_foreign_key_check();
     if checks {
         CHECKS.borrow_mut().push(transaction::level());
     }
@@ -285,15 +285,15 @@ fn begins(query: *mut pg_sys::QueryDesc, phase: Phase) -> bool {
 
 /// The phase is over without an error.
 #[pg_guard]
-extern "C-unwind" fn went_well(query: *mut pg_sys::QueryDesc, phase: Phase) {
+extern "C-unwind" fn went_well(query: *mut pg_sys::QueryDesc, phase: RunPhase) {
     let Some(watched) = watched(query) else {
         CHECKS.borrow_mut().pop();
         return;
     };
     // SAFETY: as in `watched`; the state lives as long as the statement.
     let number = unsafe {
-        (*watched).phase = Phase::Waits;
-        if phase == Phase::Runs {
+        (*watched).phase = RunPhase::Waits;
+        if phase == RunPhase::Runs {
             (*watched).ran = true;
             (*watched).rows += (*(*watched).state).es_processed;
         }
@@ -338,7 +338,7 @@ pub(super) extern "C-unwind" fn copies(table: pg_sys::Oid) {
     let Some(listener) = listener() else { return };
     let Some(table) = (listener.of_interest)(table) else { return };
     let query_id = query_id(0);
-    let number = (listener.begun)(Statement { tables: vec![table], command: "COPY", query_id });
+    let number = (listener.begun)(ReadStatement { tables: vec![table], command: "COPY", query_id });
     if let Some(copying) = COPYING.borrow_mut().last_mut() {
         copying.number = Some(number);
     }
@@ -351,7 +351,7 @@ fn copies_by_executor() {
         copying.number.take()
     });
     if let (Some(number), Some(listener)) = (number, LISTENER.get()) {
-        (listener.ended)(number, Outcome::NotRun);
+        (listener.ended)(number, ReadOutcome::NotRun);
     }
 }
 
@@ -359,7 +359,7 @@ fn copies_by_executor() {
 pub(super) fn copied(rows: Option<u64>) {
     let copying = COPYING.borrow_mut().pop();
     if let (Some(number), Some(listener)) = (copying.and_then(|copying| copying.number), LISTENER.get()) {
-        (listener.ended)(number, Outcome::Ran { rows, failed: false });
+        (listener.ended)(number, ReadOutcome::Ran { rows, failed: false });
     }
 }
 
@@ -370,7 +370,7 @@ pub fn rolled_back(level: i32) {
         let failed = COPYING.borrow_mut().pop_if(|copying| copying.level >= level);
         let Some(failed) = failed else { return };
         if let (Some(number), Some(listener)) = (failed.number, LISTENER.get()) {
-            (listener.ended)(number, Outcome::Ran { rows: None, failed: true });
+            (listener.ended)(number, ReadOutcome::Ran { rows: None, failed: true });
         }
     }
 }

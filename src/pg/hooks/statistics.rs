@@ -8,9 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
 
 /// Hears of what the role in force is about to use.
-type Listener = fn(what: &str) -> Result<()>;
+type StatisticsListener = fn(what: &str) -> Result<()>;
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<StatisticsListener>>> = BackendLocal::new(Cell::new(None));
 static PREVIOUS: BackendLocal<Cell<pg_sys::object_access_hook_type>> = BackendLocal::new(Cell::new(None));
 /// What is known of Postgres' own functions, by oid, which no session can change: 0 unknown, 1 other, 2 statistics.
 static KNOWN: BackendLocal<RefCell<Vec<u8>>> = BackendLocal::new(RefCell::new(Vec::new()));
@@ -18,7 +18,7 @@ static KNOWN: BackendLocal<RefCell<Vec<u8>>> = BackendLocal::new(RefCell::new(Ve
 const FIRST_NORMAL: usize = 16384;
 
 /// Registers the hook. Called once from `_PG_init`.
-pub fn watch(listener: Listener) {
+pub fn watch(listener: StatisticsListener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init; the library stays loaded.
     unsafe {

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 /// What a room wants to hear of.
 #[derive(Clone, Copy)]
-pub struct Listener {
+pub struct TransactionListener {
     /// The transaction is about to commit or to be prepared, and can still fail.
     pub committing: fn(),
     /// The transaction is over; true if it committed, false if it aborted or was prepared for two-phase commit.
@@ -26,10 +26,10 @@ pub struct Listener {
     pub prepared_committed: fn(),
 }
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<TransactionListener>>> = BackendLocal::new(Cell::new(None));
 
 /// Registers the callbacks. Called once.
-pub fn listen(listener: Listener) {
+pub fn listen(listener: TransactionListener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init; the callbacks are never unregistered and the library stays loaded.
     unsafe {

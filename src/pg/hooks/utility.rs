@@ -2,7 +2,7 @@
 
 use super::{reading, statistics, transaction};
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::ddl::cluster_change::{self, Change};
+use crate::pg::ddl::cluster_change::{self, ClusterChange};
 use crate::pg::ddl::node::{each, relation};
 use crate::pg::planning::acting_for_all;
 use crate::pg::report::OrRaise;
@@ -14,20 +14,20 @@ use std::ffi::c_char;
 
 /// What the rooms want to hear of.
 #[derive(Clone, Copy)]
-pub struct Listener {
+pub struct UtilityListener {
     /// Before each DECLARE ... WITH HOLD, which an error refuses.
     pub held: fn() -> Result<()>,
     /// After a statement that fires no event trigger, of those that [`cluster_change::read`] knows.
-    pub changed: fn(&Change) -> Result<()>,
+    pub changed: fn(&ClusterChange) -> Result<()>,
 }
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<UtilityListener>>> = BackendLocal::new(Cell::new(None));
 static PREVIOUS: BackendLocal<Cell<pg_sys::ProcessUtility_hook_type>> = BackendLocal::new(Cell::new(None));
 /// How many such statements are on the stack. Right wherever one runs that was begun after the last error.
 static DEPTH: BackendLocal<Cell<i32>> = BackendLocal::new(Cell::new(0));
 
 /// Registers the hook. Called once from `_PG_init`.
-pub fn watch(listener: Listener) {
+pub fn watch(listener: UtilityListener) {
     LISTENER.set(Some(listener));
     // SAFETY: called once per process from _PG_init, as every library that takes this hook does it.
     unsafe {
@@ -114,8 +114,9 @@ unsafe fn declares_with_hold(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// True for ALTER TABLE ... DETACH PARTITION, for which Postgres looks for rows that point into the partition as whoever runs
-/// it (`RI_PartitionRemove_Check`, ri_triggers.c): at those of all organizations. CONCURRENTLY it is of several transactions.
+/// True for ALTER TABLE ... DETACH PARTITION, for which Postgres looks for rows that point into the partition as
+/// whoever runs it (`RI_PartitionRemove_Check`, ri_triggers.c): at those of all organizations. CONCURRENTLY it is of
+/// several transactions.
 ///
 /// # Safety
 /// The node is one of a parse tree.
@@ -147,7 +148,8 @@ unsafe fn copies_into_lifted(node: *mut pg_sys::Node) -> bool {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn is_lifted(name: *mut pg_sys::RangeVar) -> bool {
-    // SAFETY: the caller has a name of a parse tree; what it means is looked up again, with a lock, by the statement itself.
+    // SAFETY: the caller has a name of a parse tree; what it means is looked up again, with a lock, by the statement
+    // itself.
     let table = unsafe { relation(name) };
     table.is_some_and(|table| acting_for_all::lifted(table, pg_sys::InvalidOid))
 }

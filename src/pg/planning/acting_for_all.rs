@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 /// What rooms answer.
 #[derive(Clone, Copy)]
-pub struct Listener {
+pub struct MaintenanceAnswers {
     /// Stands between the actions of one question.
     pub separator: char,
     /// True if somebody acts for all organizations in this transaction.
@@ -17,13 +17,13 @@ pub struct Listener {
     pub nobody: fn() -> bool,
 }
 
-static LISTENER: BackendLocal<Cell<Option<Listener>>> = BackendLocal::new(Cell::new(None));
+static LISTENER: BackendLocal<Cell<Option<MaintenanceAnswers>>> = BackendLocal::new(Cell::new(None));
 /// Registers who answers. Called once from `_PG_init`.
-pub fn answer(listener: Listener) {
+pub fn answer(listener: MaintenanceAnswers) {
     LISTENER.set(Some(listener));
 }
 
-pub(in crate::pg) fn listener() -> Option<Listener> {
+pub(in crate::pg) fn listener() -> Option<MaintenanceAnswers> {
     LISTENER.get()
 }
 

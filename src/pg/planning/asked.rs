@@ -20,9 +20,9 @@ pub struct Asked {
 
 /// What the restrictive policies of a table ask for.
 #[derive(Debug, Default)]
-pub struct Permissions(Vec<Asked>);
+pub struct AskedPermissions(Vec<Asked>);
 
-impl Permissions {
+impl AskedPermissions {
     /// What is asked of a statement that needs those rights.
     ///
     /// `AclMode` has 32 bits in Postgres 15 and 64 from 16 on.
@@ -32,14 +32,14 @@ impl Permissions {
     }
 }
 
-type Learned = HashMap<pg_sys::Oid, Rc<Permissions>>;
+type Learned = HashMap<pg_sys::Oid, Rc<AskedPermissions>>;
 
 /// What was learned, and at which count of changes of tables.
 static LEARNED: BackendLocal<RefCell<Option<Learned>>> = BackendLocal::new(RefCell::new(None));
 static AT: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// What the policies of the relation ask for; nothing for one without row-level security.
-pub fn of(relation: pg_sys::Oid) -> Rc<Permissions> {
+pub fn of(relation: pg_sys::Oid) -> Rc<AskedPermissions> {
     let mut learned = LEARNED.borrow_mut();
     if AT.replace(catalog::changes()) != catalog::changes() {
         *learned = None;
@@ -53,13 +53,13 @@ pub fn of(relation: pg_sys::Oid) -> Rc<Permissions> {
     found
 }
 
-fn learn(relation: pg_sys::Oid) -> Permissions {
+fn learn(relation: pg_sys::Oid) -> AskedPermissions {
     // SAFETY: the executor holds a lock on the relation; the cache entry is held as long as its policies are read; the
     // boundary turns an error of the look-up into a panic.
     unsafe {
         let relation = pg_guard_ffi_boundary(|| pg_sys::RelationIdGetRelation(relation));
         if relation.is_null() {
-            return Permissions::default();
+            return AskedPermissions::default();
         }
         let policies = (*relation).rd_rsdesc;
         let policies = if policies.is_null() { std::ptr::null_mut() } else { (*policies).policies };
@@ -69,7 +69,7 @@ fn learn(relation: pg_sys::Oid) -> Permissions {
             let expression = if policy.qual.is_null() { policy.with_check_qual } else { policy.qual };
             question(expression.cast(), rights(policy.polcmd as u8))
         });
-        let asked = Permissions(asked.collect());
+        let asked = AskedPermissions(asked.collect());
         pg_sys::RelationClose(relation);
         asked
     }

@@ -1,8 +1,9 @@
 //! NULL in the organization column of a row that is written.
 //!
-//! An object-relational mapper that maps the column sends NULL for what it was not given, and a column's default does not
-//! stand in for a NULL. The policy would refuse the row with 42501, which clients take for "the role may not". So where the
-//! check of a row is `column = tenancy.org_id(...)` and the column is NOT NULL, the value that is written becomes
+//! An object-relational mapper that maps the column sends NULL for what it was not given, and a column's default
+//! does not stand in for a NULL. The policy would refuse the row with 42501, which clients take for "the role may
+//! not". So where the check of a row is `column = tenancy.org_id(...)` and the column is NOT NULL, the value that is
+//! written becomes
 //! `COALESCE(value, tenancy.org_id(...))`. In a column that may be NULL it has a meaning, and no tenant may write it.
 
 use super::merging::{self, Question};
@@ -98,7 +99,8 @@ fn is_not_null(table: pg_sys::Oid, column: i16) -> bool {
     }
 }
 
-/// False for what is known not to be NULL: a constant that is none, and the organization itself, as the column's default.
+/// False for what is known not to be NULL: a constant that is none, and the organization itself, as the column's
+/// default.
 ///
 /// # Safety
 /// A node of an expression.

@@ -1,8 +1,8 @@
 //! Policies that do not count for a query: those of tables whose rows somebody may see for all organizations.
 //!
-//! The rewriter has put the policies of each table into its entry of the query (`fireRIRrules`, rewriteHandler.c), and nothing
-//! else stands there. Taken out table by table, they are lifted for what the query itself names, in whose name it may, and
-//! for nothing that runs inside of it.
+//! The rewriter has put the policies of each table into its entry of the query (`fireRIRrules`, rewriteHandler.c),
+//! and nothing else stands there. Taken out table by table, they are lifted for what the query itself names, in
+//! whose name it may, and for nothing that runs inside of it.
 
 use super::acting_for_all::{lifted, listener};
 use crate::pg::ddl::node::each;
@@ -22,7 +22,7 @@ unsafe extern "C-unwind" {
 }
 
 /// What is done to each query of a tree.
-type Work = unsafe fn(*mut pg_sys::Query);
+type QueryWork = unsafe fn(*mut pg_sys::Query);
 
 /// # Safety
 /// A query that was rewritten and is about to be planned.
@@ -40,7 +40,7 @@ pub unsafe fn lift(query: *mut pg_sys::Query) {
 
 /// # Safety
 /// A query that may be changed.
-unsafe fn each_query(query: *mut pg_sys::Query, mut work: Work) {
+unsafe fn each_query(query: *mut pg_sys::Query, mut work: QueryWork) {
     // SAFETY: as promised; the walker gets the work by a pointer that outlives the walk.
     unsafe { visit(query.cast(), (&raw mut work).cast()) };
 }
@@ -53,7 +53,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, work: *mut c_void) ->
             return false;
         }
         if (*node).type_ == pg_sys::NodeTag::T_Query {
-            (*work.cast::<Work>())(node.cast());
+            (*work.cast::<QueryWork>())(node.cast());
             return walk_query(node.cast(), visit, work, 0);
         }
         walk_expression(node, visit, work)

@@ -2,8 +2,8 @@
 //!
 //! An UPDATE that reads is bound by the policies for SELECT and for UPDATE: two comparisons of the same column, which
 //! differ in the action alone, each a call site of its own in the plan. Before the statement is planned they become
-//! one comparison that asks for both actions. And an UPDATE that leaves the column alone does not look at it again in the
-//! row that it writes. Neither changes rows or permissions; without this a statement is slower.
+//! one comparison that asks for both actions. And an UPDATE that leaves the column alone does not look at it again
+//! in the row that it writes. Neither changes rows or permissions; without this a statement is slower.
 
 use super::acting_for_all;
 use crate::pg::backend_local::BackendLocal;
@@ -47,7 +47,8 @@ pub unsafe fn merge(query: *mut pg_sys::Query) {
 /// # Safety
 /// An UPDATE that was rewritten and is about to be planned.
 unsafe fn leave_unchanged_alone(query: *mut pg_sys::Query) {
-    // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them, and the result is a table of them.
+    // SAFETY: as promised; the lists are of the nodes that the rewriter puts into them, and the result is a table of
+    // them.
     unsafe {
         let target = (*query).resultRelation;
         let Some(table) = each::<pg_sys::RangeTblEntry>((*query).rtable).nth(target as usize - 1) else { return };
@@ -71,8 +72,8 @@ unsafe fn leave_unchanged_alone(query: *mut pg_sys::Query) {
     }
 }
 
-/// True if something between reading and writing a row of the table may change it, or rows of other tables are meant too:
-/// a BEFORE ROW trigger, partitions and children, which may have some.
+/// True if something between reading and writing a row of the table may change it, or rows of other tables are meant
+/// too: a BEFORE ROW trigger, partitions and children, which may have some.
 fn may_be_changed_below(table: pg_sys::Oid) -> bool {
     // SAFETY: the rewriter has locked the table; the cache entry is closed after it was read.
     unsafe {

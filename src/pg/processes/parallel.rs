@@ -1,7 +1,7 @@
 //! Work shared with parallel worker processes, as Postgres' own index builds do it (access/transam/README.parallel).
 //!
-//! The workers see the leader's snapshot, its uncommitted rows included, and have its role and settings. An error of one is
-//! raised in the leader, and the end of the leader's transaction ends them all.
+//! The workers see the leader's snapshot, its uncommitted rows included, and have its role and settings. An error of
+//! one is raised in the leader, and the end of the leader's transaction ends them all.
 
 use crate::pg::transaction;
 use pgrx::pg_sys;
@@ -54,10 +54,11 @@ pub struct ParallelWorkers {
 }
 
 impl ParallelWorkers {
-    /// Runs `lead` while up to `workers` processes run `function` of this library with the same task. There may be fewer, or
-    /// none, if the server has no more.
+    /// Runs `lead` while up to `workers` processes run `function` of this library with the same task. There may be
+    /// fewer, or none, if the server has no more.
     ///
-    /// `lead` gets the counters that all share. What it does not receive is lost: it ends when [`ParallelWorkers::receive`] says so.
+    /// `lead` gets the counters that all share. What it does not receive is lost: it ends when
+    /// [`ParallelWorkers::receive`] says so.
     pub fn with<T>(
         function: &CStr,
         workers: usize,
@@ -65,8 +66,8 @@ impl ParallelWorkers {
         lead: impl FnOnce(&Counters, &mut ParallelWorkers) -> T,
     ) -> T {
         // SAFETY: entered and left in pairs; after an error Postgres itself leaves parallel mode and ends the workers
-        // (AtEOXact_Parallel, AtEOSubXact_Parallel). Everything allocated was estimated before. The handles belong to the
-        // context's segment and are not used after its end.
+        // (AtEOXact_Parallel, AtEOSubXact_Parallel). Everything allocated was estimated before. The handles belong
+        // to the context's segment and are not used after its end.
         unsafe {
             pg_sys::EnterParallelMode();
             let context = pg_sys::CreateParallelContext(LIBRARY.as_ptr(), function.as_ptr(), workers as i32);
@@ -98,8 +99,9 @@ impl ParallelWorkers {
     }
 
     fn launch(&mut self) {
-        // SAFETY: the context is initialized, and the queues have the size that was estimated; as in ExecParallelSetupTupleQueues
-        // (execParallel.c). Without a segment of shared memory Postgres sets the number of workers to 0.
+        // SAFETY: the context is initialized, and the queues have the size that was estimated; as in
+        // ExecParallelSetupTupleQueues (execParallel.c). Without a segment of shared memory Postgres sets the number
+        // of workers to 0.
         unsafe {
             let context = self.context;
             let workers = (*context).nworkers as usize;

@@ -1,5 +1,5 @@
-//! The progress of a long command, where Postgres keeps that of VACUUM and the like: in the backend's entry of the shared status,
-//! which any session can read while the command runs, and which the end of the (sub)transaction clears.
+//! The progress of a long command, where Postgres keeps that of VACUUM and the like: in the backend's entry of the
+//! shared status, which any session can read while the command runs, and which the end of the (sub)transaction clears.
 
 use pgrx::pg_sys;
 
@@ -31,7 +31,7 @@ pub fn end() {
 
 /// A session that runs the command.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct ReportedProgress {
     pub pid: i32,
     pub database: pg_sys::Oid,
     pub user: pg_sys::Oid,
@@ -39,16 +39,16 @@ pub struct Running {
 }
 
 /// The sessions that run it, in any database.
-pub fn running() -> Vec<Running> {
-    // SAFETY: reads the local copy of the status, which stays until the end of the transaction; an index out of range gives
-    // NULL.
+pub fn running() -> Vec<ReportedProgress> {
+    // SAFETY: reads the local copy of the status, which stays until the end of the transaction; an index out of
+    // range gives NULL.
     unsafe {
         let count = pg_sys::pgstat_fetch_stat_numbackends();
         (1..=count)
             .filter_map(|index| entry(index).as_ref())
             .map(|entry| &entry.backendStatus)
             .filter(|status| status.st_procpid > 0 && status.st_progress_command == COMMAND)
-            .map(|status| Running {
+            .map(|status| ReportedProgress {
                 pid: status.st_procpid,
                 database: status.st_databaseid,
                 user: status.st_userid,

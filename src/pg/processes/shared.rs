@@ -1,5 +1,5 @@
-//! Memory that all backends share, where the library is preloaded: which databases have work for the worker, and messages
-//! that it is to record.
+//! Memory that all backends share, where the library is preloaded: which databases have work for the worker, and
+//! messages that it is to record.
 //!
 //! Everything in it is atomic. No lock is taken, so no backend can wait for another one or leave one locked.
 
@@ -17,8 +17,8 @@ const DATABASES: usize = 128;
 pub struct Shared {
     /// The oid of a database in the upper half, [`WORK`] and [`RUNNING`] in the lower one; 0 for a free place.
     databases: [AtomicU64; DATABASES],
-    /// For the database at the same place: when it is to be looked at though nothing was committed, and when a checkpoint
-    /// of it was last tried that did not succeed; in microseconds since 1970, 0 for never.
+    /// For the database at the same place: when it is to be looked at though nothing was committed, and when a
+    /// checkpoint of it was last tried that did not succeed; in microseconds since 1970, 0 for never.
     due: [AtomicI64; DATABASES],
     failed: [AtomicI64; DATABASES],
     /// A database without a place has work.
@@ -114,14 +114,14 @@ impl Shared {
         }
     }
 
-    /// The database is to be looked at again at that moment, in microseconds since 1970, or not (0). False if there is no
-    /// place to remember it.
-    pub fn look_again(&self, database: pg_sys::Oid, at: i64) -> bool {
+    /// The database is to be looked at again at that moment, in microseconds since 1970, or not (0). False if there
+    /// is no place to remember it.
+    pub fn schedule(&self, database: pg_sys::Oid, at: i64) -> bool {
         self.index(database).map(|index| self.due[index].store(at, Ordering::Release)).is_some()
     }
 
     /// A checkpoint is tried at that moment; 0: it succeeded.
-    pub fn tries_checkpoint(&self, database: pg_sys::Oid, at: i64) {
+    pub fn set_last_attempt(&self, database: pg_sys::Oid, at: i64) {
         if let Some(index) = self.index(database) {
             self.failed[index].store(at, Ordering::Release);
         }
@@ -171,7 +171,8 @@ impl Shared {
         self.place(database).is_some_and(|place| place.load(Ordering::Acquire) & RUNNING != 0)
     }
 
-    /// Leaves a message for this backend's database. Never waits: where all places are taken, that is counted, and false.
+    /// Leaves a message for this backend's database. Never waits: where all places are taken, that is counted, and
+    /// false.
     pub fn post(&self, message: &[u8]) -> bool {
         // SAFETY: set once at the start of the backend.
         let database = unsafe { pg_sys::MyDatabaseId };
@@ -197,7 +198,7 @@ impl Shared {
     }
 
     /// This process is the launcher, which is woken where messages come faster than it looks for them.
-    pub fn attend(&self) {
+    pub fn set_launcher(&self) {
         // SAFETY: reads a pointer that is set at the start of the process.
         self.launcher.store(unsafe { pg_sys::MyLatch } as usize, Ordering::Release);
     }
@@ -205,8 +206,9 @@ impl Shared {
     fn wake_launcher(&self) {
         let latch = self.launcher.load(Ordering::Acquire) as *mut pg_sys::Latch;
         if !latch.is_null() {
-            // SAFETY: the latch of a process' place in shared memory, which is at the same address in every process and never
-            // goes away. One that another process has by now wakes that for nothing, which all are prepared for.
+            // SAFETY: the latch of a process' place in shared memory, which is at the same address in every process
+            // and never goes away. One that another process has by now wakes that for nothing, which all are
+            // prepared for.
             unsafe { pg_sys::SetLatch(latch) };
         }
     }

@@ -30,12 +30,12 @@ pub fn register_launcher(function: &str) {
 }
 
 /// A worker for one database.
-pub struct Running {
+pub struct RunningWorker {
     pub database: pg_sys::Oid,
     worker: DynamicBackgroundWorker,
 }
 
-impl Running {
+impl RunningWorker {
     /// Starts `function` of this library for the database; `None` if no process is to be had.
     pub fn start(function: &str, database: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the process' own id.
@@ -48,7 +48,7 @@ impl Running {
             .set_notify_pid(own)
             .enable_spi_access()
             .load_dynamic();
-        worker.ok().map(|worker| Running { database, worker })
+        worker.ok().map(|worker| RunningWorker { database, worker })
     }
 
     /// True until the process has ended.
@@ -102,8 +102,8 @@ pub fn begin_in(database: pg_sys::Oid) {
     }
 }
 
-/// What an ALTER DATABASE, ALTER ROLE or ALTER SYSTEM says for clients would keep a worker from its work, or make others wait
-/// for it.
+/// What an ALTER DATABASE, ALTER ROLE or ALTER SYSTEM says for clients would keep a worker from its work, or make
+/// others wait for it.
 const OWN_SETTINGS: [(&CStr, &CStr); 11] = [
     (c"role", c"none"),
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -151,8 +151,8 @@ pub fn is_installed() -> bool {
 /// The databases that can be connected to.
 pub fn databases() -> Vec<pg_sys::Oid> {
     let mut found = Vec::new();
-    // SAFETY: a catalog that all databases share; relation, scan and snapshot are paired (an error in between is cleaned up
-    // by Postgres); a tuple is of the catalog's row type and is used only until the next one is fetched.
+    // SAFETY: a catalog that all databases share; relation, scan and snapshot are paired (an error in between is
+    // cleaned up by Postgres); a tuple is of the catalog's row type and is used only until the next one is fetched.
     unsafe {
         let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         let none = std::ptr::null_mut();

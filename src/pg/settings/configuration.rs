@@ -29,8 +29,8 @@ static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
 /// A setting that holds a text: name, what it is, more about it, where it is kept, who may set it, flags.
 type TextSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Text, GucContext, GucFlags);
 
-// GucContext::Sighup, and not Suset: whoever could choose a folder or a command in a session would choose the keys, and what the
-// server's user reads, runs and writes.
+// GucContext::Sighup, and not Suset: whoever could choose a folder or a command in a session would choose the keys,
+// and what the server's user reads, runs and writes.
 const TEXTS: [TextSetting; 7] = [
     (
         c"tenancy.jwks_directory",
@@ -126,7 +126,8 @@ const INTEGERS: [IntegerSetting; 5] = [
     (
         c"tenancy.seal_interval",
         c"How often the background worker seals what was committed.",
-        c"0: never; tenancy.seal() is then called by somebody else. Without shared_preload_libraries there is no worker.",
+        c"0: never; tenancy.seal() is then called by somebody else. Without shared_preload_libraries there is no \
+            worker.",
         &SEAL_INTERVAL,
         [0, 3_600_000],
         GucContext::Sighup,

@@ -1,7 +1,7 @@
 //! The shape of a user's table, learned once and remembered until the table changes.
 
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::json::Kind;
+use crate::pg::json::JsonKind;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgTupleDesc, pg_guard, pg_sys, varlena};
 use std::cell::{Cell, RefCell};
@@ -10,11 +10,11 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 /// A column as capturing its values needs it.
-pub struct Column {
+pub struct TableColumn {
     pub name: String,
     /// Position in the row, from 0, dropped columns counted.
     pub place: usize,
-    pub kind: Kind,
+    pub kind: JsonKind,
     pub type_oid: pg_sys::Oid,
     pub in_primary_key: bool,
     /// Its values are not to be told.
@@ -28,14 +28,14 @@ pub struct Shape {
     pub schema: String,
     pub name: String,
     /// The columns that are not dropped.
-    pub columns: Vec<Column>,
+    pub columns: Vec<TableColumn>,
     /// Length of the row, dropped columns counted.
     pub places: usize,
     pub has_primary_key: bool,
 }
 
 impl Shape {
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 }
@@ -54,8 +54,8 @@ static OUTDATED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 /// Registers for news of changed tables. Called once from `_PG_init`.
 pub fn watch() {
-    // SAFETY: called once per process; the callbacks only set a flag. A renamed schema changes nothing of its tables, so
-    // it is news of its own.
+    // SAFETY: called once per process; the callbacks only set a flag. A renamed schema changes nothing of its
+    // tables, so it is news of its own.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null());
         let schemas = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
@@ -106,11 +106,11 @@ fn learn(relation: pg_sys::Relation, secret: &[&str]) -> Shape {
             .filter_map(|place| descriptor.get(place).map(|attribute| (place, attribute)))
             .filter(|(_, attribute)| !attribute.attisdropped)
             .map(|(place, attribute)| (place, attribute, text(attribute.attname.data.as_ptr())))
-            .map(|(place, attribute, name)| Column {
+            .map(|(place, attribute, name)| TableColumn {
                 secret: secret.contains(&name.as_str()),
                 name,
                 place,
-                kind: Kind::of(attribute.atttypid),
+                kind: JsonKind::of(attribute.atttypid),
                 type_oid: attribute.atttypid,
                 in_primary_key: key.contains(&attribute.attnum),
                 by_value: attribute.attbyval,
@@ -130,7 +130,8 @@ fn learn(relation: pg_sys::Relation, secret: &[&str]) -> Shape {
 
 /// The attribute numbers of the primary key; none when there is no primary key.
 unsafe fn primary_key(relation: pg_sys::Relation) -> Vec<i16> {
-    // SAFETY: as `learn`. RelationGetIndexList fills rd_pkindex (relcache.c); the index is opened under the weakest lock.
+    // SAFETY: as `learn`. RelationGetIndexList fills rd_pkindex (relcache.c); the index is opened under the weakest
+    // lock.
     unsafe {
         pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
         let oid = (*relation).rd_pkindex;
@@ -157,12 +158,12 @@ unsafe fn text(text: *const std::ffi::c_char) -> String {
 }
 
 /// A row taken apart; valid while the tuple is.
-pub struct Values {
+pub struct RowValues {
     datums: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
 }
 
-impl Values {
+impl RowValues {
     /// Takes `tuple`, a row of `relation`, apart.
     pub fn of(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, shape: &Shape) -> Self {
         let mut datums = vec![pg_sys::Datum::null(); shape.places];
@@ -172,16 +173,16 @@ impl Values {
         unsafe {
             pg_sys::heap_deform_tuple(tuple, (*relation).rd_att, datums.as_mut_ptr(), nulls.as_mut_ptr());
         }
-        Values { datums, nulls }
+        RowValues { datums, nulls }
     }
 
     /// The value of a column; `None` for NULL.
-    pub fn get(&self, column: &Column) -> Option<pg_sys::Datum> {
+    pub fn get(&self, column: &TableColumn) -> Option<pg_sys::Datum> {
         (!self.nulls[column.place]).then(|| self.datums[column.place])
     }
 
     /// True if the column has the same bytes in both rows.
-    pub fn same(&self, other: &Values, column: &Column) -> bool {
+    pub fn same(&self, other: &RowValues, column: &TableColumn) -> bool {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
             // SAFETY: both are values of the column's type; the boundary turns an error of detoasting into a panic.
@@ -217,7 +218,7 @@ unsafe fn same_stored_outside(one: pg_sys::Datum, other: pg_sys::Datum) -> bool 
 }
 
 /// The value as its type writes it.
-pub fn text_of(column: &Column, value: pg_sys::Datum) -> String {
+pub fn text_of(column: &TableColumn, value: pg_sys::Datum) -> String {
     let (mut output, mut variable) = (pg_sys::InvalidOid, false);
     // SAFETY: the value is of the column's type, whose output function returns a palloc'ed text.
     unsafe {
@@ -227,7 +228,7 @@ pub fn text_of(column: &Column, value: pg_sys::Datum) -> String {
 }
 
 /// True if the value is the column's default, where that is a constant.
-pub fn is_default(relation: pg_sys::Relation, column: &Column, value: pg_sys::Datum) -> bool {
+pub fn is_default(relation: pg_sys::Relation, column: &TableColumn, value: pg_sys::Datum) -> bool {
     // SAFETY: the relation is open and has the column; the nodes are of the memory context of the call; a Const that is
     // not NULL holds a value of the column's type, because build_column_default coerces to it (rewriteHandler.c).
     unsafe {
@@ -304,8 +305,8 @@ pub fn is_own(relation: pg_sys::Relation) -> bool {
 
 /// Opens a table for `work`, which gets its shape too.
 pub fn with_table<T>(table: pg_sys::Oid, work: impl FnOnce(pg_sys::Relation, &Shape) -> T) -> T {
-    // SAFETY: opened under the weakest lock, which stays until the transaction ends; an error in between is cleaned up by
-    // Postgres.
+    // SAFETY: opened under the weakest lock, which stays until the transaction ends; an error in between is cleaned
+    // up by Postgres.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         let result = work(relation, &learn(relation, &[]));

@@ -1,12 +1,12 @@
 //! A row of a table, found by its key below SQL: a trigger must see the parent of a row whatever policies say.
 
-use super::catalog::{self, Column, Shape};
+use super::catalog::{self, Shape, TableColumn};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 /// A table that a foreign key points at, open for the time of a trigger's call.
-pub struct Parent {
+pub struct ParentTable {
     relation: pg_sys::Relation,
     /// The unique index on the key, and the collation it is ordered by.
     index: pg_sys::Oid,
@@ -19,9 +19,9 @@ pub struct Parent {
     value: usize,
 }
 
-impl Parent {
-    /// `table` is quoted and has its schema, and keys of the type `given` will be looked for; `None` where table, columns or
-    /// the unique index on the key are gone, or the key is of a type that cannot be compared.
+impl ParentTable {
+    /// `table` is quoted and has its schema, and keys of the type `given` will be looked for; `None` where table,
+    /// columns or the unique index on the key are gone, or the key is of a type that cannot be compared.
     pub fn open(table: &str, key: &str, value: &str, given: pg_sys::Oid) -> Option<Self> {
         let name = CString::new(table).ok()?;
         // SAFETY: a catalog lookup that answers with an invalid oid for what is missing; the relation stays open until
@@ -51,11 +51,11 @@ impl Parent {
             close(relation);
             return None;
         };
-        Some(Parent { relation, index, collation, key, equality, shape, value })
+        Some(ParentTable { relation, index, collation, key, equality, shape, value })
     }
 
     /// The column that is wanted of the row.
-    pub fn value(&self) -> &Column {
+    pub fn value(&self) -> &TableColumn {
         &self.shape.columns[self.value]
     }
 
@@ -147,7 +147,7 @@ unsafe fn ended_here(tuple: pg_sys::HeapTuple) -> bool {
     }
 }
 
-impl Drop for Parent {
+impl Drop for ParentTable {
     fn drop(&mut self) {
         close(self.relation);
     }

@@ -1,6 +1,6 @@
 //! Rows of the extension's own tables in the order of an index, read below SQL and without copying them.
 
-use super::table::{self, Key};
+use super::table::{self, IndexKey};
 use crate::pg::transaction;
 use pgrx::{PgMemoryContexts, pg_sys, varlena};
 use std::cell::Cell;
@@ -35,14 +35,14 @@ pub struct Fields<'s> {
 
 impl Scan {
     /// Opens a scan by the index of this name. `keys` are the first columns of the index, in order.
-    pub fn by_index(table: &CStr, index: &CStr, keys: &[Key]) -> Self {
+    pub fn by_index(table: &CStr, index: &CStr, keys: &[IndexKey]) -> Self {
         // SAFETY: a relation that is there, under the lock of a reader.
         let relation = unsafe { pg_sys::table_open(table::oid(table), pg_sys::AccessShareLock as i32) };
         Scan::open(relation, table::oid(index), keys)
     }
 
     /// Opens a scan by the primary key; `None` where there is no such table, or it has no such key any more.
-    pub fn by_primary_key(table: &CStr, keys: &[Key]) -> Option<Self> {
+    pub fn by_primary_key(table: &CStr, keys: &[IndexKey]) -> Option<Self> {
         let oid = table::find_oid(table);
         if oid == pg_sys::InvalidOid {
             return None;
@@ -60,7 +60,7 @@ impl Scan {
         }
     }
 
-    fn open(relation: pg_sys::Relation, index: pg_sys::Oid, keys: &[Key]) -> Self {
+    fn open(relation: pg_sys::Relation, index: pg_sys::Oid, keys: &[IndexKey]) -> Self {
         let mut ids: Box<[Uuid]> = keys.iter().map(|key| key.id().unwrap_or_default()).collect();
         let keys = keys.iter().zip(&mut ids);
         let mut keys: Vec<pg_sys::ScanKeyData> = keys.map(|(key, id)| key.scan_key_kept_in(id)).collect();
@@ -87,7 +87,7 @@ impl Scan {
     }
 
     /// Goes to where the keys, which are the columns that it was opened with, have these values.
-    pub fn seek(&mut self, keys: &[Key]) {
+    pub fn seek(&mut self, keys: &[IndexKey]) {
         for ((own, key), id) in self.keys.iter_mut().zip(keys).zip(&mut self.ids) {
             own.sk_argument = key.scan_key_kept_in(id).sk_argument;
         }
@@ -114,7 +114,8 @@ impl Scan {
             unsafe { self.memory.reset() };
         }
         // SAFETY: the scan is open; the tuple is its current one and has the row type of the relation, whose number of
-        // columns the arrays have. The values point into the tuple, which stays until the scan moves on, as the borrow says.
+        // columns the arrays have. The values point into the tuple, which stays until the scan moves on, as the
+        // borrow says.
         unsafe {
             let tuple = pg_sys::systable_getnext_ordered(self.scan, direction);
             if tuple.is_null() {
@@ -260,8 +261,8 @@ const APART: u32 = 100;
 impl ById {
     pub fn open(table: &CStr) -> Option<Self> {
         let any = Uuid::nil();
-        let onward = Scan::by_primary_key(table, &[Key::uuid(1, &any).or_more()])?;
-        let exact = Scan::by_primary_key(table, &[Key::uuid(1, &any)])?;
+        let onward = Scan::by_primary_key(table, &[IndexKey::uuid(1, &any).or_more()])?;
+        let exact = Scan::by_primary_key(table, &[IndexKey::uuid(1, &any)])?;
         Some(ById { onward, exact, at: None, apart: 0 })
     }
 
@@ -269,7 +270,7 @@ impl ById {
     pub fn find(&mut self, id: &Uuid) -> Option<Fields<'_>> {
         if self.apart > 0 {
             self.apart -= 1;
-            self.exact.seek(&[Key::uuid(1, id)]);
+            self.exact.seek(&[IndexKey::uuid(1, id)]);
             return self.exact.next();
         }
         if self.at.is_some_and(|at| at < *id) {
@@ -282,7 +283,7 @@ impl ById {
             }
             self.apart = APART;
         }
-        self.onward.seek(&[Key::uuid(1, id)]);
+        self.onward.seek(&[IndexKey::uuid(1, id)]);
         let found = self.advance();
         (found == Some(*id)).then(|| self.onward.fields())
     }

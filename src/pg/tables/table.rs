@@ -14,7 +14,7 @@ const SCHEMA: &CStr = c"tenancy";
 
 /// A value of a column.
 #[derive(Debug, Clone, Copy)]
-pub enum Value<'a> {
+pub enum ColumnValue<'a> {
     Null,
     Uuid(&'a Uuid),
     /// `text` or `json`, which are stored alike.
@@ -28,40 +28,41 @@ pub enum Value<'a> {
     Timestamp(i64),
 }
 
-impl<'a> Value<'a> {
+impl<'a> ColumnValue<'a> {
     pub fn optional_text(text: Option<&'a str>) -> Self {
-        text.map_or(Value::Null, Value::Text)
+        text.map_or(ColumnValue::Null, ColumnValue::Text)
     }
 
     /// True for a column of a type that the value may be stored in.
     fn fits(&self, data_type: pg_sys::Oid) -> bool {
         let types: &[pg_sys::Oid] = match self {
-            Value::Null => return true,
-            Value::Uuid(_) => &[pg_sys::UUIDOID],
-            Value::Text(_) => &[pg_sys::TEXTOID, pg_sys::JSONOID],
-            Value::Bytes(_) => &[pg_sys::BYTEAOID],
-            Value::SmallInteger(_) => &[pg_sys::INT2OID],
-            Value::Integer(_) => &[pg_sys::INT4OID],
-            Value::BigInteger(_) => &[pg_sys::INT8OID],
-            Value::TransactionId(_) => &[pg_sys::XID8OID],
-            Value::Timestamp(_) => &[pg_sys::TIMESTAMPTZOID],
+            ColumnValue::Null => return true,
+            ColumnValue::Uuid(_) => &[pg_sys::UUIDOID],
+            ColumnValue::Text(_) => &[pg_sys::TEXTOID, pg_sys::JSONOID],
+            ColumnValue::Bytes(_) => &[pg_sys::BYTEAOID],
+            ColumnValue::SmallInteger(_) => &[pg_sys::INT2OID],
+            ColumnValue::Integer(_) => &[pg_sys::INT4OID],
+            ColumnValue::BigInteger(_) => &[pg_sys::INT8OID],
+            ColumnValue::TransactionId(_) => &[pg_sys::XID8OID],
+            ColumnValue::Timestamp(_) => &[pg_sys::TIMESTAMPTZOID],
         };
         types.contains(&data_type)
     }
 
-    /// The value as Postgres passes it; those of variable length are written into `varlenas`, and good as long as it is.
+    /// The value as Postgres passes it; those of variable length are written into `varlenas`, and good as long as it
+    /// is.
     fn datum(self, varlenas: &mut Varlenas) -> Option<pg_sys::Datum> {
         match self {
-            Value::Null => None,
+            ColumnValue::Null => None,
             // Postgres copies what the pointer points at; the id outlives the call.
-            Value::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
-            Value::Text(text) => Some(varlenas.put(text.as_bytes())),
-            Value::Bytes(bytes) => Some(varlenas.put(bytes)),
-            Value::SmallInteger(number) => number.into_datum(),
-            Value::Integer(number) => number.into_datum(),
-            Value::BigInteger(number) => number.into_datum(),
-            Value::TransactionId(id) => Some(pg_sys::Datum::from(id)),
-            Value::Timestamp(time) => Some(pg_sys::Datum::from(transaction::to_timestamptz(time))),
+            ColumnValue::Uuid(id) => Some(pg_sys::Datum::from(id.as_bytes().as_ptr())),
+            ColumnValue::Text(text) => Some(varlenas.put(text.as_bytes())),
+            ColumnValue::Bytes(bytes) => Some(varlenas.put(bytes)),
+            ColumnValue::SmallInteger(number) => number.into_datum(),
+            ColumnValue::Integer(number) => number.into_datum(),
+            ColumnValue::BigInteger(number) => number.into_datum(),
+            ColumnValue::TransactionId(id) => Some(pg_sys::Datum::from(id)),
+            ColumnValue::Timestamp(time) => Some(pg_sys::Datum::from(transaction::to_timestamptz(time))),
         }
     }
 }
@@ -78,10 +79,10 @@ impl Varlenas {
     }
 
     /// Forgets what is there, and makes room for the values at once: it must not move while pointers to it are in use.
-    fn begin(&mut self, values: &[Value]) {
+    fn begin(&mut self, values: &[ColumnValue]) {
         let words = values.iter().map(|value| match value {
-            Value::Text(text) => Self::words(text.as_bytes()),
-            Value::Bytes(bytes) => Self::words(bytes),
+            ColumnValue::Text(text) => Self::words(text.as_bytes()),
+            ColumnValue::Bytes(bytes) => Self::words(bytes),
             _ => 0,
         });
         self.0.clear();
@@ -106,7 +107,7 @@ impl Varlenas {
 }
 
 /// Appends a row to `tenancy.<table>`; `values` are its columns in order.
-pub fn insert(table: &CStr, values: &[Value]) {
+pub fn insert(table: &CStr, values: &[ColumnValue]) {
     let mut varlenas = Varlenas::default();
     let command = current_command();
     // SAFETY: the slot is of the table, and dropped when its row is everywhere.
@@ -121,23 +122,27 @@ pub fn insert(table: &CStr, values: &[Value]) {
     });
 }
 
-/// How many rows go to the table access method at a time: enough for some pages, and few enough that their memory is small
-/// and used again.
+/// How many rows go to the table access method at a time: enough for some pages, and few enough that their memory is
+/// small and used again.
 const ROWS_AT_A_TIME: usize = 128;
 
 /// Nothing is ever deleted from these tables, so no page but the last one has room, and none is looked for.
 const SKIP_FSM: i32 = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
 
 /// Appends rows to `tenancy.<table>`, many at a time: one record of WAL for a page of them, indexes opened once.
-pub fn insert_all<T, const N: usize>(table: &CStr, rows: &[T], columns: impl for<'a> Fn(&'a T) -> [Value<'a>; N]) {
+pub fn insert_all<T, const N: usize>(
+    table: &CStr,
+    rows: &[T],
+    columns: impl for<'a> Fn(&'a T) -> [ColumnValue<'a>; N],
+) {
     if let [row] = rows {
         return insert(table, &columns(row));
     }
     let (mut memory, mut varlenas) = (PgMemoryContexts::new("pg_tenancy rows"), Varlenas::default());
     let command = current_command();
-    // SAFETY: as in `insert`; tuples live in a memory of their own, which is emptied when no slot points to them any more.
-    // CatalogTuplesMultiInsertWithInfo (indexing.c) is not used, because it loses the place of a tuple with a value out of
-    // line.
+    // SAFETY: as in `insert`; tuples live in a memory of their own, which is emptied when no slot points to them any
+    // more. CatalogTuplesMultiInsertWithInfo (indexing.c) is not used, because it loses the place of a tuple with a
+    // value out of line.
     with_table(table, N, |relation, indexes| unsafe {
         // A column has one type, whatever the row.
         rows.first().into_iter().for_each(|row| check_types((*relation).rd_att, &columns(row)));
@@ -169,16 +174,17 @@ fn current_command() -> pg_sys::CommandId {
 }
 
 /// An index, and the column whose rows without a value it leaves out.
-struct Index {
+struct OpenIndex {
     relation: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
     but_null: Option<i32>,
 }
 
 /// Opens a table of the extension with its indexes, for rows of so many columns.
-fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation, &[Index])) {
-    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; its rows have as many
-    // columns as the caller's, which is checked. NOT NULL and the lengths of hashes are ensured by the callers' types.
+fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation, &[OpenIndex])) {
+    // SAFETY: the relation is open under the lock that INSERT takes until the end of the transaction; its rows have
+    // as many columns as the caller's, which is checked. NOT NULL and the lengths of hashes are ensured by the
+    // callers' types.
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         if (*(*relation).rd_att).natts as usize != columns {
@@ -194,22 +200,22 @@ fn with_table(table: &CStr, columns: usize, write: impl FnOnce(pg_sys::Relation,
 ///
 /// # Safety
 /// The relation is open for writing.
-unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[Index])) {
+unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[OpenIndex])) {
     // SAFETY: as promised; opened and closed in pairs, and as many as the state says.
     unsafe {
         let state = pg_sys::CatalogOpenIndexes(relation);
         let index = |n: usize| {
             let info = *(*state).ri_IndexRelationInfo.add(n);
-            Index { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
+            OpenIndex { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
         };
-        let indexes: Vec<Index> = (0..(*state).ri_NumIndices as usize).map(index).collect();
+        let indexes: Vec<OpenIndex> = (0..(*state).ri_NumIndices as usize).map(index).collect();
         write(&indexes);
         pg_sys::CatalogCloseIndexes(state);
     }
 }
 
-/// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are refused:
-/// what they need is not evaluated here.
+/// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are
+/// refused: what they need is not evaluated here.
 ///
 /// # Safety
 /// The index is open.
@@ -243,7 +249,11 @@ unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
 ///
 /// # Safety
 /// The slot is of a table with as many columns as there are values, of types that were checked.
-unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &mut Varlenas) -> pg_sys::HeapTuple {
+unsafe fn store(
+    slot: *mut pg_sys::TupleTableSlot,
+    values: &[ColumnValue],
+    varlenas: &mut Varlenas,
+) -> pg_sys::HeapTuple {
     const COLUMNS: usize = 32;
     let (mut datums, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
     varlenas.begin(values);
@@ -252,8 +262,9 @@ unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &
         *null = given.is_none();
         *datum = given.unwrap_or(pg_sys::Datum::null());
     }
-    // SAFETY: as promised; no table of the extension has more columns than the arrays have places, which is checked. The
-    // tuple is a copy of the values. A slot that does not own its tuple would be copied once more (ExecFetchSlotHeapTuple).
+    // SAFETY: as promised; no table of the extension has more columns than the arrays have places, which is checked.
+    // The tuple is a copy of the values. A slot that does not own its tuple would be copied once more
+    // (ExecFetchSlotHeapTuple).
     unsafe {
         let descriptor = (*slot).tts_tupleDescriptor;
         assert!((*descriptor).natts as usize <= COLUMNS);
@@ -263,11 +274,12 @@ unsafe fn store(slot: *mut pg_sys::TupleTableSlot, values: &[Value], varlenas: &
     }
 }
 
-/// Refuses values for columns of other types, which heap_form_tuple would take for what they are not: a length, a pointer.
+/// Refuses values for columns of other types, which heap_form_tuple would take for what they are not: a length, a
+/// pointer.
 ///
 /// # Safety
 /// The descriptor is of a relation that is open.
-unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[Value]) {
+unsafe fn check_types(descriptor: pg_sys::TupleDesc, values: &[ColumnValue]) {
     // SAFETY: as promised; wrapped without a reference of its own, and not kept.
     let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(descriptor) };
     for (place, value) in values.iter().enumerate() {
@@ -300,15 +312,15 @@ pub fn lock_against_itself(table: &CStr) {
     unsafe { pg_sys::LockRelationOid(oid(table), pg_sys::ShareUpdateExclusiveLock as i32) };
 }
 
-/// Sets columns (from 1) of a row of `tenancy.<table>` to NULL, which its primary key finds in the active snapshot. False
-/// if there is no such row or no such key.
+/// Sets columns (from 1) of a row of `tenancy.<table>` to NULL, which its primary key finds in the active snapshot.
+/// False if there is no such row or no such key.
 ///
 /// Below SQL, because the append-only tables have triggers that let nobody do it. Others must be kept from changing the
 /// row at the same time.
-pub fn set_null(table: &CStr, key: Key, columns: &[i32]) -> bool {
-    // SAFETY: relation and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the key is of
-    // the type of the first column of the primary key and outlives the scan; the columns may be NULL and are in no index, as
-    // the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
+pub fn set_null(table: &CStr, key: IndexKey, columns: &[i32]) -> bool {
+    // SAFETY: relation and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the
+    // key is of the type of the first column of the primary key and outlives the scan; the columns may be NULL and
+    // are in no index, as the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
@@ -341,7 +353,8 @@ unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, c
     let mut nulls = vec![true; columns.len()];
     let (count, columns) = (columns.len() as i32, columns.as_mut_ptr());
     let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
-    // SAFETY: as promised; the arrays have as many places as the count says. The new tuple is a copy, which the slot frees.
+    // SAFETY: as promised; the arrays have as many places as the count says. The new tuple is a copy, which the slot
+    // frees.
     unsafe {
         let descriptor = (*relation).rd_att;
         let changed = pg_sys::heap_modify_tuple_by_cols(tuple, descriptor, count, columns, values, nulls);
@@ -370,7 +383,7 @@ unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, c
 ///
 /// # Safety
 /// Relation and indexes are open; the slot holds a tuple that was inserted.
-unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[Index], slot: *mut pg_sys::TupleTableSlot) {
+unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[OpenIndex], slot: *mut pg_sys::TupleTableSlot) {
     let mut values = [pg_sys::Datum::null(); pg_sys::INDEX_MAX_KEYS as usize];
     let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
     let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -400,7 +413,7 @@ unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[Index], slo
 
 /// What a column of an index must equal.
 #[derive(Clone, Copy)]
-pub struct Key {
+pub struct IndexKey {
     /// The column's number in its table, from 1.
     column: i16,
     strategy: u32,
@@ -408,28 +421,28 @@ pub struct Key {
     datum: pg_sys::Datum,
 }
 
-impl Key {
+impl IndexKey {
     /// The id must live as long as the key.
     pub fn uuid(column: i16, id: &Uuid) -> Self {
-        Key::equal(column, pg_sys::F_UUID_EQ, Some(pg_sys::Datum::from(id.as_bytes().as_ptr())))
+        IndexKey::equal(column, pg_sys::F_UUID_EQ, Some(pg_sys::Datum::from(id.as_bytes().as_ptr())))
     }
 
     /// A column of collation "C", which is what a scan key made here compares by.
     pub fn text(column: i16, text: &str) -> Self {
-        Key::equal(column, pg_sys::F_TEXTEQ, text.into_datum())
+        IndexKey::equal(column, pg_sys::F_TEXTEQ, text.into_datum())
     }
 
     pub fn big_integer(column: i16, number: i64) -> Self {
-        Key::equal(column, pg_sys::F_INT8EQ, number.into_datum())
+        IndexKey::equal(column, pg_sys::F_INT8EQ, number.into_datum())
     }
 
     pub fn small_integer(column: i16, number: i16) -> Self {
-        Key::equal(column, pg_sys::F_INT2EQ, number.into_datum())
+        IndexKey::equal(column, pg_sys::F_INT2EQ, number.into_datum())
     }
 
     fn equal(column: i16, comparison: u32, datum: Option<pg_sys::Datum>) -> Self {
         let datum = datum.unwrap_or(pg_sys::Datum::null());
-        Key { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum }
+        IndexKey { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum }
     }
 
     /// The same for what is equal or greater.
@@ -454,7 +467,7 @@ impl Key {
             pg_sys::F_INT8EQ => of_integers,
             _ => return self,
         };
-        Key { strategy, comparison: comparison.into(), ..self }
+        IndexKey { strategy, comparison: comparison.into(), ..self }
     }
 
     /// The id that a key of the type `uuid` compares with.
@@ -471,7 +484,7 @@ impl Key {
         match self.id() {
             Some(id) => {
                 *place = id;
-                Key { datum: pg_sys::Datum::from(place.as_bytes().as_ptr()), ..*self }.scan_key()
+                IndexKey { datum: pg_sys::Datum::from(place.as_bytes().as_ptr()), ..*self }.scan_key()
             }
             None => self.scan_key(),
         }
@@ -516,13 +529,13 @@ impl Tuple {
 
 /// Hands each row of `tenancy.<table>` that `keys` find in `index` to `each`, with the active snapshot.
 ///
-/// No SQL, no privileges, no policies: as queries, what `authenticate` reads in each transaction would cost several times
-/// as much. `keys` are the first columns of the index.
-pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
+/// No SQL, no privileges, no policies: as queries, what `authenticate` reads in each transaction would cost several
+/// times as much. `keys` are the first columns of the index.
+pub fn find<T>(table: &CStr, index: &CStr, keys: &[IndexKey], mut each: impl FnMut(&Tuple) -> T) -> Vec<T> {
     let mut found = Vec::new();
-    let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(Key::scan_key).collect();
-    // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the keys
-    // name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
+    let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(IndexKey::scan_key).collect();
+    // SAFETY: relations and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the
+    // keys name columns of the index by their numbers in the table (genam.c translates) and stay valid during the scan.
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
         let snapshot = pg_sys::GetActiveSnapshot();
@@ -544,7 +557,7 @@ pub fn find<T>(table: &CStr, index: &CStr, keys: &[Key], mut each: impl FnMut(&T
 /// Reads `column` (from 1) of the last row of `tenancy.<table>` in the order of `index` under `key`.
 ///
 /// Sees the newest committed state and takes no lock on rows.
-pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: Key, column: i32) -> Option<T> {
+pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: IndexKey, column: i32) -> Option<T> {
     // SAFETY: relations are opened and closed in pairs; the key is of the type of the index's first column, which it
     // names by its number in the table (genam.c translates), and stays valid during the scan; the tuple belongs to the
     // scan, and its value is copied before the end.

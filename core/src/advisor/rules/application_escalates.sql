@@ -4,9 +4,11 @@ WITH RECURSIVE application (oid) AS (
     SELECT m.member FROM application a JOIN pg_auth_members m ON m.roleid = a.oid),
 edge (member, role, sql) AS (
     SELECT m.member, m.roleid, format('REVOKE %I FROM %I%s', pg_get_userbyid(m.roleid), pg_get_userbyid(m.member),
-                                      CASE WHEN to_jsonb(m) ? 'set_option' THEN format(' GRANTED BY %I', pg_get_userbyid(m.grantor)) ELSE '' END)
+                                      CASE WHEN to_jsonb(m) ? 'set_option'
+                                          THEN format(' GRANTED BY %I', pg_get_userbyid(m.grantor)) ELSE '' END)
       FROM pg_auth_members m
-     WHERE m.admin_option OR COALESCE((to_jsonb(m) ->> 'set_option')::boolean OR (to_jsonb(m) ->> 'inherit_option')::boolean, true)),
+     WHERE m.admin_option OR COALESCE((to_jsonb(m) ->> 'set_option')::boolean
+         OR (to_jsonb(m) ->> 'inherit_option')::boolean, true)),
 can_be (oid, role, sql) AS (
     SELECT oid, oid, NULL::text COLLATE "C" FROM application
      UNION
@@ -27,9 +29,12 @@ SELECT format('%I / %I', r.rolname, p.name), format('%I acts for tenants, and as
   JOIN power p ON p.name = g.rolname
  GROUP BY r.rolname, p.name, p.what
  UNION ALL
-SELECT format('%I / %s', r.rolname, a.name), format('%I acts for tenants, and with %s it %s', r.rolname, a.name, a.what),
+SELECT format('%I / %s', r.rolname, a.name), format('%I acts for tenants, and with %s it %s', r.rolname, a.name,
+    a.what),
        format('ALTER ROLE %I NO%s', r.rolname, a.name), NULL
   FROM application m
   JOIN pg_roles r ON r.oid = m.oid AND NOT r.rolsuper
   JOIN LATERAL (VALUES ('REPLICATION', r.rolreplication, 'reads the changes of all organizations from the log'),
-                       ('CREATEROLE', r.rolcreaterole, 'makes roles, and before Postgres 16 becomes any that is no superuser')) AS a (name, has, what) ON a.has
+                       ('CREATEROLE', r.rolcreaterole,
+                           'makes roles, and before Postgres 16 becomes any that is no superuser')) AS a (name, has,
+                               what) ON a.has

@@ -1,7 +1,9 @@
--- From Postgres 16 on, a membership may come without the right to SET ROLE; the right to give it on is the right to take it.
+-- From Postgres 16 on, a membership may come without the right to SET ROLE; the right to give it on is the right to
+-- take it.
 WITH RECURSIVE edge (member, role, sql) AS (
     SELECT m.member, m.roleid, format('REVOKE %I FROM %I%s', pg_get_userbyid(m.roleid), pg_get_userbyid(m.member),
-                                      CASE WHEN to_jsonb(m) ? 'set_option' THEN format(' GRANTED BY %I', pg_get_userbyid(m.grantor)) ELSE '' END)
+                                      CASE WHEN to_jsonb(m) ? 'set_option'
+                                          THEN format(' GRANTED BY %I', pg_get_userbyid(m.grantor)) ELSE '' END)
       FROM pg_auth_members m
      WHERE m.admin_option OR COALESCE((to_jsonb(m) ->> 'set_option')::boolean, true)),
 application (oid) AS (
@@ -23,14 +25,16 @@ SELECT CASE WHEN c.role = c.oid THEN quote_ident(r.rolname) ELSE format('%I / %I
        CASE WHEN c.role = c.oid THEN format('%I acts for tenants, and no policy binds it', r.rolname)
             ELSE format('%I acts for tenants, and can become %I, which no policy binds', r.rolname, b.rolname) END,
        CASE WHEN c.role <> c.oid THEN string_agg(DISTINCT c.sql, '; ')
-            WHEN b.rolsuper THEN format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS', b.rolname) ELSE format('ALTER ROLE %I NOBYPASSRLS', b.rolname) END,
+            WHEN b.rolsuper THEN format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS', b.rolname)
+                ELSE format('ALTER ROLE %I NOBYPASSRLS', b.rolname) END,
        NULL::text
   FROM can_be c
   JOIN pg_roles r ON r.oid = c.oid AND r.rolname <> 'tenancy_application'
   JOIN pg_roles b ON b.oid = c.role AND (b.rolsuper OR b.rolbypassrls)
  GROUP BY c.oid, c.role, r.rolname, b.rolname, b.rolsuper
  UNION ALL
-SELECT quote_ident(r.rolname), format('no policy binds %I, which reads %s protected tables without acting for a tenant', r.rolname, n.tables),
+SELECT quote_ident(r.rolname), format('no policy binds %I, which reads %s protected tables without acting for a tenant',
+    r.rolname, n.tables),
        format('ALTER ROLE %I NOBYPASSRLS', r.rolname), 'info'
   FROM reader n
   JOIN pg_roles r ON r.oid = n.oid

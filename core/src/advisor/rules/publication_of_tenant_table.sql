@@ -1,5 +1,7 @@
-SELECT format('%I / %s', p.pubname, t."table"), format('%I publishes every organization''s rows of %s: a subscriber is bound by no policy', p.pubname, t."table"),
-       CASE WHEN p.puballtables OR s.oid IS NOT NULL THEN format('DROP PUBLICATION %I', p.pubname) ELSE format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, t."table") END, NULL
+SELECT format('%I / %s', p.pubname, t."table"),
+    format('%I publishes every organization''s rows of %s: a subscriber is bound by no policy', p.pubname, t."table"),
+       CASE WHEN p.puballtables OR s.oid IS NOT NULL THEN format('DROP PUBLICATION %I', p.pubname)
+           ELSE format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, t."table") END, NULL
   FROM tenancy.protected_tables() t
   JOIN pg_class c ON c.oid = t."table"
   CROSS JOIN pg_publication p

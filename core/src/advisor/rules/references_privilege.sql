@@ -1,6 +1,8 @@
 SELECT c.oid::regclass::text || ' / ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END,
-       format('%s has REFERENCES on %s', CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END, c.oid::regclass),
-       format('REVOKE REFERENCES ON %s FROM %s', c.oid::regclass, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), NULL
+       format('%s has REFERENCES on %s', CASE WHEN g.grantee = 0 THEN 'PUBLIC'
+           ELSE quote_ident(pg_get_userbyid(g.grantee)) END, c.oid::regclass),
+       format('REVOKE REFERENCES ON %s FROM %s', c.oid::regclass, CASE WHEN g.grantee = 0 THEN 'PUBLIC'
+           ELSE quote_ident(pg_get_userbyid(g.grantee)) END), NULL
   FROM tenancy.protected_tables() t
   JOIN pg_class c ON c.oid = t."table"
   CROSS JOIN LATERAL aclexplode(c.relacl) g

@@ -1,7 +1,9 @@
 -- Rules are executed with the rights of the owner of what they stand on; security_invoker is for what a view reads.
 SELECT format('%s.%I', c.oid::regclass, w.rulename),
-       format('the rule %I of %s acts on %s as %I%s', w.rulename, c.oid::regclass, min(t."table"::text), o.rolname, CASE WHEN o.rolsuper OR o.rolbypassrls THEN ', whom no policy binds' ELSE '' END),
-       format('DROP RULE %I ON %s', w.rulename, c.oid::regclass), CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'error' ELSE 'warning' END
+       format('the rule %I of %s acts on %s as %I%s', w.rulename, c.oid::regclass, min(t."table"::text), o.rolname, CASE
+           WHEN o.rolsuper OR o.rolbypassrls THEN ', whom no policy binds' ELSE '' END),
+       format('DROP RULE %I ON %s', w.rulename, c.oid::regclass), CASE WHEN o.rolsuper OR o.rolbypassrls THEN 'error'
+           ELSE 'warning' END
   FROM pg_rewrite w
   JOIN pg_class c ON c.oid = w.ev_class AND c.relpersistence <> 't' AND c.relnamespace <> 'tenancy'::regnamespace
   JOIN pg_roles o ON o.oid = c.relowner

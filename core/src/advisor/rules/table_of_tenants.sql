@@ -4,8 +4,10 @@ SELECT t.oid::regclass::text,
               min(f.conrelid::regclass::text), t.oid::regclass, t.oid::regclass),
        CASE WHEN t.relispartition OR count(DISTINCT k.attnum) > 1 OR NOT bool_and(k.fit)
             THEN format('-- protect %s by the column that its organizations are named by: tenancy.protect(%L, organization_column => ...)', t.oid::regclass, t.oid::regclass)
-            ELSE concat(CASE WHEN min(k.identity) IS NOT NULL THEN format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY; ', t.oid::regclass, min(k.identity)) END,
-                        format('SELECT tenancy.protect(%L, organization_column => %L)', t.oid::regclass, min(k.attname))) END,
+            ELSE concat(CASE WHEN min(k.identity) IS NOT NULL
+                THEN format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY; ', t.oid::regclass, min(k.identity)) END,
+                        format('SELECT tenancy.protect(%L, organization_column => %L)', t.oid::regclass,
+                            min(k.attname))) END,
        NULL::text
   FROM pg_constraint f
   JOIN tenancy.protected_tables() p ON p."table" = f.conrelid AND p.through IS NULL
@@ -13,7 +15,8 @@ SELECT t.oid::regclass::text,
   JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attname = p.organization_column AND NOT a.attisdropped
  CROSS JOIN LATERAL (SELECT b.attnum, b.attname, CASE WHEN b.attidentity <> '' THEN b.attname END AS identity,
                             b.attnotnull AND b.attgenerated = ''
-                            AND format_type(b.atttypid, NULL) IN ('uuid', 'text', 'character varying', 'integer', 'bigint') AS fit
+                            AND format_type(b.atttypid, NULL) IN ('uuid', 'text', 'character varying', 'integer',
+                                'bigint') AS fit
                        FROM unnest(f.conkey, f.confkey) AS u (child, parent)
                        JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = u.parent
                       WHERE u.child = a.attnum) k
