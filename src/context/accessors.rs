@@ -1,4 +1,6 @@
 //! The functions that policies and applications read the context with. Their SQL stands in `sql/context.sql`.
+//!
+//! Decisions: `docs/decisions/05-missing-context.md`, `docs/decisions/17-bare-accessor.md`.
 
 use super::current::{
     check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,

@@ -1,5 +1,7 @@
 //! The guardrail on rows of another organization that are changed past row-level security: by referential actions, by
 //! functions and rules of somebody whom no policy binds.
+//!
+//! Decision: `docs/decisions/25-cross-tenant-change.md`.
 
 use super::state::{overridden, record, state};
 use crate::audit::{self, RowChange};

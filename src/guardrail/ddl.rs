@@ -1,4 +1,6 @@
 //! The event triggers: tables that come, and protection that goes.
+//!
+//! Decisions: `docs/decisions/23-ddl-guard.md`, `docs/decisions/24-new-tables.md`.
 
 use super::state::{overridden, state};
 use crate::audit;

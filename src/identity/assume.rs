@@ -1,4 +1,6 @@
 //! `tenancy.assume_organization`: an operator acts for an organization without a token.
+//!
+//! Decision: `docs/decisions/13-operator-identity.md`.
 
 use super::authenticate::check_correlation_id;
 use super::lookup;

@@ -1,4 +1,6 @@
 //! `tenancy.authenticate`: from a token to the context of the transaction.
+//!
+//! Decision: `docs/decisions/07-token-verification.md`.
 
 use super::issuer::{self, Issuer};
 use super::lookup;

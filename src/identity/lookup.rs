@@ -2,6 +2,8 @@
 //!
 //! Every function goes by the active snapshot, which the caller sets to the newest committed state. The numbers are
 //! those of the columns in `sql/identity/identity.sql`.
+//!
+//! Decision: `docs/decisions/09-authentication-lookups.md`.
 
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use pg_tenancy_core::context::{Organization, Permissions};

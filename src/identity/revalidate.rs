@@ -1,4 +1,6 @@
 //! The identity of a session, asked again in each transaction: does it still give access?
+//!
+//! Decision: `docs/decisions/04-session-identity.md`.
 
 use super::authenticate::revoked;
 use super::{lookup, sso};

@@ -1,4 +1,6 @@
 //! Single sign-on in the database: the check that `tenancy.authenticate` makes.
+//!
+//! Decision: `docs/decisions/12-enforced-single-sign-on.md`.
 
 use super::lookup;
 use crate::pg::spi::{self, Query, Row};

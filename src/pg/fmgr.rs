@@ -1,6 +1,8 @@
 //! The shape of a function that Postgres calls directly, without pgrx's conversion of arguments.
 //!
 //! Used where a policy calls once per row: there the conversion would cost more than the work.
+//!
+//! Decision: `docs/decisions/53-thin-pgrx.md`.
 
 /// Declares a function of the C calling convention, version 1, with its `pg_finfo_` record (fmgr.h).
 ///

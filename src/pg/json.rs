@@ -3,6 +3,8 @@
 //! `to_jsonb` prints by TimeZone, DateStyle, IntervalStyle, extra_float_digits and bytea_output, and costs several
 //! microseconds a row. Here the common types are written directly; the others go through their output function under
 //! fixed settings, as postgres_fdw does (`set_transmission_modes`, contrib/postgres_fdw/postgres_fdw.c).
+//!
+//! Decision: `docs/decisions/28-canonical-values.md`.
 
 use super::settings::scoped::with_settings;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};

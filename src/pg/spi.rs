@@ -6,6 +6,8 @@
 //!
 //! pgrx's `Spi` marks all statements after the first write as not read-only (`mark_mutable`), so it cannot read with
 //! the active snapshot as [`Query::read`] does.
+//!
+//! Decision: `docs/decisions/52-security-definer.md`.
 
 use super::backend_local::BackendLocal;
 use super::settings::scoped::with_settings;

@@ -3,6 +3,8 @@
 //!
 //! A launcher looks each interval which databases have something new, and starts a process for each of these, which
 //! ends when it is done. No connection stays, so none keeps a database from being dropped or copied.
+//!
+//! Decision: `docs/decisions/38-sealing-worker.md`.
 
 use crate::audit;
 use crate::pg::processes::shared::{self, Shared};

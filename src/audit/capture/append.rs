@@ -1,4 +1,6 @@
 //! Appends an event to the chain of its transaction: no lock, no wait, nothing read but the organization's head.
+//!
+//! Decision: `docs/decisions/30-batch-index.md`.
 
 use super::partition;
 use crate::audit::log::event_row::{actor_values, event_values};

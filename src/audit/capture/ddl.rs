@@ -2,6 +2,8 @@
 //!
 //! They are in the chain of the nil UUID, because what concerns a table or a role concerns every organization. Never
 //! the statement's text, in which a literal could be a secret.
+//!
+//! Decision: `docs/decisions/35-ddl-events.md`.
 
 use super::append::{NewEvent, append};
 use super::restore;

@@ -1,4 +1,6 @@
 //! Where events are stored: a partition for each month, made ahead of time by whoever seals.
+//!
+//! Decisions: `docs/decisions/31-partition-indexes.md`, `docs/decisions/32-partition-checks.md`.
 
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::spi::{Query, argument, timestamp};

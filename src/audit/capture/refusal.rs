@@ -1,4 +1,6 @@
 //! Sends what was refused to where no rollback reaches it, and writes its event there.
+//!
+//! Decision: `docs/decisions/33-refusal-messages.md`.
 
 use super::append::{self, NewEvent};
 use super::message_queue::deliver;

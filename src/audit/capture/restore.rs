@@ -3,6 +3,8 @@
 //! It is told by what only a superuser can do, in a database whose history has not begun: nothing is sealed since it
 //! was created, copied or promoted. Who can do that could also delete an event that is not sealed, so nothing is
 //! given away.
+//!
+//! Decision: `docs/decisions/36-restore-detection.md`.
 
 use crate::audit::log::state;
 use crate::pg::backend_local::BackendLocal;

@@ -1,4 +1,6 @@
 //! The trigger functions: what a changed row says, as an event.
+//!
+//! Decision: `docs/decisions/27-truncate.md`.
 
 use super::append::{NewEvent, append};
 use super::commitment_key;

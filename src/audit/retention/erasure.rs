@@ -1,4 +1,6 @@
 //! `tenancy.erase_payload`: takes a payload away, and says so in the chain.
+//!
+//! Decision: `docs/decisions/48-payload-erasure.md`.
 
 use crate::audit::capture::append::{NewEvent, append};
 use crate::pg::json::Jsonb;

@@ -1,4 +1,6 @@
 //! The sealer looks whether capture is complete, and records as a gap what has changed and no event explains.
+//!
+//! Decision: `docs/decisions/39-capture-coverage.md`.
 
 use crate::audit::capture::append::{NewEvent, append};
 use crate::pg::spi::{self, Query, Row, argument};

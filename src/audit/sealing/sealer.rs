@@ -1,4 +1,6 @@
 //! The sealer: gives committed events their place, one sealer at a time, without making any writer wait.
+//!
+//! Decision: `docs/decisions/37-sealing.md`.
 
 use super::coverage;
 use crate::audit::capture::partition;

@@ -1,5 +1,7 @@
 //! `tenancy.checkpoint()`: signs where the audit stands, at the commit, so that no signature is seen of what is
 //! rolled back.
+//!
+//! Decision: `docs/decisions/40-checkpoint-signing.md`.
 
 use super::sealer;
 use crate::pg::backend_local::BackendLocal;

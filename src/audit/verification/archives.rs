@@ -1,4 +1,6 @@
 //! Months whose events are not in the database: what is known of them, and what the seal has of them.
+//!
+//! Decisions: `docs/decisions/44-archive-proof.md`, `docs/decisions/47-monthly-retention.md`.
 
 use super::EventReader;
 use crate::audit::capture::partition;

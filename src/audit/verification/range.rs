@@ -2,6 +2,8 @@
 //!
 //! Entries are read ahead by the batch, so that the events they name are read in the order of their ids, which is
 //! that of their pages: the chains of many organizations run side by side through these.
+//!
+//! Decision: `docs/decisions/42-verification-by-head.md`.
 
 use super::archives::Archives;
 use super::event::EventReader;

@@ -8,6 +8,8 @@
 //! The STATEMENT line, the query of csvlog and jsonlog, `current_query()` and the text that parallel workers get come
 //! from `debug_query_string`, which belongs to others and is being executed. It is pointed to a copy without tokens;
 //! Postgres itself points it elsewhere with the next message of the client.
+//!
+//! Decision: `docs/decisions/14-token-redaction.md`.
 
 use crate::pg::backend_local::BackendLocal;
 use pgrx::pg_sys;

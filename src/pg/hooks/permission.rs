@@ -1,4 +1,6 @@
 //! The tables that a statement is about to read or write, where the executor checks privileges.
+//!
+//! Decisions: `docs/decisions/19-executor-permission-check.md`, `docs/decisions/21-foreign-key-validation.md`.
 
 use super::reading;
 use crate::pg::backend_local::BackendLocal;

@@ -2,6 +2,8 @@
 //!
 //! The executor tells what a statement reads when it starts, and the end of its memory tells that it is over: that
 //! comes after an error too, and before the count of rows is gone. COPY of a whole table does without the executor.
+//!
+//! Decision: `docs/decisions/34-read-events.md`.
 
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::{transaction, user};

@@ -1,4 +1,6 @@
 //! The hook into statements that are no queries.
+//!
+//! Decision: `docs/decisions/03-cursors-with-hold.md`.
 
 use super::{reading, statistics, transaction};
 use crate::pg::backend_local::BackendLocal;

@@ -3,6 +3,8 @@
 //! The rewriter has put the policies of each table into its entry of the query (`fireRIRrules`, rewriteHandler.c),
 //! and nothing else stands there. Taken out table by table, they are lifted for what the query itself names, in
 //! whose name it may, and for nothing that runs inside of it.
+//!
+//! Decision: `docs/decisions/06-maintenance.md`.
 
 use super::acting_for_all::{lifted, listener};
 use crate::pg::ddl::node::each;

@@ -2,6 +2,8 @@
 //!
 //! The workers see the leader's snapshot, its uncommitted rows included, and have its role and settings. An error of
 //! one is raised in the leader, and the end of the leader's transaction ends them all.
+//!
+//! Decision: `docs/decisions/43-parallel-verification.md`.
 
 use crate::pg::transaction;
 use pgrx::pg_sys;

@@ -3,6 +3,8 @@
 //! A setting, and not backend memory, because Postgres already does for settings what a context needs: it follows
 //! savepoints and rollback, ends with the transaction, and travels to parallel workers
 //! (`SerializeGUCState`/`RestoreGUCState`, src/backend/utils/misc/guc.c).
+//!
+//! Decision: `docs/decisions/01-context-setting.md`.
 
 use crate::pg::backend_local::BackendLocal;
 use pgrx::{pg_guard, pg_sys};
