@@ -8,7 +8,7 @@
 
 use crate::audit;
 use crate::pg::processes::shared::{self, Shared};
-use crate::pg::processes::worker;
+use crate::pg::processes::{progress, worker};
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
 use crate::pg::spi::Query;
@@ -40,8 +40,7 @@ pub fn register() {
 /// This database has something to seal.
 pub fn mark_pending() {
     if let Some(shared) = shared::shared() {
-        // SAFETY: set once at the start of the backend.
-        shared.mark_pending(unsafe { pg_sys::MyDatabaseId });
+        shared.mark_pending(progress::this_database());
     }
 }
 
