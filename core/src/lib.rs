@@ -1,7 +1,10 @@
 //! The rules of pg_tenancy, without Postgres, files or processes.
 //!
-//! The modules have the names of the rooms in `docs/architecture.md`. The extension asks this crate what a token is worth,
-//! which statements protect a table and which bytes a hash is taken over; `pg-tenancy-verify` checks bundles with it.
+//! The modules have the names of the rooms in `docs/architecture.md`. The extension uses this crate to verify tokens,
+//! to plan the statements that protect a table, and to compute the hashes of the audit. `pg-tenancy-verify` uses it to
+//! check bundles.
+
+#![warn(missing_docs)]
 
 pub mod advisor;
 pub mod audit;

@@ -1,29 +1,31 @@
-//! A value that follows savepoints: what a rolled-back subtransaction did to it is taken back.
+//! A value that follows savepoints: a rollback of a subtransaction also undoes its changes to the value.
 //!
-//! Postgres keeps its own settings this way (`GucStack`, src/backend/utils/misc/guc.c). State that a room keeps in
-//! backend memory for the length of a transaction needs the same, because a row written under a savepoint vanishes
-//! with it and what is remembered of that row must vanish too.
+//! Postgres keeps its own settings in this way (`GucStack`, src/backend/utils/misc/guc.c). State in backend memory that
+//! lasts for a transaction needs the same: a rollback removes the rows of a savepoint, and so must remove what memory
+//! holds of them.
 
-/// A value with the copies that rolled-back subtransactions return to.
+/// A value with the copies that a rollback of a subtransaction restores.
 ///
 /// Levels are those of `GetCurrentTransactionNestLevel()`: 1 is the transaction itself.
 #[derive(Debug, Default)]
 pub struct SavepointStack<T> {
     value: T,
-    /// The value as it was before the first change made at a level; levels strictly increase.
+    /// The value before the first change at each level; levels strictly increase.
     saved: Vec<(i32, T)>,
 }
 
 impl<T: Clone + Default> SavepointStack<T> {
+    /// Makes a stack that holds the initial value and no copies.
     pub const fn new(value: T) -> Self {
         SavepointStack { value, saved: Vec::new() }
     }
 
+    /// The current value.
     pub fn get(&self) -> &T {
         &self.value
     }
 
-    /// The value for change at `level`; keeps a copy first if this level has none yet.
+    /// Returns the value for a change at `level`, after saving a copy if the level has none yet.
     pub fn change(&mut self, level: i32) -> &mut T {
         if level > 1 && self.saved.last().is_none_or(|(newest, _)| *newest < level) {
             self.saved.push((level, self.value.clone()));
@@ -31,7 +33,7 @@ impl<T: Clone + Default> SavepointStack<T> {
         &mut self.value
     }
 
-    /// The subtransaction at `level` rolled back.
+    /// Restores the value after the subtransaction at `level` rolled back.
     pub fn roll_back(&mut self, level: i32) {
         while self.saved.last().is_some_and(|(newest, _)| *newest >= level) {
             if let Some((_, before)) = self.saved.pop() {
@@ -40,7 +42,7 @@ impl<T: Clone + Default> SavepointStack<T> {
         }
     }
 
-    /// The subtransaction at `level` was released: its changes now belong to the level above.
+    /// Assigns the changes of the released subtransaction at `level` to the level above.
     pub fn release(&mut self, level: i32) {
         let Some((newest, _)) = self.saved.last() else { return };
         if *newest != level {
@@ -55,7 +57,7 @@ impl<T: Clone + Default> SavepointStack<T> {
         }
     }
 
-    /// The transaction ended.
+    /// Resets the value to its default at the end of the transaction.
     pub fn clear(&mut self) {
         self.value = T::default();
         self.saved.clear();

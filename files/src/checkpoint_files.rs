@@ -1,4 +1,5 @@
-//! Checkpoints as files, for whatever carries them elsewhere: `<directory>/<origin>/<number>` and `latest`.
+//! Published checkpoints as the files `<directory>/<origin>/<number>` and `latest`, for programs that copy them
+//! elsewhere.
 
 use pg_tenancy_core::audit::log::signed_note::Checkpoint;
 use pg_tenancy_core::error::{CHECKPOINT_REFUSED, Error, PUBLICATION_FAILED, Result};
@@ -7,7 +8,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The newest one.
+/// Name of the file with the newest note.
 const LATEST: &str = "latest";
 /// The most bytes of a file that is read; notes are far smaller.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -16,7 +17,10 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Below `directory`, which must be an absolute path.
+    /// The folder for `origin` below `directory`, which must be an absolute path.
+    ///
+    /// Characters of the origin other than ASCII letters, digits, `.`, `_` and `-` become `_`. Errors:
+    /// [`PUBLICATION_FAILED`].
     pub fn new(directory: &str, origin: &str) -> Result<Self> {
         if !Path::new(directory).is_absolute() {
             return Err(PUBLICATION_FAILED.error("tenancy.checkpoint_directory is not an absolute path"));
@@ -24,7 +28,9 @@ impl Folder {
         Ok(Folder(Path::new(directory).join(safe(origin))))
     }
 
-    /// The note that was handed out last, and its number.
+    /// The number and the text of the note that was published last; `None` if no note was published.
+    ///
+    /// Errors: [`PUBLICATION_FAILED`].
     pub fn latest(&self) -> Result<Option<(i64, String)>> {
         let Some(note) = self.read(LATEST)? else { return Ok(None) };
         let text = note.split_once("\n\n").map(|(text, _)| format!("{text}\n"));
@@ -33,7 +39,10 @@ impl Folder {
         Ok(Some((number, note)))
     }
 
-    /// Hands out a note. One that is there already must be the same: what was handed out once is never replaced.
+    /// Publishes a note. A published note is never replaced, so an existing file must have the same content.
+    ///
+    /// Errors: [`CHECKPOINT_REFUSED`] if the content differs, [`PUBLICATION_FAILED`] if a file cannot be read or
+    /// written.
     pub fn write(&self, number: i64, note: &str) -> Result<()> {
         let name = number.to_string();
         match self.read(&name)? {
@@ -59,7 +68,7 @@ impl Folder {
         }
     }
 
-    /// Whoever reads the file sees all of the old content or all of the new one, after a crash too.
+    /// Replaces a file atomically: a reader sees all of the old content or all of the new one, also after a crash.
     fn replace(&self, name: &str, note: &str) -> std::io::Result<()> {
         let temporary = self.0.join(format!(".{name}.tmp"));
         match fs::remove_file(&temporary) {
@@ -88,7 +97,7 @@ impl Folder {
     }
 }
 
-/// A checkpoint of that number was handed out, and it was not this database's.
+/// The error for a number under which another history was published.
 pub fn other_history(number: i64) -> Error {
     let message = format!("checkpoint {number} was handed out already, with other content");
     CHECKPOINT_REFUSED.error(message).detail("The database was set back behind it, or another one writes there.")
@@ -99,7 +108,7 @@ fn failed(error: std::io::Error) -> Error {
     PUBLICATION_FAILED.error("a checkpoint cannot be written to tenancy.checkpoint_directory").detail(why)
 }
 
-/// The origin as the name of a folder.
+/// The name of the folder for an origin.
 fn safe(origin: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
     let name: String = origin.chars().map(safe).collect();

@@ -1,5 +1,8 @@
-//! What pg_tenancy reads and writes outside of the database, without Postgres: secret files, the keys that sign checkpoints,
-//! and the files of published checkpoints.
+//! Files that pg_tenancy reads and writes outside of the database: secrets, signing keys and published checkpoints.
+//!
+//! The crate does not depend on Postgres.
+
+#![warn(missing_docs)]
 
 pub mod checkpoint_files;
 pub mod secret_file;

@@ -1,5 +1,8 @@
-//! Keys in a file that a job outside of the database renews: public ones that a provider rotates, and HMAC secrets,
-//! which nothing in the database may hold.
+//! Keys in files that a job outside of the database renews.
+//!
+//! The keys are public keys that a provider rotates, and HMAC secrets, which must not be stored in the database.
+//!
+//! Decision: `docs/decisions/10-hmac-secret-files.md`.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read;
@@ -13,16 +16,18 @@ use pg_tenancy_core::identity::keys::{KeySet, MAX_KEY_SET_BYTES};
 /// The longest name of a file, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
+/// The age from which a file's times identify its version.
+///
 /// A file that was written within this time before it was read may be written again without a change of its times.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What tells one version of a file from another.
+/// The attributes that distinguish one version of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     device: u64,
     inode: u64,
     bytes: u64,
-    /// Of the content and of the file's attributes, in seconds and nanoseconds.
+    /// Modification times of the content (mtime) and of the attributes (ctime), in seconds and nanoseconds.
     times: [(i64, i64); 2],
 }
 
@@ -37,39 +42,40 @@ impl Stamp {
     }
 }
 
-/// A version of a file, to see later whether it is still the same.
+/// A version of a file, for detecting later changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Version {
-    /// `None` if the file could not even be looked at.
+    /// `None` if the attributes of the file could not be read.
     stamp: Option<Stamp>,
-    /// True if the file had settled, so that its stamp tells whether it changed.
+    /// Whether the file was older than [`SETTLED`], so that an equal stamp proves equal content.
     settled: bool,
 }
 
 impl Version {
-    /// True if the file is still this one.
+    /// Whether the file at `path` is still this version; a version that had not settled never counts as current.
     pub fn is_current(&self, path: &Path) -> bool {
         let now = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
         self.stamp == now && (self.settled || now.is_none())
     }
 
-    /// True if both are readings of one file, settled or not.
+    /// Whether both values have the same stamp, settled or not.
     pub fn is_that_of(&self, other: &Version) -> bool {
         self.stamp == other.stamp
     }
 }
 
-/// The keys of a file that is in order.
+/// The keys of a valid key file.
 #[derive(Clone)]
 pub struct Keys {
+    /// The parsed keys, each pinned to one algorithm.
     pub set: KeySet,
-    /// As the file has it.
+    /// The JWK Set as the file contains it.
     pub text: String,
 }
 
 /// The path of a key file: a plain name below the folder.
 ///
-/// Errors: [`KEY_FILE_INVALID`] when no folder is set, or for a name that could lead out of it.
+/// Errors: [`KEY_FILE_INVALID`] if no folder is set, or if the name could lead out of the folder.
 pub fn path(folder: Option<&str>, name: &str) -> Result<PathBuf> {
     let folder = folder
         .filter(|folder| Path::new(folder).is_absolute())
@@ -83,13 +89,18 @@ pub fn path(folder: Option<&str>, name: &str) -> Result<PathBuf> {
     Ok(Path::new(folder).join(name))
 }
 
-/// Reads the file: which version it was, and its keys or why there are none.
+/// Reads a key file: its version, and its keys or the error.
+///
+/// Errors: [`KEY_FILE_INVALID`].
 pub fn read(path: &Path) -> (Version, Result<Keys>) {
     let (version, opened) = open(path);
     (version, opened.map_err(|why| refused(&why)).and_then(|(file, metadata)| parse(file, &metadata)))
 }
 
-/// Reads a file that holds nothing but a secret: which version it was, and its text or why it cannot be used.
+/// Reads a file that contains only a secret: its version, and its text or the reason why it cannot be used.
+///
+/// The reason is the end of a sentence and contains nothing of the secret. The file may have at most `max_bytes` bytes,
+/// and other users of the machine may neither read nor write it.
 pub fn read_secret(path: &Path, max_bytes: u64) -> (Version, std::result::Result<String, String>) {
     let (version, opened) = open(path);
     (version, opened.and_then(|(file, metadata)| secret(file, &metadata, max_bytes)))

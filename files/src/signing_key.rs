@@ -1,4 +1,4 @@
-//! The keys that checkpoints are signed with: in a file, or told by a command, and never in the database.
+//! The keys that sign checkpoints: read from a file or from the output of a command, and never stored in the database.
 
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::error::{Error, Result, SIGNING_KEY_INVALID};
@@ -11,27 +11,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The most bytes of a file, or of what a command prints.
+/// The most bytes of a file, or of the output of a command.
 const MAX_BYTES: usize = 64 * 1024;
-/// The most keys: a note must fit into a NOTIFY.
+/// The most keys: a note must fit into the payload of a NOTIFY.
 const MAX_KEYS: usize = 8;
-/// The longest name of a key.
+/// The longest name of a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
-/// How long a command may take.
+/// The longest run time of a command.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a command that runs is looked after.
+/// The interval at which a running command is polled.
 const STEP: Duration = Duration::from_millis(50);
 
-/// Where the keys are.
+/// The source of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
+    /// A file, by its absolute path.
     File(PathBuf),
-    /// For the shell, as `ssl_passphrase_command` is.
+    /// A shell command that prints the keys, in the manner of `ssl_passphrase_command`.
     Command(String),
 }
 
 impl Source {
-    /// What the settings name.
+    /// The source that the settings `tenancy.signing_key_file` and `tenancy.signing_key_command` name.
+    ///
+    /// Errors: [`SIGNING_KEY_INVALID`] unless exactly one is set; a file needs an absolute path.
     pub fn of(file: Option<String>, command: Option<String>) -> Result<Self> {
         match (file, command) {
             (Some(_), Some(_)) => Err(refused("tenancy.signing_key_file and tenancy.signing_key_command are both set")),
@@ -42,8 +45,12 @@ impl Source {
         }
     }
 
-    /// Reads the keys. `name` is for those without a name of their own. `interrupted` is called again and again while a
-    /// command runs; if it unwinds, the command is ended.
+    /// Reads the keys. `name` is for keys without a name of their own.
+    ///
+    /// The function calls `interrupted` repeatedly while a command runs, and kills the command if `interrupted`
+    /// unwinds.
+    ///
+    /// Errors: [`SIGNING_KEY_INVALID`].
     pub fn read(&self, name: Option<&str>, interrupted: impl FnMut()) -> Result<Vec<Signer>> {
         let text = match self {
             Source::File(path) => read_file(path)?,
@@ -53,8 +60,12 @@ impl Source {
     }
 }
 
-/// Reads the keys of a text, one after another: lines of Go's note package, or PKCS #8 in PEM. Empty lines and those that
-/// begin with `#` are passed over.
+/// Parses the keys of a text, one after another: lines of Go's note package, or PKCS #8 in PEM.
+///
+/// Empty lines and lines that begin with `#` are skipped. `name` is the name of keys in PEM, which have none of their
+/// own.
+///
+/// Errors: [`SIGNING_KEY_INVALID`] for a malformed key, a repeated key, none, or more than 8.
 pub fn parse(text: &str, name: Option<&str>) -> Result<Vec<Signer>> {
     let mut signers: Vec<Signer> = Vec::new();
     let mut lines = text.lines().map(str::trim);
@@ -114,7 +125,7 @@ fn bounded(text: String) -> Result<String> {
     if text.len() > MAX_BYTES { Err(refused("there are more than 64 kB")) } else { Ok(text) }
 }
 
-/// A command that runs, in a process group of its own. It is ended when this is dropped.
+/// A running command in a process group of its own; dropping the value kills the group.
 struct Running(Child);
 
 impl Drop for Running {
@@ -127,7 +138,9 @@ impl Drop for Running {
     }
 }
 
-/// Runs a command and returns what it prints. What it writes as errors is dropped: it may hold what must not be in a log.
+/// Runs a command and returns its standard output.
+///
+/// Its standard error is discarded because it may contain secrets, which must not reach the log.
 fn run(command: &str, mut interrupted: impl FnMut()) -> Result<String> {
     let child = Command::new("/bin/sh")
         .args(["-c", command])
@@ -164,7 +177,7 @@ fn run(command: &str, mut interrupted: impl FnMut()) -> Result<String> {
     String::from_utf8(printed).map_err(|_| refused("the command printed what is no text"))
 }
 
-/// Waits a while for something to read; an error after the deadline.
+/// Waits for output to read, at most for [`STEP`]; an error after the deadline.
 fn readable(output: &impl AsRawFd, deadline: Instant) -> Result<bool> {
     in_time(deadline)?;
     let mut poll = libc::pollfd { fd: output.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -199,7 +212,8 @@ mod tests {
 
     const LINE: &str = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
     // RFC 8410 section 10.3.
-    const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----";
+    const PEM: &str = "-----BEGIN PRIVATE \
+        KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----";
 
     fn reason(read: Result<Vec<Signer>>) -> String {
         let error = read.unwrap_err();

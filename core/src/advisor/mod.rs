@@ -1,4 +1,4 @@
-//! The advisor: what a migration missed, with the SQL that mends it. One query a rule, in `rules/`.
+//! The advisor: finds gaps that a migration left, with the SQL that closes them. Each rule has a query in `rules/`.
 
 mod rules;
 

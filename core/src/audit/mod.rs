@@ -1,6 +1,6 @@
-//! What happened: hash-chained events, sealed into one order per organization, verified from what is stored.
+//! The audit: hash-chained events, sealed into one order per organization and verified from the stored rows.
 //!
-//! `docs/audit-format.md` has the format byte by byte.
+//! `docs/audit-format.md` specifies the format byte by byte.
 
 pub mod capture;
 pub mod export;

@@ -1,4 +1,4 @@
-//! The sealed context: who acts, for which organization, with which permissions, until when.
+//! The context of a transaction: actor, organization, permissions and expiry.
 
 mod transaction_identity;
 mod value;

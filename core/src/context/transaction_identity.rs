@@ -1,60 +1,68 @@
-//! The seal: the first identity that a transaction uses is the only one it ever has.
+//! The transaction identity: a transaction is bound to the first identity that it uses.
 //!
-//! Otherwise two identities could meet in one transaction: rows read as one organization are written as another, or
-//! what one left behind (a cursor, a temporary table, a deferred trigger) runs as the other. The seal is memory of the
-//! backend and no setting, so nothing that SQL can clear or set breaks it. It follows savepoints as rows do.
+//! Two identities in one transaction could mix tenants. Rows read as one organization could be written as another. A
+//! cursor, a temporary table or a deferred trigger of one identity could run as the other. The identity is kept in
+//! backend memory and not in a setting, so that no SQL can clear or set it. It follows savepoints as rows do.
+//!
+//! Decision: `docs/decisions/02-transaction-identity.md`.
 
 use super::value::{Context, Scope};
 use crate::savepoint_stack::SavepointStack;
 use std::rc::Rc;
 
-/// Which identity the transaction keeps, if it has used one.
+/// The identity that the transaction is bound to, if it has used one.
 #[derive(Default)]
 pub struct TransactionIdentity {
     kept: SavepointStack<Option<Rc<Context>>>,
-    /// The identities that went with savepoints, and when each last did. A cursor that is older than the savepoint may
-    /// still hold their rows.
+    /// The identities that rollbacks to savepoints removed, each with the time of the last such rollback.
+    ///
+    /// A cursor that is older than the savepoint may still hold rows of such an identity.
     undone: Vec<(Rc<Context>, i64)>,
 }
 
 impl TransactionIdentity {
+    /// The state at the start of a transaction: no identity has been used.
     pub const fn new() -> Self {
         TransactionIdentity { kept: SavepointStack::new(None), undone: Vec::new() }
     }
 
-    /// True if the transaction is sealed to this identity.
+    /// Whether the transaction is bound to the identity of this context.
     pub fn keeps(&self, context: &Context) -> bool {
         self.kept.get().as_ref().is_some_and(|kept| kept.is_of_the_same(context))
     }
 
-    /// True if the transaction is sealed to somebody else.
+    /// Whether the transaction is bound to another identity.
     pub fn refuses(&self, context: &Context) -> bool {
         self.kept.get().as_ref().is_some_and(|kept| !kept.is_of_the_same(context))
     }
 
-    /// True if the transaction has used an identity.
+    /// Whether the transaction has used an identity.
     pub fn is_set(&self) -> bool {
         self.kept.get().is_some()
     }
 
-    /// When somebody else was last rolled back to a savepoint, if that happened.
+    /// The time of the last rollback to a savepoint that removed another identity, if one did.
+    ///
+    /// The time is the value that [`Self::roll_back`] received.
     pub fn somebody_else_undone(&self, context: &Context) -> Option<i64> {
         self.undone.iter().filter(|(undone, _)| !undone.is_of_the_same(context)).map(|(_, at)| *at).max()
     }
 
-    /// True if the transaction has used an identity that ends with it, signed out since or not.
+    /// Whether the transaction has used an identity of [`Scope::Transaction`], signed out since or not.
     pub fn ends_with_the_transaction(&self) -> bool {
         self.kept.get().as_ref().is_some_and(|kept| kept.scope == Scope::Transaction)
     }
 
-    /// Seals the transaction to an identity that it does not refuse.
+    /// Binds the transaction, at nesting `level`, to an identity that it does not refuse.
     pub fn keep(&mut self, level: i32, context: Rc<Context>) {
         if !(self.ends_with_the_transaction() && self.keeps(&context)) {
             *self.kept.change(level) = Some(context);
         }
     }
 
-    /// The subtransaction at `level` rolled back at this time; true if the seal it set went with it.
+    /// Restores the state after the subtransaction at `level` rolled back at the time `at`.
+    ///
+    /// Returns true if the rollback removed the identity that the transaction was bound to.
     pub fn roll_back(&mut self, level: i32, at: i64) -> bool {
         let before = self.kept.get().clone();
         self.kept.roll_back(level);
@@ -66,12 +74,12 @@ impl TransactionIdentity {
         broken
     }
 
-    /// The subtransaction at `level` was released.
+    /// Assigns the changes of the released subtransaction at `level` to the level above.
     pub fn release(&mut self, level: i32) {
         self.kept.release(level);
     }
 
-    /// The transaction ended.
+    /// Resets the state at the end of the transaction.
     pub fn clear(&mut self) {
         self.kept.clear();
         self.undone.clear();

@@ -1,4 +1,4 @@
-//! What a context holds, and how it is written into the setting.
+//! The fields of a context, and their encoding as the text of the setting.
 
 use crate::error::{self, Result};
 use serde::{Deserialize, Serialize};
@@ -9,14 +9,14 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Until the end of the transaction: the next one on the connection may be anybody's.
+    /// Until the end of the transaction: the next one on a pooled connection may have another identity.
     Transaction,
-    /// Until the session signs out or ends: the connection is one client's own.
+    /// Until the session signs out or ends: the connection belongs to one client.
     Session,
 }
 
 impl Scope {
-    /// The word for it in SQL.
+    /// The word in SQL: `transaction` or `session`.
     pub fn name(self) -> &'static str {
         match self {
             Scope::Transaction => "transaction",
@@ -25,30 +25,34 @@ impl Scope {
     }
 }
 
-/// The verified identity of a transaction.
+/// The verified identity of a transaction or session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
+    /// How long the identity lasts.
     pub scope: Scope,
-    /// How the actor got in: `token`, `break-glass` past an enforced single sign-on, or `assumed` by an operator.
+    /// How the actor was admitted: `token`, `break-glass` past an enforced single sign-on, or `assumed` by an operator.
     pub method: String,
+    /// The organization for which the actor acts.
     pub organization: Organization,
     /// `sub` of the token (RFC 7519 section 4.1.2): unique only within the issuer.
     pub subject: String,
+    /// `iss` of the token (RFC 7519 section 4.1.1).
     pub issuer: String,
-    /// The organization's role, not a database role.
+    /// The role within the organization, which is not a database role.
     pub role: String,
-    /// The role of the membership, which may be wider or another than the one that token and membership agreed on.
+    /// The role of the membership. It may be wider than or different from `role`, which the role rule chose.
     pub membership_role: String,
-    /// The `kid` of the key that signed the token, for retirement.
+    /// The `kid` of the key that signed the token, for checking its retirement.
     pub key_id: Option<String>,
     /// `sid`, `session_id` or `jti` of the token, for revocation and audit.
     pub session_id: Option<String>,
-    /// Why, where the way in asks for a reason.
+    /// The stated reason, for methods that require one.
     pub reason: Option<String>,
-    /// Named by the caller, so that an audit event can be found from a request's log.
+    /// The request id that the caller passed, by which its log and the audit events can be joined.
     pub correlation_id: Option<String>,
-    /// Microseconds since 1970: the token's `exp` with the issuer's leeway.
+    /// The token's `exp` with the issuer's leeway, in microseconds since 1970 UTC.
     pub expires_at: i64,
+    /// The actions that `role` permits, by domain.
     pub permissions: Permissions,
     /// The token's claims, as JSON text.
     pub claims: String,
@@ -57,22 +61,23 @@ pub struct Context {
 /// An organization in each of the types that a tenant column may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Organization {
+    /// The id, for columns of type `uuid`: the key of `tenancy.organization`.
     pub id: Uuid,
-    /// What text columns hold; the id's text unless the organization was given another.
+    /// The value in text columns: the id as text, unless the organization has another text.
     pub text_id: String,
-    /// What integer columns hold, if the organization has such a number.
+    /// The value in integer columns; `None` if the organization has no such number.
     pub integer_id: Option<i64>,
 }
 
-/// What a role may do: actions by domain. `*` stands for every domain or every action.
+/// The actions that a role permits, by domain. `*` means every domain or every action.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Permissions(BTreeMap<String, BTreeSet<String>>);
 
-/// Stands for every domain, or for every action.
+/// The name that means every domain or every action.
 const ANY: &str = "*";
 
 impl Permissions {
-    /// True if the role may do `action` in `domain`.
+    /// Whether the role permits `action` in `domain`.
     pub fn allow(&self, domain: &str, action: &str) -> bool {
         [domain, ANY]
             .iter()
@@ -80,17 +85,17 @@ impl Permissions {
             .any(|actions| actions.contains(action) || actions.contains(ANY))
     }
 
-    /// Every action in every domain.
+    /// Permissions for every action in every domain.
     pub fn all() -> Self {
         [(ANY.to_owned(), ANY.to_owned())].into_iter().collect()
     }
 
-    /// True if nothing is permitted here that `other` does not permit.
+    /// Whether `other` permits every action that this value permits.
     pub fn within(&self, other: &Self) -> bool {
         self.iter().all(|(domain, action)| other.allow(domain, action))
     }
 
-    /// Each (domain, action) in order.
+    /// Each pair of domain and action, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(domain, actions)| actions.iter().map(move |action| (domain.as_str(), action.as_str())))
     }
@@ -107,17 +112,21 @@ impl FromIterator<(String, String)> for Permissions {
 }
 
 impl Context {
-    /// The text of the setting.
+    /// Encodes the context as the text of the setting: JSON.
+    ///
+    /// Errors: `STATE_INVALID`.
     pub fn encode(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|_| error::STATE_INVALID.error("the context could not be encoded"))
     }
 
-    /// True if both are the same subject of the same issuer in the same organization.
+    /// Whether both contexts have the same subject, issuer and organization.
     pub fn is_of_the_same(&self, other: &Context) -> bool {
         self.organization.id == other.organization.id && self.issuer == other.issuer && self.subject == other.subject
     }
 
-    /// Reads the text of the setting.
+    /// Decodes the text of the setting.
+    ///
+    /// Errors: `STATE_INVALID` if the text is not an encoded context.
     pub fn decode(text: &str) -> Result<Self> {
         serde_json::from_str(text)
             .map_err(|_| error::STATE_INVALID.error("the context of the transaction is unreadable"))

@@ -1,4 +1,4 @@
-//! The guardrails: what each is called, what it refuses, and which states it can have.
+//! The guardrails: names, meanings and states.
 
 mod names;
 

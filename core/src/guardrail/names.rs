@@ -1,22 +1,29 @@
-//! Which guardrails there are.
+//! The list of guardrails.
 
-/// A rule that can be enforced, warned of, or off.
+/// A rule that can be enforced, only warn, or be off.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Guardrail {
+    /// The name in SQL, such as `new_tables`.
     pub name: &'static str,
-    /// In force until somebody sets another.
+    /// The state until an administrator sets another.
     pub default: State,
+    /// What the guardrail checks and what the states do, as text for the SQL view of guardrails.
     pub meaning: &'static str,
 }
 
+/// How a guardrail reacts to a statement that violates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// The check does not run.
     Off,
+    /// The statement runs. Most guardrails raise a WARNING; [`Guardrail::meaning`] has the details.
     Warn,
+    /// The statement is refused, or, for new tables, the table is protected at once.
     Enforce,
 }
 
 impl State {
+    /// The word in SQL: `off`, `warn` or `enforce`.
     pub fn name(self) -> &'static str {
         match self {
             State::Off => "off",
@@ -25,18 +32,22 @@ impl State {
         }
     }
 
+    /// The state that the word in SQL names; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         [State::Off, State::Warn, State::Enforce].into_iter().find(|state| state.name() == name)
     }
 }
 
+/// Changes of another organization's row by a referential action, a function or a rule.
 pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
     name: "cross_tenant_change",
     default: State::Enforce,
-    meaning: "A change of a row of another organization than the context's, by a referential action, a function or a rule \
+    meaning: "A change of a row of another organization than the context's, by a referential action, a function or a \
+        rule \
               that no policy binds. warn: a WARNING, recorded; enforce: refused.",
 };
 
+/// New tables with an organization column in a protected schema.
 pub static NEW_TABLES: Guardrail = Guardrail {
     name: "new_tables",
     default: State::Warn,
@@ -44,12 +55,14 @@ pub static NEW_TABLES: Guardrail = Guardrail {
               protected at once, or the transaction cannot commit.",
 };
 
+/// Statements that remove something that `tenancy.protect` created.
 pub static PROTECTED_TABLES: Guardrail = Guardrail {
     name: "protected_tables",
     default: State::Enforce,
     meaning: "A statement that takes from a table what tenancy.protect made. warn: a WARNING; enforce: refused.",
 };
 
+/// Access to protected tables by roles that row-level security does not bind.
 pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
     name: "row_security_bypass",
     default: State::Off,
@@ -57,10 +70,12 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
               organization. warn: recorded; enforce: refused.",
 };
 
+/// EXPLAIN ANALYZE and statistics functions, used by members of `tenancy_application`.
 pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
     name: "statement_statistics",
     default: State::Enforce,
-    meaning: "EXPLAIN ANALYZE and the functions below the pg_stat views, by a member of tenancy_application: they tell how \
+    meaning: "EXPLAIN ANALYZE and the functions below the pg_stat views, by a member of tenancy_application: they \
+        tell how \
               many rows of other organizations were read. warn: a WARNING; enforce: refused.",
 };
 

@@ -1,42 +1,55 @@
-//! The signature algorithms that a token may use, and nothing else that a header may name.
+//! The signature algorithms that a token may use.
+//!
+//! Decision: `docs/decisions/54-cryptography.md`.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// A JWS signature or MAC algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
 ///
-/// `none` is no variant: an unsigned token cannot even be represented.
+/// The type has no variant for `none`, so that an unsigned token cannot be represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
+    /// `HS256`: HMAC with SHA-256 (RFC 7518 section 3.2).
     Hs256,
+    /// `HS384`: HMAC with SHA-384 (RFC 7518 section 3.2).
     Hs384,
+    /// `HS512`: HMAC with SHA-512 (RFC 7518 section 3.2).
     Hs512,
+    /// `RS256`: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3).
     Rs256,
+    /// `RS384`: RSASSA-PKCS1-v1_5 with SHA-384 (RFC 7518 section 3.3).
     Rs384,
+    /// `RS512`: RSASSA-PKCS1-v1_5 with SHA-512 (RFC 7518 section 3.3).
     Rs512,
+    /// `PS256`: RSASSA-PSS with SHA-256 and MGF1 with SHA-256 (RFC 7518 section 3.5).
     Ps256,
+    /// `PS384`: RSASSA-PSS with SHA-384 and MGF1 with SHA-384 (RFC 7518 section 3.5).
     Ps384,
+    /// `PS512`: RSASSA-PSS with SHA-512 and MGF1 with SHA-512 (RFC 7518 section 3.5).
     Ps512,
+    /// `ES256`: ECDSA on the curve P-256 with SHA-256 (RFC 7518 section 3.4).
     Es256,
+    /// `ES384`: ECDSA on the curve P-384 with SHA-384 (RFC 7518 section 3.4).
     Es384,
-    /// EdDSA with the curve Ed25519, the only one there is here.
+    /// `EdDSA`: EdDSA on the curve Ed25519 (RFC 8037 section 3.1); Ed448 is not supported.
     EdDsa,
 }
 
 /// The kind of key that an [`Algorithm`] needs: the `kty` of its JWK (RFC 7518 section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyFamily {
-    /// `oct`: a secret that signs and verifies.
+    /// `oct`: a secret that both signs and verifies (RFC 7518 section 6.4).
     Symmetric,
-    /// `RSA`
+    /// `RSA`: an RSA public key (RFC 7518 section 6.3).
     Rsa,
-    /// `EC`
+    /// `EC`: a public key on P-256 or P-384 (RFC 7518 section 6.2).
     EllipticCurve,
-    /// `OKP`: an Edwards curve key (RFC 8037).
+    /// `OKP`: an Edwards curve key (RFC 8037 section 2).
     OctetKeyPair,
 }
 
-/// The text is not the exact name of an [`Algorithm`].
+/// The error for a text that is not the exact name of an [`Algorithm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownAlgorithm;
 
@@ -95,11 +108,11 @@ impl fmt::Display for Algorithm {
 impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
-    /// RFC 7515 section 4.1.1: the name is case-sensitive, so `rs256` is not RS256.
+    /// Parses the name, which is case-sensitive (RFC 7515 section 4.1.1): `rs256` is not RS256.
     ///
-    /// RFC 9864 section 2.2 gives EdDSA with this curve a name of its own, `Ed25519`, and deprecates the old one,
-    /// which leaves the curve to the key. Both ask for one and the same operation, so they are one algorithm here: a
-    /// key that is published under either name verifies tokens that carry either.
+    /// RFC 9864 section 2.2 gives EdDSA with this curve the name `Ed25519`. The RFC deprecates the name `EdDSA`, which
+    /// leaves the curve to the key. Both names request the same operation and parse as the same variant: a key
+    /// published under either name verifies tokens that carry either.
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
         if name == "Ed25519" {
             return Ok(Self::EdDsa);

@@ -1,7 +1,7 @@
-//! Where an issuer's tokens carry the organization and the role.
+//! The claims in which an issuer's tokens carry the organization and the role.
 //!
-//! RFC 7519 knows neither, so each provider has its own claims. A preset is what one provider does, as its documentation
-//! has it (`docs/providers/`); every pointer of a preset can be replaced per issuer.
+//! RFC 7519 defines neither, so each provider has its own claims. A preset follows the documentation of one provider
+//! (`docs/providers/`); the configuration of an issuer can replace every pointer of a preset.
 
 use std::str::FromStr;
 
@@ -13,32 +13,40 @@ use crate::error::{CLAIM_INVALID, Error, Result};
 /// The claims of one provider. Pointers are RFC 6901 JSON pointers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
+    /// Name of the preset in SQL, such as `clerk_v2`.
     pub name: &'static str,
+    /// Pointer to the claim that names the organization; `None` where tokens have no such claim.
     pub organization_claim: Option<&'static str>,
+    /// The JSON form of the organization claim.
     pub organization_form: OrganizationForm,
+    /// Pointer to the claim that names roles; `None` where the role comes from the membership only.
     pub role_claim: Option<&'static str>,
+    /// Pointer to the claim that names the recipient: `/aud`, or a substitute such as `/azp`.
     pub audience_claim: &'static str,
+    /// Pointer to a claim whose value must be a segment of the path of `iss`; `None` for no such condition.
     pub issuer_binding: Option<&'static str>,
 }
 
-/// How the organization claim names organizations.
+/// The JSON form in which the organization claim names organizations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrganizationForm {
-    /// One string.
+    /// One string, which names one organization.
     Text,
-    /// An object with a member for each organization, named by its alias and with an optional `id` inside; or an array
-    /// of aliases. Keycloak's organization membership mapper writes both.
+    /// An object or an array that can name several organizations.
+    ///
+    /// The object has a member for each organization, named by its alias and with an optional `id` inside. The array
+    /// holds aliases. Keycloak's organization membership mapper writes both forms.
     Keyed,
 }
 
-/// Which role counts when the token has one and the membership has one.
+/// The rule that chooses between the role of the token and the role of the membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleRule {
-    /// The membership's; the token's is not read.
+    /// The role of the membership; the role claim is not read.
     Membership,
-    /// The token's; the membership only has to be there.
+    /// The role of the token; the membership only has to exist.
     Claim,
-    /// The one that permits less.
+    /// The role of the two that permits less.
     Narrower,
 }
 
@@ -81,13 +89,14 @@ pub const PRESETS: [Preset; 10] = [
 ];
 
 impl Preset {
-    /// The preset of that name.
+    /// The preset of that name; `None` if no preset has it.
     pub fn named(name: &str) -> Option<&'static Preset> {
         PRESETS.iter().find(|preset| preset.name == name)
     }
 }
 
 impl OrganizationForm {
+    /// The word in SQL: `text` or `keyed`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -97,6 +106,7 @@ impl OrganizationForm {
 }
 
 impl RoleRule {
+    /// The word in SQL: `membership`, `claim` or `narrower`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Membership => "membership",
@@ -122,13 +132,15 @@ impl FromStr for RoleRule {
     }
 }
 
-/// True for a JSON pointer (RFC 6901 section 3) that names a member of the claims.
+/// Whether the text is a JSON pointer (RFC 6901 section 3) that names a member of the claims.
 pub fn is_pointer(text: &str) -> bool {
     // An escape is ~0 or ~1; a lone tilde is a mistake that would silently find nothing.
     text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']))
 }
 
-/// The organizations that the claim at `pointer` names; `None` if it is absent or null.
+/// The organizations that the claim at `pointer` names; `None` if the claim is absent or null.
+///
+/// Errors: [`CLAIM_INVALID`] for a claim of another form.
 pub fn organizations<'c>(claims: &'c Claims, pointer: &str, form: OrganizationForm) -> Result<Option<Vec<&'c str>>> {
     let named = match (claims.at(pointer), form) {
         (None | Some(Value::Null), _) => return Ok(None),
@@ -158,7 +170,9 @@ fn wrong_organization() -> Error {
     )
 }
 
-/// The roles that the claim at `pointer` names: none if it is absent or null.
+/// The roles that the claim at `pointer` names: none if the claim is absent or null.
+///
+/// Errors: [`CLAIM_INVALID`] for a claim that is neither a string nor an array of strings.
 pub fn roles<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
     let wrong = || CLAIM_INVALID.error("the role claim of the token is neither a string nor an array of strings");
     match claims.at(pointer) {
@@ -229,7 +243,7 @@ mod tests {
         }
     }
 
-    /// A token of each provider, with the members that its documentation shows.
+    /// A token of each provider, with the members in the example of its documentation.
     #[test]
     fn each_preset_finds_what_its_provider_writes() {
         let tokens = [

@@ -1,7 +1,7 @@
-//! The keys of an issuer: a JWK Set (RFC 7517) of which every key is good for exactly one algorithm.
+//! The keys of an issuer: a JWK Set (RFC 7517) in which every key is pinned to exactly one algorithm.
 //!
-//! Pinning happens here, at set-up, and not when a token arrives: RFC 8725 section 3.1 wants each key to be used with
-//! one algorithm, and a key that does not know two cannot be confused about them.
+//! [`KeySet::parse`] pins the keys at set-up, before any token arrives. RFC 8725 section 3.1 requires each key to be
+//! used with one algorithm; a key that is pinned to one cannot be used with another.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,7 +25,7 @@ pub const MAX_KEYS: usize = 100;
 /// The longest key ID (`kid`), in bytes.
 pub const MAX_KEY_ID_BYTES: usize = 256;
 
-/// RSA moduli outside of this range are refused: RFC 7518 section 3.3 sets the lower end, `aws-lc-rs` the upper one.
+/// The accepted sizes of RSA moduli: RFC 7518 section 3.3 sets the lower bound, `aws-lc-rs` the upper.
 const RSA_MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Members that only a private or symmetric key has (RFC 7518 sections 6.2.2, 6.3.2, 6.4, RFC 8037 section 2).
@@ -43,15 +43,15 @@ pub struct Key {
 
 #[derive(Clone)]
 enum Material {
-    /// Boxed, for it holds the prepared hash states: 1.2 kB against the 56 bytes of a public key.
+    /// Boxed because it holds the prepared hash states: 1.2 kB against the 56 bytes of a public key.
     Symmetric(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 impl Key {
-    /// Whether `signature` is this key's over `message`, under this key's algorithm.
+    /// Whether `signature` is a signature of `message` by this key under its pinned algorithm.
     ///
-    /// A MAC is compared in constant time (`aws_lc_rs::hmac::verify`).
+    /// `aws_lc_rs::hmac::verify` compares a MAC in constant time.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             Material::Symmetric(key) => hmac::verify(key, message, signature).is_ok(),
@@ -60,7 +60,7 @@ impl Key {
     }
 }
 
-/// Shows which key it is, never what it is made of.
+/// Prints `kid` and algorithm, but not the key material.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("kid", &self.kid).field("algorithm", &self.algorithm).finish_non_exhaustive()
@@ -76,9 +76,9 @@ pub struct KeySet {
 impl KeySet {
     /// Parses a JWK Set (RFC 7517 section 5) of at most 256 KiB and 100 keys.
     ///
-    /// Keys for another purpose (`use`, `key_ops`) and of unknown `kty` or `crv` are skipped, for providers publish
-    /// them in the same set. Everything else that does not fit is an error, [`KEY_SET_INVALID`]: a set is read when
-    /// an administrator is present, so a mistake should be seen then and not when the first token fails.
+    /// Keys for another purpose (`use`, `key_ops`) and of unknown `kty` or `crv` are skipped, because providers publish
+    /// them in the same set. Every other mismatch is an error, [`KEY_SET_INVALID`]: an administrator is present when
+    /// the set is read, so a mistake is reported then and not when the first token fails.
     pub fn parse(jwks_json: &str) -> Result<Self> {
         if jwks_json.len() > MAX_KEY_SET_BYTES {
             return Err(refused("The text is longer than 256 KiB."));
@@ -122,15 +122,15 @@ impl KeySet {
         &self.keys
     }
 
-    /// Whether one of the keys is a secret, which signs as well as it verifies.
+    /// Whether one of the keys is a secret, which can sign as well as verify.
     pub fn has_secrets(&self) -> bool {
         self.keys.iter().any(|key| key.algorithm.family() == KeyFamily::Symmetric)
     }
 
     /// The key for a token's header, if there is exactly one.
     ///
-    /// With a `kid`, it is the key of that name, and only if it is pinned to `algorithm`; without one, the only key
-    /// of that algorithm. No key is ever tried because another one failed.
+    /// With a `kid`, the result is the key of that name, and only if it is pinned to `algorithm`. Without a `kid`, the
+    /// result is the only key of that algorithm. The failure of one key never leads to an attempt with another key.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
         let mut fitting = self
             .keys
@@ -142,7 +142,7 @@ impl KeySet {
     }
 }
 
-/// The JWK Set without its `oct` keys, as text; `None` if nothing that verifies is left.
+/// The JWK Set without its `oct` keys, as JSON text; `None` if no key that verifies is left.
 pub fn without_secrets(jwks_json: &str) -> Option<String> {
     let mut document = strict_json::parse(jwks_json).ok()?;
     document.get_mut("keys")?.as_array_mut()?.retain(|jwk| jwk.get("kty").is_some_and(|kty| kty != "oct"));
@@ -154,10 +154,12 @@ fn refused(detail: impl Into<String>) -> Error {
     KEY_SET_INVALID.error("the JWK Set cannot be used").detail(detail)
 }
 
-/// What a JWK holds, or why the key cannot be used: the end of a sentence, never with a value of the key in it.
+/// The content of a JWK, or the reason why the key cannot be used.
+///
+/// The reason is the end of a sentence and never contains a value of the key.
 type Checked<T> = std::result::Result<T, String>;
 
-/// `None` is a key for somebody else, to be skipped.
+/// Parses one JWK; `None` for a key of another purpose or type, which the caller skips.
 fn parse_jwk(jwk: &Value) -> Checked<Option<Key>> {
     let Value::Object(jwk) = jwk else {
         return Err("it is not a JSON object".into());
@@ -194,7 +196,7 @@ fn parse_jwk(jwk: &Value) -> Checked<Option<Key>> {
     Ok(Some(Key { kid: kid.map(str::to_owned), algorithm, material }))
 }
 
-/// RFC 7517 sections 4.2 and 4.3.
+/// Whether the JWK is meant for signatures (RFC 7517 sections 4.2 and 4.3).
 fn is_for_signatures(jwk: &Map<String, Value>) -> Checked<bool> {
     if optional_text(jwk, "use")?.is_some_and(|public_key_use| public_key_use != "sig") {
         return Ok(false);
@@ -208,7 +210,9 @@ fn is_for_signatures(jwk: &Map<String, Value>) -> Checked<bool> {
     }
 }
 
-/// RFC 7518 section 6.4. The algorithm cannot be guessed from a secret, so the JWK has to name it.
+/// Parses an `oct` key (RFC 7518 section 6.4).
+///
+/// A secret does not determine its algorithm, so the JWK has to name one.
 fn symmetric_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     let algorithm =
         pinned_algorithm(jwk, KeyFamily::Symmetric)?.ok_or("an \"oct\" key needs \"alg\": HS256, HS384 or HS512")?;
@@ -225,7 +229,7 @@ fn symmetric_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     Ok((algorithm, Material::Symmetric(Box::new(hmac::Key::new(digest, &secret)))))
 }
 
-/// RFC 7518 section 6.3.1.
+/// Parses an RSA key (RFC 7518 section 6.3.1).
 fn rsa_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     let algorithm = pinned_algorithm(jwk, KeyFamily::Rsa)?.unwrap_or(Algorithm::Rs256);
     let parameters: &'static RsaParameters = match algorithm {
@@ -259,10 +263,10 @@ fn rsa_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     Ok((algorithm, Material::Public(key)))
 }
 
-/// Whether the modulus is of the form that CVE-2017-15361 (ROCA) gives away: modulo each small prime a power of 65537.
+/// Whether the modulus has the form of CVE-2017-15361 (ROCA): modulo each small prime a power of 65537.
 ///
-/// The test of Nemec and others, "The Return of Coppersmith's Attack" (2017), section 2.3. Another modulus is taken for
-/// one with a chance of 2^-27.
+/// The test is that of Nemec and others, "The Return of Coppersmith's Attack" (2017), section 2.3. The probability of a
+/// false positive is 2^-27.
 fn has_roca_fingerprint(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
@@ -288,7 +292,7 @@ static P256: Curve =
 static P384: Curve =
     Curve { algorithm: Algorithm::Es384, verification: &signature::ECDSA_P384_SHA384_FIXED, coordinate_bytes: 48 };
 
-/// RFC 7518 section 6.2.1.
+/// Parses an `EC` key (RFC 7518 section 6.2.1).
 fn elliptic_curve_key(jwk: &Map<String, Value>, curve: &Curve) -> Checked<(Algorithm, Material)> {
     require_algorithm(jwk, KeyFamily::EllipticCurve, curve.algorithm)?;
     let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
@@ -301,7 +305,7 @@ fn elliptic_curve_key(jwk: &Map<String, Value>, curve: &Curve) -> Checked<(Algor
     Ok((curve.algorithm, Material::Public(key)))
 }
 
-/// RFC 8037 section 2.
+/// Parses an `OKP` key (RFC 8037 section 2).
 fn ed25519_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     require_algorithm(jwk, KeyFamily::OctetKeyPair, Algorithm::EdDsa)?;
     let x = bytes(jwk, "x")?;
@@ -316,7 +320,7 @@ fn ed25519_key(jwk: &Map<String, Value>) -> Checked<(Algorithm, Material)> {
     Ok((Algorithm::EdDsa, Material::Public(key)))
 }
 
-/// The algorithm of the JWK's `alg`, which has to be one for this type of key.
+/// The algorithm in the JWK's `alg`, which must be one for this type of key.
 fn pinned_algorithm(jwk: &Map<String, Value>, family: KeyFamily) -> Checked<Option<Algorithm>> {
     let Some(name) = optional_text(jwk, "alg")? else {
         return Ok(None);
@@ -327,7 +331,7 @@ fn pinned_algorithm(jwk: &Map<String, Value>, family: KeyFamily) -> Checked<Opti
     }
 }
 
-/// Where the curve fixes the algorithm, `alg` may only confirm it.
+/// Checks that `alg`, if present, is the algorithm that the curve determines.
 fn require_algorithm(jwk: &Map<String, Value>, family: KeyFamily, algorithm: Algorithm) -> Checked<()> {
     match pinned_algorithm(jwk, family)? {
         Some(named) if named != algorithm => {
@@ -337,8 +341,9 @@ fn require_algorithm(jwk: &Map<String, Value>, family: KeyFamily, algorithm: Alg
     }
 }
 
-/// Whether it is a point of small order, for which one signature fits every message, or not reduced modulo the prime
-/// (RFC 8032 section 5.1.3). The library takes both.
+/// Whether the point has a small order or is not reduced modulo the prime (RFC 8032 section 5.1.3).
+///
+/// For a point of small order one signature matches every message. The library accepts both kinds of point.
 fn is_weak_ed25519_point(x: &[u8]) -> bool {
     /// The ordinates, little-endian, of the points whose order divides 8, the cofactor (RFC 7748 section 4.1).
     const SMALL_ORDER: [[u8; 32]; 5] = [
@@ -348,7 +353,7 @@ fn is_weak_ed25519_point(x: &[u8]) -> bool {
         hex32(b"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
         hex32(b"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
     ];
-    /// 2^255 - 19
+    /// 2^255 - 19, little-endian.
     const PRIME: [u8; 32] = hex32(b"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f");
     let mut ordinate = x.to_vec();
     // The highest bit is the sign of the other coordinate.
@@ -421,7 +426,7 @@ pub(super) mod tests {
         Ed25519(Ed25519KeyPair),
     }
 
-    /// One for all tests: to generate an RSA key takes longer than everything else here.
+    /// One RSA key for all tests: generating it takes longer than all other steps.
     static RSA: LazyLock<RsaKeyPair> = LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
 
     impl Signer {

@@ -1,4 +1,4 @@
-//! Which organization: from the token's claim, from the caller, or the only one there is.
+//! Chooses the organization: named by the token's claim or by the caller, or the only one of the subject.
 
 use crate::context::Organization;
 use crate::error::{self, Result};
@@ -7,26 +7,31 @@ use uuid::Uuid;
 /// A membership of the subject, as the database has it now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Membership {
+    /// The organization that the subject belongs to.
     pub organization: Organization,
+    /// False if the organization is suspended.
     pub organization_active: bool,
+    /// Name of the member's role, from `tenancy.role`.
     pub role: String,
+    /// False if the membership is suspended.
     pub active: bool,
-    /// Microseconds since 1970; `None` for no end.
+    /// End of the membership, in microseconds since 1970 UTC; `None` for no end.
     pub valid_until: Option<i64>,
 }
 
-/// How the organization was named, if it was.
+/// The organizations that the token and the caller name.
 #[derive(Debug, Clone, Default)]
 pub struct Named {
-    /// By the token: the organizations that its claim stands for, of which those that do not exist are left out. `None`
-    /// if the token has no such claim.
+    /// The existing organizations that the token's claim names; `None` if the token has no such claim.
+    ///
+    /// Organizations that do not exist are left out, so that the list may be empty.
     pub claim: Option<Vec<Uuid>>,
-    /// By the caller.
+    /// The organization that the caller names.
     pub argument: Option<Uuid>,
 }
 
 impl Named {
-    /// The only organizations whose memberships can matter; `None` for all of the subject's.
+    /// The organizations whose memberships can matter; `None` for all of the subject's.
     pub fn candidates(&self) -> Option<Vec<Uuid>> {
         match (&self.claim, self.argument) {
             (None, None) => None,
@@ -37,7 +42,9 @@ impl Named {
 }
 
 impl Membership {
-    /// Why the membership gives no access now; `None` when it does.
+    /// The reason why the membership gives no access at `now`; `None` if it gives access.
+    ///
+    /// `now` is in microseconds since 1970 UTC. The reason is a sentence for the DETAIL of an error.
     pub fn obstacle(&self, now: i64) -> Option<&'static str> {
         if !self.organization_active {
             Some("The organization is suspended.")
@@ -51,11 +58,12 @@ impl Membership {
     }
 }
 
-/// Chooses the membership to act under, or says why there is none. `memberships` are the subject's, at least those of
-/// [`Named::candidates`].
+/// Chooses the membership to act under, among at least those of [`Named::candidates`].
 ///
-/// An organization that does not exist and one that the subject is no member of give the same error: the difference is
-/// not the caller's to know.
+/// `memberships` are the subject's; `now` is in microseconds since 1970 UTC. An organization that does not exist and
+/// one that the subject does not belong to give the same error. The caller may not know the difference.
+///
+/// Errors: `MEMBERSHIP_MISSING`, `ORGANIZATION_CONFLICT`, `ORGANIZATION_UNNAMED`.
 pub fn choose<'a>(named: &Named, memberships: &'a [Membership], now: i64) -> Result<&'a Membership> {
     let claims = |id: &Uuid| named.claim.as_ref().is_none_or(|claimed| claimed.contains(id));
     let Some(argument) = named.argument else {

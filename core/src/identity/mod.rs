@@ -1,4 +1,4 @@
-//! Who calls: tokens, keys, claims, membership, role.
+//! The identity of the caller: tokens, keys, claims, membership, role and single sign-on.
 
 pub mod algorithm;
 pub mod claim_mapping;

@@ -1,21 +1,25 @@
-//! Which role: the token's, the membership's, or the narrower of both.
+//! Chooses the role: the token's, the membership's, or the narrower of both.
+//!
+//! Decision: `docs/decisions/11-narrower-role.md`.
 
 use super::claim_mapping::RoleRule;
 use crate::context::Permissions;
 use crate::error::{ROLE_CONFLICT, ROLE_MISSING, Result};
 
-/// A role of `tenancy.role` with what it permits.
+/// A role of `tenancy.role` with its permissions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Role {
+    /// Name of the role, the key of `tenancy.role`.
     pub name: String,
+    /// The actions that the role permits, by domain.
     pub permissions: Permissions,
 }
 
 /// Chooses the role to act under.
 ///
-/// `claimed` are the roles that the token names and that are known here, without doubles; it is not read under
-/// [`RoleRule::Membership`]. `permissions` loads those of a role. The result is always a role that exists, and never
-/// permissions put together of two, so that an event can say under which role something was done.
+/// `claimed` are the known roles that the token names, without duplicates; [`RoleRule::Membership`] does not read them.
+/// `permissions` loads the permissions of a role by name. The result is always an existing role and never a combination
+/// of two. An event can therefore name the role under which an action took place.
 ///
 /// Errors: [`ROLE_MISSING`], [`ROLE_CONFLICT`].
 pub fn choose(

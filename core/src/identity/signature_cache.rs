@@ -1,8 +1,10 @@
-//! Signatures that were good a moment ago.
+//! A cache of tokens whose signature was verified recently.
 //!
-//! What is remembered is that a key of the issuer signed the token, and nothing that passes with time or with a change:
-//! claims, retirement of the key, revocation and membership are looked at each time. PostgREST keeps its cache the same
-//! way, after verdicts that outlived a change of keys (PostgREST issue 4014).
+//! The cache records only that a key of the issuer signed the token. Claims, retirement of the key, revocation and
+//! membership can change with time and are checked at each use. PostgREST designed its cache in the same way after
+//! cached verdicts outlived a change of keys (PostgREST issue 4014).
+//!
+//! Decision: `docs/decisions/08-signature-cache.md`.
 
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -12,18 +14,18 @@ use sha2::{Digest, Sha256};
 
 use super::token::{MAX_TOKEN_BYTES, SignedToken};
 
-/// The most tokens that are remembered.
+/// The most tokens in the cache.
 const MAX_TOKENS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// The most bytes of tokens that are remembered; parsed, they take a few times as much memory.
+/// The most bytes of token text in the cache; parsed tokens take several times as much memory.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// A token, as its digest: the token itself is not kept.
+/// The SHA-256 digest of a token; the cache does not keep the token itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// `None` for what is too long to be a token.
+    /// The fingerprint of the text; `None` if the text is longer than [`MAX_TOKEN_BYTES`].
     pub fn of(token: &str) -> Option<Self> {
         (token.len() <= MAX_TOKEN_BYTES).then(|| Fingerprint(Sha256::digest(token).into()))
     }
@@ -31,12 +33,12 @@ impl Fingerprint {
 
 struct Entry {
     token: Rc<SignedToken>,
-    /// The generation of the issuer's policy that the signature was checked under.
+    /// The generation of the issuer's policy under which the signature was checked.
     generation: u64,
     bytes: usize,
 }
 
-/// The least recently used token makes room for a new one.
+/// A cache of verified signatures with bounded size; the least recently used token is evicted first.
 pub struct SignatureCache {
     entries: LruCache<Fingerprint, Entry>,
     bytes: usize,
@@ -49,12 +51,12 @@ impl Default for SignatureCache {
 }
 
 impl SignatureCache {
-    /// A token whose signature was good under the generation that stands beside it.
+    /// The token with that fingerprint, and the generation of the policy under which its signature was verified.
     pub fn find(&mut self, fingerprint: &Fingerprint) -> Option<(Rc<SignedToken>, u64)> {
         self.entries.get(fingerprint).map(|entry| (entry.token.clone(), entry.generation))
     }
 
-    /// Remembers a token of `bytes` bytes whose signature is good under `generation`.
+    /// Adds a token of `bytes` bytes whose signature was verified under `generation`.
     pub fn keep(&mut self, fingerprint: Fingerprint, bytes: usize, token: Rc<SignedToken>, generation: u64) {
         self.bytes += bytes;
         if let Some((_, replaced)) = self.entries.push(fingerprint, Entry { token, generation, bytes }) {

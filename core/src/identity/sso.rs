@@ -1,50 +1,62 @@
-//! Single sign-on of an organization: which tokens its members may come with, once it is enforced.
+//! Single sign-on of an organization: the conditions that tokens of its members must meet once it is enforced.
 
 use super::token::Claims;
 use serde_json::Value;
 
-/// What an enforced connection asks for. An empty list asks for nothing.
+/// The conditions of an enforced connection. An empty list is no condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Connection {
+    /// The `iss` that the token must have.
     pub issuer: String,
-    /// Authentication methods (RFC 8176) of which `amr` must show one.
+    /// Authentication methods (RFC 8176), of which `amr` must contain one.
     pub methods: Vec<String>,
-    /// Values of which `acr` must be one (OpenID Connect Core 1.0 section 2).
+    /// Authentication context classes, of which `acr` must be one (OpenID Connect Core 1.0 section 2).
     pub contexts: Vec<String>,
-    /// Values of which `aal` must be one: the assurance levels of Supabase.
+    /// Assurance levels of Supabase, of which `aal` must be one.
     pub levels: Vec<String>,
     /// Verified domains, in lower case, of which the e-mail address must have one.
     pub domains: Vec<String>,
+    /// The subject that may sign in without meeting the conditions; `None` if there is no such subject.
     pub break_glass: Option<BreakGlass>,
 }
 
-/// The one admin whom a connection does not bind.
+/// The one admin to whom the conditions of a connection do not apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakGlass {
+    /// The `iss` of the admin's tokens.
     pub issuer: String,
+    /// The `sub` of the admin's tokens, unique only within the issuer.
     pub subject: String,
 }
 
-/// What of a verified token the rules look at.
+/// The parts of a verified token that the conditions examine.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
+    /// The `iss` of the token.
     pub issuer: &'a str,
+    /// The `sub` of the token.
     pub subject: &'a str,
+    /// All claims of the token, for `amr`, `acr`, `aal`, `email` and `email_verified`.
     pub claims: &'a Claims,
 }
 
-/// The first condition that a token does not meet; in the order in which they are looked at.
+/// The first condition that a token does not meet. Variants are in the order of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DenialReason {
+    /// The `iss` is not that of the connection.
     Issuer,
+    /// `amr` contains none of the accepted authentication methods.
     Method,
+    /// `acr` is none of the accepted context classes.
     Context,
+    /// `aal` is none of the accepted assurance levels.
     Level,
+    /// The token has no verified `email` in an accepted domain.
     Domain,
 }
 
 impl DenialReason {
-    /// For the member who is refused: which condition it is, not what it asks for.
+    /// A sentence for the member: it names the condition, but not the accepted values.
     pub fn describe(self) -> &'static str {
         match self {
             DenialReason::Issuer => "The token is of another issuer than single sign-on asks for.",
@@ -57,7 +69,7 @@ impl DenialReason {
 }
 
 impl Connection {
-    /// The first condition that the token does not meet; `None` when it meets all.
+    /// The first condition that the token does not meet; `None` if it meets all.
     pub fn denial_reason(&self, token: Presented) -> Option<DenialReason> {
         let text = |claim: &str| token.claims.at(claim).and_then(Value::as_str);
         let is_one_of = |accepted: &[String], claim: &str| {
@@ -92,9 +104,11 @@ impl Connection {
     }
 }
 
-/// Whether the enforced connections of an organization let the token in: none at all do, otherwise one of them must.
+/// Whether the enforced connections of an organization admit the token.
 ///
-/// The error is what came nearest: a member whose issuer is right should hear of the condition that is not met.
+/// Without enforced connections every token is admitted; otherwise the token must meet all conditions of one
+/// connection. The error is the reason of the connection that the token came closest to. A member with the right issuer
+/// therefore learns which condition failed.
 pub fn admit(enforced: &[Connection], token: Presented) -> Result<(), DenialReason> {
     let mut nearest = None;
     for connection in enforced {
@@ -106,13 +120,15 @@ pub fn admit(enforced: &[Connection], token: Presented) -> Result<(), DenialReas
     nearest.map_or(Ok(()), Err)
 }
 
-/// Whether the token is the break-glass admin's of one of the connections.
+/// Whether one of the connections names the token's subject as its break-glass admin.
 pub fn breaks_glass(enforced: &[Connection], token: Presented) -> bool {
     enforced.iter().any(|connection| connection.breaks_glass_for(token))
 }
 
-/// The methods in `amr`: strings (OpenID Connect Core 1.0 section 2), or objects whose `method` is one (Supabase). `None`
-/// for anything else: of a claim that cannot be read wholly, no part is believed.
+/// The methods in `amr`; `None` if any part of the claim cannot be read.
+///
+/// The claim is an array of strings (OpenID Connect Core 1.0 section 2), or of objects with a string `method`
+/// (Supabase).
 fn methods(claims: &Claims) -> Option<Vec<&str>> {
     claims.at("/amr")?.as_array()?.iter().map(method).collect()
 }
@@ -125,7 +141,7 @@ fn method(entry: &Value) -> Option<&str> {
     }
 }
 
-/// The domain of `email` in lower case; `None` when there is no such address, or its provider says it is not verified.
+/// The domain of `email` in lower case; `None` if there is no such address or the provider marks it as unverified.
 fn domain(claims: &Claims) -> Option<String> {
     match claims.at("/email_verified") {
         None | Some(Value::Null | Value::Bool(true)) => {}
@@ -312,7 +328,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a provider puts into the claims, nothing panics, and a strict connection believes only what it knows.
+        /// No claims of a provider cause a panic, and a strict connection admits only claims that meet its conditions.
         #[test]
         fn odd_claims_neither_panic_nor_let_in(email in "\\PC*", amr in "\\PC*", acr in "\\PC*") {
             let strict = Connection {

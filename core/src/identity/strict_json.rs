@@ -1,20 +1,20 @@
-//! JSON without the two ambiguities that attackers use: repeated member names and unlimited depth.
+//! A JSON parser that refuses two things attackers use: repeated member names and unlimited depth.
 //!
-//! The parsing is `serde_json`'s; only the building of the value is ours. A repeated name is refused because two
-//! readers of the same token may each keep another of the two values (RFC 7515 section 4, RFC 7519 section 4, RFC
-//! 8259 section 4). Names are compared after unescaping, so `"\u0069ss"` repeats `"iss"`.
+//! `serde_json` parses the text; this module only builds the value. A repeated name is refused because two readers of
+//! the same token may each keep a different one of the two values (RFC 7515 section 4, RFC 7519 section 4, RFC 8259
+//! section 4). Names are compared after unescaping, so `"\u0069ss"` repeats `"iss"`.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How many arrays and objects may stand inside one another, the outermost included.
+/// How many arrays and objects may be nested, the outermost included.
 pub const MAX_DEPTH: usize = 32;
 
 /// Parses one JSON text.
 ///
-/// The errors of this function name a position and a rule, never a piece of the text: they are fit for a client.
+/// An error names a position and a rule, but never contains a part of the text, so that it may be sent to a client.
 pub fn parse(text: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = StrictValue { depth_left: MAX_DEPTH }.deserialize(&mut deserializer)?;
@@ -22,7 +22,7 @@ pub fn parse(text: &str) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Builds a [`Value`] that may hold `depth_left` more levels of arrays and objects.
+/// Builds a [`Value`] with at most `depth_left` more levels of arrays and objects.
 #[derive(Clone, Copy)]
 struct StrictValue {
     depth_left: usize,

@@ -1,16 +1,16 @@
-//! From a text that anybody may have written to claims that can be relied on, in three steps.
+//! Verifies a token in three steps, each with a type for what is known after it.
 //!
-//! | type                | what is known                                                                    |
-//! |---------------------|----------------------------------------------------------------------------------|
-//! | [`UnverifiedToken`] | the text is well-formed and asks for nothing that is never allowed               |
-//! | [`SignedToken`]     | a key of the issuer signed it; true for as long as the issuer keeps its keys     |
-//! | [`VerifiedToken`]   | at this moment it is meant for this audience and valid                           |
+//! | type                | what is known                                                                       |
+//! |---------------------|-------------------------------------------------------------------------------------|
+//! | [`UnverifiedToken`] | the text is well-formed and requests nothing that is never allowed                  |
+//! | [`SignedToken`]     | a key of the issuer signed it; true for as long as the issuer keeps its keys        |
+//! | [`VerifiedToken`]   | at this moment the token is valid and meant for this audience                       |
 //!
-//! The last two are apart so that a cache can remember a good signature and never a verdict on claims, which passes
-//! with time. Whoever keeps a [`SignedToken`] must drop it when the issuer's policy changes in any way.
+//! The last two types are separate so that a cache can store a verified signature, but never a verdict on claims, which
+//! changes with time. A cache must drop a [`SignedToken`] when the issuer's policy changes in any way.
 //!
-//! The primitives are `aws-lc-rs`'s; what is decided here is what they are asked (RFC 7515, RFC 7519, RFC 8725).
-//! Nothing here reads a clock, and no error holds a piece of the token except a printable issuer.
+//! `aws-lc-rs` provides the cryptographic primitives; this module decides how to call them (RFC 7515, RFC 7519, RFC
+//! 8725). The module reads no clock. No error contains a part of the token except a printable issuer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,18 +35,18 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest issuer (`iss`), in bytes.
 pub const MAX_ISSUER_BYTES: usize = 2048;
 
-/// The longest subject (`sub`), in bytes; OpenID Connect Core section 2 has the same limit.
+/// The longest subject (`sub`), in bytes; OpenID Connect Core 1.0 section 2 has the same limit.
 pub const MAX_SUBJECT_BYTES: usize = 255;
 
 /// The longest issuer that an error names, in bytes.
 const MAX_NAMED_ISSUER_BYTES: usize = 200;
 
-/// 9999-12-31T23:59:59Z: the last second that a calendar with four-digit years can show.
+/// 9999-12-31T23:59:59Z: the last second that a calendar with four-digit years can show, in Unix seconds.
 const MAX_NUMERIC_DATE: i64 = 253_402_300_799;
 
 /// Header members that are refused, each with the reason (as the end of a sentence).
 ///
-/// All other unknown members are ignored, as RFC 7515 section 4 asks.
+/// All other unknown members are ignored, as RFC 7515 section 4 requires.
 const REFUSED_HEADER_MEMBERS: [(&str, &str); 8] = [
     ("crit", "no critical extension is supported (RFC 7515 section 4.1.11)"),
     ("b64", "an unencoded payload is not supported (RFC 7797)"),
@@ -58,31 +58,32 @@ const REFUSED_HEADER_MEMBERS: [(&str, &str); 8] = [
     ("enc", "encrypted tokens are not supported"),
 ];
 
-/// What an issuer's tokens have to meet.
+/// The conditions that an issuer's tokens must meet.
 #[derive(Debug, Clone)]
 pub struct IssuerPolicy {
     /// The exact `iss`.
     pub issuer: String,
-    /// Who this database is to the issuer: one of these has to stand in `aud`. If empty, no token is accepted.
+    /// The names of this database as an audience; `aud` must contain one. If empty, no token is accepted.
     pub audiences: Vec<String>,
-    /// Where tokens say whom they are for, as a JSON pointer: `/aud`, unless the issuer's tokens have none and another
-    /// claim names the party, such as `/azp`.
+    /// JSON pointer to the claim that names the recipients of a token.
+    ///
+    /// The claim is `/aud`, unless the issuer's tokens have none and name the recipient in another claim, such as
+    /// `/azp`.
     pub audience_claim: String,
-    /// JSON pointer to a claim whose value has to be a segment of the path of `iss`, if that is asked for.
+    /// JSON pointer to a claim whose value must be a segment of the path of `iss`; `None` for no such condition.
     pub issuer_binding: Option<String>,
     /// The algorithms that the issuer may use. If empty, no token is accepted.
     pub algorithms: Vec<Algorithm>,
     /// The issuer's keys.
     pub keys: KeySet,
-    /// From when on, in Unix seconds, keys sign nothing any more; by `kid`.
+    /// Retirement times in Unix seconds, by `kid`: from then on tokens signed with the key are refused.
     pub retired_keys: HashMap<String, i64>,
-    /// By how many seconds the clocks of issuer and database may differ.
+    /// The accepted difference between the clocks of issuer and database, in seconds.
     pub leeway_seconds: u32,
 }
 
 impl IssuerPolicy {
-    /// The policy that asks for what RFC 8725 does and nothing beyond: any algorithm that the issuer has a key for, no
-    /// leeway.
+    /// The policy with the conditions of RFC 8725 alone: any algorithm that the issuer has a key for, and no leeway.
     pub fn new(issuer: &str, audiences: Vec<String>, keys: KeySet) -> Self {
         Self {
             issuer: issuer.to_owned(),
@@ -104,15 +105,17 @@ pub struct UnverifiedToken<'t> {
     claims: Claims,
 }
 
-/// What a token is before its payload is read: a compact JWS (RFC 7515 section 7.1) whose header asks for nothing that
-/// is never allowed. Public for test vectors alone, the payloads of which are no claims.
+/// A compact JWS (RFC 7515 section 7.1) before its payload is read.
+///
+/// The header requests nothing that is never allowed. The type is public for test vectors alone, whose payloads are not
+/// claims.
 #[doc(hidden)]
 pub struct Jws<'t> {
-    /// What the signature is over: header and payload as they were sent (RFC 7515 section 5.2, step 8).
+    /// The signed text: header and payload as they were sent (RFC 7515 section 5.2, step 8).
     signing_input: &'t str,
     payload: &'t str,
     signature: Vec<u8>,
-    /// The `alg` of the header: a request, compared with the key's own algorithm and never obeyed.
+    /// The `alg` of the header: only compared with the algorithm of the key, which decides.
     algorithm: Algorithm,
     key_id: Option<String>,
 }
@@ -120,7 +123,7 @@ pub struct Jws<'t> {
 /// All claims of a token, the registered ones included.
 pub struct Claims {
     members: Map<String, Value>,
-    /// As the issuer wrote them: what is kept as evidence is what was signed.
+    /// The JSON text as the issuer wrote it, so that the stored evidence is what was signed.
     text: String,
 }
 
@@ -133,27 +136,30 @@ pub struct SignedToken {
     claims: Rc<Claims>,
 }
 
-/// A token whose signature and claims were good at the time they were checked.
+/// A token whose signature and claims were valid at the time of the check.
 #[derive(Clone)]
 pub struct VerifiedToken {
     /// The `iss`, equal to the policy's.
     pub issuer: String,
     /// The `sub`: unique within the issuer, 1 to 255 bytes, no control characters.
     pub subject: String,
+    /// All claims of the token, with the JSON text that was signed.
     pub claims: Rc<Claims>,
     /// The `exp` in Unix seconds, without leeway.
     pub expires_at: i64,
     /// The `iat` in Unix seconds.
     pub issued_at: Option<i64>,
-    /// The session at the identity provider: `sid`, else `session_id`, else `jti`, the first that is a string.
+    /// The session at the identity provider: the first of `sid`, `session_id` and `jti` that is present.
     pub session_id: Option<String>,
-    /// The `kid` of the key that verified the signature.
+    /// The `kid` of the key that verified the signature; `None` if the key has none.
     pub key_id: Option<String>,
     /// The algorithm of that key.
     pub algorithm: Algorithm,
 }
 
 impl<'t> Jws<'t> {
+    /// Splits a compact JWS and reads its header.
+    ///
     /// Errors: [`TOKEN_MALFORMED`], [`TOKEN_REFUSED`].
     pub fn parse(token: &'t str) -> Result<Self> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -182,12 +188,16 @@ impl<'t> Jws<'t> {
         Ok(Self { signing_input, payload, signature, algorithm, key_id })
     }
 
-    /// The bytes that are signed beside the header.
+    /// The decoded payload, which the signature covers together with the header.
+    ///
+    /// Errors: [`TOKEN_MALFORMED`].
     pub fn payload(&self) -> Result<Vec<u8>> {
         base64url("payload", self.payload)
     }
 
-    /// The key that signed this. Errors: [`KEY_UNKNOWN`], [`SIGNATURE_INVALID`].
+    /// Verifies the signature and returns the key that made it.
+    ///
+    /// Errors: [`KEY_UNKNOWN`], [`SIGNATURE_INVALID`].
     pub fn verify<'k>(&self, keys: &'k KeySet) -> Result<&'k Key> {
         let key = keys.find(self.key_id.as_deref(), self.algorithm).ok_or_else(|| {
             KEY_UNKNOWN.error("no key of the issuer fits the token").detail(match self.key_id {
@@ -214,14 +224,14 @@ impl<'t> UnverifiedToken<'t> {
         Ok(Self { jws, issuer, claims })
     }
 
-    /// The `iss` that the token claims, to choose the policy by: 1 to 2048 bytes, no control characters.
+    /// The `iss` in the claims, for choosing the policy: 1 to 2048 bytes, no control characters.
     ///
-    /// Nobody has vouched for it yet.
+    /// The value is not verified yet.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The error for a token whose issuer is not the expected one, or not known at all.
+    /// The error for a token whose issuer is unknown or not the expected one.
     pub fn unknown_issuer(&self) -> Error {
         unknown_issuer(&self.issuer)
     }
@@ -244,15 +254,15 @@ impl<'t> UnverifiedToken<'t> {
 }
 
 impl SignedToken {
-    /// The `iss`, which is that of the policy that the signature was good under.
+    /// The `iss`, equal to the issuer of the policy under which the signature was verified.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// Checks that the token is meant for this database and valid at `now_unix_seconds`.
     ///
-    /// The leeway is applied here, and nowhere else: a token is refused from `exp` + leeway on, and before `nbf` or
-    /// `iat` - leeway.
+    /// Only this method applies the leeway: a token is refused from `exp` + leeway on, and before `nbf` or `iat` -
+    /// leeway.
     ///
     /// Errors: [`ISSUER_UNKNOWN`], [`KEY_RETIRED`], [`CLAIM_INVALID`], [`AUDIENCE_REFUSED`], [`TOKEN_EXPIRED`],
     /// [`TOKEN_NOT_YET_VALID`].
@@ -308,7 +318,7 @@ impl SignedToken {
 }
 
 impl Claims {
-    /// Claims that were verified before and kept as text.
+    /// Reads claims that were verified before and stored as text; `None` if the text is not strict JSON of an object.
     pub fn kept(text: &str) -> Option<Self> {
         let members = strict_json::parse(text).ok()?.as_object()?.clone();
         Some(Self { members, text: text.to_owned() })
@@ -316,7 +326,7 @@ impl Claims {
 
     /// The claim that an RFC 6901 JSON Pointer names, such as `/app_metadata/org_id` or `/https:~1~1ns~1roles`.
     ///
-    /// The empty pointer names the whole document, which is no claim: here it finds nothing.
+    /// The empty pointer names the whole document, which is not a claim, and gives `None`.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
         let path = pointer.strip_prefix('/')?;
         let end_of_first = path.find('/').unwrap_or(path.len());
@@ -344,7 +354,7 @@ impl Deref for Claims {
     }
 }
 
-/// Every name that a token's claims give its session: what a revocation may go by.
+/// Every session name in a token's claims; a revocation may use any of them.
 pub fn session_ids(claims: &Map<String, Value>) -> impl Iterator<Item = &str> {
     SESSION_CLAIMS.iter().filter_map(|name| claims.get(*name)?.as_str())
 }
@@ -382,8 +392,9 @@ fn wrong_number_of_parts() -> Error {
     malformed("it does not have exactly three parts")
 }
 
-/// RFC 7515 section 2: no padding. Of the texts that decode to the same bytes only the canonical one is accepted, so
-/// that a token has one spelling.
+/// Decodes base64url without padding (RFC 7515 section 2).
+///
+/// Only the canonical encoding of the bytes is accepted, so that a token has one spelling.
 fn base64url(part: &str, encoded: &str) -> Result<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(encoded).map_err(|_| malformed(format!("its {part} is not canonical unpadded base64url")))
 }
@@ -436,7 +447,7 @@ fn check_header_members(header: &Map<String, Value>) -> Result<()> {
     }
 }
 
-/// RFC 7515 section 4.1.9: media types ignore case, and "application/" may be left out.
+/// Whether `typ` is an accepted type. Media types ignore case and may omit "application/" (RFC 7515 section 4.1.9).
 fn is_accepted_type(media_type: &str) -> bool {
     let media_type = media_type.to_ascii_lowercase();
     matches!(media_type.strip_prefix("application/").unwrap_or(&media_type), "jwt" | "at+jwt")
@@ -460,7 +471,7 @@ fn unverified_issuer(claims: &Map<String, Value>) -> Result<String> {
     Ok(issuer.to_owned())
 }
 
-/// RFC 7519 section 4.1.2 leaves `sub` optional; a token without one identifies nobody.
+/// Reads `sub`, which RFC 7519 section 4.1.2 leaves optional: a token without a subject identifies nobody.
 fn subject(claims: &Map<String, Value>) -> Result<&str> {
     let subject = required_text(claims, "sub")?;
     if subject.len() > MAX_SUBJECT_BYTES {
@@ -469,7 +480,9 @@ fn subject(claims: &Map<String, Value>) -> Result<&str> {
     Ok(subject)
 }
 
-/// RFC 7519 section 4.1.3: one string or an array of them, here also of a claim that the policy reads in its place.
+/// Reads one string or an array of strings (RFC 7519 section 4.1.3).
+///
+/// The claim is `aud` or the substitute that the policy names.
 fn audiences<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
     let name = pointer.strip_prefix('/').unwrap_or(pointer);
     let audiences: Option<Vec<&str>> = match claims.at(pointer) {
@@ -485,8 +498,10 @@ fn audiences<'c>(claims: &'c Claims, pointer: &str) -> Result<Vec<&'c str>> {
     }
 }
 
-/// Microsoft's rule for Entra: whoever takes a claim for the tenant must see that the issuer is that tenant's, because
-/// one set of keys signs for all of them. The value has to be a whole segment, so that no prefix passes.
+/// Checks that the claim's value is a segment of the issuer's path.
+///
+/// Microsoft requires this check for Entra when a claim identifies the tenant, because one set of keys signs for all
+/// tenants. The value must be a whole segment, so that no prefix passes.
 fn bound_to_issuer(claims: &Claims, pointer: &str, issuer: &str) -> Result<()> {
     let name = pointer.strip_prefix('/').unwrap_or(pointer);
     match claims.at(pointer) {
@@ -498,7 +513,7 @@ fn bound_to_issuer(claims: &Claims, pointer: &str, issuer: &str) -> Result<()> {
     }
 }
 
-/// RFC 7519 section 2, NumericDate: seconds since 1970, possibly with a fraction, which is cut off.
+/// Reads a NumericDate (RFC 7519 section 2): seconds since 1970; a fraction is cut off.
 fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>> {
     match claims.get(name) {
         None => Ok(None),
@@ -520,7 +535,7 @@ fn whole_seconds(number: &Number) -> Option<i64> {
     (0.0..=MAX_NUMERIC_DATE as f64).contains(&seconds).then_some(seconds.floor() as i64)
 }
 
-/// Where tokens name their session, the first one first: OpenID Connect, Supabase, RFC 7519 section 4.1.7.
+/// The claims that name the session, in order of precedence: OpenID Connect, Supabase, RFC 7519 section 4.1.7.
 const SESSION_CLAIMS: [&str; 3] = ["sid", "session_id", "jti"];
 
 fn session_id(claims: &Map<String, Value>) -> Result<Option<&str>> {
@@ -542,7 +557,7 @@ fn optional_text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<Optio
     }
 }
 
-/// A string that can name something: not empty, and safe to store, to compare and to print.
+/// Reads a string that can serve as a name: not empty and without control characters.
 fn required_text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c str> {
     let text = optional_text(claims, name)?.ok_or_else(|| invalid_claim(name, "is absent"))?;
     if text.is_empty() {
@@ -591,7 +606,7 @@ pub(super) mod tests {
     const LEEWAY: i64 = 30;
     const ISSUER: &str = "https://issuer.example";
 
-    /// One issuer with the keys of `signers`, of which the first signs.
+    /// An issuer with the keys of `signers`; the first one signs.
     struct Provider {
         signers: Vec<Signer>,
         policy: IssuerPolicy,
@@ -619,7 +634,7 @@ pub(super) mod tests {
             format!("{input}.{signature}")
         }
 
-        /// A token of the good header and these claims.
+        /// A token with a valid header and these claims.
         fn token(&self, claims: &Value) -> String {
             let header = json!({"alg": self.signers[0].algorithm.name(), "kid": "k1"});
             self.sign(header.to_string().as_bytes(), claims.to_string().as_bytes())
@@ -633,7 +648,7 @@ pub(super) mod tests {
             UnverifiedToken::parse(token)?.verify_signature(&self.policy)?.check_claims(&self.policy, now)
         }
 
-        /// The name of the error that these claims lead to at `now`, or `ok`.
+        /// The name of the error for these claims at `now`, or `ok`.
         fn verdict_at(&self, claims: &Value, now: i64) -> &'static str {
             self.verify_at(&self.token(claims), now).map_or_else(|error| error.kind.name, |_| "ok")
         }
@@ -643,7 +658,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Any token with a good signature, for those who only keep it.
+    /// A token with a valid signature, for tests that only store it.
     pub(in crate::identity) fn signed() -> Rc<SignedToken> {
         let claims = Rc::new(Claims::of(&good_claims()));
         Rc::new(SignedToken { issuer: ISSUER.to_owned(), algorithm: Algorithm::Es256, key_id: None, claims })

@@ -1,28 +1,30 @@
-//! Finds what looks like a token in a text, and blots it out.
+//! Finds texts that look like tokens and replaces them.
 //!
-//! For texts that go where tokens must not: the server's log and `pg_stat_activity`. What looks like one is decided by
-//! shape alone, before anything is known of issuers: a false match costs a word of a log line, a miss a session.
+//! The callers are the server's log and `pg_stat_activity`, which must not contain tokens. The shape alone decides,
+//! because the issuer is not known yet. A false match costs a word of a log line; a missed token costs a session.
 //!
-//! The functions neither allocate nor panic, since they run while an error is being reported.
+//! The functions neither allocate nor panic, because they run while an error is being reported.
 
 use std::ops::Range;
 
-/// What a token is replaced by. Never longer than the token, so that a text can be changed where it stands.
+/// The replacement for a token. Never longer than a token, so that a text can be changed in place.
 pub const REPLACEMENT: &[u8] = b"[token]";
 
-/// How the header of a compact token may begin: a brace and then a quote or a space, or a brace and a tab or the end of
-/// a line, in base64url (RFC 7515 section 3.1). Nothing else is read as a token.
+/// The possible beginnings of the header of a compact token, in base64url (RFC 7515 section 3.1).
+///
+/// The header begins with a brace and then a quote or a space, or a brace and a tab or the end of a line. No other text
+/// is treated as a token.
 const STARTS: [&[u8]; 2] = [b"ey", b"ew"];
 
-/// The shortest header, `{"alg":"x"}`, has 15 characters in base64url; with less than that it is another word.
+/// Length of the shortest header, `{"alg":"x"}`, in base64url; a shorter text is not a token.
 const MIN_HEADER_BYTES: usize = 15;
 
-/// True if the text holds something that [`in_place`] would replace.
+/// Whether the text contains something that [`in_place`] would replace.
 pub fn holds_token(text: &[u8]) -> bool {
     next(text, 0).is_some()
 }
 
-/// Replaces each token in the text and returns how long the text is now; what lies behind that is left over.
+/// Replaces each token in the text and returns the new length in bytes; the bytes after it are stale.
 pub fn in_place(text: &mut [u8]) -> usize {
     let (mut read, mut written) = (0, 0);
     while let Some(token) = next(text, read) {
@@ -36,7 +38,7 @@ pub fn in_place(text: &mut [u8]) -> usize {
     if read == 0 { text.len() } else { shift(text, read..text.len(), written) }
 }
 
-/// Moves a piece of the text to the front, to `to`; returns where it ends then.
+/// Moves a piece of the text forward to offset `to` and returns the offset of its end.
 fn shift(text: &mut [u8], piece: Range<usize>, to: usize) -> usize {
     let end = to + piece.len();
     if to < piece.start {
@@ -45,10 +47,11 @@ fn shift(text: &mut [u8], piece: Range<usize>, to: usize) -> usize {
     end
 }
 
-/// The next token that begins at `from` or later: a header, a dot, and at least the beginning of a body.
+/// The first token that begins at `from` or later: a header, a dot, and at least the beginning of a body.
 ///
-/// A token of which a length limit such as log_parameter_max_length left less than three parts counts as well: it still
-/// shows the claims, and most of a signature may be enough to guess the rest. So does one of five parts (RFC 7516).
+/// A length limit such as log_parameter_max_length can cut off a token within its three parts. Such a token counts as
+/// well: it shows the claims, and most of a signature may be enough to guess the rest. A token of five parts (RFC 7516)
+/// counts too.
 fn next(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     loop {
         let rest = text.get(from..)?;
@@ -66,7 +69,7 @@ fn next(text: &[u8], mut from: usize) -> Option<Range<usize>> {
     }
 }
 
-/// Where the bytes from `from` on stop being of the kind.
+/// The offset of the first byte from `from` on that is not of the kind.
 fn run(text: &[u8], from: usize, kind: impl Fn(u8) -> bool) -> usize {
     from + text.get(from..).unwrap_or_default().iter().take_while(|byte| kind(**byte)).count()
 }

@@ -1,24 +1,24 @@
-//! The column that a row's organization stands in, and how it is compared.
+//! The organization column of a table, and how it is compared with the organization of the context.
 
 use super::facts::{Column, Facts};
 use super::text::literal;
 use crate::error::{self, Result};
 
-/// Columns that are taken for the organization when none is named.
+/// Names of columns that are candidates for the organization column when the caller names none.
 pub const USUAL_COLUMNS: [&str; 4] = ["organizationId", "organization_id", "org_id", "tenant_id"];
 
-/// How the organization column is compared, by its type.
+/// How the organization column is compared; its type determines the function.
 pub struct Comparison {
-    /// The organization without a question for a permission, as the column's default has it.
+    /// Call that returns the organization without a check of permissions, as the column's default contains it.
     pub accessor: &'static str,
-    /// The same function, which takes domain and action too.
+    /// Name of the same function, for the form that takes domain and action.
     function: &'static str,
-    /// What stands on the left of the comparison, as `pg_get_expr` writes it: varchar is compared as text.
+    /// Whether the column is cast to text: varchar is compared as text, as `pg_get_expr` prints it.
     cast: bool,
 }
 
 impl Comparison {
-    /// `None` for a type that cannot hold an organization.
+    /// The comparison for a type as `format_type` names it; `None` for a type that cannot hold an organization.
     pub fn of(data_type: &str) -> Option<Self> {
         let (accessor, function, cast) = match data_type {
             "uuid" => ("tenancy.org_id()", "tenancy.org_id", false),
@@ -30,14 +30,14 @@ impl Comparison {
         Some(Comparison { accessor, function, cast })
     }
 
-    /// The comparison of a column for whoever may do `action` in `domain`, as `pg_get_expr` gives it back.
+    /// The comparison of a quoted column for roles that may do `action` in `domain`, as `pg_get_expr` prints it.
     pub fn expression(&self, quoted: &str, domain: &str, action: &str) -> String {
         let left = if self.cast { format!("({quoted})::text") } else { quoted.to_owned() };
         format!("({left} = {}({}::text, {}::text))", self.function, literal(domain), literal(action))
     }
 }
 
-/// The column that the table's schema was protected by, if the table has it, or else those of usual names.
+/// The organization column of the table's schema, if the table has it; otherwise columns with the usual names.
 pub fn candidates(facts: &Facts) -> Vec<&Column> {
     match facts.schema_column.as_deref().and_then(|name| facts.column(name)) {
         Some(column) => vec![column],
@@ -45,7 +45,9 @@ pub fn candidates(facts: &Facts) -> Vec<&Column> {
     }
 }
 
-/// The column named, or the only candidate; `None` where there is neither. Of two candidates none is chosen.
+/// The named column, or the only candidate; `None` if there is neither.
+///
+/// Errors: `COLUMN_AMBIGUOUS` for several candidates.
 pub fn find<'a>(facts: &'a Facts, named: Option<&str>) -> Result<Option<&'a Column>> {
     if let Some(name) = named {
         return Ok(facts.column(name));
@@ -59,7 +61,7 @@ pub fn find<'a>(facts: &'a Facts, named: Option<&str>) -> Result<Option<&'a Colu
     Ok(found.first().copied())
 }
 
-/// The error for a table where [`find`] finds nothing.
+/// The error for a table in which [`find`] finds no column: `COLUMN_MISSING`.
 pub fn missing(facts: &Facts, named: Option<&str>) -> error::Error {
     let message = match named {
         Some(name) => format!("table {} has no column \"{name}\"", facts.table),
@@ -68,7 +70,9 @@ pub fn missing(facts: &Facts, named: Option<&str>) -> error::Error {
     error::COLUMN_MISSING.error(message).detail(format!("Looked for: {}.", named.unwrap_or(&USUAL_COLUMNS.join(", "))))
 }
 
-/// Refuses a column that cannot hold an organization.
+/// Checks that the column can hold an organization.
+///
+/// Errors: `COLUMN_UNSUITABLE`.
 pub fn check(facts: &Facts, column: &Column) -> Result<()> {
     let Column { name, data_type, .. } = column;
     let unsuitable = |what: String| Err(error::COLUMN_UNSUITABLE.error(what));

@@ -1,4 +1,6 @@
-//! Which rows: row-level security and capture, as a plan made of facts about a table.
+//! The rules for protecting a table: facts about it and options of the caller make a plan of SQL statements.
+//!
+//! The plan sets up row-level security and the capture of changes.
 
 mod column;
 pub mod facts;

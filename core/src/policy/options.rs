@@ -1,45 +1,51 @@
-//! What the caller of `plan` and `protect` may ask for.
+//! The options of `tenancy.plan` and `tenancy.protect`.
 
 use crate::error::{self, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The arguments of `tenancy.plan` and `tenancy.protect`; what is `None` stays as an earlier `protect` had it.
+/// The arguments of `tenancy.plan` and `tenancy.protect`. `None` keeps the value of an earlier `protect`.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
+    /// Unquoted name of the organization column (`organization_column`).
     pub column: Option<&'a str>,
+    /// The permission domain of the table; without one, the table's name in snake case.
     pub domain: Option<&'a str>,
+    /// The meaning of a NULL in the organization column.
     pub null_rows: Option<NullRows>,
+    /// The expression that fills the organization column of existing rows.
     pub backfill: Option<Backfill<'a>>,
-    /// A foreign key, or its column, by which rows belong to the organization of the row they point at.
+    /// A foreign key, or its only column, that leads to the row whose organization applies.
     pub through: Option<&'a str>,
+    /// The custom actions of the table.
     pub actions: Option<Actions>,
-    /// Columns whose values the audit tells by commitments.
+    /// Unquoted names of columns whose values the audit records as commitments.
     pub secret_columns: Option<Vec<String>>,
-    /// Steps that can run apart, none of which keeps writers waiting for long.
+    /// Whether the steps run one by one, so that none blocks writers for long.
     pub online: bool,
 }
 
-/// What gives rows their organization that have none yet.
+/// The expression that gives rows without an organization their organization.
 #[derive(Debug, Clone)]
 pub struct Backfill<'a> {
     /// An SQL expression over the table's columns.
     pub expression: &'a str,
-    /// Its type, as `format_type` names it.
+    /// The type of the expression, as `format_type` names it.
     pub data_type: String,
 }
 
-/// What it means that the organization column of a row is NULL.
+/// The meaning of a NULL in the organization column of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NullRows {
-    /// Every organization reads the row; under a tenant's identity nobody writes it.
+    /// Every organization reads the row; no tenant writes it.
     Shared,
-    /// The row is nobody's: no tenant sees it.
+    /// The row belongs to no organization: no tenant sees it.
     Nobody,
 }
 
 impl NullRows {
+    /// The word in SQL: `shared` or `nobody`.
     pub fn name(self) -> &'static str {
         match self {
             NullRows::Shared => "shared",
@@ -47,6 +53,9 @@ impl NullRows {
         }
     }
 
+    /// Parses the argument `null_rows`.
+    ///
+    /// Errors: `ARGUMENT_INVALID` for another word.
     pub fn parse(word: &str) -> Result<Self> {
         match word {
             "shared" => Ok(NullRows::Shared),
@@ -56,14 +65,16 @@ impl NullRows {
     }
 }
 
-/// The custom actions of a table by name: changes that need a permission of their own beside `create` or `update`.
+/// The custom actions of a table by name: changes that need a permission beside `create` or `update`.
 pub type Actions = BTreeMap<String, Action>;
 
-/// Which change is the action.
+/// The change that a custom action consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Action {
+    /// A change of certain columns.
     Columns(Columns),
+    /// A change of a column to or from certain values.
     States(States),
 }
 
@@ -71,20 +82,22 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
+    /// Unquoted names of the columns; at least one.
     pub columns: Vec<String>,
 }
 
-/// A row that enters or leaves one of these states.
+/// A change by which a row enters or leaves one of these states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct States {
+    /// Unquoted name of the column that holds the state.
     pub column: String,
-    /// Values of the column, as text.
+    /// The states: values of the column as text; at least one.
     pub values: Vec<String>,
 }
 
 impl Action {
-    /// The columns that it looks at.
+    /// Unquoted names of the columns that the action depends on.
     pub fn column_names(&self) -> Vec<&str> {
         match self {
             Action::Columns(columns) => columns.columns.iter().map(String::as_str).collect(),
@@ -99,7 +112,7 @@ impl Action {
         }
     }
 
-    /// The texts that stand in the trigger's arguments.
+    /// The texts for the arguments of the trigger: the columns, or the column and then the values.
     pub fn texts(&self) -> Vec<&str> {
         match self {
             Action::Columns(columns) => columns.columns.iter().map(String::as_str).collect(),
@@ -110,10 +123,14 @@ impl Action {
     }
 }
 
-/// An action's name is part of the name of a trigger.
+/// The longest name of an action, in bytes: the name becomes part of the name of a trigger.
 const MAX_ACTION_BYTES: usize = 30;
 
-/// Reads the argument `actions`: `{"approve": {"columns": ["approved_at"]}, "close": {"column": "status", "values": ["closed"]}}`.
+/// Parses the argument `actions`: a JSON object of actions by name.
+///
+/// An example is `{"approve": {"columns": ["approved_at"]}, "close": {"column": "status", "values": ["closed"]}}`.
+///
+/// Errors: `ARGUMENT_INVALID`.
 pub fn parse_actions(json: &str) -> Result<Actions> {
     let malformed = |detail: String| error::ARGUMENT_INVALID.error("the actions cannot be read").detail(detail);
     let actions: Actions = serde_json::from_str(json).map_err(|_| {
@@ -137,7 +154,9 @@ pub fn parse_actions(json: &str) -> Result<Actions> {
     Ok(actions)
 }
 
-/// Reads the argument `secret_columns`: names of columns, each once.
+/// Parses the argument `secret_columns`: names of columns, returned sorted and without duplicates.
+///
+/// Errors: `ARGUMENT_INVALID` for a NULL among the names.
 pub fn parse_secret_columns(names: Vec<Option<String>>) -> Result<Vec<String>> {
     let names: Option<Vec<String>> = names.into_iter().collect();
     let mut names = names.ok_or_else(|| error::ARGUMENT_INVALID.error("secret_columns may hold no NULL"))?;

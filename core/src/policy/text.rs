@@ -1,22 +1,26 @@
 //! SQL text: names and literals.
 
-/// A text as an SQL literal; text with a backslash is refused before it comes here.
+/// Quotes a text as an SQL literal. The caller has refused texts with a backslash.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A text as an SQL literal that may hold backslashes, as `quote_literal` writes it.
+/// Quotes a text, which may contain backslashes, as an SQL literal in the form of `quote_literal`.
 pub fn quoted_text(text: &str) -> String {
     let doubled = text.replace('\\', "\\\\").replace('\'', "''");
     if text.contains('\\') { format!("E'{doubled}'") } else { format!("'{doubled}'") }
 }
 
-/// A name that is generated here, or that no catalog holds yet: it may hold capitals, so it is always quoted.
+/// Quotes a generated name, or a name that no catalog holds yet.
+///
+/// The name may contain capitals, so it is always quoted.
 pub fn quote_generated(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A name made of the table's and an ending, cut where Postgres would cut it (63 bytes) and free of those `taken`.
+/// Makes a name from the table's name and an ending, avoiding names that are `taken`.
+///
+/// The table's part is cut to 40 bytes, so that the name stays within the 63 bytes of a Postgres name.
 pub fn generated_name(table: &str, ending: &str, taken: impl Fn(&str) -> bool) -> String {
     let stem: String = table
         .chars()
@@ -32,7 +36,7 @@ pub fn generated_name(table: &str, ending: &str, taken: impl Fn(&str) -> bool) -
     (1..).map(|n| format!("{stem}{ending}{n}")).find(|name| !taken(name)).unwrap_or(plain)
 }
 
-/// Each run of white space as one blank: `pg_get_expr` breaks sub-queries into lines.
+/// Replaces each run of white space with one blank: `pg_get_expr` breaks sub-queries into lines.
 pub fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

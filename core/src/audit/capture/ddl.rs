@@ -1,13 +1,15 @@
-//! What a statement that changes the rules is called, and which of those on the audit's own partitions are mere upkeep.
+//! Names for statements that change the schema, and the statements that maintain the audit's own partitions.
 
 /// The operation of an event: the command tag in lower case, with underscores.
 pub fn operation(tag: &str) -> String {
     tag.to_lowercase().replace([' ', '-'], "_")
 }
 
-/// Whether parts of an ALTER TABLE switched capture off or on, where some of its triggers then fire always (`always`).
+/// Whether an ALTER TABLE switched capture off or on: `capture_off`, `capture_on`, or `None` for neither.
 ///
-/// ENABLE TRIGGER is off too: such a trigger does not fire under `session_replication_role = replica`.
+/// `parts` are the subcommands. `always` states whether all capturing triggers of the table fire always after the
+/// statement; it is `None` for a table without such triggers. ENABLE TRIGGER counts as off, because an enabled trigger
+/// does not fire under `session_replication_role = replica`.
 pub fn capture(parts: &[&str], always: Option<bool>) -> Option<&'static str> {
     let switched = parts.iter().any(|part| part.ends_with("_trigger"));
     match always {
@@ -17,7 +19,7 @@ pub fn capture(parts: &[&str], always: Option<bool>) -> Option<&'static str> {
     }
 }
 
-/// True for what making or restoring a monthly partition of the audit consists of.
+/// Whether the statement belongs to creating or restoring a monthly partition of the audit.
 pub fn is_upkeep(tag: &str, parts: &[&str], trigger_function: Option<&str>) -> bool {
     const PARTS: [&str; 7] = [
         "attach_partition",

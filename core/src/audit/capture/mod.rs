@@ -1,4 +1,4 @@
-//! Capture: what is recorded as an event, and how it gets into the table of events.
+//! Capture: what is recorded as an event, and how it reaches the table of events.
 
 pub mod ddl;
 pub mod pending;

@@ -1,9 +1,9 @@
-//! What is written at the end of the statement, by the level of the savepoint that it belongs to.
+//! Entries that are written at the end of the statement, by the level of their savepoint.
 //!
-//! Rows written in batches cost a third of rows written one by one. A batch must not be written under a savepoint that
-//! is younger than its rows: if that one is rolled back, rows of the transaction around it would go too.
+//! Writing rows in batches costs a third of writing them one by one. A batch must not be written under a savepoint that
+//! is younger than its rows: a rollback of that savepoint would also remove rows of the transaction around it.
 
-/// Entries that wait, by nesting level; levels strictly increase, and none is empty.
+/// Waiting entries by nesting level; levels strictly increase, and none is empty.
 #[derive(Debug)]
 pub struct Pending<T> {
     levels: Vec<(i32, Vec<T>)>,
@@ -16,15 +16,17 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
+    /// Makes an empty queue.
     pub const fn new() -> Self {
         Pending { levels: Vec::new() }
     }
 
+    /// Whether no entry is waiting at any level.
     pub fn is_empty(&self) -> bool {
         self.levels.is_empty()
     }
 
-    /// Adds an entry at the current level; returns how many wait there now.
+    /// Adds an entry at the current level and returns the number of entries that wait there.
     pub fn push(&mut self, level: i32, entry: T) -> usize {
         match self.levels.last_mut() {
             Some((newest, entries)) if *newest == level => {
@@ -38,7 +40,7 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Takes the entries that may be written at `level`: its own.
+    /// Removes and returns the entries of `level`, which are the only ones that may be written at `level`.
     pub fn take(&mut self, level: i32) -> Vec<T> {
         match self.levels.last() {
             Some((newest, _)) if *newest == level => self.levels.pop().map(|(_, entries)| entries).unwrap_or_default(),
@@ -46,19 +48,19 @@ impl<T> Pending<T> {
         }
     }
 
-    /// The subtransaction at `level` rolled back.
+    /// Discards the entries of the subtransaction at `level`, which rolled back, and of those within it.
     pub fn roll_back(&mut self, level: i32) {
         self.levels.retain(|(other, _)| *other < level);
     }
 
-    /// The subtransaction at `level` was released: its entries now belong to the level above.
+    /// Assigns the entries of the released subtransaction at `level` to the level above.
     pub fn release(&mut self, level: i32) {
         for entry in self.take(level) {
             self.push(level - 1, entry);
         }
     }
 
-    /// The transaction ended.
+    /// Discards all entries at the end of the transaction.
     pub fn clear(&mut self) {
         self.levels.clear();
     }

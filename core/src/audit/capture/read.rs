@@ -1,4 +1,6 @@
-//! A read of a sensitive table: it is recorded whether its transaction commits or not, so it leaves it as a message.
+//! A read of a sensitive table, which is recorded whether its transaction commits or not.
+//!
+//! The record therefore leaves the transaction as a message.
 
 use super::refusal::{shorten, shorten_actor};
 use crate::audit::format::event::Actor;
@@ -6,29 +8,33 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// One statement and one table of those that it read.
+/// One statement, and one of the tables that it read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// When the statement began, in microseconds since 1970, UTC.
+    /// Start of the statement, in microseconds since 1970 UTC.
     pub occurred_at: i64,
-    /// The organization of the context; absent where there was none.
+    /// The organization of the context; absent if there was no context.
     pub organization: Option<Uuid>,
+    /// The permission domain of the table.
     pub domain: String,
+    /// Schema of the table, not quoted.
     pub table_schema: String,
+    /// Name of the table, not quoted.
     pub table_name: String,
-    /// `SELECT`, `COPY`, or what changes rows and reads them.
+    /// `SELECT`, `COPY`, or the command that changed rows and read them.
     pub command: String,
-    /// As Postgres computes it, if it does.
+    /// The query id that Postgres computed; absent if `compute_query_id` is off.
     pub query_id: Option<i64>,
-    /// The rows that the statement returned or changed; absent where that is not known.
+    /// The number of rows that the statement returned or changed; absent if unknown.
     pub rows: Option<u64>,
-    /// True if it ended with an error, perhaps after some rows.
+    /// Whether the statement ended with an error, possibly after some rows.
     pub failed: bool,
+    /// The actor who executed the statement.
     pub actor: Actor,
 }
 
 impl Read {
-    /// The message: one line of JSON.
+    /// Encodes the read as one line of JSON, with texts cut to their maximum length.
     pub fn to_message(&self) -> String {
         let mut short = self.clone();
         for text in [&mut short.domain, &mut short.table_schema, &mut short.table_name, &mut short.command] {
@@ -39,12 +45,12 @@ impl Read {
         serde_json::to_string(&short).unwrap_or_default()
     }
 
-    /// `None` for what is no such message.
+    /// Decodes a message; `None` for bytes that are not such a message.
     pub fn from_message(message: &[u8]) -> Option<Read> {
         serde_json::from_slice(message).ok()
     }
 
-    /// The payload of the event.
+    /// The payload of the event: JSON with `query_id`, `rows` and `command` in the member `data`.
     pub fn payload(&self) -> String {
         let mut data = Map::new();
         data.insert("query_id".into(), self.query_id.into());

@@ -1,38 +1,44 @@
-//! What was refused: it is recorded although the transaction that tried it rolls back.
+//! A refusal, which is recorded although the transaction of the attempt rolls back.
 //!
 //! A refusal leaves its transaction as a message: through shared memory to the background worker, or as a line of the
-//! server's log. Both are of bounded size, and neither holds a token.
+//! server's log. Both are of bounded size, and neither contains a token.
 
 use crate::audit::format::event::Actor;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use uuid::Uuid;
 
-/// The most bytes of each text: an attacker chooses some of them.
+/// The most bytes of each text in JSON; an attacker chooses some of the texts.
 const TEXT_BYTES: usize = 200;
 
-/// The most bytes of a message: thirteen texts, each at its longest in JSON, where a control character takes six bytes.
+/// The most bytes of a message.
+///
+/// A refusal has fourteen texts and a read fifteen, each with at most 200 bytes in JSON, where a control character
+/// takes six.
 pub const MESSAGE_BYTES: usize = 4096;
 
-/// Something that was refused, and to whom.
+/// A refused operation with its actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal<'a> {
-    /// Microseconds since 1970, UTC.
+    /// Time of the refusal, in microseconds since 1970 UTC.
     pub occurred_at: i64,
-    /// The organization of the context; absent where nobody got in.
+    /// The organization of the context; absent if no identity was admitted.
     pub organization: Option<Uuid>,
+    /// The operation of the event, such as `authenticate` or `authorize`.
     #[serde(borrow)]
     pub operation: Cow<'a, str>,
+    /// The permission domain of the event.
     #[serde(borrow)]
     pub domain: Cow<'a, str>,
     /// The name of the error and its message.
     #[serde(borrow)]
     pub reason: Cow<'a, str>,
+    /// The actor whose operation was refused.
     pub actor: Actor,
 }
 
 impl Refusal<'_> {
-    /// The message: one line of JSON.
+    /// Encodes the refusal as one line of JSON, with texts cut to their maximum length.
     pub fn to_message(&self) -> String {
         let mut short = self.clone();
         for text in [&mut short.operation, &mut short.domain, &mut short.reason] {
@@ -43,7 +49,7 @@ impl Refusal<'_> {
         serde_json::to_string(&short).unwrap_or_default()
     }
 
-    /// `None` for what is no such message.
+    /// Decodes a message; `None` for bytes that are not such a message.
     pub fn from_message(message: &[u8]) -> Option<Refusal<'static>> {
         let read: Refusal = serde_json::from_slice(message).ok()?;
         let owned = |text: Cow<str>| Cow::Owned(text.into_owned());
@@ -58,7 +64,7 @@ impl Refusal<'_> {
     }
 }
 
-/// Cuts the texts of the actor that are too long.
+/// Cuts the texts of the actor to their maximum length.
 pub(super) fn shorten_actor(actor: &mut Actor) {
     let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
     let optional = [
@@ -74,7 +80,7 @@ pub(super) fn shorten_actor(actor: &mut Actor) {
     texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
 }
 
-/// Cuts the text where it is too long; what JSON writes as an escape counts as long as that.
+/// Cuts the text to [`TEXT_BYTES`], counted as JSON with its escapes.
 pub(super) fn shorten(text: &mut String) {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(place, character)| {

@@ -1,4 +1,4 @@
-//! Evidence: an artifact that lies somewhere else, named by its digest, with what is known of where it comes from.
+//! Evidence: an artifact outside of the database, registered by its digest and its provenance.
 
 use super::statement::{STATEMENT, Statement, Subject};
 use crate::audit::format::encoding::{Digest, Record};
@@ -8,37 +8,46 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The type of the predicate in statements about an artifact.
+/// The `predicateType` of statements about an artifact.
 pub const PREDICATE: &str = "pg-tenancy:evidence:1";
 
-/// How an artifact stands to the events it names. `derived-from` and `result-of` are W3C PROV's `wasDerivedFrom` and
-/// `wasGeneratedBy`.
+/// The relations between an artifact and the events it names.
+///
+/// `derived-from` and `result-of` are W3C PROV's `wasDerivedFrom` and `wasGeneratedBy`.
 pub const RELATIONS: [&str; 5] = ["concerns", "supports", "contradicts", "derived-from", "result-of"];
 
-/// A row of `tenancy.evidence`. Moments are microseconds since 1970, UTC.
+/// A row of `tenancy.evidence`. Times are in microseconds since 1970 UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
+    /// Time-ordered id (UUID version 7).
     pub id: Uuid,
+    /// The organization that the evidence belongs to.
     pub organization: Uuid,
     /// SHA-256 of the artifact.
     pub digest: Hash,
+    /// The media type of the artifact (RFC 6838), such as `application/pdf`.
     pub media_type: String,
-    /// Where the artifact is or came from.
+    /// The present or former location of the artifact: a URI, a file name, a system.
     pub source: String,
-    /// Who or what collected it.
+    /// The person or program that collected the artifact.
     pub collector: String,
+    /// Time of the collection, as the collector states it.
     pub collected_at: i64,
+    /// Time of the registration, by the server's clock.
     pub registered_at: i64,
+    /// `sub` of the token that registered the artifact; for an operator, the database role.
     pub registered_by: String,
-    /// What it is evidence of: a control, a system.
+    /// The subject of the evidence: a control, a system, a person.
     pub subject: Option<String>,
     /// One of [`RELATIONS`].
     pub relation: String,
+    /// Ids of the organization's events that the evidence names.
     pub events: Vec<Uuid>,
+    /// A description for people.
     pub description: Option<String>,
 }
 
-/// What a statement says of an artifact, in the spelling of in-toto's predicates.
+/// The predicate of a statement about an artifact, with the spelling of in-toto's predicates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Provenance {
@@ -54,12 +63,12 @@ struct Provenance {
     relation: String,
     events: Vec<Uuid>,
     description: Option<String>,
-    /// [`Evidence::record`], which the event of the registration has too.
+    /// [`Evidence::record`], which the event of the registration contains too.
     record: Hash,
 }
 
 impl Evidence {
-    /// The digest over all that is registered: the column `record`, and so part of the event of the registration.
+    /// The digest over all registered fields: the column `record`, and so part of the event of the registration.
     pub fn record(&self) -> Digest {
         let events: Vec<u8> = self.events.iter().flat_map(|event| *event.as_bytes()).collect();
         Record::new("pg_tenancy/evidence/1")
@@ -79,7 +88,7 @@ impl Evidence {
             .digest()
     }
 
-    /// The statement about the artifact, as JSON.
+    /// The in-toto statement about the artifact, as JSON.
     pub fn statement(&self) -> serde_json::Result<Vec<u8>> {
         let digest = BTreeMap::from([("sha256".to_owned(), hex::encode(&self.digest.0))]);
         serde_json::to_vec(&Statement {
@@ -105,7 +114,7 @@ impl Evidence {
     }
 }
 
-/// True for the name of a media type (RFC 6838 section 4.2): type, slash, subtype, without parameters.
+/// Whether the text is the name of a media type (RFC 6838 section 4.2): type, slash, subtype, without parameters.
 pub fn is_media_type(text: &str) -> bool {
     let name = |part: &str| {
         let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
@@ -114,7 +123,7 @@ pub fn is_media_type(text: &str) -> bool {
     text.split_once('/').is_some_and(|(kind, subtype)| name(kind) && name(subtype))
 }
 
-/// The record digest that the payload of a registration's event carries; `None` if it has none.
+/// The record digest in the payload of a registration's event; `None` if the payload has none.
 pub fn registered(payload: &str) -> Option<Digest> {
     #[derive(Deserialize)]
     struct Payload {
@@ -129,10 +138,10 @@ pub fn registered(payload: &str) -> Option<Digest> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub fn evidence() -> Evidence {
+    pub(crate) fn evidence() -> Evidence {
         Evidence {
             id: Uuid::from_u128(1),
             organization: Uuid::from_u128(2),

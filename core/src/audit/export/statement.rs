@@ -1,6 +1,8 @@
-//! Statements about artifacts in the forms of in-toto (Statement version 1,
-//! <https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>) and DSSE
-//! (<https://github.com/secure-systems-lab/dsse/blob/master/protocol.md>), which the tools of supply chains read.
+//! Statements about artifacts in the forms of in-toto and DSSE, which supply-chain tools read.
+//!
+//! The specifications are in-toto Statement version 1
+//! (<https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>) and DSSE
+//! (<https://github.com/secure-systems-lab/dsse/blob/master/protocol.md>).
 
 use crate::audit::log::signed_note::{Malformed, Signer, Verifier};
 use base64::Engine as _;
@@ -8,28 +10,36 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The `_type` of an in-toto Statement, version 1.
 pub const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+/// The DSSE `payloadType` of in-toto statements, a media type.
 pub const PAYLOAD: &str = "application/vnd.in-toto+json";
 
-/// What is said of some artifacts.
+/// An in-toto statement: a predicate about some artifacts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statement<P> {
+    /// The member `_type`, always [`STATEMENT`].
     #[serde(rename = "_type")]
     pub kind: String,
+    /// The artifacts that the predicate is about.
     pub subject: Vec<Subject>,
+    /// The member `predicateType`, a URI for the meaning of the predicate.
     #[serde(rename = "predicateType")]
     pub predicate_type: String,
+    /// The predicate, in the form that `predicate_type` determines.
     pub predicate: P,
 }
 
-/// An artifact, named by its digests in hexadecimal digits, by algorithm.
+/// An artifact of a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
+    /// The name of the artifact, unique within the statement.
     pub name: String,
+    /// The digests of the artifact in hexadecimal digits, by algorithm, such as `sha256`.
     pub digest: BTreeMap<String, String>,
 }
 
-/// A signed payload.
+/// A DSSE envelope: a payload with its signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
@@ -46,7 +56,7 @@ struct Signature {
     sig: String,
 }
 
-/// The bytes that are signed: the type has its part in them, so that no payload passes for one of another kind.
+/// The bytes that are signed (DSSE, PAE). They include the type, so that no payload can be used as another type.
 fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
@@ -54,7 +64,7 @@ fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Envelope {
-    /// Signs a statement that is written as JSON.
+    /// Signs a statement given as JSON.
     pub fn sign(statement: &[u8], signer: &Signer) -> Self {
         let signature = signer.sign_bytes(&pre_authentication_encoding(PAYLOAD, statement));
         Envelope {
@@ -65,6 +75,8 @@ impl Envelope {
     }
 
     /// The statement, if one of the keys has signed it.
+    ///
+    /// Errors: [`Malformed::Note`] for another type of payload, [`Malformed::Unsigned`] without a valid signature.
     pub fn open(&self, known: &[Verifier]) -> Result<Vec<u8>, Malformed> {
         if self.payload_type != PAYLOAD {
             return Err(Malformed::Note);
@@ -80,7 +92,10 @@ impl Envelope {
 }
 
 impl Envelope {
-    /// The statement and the key that signed it, where it has exactly one signature and that names its key.
+    /// The statement and the key that signed it, for an envelope with exactly one signature that names its key.
+    ///
+    /// Errors: [`Malformed::Note`], [`Malformed::Unsigned`] for an unknown key, [`Malformed::Signature`] for a wrong
+    /// signature.
     pub fn open_one<'k>(&self, known: &'k [Verifier]) -> Result<(Vec<u8>, &'k Verifier), Malformed> {
         let [signature] = self.signatures.as_slice() else { return Err(Malformed::Note) };
         let key = known.iter().find(|key| key.to_string() == signature.keyid).ok_or(Malformed::Unsigned)?;

@@ -1,7 +1,7 @@
-//! What stands for the value of a secret column: HMAC-SHA256 (RFC 2104) under a key that the database does not hold.
+//! Commitments to the values of secret columns: HMAC-SHA256 (RFC 2104) under a key that the database does not store.
 //!
-//! Equal values of a column and an organization have equal commitments; without the key a value cannot be guessed from
-//! its commitment, however few there are to try.
+//! Equal values of a column and an organization have equal commitments. Without the key, a value cannot be guessed from
+//! its commitment, even if there are only few possible values.
 
 use super::encoding::{Digest, field_length, write_field};
 use super::payload::hexadecimal;
@@ -10,28 +10,32 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
-/// As many bytes as the output of the hash (RFC 2104 section 3).
+/// The least bytes of a key: as many as the output of the hash (RFC 2104 section 3).
 const KEY_BYTES: usize = 32;
 
-/// A key of commitments, and the id that events name it by.
+/// A key for commitments, and the id by which events name it.
 pub struct CommitmentKey {
     key: hmac::Key,
     id: String,
 }
 
-/// Where a value stands.
+/// The column that a value belongs to. Each part is a field of the authenticated record.
 #[derive(Debug, Clone, Copy)]
 pub struct ColumnPath<'a> {
+    /// The organization of the event.
     pub organization: Uuid,
+    /// Schema of the table, not quoted.
     pub table_schema: &'a str,
+    /// Name of the table, not quoted.
     pub table_name: &'a str,
+    /// Name of the column, not quoted.
     pub column: &'a str,
 }
 
 impl CommitmentKey {
     /// Reads the base64 of at least 32 bytes, as `openssl rand -base64 32` writes it.
     ///
-    /// Errors: why it cannot be used, in words that hold nothing of it.
+    /// The error is the reason why the key cannot be used; it contains nothing of the key.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let secret = STANDARD.decode(text.trim_ascii()).map_err(|_| "it does not hold base64 on one line")?;
         if secret.len() < KEY_BYTES {
@@ -42,7 +46,9 @@ impl CommitmentKey {
         Ok(CommitmentKey { key, id })
     }
 
-    /// 16 hexadecimal digits that tell this key from others and nothing of it.
+    /// The id of the key: 16 hexadecimal digits that reveal nothing about the key.
+    ///
+    /// The digits are the first 8 bytes of an HMAC under the key (`docs/audit-format.md`, Payload).
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -52,7 +58,7 @@ impl CommitmentKey {
         self.commit_pieces(place, text.len(), |piece| piece(text))
     }
 
-    /// The same of a text of `len` bytes that `text` hands over piece by piece.
+    /// The commitment to a text of `len` bytes, which `text` passes on piece by piece.
     pub fn commit_pieces(&self, place: &ColumnPath, len: usize, text: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
         let mut context = hmac::Context::with_key(&self.key);
         let fields = [

@@ -1,9 +1,9 @@
-//! The canonical encoding: what every hash of the audit is taken over.
+//! The canonical encoding of the records that the audit hashes.
 //!
 //! A record is a tag that names its kind and version, then its fields in a fixed order. Tag and fields are each
-//! preceded by their length in bytes as a 32-bit big-endian number; a field that is absent has the length 2^32-1 and
-//! no bytes. So no two records of different content, kind or version have the same bytes (domain separation), and
-//! nothing depends on a setting of the server.
+//! preceded by their length in bytes as a 32-bit big-endian number. A field that is absent has the length 2^32-1 and no
+//! bytes. Two records that differ in content, kind or version therefore have different bytes (domain separation). No
+//! setting of the server affects the encoding.
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,31 +13,34 @@ pub type Digest = [u8; 32];
 /// The length that marks an absent field.
 const ABSENT: u32 = u32::MAX;
 
-/// How many bytes are gathered before they are hashed: fields are short, and hashing each by itself costs more than the hash.
+/// The most bytes that are gathered before they are hashed.
+///
+/// Fields are short, and hashing each one by itself costs more than the hash.
 const GATHERED: usize = 8192;
 
-/// Hashes a record field by field, whatever its length, in little memory.
+/// Hashes a record field by field, in little memory for any length.
 #[derive(Clone)]
 pub struct Record {
     gathered: Vec<u8>,
-    /// Over what was gathered before; a short record has none.
+    /// The hash state over the bytes gathered before; a short record has none.
     hash: Option<Box<Sha256>>,
 }
 
-/// Hands the bytes of a field to `write`: its length, then itself.
+/// Passes the encoding of a field to `write`: its length, then its bytes.
 pub fn write_field(field: &[u8], mut write: impl FnMut(&[u8])) {
     write(&field_length(field.len()));
     write(field);
 }
 
-/// What stands before the bytes of a field.
+/// The length prefix of a field of so many bytes.
 pub fn field_length(bytes: usize) -> [u8; 4] {
-    // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB, and its text in hexadecimal digits has twice as many.
+    // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB, and its text in hexadecimal digits has twice as
+    // many.
     u32::try_from(bytes).unwrap_or(ABSENT - 1).to_be_bytes()
 }
 
 impl Record {
-    /// Starts a record of the kind and version that `tag` names.
+    /// Starts a record of the kind and version that `tag` names, such as `pg_tenancy/event/1`.
     pub fn new(tag: &str) -> Self {
         Record { gathered: Vec::with_capacity(512), hash: None }.bytes(tag.as_bytes())
     }
@@ -48,7 +51,7 @@ impl Record {
         self
     }
 
-    /// The same for a record that grows over time.
+    /// Adds a field of raw bytes to a record that grows over time.
     pub fn put(&mut self, field: &[u8]) -> &mut Self {
         write_field(field, |bytes| self.gather(bytes));
         self
@@ -59,7 +62,7 @@ impl Record {
         self.bytes(field.as_bytes())
     }
 
-    /// Adds a field that may be absent, which is not the same as empty.
+    /// Adds a text field that may be absent; an absent field differs from an empty one.
     pub fn optional(mut self, field: Option<&str>) -> Self {
         match field {
             Some(field) => self.text(field),
@@ -75,7 +78,7 @@ impl Record {
         self.bytes(&field.to_be_bytes())
     }
 
-    /// The digest of the record.
+    /// The SHA-256 digest of the record.
     pub fn digest(self) -> Digest {
         match self.hash {
             None => Sha256::digest(&self.gathered).into(),

@@ -1,4 +1,4 @@
-//! The event and the actor behind it: what is recorded, and the digests over it.
+//! The header of an event and its actor, with the digests over both.
 
 use super::encoding::{Digest, Record};
 use serde::{Deserialize, Serialize};
@@ -7,32 +7,41 @@ use uuid::Uuid;
 /// Version of the canonical encoding, stored with each event.
 pub const ENCODING: i16 = 1;
 
-/// Who acted and how they got in, as it was when the event happened; shared by the events of a transaction.
+/// Who acted and by which method, at the time of the event. The events of a transaction can share an actor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Actor {
+    /// Time-ordered id (UUID version 7), the key of `tenancy.event_actor`.
     pub id: Uuid,
-    /// `token`, `assumed`, `break-glass`, or `none` for a database user without a context.
+    /// How the actor was admitted: `token`, `assumed`, `break-glass`, `maintenance`, or `none`.
+    ///
+    /// `none` is a database user without a context.
     pub method: String,
+    /// `sub` of the verified token; absent without one.
     pub subject: Option<String>,
+    /// `iss` of the verified token; absent without one.
     pub issuer: Option<String>,
+    /// The role of the context within the organization, which is not a database role.
     pub role: Option<String>,
-    /// The organization the actor was authenticated for, which need not be the one of the row.
+    /// The organization of the context, which may differ from that of the row.
     pub organization: Option<Uuid>,
+    /// Session of the token: `sid`, `session_id` or `jti`.
     pub session_id: Option<String>,
+    /// The request id that the caller passed to `tenancy.authenticate`.
     pub correlation_id: Option<String>,
-    /// Why, where the way in asks for a reason.
+    /// The stated reason, for methods that require one.
     pub reason: Option<String>,
-    /// The role that logged in.
+    /// The database role that logged in.
     pub session_user: String,
-    /// The role in force, after SET ROLE or inside a SECURITY DEFINER function.
+    /// The database role in force, after SET ROLE or inside a SECURITY DEFINER function.
     pub current_user: String,
-    /// Absent on a Unix-domain socket.
+    /// IP address of the client; absent on a Unix-domain socket.
     pub client_address: Option<String>,
+    /// The name that the client chose for itself; not verified.
     pub application_name: Option<String>,
 }
 
 impl Actor {
-    /// The digest that events carry.
+    /// The digest of the actor, which is part of each event's hash (`docs/audit-format.md`, Actor).
     pub fn digest(&self) -> Digest {
         Record::new("pg_tenancy/actor/1")
             .bytes(self.id.as_bytes())
@@ -52,36 +61,50 @@ impl Actor {
     }
 }
 
-/// The header of an event: everything but the payload, which may be erased, and the hashes.
+/// The header of an event: all of it except the hashes and the payload, which may be erased.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Header<'a> {
+    /// Time-ordered id of the event (UUID version 7).
     pub id: Uuid,
+    /// The organization whose chain the event belongs to; the nil UUID for no organization.
     pub organization: Uuid,
+    /// Id of the actor, the key of `tenancy.event_actor`.
     pub actor: Uuid,
+    /// [`Actor::digest`] of that actor.
     pub actor_digest: &'a Digest,
     /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
     /// The place among the events of the same transaction and organization, from 1, without gaps.
     pub ordinal: i32,
-    /// Microseconds since 1970, UTC.
+    /// Time of the change by the server's clock, in microseconds since 1970 UTC.
     pub occurred_at: i64,
+    /// The operation, such as `insert`, `update`, `delete` or `truncate`.
     pub operation: &'a str,
+    /// The permission domain of the table.
     pub domain: &'a str,
+    /// Schema of the changed table; absent for an event about no table.
     pub table_schema: Option<&'a str>,
+    /// Name of the changed table; absent for an event about no table.
     pub table_name: Option<&'a str>,
-    /// The primary key as JSON text.
+    /// The primary key of the row as the text of a JSON object; absent if there is none.
     pub row_key: Option<&'a str>,
+    /// `success`, `denied` or `failed`.
     pub result: &'a str,
+    /// The stated reason, for operations that require one.
     pub reason: Option<&'a str>,
 }
 
-/// The digest of a payload. The salt keeps it from betraying what an erased payload of few possible values was.
+/// The digest of a payload, salted so that it does not reveal an erased payload.
+///
+/// Without the salt, the digest of a payload with few possible values could be found by trying all of them.
 pub fn payload_digest(salt: &[u8], payload: &str) -> Digest {
     Record::new("pg_tenancy/payload/1").bytes(salt).text(payload).digest()
 }
 
 impl Header<'_> {
-    /// The hash of the event: header, payload digest, and the hash of the event before it.
+    /// The hash of the event, over the header, the digest of the payload, and the hash of the previous event.
+    ///
+    /// For ordinal 1, `previous` is the chain value of the newest sealed entry (`docs/audit-format.md`, Event).
     pub fn hash(&self, payload_digest: &Digest, previous: &Digest) -> Digest {
         Record::new("pg_tenancy/event/1")
             .bytes(self.id.as_bytes())
@@ -105,9 +128,10 @@ impl Header<'_> {
     }
 }
 
-/// A time-ordered id (UUID version 7, RFC 9562 section 5.7).
+/// A time-ordered id (UUID version 7, RFC 9562 section 5.7) for a time in microseconds since 1970 UTC.
 ///
-/// The 12 bits after the milliseconds hold their fraction (section 6.2, method 3), so ids of one backend sort by time.
+/// The 12 bits after the milliseconds hold their fraction (section 6.2, method 3), so that ids of one backend sort by
+/// time. A time before 1970 counts as 1970.
 pub fn time_ordered_id(microseconds: i64, random: [u8; 8]) -> Uuid {
     let microseconds = microseconds.max(0).unsigned_abs();
     let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
@@ -117,7 +141,7 @@ pub fn time_ordered_id(microseconds: i64, random: [u8; 8]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(microseconds / 1000, &rest).into_uuid()
 }
 
-/// An actor of whom each text is the one given, for tests of what holds one.
+/// An actor with this text in every text field, for tests.
 #[cfg(test)]
 pub(in crate::audit) fn actor_of(text: &str) -> Actor {
     let some = || Some(text.to_owned());

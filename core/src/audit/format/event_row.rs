@@ -1,15 +1,16 @@
-//! The rows of `tenancy.event` and `tenancy.event_actor`: their columns in one list each, and an event as its row has it.
+//! The rows of `tenancy.event` and `tenancy.event_actor`: a list of columns for each, and a type for a row of events.
 //!
-//! The library writes and reads both tables by position. Names, positions, types and the text of a SELECT follow from the lists
-//! here; `tests/audit.rs` compares them with `pg_attribute`. A new column is a line here, a field of [`EventRow`], and a line
-//! in each function of `src/audit/log/event_row.rs`, where the compiler asks for it.
+//! The library writes and reads both tables by position. The lists here determine names, positions, types and the text
+//! of a SELECT; `tests/audit.rs` compares them with `pg_attribute`. A new column needs a line here, a field of
+//! [`EventRow`], and a line in each function of `src/audit/log/event_row.rs`, which the compiler enforces.
 
 use super::encoding::Digest;
 use super::event::Header;
 use uuid::Uuid;
 
-/// Declares the columns of a table, in order: an enum of them, and a macro that lists them for a SELECT from an alias. JSON is
-/// read as the text that was hashed.
+/// Declares the columns of a table, in order: an enum of them, and a macro that lists them for a SELECT from an alias.
+///
+/// JSON is read as the stored text, because the text is hashed.
 macro_rules! table_columns {
     (
         $dollar:tt $(#[$doc:meta])* $columns:ident, $(#[$select_doc:meta])* $select:ident:
@@ -19,15 +20,16 @@ macro_rules! table_columns {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $columns {
+            #[doc = concat!("`", $first_name, "`, of type `", $first_type, "`.")]
             $first,
-            $($column),+
+            $(#[doc = concat!("`", $name, "`, of type `", $data_type, "`.")] $column),+
         }
 
         impl $columns {
-            /// How many columns there are.
+            /// The number of columns.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// All of them, in the order of the table.
+            /// All columns, in the order of the table.
             pub const ALL: [Self; [$first_name, $($name),+].len()] = [Self::$first, $(Self::$column),+];
 
             /// The number of the column, from 1, as `pg_attribute.attnum`.
@@ -35,7 +37,7 @@ macro_rules! table_columns {
                 self as usize + 1
             }
 
-            /// The name of the column.
+            /// The name of the column in SQL.
             pub const fn name(self) -> &'static str {
                 match self {
                     Self::$first => $first_name,
@@ -43,7 +45,7 @@ macro_rules! table_columns {
                 }
             }
 
-            /// The type of the column, as `format_type` writes it.
+            /// The type of the column, as `format_type` prints it.
             pub const fn data_type(self) -> &'static str {
                 match self {
                     Self::$first => $first_type,
@@ -112,52 +114,54 @@ table_columns! {
     ApplicationName "application_name" "text" "",
 }
 
-/// A row of `tenancy.event` without the columns that no hash covers (`batch_end`, `batch_events`). `T` holds a text, `B` the
-/// salt: borrowed from a page while events are verified, owned where a row outlives what it was read from.
+/// A row of `tenancy.event` without the columns that no hash covers (`batch_end`, `batch_events`).
+///
+/// `T` is the type of texts and `B` that of the salt. Verification borrows both from a page; a row that outlives its
+/// page owns them.
 #[derive(Debug, Clone)]
 pub struct EventRow<T, B> {
     /// Time-ordered id (UUID version 7).
     pub id: Uuid,
-    /// Whose row was changed; the nil UUID for nobody's.
+    /// The organization of the changed row; the nil UUID for no organization.
     pub organization: Uuid,
-    /// Row of `tenancy.event_actor`.
+    /// Id of the actor, the key of `tenancy.event_actor`.
     pub actor: Uuid,
     /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
     /// The place among the events of the same transaction and organization, from 1.
     pub ordinal: i32,
-    /// Microseconds since 1970, UTC.
+    /// Time of the change by the server's clock, in microseconds since 1970 UTC.
     pub occurred_at: i64,
-    /// What was done.
+    /// The operation, such as `insert`, `update`, `delete` or `truncate`.
     pub operation: T,
-    /// Domain of the permission matrix.
+    /// Domain in the permission matrix.
     pub domain: T,
-    /// Schema of the changed table.
+    /// Schema of the changed table; absent for an event about no table.
     pub table_schema: Option<T>,
-    /// Name of the changed table.
+    /// Name of the changed table; absent for an event about no table.
     pub table_name: Option<T>,
-    /// The primary key as JSON text.
+    /// The primary key of the row as the text of a JSON object.
     pub row_key: Option<T>,
     /// `success`, `denied` or `failed`.
     pub result: T,
-    /// Why, where the operation asks for a reason.
+    /// The stated reason, for operations that require one.
     pub reason: Option<T>,
-    /// Old and new values as JSON text; absent with its salt once it was erased.
+    /// Old and new values as JSON text; absent together with the salt after an erasure.
     pub payload: Option<T>,
-    /// Keeps the digest of an erased payload from betraying it.
+    /// 16 random bytes, without which the digest does not reveal an erased payload.
     pub payload_salt: Option<B>,
     /// Digest of salt and payload.
     pub payload_digest: Digest,
-    /// Version of the encoding that the hashes are taken over.
+    /// Version of the encoding of the hashed records.
     pub encoding: i16,
-    /// Hash of the event before it in the same transaction, or the organization's newest sealed head.
+    /// Hash of the previous event in the same transaction and organization, or the newest sealed head.
     pub previous: Digest,
     /// Hash over the header, the payload's digest and `previous`.
     pub hash: Digest,
 }
 
 impl<T: AsRef<str>, B> EventRow<T, B> {
-    /// What the hash covers beside the payload and the event before.
+    /// The part of the row that the hash covers beside the payload and the previous event.
     pub fn header<'a>(&'a self, actor_digest: &'a Digest) -> Header<'a> {
         let text = |text: &'a Option<T>| text.as_ref().map(AsRef::as_ref);
         Header {
@@ -178,7 +182,7 @@ impl<T: AsRef<str>, B> EventRow<T, B> {
         }
     }
 
-    /// The hash that the event should have.
+    /// The hash that the content of the row requires; an unchanged row has the same in `hash`.
     pub fn content_hash(&self, actor_digest: &Digest) -> Digest {
         self.header(actor_digest).hash(&self.payload_digest, &self.previous)
     }

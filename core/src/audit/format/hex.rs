@@ -1,16 +1,16 @@
-//! Bytes as lower-case hexadecimal digits, as psql shows them and JSON can hold them.
+//! Bytes as lower-case hexadecimal digits, as psql prints them and JSON can represent them.
 
 use super::encoding::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// Bytes as digits.
+/// Encodes bytes as lower-case hexadecimal digits, two per byte.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of digits; `None` for anything else, capitals included.
+/// Decodes hexadecimal digits; `None` for any other text, capitals included.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
     if text.len() % 2 == 1 || !text.as_bytes().iter().all(digit) {
@@ -20,11 +20,11 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(pair).collect()
 }
 
-/// A SHA-256, in JSON its digits.
+/// A SHA-256 digest; in JSON its hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash(pub Digest);
 
-/// Bytes of any length, in JSON their digits.
+/// Bytes of any length; in JSON their hexadecimal digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 

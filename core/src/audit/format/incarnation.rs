@@ -1,41 +1,45 @@
-//! The incarnation: which history of which database this is.
+//! The incarnation: one history of one database.
 //!
-//! A restored, copied or promoted database goes on from the same events as the one it was made from. Its blocks and
-//! checkpoints name another incarnation, so that two histories are never mistaken for each other.
+//! A restored, copied or promoted database continues from the same events as its origin. Its blocks and checkpoints
+//! name another incarnation, so that two histories are never confused.
 
 use super::encoding::Record;
 
-/// What tells one history from another.
+/// The identity of a database; a change of it begins a new incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseIdentity {
-    /// Of the cluster; another one after `initdb`, so after a restored dump or `pg_upgrade`.
+    /// The system identifier of the cluster.
+    ///
+    /// `initdb` generates a new one, and so a restored dump or `pg_upgrade` changes it.
     pub system_identifier: String,
     /// Oid of the database.
     pub database: u32,
-    /// Another one after a promotion or a recovery to a point in time.
+    /// The timeline of the write-ahead log; a promotion or a recovery to a point in time changes it.
     pub timeline: i64,
 }
 
 impl DatabaseIdentity {
-    /// True if transaction ids mean the same in both: a promoted standby goes on counting.
+    /// Whether transaction ids of both share one counter: a promoted standby continues to count.
     pub fn counts_as(&self, other: &DatabaseIdentity) -> bool {
         (&self.system_identifier, self.database) == (&other.system_identifier, other.database)
     }
 }
 
-/// The beginning of a history.
+/// The beginning of a history, a row of `tenancy.incarnation`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incarnation {
+    /// The identity of the database in this history.
     pub place: DatabaseIdentity,
+    /// Number of the first block that was sealed in this history.
     pub first_block: i64,
-    /// Microseconds since 1970, UTC.
+    /// Time of the first block, in microseconds since 1970 UTC.
     pub began_at: i64,
-    /// Two copies that begin at the same moment differ in it.
+    /// 16 random bytes, which distinguish two copies that begin at the same moment.
     pub salt: Vec<u8>,
 }
 
 impl Incarnation {
-    /// The name, which nothing else has: half a digest over the rest, in hexadecimal digits.
+    /// The unique name: 32 hexadecimal digits, half of a digest over the other fields.
     pub fn name(&self) -> String {
         let digest = Record::new("pg_tenancy/incarnation/1")
             .text(&self.place.system_identifier)

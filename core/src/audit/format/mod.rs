@@ -1,4 +1,4 @@
-//! The form of what is recorded: events, payloads and the canonical encoding that every hash is taken over.
+//! The format of records: events, payloads and the canonical encoding of everything that is hashed.
 
 pub mod commitment;
 pub mod encoding;

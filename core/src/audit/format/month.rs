@@ -1,8 +1,8 @@
-//! The month that an event belongs to, which is the partition it is stored in.
+//! The month of an event, which determines the partition of the event.
 
 use time::{Month as MonthOfYear, OffsetDateTime};
 
-/// A calendar month of UTC.
+/// A calendar month in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month {
     year: i32,
@@ -10,14 +10,14 @@ pub struct Month {
 }
 
 impl Month {
-    /// The month of a moment in microseconds since 1970. A clock beyond the year 9999 is taken for 1970.
+    /// The month of a time in microseconds since 1970 UTC. A time beyond the year 9999 counts as 1970.
     pub fn of(microseconds: i64) -> Self {
         let moment = OffsetDateTime::from_unix_timestamp(microseconds.div_euclid(1_000_000));
         let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
         Month { year: moment.year(), month: moment.month() }
     }
 
-    /// `2026_11`, as the names of partitions end.
+    /// The ending of the names of the month's partitions, such as `2026_11`.
     pub fn suffix(self) -> String {
         format!("{:04}_{:02}", self.year, u8::from(self.month))
     }

@@ -1,19 +1,24 @@
-//! The payload of a changed row: its values, and what stands for those that are not told.
+//! The payload of a changed row: its values, with digests or commitments for values that are not recorded.
 //!
-//! A value that is too large goes by its digest and one of a secret column by a commitment, in members of their own, so
-//! that neither can be taken for a value of the column.
+//! A value that is too large is represented by its digest, and a value of a secret column by a commitment. Both are in
+//! members of their own, so that neither can be mistaken for a value of the column.
+//!
+//! Decision: `docs/decisions/29-digests-and-commitments.md`.
 
 use super::encoding::Digest;
 use serde::Serialize;
 
-/// A row before or after the change.
+/// The row before or after the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
+    /// Before the change: the member `old`.
     Old,
+    /// After the change: the member `new`.
     New,
 }
 
 impl Side {
+    /// Name of the member in the payload: `old` or `new`.
     pub fn name(self) -> &'static str {
         match self {
             Side::Old => "old",
@@ -22,8 +27,9 @@ impl Side {
     }
 }
 
-/// `{"old":{...},"new":{...},"digests":{...},"commitments":{...}}`, written from front to back; sides and members that
-/// have nothing to tell are left out.
+/// Builds `{"old":{...},"new":{...},"digests":{...},"commitments":{...}}` from front to back.
+///
+/// Sides and members without content are left out.
 pub struct Payload {
     values: Sides,
     digests: Sides,
@@ -54,7 +60,7 @@ impl Sides {
         }
     }
 
-    /// Where the value of the column is to be written.
+    /// The buffer to which the caller appends the value of the column.
     fn column(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
         if self.open != Some(side) {
             self.begin(side);
@@ -66,7 +72,7 @@ impl Sides {
         &mut self.text
     }
 
-    /// The members, closed.
+    /// Closes the open side and returns the members.
     fn finish(mut self) -> Vec<u8> {
         self.end();
         self.text
@@ -81,17 +87,17 @@ impl Default for Payload {
 }
 
 impl Payload {
-    /// Begins a side, which is told even if it has no values.
+    /// Begins a side, which appears in the payload even if it has no values.
     pub fn begin(&mut self, side: Side) {
         self.values.begin(side);
     }
 
-    /// Where the value of a column is to be written as JSON.
+    /// The buffer to which the caller appends the value of a column as JSON.
     pub fn value(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
         self.values.column(side, column)
     }
 
-    /// A value by the SHA-256 of its text and the length of that in bytes.
+    /// Adds the SHA-256 of a value's text, and the length of the text in bytes.
     pub fn digest(&mut self, side: Side, column: &str, digest: &Digest, bytes: usize) {
         let out = self.digests.column(side, column);
         out.extend_from_slice(br#"{"sha256":"#);
@@ -101,13 +107,13 @@ impl Payload {
         out.push(b'}');
     }
 
-    /// A value by a commitment; `None` for NULL.
+    /// Adds a commitment to a value; `None` for NULL.
     pub fn commitment(&mut self, side: Side, column: &str, commitment: Option<&Digest>) {
         let out = self.commitments.column(side, column);
         push(out, &commitment.map(|commitment| hexadecimal(commitment)));
     }
 
-    /// The text; `key` is the id of the key of the commitments.
+    /// Finishes the payload and returns its JSON text; `key` is the id of the commitment key.
     pub fn finish(self, key: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.values.text.len() + 3);
         out.push(b'{');
@@ -142,7 +148,7 @@ fn push(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits, two per byte.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

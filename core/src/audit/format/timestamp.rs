@@ -1,12 +1,13 @@
-//! Moments as people and other programs read them.
+//! Times as text in the form of RFC 3339.
 
 use time::OffsetDateTime;
 
-/// The last moment of the year 9999, which RFC 3339 can write, in microseconds since 1970.
+/// The last microsecond of the year 9999, which RFC 3339 can represent, in microseconds since 1970 UTC.
 pub const LAST: i64 = 253_402_300_799_999_999;
 
-/// The moment as RFC 3339 writes it, in UTC: `2026-11-26T08:30:00.000001Z`. Microseconds since 1970 that are before that
-/// year or after the year 9999 are said as they are.
+/// The time in the form of RFC 3339, in UTC: `2026-11-26T08:30:00.000001Z`.
+///
+/// The argument is in microseconds since 1970 UTC. A time before 1970 or after the year 9999 is printed as that number.
 pub fn text(microseconds: i64) -> String {
     let in_reach = (0..=LAST).contains(&microseconds);
     match OffsetDateTime::from_unix_timestamp(microseconds.div_euclid(1_000_000)) {

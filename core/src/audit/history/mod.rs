@@ -1,4 +1,4 @@
-//! History: a row of a user's table rebuilt from its events.
+//! History: the past states of a row of a user's table, rebuilt from its events.
 
 pub mod names;
 pub mod row_history;

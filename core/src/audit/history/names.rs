@@ -1,46 +1,62 @@
-//! What a table and its columns were called when an event was written.
+//! The names that a table and its columns had when an event was written.
 //!
-//! An event names its table. The chain tells of each new name, so the names that a table had are followed back from today's: up
-//! to where another table left the name, which is not this one's history.
+//! An event names its table, and an event of the chain records each renaming. So the names of a table are followed back
+//! from today's name to the point at which another table gave up that name. Earlier events belong to the other table.
+//!
+//! Decision: `docs/decisions/49-renamed-tables.md`.
 
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Schema and name.
+/// Schema and name, not quoted.
 pub type Name = (String, String);
 
-/// An event that says which name means what.
+/// An event that changes the meaning of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Naming {
-    /// A table has another name, or is in another schema.
+    /// A table was renamed, or moved to another schema.
     Table {
+        /// Schema and name before.
         from: Name,
+        /// Schema and name after.
         to: Name,
     },
+    /// A schema was renamed.
     Schema {
+        /// Name before.
         from: String,
+        /// Name after.
         to: String,
     },
+    /// A column was renamed.
     Column {
+        /// The table of the column, by its name at that time.
         table: Name,
+        /// Name before.
         from: String,
+        /// Name after.
         to: String,
     },
+    /// A table of this name was dropped.
     Dropped(Name),
 }
 
-/// A time in which a table and its columns had certain names.
+/// A period in which the names of a table and its columns did not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Era {
+    /// The name of the table in this period.
     pub table: Name,
-    /// The events that it lies between, both exclusive.
+    /// Id of the event that began the period, exclusive; `None` for no such event.
     pub after: Option<Uuid>,
+    /// Id of the event that ended the period, exclusive; `None` for the current period.
     pub before: Option<Uuid>,
-    /// Columns that were called otherwise: the name of then by that of today.
+    /// Columns with another name in this period: the name then, by the name today.
     pub columns: BTreeMap<String, String>,
 }
 
-/// The eras of a table, the newest first. `namings` are in the order of their ids, which are those of the time.
+/// The eras of a table, the newest first.
+///
+/// `today` is the current name. `namings` are in the order of their ids, which is the order of time.
 pub fn eras(today: Name, namings: &[(Uuid, Naming)]) -> Vec<Era> {
     let mut eras = Vec::new();
     let mut era = Era { table: today, after: None, before: None, columns: BTreeMap::new() };

@@ -1,7 +1,10 @@
-//! A row rebuilt from its events: what it was after each, as far as they tell.
+//! A row rebuilt from its events: the state after each event, as far as the events contain it.
 //!
-//! An event of an update tells what changed, so a state needs an insertion before it or a deletion after it to be whole. What
-//! is not told (digests, commitments, erased payloads) is not guessed: the state says that it is incomplete.
+//! The event of an update contains only what changed, so a complete state needs an insertion before it or a deletion
+//! after it. Values that the events do not contain (digests, commitments, erased payloads) are not guessed: the state
+//! is marked incomplete.
+//!
+//! Decision: `docs/decisions/50-row-event-order.md`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -10,21 +13,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use uuid::Uuid;
 
-/// Columns with their values as JSON; those that are NULL may be absent.
+/// Columns with their values as JSON; columns that are NULL may be absent.
 type Values = BTreeMap<String, Box<RawValue>>;
 
-/// What an event did to the row.
+/// The effect of an event on the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// The row was inserted.
     Insert,
+    /// Columns of the row were changed, possibly its key.
     Update,
+    /// The row was deleted.
     Delete,
+    /// The table or partition of the row was truncated.
     Truncate,
-    /// ALTER TABLE wrote every row anew, with other values in some columns.
+    /// ALTER TABLE rewrote every row, with other values in some columns.
     Rewrite,
 }
 
 impl Change {
+    /// The change for an operation of an event; `None` for an operation that changes no row.
     pub fn parse(operation: &str) -> Option<Self> {
         match operation {
             "insert" => Some(Change::Insert),
@@ -40,32 +48,38 @@ impl Change {
 /// An event about a row with a certain key.
 #[derive(Debug, Clone)]
 pub struct Event {
+    /// Id of the event (UUID version 7).
     pub id: Uuid,
+    /// The organization whose chain has the event.
     pub organization: Uuid,
+    /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
+    /// The place among the events of the same transaction and organization, from 1.
     pub ordinal: i32,
+    /// Time of the change, in microseconds since 1970 UTC.
     pub occurred_at: i64,
+    /// The effect on the row.
     pub change: Change,
-    /// The block that sealed it.
+    /// Number of the block that sealed the event; `None` if it is not sealed.
     pub block: Option<i64>,
-    /// Schema and name: a partition has its own.
+    /// Schema and name; a partition has its own.
     pub table: (String, String),
-    /// False for an update that gave the row another key.
+    /// Whether the row has the requested key after the event: false for an update that gave the row another key.
     pub has_key: bool,
-    /// The key that an update took the row from, where that is another one.
+    /// The previous key of the row, if an update changed it.
     pub old_key: Option<String>,
-    /// Absent where it was erased.
+    /// JSON text of the payload; absent after an erasure.
     pub payload: Option<String>,
 }
 
-/// A JSON object with other names; `None` for a text that is none.
+/// The JSON object with renamed members; `None` for a text that is not a JSON object.
 pub fn with_names(text: &str, name: impl Fn(&str) -> String) -> Option<String> {
     let object: Values = serde_json::from_str(text).ok()?;
     let renamed: Values = object.into_iter().map(|(column, value)| (name(&column), value)).collect();
     serde_json::to_string(&renamed).ok()
 }
 
-/// A payload with other names of columns.
+/// The payload with renamed columns; `None` if the payload cannot be read.
 pub fn with_columns(payload: &str, name: impl Fn(&str) -> String) -> Option<String> {
     let raw = |text: String| RawValue::from_string(text).ok();
     let mut payload: Values = serde_json::from_str(payload).ok()?;
@@ -84,7 +98,7 @@ pub fn with_columns(payload: &str, name: impl Fn(&str) -> String) -> Option<Stri
     serde_json::to_string(&payload).ok()
 }
 
-/// What a payload tells of a row.
+/// The parts of a payload that concern a row.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Payload {
@@ -94,7 +108,7 @@ struct Payload {
     commitments: Sides,
 }
 
-/// Columns of which something else than the value is told; `None` for NULL.
+/// Columns with a digest or commitment in place of the value; `None` for NULL.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Sides {
@@ -102,10 +116,10 @@ struct Sides {
     new: BTreeMap<String, Option<IgnoredAny>>,
 }
 
-/// One side of a change: the values that are told, and the columns that have another which is not.
+/// One side of a change: the recorded values, and the columns with a value that is not recorded.
 #[derive(Debug, Clone, Default)]
 struct Told {
-    /// `None` for NULL.
+    /// The recorded values; `None` for NULL.
     values: BTreeMap<String, Option<Box<RawValue>>>,
     undisclosed: BTreeSet<String>,
 }
@@ -131,36 +145,37 @@ impl Told {
     }
 }
 
-/// The old and the new side of an event; `None` where the payload was erased or cannot be read.
+/// The old and the new side of an event; `None` if the payload was erased or cannot be read.
 fn sides(event: &Event) -> Option<(Told, Told)> {
     let payload: Payload = serde_json::from_str(event.payload.as_deref()?).ok()?;
     let Payload { old, new, digests, commitments } = payload;
     Some((Told::new(old, [digests.old, commitments.old]), Told::new(new, [digests.new, commitments.new])))
 }
 
-/// A row as far as it is known.
+/// A row, as far as its values are known.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// Columns that are not NULL.
+    /// Columns that are not NULL, with their values as JSON.
     pub values: BTreeMap<String, Box<RawValue>>,
-    /// Columns that are not NULL and whose value is not told.
+    /// Columns that are not NULL and whose values are not recorded.
     pub undisclosed: BTreeSet<String>,
-    /// Every column that is not NULL is in one of these.
+    /// Whether every column that is not NULL is in `values` or `undisclosed`.
     pub whole: bool,
 }
 
-/// What was there.
+/// The state of a key.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// Nothing tells.
+    /// The events do not determine the state.
     Unknown,
     /// No row had the key.
     Absent,
+    /// A row had the key.
     Present(Row),
 }
 
 impl State {
-    /// True if both tell the same.
+    /// Whether both states are known to the same extent and agree.
     fn is_like(&self, other: &State) -> bool {
         self.text() == other.text() && self.undisclosed() == other.undisclosed() && self.is_whole() == other.is_whole()
     }
@@ -195,7 +210,9 @@ impl Row {
         }
     }
 
-    /// True if the values may have been told of this row: what it lacks it may have all the same, unless it is whole.
+    /// Whether the recorded values can be those of this row.
+    ///
+    /// A row that is not whole may have any value that it lacks here.
     fn fits(&self, told: &Told) -> bool {
         let unknown = |column: &String| self.undisclosed.contains(column) || !self.whole;
         let values = told.values.iter().all(|(column, value)| match (self.values.get(column), value) {
@@ -207,8 +224,9 @@ impl Row {
         values && told.undisclosed.iter().all(|column| self.values.contains_key(column) || unknown(column))
     }
 
-    /// False if a value that is told is not the one that the row has: a column was renamed, or added with a default, or
-    /// capture was off for a while.
+    /// Whether every recorded value is the one that the row has.
+    ///
+    /// A difference means that a column was renamed, or added with a default, or that capture was off for a while.
     fn agrees(&self, told: &Told) -> bool {
         let same = |(column, value): (&String, &Option<Box<RawValue>>)| {
             self.undisclosed.contains(column)
@@ -218,10 +236,11 @@ impl Row {
         told.values.iter().all(same) && told.undisclosed.iter().all(there)
     }
 
-    /// The row with one side of an update in the place of the other.
+    /// The row after replacing one side of an update by the other.
     fn changed(mut self, from: &Told, to: Told) -> Self {
         self.whole &= self.agrees(from);
-        // Of a column that is told on one side only, the other side is told elsewhere: all columns of an update stand on both.
+        // Of a column that is told on one side only, the other side is told elsewhere: all columns of an update
+        // stand on both.
         let missing: Vec<String> =
             from.columns().filter(|column| !to.columns().any(|other| other == *column)).cloned().collect();
         for column in missing {
@@ -233,7 +252,7 @@ impl Row {
     }
 }
 
-/// The columns that a rewrite gave other values.
+/// The columns whose values a rewrite changed.
 fn rewritten(event: &Event) -> BTreeSet<String> {
     #[derive(Deserialize, Default)]
     struct New {
@@ -247,7 +266,7 @@ fn rewritten(event: &Event) -> BTreeSet<String> {
     event.payload.as_deref().and_then(read).unwrap_or_default().new.columns
 }
 
-/// The row on the other side of a rewrite: it is there, and the values of these columns are not told.
+/// The state on the other side of a rewrite: the values of the rewritten columns are unknown.
 fn without_rewritten(event: &Event, state: &State) -> State {
     let mut state = state.clone();
     if let State::Present(row) = &mut state {
@@ -259,7 +278,7 @@ fn without_rewritten(event: &Event, state: &State) -> State {
     state
 }
 
-/// The row after an event and before it was as given.
+/// The state after an event, given the state before it.
 fn after(event: &Event, before: State) -> State {
     if !event.has_key {
         return State::Absent;
@@ -275,7 +294,7 @@ fn after(event: &Event, before: State) -> State {
     }
 }
 
-/// The row before an event, as far as the event and what was there after it tell.
+/// The state before an event, as far as the event and the state after it determine it.
 fn before(event: &Event, after: &State) -> State {
     match (event.change, sides(event)) {
         (Change::Insert, _) => State::Absent,
@@ -296,13 +315,14 @@ fn before(event: &Event, after: &State) -> State {
     }
 }
 
-/// True if the event makes or takes a row whose other state is that of another key.
+/// Whether the event is an update that gave the row this key; the previous state then belongs to another key.
 fn arrives(event: &Event) -> bool {
     event.change == Change::Update && event.old_key.is_some() && event.has_key
 }
 
-/// The state after an event that may have come upon this state; `None` if it cannot have. That a row is there is known of a
-/// state that is not whole, too.
+/// The state after an event if the event can follow this state; `None` if it cannot.
+///
+/// A state that is not whole also shows that the row exists.
 fn follow(state: &State, event: &Event) -> Option<State> {
     let can = match (state, event.change) {
         (State::Unknown, _) | (_, Change::Truncate | Change::Rewrite) => true,
@@ -314,42 +334,51 @@ fn follow(state: &State, event: &Event) -> Option<State> {
     can.then(|| after(event, base))
 }
 
-/// Where the events are.
+/// The source of the events.
 pub trait Source {
+    /// The error of a failed query for events.
     type Error;
-    /// The events of the rows that had this key, and the truncations of the table, in any order.
+    /// The events of the rows that had this key, and the truncations and rewrites of the table, in any order.
     fn events(&mut self, key: &str) -> Result<Vec<Event>, Self::Error>;
 }
 
-/// How often a row's key is followed to the one before.
+/// How many earlier keys of a row are followed.
 const MAX_KEYS: usize = 100;
 
 /// An event with the state after it.
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// The event, in the order of the changes of the row.
     pub event: Event,
+    /// The state of the key after the event.
     pub state: State,
-    /// False where the events cannot say that this was the state until the next one: their order is not certain, or the next
-    /// came upon another state, so that something was not captured.
+    /// Whether the events prove that this state lasted until the next event.
+    ///
+    /// The field is false if the order of the events is uncertain. It is also false if the next event followed another
+    /// state, so that a change was not captured.
     pub sure: bool,
 }
 
 impl Step {
-    /// True if the state has every value of the row, until the next event.
+    /// Whether the state has every value of the row and lasted until the next event.
     pub fn is_complete(&self, columns: &Columns) -> bool {
         self.sure && self.state.is_complete(columns)
     }
 }
 
-/// The history of a key: what was there before the first event, and the events in order with what was there after each.
+/// The history of a key: the state before the first event, and each event with the state after it.
 #[derive(Debug, Clone)]
 pub struct History {
+    /// The state before the first event.
     pub before: State,
+    /// The events in their order, each with the state after it.
     pub steps: Vec<Step>,
 }
 
 impl History {
-    /// The state at a time, and whether it is sure: a clock that was put back tells some times twice.
+    /// The state at a time in microseconds since 1970 UTC, and whether the state is certain.
+    ///
+    /// A clock that was set back passes some times twice; the state at such a time is not certain.
     pub fn at(self, at: i64) -> (State, bool) {
         let until = self.steps.iter().position(|step| step.event.occurred_at > at).unwrap_or(self.steps.len());
         let once = self.steps[until..].iter().all(|step| step.event.occurred_at > at);
@@ -365,11 +394,11 @@ pub fn rebuild<S: Source>(source: &mut S, key: &str) -> Result<History, S::Error
 
 struct Rebuilding<'s, S> {
     source: &'s mut S,
-    /// By key, in order.
+    /// The events by key, in order.
     events: HashMap<String, Rc<Vec<Event>>>,
-    /// What rows were before they got another key, by the event.
+    /// The states of rows before they got another key, by the id of the event.
     arrivals: HashMap<Uuid, State>,
-    /// Events after which the state is not sure.
+    /// Events after which the state is not certain.
     doubtful: HashSet<Uuid>,
 }
 
@@ -400,7 +429,7 @@ impl<S: Source> Rebuilding<'_, S> {
         Ok(History { before: first, steps })
     }
 
-    /// The states after the events of a key, up to an event if one is given.
+    /// The states after the events of a key, up to the event `until` if given.
     fn forward(&mut self, key: &str, until: Option<Uuid>, depth: usize) -> Result<Vec<Step>, S::Error> {
         let events = self.events(key)?;
         let mut steps: Vec<Step> = Vec::new();
@@ -426,7 +455,7 @@ impl<S: Source> Rebuilding<'_, S> {
         Ok(steps)
     }
 
-    /// What a row was before the event that took it from another key.
+    /// The state of a row before the event that took it from another key.
     fn arrival(&mut self, event: Uuid, old_key: &str, depth: usize) -> Result<State, S::Error> {
         if let Some(state) = self.arrivals.get(&event) {
             return Ok(state.clone());
@@ -446,10 +475,12 @@ impl<S: Source> Rebuilding<'_, S> {
     }
 }
 
-/// In the order in which the row was changed, as far as seal and clock tell. Whoever changes a row holds it until the end of the
-/// transaction, so of two transactions the block that has the later one is not the earlier block: no clock is needed for that. In
-/// one block the seal has the transactions by their ids, and one that began earlier may have changed the row later: there the
-/// order is that of the clock. Within a transaction and organization it is that of the ordinals.
+/// Sorts the events into the order of the row's changes, as far as seal and clock determine it.
+///
+/// A transaction that changes a row locks it until the end. Of two transactions, the later one is therefore never in an
+/// earlier block, and blocks need no clock. Within a block, the seal orders transactions by id, although a transaction
+/// that began earlier may have changed the row later; the clock orders these. Within a transaction and organization,
+/// the ordinals give the order.
 fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| (event.transaction, event.organization, event.ordinal));
     // A clock that was set back within a transaction.
@@ -477,12 +508,15 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events
 }
 
-/// Up to how many events of a row in one transaction another order is looked for, and how many steps that may take.
+/// The most events of a row in one transaction for which another order is tried.
 const MAX_ARRANGED: usize = 100;
+/// The most steps of that search.
 const MAX_ATTEMPTS: usize = 10_000;
 
-/// Puts the events of a transaction into an order in which each may have come upon what the one before left: triggers
-/// that change the row again have their change told first. Returns the events after which the state is not sure.
+/// Sorts the events of each transaction into an order in which each can follow the state that the previous one left.
+///
+/// A trigger that changes the row again has its change recorded first. The function also returns the events after which
+/// the state is not certain.
 fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
     let mut doubtful = HashSet::new();
     let mut settled: Vec<Event> = Vec::with_capacity(events.len());
@@ -519,7 +553,7 @@ fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
     (settled, doubtful)
 }
 
-/// The first order, beginning with the given one, in which each event can follow.
+/// The first order in which each event can follow the previous one; the given order is tried first.
 fn arrange(state: &State, group: &[Event]) -> Option<Vec<usize>> {
     let mut given = state.clone();
     if group.iter().all(|event| follow(&given, event).map(|next| given = next).is_some()) {
@@ -553,12 +587,12 @@ fn place_rest(state: &State, group: &[Event], order: &mut Vec<usize>, attempts: 
     false
 }
 
-/// Which of two events of a transaction leave a state that is not sure, because they may as well have come the other way round.
+/// The events of two consecutive ones whose resulting state is not certain, because the opposite order is possible too.
 fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
     let both = |first, second| follow(state, first).and_then(|state| follow(&state, second));
     let keeps_key = one.old_key.is_none() && other.old_key.is_none();
-    // Of a row of which nothing or a part is known, as of one that came from another key, nearly every order is possible: there
-    // what both leave is believed as it was told.
+    // Of a row of which nothing or a part is known, as of one that came from another key, nearly every order is
+    // possible: there what both leave is believed as it was told.
     let in_part = !state.is_whole();
     match (both(one, other), both(other, one)) {
         (Some(told), Some(swapped)) if keeps_key => {
@@ -568,16 +602,17 @@ fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
     }
 }
 
-/// The columns of the table as it is now.
+/// The current columns of the table.
 #[derive(Debug, Default)]
 pub struct Columns {
+    /// Unquoted names of all columns.
     pub names: BTreeSet<String>,
-    /// Added with a default, which rows from before have without an event.
+    /// Columns added with a default: older rows have its value without an event.
     pub defaulted: BTreeSet<String>,
 }
 
 impl State {
-    /// True if the state has every value of the row.
+    /// Whether the state has every value of the row.
     pub fn is_complete(&self, columns: &Columns) -> bool {
         let State::Present(row) = self else { return self.is_whole() };
         let named = |column: &String| row.values.contains_key(column);
@@ -587,7 +622,7 @@ impl State {
             && columns.defaulted.iter().all(named)
     }
 
-    /// The values that are known, as a JSON object; `None` where there is no row.
+    /// The known values as the text of a JSON object; `None` if there is no row.
     pub fn text(&self) -> Option<String> {
         let State::Present(row) = self else { return None };
         let members: Vec<String> = row
@@ -598,7 +633,7 @@ impl State {
         Some(format!("{{{}}}", members.join(",")))
     }
 
-    /// The columns whose values are not told.
+    /// Names of the columns whose values are not recorded.
     pub fn undisclosed(&self) -> Vec<String> {
         match self {
             State::Present(row) => row.undisclosed.iter().cloned().collect(),
@@ -607,10 +642,12 @@ impl State {
     }
 }
 
-/// The largest exponent of a number that `jsonb` takes for sure (`numeric` has 131,072 digits before the point).
+/// The largest exponent of a number that `jsonb` certainly accepts (`numeric` has 131,072 digits before the point).
 const MAX_EXPONENT: u32 = 10_000;
 
-/// A value that `jsonb` can hold: the type `json` has numbers that it cannot, which become strings of their text.
+/// The value in a form that `jsonb` can represent.
+///
+/// The type `json` has numbers that `jsonb` does not accept; such a value becomes a string of its text.
 pub fn presentable(json: &str) -> String {
     if has_huge_number(json) { serde_json::Value::from(json).to_string() } else { json.to_owned() }
 }
@@ -643,7 +680,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Events by key, as a database would find them.
+    /// Events by key, in place of a database.
     #[derive(Default)]
     struct Events(Vec<(String, Event)>);
 
@@ -818,7 +855,7 @@ mod tests {
         assert_eq!(events.states("1"), expected);
     }
 
-    /// Makes the events one transaction, numbered in the order in which they stand.
+    /// Assigns the events to one transaction, with ordinals in their order.
     fn in_one_transaction(events: &mut Events, from: usize) {
         for (n, (_, event)) in events.0.iter_mut().enumerate().skip(from) {
             (event.transaction, event.ordinal) = (1000, n as i32);

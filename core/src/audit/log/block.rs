@@ -1,34 +1,38 @@
-//! The block: one run of the sealer, tied to its entries and to the block before it.
+//! The block: one run of the sealer, linked to its entries and to the previous block.
 //!
-//! The chains tie events to their organization's order. The blocks tie the entries of all organizations together, so
-//! that the newest ones cannot go without a trace either.
+//! The chains link the events of one organization. The blocks link the entries of all organizations, so that removing
+//! the newest entries leaves a trace too.
 
 use super::chain::Entry;
 use crate::audit::format::encoding::{Digest, Record};
 use uuid::Uuid;
 
-/// What a block says of itself.
+/// The fields of a block that its hash covers, a row of `tenancy.block`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// From 1, without gaps.
+    /// The number of the block, from 1, without gaps.
     pub number: i64,
-    /// Microseconds since 1970, UTC.
+    /// Time of the sealer's run, in microseconds since 1970 UTC.
     pub sealed_at: i64,
-    /// `pg_snapshot` as text.
+    /// The `pg_snapshot` of the run, as text.
     pub snapshot: String,
-    /// The name of the history it belongs to.
+    /// Name of the incarnation that the block belongs to.
     pub incarnation: String,
+    /// The number of entries.
     pub events: i64,
+    /// The digest over the entries, as [`Entries::digest`] computes it.
     pub entries_digest: Digest,
+    /// Hash of the previous block; for block 1 the value of [`origin`].
     pub previous: Digest,
 }
 
-/// The hash that the first block follows.
+/// The `previous` hash of the first block.
 pub fn origin() -> Digest {
     Record::new("pg_tenancy/blocks/1").digest()
 }
 
 impl Block {
+    /// The hash of the block (`docs/audit-format.md`, Block).
     pub fn hash(&self) -> Digest {
         Record::new("pg_tenancy/block/1")
             .integer(self.number)
@@ -42,7 +46,7 @@ impl Block {
     }
 }
 
-/// The digest over the entries of a block, taken in the order of organization and position.
+/// Computes the digest over the entries of a block, added in the order of organization and position.
 #[derive(Clone)]
 pub struct Entries {
     count: i64,
@@ -56,6 +60,7 @@ impl Default for Entries {
 }
 
 impl Entries {
+    /// Adds the next entry; the order is organization (as bytes), then position.
     pub fn add(&mut self, organization: Uuid, entry: &Entry) {
         self.count += 1;
         self.record
@@ -66,10 +71,12 @@ impl Entries {
             .put(&entry.chain);
     }
 
+    /// The number of entries that were added.
     pub fn count(&self) -> i64 {
         self.count
     }
 
+    /// The digest over the entries that were added.
     pub fn digest(self) -> Digest {
         self.record.digest()
     }

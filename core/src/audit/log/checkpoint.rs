@@ -1,26 +1,32 @@
-//! The checkpoint: one digest over the heads of all organizations, as a leaf of a log of its own.
+//! The checkpoint: one digest over the heads of all organizations, and a leaf in a log of checkpoints.
 //!
-//! The heads of a moment make a Merkle tree, in which each organization can be shown its own head and nothing of another.
-//! That tree grows in no order, so it is not itself the log that is signed: its root is one entry of it, and the log of
-//! these entries is a tree that only grows, as C2SP's checkpoints and witnesses want it.
+//! The heads of a moment are the leaves of a Merkle tree. A proof in that tree shows an organization its own head and
+//! nothing of another. The tree of heads does not grow in order, so it cannot be the signed log. Instead, its root is
+//! part of an entry, and the log is the tree over these entries. That tree only grows, as C2SP's checkpoints and
+//! witnesses require.
+//!
+//! Decision: `docs/decisions/41-checkpoint-trees.md`.
 
 use super::merkle::{self, Frontier, Nodes};
 use crate::audit::format::encoding::{Digest, Record};
 use std::convert::Infallible;
 use uuid::Uuid;
 
-/// Where the chain and the tree of an organization stand.
+/// The end of an organization's chain and tree at a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// The organization, whose id determines the place among the heads.
     pub organization: Uuid,
-    /// The newest position, and the number of leaves.
+    /// The newest position, which is also the number of leaves of the tree.
     pub position: i64,
+    /// The chain value at that position.
     pub chain: Digest,
+    /// The root of the organization's tree over that many events.
     pub root: Digest,
 }
 
 impl Head {
-    /// The data of the leaf in the tree of heads.
+    /// The digest of the head, the data of its leaf in the tree of heads (`docs/audit-format.md`, Head).
     pub fn digest(&self) -> Digest {
         Record::new("pg_tenancy/head/1")
             .bytes(self.organization.as_bytes())
@@ -30,26 +36,27 @@ impl Head {
             .digest()
     }
 
-    /// The leaf in the tree of heads.
+    /// The hash of the leaf in the tree of heads.
     pub fn leaf(&self) -> Digest {
         merkle::leaf_hash(&self.digest())
     }
 }
 
-/// The heads of one moment, sorted by organization.
+/// The tree over the heads of one moment, sorted by organization.
 pub struct Heads(Vec<Digest>);
 
 impl Heads {
-    /// `heads` are sorted by organization as bytes, each organization once.
+    /// Makes the tree. `heads` are sorted by organization as bytes, each organization once.
     pub fn new<'h>(heads: impl IntoIterator<Item = &'h Head>) -> Self {
         Heads(heads.into_iter().map(Head::leaf).collect())
     }
 
+    /// The root of the tree of heads, the `heads_root` of a checkpoint.
     pub fn root(&self) -> Digest {
         root_of(&self.0)
     }
 
-    /// The proof that the head at `index` is one of them; `None` if there is no such one.
+    /// The proof that the head at `index` is in the tree; `None` if there is no such head.
     pub fn proof(&self, index: usize) -> Option<Vec<Digest>> {
         let size = self.0.len() as u64;
         let index = u64::try_from(index).ok().filter(|index| *index < size)?;
@@ -58,7 +65,7 @@ impl Heads {
     }
 }
 
-/// Leaves that are all at hand.
+/// Leaves that are all in memory.
 struct Leaves<'l>(&'l [Digest]);
 
 impl Nodes for Leaves<'_> {
@@ -78,27 +85,29 @@ fn root_of(leaves: &[Digest]) -> Digest {
     frontier.root()
 }
 
-/// An entry of the log of checkpoints.
+/// An entry of the log of checkpoints, a row of `tenancy.checkpoint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name of the history it belongs to; each has a log of its own.
+    /// Name of the incarnation; each has a log of its own.
     pub incarnation: String,
-    /// Its place in that log, from 1: the log's size when it is the newest.
+    /// The place in that log, from 1; it equals the size of the log when the entry is the newest.
     pub number: i64,
-    /// Microseconds since 1970, UTC.
+    /// Time of the checkpoint, in microseconds since 1970 UTC.
     pub made_at: i64,
-    /// The newest block, and its hash.
+    /// Number of the newest block.
     pub block: i64,
+    /// Hash of that block.
     pub block_hash: Digest,
-    /// How many organizations have a head, and the root of the tree of these.
+    /// The number of organizations that have a head.
     pub heads: i64,
+    /// The root of the tree over these heads.
     pub heads_root: Digest,
-    /// The digest of the entry before, of whatever history; absent in the first one ever.
+    /// The digest of the previous checkpoint, of whatever incarnation; absent in the very first.
     pub previous: Option<Digest>,
 }
 
 impl Entry {
-    /// The data of the leaf, and what the next entry names as the one before.
+    /// The digest of the checkpoint: the data of its leaf, and the `previous` of the next checkpoint.
     pub fn digest(&self) -> Digest {
         let record = Record::new("pg_tenancy/checkpoint/1")
             .text(&self.incarnation)
@@ -115,6 +124,7 @@ impl Entry {
         .digest()
     }
 
+    /// The hash of the leaf in the log of checkpoints.
     pub fn leaf(&self) -> Digest {
         merkle::leaf_hash(&self.digest())
     }

@@ -1,42 +1,47 @@
-//! Merkle trees (RFC 6962 section 2.1, RFC 9162 section 2.1): one digest for a list that only grows, with short proofs
-//! that an entry is in it and that a later list continues an earlier one.
+//! Merkle trees (RFC 6962 section 2.1, RFC 9162 section 2.1) over lists that only grow.
+//!
+//! One digest represents the list. Short proofs show that an entry is in the list, and that a later list continues an
+//! earlier one.
 
 use crate::audit::format::encoding::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// Every which level of an organization's tree has its nodes stored.
+/// The distance between the levels of an organization's tree whose nodes are stored.
 pub const STORED_LEVELS: u32 = 8;
 
-/// The hash of a leaf: the prefix keeps leaves and inner nodes apart.
+/// The hash of a leaf; the prefix byte 00 distinguishes leaves from inner nodes.
 pub fn leaf_hash(data: &[u8]) -> Digest {
     Sha256::new().chain_update([0]).chain_update(data).finalize().into()
 }
 
-/// The hash of an inner node.
+/// The hash of an inner node, with the prefix byte 01.
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// The root of the tree without leaves.
+/// The root of the tree without leaves: the SHA-256 of no bytes.
 pub fn empty_root() -> Digest {
     Sha256::digest([]).into()
 }
 
-/// The right edge of a growing tree: all that is needed to add leaves and to know the root.
+/// The right edge of a growing tree, which is sufficient for adding leaves and computing the root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
     size: u64,
-    /// The roots of the perfect subtrees that the list is made of, largest first: one for each bit of the size.
+    /// The roots of the perfect subtrees that the tree consists of, largest first: one for each bit of the size.
     subtrees: Vec<Digest>,
 }
 
 impl Frontier {
+    /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Adds a leaf; `completed` hears of each perfect subtree that it completes, by level (1 has two leaves) and index
-    /// among those of its level.
+    /// Adds the hash of a leaf.
+    ///
+    /// The function calls `completed` for each perfect subtree that the leaf completes. The arguments are its level (1
+    /// has two leaves), its index among those of its level, and its root.
     pub fn push(&mut self, leaf: Digest, mut completed: impl FnMut(u32, u64, &Digest)) {
         let (mut hash, mut level) = (leaf, 0);
         while self.size >> level & 1 == 1 {
@@ -50,36 +55,39 @@ impl Frontier {
         self.size += 1;
     }
 
+    /// The root of the tree.
     pub fn root(&self) -> Digest {
         let mut subtrees = self.subtrees.iter().rev();
         let Some(smallest) = subtrees.next() else { return empty_root() };
         subtrees.fold(*smallest, |right, left| node_hash(left, &right))
     }
 
-    /// The hashes one after the other; the size stands beside them.
+    /// The roots of the subtrees, largest first, 32 bytes each. The size is stored separately.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.subtrees.concat()
     }
 
-    /// `None` if the bytes are not those of a tree of this size.
+    /// Reads the bytes of a frontier; `None` if they are not those of a tree of this size.
     pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Self> {
         let (subtrees, []) = bytes.as_chunks() else { return None };
         (subtrees.len() == size.count_ones() as usize).then(|| Frontier { size, subtrees: subtrees.to_vec() })
     }
 }
 
-/// The largest power of two below `size`, which is at least 2: where a tree is split.
+/// The largest power of two below `size`, which is at least 2: the size of the left subtree.
 fn split(size: u64) -> u64 {
     1 << (size - 1).ilog2()
 }
 
-/// A source of perfect subtrees: the root of the one at this level (0: leaves) and index.
+/// A source of the roots of perfect subtrees.
 pub trait Nodes {
+    /// The error of a node that cannot be read.
     type Error;
+    /// The root of the perfect subtree at this level (0: leaves) and at this index among those of its level.
     fn node(&mut self, level: u32, index: u64) -> Result<Digest, Self::Error>;
 }
 
-/// The root over the leaves from `start` on, which is a multiple of the split of any tree around it.
+/// The root over `size` leaves from `start` on, where `start` is a multiple of the split of any tree around it.
 pub fn root<N: Nodes>(nodes: &mut N, start: u64, size: u64) -> Result<Digest, N::Error> {
     if size == 0 {
         return Ok(empty_root());
@@ -110,7 +118,7 @@ pub fn inclusion_proof<N: Nodes>(nodes: &mut N, index: u64, size: u64) -> Result
     Ok(proof)
 }
 
-/// The proof that the tree of `new` leaves begins with the one of `old` leaves (RFC 9162 section 2.1.4.1).
+/// The proof that the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162 section 2.1.4.1).
 pub fn consistency_proof<N: Nodes>(nodes: &mut N, old: u64, new: u64) -> Result<Vec<Digest>, N::Error> {
     let mut proof = Vec::new();
     if old == 0 || old >= new {
@@ -135,7 +143,8 @@ pub fn consistency_proof<N: Nodes>(nodes: &mut N, old: u64, new: u64) -> Result<
     Ok(proof)
 }
 
-/// Whether `proof` shows that the leaf is at `index` of the tree (RFC 9162 section 2.1.3.2).
+/// Whether `proof` shows that the leaf is at `index` of the tree of `size` leaves with the root `expected` (RFC 9162
+/// section 2.1.3.2).
 pub fn verify_inclusion(leaf: &Digest, index: u64, size: u64, proof: &[Digest], expected: &Digest) -> bool {
     if index >= size {
         return false;
@@ -157,7 +166,7 @@ pub fn verify_inclusion(leaf: &Digest, index: u64, size: u64, proof: &[Digest], 
     last == 0 && hash == *expected
 }
 
-/// Whether `proof` shows that the tree of `new` leaves begins with the one of `old` (RFC 9162 section 2.1.4.2).
+/// Whether `proof` shows that the tree of `new` leaves begins with that of `old` leaves (RFC 9162 section 2.1.4.2).
 pub fn verify_consistency(old: u64, old_root: &Digest, new: u64, new_root: &Digest, proof: &[Digest]) -> bool {
     if old == new {
         return proof.is_empty() && old_root == new_root;
@@ -199,7 +208,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    /// All leaves at hand.
+    /// Leaves that are all in memory.
     struct Leaves(Vec<Digest>);
 
     impl Nodes for Leaves {
@@ -210,7 +219,7 @@ mod tests {
         }
     }
 
-    /// MTH of RFC 6962 section 2.1, word for word.
+    /// MTH, implemented literally as RFC 6962 section 2.1 defines it.
     fn by_definition(leaves: &[Digest]) -> Digest {
         match leaves {
             [] => empty_root(),
@@ -310,7 +319,7 @@ mod tests {
         }
     }
 
-    /// The proof with a hash too many, one missing, and each one changed.
+    /// Wrong versions of the proof: with an additional hash, with a missing one, and with each one changed.
     fn damaged(proof: &[Digest]) -> Vec<Vec<Digest>> {
         let mut wrong = vec![[proof, &[[0; 32]]].concat()];
         for n in 0..proof.len() {

@@ -1,4 +1,4 @@
-//! The structures over the events that make tampering evident: chains, blocks, Merkle trees, checkpoints and signed notes.
+//! Structures over the events that reveal tampering: chains, blocks, Merkle trees, checkpoints and signed notes.
 
 pub mod block;
 pub mod chain;

@@ -1,5 +1,6 @@
-//! Signed notes and checkpoints in the text forms of C2SP (<https://c2sp.org/signed-note>,
-//! <https://c2sp.org/tlog-checkpoint>), so that programs of others can check and co-sign them.
+//! Signed notes and checkpoints in the text formats of C2SP, which other programs can check and co-sign.
+//!
+//! The specifications are <https://c2sp.org/signed-note> and <https://c2sp.org/tlog-checkpoint>.
 
 use crate::audit::format::encoding::Digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
@@ -8,26 +9,26 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// The byte that says Ed25519 in a key.
+/// The byte that identifies Ed25519 in a key.
 const ED25519_ALGORITHM: u8 = 1;
 
 /// The most bytes of a note that is read.
 const MAX_BYTES: usize = 1_000_000;
 
-/// Why a text is not what it should be. Holds nothing of a private key.
+/// The reason why a text is not of the expected form. It contains nothing of a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// No name of a key: empty, or with white space or a plus sign.
+    /// The name of a key is empty, or contains white space, a control character or a plus sign.
     Name,
-    /// No key in the form of C2SP or PKCS #8, or one whose id is not that of its name and bytes.
+    /// The key is not in the form of C2SP or PKCS #8, or its id is not that of its name and bytes.
     Key,
-    /// No signed note.
+    /// The text is not a signed note.
     Note,
-    /// No checkpoint.
+    /// The text is not a checkpoint.
     Checkpoint,
-    /// A signature by the name and id of a known key that the key did not make.
+    /// A signature carries the name and id of a known key, and that key did not make it.
     Signature,
-    /// No signature of any known key.
+    /// The note has no signature of a known key.
     Unsigned,
 }
 
@@ -49,20 +50,21 @@ impl std::error::Error for Malformed {}
 /// The state of an append-only tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which tree: unique for each.
+    /// The name of the tree, unique for each tree.
     pub origin: String,
-    /// Its number of leaves.
+    /// The number of leaves.
     pub size: u64,
+    /// The root of the tree of that size.
     pub root: Digest,
 }
 
 impl Checkpoint {
-    /// The text that is signed.
+    /// The text that is signed: origin, size in decimal digits, and root in base64, each followed by a newline.
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
     }
 
-    /// Reads the text of a note. Lines after the third are extensions, which this does not know and passes over.
+    /// Parses the text of a note. Lines after the third are extensions, which are skipped.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let read = || {
             let mut lines = text.strip_suffix('\n')?.split('\n');
@@ -76,7 +78,7 @@ impl Checkpoint {
     }
 }
 
-/// The public key of who signs.
+/// A public key with the name of its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verifier {
     name: String,
@@ -84,6 +86,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// The name of the key, which its signatures carry.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -98,12 +101,14 @@ impl Verifier {
         [digest[0], digest[1], digest[2], digest[3]]
     }
 
-    /// True if this key made the signature of the bytes.
+    /// Whether this key made the signature of the bytes.
     pub fn verify(&self, bytes: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.public).verify(bytes, signature).is_ok()
     }
 
-    /// Reads `name+id+key`, the id in hexadecimal digits and the key in base64.
+    /// Parses `name+id+key`, with the id in hexadecimal digits and the key in base64.
+    ///
+    /// Errors: [`Malformed::Name`], [`Malformed::Key`].
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let (name, id, key) = parts(text.trim())?;
         let verifier = Verifier { name, public: key };
@@ -118,7 +123,7 @@ impl fmt::Display for Verifier {
     }
 }
 
-/// Takes `name+id+key` apart.
+/// Splits `name+id+key`.
 fn parts(text: &str) -> Result<(String, [u8; 4], [u8; 32]), Malformed> {
     let mut parts = text.splitn(3, '+');
     let mut part = || parts.next().ok_or(Malformed::Key);
@@ -138,7 +143,7 @@ fn parts(text: &str) -> Result<(String, [u8; 4], [u8; 32]), Malformed> {
     }
 }
 
-/// Whether a text can be the name of a key.
+/// Checks that a text can be the name of a key.
 pub fn check_name(name: &str) -> Result<(), Malformed> {
     let good = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
     if good { Ok(()) } else { Err(Malformed::Name) }
@@ -157,8 +162,12 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// Reads a private key: `PRIVATE+KEY+name+id+seed` as Go's note package writes it, or PKCS #8 in PEM as OpenSSL does
-    /// (`openssl genpkey -algorithm ed25519`), which has no name of its own.
+    /// Parses a private key: `PRIVATE+KEY+name+id+seed` in the form of Go's note package, or PKCS #8 in PEM.
+    ///
+    /// OpenSSL writes the PEM form (`openssl genpkey -algorithm ed25519`), which contains no name; `name` is used for
+    /// it alone.
+    ///
+    /// Errors: [`Malformed::Name`], [`Malformed::Key`].
     pub fn parse(text: &str, name: &str) -> Result<Self, Malformed> {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix("PRIVATE+KEY+") {
@@ -182,16 +191,19 @@ impl Signer {
         Ok(Signer { verifier: Verifier { name, public }, pair })
     }
 
+    /// The public key for the signatures of this key.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
     }
 
-    /// A signature of bytes that are no note.
+    /// Signs bytes that are not a note; the signature has 64 bytes (RFC 8032).
     pub fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
         self.pair.sign(bytes).as_ref().to_vec()
     }
 
     /// The note: the text, an empty line, and the line of the signature.
+    ///
+    /// Errors: [`Malformed::Note`] for a text that does not end with a newline or has other control characters.
     pub fn sign(&self, text: &str) -> Result<String, Malformed> {
         sign(text, std::slice::from_ref(self))
     }
@@ -203,6 +215,8 @@ impl Signer {
 }
 
 /// The note with a signature of each of `signers`, in their order.
+///
+/// Errors: [`Malformed::Note`] for an unsuitable text, [`Malformed::Unsigned`] without signers.
 pub fn sign(text: &str, signers: &[Signer]) -> Result<String, Malformed> {
     check_text(text)?;
     let lines: String = signers.iter().map(|signer| signer.line(text)).collect();
@@ -214,8 +228,11 @@ fn check_text(text: &str) -> Result<(), Malformed> {
     if good { Ok(()) } else { Err(Malformed::Note) }
 }
 
-/// Checks a note: the text, and the keys among `known` that signed it. A signature that claims a known key and is wrong is
-/// an error; those of unknown keys are passed over.
+/// Verifies a note and returns its text, with the keys among `known` that signed it.
+///
+/// A wrong signature with the name and id of a known key is an error; signatures of unknown keys are skipped.
+///
+/// Errors: [`Malformed::Note`], [`Malformed::Signature`], [`Malformed::Unsigned`].
 pub fn open<'n, 'k>(note: &'n str, known: &'k [Verifier]) -> Result<(&'n str, Vec<&'k Verifier>), Malformed> {
     let end = note.rfind("\n\n").filter(|_| note.len() <= MAX_BYTES && note.ends_with('\n')).ok_or(Malformed::Note)?;
     let (text, signatures) = (&note[..=end], &note[end + 2..]);
@@ -247,7 +264,8 @@ mod tests {
     const PRIVATE: &str = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
     const TEXT: &str =
         "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-    const SIGNATURE: &str = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+    const SIGNATURE: &str = "\u{2014} PeterNeumann \
+        x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
 
     #[test]
     fn a_note_of_go_is_read_and_written_alike() {
@@ -300,7 +318,8 @@ mod tests {
     #[test]
     fn a_key_of_openssl_signs_under_the_name_given() {
         // RFC 8410 section 10.3.
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let pem = "-----BEGIN PRIVATE \
+            KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
         let signer = Signer::parse(pem, "audit.example").unwrap();
         let note = signer.sign("a\n").unwrap();
         assert_eq!(open(&note, &[signer.verifier().clone()]).unwrap().0, "a\n");

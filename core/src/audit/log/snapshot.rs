@@ -1,27 +1,28 @@
-//! Which transactions a moment saw as over: the arithmetic of `pg_snapshot`.
+//! The transactions that had ended at a moment: the arithmetic of `pg_snapshot`.
 //!
-//! The sealer takes the events of transactions that were not over at the block before and are over now. That misses
-//! no transaction that commits late and waits for none (PostgreSQL documentation, functions-info, `pg_snapshot`).
+//! The sealer takes the events of transactions that had not ended at the previous block and have ended now. The sealer
+//! therefore misses no transaction that commits late, and waits for none (PostgreSQL documentation, functions-info,
+//! `pg_snapshot`).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `xmin:xmax:xip,...`: ids below `xmin` are over, ids from `xmax` on are not, and those of `xip` were in progress.
+/// `xmin:xmax:xip,...`: ids below `xmin` have ended, ids from `xmax` on have not, and those in `xip` were in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     xmin: u64,
     xmax: u64,
-    /// Sorted.
+    /// The ids in `xip`, sorted.
     in_progress: Vec<u64>,
 }
 
 impl Snapshot {
-    /// True if the transaction was over, one way or the other.
+    /// Whether the transaction had ended, by commit or rollback.
     pub fn is_over(&self, transaction: u64) -> bool {
         transaction < self.xmin || transaction < self.xmax && self.in_progress.binary_search(&transaction).is_err()
     }
 
-    /// The transactions that were in progress, as an array of Postgres; all of them began before [`Self::end`].
+    /// The transactions that were in progress, as an array literal of Postgres; all began before [`Self::end`].
     pub fn in_progress(&self) -> String {
         format!("{{{}}}", self.ids())
     }
@@ -30,12 +31,12 @@ impl Snapshot {
         self.in_progress.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// The first transaction that had not begun.
+    /// The id of the first transaction that had not begun.
     pub fn end(&self) -> u64 {
         self.xmax
     }
 
-    /// Marks a transaction as in progress: that of the sealer itself, which its own snapshot leaves out.
+    /// Marks a transaction as in progress, such as the sealer's own, which its snapshot leaves out.
     pub fn but_not(mut self, transaction: u64) -> Self {
         if self.is_over(transaction) {
             self.xmin = self.xmin.min(transaction);
@@ -45,7 +46,7 @@ impl Snapshot {
         self
     }
 
-    /// Marks a transaction and all after it as in progress: what is sealed then ends before it.
+    /// Marks a transaction and all later ones as in progress, so that sealing ends before it.
     pub fn until(mut self, transaction: u64) -> Self {
         self.xmin = self.xmin.min(transaction);
         self.xmax = self.xmax.min(transaction);

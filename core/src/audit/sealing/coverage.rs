@@ -1,37 +1,51 @@
-//! Whether what captures changes has always been there: the state of its triggers, compared with the one seen before.
+//! Coverage: whether the triggers that capture changes have always been in place.
+//!
+//! The sealer compares the state of the triggers with the state that it recorded last.
 
 use crate::audit::format::encoding::{Digest, Record};
 use uuid::Uuid;
 
-/// A table with its triggers, an event trigger, or a function of theirs.
+/// A table with its triggers, an event trigger, or a trigger function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Catalog and oid.
+    /// Catalog and oid, such as `pg_class 16400`.
     pub key: String,
+    /// Name of the table, event trigger or function, not quoted; `None` if it is not recorded.
     pub name: Option<String>,
+    /// Schema of the table, not quoted; absent for an event trigger.
     pub schema: Option<String>,
-    /// `None` where it is gone.
+    /// The state of the triggers as `tenancy.coverage` records it; `None` if the object is gone.
     pub state: Option<String>,
-    /// Everything of it fires always.
+    /// Whether all capturing triggers of the object exist and fire always.
     pub whole: bool,
 }
 
 /// A row of `tenancy.coverage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// Catalog and oid, such as `pg_class 16400`; `all` for a digest of all objects.
     pub object: String,
+    /// Time-ordered id (UUID version 7); the newest row of an object is valid.
     pub id: Uuid,
-    /// Microseconds since 1970.
+    /// Time at which the sealer read the catalogs, in microseconds since 1970 UTC.
     pub recorded_at: i64,
+    /// Name of the incarnation at that time.
     pub incarnation: String,
+    /// Number of the newest block at that time.
     pub block: i64,
+    /// The `pg_snapshot` of the reading, as text.
     pub snapshot: String,
+    /// Schema of the table, not quoted.
     pub schema: Option<String>,
+    /// Name of the table, event trigger or function, not quoted.
     pub name: Option<String>,
+    /// The state of the triggers; `None` if the object is gone.
     pub state: Option<String>,
 }
 
-/// The digest of the rows that were written together, which the event that tells of them has.
+/// The digest of rows that were written together; the event `coverage` contains it.
+///
+/// The rows are in the order of their ids (`docs/audit-format.md`, Payload).
 pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
     let add = |record: Record, row: &Row| {
         record
@@ -48,22 +62,26 @@ pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
     rows.into_iter().fold(Record::new("pg_tenancy coverage 1"), add).digest()
 }
 
-/// A statement that an event tells of.
+/// A statement that an event records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Statement {
-    /// Schema and name of the table that it was about.
+    /// Schema and name of the table that the statement named.
     pub table: Option<(String, String)>,
+    /// The operation of the event, such as `alter_table` or `capture_off`.
     pub operation: String,
-    /// What was changed, in Postgres' words.
+    /// The type of the changed object in Postgres' words, such as `table` or `event trigger` (`object_type`).
     pub kind: String,
+    /// The identity of the changed object as Postgres prints it (`object_identity`).
     pub identity: String,
-    /// What the parts of an ALTER TABLE did.
+    /// The subcommands of an ALTER TABLE, such as `disable_trigger`; `None` if they are unknown.
     pub actions: Option<Vec<String>>,
 }
 
 impl Statement {
-    /// True if it can have changed what captures in this table, or in one that it is part of (all of these are `lineage`), in this
-    /// event trigger or function, and names it.
+    /// Whether the statement names the object and can have changed its capture.
+    ///
+    /// For a table, the statement may also name a table that it is part of; `lineage` has schema and name of all of
+    /// these.
     pub fn explains(&self, object: &Object, lineage: &[(String, String)]) -> bool {
         let Some(name) = &object.name else { return false };
         match object.key.split(' ').next() {
@@ -99,16 +117,17 @@ impl Statement {
     }
 }
 
-/// What has become of an object.
+/// A change of an object between two readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// The object as it is now.
     pub now: Object,
-    /// The state that was seen last; `None` for an object that is new.
+    /// The state that was recorded last; `None` for a new object.
     pub before: Option<String>,
 }
 
 impl Change {
-    /// What a change means that no event explains; `None` for an object that is new and whole.
+    /// The meaning of the change if no event explains it; `None` for a new object that captures every change.
     pub fn gap(&self) -> Option<&'static str> {
         match (&self.before, &self.now.state) {
             (None, _) if self.now.whole => None,
@@ -119,7 +138,7 @@ impl Change {
     }
 }
 
-/// What has changed between the states seen last and those of now.
+/// The changes between the recorded states and the current ones.
 pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
     let mut known: std::collections::BTreeMap<_, _> =
         before.into_iter().map(|object| (object.key.clone(), object)).collect();

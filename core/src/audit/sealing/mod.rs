@@ -1,4 +1,4 @@
-//! Sealing: gives each committed event its position, checks that capture was complete, and signs and publishes checkpoints.
+//! Sealing: assigns positions to committed events and checks that capture was complete.
 
 pub mod coverage;
 pub mod order;

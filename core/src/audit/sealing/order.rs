@@ -1,30 +1,36 @@
-//! The order in which the sealer takes events: by organization, transaction and place in it.
+//! The order in which the sealer processes events: organization, transaction, ordinal.
 
 use crate::audit::format::encoding::Digest;
 use uuid::Uuid;
 
-/// An event as the sealer sees it.
+/// An event before it is sealed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unsealed {
+    /// Id of the event in `tenancy.event`.
     pub id: Uuid,
+    /// The organization whose chain the event joins.
     pub organization: Uuid,
+    /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
+    /// The place among the events of the same transaction and organization, from 1.
     pub ordinal: i32,
+    /// The `prev_hash` of the event, its link.
     pub previous: Digest,
+    /// The hash of the event.
     pub hash: Digest,
 }
 
 impl Unsealed {
-    /// What events are sorted by before their links are looked at.
+    /// The sort key of events before their links are examined.
     pub fn place(&self) -> (Uuid, u64, i32, Uuid) {
         (self.organization, self.transaction, self.ordinal, self.id)
     }
 }
 
-/// Puts events that are sorted by organization, transaction, ordinal and id into the order of their links.
+/// Sorts events by their links. The input is sorted by organization, transaction, ordinal and id.
 ///
-/// The two orders are the same but in a restored database, where a transaction of the old history and one of the new
-/// may share an id: their events then alternate, and only the links tell which follows which.
+/// Both orders are equal except in a restored database. There, a transaction of the old history and one of the new
+/// history may share an id. Their events then alternate, and only the links show the order.
 pub fn by_links(events: Vec<Unsealed>) -> Vec<Unsealed> {
     let mut ordered = Vec::with_capacity(events.len());
     for group in
@@ -36,7 +42,7 @@ pub fn by_links(events: Vec<Unsealed>) -> Vec<Unsealed> {
     ordered
 }
 
-/// Follows each first event to its last; what no link reaches comes at the end, for the verifier to name.
+/// Follows each first event to its last; events that no link reaches come last, so that verification reports them.
 fn untangle(group: &[Unsealed]) -> Vec<Unsealed> {
     let mut rest: Vec<Unsealed> = group.to_vec();
     let mut ordered: Vec<Unsealed> = Vec::with_capacity(rest.len());

@@ -1,28 +1,33 @@
-//! The chain of the blocks, and whether each holds the entries it sealed.
+//! Verifies the chain of blocks, and that each block has the entries it sealed.
 
 use super::range;
 use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
 use crate::audit::log::block::{self, Block, Entries};
 
-/// Follows the blocks of a range.
+/// Verifies the blocks of a range, in order.
 pub struct Blocks {
-    /// The number and hash of the block before; no hash where it cannot be read.
+    /// Number of the previous block.
     number: i64,
+    /// Hash of the previous block; `None` if it cannot be read.
     hash: Option<Digest>,
+    /// Number of the newest block in the database.
     newest: i64,
-    /// The first block of each history, and its name, in order.
+    /// The first block and the name of each incarnation, in order.
     incarnations: Vec<(i64, String)>,
 }
 
 impl Blocks {
-    /// Begins after the block of this number and hash, which may be gone or unreadable; 0 is before the first.
+    /// Begins after the block of this number and hash; 0 is the place before the first block.
+    ///
+    /// `hash` is `None` if the previous block is gone or unreadable. `newest` is the number of the newest block in the
+    /// database.
     pub fn after(number: i64, hash: Option<Digest>, newest: i64, incarnations: Vec<(i64, String)>) -> Self {
         let hash = if number == 0 { Some(block::origin()) } else { hash };
         Blocks { number, hash, newest, incarnations }
     }
 
-    /// Takes the next block, in order of number, with its hash and the entries that name it.
+    /// Verifies the next block, in order of number, against its stored hash and the entries that name it.
     pub fn next(&mut self, block: &Block, hash: &Digest, entries: Entries) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut report = |finding, text: String| found.push(Finding::in_block(finding, block.number, text));
@@ -51,7 +56,7 @@ impl Blocks {
         found
     }
 
-    /// Takes a block whose row has a value that no block has.
+    /// Skips a block whose row has an invalid value, and reports the row.
     pub fn unreadable(&mut self, number: i64) -> Vec<Finding> {
         let gone = self.gone_before(number).map(|gone| Finding::in_block(FindingKind::Missing, number, gone));
         (self.number, self.hash) = (number, None);
@@ -59,7 +64,7 @@ impl Blocks {
         gone.into_iter().chain([Finding::in_block(FindingKind::Altered, number, text)]).collect()
     }
 
-    /// After the last block of the range, which has this number: what is gone from the end of it.
+    /// The blocks that are missing at the end of the range, whose last number is `last`.
     pub fn finish(&self, last: i64) -> Option<Finding> {
         let gone = self.gone_before(last + 1)?;
         Some(Finding::in_block(FindingKind::Missing, last, gone))

@@ -1,4 +1,4 @@
-//! The walk through the entries: chain, tree and links of each organization.
+//! Verifies the entries of the seal: chain, tree and links of each organization.
 
 use super::range;
 use super::{Finding, FindingKind};
@@ -8,107 +8,126 @@ use crate::audit::log::merkle::{self, Frontier, STORED_LEVELS};
 use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
-/// What of an event the walk needs once it was compared with its own hash.
+/// The fields of an event that the verifier needs after the row was compared with its own hash.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    /// The organization in the row of the event.
     pub organization: Uuid,
+    /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
+    /// The place among the events of the same transaction and organization, from 1.
     pub ordinal: i32,
+    /// The `prev_hash` of the event.
     pub previous: Digest,
+    /// The hash of the event.
     pub hash: Digest,
-    /// What does not agree within the row.
+    /// The inconsistency within the row, if there is one, with its explanation.
     pub fault: Option<(FindingKind, &'static str)>,
 }
 
-/// What stands in `tenancy.event` under the id that an entry names.
+/// The state of the row of `tenancy.event` that an entry names.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The row exists and can be read.
     Seen(Seen),
-    /// A row with a value that no event has, a hash of another length for instance.
+    /// The row has an invalid value, such as a hash of another length.
     Unreadable,
+    /// The row does not exist, and no archive explains that.
     Gone,
-    /// Gone with its month, which is archived.
+    /// The row was removed with its month, which is archived.
     Archived,
 }
 
-/// A row of `tenancy.head`: where an organization stands after a block.
+/// A row of `tenancy.head`: the end of an organization's chain and tree after a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// The newest position; 0 before the first event.
     pub position: i64,
+    /// The chain value at that position.
     pub chain: Digest,
+    /// The right edge of the organization's tree over that many events.
     pub frontier: Frontier,
 }
 
-/// What stands in `tenancy.head` for an organization and a block.
+/// The state of the row of `tenancy.head` for an organization and a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadRow {
+    /// The row can be read.
     Head(Head),
-    /// A row that names a place within the entries of a later block.
+    /// The row names a position within the entries of a later block.
     Elsewhere,
-    /// A row with a value that no head has.
+    /// The row has an invalid value.
     Unreadable,
 }
 
 impl Head {
-    /// Before the first event.
+    /// The head of an organization before its first event.
     pub fn genesis(organization: Uuid) -> Self {
         Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
     }
 }
 
-/// What the walk asks for when it gets to it.
+/// The queries of the verifier.
 pub trait History {
+    /// The error of a failed query.
     type Error;
-    /// Where the organization stands at the beginning of the range.
+    /// The head of the organization at the beginning of the range.
     fn start(&mut self, organization: Uuid) -> Result<Head, Self::Error>;
-    /// The block after which the chain had this value, whichever that is.
+    /// Number of the block after which the chain had this value; `None` if it never had it.
     fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>, Self::Error>;
-    /// A stored node of the tree.
+    /// A stored node of the organization's tree; `None` if the row does not exist.
     fn node(&mut self, organization: Uuid, level: u32, index: u64) -> Result<Option<Digest>, Self::Error>;
 }
 
-/// How many heads of an organization are remembered: events name one of the newest, unless their transaction took long.
+/// The number of recent chain values to remember for each organization.
+///
+/// Events name one of the newest values, unless their transaction took long.
 const RECENT: usize = 32;
 
-/// Among how many entries of a block that do not fit another order is looked for: each is compared with each.
+/// The most mismatching entries of a block that are compared with each other to find another order.
 const MAX_SUSPECTS: usize = 500;
 
-/// How many hashes of a block are remembered, to tell an event that stands elsewhere from one that is gone.
+/// The most hashes of a block to remember, which distinguish a moved event from a missing one.
 const MAX_HASHES: usize = 100_000;
 
-/// Follows the chains of a range of blocks.
+/// Verifies the chains of the organizations in a range of blocks.
 pub struct ChainVerifier<H> {
     history: H,
-    /// The newest block there is: what is gone from its end was truncated.
+    /// The newest block in the database: entries missing from its end were truncated.
     newest: i64,
-    /// The chain of the organization that is walked, and those of the others.
+    /// The organization whose entries are being verified, with its chain.
     current: Option<(Uuid, Chain)>,
+    /// The chains of the other organizations.
     chains: HashMap<Uuid, Chain>,
     found: Vec<Finding>,
 }
 
-/// Where an organization stands, and what its entries of the present block were.
+/// The head of an organization's chain so far, and data about the entries in the current block.
 struct Chain {
     head: Head,
-    /// What the chain value of an entry should have been that is another: if the next entry follows from it, that value
-    /// alone was changed.
+    /// The chain value that was computed, if the stored one differs.
+    ///
+    /// If the next entry follows from the computed value, only the stored value was changed.
     alternative: Option<Digest>,
+    /// The newest chain values of the organization, at most [`RECENT`].
     recent: VecDeque<Digest>,
-    /// The event before, if there was one and no gap.
+    /// The previous event; `None` at the beginning and after a gap.
     before: Option<Before>,
-    /// True after a gap: the tree cannot be followed until the head after this block.
+    /// Whether there was a gap: the tree cannot be computed until the next stored head.
     torn: bool,
-    /// True if an entry of this block does not follow from the one before: the tree over them is another one.
+    /// Whether an entry of this block does not follow from the previous one, so that its tree differs.
     differs: bool,
+    /// Hashes of the events of this block.
     hashes: Vec<Digest>,
+    /// Entries of this block that do not match.
     suspects: Vec<Suspect>,
-    /// Events whose transaction lacks the event before them: position, id and hash of that one.
+    /// Events whose transaction lacks the previous event: position, id, and hash of the missing event.
     loose: Vec<(i64, Uuid, Digest)>,
 }
 
 struct Before {
     hash: Digest,
-    /// Transaction and ordinal, if the event could be read and agrees with itself.
+    /// Transaction and ordinal, if the event could be read and is consistent.
     place: Option<(u64, i32)>,
 }
 
@@ -119,37 +138,39 @@ impl Before {
     }
 }
 
-/// An entry that does not fit.
+/// An entry that does not match.
 struct Suspect {
     entry: Entry,
-    /// The chain value before it.
+    /// The chain value before the entry.
     previous: Digest,
+    /// Whether the chain value of the entry does not follow from the previous one.
     chain_differs: bool,
-    /// The hash of the event, where it is another than the entry's.
+    /// The hash of the event, if it differs from the entry's.
     other_hash: Option<Digest>,
 }
 
 impl<H: History> ChainVerifier<H> {
+    /// Makes a verifier; `newest` is the number of the newest block in the database.
     pub fn new(history: H, newest: i64) -> Self {
         ChainVerifier { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
     }
 
-    /// What was found since this was last asked.
+    /// Removes and returns the findings since the last call.
     pub fn take_found(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.found)
     }
 
-    /// Where the organization stands so far.
+    /// The head of the organization after the entries verified so far.
     pub fn standing(&mut self, organization: Uuid) -> Result<&Head, H::Error> {
         Ok(&self.chain(organization)?.head)
     }
 
-    /// Adds what was found beside the walk.
+    /// Adds a finding of the caller.
     pub fn report(&mut self, found: Finding) {
         self.found.push(found);
     }
 
-    /// Takes the next entry, in the order of block, organization and position, with the event it names.
+    /// Verifies the next entry with its event, in the order of block, organization and position.
     pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
         self.follow(organization, entry, event)?;
         let mut fault = |finding, text: &str| {
@@ -180,7 +201,7 @@ impl<H: History> ChainVerifier<H> {
         Ok(())
     }
 
-    /// The chain of the organization, which is the current one from now on.
+    /// Makes the organization the current one and returns its chain.
     fn chain(&mut self, organization: Uuid) -> Result<&mut Chain, H::Error> {
         if self.current.as_ref().is_none_or(|(current, _)| *current != organization) {
             let chain = match self.chains.remove(&organization) {
@@ -197,7 +218,7 @@ impl<H: History> ChainVerifier<H> {
         }
     }
 
-    /// Positions without gaps, each chain value following from the one before, and the nodes of the tree.
+    /// Verifies positions without gaps, the chain value, and the stored nodes of the tree.
     fn follow(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
         let chain = self.chain(organization)?;
         let mut explained = Vec::new();
@@ -255,7 +276,7 @@ impl<H: History> ChainVerifier<H> {
         Ok(())
     }
 
-    /// The link to the event before: within the transaction, or to a head that was sealed earlier.
+    /// Verifies the link to the previous event in the transaction, or to a head that was sealed earlier.
     fn misplaced(
         &mut self,
         organization: Uuid,
@@ -281,7 +302,7 @@ impl<H: History> ChainVerifier<H> {
         })
     }
 
-    /// The organization has no more entries in this block: compares with its row of `tenancy.head`.
+    /// Compares the organization's head with its row of `tenancy.head`, after its last entry in this block.
     pub fn end_of_block(&mut self, organization: Uuid, block: i64, stored: &HeadRow) -> Result<(), H::Error> {
         let newest = self.newest;
         let mut found = Vec::new();
@@ -334,7 +355,7 @@ impl Chain {
         }
     }
 
-    /// Takes the tree that is stored, where what is wrong with the entries before was told.
+    /// Continues from the stored head, after the mismatches before it were reported.
     fn go_on_from(&mut self, stored: &Head) {
         if stored.position > self.head.position {
             self.head.chain = stored.chain;
@@ -346,7 +367,7 @@ impl Chain {
 }
 
 impl Chain {
-    /// Says of what did not fit whether it stands at another place or is something else.
+    /// Reports what did not match in this block: whether it is at another place or was changed.
     fn settle(&mut self, organization: Uuid, block: i64, found: &mut Vec<Finding>) {
         self.explain(organization, block, found);
         let loose = std::mem::take(&mut self.loose);
@@ -437,7 +458,7 @@ mod tests {
         Seen { organization: ORGANIZATION, transaction, ordinal, previous, hash, fault: None }
     }
 
-    /// What is stored: events, entries by block, and the head after each block.
+    /// The stored rows: events, entries by block, and the head after each block.
     #[derive(Clone)]
     struct Log {
         events: Vec<Seen>,
@@ -450,7 +471,7 @@ mod tests {
         Uuid::from_u128(u128::from(event.transaction) << 32 | event.ordinal as u128)
     }
 
-    /// Seals the transactions of each block; those of the second follow the head after the first.
+    /// Seals the transactions of each block; those of the second block follow the head after the first.
     fn log(blocks: &[&[(u64, i32)]]) -> Log {
         let mut log = Log { events: vec![], entries: vec![], heads: vec![], stored: Tables::default() };
         let mut head = Head::genesis(ORGANIZATION);
@@ -490,7 +511,7 @@ mod tests {
         verify_without(log, &Event::Gone)
     }
 
-    /// With this in the place of events that are not there.
+    /// Verifies the log, with `gone` as the state of missing events.
     fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, FindingKind)> {
         let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64);
         for (n, head) in log.heads.iter().enumerate() {
@@ -505,7 +526,7 @@ mod tests {
         walk.take_found().into_iter().map(|found| (found.position, found.finding)).collect()
     }
 
-    /// Makes the chain follow from the entries again, as somebody does who knows how.
+    /// Recomputes positions and chain from the entries, as an attacker who knows the format can.
     fn rewrite(log: &mut Log) {
         let mut chain = chain::genesis(ORGANIZATION);
         for (n, entry) in log.entries.iter_mut().enumerate() {

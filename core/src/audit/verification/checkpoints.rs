@@ -1,4 +1,4 @@
-//! The stored checkpoints, each compared with the one before, with its signature and with the log that was signed.
+//! Verifies the stored checkpoints: the link to the previous one, the signature, and the signed log.
 
 use super::range;
 use super::{Finding, FindingKind};
@@ -11,31 +11,37 @@ use std::collections::HashMap;
 /// A row of `tenancy.checkpoint`.
 #[derive(Debug, Clone)]
 pub struct StoredCheckpoint {
+    /// The columns that the digest covers.
     pub entry: Entry,
+    /// The stored digest of the entry.
     pub digest: Digest,
+    /// The stored root of the log up to this checkpoint.
     pub root: Digest,
+    /// The stored roots of the perfect subtrees of the log, largest first, 32 bytes each.
     pub frontier: Vec<u8>,
+    /// The name of the signed log, which ends with a slash and the name of the incarnation.
     pub origin: String,
+    /// The signed note with the signatures of all keys in use.
     pub note: String,
 }
 
-/// Follows the checkpoints in the order in which they were made.
+/// Verifies checkpoints in the order in which they were made.
 pub struct Checkpoints {
     keys: Vec<Verifier>,
-    /// The digest of the one before; `None` before the first one ever.
+    /// The digest of the previous checkpoint; `None` before the very first.
     before: Option<Digest>,
-    /// The log of each history.
+    /// The log of each incarnation, by name.
     logs: HashMap<String, Frontier>,
 }
 
 impl Checkpoints {
-    /// Begins after a checkpoint that another run has verified, or before the first one.
+    /// Begins after a checkpoint that an earlier run has verified, or before the first checkpoint.
     pub fn after(before: Option<&StoredCheckpoint>, keys: Vec<Verifier>) -> Self {
         let log = |row: &StoredCheckpoint| Some((row.entry.incarnation.clone(), frontier(row)?));
         Checkpoints { keys, before: before.map(|row| row.digest), logs: before.and_then(log).into_iter().collect() }
     }
 
-    /// Takes the next checkpoint.
+    /// Verifies the next checkpoint.
     pub fn next(&mut self, row: &StoredCheckpoint) -> Vec<Finding> {
         let entry = &row.entry;
         let name = format!("checkpoint {} of {}", entry.number, entry.incarnation);
@@ -69,7 +75,7 @@ impl Checkpoints {
         found
     }
 
-    /// What is wrong with the signed text.
+    /// The mismatch between the note and the row, if there is one.
     fn fault_of_note(&self, row: &StoredCheckpoint) -> Option<&'static str> {
         let stored = Checkpoint { origin: row.origin.clone(), size: row.entry.number as u64, root: row.root };
         let names_history = row.origin.rsplit_once('/').is_some_and(|(_, name)| name == row.entry.incarnation);
@@ -84,30 +90,33 @@ impl Checkpoints {
     }
 }
 
-/// The log as the row has it, if it is one of its size.
+/// The log as the row stores it; `None` if it is not a frontier of that size.
 fn frontier(row: &StoredCheckpoint) -> Option<Frontier> {
     Frontier::from_bytes(u64::try_from(row.entry.number).ok()?, &row.frontier)
 }
 
-/// Compares a note that somebody kept with the checkpoints that are stored.
+/// Compares a note that the caller kept with the stored checkpoints.
 pub struct Kept {
+    /// The checkpoint in the note.
     pub checkpoint: Checkpoint,
     log: Frontier,
 }
 
 impl Kept {
-    /// Opens a note that the key signed.
+    /// Opens a note that the key has signed.
+    ///
+    /// Errors: those of [`signed_note::open`] and [`Checkpoint::parse`].
     pub fn open(text: &str, key: &Verifier) -> Result<Self, signed_note::Malformed> {
         let (text, _) = signed_note::open(text, std::slice::from_ref(key))?;
         Ok(Kept { checkpoint: Checkpoint::parse(text)?, log: Frontier::default() })
     }
 
-    /// The history that it is of.
+    /// Name of the incarnation in the origin of the note; empty if the origin has none.
     pub fn incarnation(&self) -> &str {
         self.checkpoint.origin.rsplit_once('/').map_or("", |(_, incarnation)| incarnation)
     }
 
-    /// Takes the next checkpoint of that history, recomputed from its columns; false when it needs no more.
+    /// Adds the next checkpoint of that incarnation, recomputed from its columns; false if no more are needed.
     pub fn next(&mut self, entry: &Entry) -> bool {
         let more = self.log.size() < self.checkpoint.size && entry.number == self.log.size() as i64 + 1;
         if more {
@@ -116,7 +125,7 @@ impl Kept {
         more
     }
 
-    /// Whether the stored checkpoints are those that were signed.
+    /// The mismatch between the stored checkpoints and the note, if there is one.
     pub fn compare(&self) -> Option<Finding> {
         let (stored, signed) = (self.log.size(), self.checkpoint.size);
         if stored < signed {

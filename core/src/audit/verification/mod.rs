@@ -1,8 +1,8 @@
-//! Verification: recomputes what is stored, in the order of the seal, and names whatever does not fit.
+//! Verification: recomputes the stored hashes in the order of the seal, and reports every mismatch.
 //!
-//! [`ChainVerifier`] follows the chains and trees of the organizations through the entries of one block after the other,
-//! [`Blocks`] the chain of the blocks. Both begin wherever a verified head and block stand, so that ranges are verified side
-//! by side, and what was verified before need not be read again.
+//! [`ChainVerifier`] verifies the chains and trees of the organizations through the entries of one block after the
+//! other. [`Blocks`] verifies the chain of the blocks. Both can begin at any verified head and block. Ranges can
+//! therefore be verified in parallel, and verified ranges need not be read again.
 
 mod blocks;
 mod chain;
@@ -18,7 +18,7 @@ pub use finding::{Finding, FindingKind};
 pub use ranges::{Range, RangePlanner};
 pub use stored_event::Stored;
 
-/// Numbers that are gone, as the beginning of a sentence.
+/// The text for a range of missing numbers, as the beginning of a sentence.
 fn range(one: &str, several: &str, from: i64, to: i64) -> String {
     if from == to { format!("{one} {from} is") } else { format!("{several} {from} to {to} are") }
 }

@@ -1,25 +1,28 @@
-//! Cuts what is to be verified into ranges that processes take one after the other.
+//! Divides the blocks to verify into ranges, which parallel processes take one after the other.
 
 use serde::{Deserialize, Serialize};
 
-/// Blocks from the first to the last one.
+/// A range of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
+    /// Number of the first block.
     pub first: i64,
+    /// Number of the last block, included.
     pub last: i64,
 }
 
-/// So many ranges at most: each begins with looking up where its organizations stand.
+/// The most ranges. Each begins with a lookup of the heads of its organizations.
 const RANGES: usize = 256;
-/// How much work makes a range of its own, at first.
+/// The initial amount of work in a range.
 const WORK: i64 = 4096;
 
-/// Blocks in order, with the work that each makes.
+/// Groups blocks, added in order, into ranges of similar work.
 #[derive(Debug)]
 pub struct RangePlanner {
     ranges: Vec<Range>,
-    /// Work of the last range, and how much makes it full.
+    /// The work in the last range so far.
     filled: i64,
+    /// The amount of work at which a range is full.
     full: i64,
 }
 
@@ -29,7 +32,7 @@ impl RangePlanner {
         RangePlanner { ranges: vec![Range { first, last: first }], filled: 0, full: WORK }
     }
 
-    /// Takes the next block.
+    /// Adds the next block with its amount of work, such as its number of events.
     pub fn add(&mut self, number: i64, work: i64) {
         if self.filled >= self.full && self.ranges.last().is_some_and(|range| range.first < number) {
             if self.ranges.len() == RANGES {
@@ -46,7 +49,7 @@ impl RangePlanner {
         }
     }
 
-    /// Makes one range of two.
+    /// Joins each two ranges into one.
     fn widen(&mut self) {
         let pairs = self.ranges.chunks(2);
         let joined = |pair: &[Range]| Some(Range { first: pair.first()?.first, last: pair.last()?.last });

@@ -1,16 +1,18 @@
-//! An event by itself: whether the row agrees with its own hash.
+//! Verifies an event by itself: whether the row agrees with its own hash.
 
 use super::FindingKind;
 use crate::audit::format::encoding::Digest;
 use crate::audit::format::event::{ENCODING, payload_digest};
 use crate::audit::format::event_row::EventRow;
 
-/// An event where it stands in its page.
+/// A row of `tenancy.event` that borrows its texts and its salt from a page.
 pub type Stored<'a> = EventRow<&'a str, &'a [u8]>;
 
 impl Stored<'_> {
-    /// What in the row does not agree with the row's own hash; `None` when all does. The digest of the actor is absent when
-    /// its row is gone; `erased` tells whether the chain knows that the payload was erased.
+    /// The mismatch between the row and its own hash; `None` if there is none.
+    ///
+    /// `actor_digest` is absent if the row of the actor is gone. `erased` returns whether the chain records the erasure
+    /// of the payload.
     pub fn inconsistency(
         &self,
         actor_digest: Option<&Digest>,

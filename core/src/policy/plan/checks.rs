@@ -1,7 +1,7 @@
-//! Foreign keys between protected tables that cannot carry the organization, checked by a trigger.
+//! Triggers that check foreign keys which cannot carry the organization.
 //!
-//! A table that is protected through another has no column for it, and one whose column may be NULL would have rows that
-//! a composite key does not check.
+//! A table that is protected through another table has no organization column for a composite key. A composite key does
+//! not check rows whose organization column is NULL.
 
 use super::target::{self, Target};
 use super::tenants::{differ, tenants};
@@ -12,16 +12,18 @@ use crate::policy::options::NullRows;
 use crate::policy::text::{literal, quoted_text};
 use sha2::{Digest, Sha256};
 
-/// It sorts before the triggers of Postgres, `RI_ConstraintTrigger...`: what is not there and what is somebody else's is
-/// then refused by the same code.
+/// The beginning of the names of the triggers that check foreign keys.
+///
+/// The name sorts before the triggers of Postgres, `RI_ConstraintTrigger...`. The same code therefore refuses a
+/// reference to a missing row and a reference to another organization's row.
 pub const REFERENCE: &str = "0_tenancy_reference_";
 
 const WHY: &str = "The foreign key cannot carry the organization: what it points at is compared row by row.";
 
-/// How many bytes of a name are left for that of the foreign key.
+/// The bytes of a trigger's name that remain for the name of the foreign key.
 const MOST_BYTES: usize = 63 - REFERENCE.len() - OF_PARTITIONS.len();
 
-/// True for a trigger of the kind; not for a clone, which goes with its original.
+/// Whether the trigger checks a foreign key. A clone does not count: Postgres drops it with its original.
 pub fn is_check(trigger: &Trigger) -> bool {
     !trigger.cloned && trigger.name.starts_with(REFERENCE)
 }
@@ -43,7 +45,9 @@ pub fn name(table: &Facts, reference: &Reference) -> String {
     format!("{REFERENCE}{own}{ending}")
 }
 
-/// For each foreign key from and to the table that `carries` no organization, and for those that no longer need it.
+/// The steps for foreign keys from and to the table for which `carries` is false.
+///
+/// The result includes steps that drop triggers no longer needed.
 pub fn steps(subject: &TableFamily, target: &Target, carries: impl Fn(&Reference) -> bool) -> Vec<Step> {
     let table = &subject.table;
     let mut steps = Vec::new();
@@ -70,7 +74,7 @@ fn drop(table: &Facts, name: &str) -> Step {
     Step::new(false, SHARE_ROW_EXCLUSIVE, "The foreign key is checked in another way now.", sql).unless(table.owned)
 }
 
-/// The arguments of the trigger; `None` for a foreign key that needs none or that it could not check.
+/// The arguments of the trigger; `None` for a foreign key that needs no check or cannot be checked.
 fn texts(subject: &TableFamily, target: &Target, child: &Facts, reference: &Reference) -> Option<Vec<String>> {
     let (from, to) = target::link(reference).ok()?;
     if !child.parents.is_empty() || child.column(&from.name).is_none() {
@@ -100,7 +104,7 @@ fn texts(subject: &TableFamily, target: &Target, child: &Facts, reference: &Refe
     plain.then(|| texts.into_iter().map(str::to_owned).collect())
 }
 
-/// True if the table is protected by that column of its own.
+/// Whether the table is protected by that column of its own.
 fn is_organization(subject: &TableFamily, target: &Target, oid: u32, column: &str) -> bool {
     let found = subject.facts_of(oid).and_then(|facts| target::scope_of(subject, facts, &target.scope));
     found.is_some_and(|(own, way)| own.name == column && way.is_none())

@@ -1,11 +1,11 @@
-//! The index by organization.
+//! The steps that create the index on the organization column.
 
 use super::target::Target;
 use super::{Mode, Step, provenance::Provenance};
 use crate::policy::facts::Facts;
 use crate::policy::text::{generated_name, quote_generated};
 
-/// The steps, and the name of the index if it is for `protect` to make.
+/// The steps, and the name of the index if `protect` creates or has created it.
 pub fn steps(facts: &Facts, target: &Target, earlier: Option<&Provenance>, mode: Mode) -> (Option<String>, Vec<Step>) {
     let column = target.scope.column();
     let existing = facts.indexes.iter().find(|index| index.columns.first() == Some(&column.name));

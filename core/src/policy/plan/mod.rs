@@ -1,6 +1,8 @@
-//! The plan: what a table needs to be protected, as SQL that a person can read, and what of it is done already.
+//! The plan: the statements that protect a table, as readable SQL, with the state of each.
 //!
-//! Pure: facts about a table in, steps out. Each file has the steps of one kind.
+//! The module is pure: it takes facts about a table and returns steps. Each file contributes the steps of one kind.
+//!
+//! Decision: `docs/decisions/15-ordinary-sql.md`.
 
 mod checks;
 mod index;
@@ -25,15 +27,19 @@ use std::borrow::Cow;
 use target::{Preparation, Scope, Target};
 pub use undo::unprotect;
 
+/// Whether a step of a plan is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// The caller still has to run the statement.
     Todo,
+    /// The catalogs already show the result of the statement.
     Done,
-    /// To do, by somebody else: the caller has not the right to.
+    /// Somebody else has to run the statement, because the caller lacks the right.
     Manual,
 }
 
 impl State {
+    /// The word in SQL: `todo`, `done` or `manual`.
     pub fn name(self) -> &'static str {
         match self {
             State::Todo => "todo",
@@ -46,26 +52,35 @@ impl State {
 /// One statement of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
+    /// The statement, without a semicolon at the end.
     pub sql: String,
+    /// The purpose of the statement, in a sentence for the reader of the plan.
     pub why: Cow<'static, str>,
     /// The table lock that the statement takes (PostgreSQL documentation, explicit-locking).
     pub lock: &'static str,
     /// False for a statement that Postgres refuses within a transaction, or that ends transactions itself.
     pub in_transaction: bool,
+    /// Whether the statement has to be run, and by whom.
     pub state: State,
-    /// The table that it alters, whose owner runs it: set where the statement holds text that the owner could have written.
+    /// Oid of the altered table, whose owner must run the statement.
+    ///
+    /// The field is set if the statement contains text that the owner could have written.
     pub alters: Option<u32>,
-    /// Postgres compares rows of all organizations for it, as the role that runs it. Row by row it does so past policies; with
-    /// FORCE lifted it takes one query.
+    /// Whether Postgres compares rows of all organizations for the statement, as the role that runs it.
+    ///
+    /// The comparison row by row bypasses policies. With FORCE lifted, Postgres compares all rows in one query.
     pub compares_rows: bool,
-    /// Without it a foreign key of the table can lead to another organization's row, or is forgotten by name.
+    /// Whether the step protects a foreign key of the table.
+    ///
+    /// Without the step, the foreign key can lead to another organization's row, or the record of its name is lost.
     pub keeps_references: bool,
     is_security_relevant: bool,
 }
 
 impl Step {
-    /// True if row-level security or the audit has a hole while the step is not done, as opposed to an index, a key, a
-    /// default or a comment that is missing.
+    /// Whether row-level security or the audit has a gap while the step is not done.
+    ///
+    /// A missing index, key, default or comment is no such gap.
     pub fn is_security_relevant(&self) -> bool {
         self.is_security_relevant
     }
@@ -75,12 +90,12 @@ impl Step {
     }
 }
 
-/// How the steps are to be run.
+/// How the steps are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// All in one transaction.
     AtOnce,
-    /// One by one, beside the application.
+    /// One by one, while the application is running.
     Online,
 }
 
@@ -112,58 +127,62 @@ impl Step {
         Step { compares_rows: true, ..self }
     }
 
-    /// The same, for the owner of the table to run.
+    /// The same step, run by the owner of the table.
     fn altering(self, table: &Facts) -> Self {
         Step { alters: Some(table.oid), ..self }
     }
 
-    /// The same, for a statement that must run outside of a transaction.
+    /// The same step, for a statement that must run outside of a transaction.
     fn alone(self) -> Self {
         Step { in_transaction: false, ..self }
     }
 
-    /// The same, for somebody else to run unless the caller may.
+    /// The same step, left to somebody else unless `permitted`.
     pub fn unless(self, permitted: bool) -> Self {
         let state = if self.state == State::Todo && !permitted { State::Manual } else { self.state };
         Step { state, ..self }
     }
 }
 
-/// True for the name of a policy or trigger that `protect` makes.
+/// Whether the name is that of a policy or trigger that `protect` creates.
 pub fn is_generated_name(name: &str) -> bool {
     policies::is_generated_name(name) || triggers::is_generated_name(name)
 }
 
-/// How a table is protected, as its mark says.
+/// How a table is protected, as the comment of its isolation policy records it.
 pub struct Mark {
+    /// Unquoted name of the organization column, or of the column of the foreign key `through`.
     pub column: String,
+    /// The permission domain of the table.
     pub domain: String,
+    /// Unquoted name of the foreign key that leads to the organization of a table without an organization column.
     pub through: Option<String>,
+    /// The meaning of a NULL in the organization column; `None` if the column is NOT NULL.
     pub null_rows: Option<NullRows>,
 }
 
-/// Reads the comment of an isolation policy; `None` for that of somebody else.
+/// Reads the comment of an isolation policy; `None` for a comment that `protect` did not write.
 pub fn mark(comment: &str) -> Option<Mark> {
     let Provenance { column, domain, through, null_rows, .. } = provenance::read(Some(comment))?;
     Some(Mark { column, domain, through, null_rows })
 }
 
-/// True if `protect` has marked the table as protected.
+/// Whether `protect` has recorded the table as protected.
 pub fn is_marked(facts: &Facts) -> bool {
     provenance::read::<Provenance>(facts.remembered()).is_some()
 }
 
-/// True if a table whose isolation policy has lost its name or its comment was protected all the same.
+/// Whether the table was protected, even if its isolation policy has lost its name or its comment.
 pub fn was_protected(facts: &Facts) -> bool {
     is_marked(facts) || facts.policies.iter().any(policies::is_ours) || facts.triggers.iter().any(triggers::is_audit)
 }
 
-/// The index that `protect` made for a table.
+/// Name of the index that `protect` created for a table.
 pub fn made_index(facts: &Facts) -> Option<String> {
     provenance::read::<Provenance>(facts.remembered())?.index
 }
 
-/// True if that column is the organization of a protected table, and no longer has the organization for a default.
+/// Whether that column is the organization column of a protected table and has lost its default.
 pub fn lacks_default(facts: &Facts, column: &str) -> bool {
     let of_table = mark(facts.remembered().unwrap_or_default()).filter(|mark| mark.through.is_none());
     let found = facts.column(column).filter(|_| of_table.is_some_and(|mark| mark.column == column));
@@ -173,8 +192,9 @@ pub fn lacks_default(facts: &Facts, column: &str) -> bool {
     })
 }
 
-/// True if a foreign key of the table that carried the organization is gone, and neither its columns are nor has another taken
-/// its place.
+/// Whether a foreign key of the table that carried the organization was dropped without replacement.
+///
+/// The result is false if one of its columns is gone, or if another foreign key over the same columns exists.
 pub fn misses(facts: &Facts, name: &str, columns: &[String]) -> bool {
     let Some(before) = provenance::read::<Provenance>(facts.remembered()) else { return false };
     let beside = |names: Vec<&str>| {
@@ -193,14 +213,15 @@ pub fn misses(facts: &Facts, name: &str, columns: &[String]) -> bool {
         && !facts.references.iter().any(takes_its_place)
 }
 
-/// Names of foreign keys from and to the table that carry the organization and are not enforced.
+/// Quoted names of composite foreign keys from and to the table that are not enforced.
 pub fn unenforced_references(facts: &Facts) -> Vec<String> {
     let ours = facts.references.iter().filter(|found| references::plain(found).is_some() && !found.enforced);
     ours.map(|found| found.quoted.clone()).collect()
 }
 
-/// The table whose rows are the organizations, which the organization column of a table points at, and the column there: an
-/// organization's row belongs to it as all others do.
+/// The table whose rows are the organizations, and the column there that the organization column references.
+///
+/// The row of an organization belongs to that organization, so the table can be protected by that column.
 pub fn table_of_tenants<'a>(subject: &'a TableFamily, options: &Options) -> Option<(&'a Facts, &'a str)> {
     let target = target::decide(subject, options).ok()?;
     let Scope::Column { column, .. } = &target.scope else { return None };
@@ -216,36 +237,38 @@ pub fn table_of_tenants<'a>(subject: &'a TableFamily, options: &Options) -> Opti
     fits.then(|| (tenants, reference.parent_columns[0].name.as_str()))
 }
 
-/// Names of foreign keys of the table that carried the organization and are gone.
+/// Quoted names of foreign keys of the table that carried the organization and are gone.
 pub fn lost_references(facts: &Facts) -> Vec<String> {
     let remembered = provenance::read::<Provenance>(facts.remembered()).map(|found| found.references);
     let there = |name: &String| facts.references.iter().any(|found| found.child == facts.oid && found.name == *name);
     remembered.into_iter().flatten().filter(|name| !there(name)).map(|name| format!("\"{name}\"")).collect()
 }
 
-/// True for a table with the organization column of its schema, or one of a usual name.
+/// Whether the table has the organization column of its schema, or one of a usual name.
 pub fn has_organization_column(facts: &Facts) -> bool {
     !super::column::candidates(facts).is_empty()
 }
 
-/// The tables that a table without an organization column may lead to its organization by.
+/// Oids of the tables that a table without an organization column may be protected through.
 pub fn leads_to(facts: &Facts) -> Vec<u32> {
     let through = provenance::read::<Provenance>(facts.remembered()).is_some_and(|found| found.through.is_some());
     let outgoing = facts.references.iter().filter(|reference| through && reference.child == facts.oid);
     outgoing.map(|reference| reference.parent).collect()
 }
 
-/// Names of the policies that are not of `protect`.
+/// Unquoted names of the policies that `protect` did not create.
 pub fn unmanaged_policies(facts: &Facts) -> Vec<&str> {
     facts.policies.iter().filter(|policy| !policies::is_generated(policy)).map(|policy| policy.name.as_str()).collect()
 }
 
-/// The commands that policies of other hands let rows through for, and those that they do not.
+/// The commands for which unmanaged policies admit rows, and the other commands.
 pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
     policies::commands_of_others(facts)
 }
 
-/// Refuses relations that row-level security and row triggers do not fit.
+/// Refuses relations that do not support row-level security or row triggers.
+///
+/// Errors: `TABLE_UNSUITABLE`.
 pub fn check_kind(subject: &TableFamily) -> Result<()> {
     let table = &subject.table;
     if let Some(parent) = table.parents.first() {
@@ -273,7 +296,9 @@ fn check_kind_of_one(facts: &Facts) -> Result<()> {
     Err(error::TABLE_UNSUITABLE.error(format!("{} is {what}", facts.table)).detail(why))
 }
 
-/// The steps that protect a table with its partitions and children, in the order in which they are safe to run one by one.
+/// The steps that protect a table with its partitions and children, in an order that is safe one by one.
+///
+/// Errors: `TABLE_UNSUITABLE`, `ARGUMENT_INVALID`, `SECRET_COLUMN_INVALID`, and those of the organization column.
 pub fn protect(subject: &TableFamily, options: &Options) -> Result<Vec<Step>> {
     check_kind(subject)?;
     let mode = if options.online { Mode::Online } else { Mode::AtOnce };
@@ -343,14 +368,16 @@ fn default_step(facts: &Facts, target: &Target) -> Option<Step> {
     ))
 }
 
-/// What `protect` makes of a table beside its policies and triggers.
+/// Objects that `protect` creates for a table beside its policies and triggers.
 struct Made {
     index: Option<String>,
-    /// Names of its foreign keys that carry the organization.
+    /// Names of the table's foreign keys that carry the organization.
     references: Vec<String>,
 }
 
-/// The comment goes with the isolation policy: where that is made anew, so is the comment.
+/// The step that writes the comment of the isolation policy.
+///
+/// A new isolation policy has no comment, so that the comment is written again.
 fn provenance_step(
     facts: &Facts,
     target: &Target,

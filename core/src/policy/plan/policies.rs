@@ -1,4 +1,6 @@
-//! The policies: restrictive ones that isolate and ask for the role's permission, permissive ones that let rows through.
+//! The policies: restrictive ones for isolation and permissions, and permissive ones that admit rows.
+//!
+//! Decision: `docs/decisions/18-restrictive-policies.md`.
 
 use super::target::{Parent, Scope, Target, Way};
 use super::{ACCESS_EXCLUSIVE, Step};
@@ -6,12 +8,15 @@ use crate::policy::facts::{Facts, Policy};
 use crate::policy::options::NullRows;
 use crate::policy::text::on_one_line;
 
+/// Name of the restrictive policy for SELECT, whose comment records how the table is protected.
 pub const ISOLATION: &str = "tenancy_isolation";
-/// What [`ISOLATION`] is called while the one that replaces it is being made: rows are never without a policy.
+/// The temporary name of [`ISOLATION`] while its replacement is created, so that rows always have a policy.
 const BEFORE: &str = "tenancy_isolation_before";
 
-/// What lets every row through. The planner sees that it is true; the name in it has the policy go with the extension, as
-/// the restrictive ones do: what stays of a protected table then shows nothing.
+/// The condition of the permissive policies, which admits every row.
+///
+/// The planner recognizes that the condition is true. It names a function of the extension, so that dropping the
+/// extension drops the policy too, as it does the restrictive ones. A formerly protected table then shows no rows.
 const EVERY_ROW: &str = "('tenancy.org_id(text,text)'::regprocedure IS NOT NULL)";
 
 const ISOLATES: &str =
@@ -22,19 +27,22 @@ const REPLACED: &str = "It stays until the policy that replaces it is there.";
 const LEFT_OVER: &str = "The table is protected in another way now.";
 const THEIRS: &str = "The table has a permissive policy of its own for this command, which this one would widen.";
 
-/// A command that a policy is for.
+/// A command with the policies for it.
 #[derive(Clone, Copy)]
 struct Command {
-    /// The policy that isolates, and the one that lets rows through where the table has none of its own.
+    /// Name of the restrictive policy, which isolates.
     isolates: &'static str,
+    /// Name of the permissive policy, for a table that has none of its own for the command.
     permits: &'static str,
+    /// The command in SQL.
     name: &'static str,
     /// `pg_policy.polcmd`.
     letter: &'static str,
-    /// What the permission matrix calls it.
+    /// The action in the permission matrix.
     action: &'static str,
-    /// Which expressions CREATE POLICY takes for it.
+    /// Whether CREATE POLICY accepts a USING expression for the command.
     using: bool,
+    /// Whether CREATE POLICY accepts a WITH CHECK expression for the command.
     check: bool,
 }
 
@@ -77,21 +85,24 @@ const COMMANDS: [Command; 4] = [
     },
 ];
 
-/// True for a policy of a name that `protect` gives.
+/// Whether the policy has a name that `protect` generates.
 pub fn is_generated(policy: &Policy) -> bool {
     is_generated_name(&policy.name)
 }
 
-/// True for one that also calls what only `protect` has a reason to: a name alone is anybody's.
+/// Whether the policy has a generated name and also calls a function of the extension.
+///
+/// The name alone is no proof, because anybody can choose it.
 pub fn is_ours(policy: &Policy) -> bool {
     is_generated(policy) && [&policy.using, &policy.check].into_iter().flatten().any(|text| text.contains("tenancy."))
 }
 
+/// Whether `protect` generates policies of this name.
 pub fn is_generated_name(name: &str) -> bool {
     name == BEFORE || COMMANDS.iter().any(|command| [command.permits, command.isolates].contains(&name))
 }
 
-/// The policies that are wanted, that of [`ISOLATION`] first.
+/// The steps for the required policies, that of [`ISOLATION`] first.
 pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
     let mut steps = Vec::new();
     for policy in wanted(facts, target) {
@@ -117,7 +128,9 @@ pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
     steps
 }
 
-/// What stays of another layout. Each only narrows, so that it may go last.
+/// The steps that drop policies of an earlier form of protection.
+///
+/// A policy of an earlier form only narrows access, so these steps may run last.
 pub fn left_over(facts: &Facts, target: &Target) -> Vec<Step> {
     let wanted = wanted(facts, target);
     let replaced = steps(facts, target).iter().any(|step| step.sql.ends_with(BEFORE));
@@ -132,7 +145,7 @@ pub fn left_over(facts: &Facts, target: &Target) -> Vec<Step> {
     names.into_iter().map(drop).collect()
 }
 
-/// Makes room for a policy of the name that is for another command or of another kind.
+/// The statement that frees the name of a policy for another command or of another kind.
 fn put_aside(facts: &Facts, existing: &Policy) -> String {
     let (name, table) = (&existing.name, &facts.table);
     let keeps_rows_apart = name == ISOLATION && !existing.permissive;
@@ -143,7 +156,7 @@ fn put_aside(facts: &Facts, existing: &Policy) -> String {
     }
 }
 
-/// The commands that the table has a permissive policy of other hands for, and those that it has none for, if it has any.
+/// The commands for which an unmanaged permissive policy decides which rows are admitted, and the other commands.
 pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
     let (theirs, ours): (Vec<Command>, Vec<Command>) =
         COMMANDS.iter().partition(|command| has_permissive(facts, command));
@@ -151,8 +164,9 @@ pub fn commands_of_others(facts: &Facts) -> (Vec<&'static str>, Vec<&'static str
     (names(theirs), names(ours))
 }
 
-/// True if somebody else decides which rows are let through for the command. A policy that lets every row through for
-/// everybody decides nothing: beside it, ours changes as little.
+/// Whether an unmanaged policy decides which rows are admitted for the command.
+///
+/// A policy that admits every row for every role decides nothing, and a generated one beside it changes nothing.
 fn has_permissive(facts: &Facts, command: &Command) -> bool {
     theirs(facts, command.letter).any(|policy| {
         let all = |expression: &Option<String>| {
@@ -162,7 +176,7 @@ fn has_permissive(facts: &Facts, command: &Command) -> bool {
     })
 }
 
-/// True if a policy of other hands lets any row through for the command.
+/// Whether an unmanaged policy admits any row for the command.
 fn lets_through(facts: &Facts, letter: &str) -> bool {
     theirs(facts, letter).next().is_some()
 }
@@ -173,7 +187,9 @@ fn theirs<'a>(facts: &'a Facts, letter: &'a str) -> impl Iterator<Item = &'a Pol
     })
 }
 
-/// `pg_get_expr` breaks a sub-query into lines, and only there is white space nothing.
+/// Whether the existing policy equals the required one.
+///
+/// `pg_get_expr` breaks a sub-query into lines, so white space is insignificant in a sub-query and only there.
 fn same(existing: &Policy, wanted: &Policy) -> bool {
     let flat = |expression: &Option<String>| expression.as_deref().map(on_one_line);
     let expression = wanted.using.as_ref().or(wanted.check.as_ref());
@@ -195,7 +211,7 @@ fn create(table: &str, policy: &Policy) -> String {
     head + &expressions(policy)
 }
 
-/// ALTER POLICY changes expressions and roles; kind and command it cannot.
+/// The ALTER POLICY statement, which can change expressions and roles, but not kind and command.
 fn alter(table: &str, policy: &Policy) -> String {
     format!("ALTER POLICY {} ON {table}", policy.name) + &expressions(policy)
 }
@@ -211,7 +227,7 @@ fn expressions(policy: &Policy) -> String {
     sql
 }
 
-/// A restrictive policy for each command, then a permissive one for each that the table has none for.
+/// The required policies: a restrictive one for each command, then permissive ones where the table has none.
 fn wanted(facts: &Facts, target: &Target) -> Vec<Policy> {
     let isolating = COMMANDS.iter().filter_map(|command| {
         let expression = isolation(facts, target, command)?;
@@ -224,8 +240,10 @@ fn wanted(facts: &Facts, target: &Target) -> Vec<Policy> {
     isolating.chain(permissive).collect()
 }
 
-/// What a row has to be for the command: of the organization of the transaction, whose role may do it. One function
-/// answers both, so that a row costs one comparison.
+/// The condition that a row must meet for the command: organization and permission.
+///
+/// One function checks that the row belongs to the transaction's organization and that the role permits the action. A
+/// row therefore costs one comparison.
 fn isolation(facts: &Facts, target: &Target, command: &Command) -> Option<String> {
     let comparison = target.comparison()?;
     let compare = |quoted: &str| comparison.expression(quoted, &target.domain, command.action);
@@ -247,15 +265,15 @@ fn isolation(facts: &Facts, target: &Target, command: &Command) -> Option<String
     })
 }
 
-/// What the tables on the way are called.
+/// The alias of the table at a place on the way, counted from 1.
 fn alias(number: usize) -> String {
     if number == 1 { "tenancy_parent".to_owned() } else { format!("tenancy_parent_{number}") }
 }
 
-/// The condition on the row at the end of the way, in the words of `pg_get_expr`.
+/// The condition on the row at the end of the way, in the form that `pg_get_expr` prints.
 ///
-/// All tables stand in it, and none is left to the policies of the one before: a table whose child is protected through it
-/// may lose its own protection without the child losing its.
+/// The condition joins all tables on the way and does not rely on the policies of any of them. If a table on the way
+/// loses its own protection, the tables below it keep theirs.
 fn exists(way: &Way, from: &str, condition: &str) -> String {
     let mut tables = String::new();
     for (n, Parent { table, key, .. }) in way.steps.iter().enumerate() {

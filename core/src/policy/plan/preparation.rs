@@ -1,4 +1,4 @@
-//! What is done to the organization column before anything else: it is added, filled, and made NOT NULL.
+//! The steps that prepare the organization column: add it, fill it, and make it NOT NULL.
 
 use super::target::{Preparation, Scope, Target};
 use super::{ACCESS_EXCLUSIVE, Mode, SHARE_UPDATE_EXCLUSIVE, Step, default_step};
@@ -6,9 +6,10 @@ use crate::policy::facts::Facts;
 use crate::policy::options::Options;
 use crate::policy::text::quoted_text;
 
-/// The constraint by which NULLs are kept out while the table is being scanned for them.
+/// Name of the constraint that excludes NULLs while the table is scanned for them.
 const NOT_NULL_CHECK: &str = "tenancy_organization_not_null";
 
+/// The steps that prepare the organization column; none unless the caller gave a back-fill expression.
 pub fn steps(facts: &Facts, target: &Target, options: &Options, mode: Mode) -> Vec<Step> {
     let (Preparation::Fill { add }, Some(backfill), Scope::Column { column, .. }) =
         (target.preparation, &options.backfill, &target.scope)

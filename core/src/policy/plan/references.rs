@@ -1,7 +1,9 @@
-//! Foreign keys between protected tables, made to carry the organization.
+//! Steps that make foreign keys between protected tables carry the organization.
 //!
-//! Postgres checks foreign keys without row-level security: a plain one accepts another tenant's row, and ON DELETE
-//! CASCADE removes it. One over `(organization, key)` cannot lead out of the organization.
+//! Postgres checks foreign keys without row-level security: a plain foreign key accepts another tenant's row, and ON
+//! DELETE CASCADE deletes it. A foreign key over `(organization, key)` cannot lead out of the organization.
+//!
+//! Decision: `docs/decisions/20-composite-foreign-keys.md`.
 
 use super::checks;
 use super::provenance::{self, NoKey, PlainReference, Provenance};
@@ -13,7 +15,8 @@ use crate::policy::options::NullRows;
 use crate::policy::text::{generated_name, quote_generated, quoted_text};
 
 const KEY: &str = "The key that foreign keys with the organization point at.";
-const COMPOSITE: &str = "Foreign keys are checked without row-level security: with the organization in it, it cannot lead to another tenant's row.";
+const COMPOSITE: &str = "Foreign keys are checked without row-level security: with the organization in it, it cannot \
+    lead to another tenant's row.";
 
 /// One end of a foreign key: a protected table and its organization column.
 struct End<'a> {
@@ -23,7 +26,7 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    /// The table whose rows are the organizations of this one, where a foreign key tells it.
+    /// The table whose rows are the organizations of this one, if a foreign key shows it.
     fn tenants(&self) -> Option<u32> {
         tenants(self.facts, &self.organization.name)
     }
@@ -34,12 +37,15 @@ struct Link<'a> {
     reference: &'a Reference,
     child: End<'a>,
     parent: End<'a>,
-    /// Its columns without the organization.
+    /// The referencing columns without the organization.
     child_columns: Vec<&'a Name>,
+    /// The referenced columns without the organization.
     parent_columns: Vec<&'a Name>,
+    /// Whether the foreign key already carries the organization.
     composite: bool,
 }
 
+/// The steps for all foreign keys from and to the table.
 pub fn steps(subject: &TableFamily, target: &Target, mode: Mode) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut made = Vec::new();
@@ -58,7 +64,7 @@ pub fn steps(subject: &TableFamily, target: &Target, mode: Mode) -> Vec<Step> {
     steps
 }
 
-/// Names of the foreign keys of a table that carry the organization by our doing, or will.
+/// Names of the foreign keys of `child` that `protect` has made or will make composite.
 pub fn carrying(subject: &TableFamily, target: &Target, child: u32) -> Vec<String> {
     let of_child = subject.table.references.iter().filter(|reference| reference.child == child);
     let mut names: Vec<String> = of_child
@@ -69,7 +75,7 @@ pub fn carrying(subject: &TableFamily, target: &Target, child: u32) -> Vec<Strin
     names
 }
 
-/// Has the tables that point at this one remember which of their foreign keys carry the organization.
+/// Steps that record, on the tables that reference this one, which of their foreign keys are composite.
 fn remember(subject: &TableFamily, target: &Target) -> Vec<Step> {
     let mut steps = Vec::new();
     for child in subject.others.values() {
@@ -87,7 +93,9 @@ fn remember(subject: &TableFamily, target: &Target) -> Vec<Step> {
     steps
 }
 
-/// The comment of a table's isolation policy with those foreign keys; `None` for one that is not ours.
+/// The step that updates the comment of a table's isolation policy with those foreign keys.
+///
+/// `None` if the comment was not written by `protect`.
 pub fn remembered(child: &Facts, references: Vec<String>) -> Option<Step> {
     let before: Provenance = provenance::read(child.provenance.as_deref())?;
     let done = before.references == references;
@@ -100,8 +108,10 @@ pub fn remembered(child: &Facts, references: Vec<String>) -> Option<Step> {
 }
 
 impl<'a> Link<'a> {
-    /// `None` for a foreign key that is not between two protected tables, that carries the organization without our
-    /// doing, or that cannot: `tenancy.advise` tells of those.
+    /// The link of a foreign key; `None` for a foreign key that `protect` does not make composite.
+    ///
+    /// Such a foreign key is not between two protected tables, or carries the organization already without `protect`,
+    /// or cannot carry it. `tenancy.advise` reports the last kind.
     fn of(reference: &'a Reference, subject: &'a TableFamily, target: &'a Target) -> Option<Self> {
         let child = End::of(reference.child, subject, target)?;
         let parent = End::of(reference.parent, subject, target)?;
@@ -115,8 +125,9 @@ impl<'a> Link<'a> {
         let (child_columns, parent_columns): (Vec<_>, Vec<_>) = plain_pairs.unzip();
         let sets_on_update = ["n", "d"].contains(&reference.on_update.as_str());
         let partial_match = reference.match_type == "f" && child_columns.len() > 1;
-        // With MATCH SIMPLE a NULL of the child switches the check off, and one of the parent is pointed at by nobody: so it
-        // has to be where the rows are nobody's, and must not be where every organization may point at them.
+        // With MATCH SIMPLE a NULL of the child switches the check off, and one of the parent is pointed at by
+        // nobody: so it has to be where the rows are nobody's, and must not be where every organization may point at
+        // them.
         let nulls = child.null_rows.is_some() || parent.null_rows == Some(NullRows::Shared);
         let impossible = nulls
             || child.organization.data_type != parent.organization.data_type
@@ -139,7 +150,7 @@ impl<'a> Link<'a> {
         self.child.facts.owned && self.parent.facts.owned
     }
 
-    /// The columns of the key that the foreign key is to point at.
+    /// The columns of the key that the foreign key is to reference.
     fn key_names(&self) -> Vec<&'a str> {
         let organization = self.parent.organization.name.as_str();
         std::iter::once(organization).chain(self.parent_columns.iter().map(|column| column.name.as_str())).collect()
@@ -243,7 +254,7 @@ impl<'a> Link<'a> {
     }
 }
 
-/// A foreign key between these columns, with the actions of `reference`.
+/// The definition of a foreign key over these columns, with the actions of `reference`.
 fn definition(
     child_columns: &str,
     parent: &Facts,
@@ -275,8 +286,9 @@ fn definition(
     sql
 }
 
-/// The foreign key as it was: the composite one, as the catalogs have it, without the columns that were added. `None` where
-/// it does not have them, because then the comment is not of `protect`.
+/// The definition of the foreign key before `protect`: the composite one without the added columns.
+///
+/// `None` if the foreign key does not have the columns that the comment names: `protect` did not write such a comment.
 pub fn plain_definition(reference: &Reference, before: &PlainReference, parent: &Facts) -> Option<String> {
     let added =
         |(from, to): &(&Name, &Name)| from.name == before.child_organization && to.name == before.parent_organization;
@@ -292,7 +304,8 @@ pub fn plain_definition(reference: &Reference, before: &PlainReference, parent: 
 }
 
 impl<'a> End<'a> {
-    /// `None` for a table that is not protected by a column of its own, or only as part of another.
+    /// The end at the table of that oid; `None` if the table is not protected by a column of its own, or is part of
+    /// another.
     fn of(oid: u32, subject: &'a TableFamily, target: &'a Target) -> Option<Self> {
         if oid == subject.table.oid {
             let Scope::Column { column, null_rows } = &target.scope else { return None };
@@ -307,30 +320,31 @@ impl<'a> End<'a> {
     }
 }
 
-/// The statement that puts another definition in the place of a foreign key. Partitioned tables take no NOT VALID before
-/// Postgres 18: there the rows are compared at once.
+/// The statement that replaces the definition of a foreign key.
+///
+/// Partitioned tables do not accept NOT VALID before Postgres 18, so that the statement compares their rows at once.
 pub fn replace(child: &Facts, reference: &Reference, definition: &str) -> String {
     let (table, name) = (&child.table, &reference.quoted);
     let not_valid = if child.partitioned() { "" } else { " NOT VALID" };
     format!("ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}{not_valid}")
 }
 
-/// The statement that compares the rows which are there already.
+/// The statement that compares the existing rows.
 pub fn validate(child: &Facts, reference: &Reference) -> String {
     format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", child.table, reference.quoted)
 }
 
-/// What a foreign key was before `protect` made it composite.
+/// The recorded parts of a foreign key that `protect` made composite; `None` for any other foreign key.
 pub fn plain(reference: &Reference) -> Option<PlainReference> {
     provenance::read(reference.comment.as_deref())
 }
 
-/// True for a key that `protect` made.
+/// Whether `protect` created the key.
 pub fn is_our_key(index: &Index) -> bool {
     provenance::read::<NoKey>(index.comment.as_deref()).is_some()
 }
 
-/// `pg_constraint.confupdtype` and `confdeltype`; `None` for NO ACTION.
+/// The action for a letter of `pg_constraint.confupdtype` or `confdeltype`; `None` for NO ACTION.
 fn action(letter: &str) -> Option<&'static str> {
     match letter {
         "r" => Some("RESTRICT"),

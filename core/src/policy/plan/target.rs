@@ -1,4 +1,6 @@
-//! How a table is to be protected: what the caller asked for, what an earlier `protect` decided, what is usual.
+//! The decisions about a table: from the options of the caller, an earlier `protect`, and defaults.
+//!
+//! Decision: `docs/decisions/22-multi-step-paths.md`.
 
 use super::provenance::{self, Provenance};
 use crate::error::{self, Result};
@@ -6,39 +8,42 @@ use crate::policy::column::{self, Comparison};
 use crate::policy::facts::{Column, Facts, Name, Reference, TableFamily};
 use crate::policy::options::{Actions, NullRows, Options};
 
-/// A table's name has at most 63 bytes; in snake case it may get twice as long.
+/// The longest domain, in bytes. A table's name has at most 63 bytes, and about twice as many in snake case.
 const MAX_DOMAIN_BYTES: usize = 200;
 
-/// The types of a key that a child table may be scoped through: they are compared without a cast.
+/// The types of keys that a child table may be protected through: they are compared without a cast.
 const KEY_TYPES: [&str; 4] = ["uuid", "integer", "bigint", "text"];
 
-/// The decisions that the steps follow from.
+/// The decisions that determine the steps.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// The place of a row's organization.
     pub scope: Scope,
+    /// The permission domain of the table.
     pub domain: String,
+    /// The custom actions of the table.
     pub actions: Actions,
-    /// Columns whose values the audit does not tell.
+    /// Columns whose values the audit records as commitments.
     pub secret_columns: Vec<String>,
-    /// What to do with the column before anything else.
+    /// How the organization column is prepared before the other steps.
     pub preparation: Preparation,
 }
 
-/// Where a row's organization stands.
+/// The place of a row's organization.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// In the row itself.
+    /// A column of the row itself.
     Column { column: Column, null_rows: Option<NullRows> },
-    /// In the row that a foreign key leads to, by one step or several.
+    /// A column of the row that a foreign key leads to, by one step or several.
     Through { column: Column, constraint: String, way: Way },
 }
 
 /// The way from a row to the row that has an organization column.
 #[derive(Debug, Clone)]
 pub struct Way {
-    /// The tables that foreign keys lead to, the last of which has the organization column.
+    /// The tables that the foreign keys lead to; the last one has the organization column.
     pub steps: Vec<Parent>,
-    /// What NULL means in that column.
+    /// The meaning of a NULL in that column.
     pub null_rows: Option<NullRows>,
 }
 
@@ -47,22 +52,25 @@ pub struct Way {
 pub struct Parent {
     /// Schema and name, quoted.
     pub table: String,
-    /// The column that the step before points at.
+    /// The column that the previous step references.
     pub key: Name,
     /// The column of the next foreign key, or the organization column.
     pub value: Column,
 }
 
-/// The most steps of a way. The policies of each table on it apply to the policies of those below, so that each step more
-/// doubles what the planner has to look at.
+/// The most steps of a way.
+///
+/// The policies of each table on the way also apply within the policies of the tables below. Each further step doubles
+/// the work of the planner.
 pub const MOST_STEPS: usize = 6;
 
 impl Way {
+    /// The organization column at the end of the way.
     pub fn organization(&self) -> Option<&Column> {
         self.steps.last().map(|parent| &parent.value)
     }
 
-    /// The texts that stand for it in a trigger's arguments.
+    /// The texts that represent the way in a trigger's arguments: table, key and value of each step.
     pub fn texts(&self) -> Vec<&str> {
         self.steps
             .iter()
@@ -71,12 +79,12 @@ impl Way {
     }
 }
 
-/// What the organization column needs before the table can be protected by it.
+/// How the organization column must be prepared before the table can be protected by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preparation {
-    /// It is as it should be.
+    /// The column needs no preparation.
     Nothing,
-    /// Its NULLs are filled by the back-fill expression.
+    /// The back-fill expression replaces NULLs; with `add` the column is created first.
     Fill { add: bool },
 }
 
@@ -88,6 +96,7 @@ impl Scope {
         }
     }
 
+    /// The meaning of a NULL in the row's own organization column.
     pub fn null_rows(&self) -> Option<NullRows> {
         match self {
             Scope::Column { null_rows, .. } => *null_rows,
@@ -95,6 +104,7 @@ impl Scope {
         }
     }
 
+    /// Name of the foreign key of [`Scope::Through`].
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Scope::Through { constraint, .. } => Some(constraint),
@@ -103,7 +113,7 @@ impl Scope {
     }
 }
 
-/// Decides how the table is to be protected.
+/// Decides how the table is protected.
 pub fn decide(subject: &TableFamily, options: &Options) -> Result<Target> {
     let table = &subject.table;
     let earlier: Option<Provenance> = provenance::read(table.remembered());
@@ -144,7 +154,7 @@ pub fn decide(subject: &TableFamily, options: &Options) -> Result<Target> {
     Ok(Target { scope, domain, actions, secret_columns, preparation })
 }
 
-/// Refuses secret columns that an event would tell all the same.
+/// Refuses secret columns whose values an event would contain in plain text anyway.
 fn check_secret(subject: &TableFamily, scope: &Scope, secret: &[String]) -> Result<()> {
     let table = &subject.table;
     let refused = |name: &str, why: &str| {
@@ -214,7 +224,7 @@ fn scope_by_column(table: &Facts, options: &Options, earlier: Option<&Provenance
     Ok((Scope::Column { column, null_rows }, preparation))
 }
 
-/// `through` names a foreign key, or its only column.
+/// The scope for a foreign key that `through` names directly or by its only column.
 fn scope_through(subject: &TableFamily, through: &str) -> Result<Scope> {
     let table = &subject.table;
     let refused = |why: String| {
@@ -246,8 +256,9 @@ fn reference_named<'a>(table: &'a Facts, through: &str) -> std::result::Result<&
     }
 }
 
-/// The way that begins with the foreign key, or why there is none. It may lead through the table itself where `own` says
-/// how that is protected.
+/// The way that begins with the foreign key, or the reason why there is none.
+///
+/// The way may lead through the table itself if `own` states how that table is protected.
 pub fn way_by(subject: &TableFamily, reference: &Reference, own: Option<&Scope>) -> std::result::Result<Way, String> {
     let checked = own.is_some();
     let fits = |from: &Name, to: &Name| {
@@ -303,13 +314,13 @@ pub fn way_by(subject: &TableFamily, reference: &Reference, own: Option<&Scope>)
     }
 }
 
-/// True for types that a B-tree index on one finds the other in.
+/// Whether a B-tree index on one type supports lookups with the other type.
 fn comparable(one: &str, other: &str) -> bool {
     const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
     one == other || [one, other].iter().all(|name| INTEGERS.contains(name))
 }
 
-/// How another table of the subject is protected: the column, and the way that begins with it.
+/// How another table of the family is protected: its column, and the way that begins with the column.
 pub fn scope_of(subject: &TableFamily, facts: &Facts, own: &Scope) -> Option<(Column, Option<Way>)> {
     if facts.oid == subject.table.oid {
         let way = match own {
@@ -325,7 +336,7 @@ pub fn scope_of(subject: &TableFamily, facts: &Facts, own: &Scope) -> Option<(Co
     Some((column, Some(way_by(subject, reference, Some(own)).ok()?)))
 }
 
-/// The columns of a foreign key that has one on each side.
+/// The columns of a foreign key that has one column on each side.
 pub fn link(reference: &Reference) -> std::result::Result<(&Name, &Name), String> {
     match (&reference.child_columns[..], &reference.parent_columns[..]) {
         ([from], [to]) => Ok((from, to)),
@@ -334,7 +345,7 @@ pub fn link(reference: &Reference) -> std::result::Result<(&Name, &Name), String
 }
 
 impl Target {
-    /// The same for a partition or an inheritance child, whose column has a default and NULLs of its own.
+    /// The same decisions for a partition or an inheritance child, whose column has its own default and NOT NULL.
     pub fn for_member(&self, member: &Facts) -> Self {
         let mut target = self.clone();
         if let Scope::Column { column, .. } = &mut target.scope
@@ -345,7 +356,7 @@ impl Target {
         target
     }
 
-    /// How the organization column is compared; decided only for types that can be.
+    /// How the organization column is compared; [`decide`] accepts only types that can be compared.
     pub fn comparison(&self) -> Option<Comparison> {
         match &self.scope {
             Scope::Column { column, .. } => Comparison::of(&column.data_type),
@@ -354,7 +365,7 @@ impl Target {
     }
 }
 
-/// The domain that a table's permissions are asked in when none is named: its name in snake case.
+/// The default domain of a table: its name in snake case.
 pub fn usual_domain(table: &str) -> String {
     let mut domain = String::with_capacity(table.len() + 4);
     let mut before_is_lower = false;

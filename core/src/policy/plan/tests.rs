@@ -1,4 +1,4 @@
-//! Plans of hand-made facts.
+//! Tests of plans for facts written by hand.
 
 use super::provenance::{NoKey, PlainReference, Provenance, write};
 use super::*;
@@ -43,7 +43,7 @@ fn texts(steps: &[Step]) -> Vec<&str> {
     steps.iter().map(|step| step.sql.as_str()).collect()
 }
 
-/// What was there before a `protect` of a table that had row-level security already.
+/// The recorded state of a table that had row-level security before `protect`.
 fn earlier() -> Provenance {
     Provenance {
         column: "org_id".into(),
@@ -69,7 +69,7 @@ fn refusal_with(subject: &TableFamily, options: &Options) -> &'static str {
     protect(subject, options).unwrap_err().kind.name
 }
 
-/// A protected parent, and a child that points at it.
+/// A protected parent, and a child that references it.
 fn family(child_columns: Vec<Column>) -> TableFamily {
     let name = |name: &str| Name { name: name.into(), quoted: name.into(), data_type: "bigint".into() };
     let reference = Reference {
@@ -442,7 +442,8 @@ fn a_child_without_the_column_is_scoped_through_its_foreign_key() {
         let sql = texts(&steps).join("\n");
         assert!(sql.contains(
             "(EXISTS ( SELECT FROM public.account tenancy_parent WHERE \
-             ((tenancy_parent.id = \"CloudAccount\".account) AND (tenancy_parent.org_id = tenancy.org_id('cloud_account'::text, 'read'::text)))))"
+             ((tenancy_parent.id = \"CloudAccount\".account) AND (tenancy_parent.org_id = \
+             tenancy.org_id('cloud_account'::text, 'read'::text)))))"
         ));
         assert!(sql.contains("tenancy.audit_row('account', 'cloud_account', 'public.account', 'id', 'org_id')"));
         assert!(!sql.contains("SET DEFAULT") && !sql.contains("ADD CONSTRAINT"));

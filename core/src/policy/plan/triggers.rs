@@ -1,4 +1,6 @@
-//! The triggers: what is audited, and what needs a permission of its own.
+//! The triggers that record changes and that check custom actions.
+//!
+//! Decision: `docs/decisions/26-row-triggers.md`.
 
 use super::checks::{self, REFERENCE};
 use super::target::{Scope, Target};
@@ -12,30 +14,32 @@ const ROW: &str = "tenancy_audit";
 const TRUNCATE: &str = "tenancy_audit_truncate";
 const ACTION: &str = "tenancy_action_";
 
-/// True for the trigger that writes the events of rows.
+/// Whether the trigger writes the events of rows.
 pub fn is_audit(trigger: &Trigger) -> bool {
     trigger.name.strip_suffix(OF_PARTITIONS).unwrap_or(&trigger.name) == ROW
         && trigger.definition.contains(" EXECUTE FUNCTION tenancy.audit_row(")
 }
 
-/// True for a trigger of a name that `protect` gives; not for a clone, which goes with its original.
+/// Whether the trigger has a generated name. A clone does not count: Postgres drops it with its original.
 pub fn is_generated(trigger: &Trigger) -> bool {
     !trigger.cloned && is_generated_name(&trigger.name)
 }
 
+/// Whether `protect` generates triggers of this name.
 pub fn is_generated_name(name: &str) -> bool {
     [ROW, TRUNCATE].contains(&name.strip_suffix(OF_PARTITIONS).unwrap_or(name))
         || [ACTION, REFERENCE].iter().any(|start| name.starts_with(start))
 }
 
-/// A trigger as it should be.
+/// A required trigger.
 struct Wanted {
     name: String,
-    /// In the words and the order of `pg_get_triggerdef`, so that the definition can be compared.
+    /// The definition in the form that `pg_get_triggerdef` prints, so that the two can be compared.
     definition: String,
     why: &'static str,
 }
 
+/// The steps that create the required triggers and drop generated ones that are no longer required.
 pub fn steps(facts: &Facts, target: &Target) -> Vec<Step> {
     let table = &facts.table;
     let wanted = wanted(facts, target);

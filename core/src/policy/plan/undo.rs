@@ -1,4 +1,4 @@
-//! The steps that take back what `protect` made.
+//! The steps that remove what `protect` created.
 
 use super::provenance::{self, Provenance};
 use super::{ACCESS_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, State, Step, checks, policies, references, triggers};
@@ -9,7 +9,9 @@ use crate::policy::text::{quote_generated, quoted_text};
 
 const WHY: &str = "Takes back what tenancy.protect made.";
 
-/// None for a table that was never protected. Columns that were added stay, with what they hold.
+/// The steps that undo `protect`; none for a table that was never protected.
+///
+/// Columns that `protect` added remain, with their values.
 pub fn unprotect(subject: &TableFamily) -> Result<Vec<Step>> {
     super::check_kind(subject)?;
     let table = &subject.table;
@@ -46,7 +48,7 @@ fn undo(of: &Facts, lock: &'static str, sql: String) -> Step {
     Step::new(false, lock, WHY, sql).altering(of)
 }
 
-/// The foreign key as it was: a table without isolation needs no organization in it, and its key can go.
+/// The steps that restore a foreign key: without isolation the composite form is not needed.
 fn reference_steps(subject: &TableFamily, reference: &Reference) -> Vec<Step> {
     let (Some(before), Some(child), Some(parent)) =
         (references::plain(reference), subject.facts_of(reference.child), subject.facts_of(reference.parent))

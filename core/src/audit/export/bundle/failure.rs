@@ -1,10 +1,10 @@
-//! Why a bundle proves nothing.
+//! The reasons why a bundle proves nothing.
 
-/// Why nothing is proved, in words.
+/// The reason why a bundle proves nothing, with an explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No bundle, or one that this cannot read.
+    /// The input is not a bundle, or is a bundle that this version cannot read.
     Unreadable(String),
-    /// A bundle that does not agree with itself, with a known key, or with the earlier checkpoint.
+    /// The bundle contradicts itself, a known key, or the earlier checkpoint.
     Tampered(String),
 }

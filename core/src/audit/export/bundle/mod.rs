@@ -1,7 +1,8 @@
-//! Bundles: a part of an organization's history in one file, with all that is needed to check it without the database.
+//! Bundles: a part of an organization's history in one file, with everything needed to check it without the database.
 //!
-//! `tenancy.export_evidence` writes one, the program `pg-tenancy-verify` reads it. A bundle is JSON Lines. Each line is
-//! written in exactly one way, so that no byte can change without a trace. `docs/evidence.md` has the format.
+//! `tenancy.export_evidence` writes a bundle, and the program `pg-tenancy-verify` reads it. A bundle is a file of JSON
+//! Lines. Each line has exactly one valid spelling, so that no byte can change unnoticed. `docs/evidence.md` specifies
+//! the format.
 
 pub mod failure;
 pub mod line;
@@ -12,8 +13,8 @@ mod sample;
 pub mod verify;
 pub mod writer;
 
-/// The version of the format.
+/// The version of the format, the member `format` of the manifest.
 pub const FORMAT: &str = "pg_tenancy/bundle/1";
 
-/// The type of the predicate in the statement about the whole bundle.
+/// The `predicateType` of the statement about the whole bundle.
 pub const PREDICATE: &str = "pg-tenancy:bundle:1";

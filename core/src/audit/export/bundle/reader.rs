@@ -1,4 +1,4 @@
-//! Reads a bundle line by line, at no time more than one line.
+//! Reads a bundle line by line, with at most one line in memory.
 
 use super::FORMAT;
 use super::failure::Failure;
@@ -7,7 +7,7 @@ use crate::audit::format::encoding::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, Read as _};
 
-/// The most bytes of a line, unless the caller says otherwise.
+/// The default limit for the bytes of a line.
 pub const MAX_LINE: usize = 64 * 1024 * 1024;
 
 /// The lines of a bundle.
@@ -15,23 +15,26 @@ pub struct Lines<R> {
     input: R,
     max_line: usize,
     buffer: Vec<u8>,
-    /// How many lines were read.
+    /// The number of lines that were read.
     pub number: u64,
     all: Sha256,
     before: Digest,
 }
 
 impl<R: BufRead> Lines<R> {
+    /// Reads from `input`; a line with more than `max_line` bytes is an error.
     pub fn new(input: R, max_line: usize) -> Self {
         Lines { input, max_line, buffer: Vec::new(), number: 0, all: Sha256::new(), before: [0; 32] }
     }
 
-    /// The digest over the bytes of the lines before the last one that was read.
+    /// The digest over the bytes of all lines before the last one that was read.
     pub fn digest_before(&self) -> &Digest {
         &self.before
     }
 
-    /// The first line, which says whether this is a bundle at all.
+    /// The first line.
+    ///
+    /// Errors: [`Failure::Unreadable`] for a file that is not a bundle, or is a bundle of another format.
     pub fn manifest(&mut self) -> Result<Manifest, Failure> {
         let foreign = || Failure::Unreadable("the first line is no manifest: this is not a bundle".into());
         if !self.read()? {
@@ -53,6 +56,9 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next line; `None` at the end of the file.
+    ///
+    /// Errors: [`Failure::Unreadable`] for an error of the input or a line that is too long, [`Failure::Tampered`] for
+    /// a malformed line.
     pub fn line(&mut self) -> Result<Option<Line>, Failure> {
         if self.read()? { self.parse().map(Some) } else { Ok(None) }
     }
@@ -80,7 +86,7 @@ impl<R: BufRead> Lines<R> {
         Ok(true)
     }
 
-    /// The line without its newline.
+    /// The bytes of the line without its newline.
     fn text(&self) -> &[u8] {
         self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer)
     }
@@ -97,7 +103,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Something is wrong with the line that was read last.
+    /// The failure for a mismatch in the line that was read last.
     pub fn tampered(&self, what: &str) -> Failure {
         Failure::Tampered(format!("line {}: {what}", self.number))
     }

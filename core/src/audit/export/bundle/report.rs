@@ -1,4 +1,4 @@
-//! What a bundle proves and what it does not, in words and as JSON.
+//! The report about a bundle: what it proves and what it does not, as text and as JSON.
 
 use super::failure::Failure;
 use super::verify::{Artifact, EarlierSeen, Outcome};
@@ -7,22 +7,23 @@ use crate::audit::format::timestamp;
 use crate::audit::log::signed_note::Verifier;
 use serde_json::{Value, json};
 
-/// How it ended, for scripts: the exit status of `pg-tenancy-verify`.
+/// The result for scripts, which is the exit status of `pg-tenancy-verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// All that was asked for is proved by a key of the caller.
+    /// A key of the caller proves everything that the caller asked for.
     Proved = 0,
     /// The bundle, or the history in it, was changed.
     Tampered = 1,
-    /// There is no bundle, or it could not be read, or the call was wrong.
+    /// The bundle is missing or unreadable, or the call was wrong.
     Unreadable = 2,
-    /// The bundle agrees with itself, and no key of the caller stands behind it.
+    /// The bundle is consistent, but no key of the caller signed it.
     Unknown = 3,
-    /// A key of the caller stands behind it, and not all that was asked for is shown.
+    /// A key of the caller signed the bundle, but the bundle does not show everything that the caller asked for.
     Incomplete = 4,
 }
 
 impl Verdict {
+    /// The word in the JSON report, such as `proved` or `unknown-key`.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Proved => "proved",
@@ -35,6 +36,7 @@ impl Verdict {
 }
 
 impl Failure {
+    /// The verdict for this failure.
     pub fn verdict(&self) -> Verdict {
         match self {
             Failure::Tampered(_) => Verdict::Tampered,
@@ -42,6 +44,7 @@ impl Failure {
         }
     }
 
+    /// The explanation, a clause without a full stop.
     pub fn text(&self) -> &str {
         let (Failure::Tampered(text) | Failure::Unreadable(text)) = self;
         text
@@ -49,6 +52,7 @@ impl Failure {
 }
 
 impl Outcome {
+    /// The verdict for a bundle that is consistent.
     pub fn verdict(&self) -> Verdict {
         let asked = self.artifacts.iter().all(|found| !found.is_empty())
             && !matches!(self.earlier, Some(EarlierSeen::Unknown(_)))
@@ -64,14 +68,15 @@ impl Outcome {
         }
     }
 
-    /// The whole history of the organization up to the checkpoint.
+    /// Whether the bundle has the whole history of the organization up to the checkpoint.
     fn is_all(&self) -> bool {
         self.manifest.first == 1 && self.manifest.last == self.head
     }
 }
 
-/// Text of others within a line: what would move the cursor, begin a new line, or turn the direction of the text is
-/// written as an escape.
+/// Makes foreign text safe to print within a line.
+///
+/// Characters that move the cursor, begin a new line, or change the direction of the text become escapes.
 pub fn plain(text: &str) -> String {
     let invisible = |c: char| {
         c.is_control()
@@ -80,7 +85,7 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if invisible(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 
-/// What is shown, line by line; `names` are those of the caller's artifacts.
+/// The report as lines of text; `names` are the file names of the caller's artifacts.
 pub fn lines(outcome: &Outcome, names: &[String]) -> Vec<String> {
     let mut lines = vec![heading(outcome), String::new()];
     lines.push(match outcome.verdict() {
@@ -150,7 +155,8 @@ fn population(outcome: &Outcome) -> String {
     let (first, last, head) = (outcome.manifest.first, outcome.manifest.last, outcome.head);
     if outcome.is_all() {
         return format!(
-            "These are all {head} events that the organization had then, in their order: none was changed, added, moved or left out."
+            "These are all {head} events that the organization had then, in their order: none was changed, added, \
+                moved or left out."
         );
     }
     if last < first {
@@ -158,7 +164,8 @@ fn population(outcome: &Outcome) -> String {
     }
     let count = last - first + 1;
     format!(
-        "The organization had {head} events then. Those at the positions {first} to {last} are here, all {count}, in their order: none was changed, added, moved or left out."
+        "The organization had {head} events then. Those at the positions {first} to {last} are here, all {count}, in \
+            their order: none was changed, added, moved or left out."
     )
 }
 
@@ -176,7 +183,8 @@ fn registered(artifact: &Artifact) -> String {
         count => format!(", {} {count} events, {} of them here", evidence.relation, artifact.events_here),
     };
     format!(
-        "Evidence {}: {} registered on {} an artifact of the type {} with the SHA-256 {digest}, from {}, collected by {} on {}{about}{events}.",
+        "Evidence {}: {} registered on {} an artifact of the type {} with the SHA-256 {digest}, from {}, collected by \
+            {} on {}{about}{events}.",
         evidence.id,
         evidence.registered_by,
         timestamp::text(evidence.registered_at),
@@ -191,16 +199,23 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
     let mut lines = Vec::new();
     if outcome.signers.is_empty() {
         lines.push(
-            "Who made it. Anybody can make a bundle that agrees with itself, with a key of their own: a key that stands in it proves nothing. Name the signer's key, which you have from elsewhere, with --key.".into(),
+            "Who made it. Anybody can make a bundle that agrees with itself, with a key of their own: a key that \
+                stands in it proves nothing. Name the signer's key, which you have from elsewhere, with --key."
+                .into(),
         );
     } else if !outcome.whole {
         lines.push(
-            "Who put it together, or who says what it says of artifacts: that is signed by a key that you did not name. Events and checkpoint are signed by one that you did.".into(),
+            "Who put it together, or who says what it says of artifacts: that is signed by a key that you did not \
+                name. Events and checkpoint are signed by one that you did."
+                .into(),
         );
     }
     if outcome.contents.withheld > 0 {
         let withheld = outcome.contents.withheld;
-        lines.push(format!("Who is behind {withheld} of the events: somebody who is no member of the organization, whom an export by a member does not show and one by an auditor does."));
+        lines.push(format!(
+            "Who is behind {withheld} of the events: somebody who is no member of the organization, \
+            whom an export by a member does not show and one by an auditor does."
+        ));
     }
     if outcome.contents.absent > 0 {
         let absent = outcome.contents.absent;
@@ -214,7 +229,10 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
     }
     for artifact in outcome.evidence.iter().filter(|artifact| !artifact.in_history) {
         let id = artifact.evidence.id;
-        lines.push(format!("That evidence {id} was registered as it stands here: the event of its registration is not here, or shows no values any more."));
+        lines.push(format!(
+            "That evidence {id} was registered as it stands here: the event of its registration is not \
+            here, or shows no values any more."
+        ));
     }
     for (name, _) in names.iter().zip(&outcome.artifacts).filter(|(_, found)| found.is_empty()) {
         lines.push(format!("Anything about the file {name}: no artifact in the bundle has its digest."));
@@ -223,25 +241,31 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
         Some(EarlierSeen::Unknown(why)) => lines.push(format!("That the history continues the one you knew: {why}.")),
         Some(EarlierSeen::Continued { .. }) => {}
         None => lines.push(
-            "That others are shown the same history: compare a checkpoint that you had before, or that somebody else keeps, with --earlier.".into(),
+            "That others are shown the same history: compare a checkpoint that you had before, or that somebody else \
+                keeps, with --earlier."
+                .into(),
         ),
     }
     if !outcome.is_all() {
         lines.push(format!(
-            "That no event of the period stands at another position: events stand in the order in which they were committed and sealed. An export without bounds shows all {}.",
+            "That no event of the period stands at another position: events stand in the order in which they were \
+                committed and sealed. An export without bounds shows all {}.",
             outcome.head
         ));
     }
     if outcome.contents.outside_period > 0 {
         let outside = outcome.contents.outside_period;
-        lines.push(format!("Anything of the period by {outside} of the events: they stand between its events and happened before or after."));
+        lines.push(format!(
+            "Anything of the period by {outside} of the events: they stand between its events and \
+            happened before or after."
+        ));
     }
     lines.push("That what was recorded is true, and that the server's clock was right.".into());
     lines.push("Anything after the checkpoint, and what was done where the audit does not look.".into());
     lines
 }
 
-/// The same for programs.
+/// The report as JSON; `names` are the file names of the caller's artifacts.
 pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
     let verdict = outcome.verdict();
     let keys = |keys: &[Verifier]| keys.iter().map(Verifier::to_string).collect::<Vec<_>>();

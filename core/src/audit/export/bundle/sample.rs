@@ -18,13 +18,14 @@ use uuid::Uuid;
 pub const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
 const INCARNATION: &str = "00112233445566778899aabbccddeeff";
 
-/// The key that signs, and one that does not.
+/// The key that signs.
 pub fn signer() -> Signer {
     Signer::parse("PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz", "").unwrap()
 }
 
 pub fn other_signer() -> Signer {
-    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+    let pem = "-----BEGIN PRIVATE \
+        KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
     Signer::parse(pem, "other.example").unwrap()
 }
 
@@ -46,7 +47,7 @@ impl Nodes for Leaves<'_> {
     }
 }
 
-/// The history of one organization: `events` of transactions with two events each, the last of which registers evidence.
+/// The history of one organization, with two events in each transaction; the last event registers evidence.
 pub struct History {
     pub actor: Actor,
     pub events: Vec<Event>,
@@ -58,7 +59,7 @@ impl History {
         History::erasing(count, 0)
     }
 
-    /// One whose last event but one tells of the erasure of the payload at a position, if there is such a one.
+    /// A history whose last event but one records the erasure of the payload at a position, unless that is 0.
     pub fn erasing(count: i64, erased: i64) -> Self {
         let actor = Actor {
             id: Uuid::from_u128(0xc),
@@ -127,7 +128,7 @@ impl History {
         self.events.push(event);
     }
 
-    /// Makes the newest event one that tells of an erasure.
+    /// Replaces the newest event by one that records an erasure.
     fn erase(&mut self, position: i64) {
         let (id, digest) = (event_id(position), hex::encode(&self.events[position as usize - 1].payload_digest.0));
         let payload = format!(r#"{{"data":{{"event":"{id}","legal_basis":null,"payload_digest":"{digest}"}}}}"#);
@@ -145,7 +146,7 @@ impl History {
         self.events.iter().map(|event| merkle::leaf_hash(&event.hash.0)).collect()
     }
 
-    /// The head, with two of other organizations beside it.
+    /// The head, with those of two other organizations.
     fn heads(&self) -> [checkpoint::Head; 3] {
         let leaves = self.leaves();
         let root = merkle::root(&mut Leaves(&leaves), 0, leaves.len() as u64).unwrap();
@@ -158,7 +159,7 @@ impl History {
         })
     }
 
-    /// A log of five checkpoints, the last of which has this history.
+    /// A log of five checkpoints, the last of which covers this history.
     fn log(&self) -> Vec<checkpoint::Entry> {
         let entry = |number: i64| checkpoint::Entry {
             incarnation: INCARNATION.into(),
@@ -181,7 +182,7 @@ impl History {
         signer.sign(&signed_note::Checkpoint { origin, size: number as u64, root }.text()).unwrap()
     }
 
-    /// The lines of an export of these positions, but for the end.
+    /// The lines of an export of these positions, without the last line.
     pub fn lines(&self, first: i64, last: i64) -> Vec<Line> {
         let (leaves, heads, log) = (self.leaves(), self.heads(), self.log());
         let log_leaves: Vec<Digest> = log.iter().map(checkpoint::Entry::leaf).collect();
@@ -262,7 +263,7 @@ impl History {
         }
     }
 
-    /// Only the place of an event.
+    /// The line of an event that shows only its position.
     pub fn absent(&self, position: i64) -> Line {
         let event = &self.events[position as usize - 1];
         Line::Absent(Absent { position, id: event.id, hash: event.hash, chain: event.chain })
@@ -273,7 +274,7 @@ fn event_id(position: i64) -> Uuid {
     Uuid::from_u128(0x100 + position as u128)
 }
 
-/// The bundle of these lines, with an end that somebody who has the key would put under them.
+/// The bundle of these lines, with the last line that an owner of the key would add.
 pub fn bundle(lines: &[Line], signer: &Signer) -> Vec<u8> {
     let mut writer = Writer::default();
     let mut text: Vec<String> = lines.iter().map(|line| writer.line(line).unwrap()).collect();

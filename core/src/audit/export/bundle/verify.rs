@@ -1,4 +1,6 @@
-//! Verifies a bundle in one pass, with nothing but the bundle and what the caller brings.
+//! Verifies a bundle in one pass, from the bundle and what the caller knows.
+//!
+//! Decision: `docs/decisions/45-evidence-bundle.md`.
 
 use super::failure::Failure;
 use super::line::{self, Absent, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
@@ -16,11 +18,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::BufRead;
 use uuid::Uuid;
 
-/// What the caller brings.
+/// What the caller knows and asks for.
 pub struct Expected {
-    /// The keys that the caller knows to be the signer's, from elsewhere than the bundle.
+    /// The keys that the caller trusts, obtained from elsewhere than the bundle.
     pub keys: Vec<Verifier>,
-    /// The text of a checkpoint that the caller has had from before, or from somebody else.
+    /// The note of an earlier checkpoint, which the caller kept or got from somebody else.
     pub earlier: Option<String>,
     /// Digests (SHA-256) of artifacts that the caller has.
     pub artifacts: Vec<Digest>,
@@ -34,59 +36,70 @@ impl Default for Expected {
     }
 }
 
-/// What a bundle shows that agrees with itself.
+/// The contents of a bundle that is consistent.
 #[derive(Debug, Clone)]
 pub struct Outcome {
+    /// The manifest of the bundle.
     pub manifest: Manifest,
+    /// The signed checkpoint: origin, size and root of the log.
     pub checkpoint: signed_note::Checkpoint,
+    /// Time of the checkpoint, in microseconds since 1970 UTC.
     pub made_at: i64,
+    /// The number of the organization's events at the checkpoint: the position of its head.
     pub head: i64,
     /// Keys of the caller that signed the checkpoint.
     pub signers: Vec<Verifier>,
-    /// Keys that signed and that the caller did not name, as the bundle states them.
+    /// Other keys that signed the checkpoint, as the bundle states them.
     pub strangers: Vec<Verifier>,
-    /// True if a key of the caller signed the bundle as a whole, and each statement in it.
+    /// Whether a key of the caller signed the bundle as a whole, and each statement in it.
     pub whole: bool,
+    /// Counts of the events in the bundle.
     pub contents: Contents,
+    /// The relation to the earlier checkpoint; `None` if the caller gave none.
     pub earlier: Option<EarlierSeen>,
+    /// The artifacts in the bundle, in its order.
     pub evidence: Vec<Artifact>,
-    /// For each artifact of the caller, in their order, the evidence with its digest.
+    /// For each artifact of the caller, in order, the ids of the evidence with its digest.
     pub artifacts: Vec<Vec<Uuid>>,
 }
 
-/// What the events of a bundle show.
+/// Counts of the events in a bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Events with their place and content.
+    /// Events with their position and content.
     pub events: u64,
-    /// Those of them whose payload is gone.
+    /// Events of these whose payload was erased.
     pub erased: u64,
-    /// Those whose actor is not told.
+    /// Events of these whose actor is withheld.
     pub withheld: u64,
-    /// Events without a payload, here or elsewhere, of whose erasure no event tells.
+    /// Events without a payload, at any position, for which no event in the bundle records an erasure.
     pub unexplained: u64,
-    /// Those that did not happen in the period that was asked for.
+    /// Events outside of the requested period.
     pub outside_period: u64,
-    /// Positions whose event is not shown.
+    /// Positions without an event.
     pub absent: u64,
 }
 
-/// How the checkpoint stands to the earlier one.
+/// The relation between the bundle's checkpoint and the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EarlierSeen {
-    /// Nothing that was there then has changed or gone.
-    Continued { number: u64 },
-    /// It cannot be told, for this reason.
+    /// The log continues the earlier checkpoint: no earlier entry has changed or gone.
+    Continued {
+        /// Number of the earlier checkpoint, which is also the size of the log then.
+        number: u64,
+    },
+    /// The relation cannot be determined, for this reason.
     Unknown(String),
 }
 
 /// A registered artifact.
 #[derive(Debug, Clone)]
 pub struct Artifact {
+    /// The registered fields.
     pub evidence: evidence::Evidence,
-    /// True if the event of the registration is in the history and shows the same.
+    /// Whether the history has the event of the registration, with the same record digest.
     pub in_history: bool,
-    /// How many of the events that it names are in the bundle.
+    /// How many of the events that the evidence names are in the bundle.
     pub events_here: usize,
 }
 
@@ -94,12 +107,14 @@ fn tampered<T>(what: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Tampered(what.into()))
 }
 
-/// A number that cannot be negative.
+/// Converts a number that cannot be negative.
 fn count(value: i64, what: &str) -> Result<u64, Failure> {
     u64::try_from(value).or_else(|_| tampered(format!("{what} is negative")))
 }
 
-/// Verifies a bundle. `Ok` says that it agrees with itself; who stands behind it is in the outcome.
+/// Verifies a bundle. `Ok` means that the bundle is consistent; the outcome states who signed it.
+///
+/// Errors: [`Failure::Unreadable`], [`Failure::Tampered`].
 pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failure> {
     let mut lines = Lines::new(input, expected.max_line);
     let manifest = lines.manifest()?;
@@ -146,18 +161,18 @@ pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failu
     })
 }
 
-/// Who signed the checkpoint.
+/// The checkpoint with the keys that signed it.
 struct Signed {
     checkpoint: signed_note::Checkpoint,
-    /// Keys of the caller that did.
+    /// Keys of the caller that signed.
     known: Vec<Verifier>,
-    /// Other keys that did.
+    /// Other keys that signed.
     strangers: Vec<Verifier>,
     /// All keys that the bundle states.
     stated: Vec<Verifier>,
 }
 
-/// Checks the signatures of the checkpoint and that the entry is its last leaf.
+/// Checks the signatures of the checkpoint, and that the entry is the last leaf of the log.
 fn signatures(manifest: &Manifest, checkpoint: &Checkpoint, expected: &Expected) -> Result<Signed, Failure> {
     let stated = checkpoint.keys.iter().map(|key| Verifier::parse(&key.key)).collect::<Result<Vec<_>, _>>();
     let stated = stated.or_else(|error| tampered(format!("a key that the bundle states is none: {error}")))?;
@@ -189,7 +204,7 @@ fn signatures(manifest: &Manifest, checkpoint: &Checkpoint, expected: &Expected)
     Ok(Signed { checkpoint: signed_checkpoint, known, stated, strangers })
 }
 
-/// Checks that the checkpoint has the head.
+/// Checks that the checkpoint covers the head.
 fn check_head(manifest: &Manifest, checkpoint: &Checkpoint, head: &Head) -> Result<(), Failure> {
     let stated = checkpoint::Head {
         organization: manifest.organization,
@@ -205,7 +220,7 @@ fn check_head(manifest: &Manifest, checkpoint: &Checkpoint, head: &Head) -> Resu
     tampered("the head of the organization is not in the checkpoint")
 }
 
-/// Compares with a checkpoint that the caller has had before.
+/// Compares the checkpoint with an earlier one of the caller.
 fn continued(
     text: &str,
     checkpoint: &Checkpoint,
@@ -250,7 +265,7 @@ fn continued(
     ))
 }
 
-/// Opens an envelope and compares what was signed. True if a key of the caller signed.
+/// Opens an envelope and compares its statement with the expected one; true if a key of the caller signed.
 fn check_statement(
     envelope: &Envelope,
     statement: serde_json::Result<Vec<u8>>,
@@ -288,51 +303,51 @@ fn check_end(
         .or_else(|what| tampered(format!("line {number}: {what}")))
 }
 
-/// What the events and the evidence show.
+/// The results of the events and the evidence.
 struct Found {
     contents: Contents,
-    /// Whether every statement is signed by a key of the caller.
+    /// Whether a key of the caller signed every statement.
     statements: bool,
     evidence: Vec<Artifact>,
 }
 
-/// The event before, of the next one in its transaction.
+/// The previous event, for the next one in its transaction.
 struct Before {
     transaction: u64,
     ordinal: i32,
     hash: Digest,
 }
 
-/// Walks the events.
+/// Verifies the lines between the range and the end.
 struct BundleVerifier<'a> {
     manifest: &'a Manifest,
     head: &'a Head,
-    /// That the tree up to the last position is the beginning of the head's.
+    /// The proof that the tree at the last position begins the head's tree.
     proof: Vec<Digest>,
     stated: &'a [Verifier],
     known: &'a [Verifier],
     position: i64,
     chain: Digest,
-    /// Every chain value that was seen.
+    /// All chain values so far.
     chains: HashSet<Digest>,
     frontier: Frontier,
     before: Option<Before>,
     actors: HashMap<Uuid, Digest>,
-    /// Those of whom only the digest is told.
+    /// Actors of whom the bundle contains only the digest.
     withheld: HashSet<Uuid>,
     events: HashSet<Uuid>,
-    /// By event of a registration: the record digest that its payload shows, if it has one.
+    /// The record digest in the payload of a registration's event, by the id of the event.
     registrations: HashMap<Uuid, Option<Digest>>,
-    /// Events without a payload, and the digest that it had.
+    /// Events without a payload, each with the digest of the payload.
     erased: HashSet<(Uuid, Digest)>,
-    /// What events tell of erasures: of which event, and the digest of what went.
+    /// Erasures that events record: the id of the event, and the digest of its payload.
     erasures: HashSet<(Uuid, Digest)>,
     found: Found,
 }
 
 type Checked<T = ()> = Result<T, String>;
 
-/// What the payload of an event `erase` says: of which event, and the digest of what went.
+/// The content of an `erase` event's payload: the id of the other event, and the digest of its payload.
 fn erasure(payload: &str) -> Option<(Uuid, Digest)> {
     #[derive(serde::Deserialize)]
     struct Payload {
@@ -385,7 +400,7 @@ impl<'a> BundleVerifier<'a> {
         })
     }
 
-    /// Takes the next line.
+    /// Verifies the next line.
     fn line(&mut self, line: Line) -> Checked {
         match line {
             Line::Actor(actor) => self.actor(&actor),
@@ -438,7 +453,7 @@ impl<'a> BundleVerifier<'a> {
         }
     }
 
-    /// Keeps what evidence and erased payloads are compared with.
+    /// Records what evidence and erased payloads are compared with.
     fn remember(&mut self, event: &Event) {
         match &event.payload {
             None => {
@@ -467,7 +482,7 @@ impl<'a> BundleVerifier<'a> {
         Ok(())
     }
 
-    /// The link to what was before: the event before in the transaction, or a head that was sealed earlier.
+    /// Checks the link to the previous event in the transaction, or to a head that was sealed earlier.
     fn link(&self, event: &Event, place: &str) -> Checked {
         let follows = match (event.ordinal, &self.before) {
             (1, _) => self.chains.contains(&event.previous.0) || self.manifest.first > 1,
@@ -493,7 +508,7 @@ impl<'a> BundleVerifier<'a> {
         Ok(())
     }
 
-    /// The next position of the chain and of the tree.
+    /// Checks and adds the next position of the chain and of the tree.
     fn extend(&mut self, position: i64, hash: &Digest, chain: &Digest) -> Checked {
         let expected = self.position.saturating_add(1);
         if expected > self.manifest.last || position != expected {
@@ -511,7 +526,7 @@ impl<'a> BundleVerifier<'a> {
         Ok(())
     }
 
-    /// An event outside of the positions of the bundle.
+    /// Checks an event outside of the positions of the bundle.
     fn elsewhere(&mut self, event: &Event, proof: &[Digest], place: &str) -> Checked {
         let index = event.position.checked_sub(1).and_then(|index| u64::try_from(index).ok());
         let index = index.ok_or_else(|| format!("{place} has no place"))?;
@@ -547,7 +562,7 @@ impl<'a> BundleVerifier<'a> {
         Ok(())
     }
 
-    /// After the last line: nothing is missing, and the tree is the one of the head.
+    /// Checks after the last line that no position is missing, and that the tree is the one of the head.
     fn finish(mut self) -> Result<Found, Failure> {
         let (last, head) = (self.manifest.last, self.head);
         if self.position != last {
@@ -587,7 +602,7 @@ mod tests {
         bundle(lines, &signer())
     }
 
-    /// Why a bundle is refused whose maker has the key and has put a new end under it.
+    /// The reason for refusing a bundle whose author has the key and has signed a new end.
     fn refusal(lines: &[Line]) -> String {
         match verify(sealed(lines).as_slice(), &with_key()) {
             Err(Failure::Tampered(why)) => why,

@@ -1,4 +1,4 @@
-//! Writes the lines of a bundle, and the digest over them.
+//! Writes the lines of a bundle and computes the digest over them.
 
 use super::line::{self, End, Line, Manifest};
 use crate::audit::export::statement::Envelope;
@@ -14,7 +14,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The line as text, without the newline that it must be followed by.
+    /// The line as text, without the newline that must follow it.
     pub fn line(&mut self, line: &Line) -> serde_json::Result<String> {
         let text = serde_json::to_string(line)?;
         self.all.update(&text);
@@ -23,7 +23,7 @@ impl Writer {
         Ok(text)
     }
 
-    /// The last line, which the signer's key signs.
+    /// The last line, signed by the signer's key; `checkpoint` is the number of the checkpoint.
     pub fn end(self, manifest: &Manifest, checkpoint: i64, signer: &Signer) -> serde_json::Result<String> {
         let digest = self.all.finalize().into();
         let envelope = Envelope::sign(&line::statement(manifest, checkpoint, &digest)?, signer);
