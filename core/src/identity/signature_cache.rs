@@ -31,7 +31,7 @@ impl Fingerprint {
     }
 }
 
-struct Entry {
+struct CachedSignature {
     token: Rc<SignedToken>,
     /// The generation of the issuer's policy under which the signature was checked.
     generation: u64,
@@ -40,7 +40,7 @@ struct Entry {
 
 /// A cache of verified signatures with bounded size; the least recently used token is evicted first.
 pub struct SignatureCache {
-    entries: LruCache<Fingerprint, Entry>,
+    entries: LruCache<Fingerprint, CachedSignature>,
     bytes: usize,
 }
 
@@ -59,7 +59,7 @@ impl SignatureCache {
     /// Adds a token of `bytes` bytes whose signature was verified under `generation`.
     pub fn keep(&mut self, fingerprint: Fingerprint, bytes: usize, token: Rc<SignedToken>, generation: u64) {
         self.bytes += bytes;
-        if let Some((_, replaced)) = self.entries.push(fingerprint, Entry { token, generation, bytes }) {
+        if let Some((_, replaced)) = self.entries.push(fingerprint, CachedSignature { token, generation, bytes }) {
             self.bytes -= replaced.bytes;
         }
         while self.bytes > MAX_BYTES

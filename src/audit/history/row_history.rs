@@ -11,7 +11,9 @@ use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
-use pg_tenancy_core::audit::history::row_history::{self, Change, Columns, Event, History, Source};
+use pg_tenancy_core::audit::history::row_history::{
+    self, CurrentColumns, EventSource, HistoryChange, RowEvent, RowHistory,
+};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::event_columns;
 use pgrx::iter::TableIterator;
@@ -111,10 +113,10 @@ struct TableEvents {
     shown: HashMap<Uuid, Shown>,
 }
 
-impl Source for TableEvents {
+impl EventSource for TableEvents {
     type Error = Error;
 
-    fn events(&mut self, key: &str) -> Result<Vec<Event>> {
+    fn events(&mut self, key: &str) -> Result<Vec<RowEvent>> {
         let unreadable = || error::STATE_INVALID.error("an event of the table has a value that no event has");
         let mut events = Vec::new();
         for (name, era) in &self.eras {
@@ -150,16 +152,16 @@ impl Source for TableEvents {
     }
 }
 
-fn read(row: &spi::Row) -> Option<(Event, Shown)> {
+fn read(row: &spi::Row) -> Option<(RowEvent, Shown)> {
     let found = event_row::event(row, 0)?;
     let beside = |number: usize| (EventColumn::COUNT + number) as i32;
-    let event = Event {
+    let event = RowEvent {
         id: found.id,
         organization: found.organization,
         transaction: found.transaction,
         ordinal: found.ordinal,
         occurred_at: found.occurred_at,
-        change: Change::parse(&found.operation)?,
+        change: HistoryChange::parse(&found.operation)?,
         table: (found.table_schema?, found.table_name?),
         payload: found.payload,
         has_key: row.get(beside(1)).unwrap_or(false),
@@ -237,7 +239,7 @@ fn scope() -> Result<Option<Uuid>> {
 }
 
 /// Rebuilds the history of a row; also what a look at an event needs.
-fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, TableEvents, Columns)> {
+fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(RowHistory, TableEvents, CurrentColumns)> {
     let (table, key) = (require_not_null(table, "the table")?, require_not_null(key, "key")?.0);
     if !key.starts_with('{') {
         return Err(error::ARGUMENT_INVALID.error("key must be an object with the columns of the primary key"));
@@ -253,7 +255,7 @@ fn rebuild(table: Option<pg_sys::Oid>, key: Option<Jsonb>) -> Result<(History, T
             .error(message)
             .detail("An event names its row by the columns of the primary key.".to_owned()));
     }
-    let mut columns = Columns::default();
+    let mut columns = CurrentColumns::default();
     for (name, defaulted) in user::as_superuser(|| COLUMNS.read(&[argument(table)], |row| (row.get(1), row.get(2)))) {
         let name: String = name.unwrap_or_default();
         if defaulted.unwrap_or(false) {

@@ -8,7 +8,7 @@ use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
-use pg_tenancy_core::audit::sealing::coverage::{self, Change, Object, Statement};
+use pg_tenancy_core::audit::sealing::coverage::{self, CoverageChange, CoverageStatement, CoveredObject};
 use pg_tenancy_core::audit::verification::{Finding, FindingKind};
 use pg_tenancy_core::error::{self, Error, Result};
 use pgrx::pg_sys;
@@ -113,11 +113,11 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
         return Ok(());
     }
     let seen = |row: &Row| {
-        Some(Object { key: row.get(1)?, name: row.get(2), schema: row.get(3), state: row.get(4), whole: false })
+        Some(CoveredObject { key: row.get(1)?, name: row.get(2), schema: row.get(3), state: row.get(4), whole: false })
     };
     let before = BEFORE.read(&[argument(incarnation)], seen).into_iter().flatten().collect();
     let object = |row: &Row| {
-        Some(Object {
+        Some(CoveredObject {
             key: row.get(1)?,
             name: row.get(2),
             schema: row.get(3),
@@ -125,7 +125,7 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
             whole: row.get(5).unwrap_or(false),
         })
     };
-    let now: Vec<Object> = NOW.read(&[], object).into_iter().flatten().collect();
+    let now: Vec<CoveredObject> = NOW.read(&[], object).into_iter().flatten().collect();
     let snapshot = SNAPSHOT.read(&[], |row| row.get::<String>(1)).pop().flatten().unwrap_or_default();
     let mut rows = Vec::new();
     let mut row = |object: &str, schema: Option<&str>, name: Option<&str>, state: Option<&str>| {
@@ -245,11 +245,11 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Finding>) -> 
 }
 
 /// The statements since the last look.
-fn statements(last: &LastLook, sealed: i64) -> Result<Vec<Statement>> {
+fn statements(last: &LastLook, sealed: i64) -> Result<Vec<CoverageStatement>> {
     let unreadable = || error::STATE_INVALID.error("a snapshot in tenancy.coverage cannot be read");
     let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
     let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
-    let read = |row: &Row| Statement {
+    let read = |row: &Row| CoverageStatement {
         table: row.get(1).zip(row.get(2)),
         operation: row.get(3).unwrap_or_default(),
         kind: row.get(4).unwrap_or_default(),
@@ -260,7 +260,7 @@ fn statements(last: &LastLook, sealed: i64) -> Result<Vec<Statement>> {
 }
 
 /// The names of the table and of those that it is part of.
-fn lineage(object: &Object) -> Vec<(String, String)> {
+fn lineage(object: &CoveredObject) -> Vec<(String, String)> {
     let mut names: Vec<(String, String)> = object.schema.clone().zip(object.name.clone()).into_iter().collect();
     let oid = object.key.strip_prefix("pg_class ").and_then(|oid| oid.parse::<u32>().ok());
     let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
@@ -269,7 +269,7 @@ fn lineage(object: &Object) -> Vec<(String, String)> {
     names
 }
 
-fn record_gap(change: &Change, what: &str, last: Option<&LastLook>) -> Result<()> {
+fn record_gap(change: &CoverageChange, what: &str, last: Option<&LastLook>) -> Result<()> {
     let object = &change.now;
     let payload = json!({ "new": {
         "object": object.key, "name": object.name, "before": change.before, "now": object.state,

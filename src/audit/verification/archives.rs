@@ -11,7 +11,7 @@ use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::block::Entries;
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
-use pg_tenancy_core::audit::verification::{Event, Finding, FindingKind, Seen};
+use pg_tenancy_core::audit::verification::{EventState, Finding, FindingKind, SeenEvent};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
@@ -172,7 +172,7 @@ impl Teller {
     fn is_believed(&self, events: &mut EventReader, sealed: Option<&Snapshot>) -> Result<bool> {
         let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
         let in_chain = self.sealed.unwrap_or_else(waits);
-        Ok(in_chain && matches!(events.find(&self.id)?, Event::Seen(Seen { fault: None, .. })))
+        Ok(in_chain && matches!(events.find(&self.id)?, EventState::Seen(SeenEvent { fault: None, .. })))
     }
 
     /// True if the chain that the event is in has everything that came after it, but for what went with months that
@@ -197,9 +197,9 @@ impl Teller {
         for (place, id, hash, block) in after {
             position += 1;
             let is_whole = match events.find(&id)? {
-                Event::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
-                Event::Gone => known.have(&id, block),
-                Event::Archived | Event::Unreadable => false,
+                EventState::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
+                EventState::Gone => known.have(&id, block),
+                EventState::Archived | EventState::Unreadable => false,
             };
             if place != Some(position) || !is_whole {
                 return Ok(false);

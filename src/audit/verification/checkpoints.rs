@@ -6,7 +6,7 @@ use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::{Entry, Heads};
 use pg_tenancy_core::audit::log::signed_note::Verifier;
-use pg_tenancy_core::audit::verification::{Checkpoints, Finding, FindingKind, Kept, Range, StoredCheckpoint};
+use pg_tenancy_core::audit::verification::{Checkpoints, Finding, FindingKind, KeptNote, Range, StoredCheckpoint};
 use pg_tenancy_core::error::{Error, Result};
 
 static KEYS: Query = Query::new("SELECT public_key FROM tenancy.signing_key ORDER BY epoch");
@@ -105,7 +105,7 @@ fn heads_of(entry: &Entry, found: &mut Vec<Finding>) {
 }
 
 /// Compares a note that somebody kept; returns the block up to which it speaks of the history.
-pub fn compare_kept(mut kept: Kept, newest: i64, found: &mut Vec<Finding>) -> Result<Option<i64>> {
+pub fn compare_kept(mut kept: KeptNote, newest: i64, found: &mut Vec<Finding>) -> Result<Option<i64>> {
     let mut last = None;
     spi::stream(HISTORY, &[argument(kept.incarnation())], |row| {
         if let Some(stored) = stored(row)

@@ -14,7 +14,7 @@ use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation}
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::checkpoint;
 use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
-use pg_tenancy_core::audit::verification::{Event, Finding, FindingKind, Range};
+use pg_tenancy_core::audit::verification::{EventState, Finding, FindingKind, Range};
 use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys;
 use uuid::Uuid;
@@ -185,15 +185,15 @@ fn fault(
     entry: &Entry,
 ) -> Result<Option<(FindingKind, &'static str)>> {
     Ok(match events.find(&entry.event)? {
-        Event::Archived => None,
-        Event::Gone if scope.archives.have(&entry.event, entry.block) => None,
-        Event::Gone => Some((FindingKind::Missing, "the seal names an event that is gone from tenancy.event")),
-        Event::Unreadable => Some((FindingKind::Altered, "the event has a value that no event has")),
-        Event::Seen(seen) if seen.fault.is_some() => seen.fault,
-        Event::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
+        EventState::Archived => None,
+        EventState::Gone if scope.archives.have(&entry.event, entry.block) => None,
+        EventState::Gone => Some((FindingKind::Missing, "the seal names an event that is gone from tenancy.event")),
+        EventState::Unreadable => Some((FindingKind::Altered, "the event has a value that no event has")),
+        EventState::Seen(seen) if seen.fault.is_some() => seen.fault,
+        EventState::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
             Some((FindingKind::Altered, "the event is not the one that was sealed"))
         }
-        Event::Seen(_) => None,
+        EventState::Seen(_) => None,
     })
 }
 

@@ -6,7 +6,7 @@ use crate::pg::tables::scan::{ById, Fields};
 use crate::pg::tables::table;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::month::Month;
-use pg_tenancy_core::audit::verification::{Event, Seen, Stored};
+use pg_tenancy_core::audit::verification::{EventState, SeenEvent, Stored};
 use pg_tenancy_core::error::{self, Result};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
@@ -115,14 +115,14 @@ impl Default for EventReader {
 
 impl EventReader {
     /// What stands under the id.
-    pub fn find(&mut self, id: &Uuid) -> Result<Event> {
+    pub fn find(&mut self, id: &Uuid) -> Result<EventState> {
         let (actors, tellers) = (&mut self.actors, &mut self.tellers);
         let event = self.events.find(id, |fields| {
-            let Some(stored) = event_in_page(fields) else { return Ok(Event::Unreadable) };
+            let Some(stored) = event_in_page(fields) else { return Ok(EventState::Unreadable) };
             let actor = actors.digest(stored.actor)?;
             let is_empty = stored.payload.is_none() && stored.payload_salt.is_none();
             let erased = is_empty && is_erased(&stored, tellers, actors)?;
-            Ok(Event::Seen(Seen {
+            Ok(EventState::Seen(SeenEvent {
                 organization: stored.organization,
                 transaction: stored.transaction,
                 ordinal: stored.ordinal,
@@ -131,7 +131,7 @@ impl EventReader {
                 fault: stored.inconsistency(actor.as_ref(), || erased),
             }))
         })?;
-        event.unwrap_or(Ok(Event::Gone))
+        event.unwrap_or(Ok(EventState::Gone))
     }
 }
 

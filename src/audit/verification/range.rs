@@ -15,7 +15,7 @@ use pg_tenancy_core::audit::log::block::{Block, Entries};
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::merkle::Frontier;
 use pg_tenancy_core::audit::verification::{
-    Blocks, ChainVerifier, Event, Finding, FindingKind, Head, HeadRow, History, Range,
+    Blocks, ChainVerifier, EventState, Finding, FindingKind, HeadRow, Range, StoredHead, StoredHistory,
 };
 use pg_tenancy_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ impl RangeVerifier<'_> {
     fn settle(&mut self) -> Result<()> {
         let EntryBatch { steps, events: mut ids } = std::mem::take(&mut self.batch);
         ids.sort_unstable();
-        let mut events: Vec<Option<Event>> = vec![None; ids.len()];
+        let mut events: Vec<Option<EventState>> = vec![None; ids.len()];
         for (id, place, block) in ids {
             events[place] = Some(self.event(&id, block)?);
             self.seen.event(id);
@@ -143,7 +143,7 @@ impl RangeVerifier<'_> {
             match step {
                 Step::Head(organization, number, row) => self.walk.end_of_block(organization, number, &row)?,
                 Step::Entry(organization, entry) => {
-                    let event = events.next().unwrap_or(Event::Gone);
+                    let event = events.next().unwrap_or(EventState::Gone);
                     self.walk.entry(organization, &entry, &event)?;
                 }
             }
@@ -153,13 +153,13 @@ impl RangeVerifier<'_> {
     }
 
     /// What stands under the id of an event that the block sealed.
-    fn event(&mut self, id: &Uuid, block: i64) -> Result<Event> {
+    fn event(&mut self, id: &Uuid, block: i64) -> Result<EventState> {
         if self.archives.have_away(id, block) {
-            return Ok(Event::Archived);
+            return Ok(EventState::Archived);
         }
         let event = self.events.find(id)?;
-        let gone = matches!(event, Event::Gone) && self.archives.have(id, block);
-        Ok(if gone { Event::Archived } else { event })
+        let gone = matches!(event, EventState::Gone) && self.archives.have(id, block);
+        Ok(if gone { EventState::Archived } else { event })
     }
 
     /// The blocks, and of each the entries of all organizations.
@@ -319,10 +319,10 @@ fn head_row(fields: &Fields) -> (Uuid, i64, HeadRow) {
 }
 
 /// Where a row of `tenancy.head` says that the organization stands.
-pub fn head_in(fields: &Fields) -> Option<Head> {
+pub fn head_in(fields: &Fields) -> Option<StoredHead> {
     let position = fields.big_integer(3)?;
     let frontier = Frontier::from_bytes(u64::try_from(position).ok()?, fields.bytes(5)?)?;
-    Some(Head { position, chain: fields.array(4)?, frontier })
+    Some(StoredHead { position, chain: fields.array(4)?, frontier })
 }
 
 pub fn entry_row(fields: &Fields) -> Option<Entry> {
@@ -361,10 +361,10 @@ fn node_of(organization: &Uuid, level: u32, index: u64) -> [IndexKey; 3] {
     [IndexKey::uuid(1, organization), IndexKey::small_integer(2, level as i16), IndexKey::big_integer(3, index as i64)]
 }
 
-impl History for Tables {
+impl StoredHistory for Tables {
     type Error = Error;
 
-    fn start(&mut self, organization: Uuid) -> Result<Head> {
+    fn start(&mut self, organization: Uuid) -> Result<StoredHead> {
         self.heads.seek(&heads_until(&organization, self.first - 1));
         // A row that cannot be read is a finding of the range that it belongs to.
         while let Some(fields) = self.heads.back() {
@@ -372,7 +372,7 @@ impl History for Tables {
                 return Ok(head);
             }
         }
-        Ok(Head::genesis(organization))
+        Ok(StoredHead::genesis(organization))
     }
 
     fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>> {

@@ -12,7 +12,7 @@ use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::log::signed_note::Verifier;
-use pg_tenancy_core::audit::verification::{Finding, FindingKind, Kept, Range};
+use pg_tenancy_core::audit::verification::{Finding, FindingKind, KeptNote, Range};
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
@@ -204,15 +204,15 @@ fn tenancy_verify_checkpoint(
     TableIterator::new(rows)
 }
 
-fn open(note: &str, key: &str) -> Result<Kept> {
+fn open(note: &str, key: &str) -> Result<KeptNote> {
     let invalid = |what: &str, why| error::ARGUMENT_INVALID.error(format!("{what} is not usable: {why}"));
     let key = Verifier::parse(key).map_err(|why| invalid("public_key", why))?;
-    Kept::open(note, &key).map_err(|why| invalid("note", why))
+    KeptNote::open(note, &key).map_err(|why| invalid("note", why))
 }
 
 impl VerificationRequest {
     /// The checkpoints up to the one that was kept, and everything up to the block that it was made over.
-    fn verify_kept(&self, kept: Kept) -> Result<Vec<FindingRow>> {
+    fn verify_kept(&self, kept: KeptNote) -> Result<Vec<FindingRow>> {
         phase::enter(Phase::Preparing);
         let mut found = Vec::new();
         let newest = edges::newest_block();

@@ -18,7 +18,7 @@ type Values = BTreeMap<String, Box<RawValue>>;
 
 /// The effect of an event on the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum HistoryChange {
     /// The row was inserted.
     Insert,
     /// Columns of the row were changed, possibly its key.
@@ -31,15 +31,15 @@ pub enum Change {
     Rewrite,
 }
 
-impl Change {
+impl HistoryChange {
     /// The change for an operation of an event; `None` for an operation that changes no row.
     pub fn parse(operation: &str) -> Option<Self> {
         match operation {
-            "insert" => Some(Change::Insert),
-            "update" => Some(Change::Update),
-            "delete" => Some(Change::Delete),
-            "truncate" => Some(Change::Truncate),
-            "rewrite" => Some(Change::Rewrite),
+            "insert" => Some(HistoryChange::Insert),
+            "update" => Some(HistoryChange::Update),
+            "delete" => Some(HistoryChange::Delete),
+            "truncate" => Some(HistoryChange::Truncate),
+            "rewrite" => Some(HistoryChange::Rewrite),
             _ => None,
         }
     }
@@ -47,7 +47,7 @@ impl Change {
 
 /// An event about a row with a certain key.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct RowEvent {
     /// Id of the event (UUID version 7).
     pub id: Uuid,
     /// The organization whose chain has the event.
@@ -59,7 +59,7 @@ pub struct Event {
     /// Time of the change, in microseconds since 1970 UTC.
     pub occurred_at: i64,
     /// The effect on the row.
-    pub change: Change,
+    pub change: HistoryChange,
     /// Number of the block that sealed the event; `None` if it is not sealed.
     pub block: Option<i64>,
     /// Schema and name; a partition has its own.
@@ -146,7 +146,7 @@ impl Told {
 }
 
 /// The old and the new side of an event; `None` if the payload was erased or cannot be read.
-fn sides(event: &Event) -> Option<(Told, Told)> {
+fn sides(event: &RowEvent) -> Option<(Told, Told)> {
     let payload: Payload = serde_json::from_str(event.payload.as_deref()?).ok()?;
     let Payload { old, new, digests, commitments } = payload;
     Some((Told::new(old, [digests.old, commitments.old]), Told::new(new, [digests.new, commitments.new])))
@@ -154,7 +154,7 @@ fn sides(event: &Event) -> Option<(Told, Told)> {
 
 /// A row, as far as its values are known.
 #[derive(Debug, Clone, Default)]
-pub struct Row {
+pub struct RebuiltRow {
     /// Columns that are not NULL, with their values as JSON.
     pub values: BTreeMap<String, Box<RawValue>>,
     /// Columns that are not NULL and whose values are not recorded.
@@ -165,33 +165,33 @@ pub struct Row {
 
 /// The state of a key.
 #[derive(Debug, Clone)]
-pub enum State {
+pub enum RebuiltState {
     /// The events do not determine the state.
     Unknown,
     /// No row had the key.
     Absent,
     /// A row had the key.
-    Present(Row),
+    Present(RebuiltRow),
 }
 
-impl State {
+impl RebuiltState {
     /// Whether both states are known to the same extent and agree.
-    fn is_like(&self, other: &State) -> bool {
+    fn is_like(&self, other: &RebuiltState) -> bool {
         self.text() == other.text() && self.undisclosed() == other.undisclosed() && self.is_whole() == other.is_whole()
     }
 
     fn is_whole(&self) -> bool {
         match self {
-            State::Unknown => false,
-            State::Absent => true,
-            State::Present(row) => row.whole,
+            RebuiltState::Unknown => false,
+            RebuiltState::Absent => true,
+            RebuiltState::Present(row) => row.whole,
         }
     }
 }
 
-impl Row {
+impl RebuiltRow {
     fn of(told: Told) -> Self {
-        let mut row = Row { whole: true, ..Row::default() };
+        let mut row = RebuiltRow { whole: true, ..RebuiltRow::default() };
         row.put(told);
         row
     }
@@ -253,7 +253,7 @@ impl Row {
 }
 
 /// The columns whose values a rewrite changed.
-fn rewritten(event: &Event) -> BTreeSet<String> {
+fn rewritten(event: &RowEvent) -> BTreeSet<String> {
     #[derive(Deserialize, Default)]
     struct New {
         columns: BTreeSet<String>,
@@ -267,9 +267,9 @@ fn rewritten(event: &Event) -> BTreeSet<String> {
 }
 
 /// The state on the other side of a rewrite: the values of the rewritten columns are unknown.
-fn without_rewritten(event: &Event, state: &State) -> State {
+fn without_rewritten(event: &RowEvent, state: &RebuiltState) -> RebuiltState {
     let mut state = state.clone();
-    if let State::Present(row) = &mut state {
+    if let RebuiltState::Present(row) = &mut state {
         for column in rewritten(event) {
             row.values.remove(&column);
             row.undisclosed.insert(column);
@@ -279,67 +279,69 @@ fn without_rewritten(event: &Event, state: &State) -> State {
 }
 
 /// The state after an event, given the state before it.
-fn after(event: &Event, before: State) -> State {
+fn after(event: &RowEvent, before: RebuiltState) -> RebuiltState {
     if !event.has_key {
-        return State::Absent;
+        return RebuiltState::Absent;
     }
     match event.change {
-        Change::Delete | Change::Truncate => State::Absent,
-        Change::Rewrite => without_rewritten(event, &before),
-        Change::Insert => State::Present(sides(event).map_or_else(Row::default, |(_, new)| Row::of(new))),
-        Change::Update => {
-            let base = if let State::Present(row) = before { row } else { Row::default() };
-            State::Present(sides(event).map_or_else(Row::default, |(old, new)| base.changed(&old, new)))
+        HistoryChange::Delete | HistoryChange::Truncate => RebuiltState::Absent,
+        HistoryChange::Rewrite => without_rewritten(event, &before),
+        HistoryChange::Insert => {
+            RebuiltState::Present(sides(event).map_or_else(RebuiltRow::default, |(_, new)| RebuiltRow::of(new)))
+        }
+        HistoryChange::Update => {
+            let base = if let RebuiltState::Present(row) = before { row } else { RebuiltRow::default() };
+            RebuiltState::Present(sides(event).map_or_else(RebuiltRow::default, |(old, new)| base.changed(&old, new)))
         }
     }
 }
 
 /// The state before an event, as far as the event and the state after it determine it.
-fn before(event: &Event, after: &State) -> State {
+fn before(event: &RowEvent, after: &RebuiltState) -> RebuiltState {
     match (event.change, sides(event)) {
-        (Change::Insert, _) => State::Absent,
-        (Change::Rewrite, _) => without_rewritten(event, after),
-        (Change::Delete, Some((old, _))) => State::Present(Row::of(old)),
-        (Change::Update, _) if event.old_key.is_some() => {
+        (HistoryChange::Insert, _) => RebuiltState::Absent,
+        (HistoryChange::Rewrite, _) => without_rewritten(event, after),
+        (HistoryChange::Delete, Some((old, _))) => RebuiltState::Present(RebuiltRow::of(old)),
+        (HistoryChange::Update, _) if event.old_key.is_some() => {
             if event.has_key {
-                State::Absent
+                RebuiltState::Absent
             } else {
-                State::Unknown
+                RebuiltState::Unknown
             }
         }
-        (Change::Update, Some((old, new))) => match after {
-            State::Present(row) => State::Present(row.clone().changed(&new, old)),
-            _ => State::Unknown,
+        (HistoryChange::Update, Some((old, new))) => match after {
+            RebuiltState::Present(row) => RebuiltState::Present(row.clone().changed(&new, old)),
+            _ => RebuiltState::Unknown,
         },
-        _ => State::Unknown,
+        _ => RebuiltState::Unknown,
     }
 }
 
 /// Whether the event is an update that gave the row this key; the previous state then belongs to another key.
-fn arrives(event: &Event) -> bool {
-    event.change == Change::Update && event.old_key.is_some() && event.has_key
+fn arrives(event: &RowEvent) -> bool {
+    event.change == HistoryChange::Update && event.old_key.is_some() && event.has_key
 }
 
 /// The state after an event if the event can follow this state; `None` if it cannot.
 ///
 /// A state that is not whole also shows that the row exists.
-fn follow(state: &State, event: &Event) -> Option<State> {
+fn follow(state: &RebuiltState, event: &RowEvent) -> Option<RebuiltState> {
     let can = match (state, event.change) {
-        (State::Unknown, _) | (_, Change::Truncate | Change::Rewrite) => true,
-        (State::Absent, change) => change == Change::Insert || arrives(event),
-        (State::Present(_), Change::Insert) => false,
-        (State::Present(row), _) => !arrives(event) && sides(event).is_none_or(|(old, _)| row.fits(&old)),
+        (RebuiltState::Unknown, _) | (_, HistoryChange::Truncate | HistoryChange::Rewrite) => true,
+        (RebuiltState::Absent, change) => change == HistoryChange::Insert || arrives(event),
+        (RebuiltState::Present(_), HistoryChange::Insert) => false,
+        (RebuiltState::Present(row), _) => !arrives(event) && sides(event).is_none_or(|(old, _)| row.fits(&old)),
     };
-    let base = if arrives(event) { State::Unknown } else { state.clone() };
+    let base = if arrives(event) { RebuiltState::Unknown } else { state.clone() };
     can.then(|| after(event, base))
 }
 
 /// The source of the events.
-pub trait Source {
+pub trait EventSource {
     /// The error of a failed query for events.
     type Error;
     /// The events of the rows that had this key, and the truncations and rewrites of the table, in any order.
-    fn events(&mut self, key: &str) -> Result<Vec<Event>, Self::Error>;
+    fn events(&mut self, key: &str) -> Result<Vec<RowEvent>, Self::Error>;
 }
 
 /// How many earlier keys of a row are followed.
@@ -347,11 +349,11 @@ const MAX_KEYS: usize = 100;
 
 /// An event with the state after it.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct HistoryStep {
     /// The event, in the order of the changes of the row.
-    pub event: Event,
+    pub event: RowEvent,
     /// The state of the key after the event.
-    pub state: State,
+    pub state: RebuiltState,
     /// Whether the events prove that this state lasted until the next event.
     ///
     /// The field is false if the order of the events is uncertain. It is also false if the next event followed another
@@ -359,27 +361,27 @@ pub struct Step {
     pub sure: bool,
 }
 
-impl Step {
+impl HistoryStep {
     /// Whether the state has every value of the row and lasted until the next event.
-    pub fn is_complete(&self, columns: &Columns) -> bool {
+    pub fn is_complete(&self, columns: &CurrentColumns) -> bool {
         self.sure && self.state.is_complete(columns)
     }
 }
 
 /// The history of a key: the state before the first event, and each event with the state after it.
 #[derive(Debug, Clone)]
-pub struct History {
+pub struct RowHistory {
     /// The state before the first event.
-    pub before: State,
+    pub before: RebuiltState,
     /// The events in their order, each with the state after it.
-    pub steps: Vec<Step>,
+    pub steps: Vec<HistoryStep>,
 }
 
-impl History {
+impl RowHistory {
     /// The state at a time in microseconds since 1970 UTC, and whether the state is certain.
     ///
     /// A clock that was set back passes some times twice; the state at such a time is not certain.
-    pub fn at(self, at: i64) -> (State, bool) {
+    pub fn at(self, at: i64) -> (RebuiltState, bool) {
         let until = self.steps.iter().position(|step| step.event.occurred_at > at).unwrap_or(self.steps.len());
         let once = self.steps[until..].iter().all(|step| step.event.occurred_at > at);
         let last = self.steps.into_iter().take(until).next_back();
@@ -388,22 +390,22 @@ impl History {
 }
 
 /// Rebuilds the history of a key.
-pub fn rebuild<S: Source>(source: &mut S, key: &str) -> Result<History, S::Error> {
+pub fn rebuild<S: EventSource>(source: &mut S, key: &str) -> Result<RowHistory, S::Error> {
     Rebuilding { source, events: HashMap::new(), arrivals: HashMap::new(), doubtful: HashSet::new() }.history(key, 0)
 }
 
 struct Rebuilding<'s, S> {
     source: &'s mut S,
     /// The events by key, in order.
-    events: HashMap<String, Rc<Vec<Event>>>,
+    events: HashMap<String, Rc<Vec<RowEvent>>>,
     /// The states of rows before they got another key, by the id of the event.
-    arrivals: HashMap<Uuid, State>,
+    arrivals: HashMap<Uuid, RebuiltState>,
     /// Events after which the state is not certain.
     doubtful: HashSet<Uuid>,
 }
 
-impl<S: Source> Rebuilding<'_, S> {
-    fn events(&mut self, key: &str) -> Result<Rc<Vec<Event>>, S::Error> {
+impl<S: EventSource> Rebuilding<'_, S> {
+    fn events(&mut self, key: &str) -> Result<Rc<Vec<RowEvent>>, S::Error> {
         if let Some(events) = self.events.get(key) {
             return Ok(events.clone());
         }
@@ -414,31 +416,31 @@ impl<S: Source> Rebuilding<'_, S> {
         Ok(events)
     }
 
-    fn history(&mut self, key: &str, depth: usize) -> Result<History, S::Error> {
+    fn history(&mut self, key: &str, depth: usize) -> Result<RowHistory, S::Error> {
         let mut steps = self.forward(key, None, depth)?;
         // What was not known from before may be known from what came after.
         for n in (1..steps.len()).rev() {
             if !steps[n - 1].state.is_whole() {
                 let earlier = before(&steps[n].event, &steps[n].state);
-                if earlier.is_whole() && !matches!(earlier, State::Absent) {
+                if earlier.is_whole() && !matches!(earlier, RebuiltState::Absent) {
                     steps[n - 1].state = earlier;
                 }
             }
         }
-        let first = steps.first().map_or(State::Unknown, |step| before(&step.event, &step.state));
-        Ok(History { before: first, steps })
+        let first = steps.first().map_or(RebuiltState::Unknown, |step| before(&step.event, &step.state));
+        Ok(RowHistory { before: first, steps })
     }
 
     /// The states after the events of a key, up to the event `until` if given.
-    fn forward(&mut self, key: &str, until: Option<Uuid>, depth: usize) -> Result<Vec<Step>, S::Error> {
+    fn forward(&mut self, key: &str, until: Option<Uuid>, depth: usize) -> Result<Vec<HistoryStep>, S::Error> {
         let events = self.events(key)?;
-        let mut steps: Vec<Step> = Vec::new();
-        let mut state = State::Unknown;
+        let mut steps: Vec<HistoryStep> = Vec::new();
+        let mut state = RebuiltState::Unknown;
         let mut table = None;
         for event in events.iter().take_while(|event| Some(event.id) != until) {
-            if matches!(event.change, Change::Truncate | Change::Rewrite) {
+            if matches!(event.change, HistoryChange::Truncate | HistoryChange::Rewrite) {
                 // Of another partition, or before the row.
-                if !matches!(state, State::Present(_)) || table != Some(&event.table) {
+                if !matches!(state, RebuiltState::Present(_)) || table != Some(&event.table) {
                     continue;
                 }
             } else {
@@ -450,23 +452,23 @@ impl<S: Source> Rebuilding<'_, S> {
             };
             state = after(event, base);
             let sure = !self.doubtful.contains(&event.id);
-            steps.push(Step { event: event.clone(), state: state.clone(), sure });
+            steps.push(HistoryStep { event: event.clone(), state: state.clone(), sure });
         }
         Ok(steps)
     }
 
     /// The state of a row before the event that took it from another key.
-    fn arrival(&mut self, event: Uuid, old_key: &str, depth: usize) -> Result<State, S::Error> {
+    fn arrival(&mut self, event: Uuid, old_key: &str, depth: usize) -> Result<RebuiltState, S::Error> {
         if let Some(state) = self.arrivals.get(&event) {
             return Ok(state.clone());
         }
         if depth == MAX_KEYS {
-            return Ok(State::Unknown);
+            return Ok(RebuiltState::Unknown);
         }
-        let mut state = State::Unknown;
+        let mut state = RebuiltState::Unknown;
         if let Some(step) = self.forward(old_key, Some(event), depth + 1)?.pop() {
             state = step.state;
-            if let State::Present(row) = &mut state {
+            if let RebuiltState::Present(row) = &mut state {
                 row.whole &= step.sure;
             }
         }
@@ -481,7 +483,7 @@ impl<S: Source> Rebuilding<'_, S> {
 /// earlier block, and blocks need no clock. Within a block, the seal orders transactions by id, although a transaction
 /// that began earlier may have changed the row later; the clock orders these. Within a transaction and organization,
 /// the ordinals give the order.
-fn in_order(mut events: Vec<Event>) -> Vec<Event> {
+fn in_order(mut events: Vec<RowEvent>) -> Vec<RowEvent> {
     events.sort_by_key(|event| (event.transaction, event.organization, event.ordinal));
     // A clock that was set back within a transaction.
     for n in 1..events.len() {
@@ -491,14 +493,14 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
         }
     }
     // A row that moves to another organization leaves one chain before it enters the other.
-    let block = |event: &Event| event.block.unwrap_or(i64::MAX);
+    let block = |event: &RowEvent| event.block.unwrap_or(i64::MAX);
     events.sort_by_key(|event| (block(event), event.occurred_at, event.transaction, event.ordinal));
-    let moves = |one: &Event, other: &Event| {
+    let moves = |one: &RowEvent, other: &RowEvent| {
         one.transaction == other.transaction
             && one.organization != other.organization
             && one.occurred_at == other.occurred_at
-            && one.change == Change::Insert
-            && other.change == Change::Delete
+            && one.change == HistoryChange::Insert
+            && other.change == HistoryChange::Delete
     };
     for n in 1..events.len() {
         if moves(&events[n - 1], &events[n]) {
@@ -517,23 +519,23 @@ const MAX_ATTEMPTS: usize = 10_000;
 ///
 /// A trigger that changes the row again has its change recorded first. The function also returns the events after which
 /// the state is not certain.
-fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
+fn settle(events: Vec<RowEvent>) -> (Vec<RowEvent>, HashSet<Uuid>) {
     let mut doubtful = HashSet::new();
-    let mut settled: Vec<Event> = Vec::with_capacity(events.len());
-    let mut state = State::Unknown;
+    let mut settled: Vec<RowEvent> = Vec::with_capacity(events.len());
+    let mut state = RebuiltState::Unknown;
     for group in events.chunk_by(|one, other| one.transaction == other.transaction) {
         let start = settled.len();
-        if group.iter().any(|event| matches!(event.change, Change::Truncate | Change::Rewrite)) {
+        if group.iter().any(|event| matches!(event.change, HistoryChange::Truncate | HistoryChange::Rewrite)) {
             // Of which partition, the state here does not know.
             settled.extend_from_slice(group);
-            state = State::Unknown;
+            state = RebuiltState::Unknown;
             continue;
         }
         let mut order = arrange(&state, group);
         if order.is_none() {
             // It came upon another state than the events before it left.
             doubtful.extend(settled.last().map(|event| event.id));
-            state = State::Unknown;
+            state = RebuiltState::Unknown;
             order = arrange(&state, group);
         }
         match order {
@@ -547,14 +549,14 @@ fn settle(events: Vec<Event>) -> (Vec<Event>, HashSet<Uuid>) {
             if let Some(next) = settled.get(n + 1) {
                 doubtful.extend(uncertain(&state, &settled[n], next).into_iter().flatten());
             }
-            state = follow(&state, &settled[n]).unwrap_or_else(|| after(&settled[n], State::Unknown));
+            state = follow(&state, &settled[n]).unwrap_or_else(|| after(&settled[n], RebuiltState::Unknown));
         }
     }
     (settled, doubtful)
 }
 
 /// The first order in which each event can follow the previous one; the given order is tried first.
-fn arrange(state: &State, group: &[Event]) -> Option<Vec<usize>> {
+fn arrange(state: &RebuiltState, group: &[RowEvent]) -> Option<Vec<usize>> {
     let mut given = state.clone();
     if group.iter().all(|event| follow(&given, event).map(|next| given = next).is_some()) {
         return Some((0..group.len()).collect());
@@ -564,7 +566,7 @@ fn arrange(state: &State, group: &[Event]) -> Option<Vec<usize>> {
     (group.len() <= MAX_ARRANGED && place_rest(state, group, &mut order, &mut attempts)).then_some(order)
 }
 
-fn place_rest(state: &State, group: &[Event], order: &mut Vec<usize>, attempts: &mut usize) -> bool {
+fn place_rest(state: &RebuiltState, group: &[RowEvent], order: &mut Vec<usize>, attempts: &mut usize) -> bool {
     if order.len() == group.len() {
         return true;
     }
@@ -588,7 +590,7 @@ fn place_rest(state: &State, group: &[Event], order: &mut Vec<usize>, attempts: 
 }
 
 /// The events of two consecutive ones whose resulting state is not certain, because the opposite order is possible too.
-fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
+fn uncertain(state: &RebuiltState, one: &RowEvent, other: &RowEvent) -> [Option<Uuid>; 2] {
     let both = |first, second| follow(state, first).and_then(|state| follow(&state, second));
     let keeps_key = one.old_key.is_none() && other.old_key.is_none();
     // Of a row of which nothing or a part is known, as of one that came from another key, nearly every order is
@@ -604,17 +606,17 @@ fn uncertain(state: &State, one: &Event, other: &Event) -> [Option<Uuid>; 2] {
 
 /// The current columns of the table.
 #[derive(Debug, Default)]
-pub struct Columns {
+pub struct CurrentColumns {
     /// Unquoted names of all columns.
     pub names: BTreeSet<String>,
     /// Columns added with a default: older rows have its value without an event.
     pub defaulted: BTreeSet<String>,
 }
 
-impl State {
+impl RebuiltState {
     /// Whether the state has every value of the row.
-    pub fn is_complete(&self, columns: &Columns) -> bool {
-        let State::Present(row) = self else { return self.is_whole() };
+    pub fn is_complete(&self, columns: &CurrentColumns) -> bool {
+        let RebuiltState::Present(row) = self else { return self.is_whole() };
         let named = |column: &String| row.values.contains_key(column);
         row.whole
             && row.undisclosed.is_empty()
@@ -624,7 +626,7 @@ impl State {
 
     /// The known values as the text of a JSON object; `None` if there is no row.
     pub fn text(&self) -> Option<String> {
-        let State::Present(row) = self else { return None };
+        let RebuiltState::Present(row) = self else { return None };
         let members: Vec<String> = row
             .values
             .iter()
@@ -636,7 +638,7 @@ impl State {
     /// Names of the columns whose values are not recorded.
     pub fn undisclosed(&self) -> Vec<String> {
         match self {
-            State::Present(row) => row.undisclosed.iter().cloned().collect(),
+            RebuiltState::Present(row) => row.undisclosed.iter().cloned().collect(),
             _ => Vec::new(),
         }
     }
@@ -682,14 +684,14 @@ mod tests {
 
     /// Events by key, in place of a database.
     #[derive(Default)]
-    struct Events(Vec<(String, Event)>);
+    struct Events(Vec<(String, RowEvent)>);
 
-    impl Source for Events {
+    impl EventSource for Events {
         type Error = ();
-        fn events(&mut self, key: &str) -> Result<Vec<Event>, ()> {
+        fn events(&mut self, key: &str) -> Result<Vec<RowEvent>, ()> {
             let found = self.0.iter().filter_map(|(row_key, event)| {
-                let has_key = row_key == key || event.change == Change::Truncate;
-                let event = Event { has_key, ..event.clone() };
+                let has_key = row_key == key || event.change == HistoryChange::Truncate;
+                let event = RowEvent { has_key, ..event.clone() };
                 (has_key || event.old_key.as_deref() == Some(key)).then_some(event)
             });
             Ok(found.collect())
@@ -697,9 +699,9 @@ mod tests {
     }
 
     impl Events {
-        fn event(&mut self, change: Change, key: &str, payload: Option<serde_json::Value>) -> &mut Event {
+        fn event(&mut self, change: HistoryChange, key: &str, payload: Option<serde_json::Value>) -> &mut RowEvent {
             let n = self.0.len() as i64 + 1;
-            let event = Event {
+            let event = RowEvent {
                 id: Uuid::from_u128(n as u128),
                 organization: Uuid::nil(),
                 transaction: n as u64,
@@ -716,19 +718,19 @@ mod tests {
             &mut self.0.last_mut().unwrap().1
         }
 
-        fn insert(&mut self, key: &str, new: serde_json::Value) -> &mut Event {
-            self.event(Change::Insert, key, Some(json!({ "new": new })))
+        fn insert(&mut self, key: &str, new: serde_json::Value) -> &mut RowEvent {
+            self.event(HistoryChange::Insert, key, Some(json!({ "new": new })))
         }
 
-        fn update(&mut self, key: &str, old: serde_json::Value, new: serde_json::Value) -> &mut Event {
-            self.event(Change::Update, key, Some(json!({"old": old, "new": new})))
+        fn update(&mut self, key: &str, old: serde_json::Value, new: serde_json::Value) -> &mut RowEvent {
+            self.event(HistoryChange::Update, key, Some(json!({"old": old, "new": new})))
         }
 
-        fn delete(&mut self, key: &str, old: serde_json::Value) -> &mut Event {
-            self.event(Change::Delete, key, Some(json!({ "old": old })))
+        fn delete(&mut self, key: &str, old: serde_json::Value) -> &mut RowEvent {
+            self.event(HistoryChange::Delete, key, Some(json!({ "old": old })))
         }
 
-        fn history(&mut self, key: &str) -> History {
+        fn history(&mut self, key: &str) -> RowHistory {
             rebuild(self, key).unwrap()
         }
 
@@ -742,8 +744,9 @@ mod tests {
         }
     }
 
-    fn shown(state: &State) -> String {
-        let columns = Columns { names: ["a", "b", "c", "id"].map(str::to_owned).into(), ..Columns::default() };
+    fn shown(state: &RebuiltState) -> String {
+        let columns =
+            CurrentColumns { names: ["a", "b", "c", "id"].map(str::to_owned).into(), ..CurrentColumns::default() };
         let mark = if state.is_complete(&columns) { "" } else { "?" };
         format!("{}{mark}", state.text().unwrap_or_default())
     }
@@ -756,7 +759,7 @@ mod tests {
         events.delete("1", json!({"id": 1, "b": [1.10]}));
         events.insert("1", json!({"id": 1}));
         assert_eq!(events.states("1"), [r#"{"a":"x","id":1}"#, r#"{"b":[1.1],"id":1}"#, "", r#"{"id":1}"#]);
-        assert!(matches!(events.history("1").before, State::Absent));
+        assert!(matches!(events.history("1").before, RebuiltState::Absent));
         assert!(events.states("2").is_empty());
     }
 
@@ -775,14 +778,14 @@ mod tests {
     fn what_is_not_told_is_not_guessed() {
         let mut events = Events::default();
         let digest = json!({"sha256": "00", "bytes": 9000});
-        events.event(Change::Insert, "1", Some(json!({"new": {"id": 1}, "digests": {"new": {"a": digest}}})));
+        events.event(HistoryChange::Insert, "1", Some(json!({"new": {"id": 1}, "digests": {"new": {"a": digest}}})));
         events.event(
-            Change::Update,
+            HistoryChange::Update,
             "1",
             Some(json!({"old": {}, "new": {"a": 1}, "digests": {"old": {"a": digest}}, "commitments": {"key": "k", "old": {"b": null}, "new": {"b": "00"}}})),
         );
         events.event(
-            Change::Update,
+            HistoryChange::Update,
             "1",
             Some(json!({"old": {}, "new": {}, "commitments": {"key": "k", "old": {"b": "00"}, "new": {"b": null}}})),
         );
@@ -794,11 +797,11 @@ mod tests {
     fn an_erased_payload_leaves_a_gap_until_the_row_is_told_again() {
         let mut events = Events::default();
         events.insert("1", json!({"id": 1, "a": 1}));
-        events.event(Change::Update, "1", None);
+        events.event(HistoryChange::Update, "1", None);
         events.update("1", json!({"a": 2}), json!({"a": 3}));
         assert_eq!(events.states("1"), [r#"{"a":1,"id":1}"#, "{}?", r#"{"a":3}?"#]);
-        events.event(Change::Delete, "1", None);
-        events.event(Change::Insert, "1", None);
+        events.event(HistoryChange::Delete, "1", None);
+        events.event(HistoryChange::Insert, "1", None);
         assert_eq!(events.states("1")[3..], ["", "{}?"]);
     }
 
@@ -813,7 +816,7 @@ mod tests {
         assert_eq!(events.states("1"), [r#"{"a":1,"id":1}"#, "", r#"{"c":1,"id":1}"#]);
         assert_eq!(events.states("2"), [r#"{"a":1,"b":5,"id":2}"#, ""]);
         assert_eq!(events.states("3"), [r#"{"a":1,"b":5,"id":3}"#]);
-        assert!(matches!(events.history("3").before, State::Absent));
+        assert!(matches!(events.history("3").before, RebuiltState::Absent));
     }
 
     #[test]
@@ -830,10 +833,10 @@ mod tests {
     #[test]
     fn a_truncation_takes_the_rows_of_its_partition() {
         let mut events = Events::default();
-        events.event(Change::Truncate, "", Some(json!({"rows": 1})));
+        events.event(HistoryChange::Truncate, "", Some(json!({"rows": 1})));
         events.insert("1", json!({"id": 1}));
-        events.event(Change::Truncate, "", Some(json!({"rows": 1}))).table.1 = "other".into();
-        events.event(Change::Truncate, "", Some(json!({"rows": 1})));
+        events.event(HistoryChange::Truncate, "", Some(json!({"rows": 1}))).table.1 = "other".into();
+        events.event(HistoryChange::Truncate, "", Some(json!({"rows": 1})));
         assert_eq!(events.states("1"), [r#"{"id":1}"#, ""]);
     }
 
@@ -955,7 +958,7 @@ mod tests {
         events.insert("1", json!({"id": 1}));
         events.update("1", json!({"a": 7}), json!({"a": 8}));
         assert_eq!(events.states("1"), [r#"{"id":1} or not"#, r#"{"a":8,"id":1}?"#], "a value came without an event");
-        let columns = Columns { names: ["id".into(), "d".into()].into(), defaulted: ["d".into()].into() };
+        let columns = CurrentColumns { names: ["id".into(), "d".into()].into(), defaulted: ["d".into()].into() };
         assert!(!events.history("1").steps[0].state.is_complete(&columns), "added with a default");
     }
 

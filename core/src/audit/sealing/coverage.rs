@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// A table with its triggers, an event trigger, or a trigger function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
+pub struct CoveredObject {
     /// Catalog and oid, such as `pg_class 16400`.
     pub key: String,
     /// Name of the table, event trigger or function, not quoted; `None` if it is not recorded.
@@ -64,7 +64,7 @@ pub fn digest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Digest {
 
 /// A statement that an event records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Statement {
+pub struct CoverageStatement {
     /// Schema and name of the table that the statement named.
     pub table: Option<(String, String)>,
     /// The operation of the event, such as `alter_table` or `capture_off`.
@@ -77,12 +77,12 @@ pub struct Statement {
     pub actions: Option<Vec<String>>,
 }
 
-impl Statement {
+impl CoverageStatement {
     /// Whether the statement names the object and can have changed its capture.
     ///
     /// For a table, the statement may also name a table that it is part of; `lineage` has schema and name of all of
     /// these.
-    pub fn explains(&self, object: &Object, lineage: &[(String, String)]) -> bool {
+    pub fn explains(&self, object: &CoveredObject, lineage: &[(String, String)]) -> bool {
         let Some(name) = &object.name else { return false };
         match object.key.split(' ').next() {
             Some("pg_class") => {
@@ -119,14 +119,14 @@ impl Statement {
 
 /// A change of an object between two readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct CoverageChange {
     /// The object as it is now.
-    pub now: Object,
+    pub now: CoveredObject,
     /// The state that was recorded last; `None` for a new object.
     pub before: Option<String>,
 }
 
-impl Change {
+impl CoverageChange {
     /// The meaning of the change if no event explains it; `None` for a new object that captures every change.
     pub fn gap(&self) -> Option<&'static str> {
         match (&self.before, &self.now.state) {
@@ -139,7 +139,7 @@ impl Change {
 }
 
 /// The changes between the recorded states and the current ones.
-pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
+pub fn changes(before: Vec<CoveredObject>, now: Vec<CoveredObject>) -> Vec<CoverageChange> {
     let mut known: std::collections::BTreeMap<_, _> =
         before.into_iter().map(|object| (object.key.clone(), object)).collect();
     let mut changes = Vec::new();
@@ -147,13 +147,13 @@ pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
         let before = known.remove(&object.key).filter(|before| before.state.is_some());
         let same = before.as_ref().is_some_and(|before| before.state == object.state && before.name == object.name);
         if !same {
-            changes.push(Change { now: object, before: before.and_then(|before| before.state) });
+            changes.push(CoverageChange { now: object, before: before.and_then(|before| before.state) });
         }
     }
     for mut gone in known.into_values().filter(|object| object.state.is_some()) {
         let before = gone.state.take();
         gone.whole = false;
-        changes.push(Change { now: gone, before });
+        changes.push(CoverageChange { now: gone, before });
     }
     changes
 }
@@ -162,12 +162,12 @@ pub fn changes(before: Vec<Object>, now: Vec<Object>) -> Vec<Change> {
 mod tests {
     use super::*;
 
-    fn object(key: &str, state: &str, whole: bool) -> Object {
-        Object { key: key.into(), name: Some("t".into()), schema: None, state: Some(state.into()), whole }
+    fn object(key: &str, state: &str, whole: bool) -> CoveredObject {
+        CoveredObject { key: key.into(), name: Some("t".into()), schema: None, state: Some(state.into()), whole }
     }
 
-    fn seen(key: &str, state: Option<&str>) -> Object {
-        Object { state: state.map(str::to_owned), ..object(key, "", false) }
+    fn seen(key: &str, state: Option<&str>) -> CoveredObject {
+        CoveredObject { state: state.map(str::to_owned), ..object(key, "", false) }
     }
 
     #[test]
@@ -203,21 +203,21 @@ mod tests {
 
     #[test]
     fn a_statement_explains_what_it_names_and_can_have_changed() {
-        let table = Object {
+        let table = CoveredObject {
             key: "pg_class 1".into(),
             name: Some("t".into()),
             schema: Some("s".into()),
             ..object("", "", true)
         };
         let lineage = [("s".to_owned(), "t".to_owned()), ("s".to_owned(), "parent".to_owned())];
-        let about = |name: &str, operation: &str, kind: &str, actions: Option<&[&str]>| Statement {
+        let about = |name: &str, operation: &str, kind: &str, actions: Option<&[&str]>| CoverageStatement {
             table: Some(("s".into(), name.into())),
             operation: operation.into(),
             kind: kind.into(),
             identity: String::new(),
             actions: actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect()),
         };
-        let explains = |statement: Statement| statement.explains(&table, &lineage);
+        let explains = |statement: CoverageStatement| statement.explains(&table, &lineage);
         assert!(explains(about("t", "capture_off", "table", None)));
         assert!(explains(about("parent", "alter_table", "table", Some(&["detach_partition"]))));
         assert!(explains(about("t", "alter_table", "table", None)), "another name");
@@ -226,12 +226,12 @@ mod tests {
         assert!(!explains(about("t", "alter_table", "table column", None)));
         assert!(!explains(about("t", "create_policy", "policy", None)));
         assert!(!explains(about("other", "capture_off", "table", None)));
-        let named = |kind: &str, identity: &str| Statement {
+        let named = |kind: &str, identity: &str| CoverageStatement {
             kind: kind.into(),
             identity: identity.into(),
-            ..Statement::default()
+            ..CoverageStatement::default()
         };
-        let of = |key: &str| Object { key: key.into(), ..object("", "", true) };
+        let of = |key: &str| CoveredObject { key: key.into(), ..object("", "", true) };
         assert!(named("event trigger", "u, t").explains(&of("pg_event_trigger t"), &[]));
         assert!(!named("event trigger", "tt").explains(&of("pg_event_trigger t"), &[]));
         assert!(named("function", "tenancy.t()").explains(&of("pg_proc t"), &[]));
@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn off_on_and_off_and_on_are_told_apart() {
-        let gap = |before: &[Object], now: &[Object]| {
-            changes(before.to_vec(), now.to_vec()).iter().map(Change::gap).collect::<Vec<_>>()
+        let gap = |before: &[CoveredObject], now: &[CoveredObject]| {
+            changes(before.to_vec(), now.to_vec()).iter().map(CoverageChange::gap).collect::<Vec<_>>()
         };
         let before = [seen("a", Some("A 1"))];
         assert_eq!(gap(&before, &[object("a", "D 2", false)]), [Some("it does not capture every change")]);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// The fields of an event that the verifier needs after the row was compared with its own hash.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenEvent {
     /// The organization in the row of the event.
     pub organization: Uuid,
     /// The 64-bit id of the top-level transaction.
@@ -27,9 +27,9 @@ pub struct Seen {
 
 /// The state of the row of `tenancy.event` that an entry names.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum EventState {
     /// The row exists and can be read.
-    Seen(Seen),
+    Seen(SeenEvent),
     /// The row has an invalid value, such as a hash of another length.
     Unreadable,
     /// The row does not exist, and no archive explains that.
@@ -40,7 +40,7 @@ pub enum Event {
 
 /// A row of `tenancy.head`: the end of an organization's chain and tree after a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct StoredHead {
     /// The newest position; 0 before the first event.
     pub position: i64,
     /// The chain value at that position.
@@ -53,26 +53,26 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadRow {
     /// The row can be read.
-    Head(Head),
+    Head(StoredHead),
     /// The row names a position within the entries of a later block.
     Elsewhere,
     /// The row has an invalid value.
     Unreadable,
 }
 
-impl Head {
+impl StoredHead {
     /// The head of an organization before its first event.
     pub fn genesis(organization: Uuid) -> Self {
-        Head { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
+        StoredHead { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
     }
 }
 
 /// The queries of the verifier.
-pub trait History {
+pub trait StoredHistory {
     /// The error of a failed query.
     type Error;
     /// The head of the organization at the beginning of the range.
-    fn start(&mut self, organization: Uuid) -> Result<Head, Self::Error>;
+    fn start(&mut self, organization: Uuid) -> Result<StoredHead, Self::Error>;
     /// Number of the block after which the chain had this value; `None` if it never had it.
     fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>, Self::Error>;
     /// A stored node of the organization's tree; `None` if the row does not exist.
@@ -85,7 +85,7 @@ pub trait History {
 const RECENT: usize = 32;
 
 /// The most mismatching entries of a block that are compared with each other to find another order.
-const MAX_SUSPECTS: usize = 500;
+const MAX_MISMATCHES: usize = 500;
 
 /// The most hashes of a block to remember, which distinguish a moved event from a missing one.
 const MAX_HASHES: usize = 100_000;
@@ -104,25 +104,25 @@ pub struct ChainVerifier<H> {
 
 /// The head of an organization's chain so far, and data about the entries in the current block.
 struct Chain {
-    head: Head,
+    head: StoredHead,
     /// The chain value that was computed, if the stored one differs.
     ///
     /// If the next entry follows from the computed value, only the stored value was changed.
-    alternative: Option<Digest>,
+    recomputed_chain: Option<Digest>,
     /// The newest chain values of the organization, at most [`RECENT`].
     recent: VecDeque<Digest>,
     /// The previous event; `None` at the beginning and after a gap.
     before: Option<Before>,
     /// Whether there was a gap: the tree cannot be computed until the next stored head.
-    torn: bool,
+    has_gap: bool,
     /// Whether an entry of this block does not follow from the previous one, so that its tree differs.
-    differs: bool,
+    chain_mismatch: bool,
     /// Hashes of the events of this block.
     hashes: Vec<Digest>,
     /// Entries of this block that do not match.
-    suspects: Vec<Suspect>,
+    mismatches: Vec<Mismatch>,
     /// Events whose transaction lacks the previous event: position, id, and hash of the missing event.
-    loose: Vec<(i64, Uuid, Digest)>,
+    unlinked: Vec<(i64, Uuid, Digest)>,
 }
 
 struct Before {
@@ -132,14 +132,14 @@ struct Before {
 }
 
 impl Before {
-    fn is_followed_by(&self, seen: &Seen) -> bool {
+    fn is_followed_by(&self, seen: &SeenEvent) -> bool {
         let next = |(transaction, ordinal)| (transaction, ordinal + 1) == (seen.transaction, seen.ordinal);
         self.hash == seen.previous && self.place.is_none_or(next)
     }
 }
 
 /// An entry that does not match.
-struct Suspect {
+struct Mismatch {
     entry: Entry,
     /// The chain value before the entry.
     previous: Digest,
@@ -149,7 +149,7 @@ struct Suspect {
     other_hash: Option<Digest>,
 }
 
-impl<H: History> ChainVerifier<H> {
+impl<H: StoredHistory> ChainVerifier<H> {
     /// Makes a verifier; `newest` is the number of the newest block in the database.
     pub fn new(history: H, newest: i64) -> Self {
         ChainVerifier { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
@@ -161,7 +161,7 @@ impl<H: History> ChainVerifier<H> {
     }
 
     /// The head of the organization after the entries verified so far.
-    pub fn standing(&mut self, organization: Uuid) -> Result<&Head, H::Error> {
+    pub fn standing(&mut self, organization: Uuid) -> Result<&StoredHead, H::Error> {
         Ok(&self.chain(organization)?.head)
     }
 
@@ -171,7 +171,7 @@ impl<H: History> ChainVerifier<H> {
     }
 
     /// Verifies the next entry with its event, in the order of block, organization and position.
-    pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
+    pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &EventState) -> Result<(), H::Error> {
         self.follow(organization, entry, event)?;
         let mut fault = |finding, text: &str| {
             let found = Finding::in_block(finding, entry.block, text);
@@ -179,14 +179,14 @@ impl<H: History> ChainVerifier<H> {
         };
         let mut place = None;
         match event {
-            Event::Unreadable => fault(FindingKind::Altered, "the event has a value that no event has"),
-            Event::Archived => (),
-            Event::Gone => fault(FindingKind::Missing, "the seal names an event that is gone from tenancy.event"),
-            Event::Seen(Seen { fault: Some((finding, text)), .. }) => fault(*finding, text),
-            Event::Seen(seen) if seen.organization != organization => {
+            EventState::Unreadable => fault(FindingKind::Altered, "the event has a value that no event has"),
+            EventState::Archived => (),
+            EventState::Gone => fault(FindingKind::Missing, "the seal names an event that is gone from tenancy.event"),
+            EventState::Seen(SeenEvent { fault: Some((finding, text)), .. }) => fault(*finding, text),
+            EventState::Seen(seen) if seen.organization != organization => {
                 fault(FindingKind::Inserted, "the event is another organization's");
             }
-            Event::Seen(seen) => {
+            EventState::Seen(seen) => {
                 let own = seen.hash == entry.event_hash;
                 place = own.then_some((seen.transaction, seen.ordinal));
                 if own && let Some((finding, text)) = self.misplaced(organization, entry, seen)? {
@@ -219,7 +219,7 @@ impl<H: History> ChainVerifier<H> {
     }
 
     /// Verifies positions without gaps, the chain value, and the stored nodes of the tree.
-    fn follow(&mut self, organization: Uuid, entry: &Entry, event: &Event) -> Result<(), H::Error> {
+    fn follow(&mut self, organization: Uuid, entry: &Entry, event: &EventState) -> Result<(), H::Error> {
         let chain = self.chain(organization)?;
         let mut explained = Vec::new();
         let expected = chain.head.position + 1;
@@ -231,23 +231,23 @@ impl<H: History> ChainVerifier<H> {
         let gap = entry.position > expected;
         let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.event_hash);
         let computed = follows_from(&previous);
-        let alternative = chain.alternative.take().map(|before| follows_from(&before));
-        let chain_differs = !gap && computed != entry.chain && alternative != Some(entry.chain);
+        let recomputed_chain = chain.recomputed_chain.take().map(|before| follows_from(&before));
+        let chain_differs = !gap && computed != entry.chain && recomputed_chain != Some(entry.chain);
         if chain_differs {
-            chain.alternative = Some(alternative.unwrap_or(computed));
+            chain.recomputed_chain = Some(recomputed_chain.unwrap_or(computed));
         }
         let other_hash = match event {
-            Event::Seen(seen) if seen.fault.is_none() && seen.hash != entry.event_hash => Some(seen.hash),
+            EventState::Seen(seen) if seen.fault.is_none() && seen.hash != entry.event_hash => Some(seen.hash),
             _ => None,
         };
         if chain_differs || other_hash.is_some() {
-            if chain.suspects.len() == 2 * MAX_SUSPECTS {
+            if chain.mismatches.len() == 2 * MAX_MISMATCHES {
                 chain.explain(organization, entry.block, &mut explained);
             }
-            chain.suspects.push(Suspect { entry: entry.clone(), previous, chain_differs, other_hash });
+            chain.mismatches.push(Mismatch { entry: entry.clone(), previous, chain_differs, other_hash });
         }
-        chain.torn |= gap;
-        chain.differs |= chain_differs;
+        chain.has_gap |= gap;
+        chain.chain_mismatch |= chain_differs;
         chain.head.position = entry.position;
         chain.head.chain = entry.chain;
         let mut nodes = Vec::new();
@@ -256,7 +256,7 @@ impl<H: History> ChainVerifier<H> {
             let places = range("entry", "entries", expected, entry.position - 1);
             let text = format!("{places} gone from tenancy.seal");
             self.found.push(at(Finding::in_block(FindingKind::Missing, entry.block, text)));
-        } else if !chain.torn && !chain.differs {
+        } else if !chain.has_gap && !chain.chain_mismatch {
             chain.head.frontier.push(merkle::leaf_hash(&entry.event_hash), |level, index, hash| {
                 if level.is_multiple_of(STORED_LEVELS) {
                     nodes.push((level, index, *hash));
@@ -281,14 +281,14 @@ impl<H: History> ChainVerifier<H> {
         &mut self,
         organization: Uuid,
         entry: &Entry,
-        seen: &Seen,
+        seen: &SeenEvent,
     ) -> Result<Option<(FindingKind, &'static str)>, H::Error> {
         let Some((_, chain)) = &mut self.current else { return Ok(None) };
         if seen.ordinal != 1 {
             // After a gap nothing can be said.
-            let loose = !chain.before.as_ref().map_or(chain.torn, |before| before.is_followed_by(seen));
-            if loose {
-                chain.loose.push((entry.position, entry.event, seen.previous));
+            let unlinked = !chain.before.as_ref().map_or(chain.has_gap, |before| before.is_followed_by(seen));
+            if unlinked {
+                chain.unlinked.push((entry.position, entry.event, seen.previous));
             }
             return Ok(None);
         }
@@ -309,7 +309,7 @@ impl<H: History> ChainVerifier<H> {
         let chain = self.chain(organization)?;
         let mut report = |finding, text: &str| found.push(Finding::in_block(finding, block, text).of(organization));
         if let HeadRow::Head(stored) = stored
-            && chain.alternative.take() == Some(stored.chain)
+            && chain.recomputed_chain.take() == Some(stored.chain)
         {
             chain.head.chain = stored.chain;
         }
@@ -326,7 +326,7 @@ impl<H: History> ChainVerifier<H> {
                 report(FindingKind::Altered, HEAD_ELSEWHERE)
             }
             HeadRow::Head(stored) if stored.chain != chain.head.chain => report(FindingKind::Altered, HEAD_ELSEWHERE),
-            HeadRow::Head(stored) if chain.torn || chain.differs => chain.go_on_from(stored),
+            HeadRow::Head(stored) if chain.has_gap || chain.chain_mismatch => chain.go_on_from(stored),
             HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
                 report(FindingKind::Altered, "the row in tenancy.head is not of the tree over these events");
             }
@@ -341,28 +341,28 @@ impl<H: History> ChainVerifier<H> {
 const HEAD_ELSEWHERE: &str = "the row in tenancy.head is not where the chain stands";
 
 impl Chain {
-    fn from(head: Head) -> Self {
+    fn from(head: StoredHead) -> Self {
         Chain {
             recent: VecDeque::from([head.chain]),
             head,
-            alternative: None,
+            recomputed_chain: None,
             before: None,
-            torn: false,
-            differs: false,
+            has_gap: false,
+            chain_mismatch: false,
             hashes: Vec::new(),
-            suspects: Vec::new(),
-            loose: Vec::new(),
+            mismatches: Vec::new(),
+            unlinked: Vec::new(),
         }
     }
 
     /// Continues from the stored head, after the mismatches before it were reported.
-    fn go_on_from(&mut self, stored: &Head) {
+    fn go_on_from(&mut self, stored: &StoredHead) {
         if stored.position > self.head.position {
             self.head.chain = stored.chain;
         }
         self.head.position = stored.position;
         self.head.frontier = stored.frontier.clone();
-        self.torn = false;
+        self.has_gap = false;
     }
 }
 
@@ -370,10 +370,10 @@ impl Chain {
     /// Reports what did not match in this block: whether it is at another place or was changed.
     fn settle(&mut self, organization: Uuid, block: i64, found: &mut Vec<Finding>) {
         self.explain(organization, block, found);
-        let loose = std::mem::take(&mut self.loose);
-        if !loose.is_empty() {
+        let unlinked = std::mem::take(&mut self.unlinked);
+        if !unlinked.is_empty() {
             let hashes: HashSet<&Digest> = self.hashes.iter().collect();
-            for (position, event, previous) in loose {
+            for (position, event, previous) in unlinked {
                 let (finding, text) = if hashes.contains(&previous) {
                     (FindingKind::Reordered, "the event before it in the same transaction stands elsewhere")
                 } else {
@@ -383,7 +383,7 @@ impl Chain {
             }
         }
         self.hashes.clear();
-        self.differs = false;
+        self.chain_mismatch = false;
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -393,22 +393,22 @@ impl Chain {
 
 impl Chain {
     fn explain(&mut self, organization: Uuid, block: i64, found: &mut Vec<Finding>) {
-        let suspects = std::mem::take(&mut self.suspects);
+        let mismatches = std::mem::take(&mut self.mismatches);
         // Where nearly nothing fits, no other order would.
-        let others = if suspects.len() <= MAX_SUSPECTS { &suspects[..] } else { &[] };
-        for suspect in &suspects {
-            let (finding, text) = suspect.explain(others);
+        let others = if mismatches.len() <= MAX_MISMATCHES { &mismatches[..] } else { &[] };
+        for mismatch in &mismatches {
+            let (finding, text) = mismatch.explain(others);
             let place = Finding::in_block(finding, block, text).of(organization);
-            found.push(place.at(suspect.entry.position).about(suspect.entry.event));
+            found.push(place.at(mismatch.entry.position).about(mismatch.entry.event));
         }
     }
 }
 
-impl Suspect {
-    fn explain(&self, others: &[Suspect]) -> (FindingKind, &'static str) {
+impl Mismatch {
+    fn explain(&self, others: &[Mismatch]) -> (FindingKind, &'static str) {
         let others = || others.iter().filter(|other| other.entry.position != self.entry.position);
         if self.chain_differs {
-            let belongs_here = |other: &Suspect| {
+            let belongs_here = |other: &Mismatch| {
                 let chain = chain::extend(&self.previous, self.entry.position, &other.entry.event_hash);
                 chain == self.entry.chain || chain == other.entry.chain
             };
@@ -418,7 +418,7 @@ impl Suspect {
                 (FindingKind::Altered, "the entry in tenancy.seal does not follow from the one before")
             };
         }
-        let sealed_elsewhere = |other: &Suspect| Some(other.entry.event_hash) == self.other_hash;
+        let sealed_elsewhere = |other: &Mismatch| Some(other.entry.event_hash) == self.other_hash;
         if others().any(sealed_elsewhere) {
             (FindingKind::Reordered, "the event was sealed at another place")
         } else {
@@ -440,10 +440,10 @@ mod tests {
         nodes: HashMap<(u32, u64), Digest>,
     }
 
-    impl History for Tables {
+    impl StoredHistory for Tables {
         type Error = Infallible;
-        fn start(&mut self, organization: Uuid) -> Result<Head, Infallible> {
-            Ok(Head::genesis(organization))
+        fn start(&mut self, organization: Uuid) -> Result<StoredHead, Infallible> {
+            Ok(StoredHead::genesis(organization))
         }
         fn block_of(&mut self, _: Uuid, chain: &Digest) -> Result<Option<i64>, Infallible> {
             Ok(self.heads.get(chain).copied())
@@ -453,28 +453,28 @@ mod tests {
         }
     }
 
-    fn event(transaction: u64, ordinal: i32, previous: Digest) -> Seen {
+    fn event(transaction: u64, ordinal: i32, previous: Digest) -> SeenEvent {
         let hash = chain::extend(&previous, i64::from(ordinal), &[transaction as u8; 32]);
-        Seen { organization: ORGANIZATION, transaction, ordinal, previous, hash, fault: None }
+        SeenEvent { organization: ORGANIZATION, transaction, ordinal, previous, hash, fault: None }
     }
 
     /// The stored rows: events, entries by block, and the head after each block.
     #[derive(Clone)]
     struct Log {
-        events: Vec<Seen>,
+        events: Vec<SeenEvent>,
         entries: Vec<Entry>,
-        heads: Vec<Head>,
+        heads: Vec<StoredHead>,
         stored: Tables,
     }
 
-    fn id(event: &Seen) -> Uuid {
+    fn id(event: &SeenEvent) -> Uuid {
         Uuid::from_u128(u128::from(event.transaction) << 32 | event.ordinal as u128)
     }
 
     /// Seals the transactions of each block; those of the second block follow the head after the first.
     fn log(blocks: &[&[(u64, i32)]]) -> Log {
         let mut log = Log { events: vec![], entries: vec![], heads: vec![], stored: Tables::default() };
-        let mut head = Head::genesis(ORGANIZATION);
+        let mut head = StoredHead::genesis(ORGANIZATION);
         for (n, block) in blocks.iter().enumerate() {
             let newest = head.chain;
             for (transaction, count) in *block {
@@ -508,17 +508,17 @@ mod tests {
     }
 
     fn verify(log: &Log) -> Vec<(Option<i64>, FindingKind)> {
-        verify_without(log, &Event::Gone)
+        verify_without(log, &EventState::Gone)
     }
 
     /// Verifies the log, with `gone` as the state of missing events.
-    fn verify_without(log: &Log, gone: &Event) -> Vec<(Option<i64>, FindingKind)> {
+    fn verify_without(log: &Log, gone: &EventState) -> Vec<(Option<i64>, FindingKind)> {
         let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64);
         for (n, head) in log.heads.iter().enumerate() {
             let block = n as i64 + 1;
             for entry in log.entries.iter().filter(|entry| entry.block == block) {
                 let event = log.events.iter().find(|event| id(event) == entry.event);
-                let event = event.map_or_else(|| gone.clone(), |event| Event::Seen(event.clone()));
+                let event = event.map_or_else(|| gone.clone(), |event| EventState::Seen(event.clone()));
                 walk.entry(ORGANIZATION, entry, &event).unwrap();
             }
             walk.end_of_block(ORGANIZATION, block, &HeadRow::Head(head.clone())).unwrap();
@@ -554,9 +554,9 @@ mod tests {
         for archived in [0..1, 1..2, 0..4, 3..6, 0..7] {
             let mut log = small();
             log.events.drain(archived.clone());
-            assert_eq!(verify_without(&log, &Event::Archived), [], "{archived:?}");
+            assert_eq!(verify_without(&log, &EventState::Archived), [], "{archived:?}");
             log.entries[archived.start].event_hash[0] ^= 1;
-            assert_ne!(verify_without(&log, &Event::Archived), [], "{archived:?}, altered");
+            assert_ne!(verify_without(&log, &EventState::Archived), [], "{archived:?}, altered");
         }
     }
 

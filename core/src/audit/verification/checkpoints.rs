@@ -96,19 +96,19 @@ fn frontier(row: &StoredCheckpoint) -> Option<Frontier> {
 }
 
 /// Compares a note that the caller kept with the stored checkpoints.
-pub struct Kept {
+pub struct KeptNote {
     /// The checkpoint in the note.
     pub checkpoint: Checkpoint,
     log: Frontier,
 }
 
-impl Kept {
+impl KeptNote {
     /// Opens a note that the key has signed.
     ///
     /// Errors: those of [`signed_note::open`] and [`Checkpoint::parse`].
     pub fn open(text: &str, key: &Verifier) -> Result<Self, signed_note::Malformed> {
         let (text, _) = signed_note::open(text, std::slice::from_ref(key))?;
-        Ok(Kept { checkpoint: Checkpoint::parse(text)?, log: Frontier::default() })
+        Ok(KeptNote { checkpoint: Checkpoint::parse(text)?, log: Frontier::default() })
     }
 
     /// Name of the incarnation in the origin of the note; empty if the origin has none.
@@ -221,7 +221,7 @@ mod tests {
     fn a_note_that_was_kept_tells_whether_its_history_is_still_there() {
         let rows = rows(5);
         let kept = |count: usize, change: fn(&mut Entry)| {
-            let mut kept = Kept::open(&rows[3].note, signer("test").verifier()).unwrap();
+            let mut kept = KeptNote::open(&rows[3].note, signer("test").verifier()).unwrap();
             assert_eq!(kept.incarnation(), "a");
             let mut entries: Vec<Entry> = rows[..count].iter().map(|row| row.entry.clone()).collect();
             change(&mut entries[1]);
@@ -234,6 +234,6 @@ mod tests {
         assert_eq!(kept(4, |_| ()), None);
         assert_eq!(kept(3, |_| ()), Some(FindingKind::Truncated));
         assert_eq!(kept(5, |entry| entry.block_hash = [9; 32]), Some(FindingKind::Forked));
-        assert!(Kept::open(&rows[3].note, signer("other").verifier()).is_err());
+        assert!(KeptNote::open(&rows[3].note, signer("other").verifier()).is_err());
     }
 }

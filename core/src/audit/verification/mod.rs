@@ -12,8 +12,8 @@ mod ranges;
 mod stored_event;
 
 pub use blocks::Blocks;
-pub use chain::{ChainVerifier, Event, Head, HeadRow, History, Seen};
-pub use checkpoints::{Checkpoints, Kept, StoredCheckpoint};
+pub use chain::{ChainVerifier, EventState, HeadRow, SeenEvent, StoredHead, StoredHistory};
+pub use checkpoints::{Checkpoints, KeptNote, StoredCheckpoint};
 pub use finding::{Finding, FindingKind};
 pub use ranges::{Range, RangePlanner};
 pub use stored_event::Stored;

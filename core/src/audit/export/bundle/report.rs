@@ -1,7 +1,7 @@
 //! The report about a bundle: what it proves and what it does not, as text and as JSON.
 
 use super::failure::Failure;
-use super::verify::{Artifact, EarlierSeen, Outcome};
+use super::verify::{Artifact, EarlierCheckpoint, Outcome};
 use crate::audit::format::hex;
 use crate::audit::format::timestamp;
 use crate::audit::log::signed_note::Verifier;
@@ -55,7 +55,7 @@ impl Outcome {
     /// The verdict for a bundle that is consistent.
     pub fn verdict(&self) -> Verdict {
         let asked = self.artifacts.iter().all(|found| !found.is_empty())
-            && !matches!(self.earlier, Some(EarlierSeen::Unknown(_)))
+            && !matches!(self.earlier, Some(EarlierCheckpoint::Unknown(_)))
             && self.contents.absent == 0
             && self.contents.unexplained == 0
             && self.evidence.iter().all(|artifact| artifact.in_history);
@@ -127,7 +127,7 @@ fn shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
     let (checkpoint, contents) = (&outcome.checkpoint, &outcome.contents);
     let (number, origin, made) = (checkpoint.size, &checkpoint.origin, timestamp::text(outcome.made_at));
     let mut lines = Vec::new();
-    let by = if outcome.signers.is_empty() { &outcome.strangers } else { &outcome.signers };
+    let by = if outcome.signers.is_empty() { &outcome.unknown_signers } else { &outcome.signers };
     lines.push(format!("Checkpoint {number} of the log {origin}, made {made}, is signed by {}.", names_of(by)));
     lines.push(population(outcome));
     if contents.events > 0 {
@@ -140,7 +140,7 @@ fn shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
             }
         ));
     }
-    if let Some(EarlierSeen::Continued { number }) = &outcome.earlier {
+    if let Some(EarlierCheckpoint::Continued { number }) = &outcome.earlier {
         lines.push(format!("Nothing that stood in the log at your checkpoint {number} has changed or gone since."));
     }
     lines.extend(outcome.evidence.iter().filter(|artifact| artifact.in_history).map(registered));
@@ -238,8 +238,10 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
         lines.push(format!("Anything about the file {name}: no artifact in the bundle has its digest."));
     }
     match &outcome.earlier {
-        Some(EarlierSeen::Unknown(why)) => lines.push(format!("That the history continues the one you knew: {why}.")),
-        Some(EarlierSeen::Continued { .. }) => {}
+        Some(EarlierCheckpoint::Unknown(why)) => {
+            lines.push(format!("That the history continues the one you knew: {why}."))
+        }
+        Some(EarlierCheckpoint::Continued { .. }) => {}
         None => lines.push(
             "That others are shown the same history: compare a checkpoint that you had before, or that somebody else \
                 keeps, with --earlier."
@@ -288,7 +290,7 @@ pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
             "made_at": timestamp::text(outcome.made_at),
             "position": outcome.head,
             "signed_by": keys(&outcome.signers),
-            "other_signatures": keys(&outcome.strangers),
+            "other_signatures": keys(&outcome.unknown_signers),
         },
         "bundle_signed": outcome.whole,
         "events": outcome.contents.events,
@@ -299,8 +301,8 @@ pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
         "outside_period": outcome.contents.outside_period,
         "earlier": match &outcome.earlier {
             None => Value::Null,
-            Some(EarlierSeen::Continued { number }) => json!({"number": number, "continued": true}),
-            Some(EarlierSeen::Unknown(why)) => json!({"continued": null, "why": why}),
+            Some(EarlierCheckpoint::Continued { number }) => json!({"number": number, "continued": true}),
+            Some(EarlierCheckpoint::Unknown(why)) => json!({"continued": null, "why": why}),
         },
         "evidence": evidence,
         "artifacts": artifacts,

@@ -50,13 +50,13 @@ pub struct Outcome {
     /// Keys of the caller that signed the checkpoint.
     pub signers: Vec<Verifier>,
     /// Other keys that signed the checkpoint, as the bundle states them.
-    pub strangers: Vec<Verifier>,
+    pub unknown_signers: Vec<Verifier>,
     /// Whether a key of the caller signed the bundle as a whole, and each statement in it.
     pub whole: bool,
     /// Counts of the events in the bundle.
     pub contents: Contents,
     /// The relation to the earlier checkpoint; `None` if the caller gave none.
-    pub earlier: Option<EarlierSeen>,
+    pub earlier: Option<EarlierCheckpoint>,
     /// The artifacts in the bundle, in its order.
     pub evidence: Vec<Artifact>,
     /// For each artifact of the caller, in order, the ids of the evidence with its digest.
@@ -82,7 +82,7 @@ pub struct Contents {
 
 /// The relation between the bundle's checkpoint and the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EarlierSeen {
+pub enum EarlierCheckpoint {
     /// The log continues the earlier checkpoint: no earlier entry has changed or gone.
     Continued {
         /// Number of the earlier checkpoint, which is also the size of the log then.
@@ -151,7 +151,7 @@ pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failu
         head: head.position,
         checkpoint: signed.checkpoint,
         signers: signed.known,
-        strangers: signed.strangers,
+        unknown_signers: signed.unknown_signers,
         whole: whole && found.statements,
         contents: found.contents,
         earlier,
@@ -167,7 +167,7 @@ struct Signed {
     /// Keys of the caller that signed.
     known: Vec<Verifier>,
     /// Other keys that signed.
-    strangers: Vec<Verifier>,
+    unknown_signers: Vec<Verifier>,
     /// All keys that the bundle states.
     stated: Vec<Verifier>,
 }
@@ -185,7 +185,7 @@ fn signatures(manifest: &Manifest, checkpoint: &Checkpoint, expected: &Expected)
     let (by_stated, signers): (_, Vec<Verifier>) = opened(&stated)?;
     let (by_known, known): (_, Vec<Verifier>) = opened(&expected.keys)?;
     let text = by_known.or(by_stated).ok_or_else(|| wrong(signed_note::Malformed::Unsigned))?;
-    let strangers = signers.into_iter().filter(|key| !expected.keys.contains(key)).collect();
+    let unknown_signers = signers.into_iter().filter(|key| !expected.keys.contains(key)).collect();
     let signed_checkpoint = signed_note::Checkpoint::parse(&text).map_err(wrong)?;
 
     let entry = checkpoint.entry();
@@ -201,7 +201,7 @@ fn signatures(manifest: &Manifest, checkpoint: &Checkpoint, expected: &Expected)
     if incarnation != Some(entry.incarnation.as_str()) || manifest.incarnation != entry.incarnation {
         return tampered("the checkpoint is of another history of the database than it says");
     }
-    Ok(Signed { checkpoint: signed_checkpoint, known, stated, strangers })
+    Ok(Signed { checkpoint: signed_checkpoint, known, stated, unknown_signers })
 }
 
 /// Checks that the checkpoint covers the head.
@@ -226,8 +226,8 @@ fn continued(
     checkpoint: &Checkpoint,
     signed: &Signed,
     expected: &Expected,
-) -> Result<EarlierSeen, Failure> {
-    let unknown = |why: String| Ok(EarlierSeen::Unknown(why));
+) -> Result<EarlierCheckpoint, Failure> {
+    let unknown = |why: String| Ok(EarlierCheckpoint::Unknown(why));
     let keys = [expected.keys.as_slice(), signed.stated.as_slice()].concat();
     let earlier = match signed_note::open(text, &keys) {
         Ok((text, _)) => signed_note::Checkpoint::parse(text),
@@ -257,7 +257,7 @@ fn continued(
         }
     };
     if merkle::verify_consistency(earlier.size, &earlier.root, now.size, &now.root, &proof) {
-        return Ok(EarlierSeen::Continued { number: earlier.size });
+        return Ok(EarlierCheckpoint::Continued { number: earlier.size });
     }
     tampered(format!(
         "the history is another one than at checkpoint {}: what was signed then has changed",
@@ -755,11 +755,11 @@ mod tests {
         let text = sealed(&history.lines(1, 4));
         let seen = |note: String| verify(text.as_slice(), &Expected { earlier: Some(note), ..with_key() });
         let continued = |note| seen(note).unwrap().earlier;
-        assert_eq!(continued(history.note(3, &signer())), Some(EarlierSeen::Continued { number: 3 }));
-        assert_eq!(continued(history.note(5, &signer())), Some(EarlierSeen::Continued { number: 5 }));
+        assert_eq!(continued(history.note(3, &signer())), Some(EarlierCheckpoint::Continued { number: 3 }));
+        assert_eq!(continued(history.note(5, &signer())), Some(EarlierCheckpoint::Continued { number: 5 }));
         for unknown in [history.note(2, &signer()), history.note(3, &other_signer()), "nothing".into()] {
             let outcome = seen(unknown).unwrap();
-            assert!(matches!(outcome.earlier, Some(EarlierSeen::Unknown(_))));
+            assert!(matches!(outcome.earlier, Some(EarlierCheckpoint::Unknown(_))));
             assert_eq!(outcome.verdict(), Verdict::Incomplete);
         }
         let incarnation = history.lines(1, 1).remove(0);
@@ -771,8 +771,8 @@ mod tests {
         let origin = format!("audit.example/{}", manifest.incarnation);
         assert!(matches!(forked(&origin, 3), Err(Failure::Tampered(_))));
         assert!(matches!(forked(&origin, 5), Err(Failure::Tampered(_))));
-        assert!(matches!(forked(&origin, 6).unwrap().earlier, Some(EarlierSeen::Unknown(_))));
-        assert!(matches!(forked("audit.example/other", 3).unwrap().earlier, Some(EarlierSeen::Unknown(_))));
+        assert!(matches!(forked(&origin, 6).unwrap().earlier, Some(EarlierCheckpoint::Unknown(_))));
+        assert!(matches!(forked("audit.example/other", 3).unwrap().earlier, Some(EarlierCheckpoint::Unknown(_))));
     }
 
     #[test]
