@@ -126,6 +126,7 @@ lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and 
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	$(CARGO_PG) clippy --lib $(CARGO_PG_FLAGS) -- -D warnings
+	@tools/lines.sh
 	@tools/deny.sh
 	@tools/pgspot.sh $(SQL)
 	shellcheck -x -P SCRIPTDIR tools/*.sh .ci/run

@@ -5,21 +5,31 @@ CREATE FUNCTION tenancy.protected_tables() RETURNS TABLE (
     LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_protected_tables_wrapper';
 COMMENT ON FUNCTION tenancy.protected_tables() IS
-'The tables that tenancy.protect has marked, partitions and children among them: the organization column (or the column of the foreign key
-that is named by through), the domain of permissions, and what NULL means.';
+'Lists the tables that tenancy.protect has protected, partitions and children included. The result has the
+organization column, the domain of permissions, and the meaning of NULL. For a table that is protected through a
+foreign key, organization_column is the column of that key.';
 
 CREATE FUNCTION tenancy.drift() RETURNS TABLE ("table" regclass, problem text, exposed boolean)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_drift_wrapper';
 COMMENT ON FUNCTION tenancy.drift() IS
-'The protected tables that are not as tenancy.protect left them, and what is to be done again; exposed where row-level security or the audit has
-a hole until then.';
+'Lists the protected tables that differ from what tenancy.protect made, with the difference. The column exposed is
+true if row-level security or the audit of the table has a gap until tenancy.protect is called again.';
 
 CREATE FUNCTION tenancy.advise(minimum_severity text DEFAULT 'info')
     RETURNS TABLE (rule text, severity text, object text, detail text, why text, remediation text, key text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_advise_wrapper';
 COMMENT ON FUNCTION tenancy.advise(text) IS
-'Ways past the organization that the catalogs show, the worst first: a stable rule id, its severity (error, warning, info), the object, what
-was found, why it leaks, and the SQL that removes it (remediation). key is the same for the same finding. Reads no rows of the application and changes
-nothing. Raises 22023 for another severity.';
+'Lists ways around the isolation of organizations that the catalogs show, the worst first. It reads no rows of the
+application and changes nothing.
+
+- rule: Stable id of the rule.
+- severity: error, warning or info. Findings below minimum_severity are left out.
+- object: The object that the finding is about.
+- detail: What was found.
+- why: How it can leak data.
+- remediation: The SQL that removes the problem.
+- key: The same for the same finding in every call.
+
+Raises 22023 for another severity.';

@@ -83,25 +83,30 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_admin;
 GRANT EXECUTE ON PROCEDURE tenancy.backfill_in_batches(regclass, text, text, integer) TO tenancy_admin;
 -- tenancy.issuer holds public keys and names of files, no secret.
-GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer, tenancy.retired_key,
+GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer,
+    tenancy.retired_key,
     tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,
-    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.guardrail, tenancy.protected_schema, tenancy.exclusion
+    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.guardrail, tenancy.protected_schema,
+        tenancy.exclusion
 TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.coverage TO tenancy_auditor;
-GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node, tenancy.incarnation, tenancy.audit_trail
+GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node,
+    tenancy.incarnation, tenancy.audit_trail
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue() TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(), tenancy.advise(text),
+GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(),
+    tenancy.advise(text),
     tenancy.organization_columns(text) TO tenancy_auditor;
 
 -- Verifying.
 GRANT SELECT ON tenancy.verification TO tenancy_auditor;
 GRANT SELECT ON tenancy.verify_progress TO tenancy_auditor, tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_checkpoint(text, text, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.verify_audit(uuid, boolean, bigint, bigint, integer), tenancy.verify_checkpoint(text,
+    text, integer), tenancy.verify_progress() TO tenancy_auditor, tenancy_admin;
 
 -- Erasing takes evidence away: no role may until it is granted. What was erased, auditors see.
 GRANT SELECT ON tenancy.erasure TO tenancy_auditor;
@@ -117,7 +122,8 @@ GRANT EXECUTE ON FUNCTION tenancy.export_evidence(uuid, timestamptz, timestamptz
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 
--- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit only.
+-- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit
+-- only.
 GRANT SELECT ON tenancy.checkpoint, tenancy.signing_key, tenancy.checkpoint_status TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION
     tenancy.checkpoint(),
@@ -134,7 +140,8 @@ TO tenancy_auditor, tenancy_admin;
 -- Members read the events of their own organization through a view whose owner the policies bind.
 GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.seal TO tenancy_trail;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;
-GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin,
+    tenancy_operator;
 
 -- Tables whose reading is recorded.
 GRANT EXECUTE ON FUNCTION tenancy.set_sensitive(regclass, boolean, text, text) TO tenancy_admin;

@@ -1,7 +1,7 @@
 -- The schema, and the roles that privileges are granted to.
 
--- For the whole script: plain names mean those of Postgres, whatever stands in schema tenancy or was found on the way to it.
--- CREATE EXTENSION takes the setting back.
+-- For the whole script: plain names mean those of Postgres, whatever stands in schema tenancy or was found on the way
+-- to it. CREATE EXTENSION takes the setting back.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 DO $$
@@ -38,7 +38,8 @@ BEGIN
        -- DROP EXTENSION leaves the schema, and what sql/privileges.sql granted on it.
        AND NOT (a.privilege_type = 'USAGE' AND NOT a.is_grantable
                 AND EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.grantee
-                               AND r.rolname IN ('tenancy_application', 'tenancy_admin', 'tenancy_operator', 'tenancy_auditor', 'tenancy_trail')))
+                               AND r.rolname IN ('tenancy_application', 'tenancy_admin', 'tenancy_operator',
+                                   'tenancy_auditor', 'tenancy_trail')))
      ORDER BY 1 LIMIT 1;
     IF found IS NOT NULL THEN
         RAISE EXCEPTION 'schema "tenancy" exists and has grants'
@@ -55,7 +56,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON SCHEMA tenancy IS 'pg_tenancy: verified identity, row-level security and hash-chained audit for multi-tenant data.';
+COMMENT ON SCHEMA tenancy IS
+    'pg_tenancy: verified identity, row-level security and hash-chained audit for multi-tenant data.';
 REVOKE ALL ON SCHEMA tenancy FROM PUBLIC;
 
 -- Roles belong to the cluster: another database may have made them already, and DROP EXTENSION leaves them.
@@ -66,7 +68,8 @@ DECLARE
 BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
-            ('tenancy_application', 'pg_tenancy: may authenticate and read its context. Grant it to the role that the application logs in as.'),
+            ('tenancy_application',
+                'pg_tenancy: may authenticate and read its context. Grant it to the role that the application logs in as.'),
             ('tenancy_admin', 'pg_tenancy: may register issuers, organizations, roles and members, and protect tables it owns.'),
             ('tenancy_operator', 'pg_tenancy: may assume an organization for a reason, without a token. For jobs and maintenance; each use is audited.'),
             ('tenancy_auditor', 'pg_tenancy: may read the events of every organization, seal and verify them.'),
@@ -75,13 +78,16 @@ BEGIN
     LOOP
         IF EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name) THEN
             -- What a role can do already, or who is in it already, is nothing that CREATE EXTENSION gave.
-            SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+            SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolbypassrls
+                THEN 'BYPASSRLS' END,
                        CASE WHEN r.rolcanlogin THEN 'LOGIN' END, CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
-                       CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END) INTO STRICT found
+                       CASE WHEN r.rolcreatedb THEN 'CREATEDB' END, CASE WHEN r.rolreplication
+                           THEN 'REPLICATION' END) INTO STRICT found
               FROM pg_roles r WHERE r.rolname = wanted.name;
             IF found <> '' THEN
                 RAISE WARNING 'role "%" exists and has attributes: %', wanted.name, found
-                    USING HINT = format('Members of the role need none of them. Take them away with ALTER ROLE %I.', wanted.name);
+                    USING HINT = format('Members of the role need none of them. Take them away with ALTER ROLE %I.',
+                        wanted.name);
             END IF;
             SELECT string_agg(m.member::regrole::text, ', ' ORDER BY m.member::regrole::text) INTO STRICT found
               FROM (SELECT DISTINCT m.member FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid

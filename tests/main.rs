@@ -4,6 +4,10 @@
 //! crates below core/, files/ and verifier/.
 
 mod audit;
+mod audit_checkpoint;
+mod audit_coverage;
+mod audit_proofs;
+mod audit_tampering;
 mod audit_vectors;
 mod checkpoint;
 mod clients;

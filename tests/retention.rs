@@ -200,7 +200,7 @@ fn an_archive_hides_nothing() {
         run(&admin, forged).await;
         let found_now = found(&admin).await;
         assert_eq!(found_now.len(), 7, "it excuses none: {found_now:?}");
-        assert_eq!(found_now[6], "inserted: no event tells of the archive of 2025-02 as it is");
+        assert_eq!(found_now[6], "inserted: no event records the archive of 2025-02 with these values");
         run(&admin, "ROLLBACK").await;
         // An archive that is changed afterwards.
         let change = "BEGIN; ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; UPDATE tenancy.archive SET ";
@@ -208,7 +208,7 @@ fn an_archive_hides_nothing() {
             run(&admin, &format!("{change} {set}")).await;
             let found_now = found(&admin).await;
             assert_eq!(found_now.len(), 7, "{set}: {found_now:?}");
-            assert_eq!(found_now[6], "inserted: no event tells of the archive of 2025-01 as it is", "{set}");
+            assert_eq!(found_now[6], "inserted: no event records the archive of 2025-01 with these values", "{set}");
             run(&admin, "ROLLBACK").await;
         }
         // Nor does the event that tells of it count once it is changed, or gone.
@@ -250,7 +250,7 @@ fn an_archive_hides_nothing() {
             ),
         )
         .await;
-        assert_eq!(found(&admin).await, ["missing: the seal names an event that is gone from tenancy.event"]);
+        assert_eq!(found(&admin).await, ["missing: the event of this entry is missing from tenancy.event"]);
     });
 }
 
@@ -444,9 +444,9 @@ fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
                     DELETE FROM tenancy.event_2025_01";
         run(&admin, &format!("BEGIN; {OPEN}; {gone}")).await;
         let found_now = found(&admin).await;
-        let missing = "missing: the seal names an event that is gone from tenancy.event";
+        let missing = "missing: the event of this entry is missing from tenancy.event";
         assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, events + 1, "{found_now:?}");
-        let told = "missing: what came after the event that tells of the archive of 2025-01 is not all there";
+        let told = "missing: events after the one that records the archive of 2025-01 are missing";
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
         run(&admin, "ROLLBACK").await;
         // Together with the entry of that event.

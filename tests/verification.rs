@@ -11,7 +11,7 @@ const LAST: &str = "SELECT first_block || '-' || block FROM tenancy.verification
 async fn fill(superuser: &Client, blocks: i32, events: i32) {
     for _ in 0..blocks {
         let sql = format!(
-            r#"INSERT INTO "FindingKind" (title, "organizationId")
+            r#"INSERT INTO "Finding" (title, "organizationId")
                SELECT 'x', CASE n % 3 WHEN 0 THEN '{ACME}' WHEN 1 THEN '{GLOBEX}' ELSE '{INITECH}' END::uuid
                  FROM generate_series(1, {events}) n"#
         );

@@ -68,10 +68,12 @@ EOF
         # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
         case $name in
         bench) printf '%s\n' 'shared_buffers = 512MB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' ;;
-        # Several tests at a time subscribe, and a table's first copy that found no worker is tried again soon.
+        # Several tests at a time subscribe, and a table's first copy that found no worker is tried again soon. One
+        # copies the server and follows it, while the others write.
         *) printf '%s\n' 'fsync = off' 'full_page_writes = off' 'wal_level = logical' 'max_replication_slots = 50' \
             'max_wal_senders = 50' 'max_logical_replication_workers = 20' 'max_worker_processes = 40' \
-            'max_sync_workers_per_subscription = 8' 'wal_retrieve_retry_interval = 100ms' ;;
+            'max_sync_workers_per_subscription = 8' 'wal_retrieve_retry_interval = 100ms' \
+            'wal_keep_size = 2GB' ;;
         esac
         case $loading in
         demand) ;;

@@ -307,7 +307,8 @@ as auditor finops_auditor
 ask 'SELECT tenancy.checkpoint() AS number'
 quietly '\pset format unaligned'
 ask 'SELECT note FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1'
-shows "demo.example/[0-9a-f]{32}.*— demo.example " 'a signed note: the log, its size, its root, a signature by a key outside of the database'
+shows "demo.example/[0-9a-f]{32}.*— demo.example " \
+    'a signed note: the log, its size, its root, a signature by a key outside of the database'
 quietly '\pset format aligned'
 ask "SELECT tenancy.verify_inclusion(e.event_hash, e.\"position\", h.\"position\",
            tenancy.inclusion_proof(e.organization, e.\"position\", h.\"position\"), h.root)

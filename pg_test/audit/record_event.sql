@@ -1,7 +1,7 @@
 -- tenancy.record_event: what an application does that is no change of a row.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(32);
+SELECT plan(35);
 
 SET LOCAL ROLE test_application;
 SELECT tenancy.authenticate(test.token('ada')) \g /dev/null
@@ -23,7 +23,7 @@ SELECT test.same($$ SELECT result, data FROM tenancy.audit_trail WHERE operation
 
 SET LOCAL ROLE test_application;
 SELECT test.refused(format('SELECT tenancy.record_event(%s)', arguments), '22023', 'refused: ' || left(arguments, 60))
-  FROM unnest(ARRAY[$$ '' $$, $$ 'Upper' $$, $$ 'with space' $$, $$ 'é' $$, $$ E'a\nb' $$, $$ repeat('a', 64) $$, $$ 'insert' $$, $$ 'delete' $$, $$ 'truncate' $$, $$ 'authorize' $$, $$ 'erase' $$, $$ 'create_policy' $$, $$ 'grant' $$, $$ 'alter_table' $$, $$ 'grant_role' $$, $$ 'capture_off' $$, $$ 'gap' $$, $$ 'protect' $$,
+  FROM unnest(ARRAY[$$ '' $$, $$ 'Upper' $$, $$ 'with space' $$, $$ 'é' $$, $$ E'a\nb' $$, $$ repeat('a', 64) $$, $$ 'insert' $$, $$ 'coverage' $$, $$ 'rewrite' $$, $$ 'maintenance' $$, $$ 'delete' $$, $$ 'truncate' $$, $$ 'authorize' $$, $$ 'erase' $$, $$ 'create_policy' $$, $$ 'grant' $$, $$ 'alter_table' $$, $$ 'grant_role' $$, $$ 'capture_off' $$, $$ 'gap' $$, $$ 'protect' $$,
     $$ 'a', '' $$, $$ 'a', 'No' $$, $$ 'a', result => 'maybe' $$, $$ 'a', reason => repeat('x', 1001) $$, $$ 'a', data => to_json(repeat('x', 65536)) $$]) arguments;
 SELECT test.refused('SELECT tenancy.record_event(NULL)', '22004', 'the action must be given');
 

@@ -15,17 +15,22 @@ CREATE TABLE tenancy.signing_key (
     last_checkpoint bigint,
     CHECK ((retired_at IS NULL) = (last_incarnation IS NULL) AND (retired_at IS NULL) = (last_checkpoint IS NULL))
 );
-COMMENT ON TABLE tenancy.signing_key IS 'The public keys that checkpoints were signed with. tenancy.checkpoint() adds a key when it first signs with it, and retires one that is no longer among its keys: what a verifier pins.';
-COMMENT ON COLUMN tenancy.signing_key.epoch IS '1, 2, ... in the order of first use.';
-COMMENT ON COLUMN tenancy.signing_key.name IS 'Name of the key, which stands in the signature lines of a note.';
-COMMENT ON COLUMN tenancy.signing_key.key_id IS 'The first four bytes of its signatures, as C2SP''s signed notes have it.';
-COMMENT ON COLUMN tenancy.signing_key.public_key IS 'The key as verifiers of signed notes take it: name+id+base64.';
-COMMENT ON COLUMN tenancy.signing_key.first_used_at IS 'When it was first used.';
-COMMENT ON COLUMN tenancy.signing_key.first_incarnation IS 'The incarnation of the first checkpoint that it signed.';
-COMMENT ON COLUMN tenancy.signing_key.first_checkpoint IS 'Number of the first checkpoint that it signed.';
-COMMENT ON COLUMN tenancy.signing_key.retired_at IS 'When it was no longer among the keys; NULL while it signs. A retired key never signs again.';
-COMMENT ON COLUMN tenancy.signing_key.last_incarnation IS 'The incarnation of the last checkpoint that it signed; NULL while it signs.';
-COMMENT ON COLUMN tenancy.signing_key.last_checkpoint IS 'Number of the last checkpoint that it signed; NULL while it signs.';
+COMMENT ON TABLE tenancy.signing_key IS
+'Public keys that have signed checkpoints: a verifier pins them. tenancy.checkpoint() adds a key when it first signs
+with it, and retires a key that is no longer configured.';
+COMMENT ON COLUMN tenancy.signing_key.epoch IS '1, 2 and so on, in the order of first use.';
+COMMENT ON COLUMN tenancy.signing_key.name IS 'Name of the key in the signature lines of a note.';
+COMMENT ON COLUMN tenancy.signing_key.key_id IS 'The first four bytes of its signatures (c2sp.org/signed-note).';
+COMMENT ON COLUMN tenancy.signing_key.public_key IS 'The key in the form of verifiers of signed notes: name+id+base64.';
+COMMENT ON COLUMN tenancy.signing_key.first_used_at IS 'When the key first signed.';
+COMMENT ON COLUMN tenancy.signing_key.first_incarnation IS 'Incarnation of the first checkpoint that the key signed.';
+COMMENT ON COLUMN tenancy.signing_key.first_checkpoint IS 'Number of the first checkpoint that the key signed.';
+COMMENT ON COLUMN tenancy.signing_key.retired_at IS
+'When the key was no longer configured; NULL while it signs. A retired key never signs again.';
+COMMENT ON COLUMN tenancy.signing_key.last_incarnation IS
+'Incarnation of the last checkpoint that the key signed; NULL while it signs.';
+COMMENT ON COLUMN tenancy.signing_key.last_checkpoint IS
+'Number of the last checkpoint that the key signed; NULL while it signs.';
 
 CREATE TABLE tenancy.checkpoint (
     incarnation text COLLATE "C" NOT NULL,
@@ -44,20 +49,30 @@ CREATE TABLE tenancy.checkpoint (
     PRIMARY KEY (incarnation, number)
 );
 CREATE INDEX checkpoint_block_idx ON tenancy.checkpoint (block, number);
-COMMENT ON TABLE tenancy.checkpoint IS 'Signed statements of where the audit stood. They bind only if somebody else keeps a copy: see tenancy.checkpoint_directory, and LISTEN tenancy_checkpoint.';
-COMMENT ON COLUMN tenancy.checkpoint.incarnation IS 'Name of the row of tenancy.incarnation: each history has a log of checkpoints of its own.';
-COMMENT ON COLUMN tenancy.checkpoint.number IS 'From 1 in each incarnation, without gaps; also the size of the signed log.';
-COMMENT ON COLUMN tenancy.checkpoint.made_at IS 'When it was made.';
-COMMENT ON COLUMN tenancy.checkpoint.block IS 'The newest row of tenancy.block then.';
+COMMENT ON TABLE tenancy.checkpoint IS
+'Checkpoints: signed digests over the heads of all organizations. They prove something only if somebody else keeps a
+copy; see tenancy.checkpoint_directory and LISTEN tenancy_checkpoint.';
+COMMENT ON COLUMN tenancy.checkpoint.incarnation IS
+'Name of the incarnation, in tenancy.incarnation. Each incarnation has its own log of checkpoints.';
+COMMENT ON COLUMN tenancy.checkpoint.number IS
+'Number of the checkpoint in its incarnation, from 1 without gaps; also the size of the signed log.';
+COMMENT ON COLUMN tenancy.checkpoint.made_at IS 'When the checkpoint was made.';
+COMMENT ON COLUMN tenancy.checkpoint.block IS 'The newest block at that time, in tenancy.block.';
 COMMENT ON COLUMN tenancy.checkpoint.block_hash IS 'Hash of that block.';
-COMMENT ON COLUMN tenancy.checkpoint.heads IS 'How many organizations had sealed events.';
-COMMENT ON COLUMN tenancy.checkpoint.heads_root IS 'Root of the Merkle tree over the heads of these, in the order of their ids.';
-COMMENT ON COLUMN tenancy.checkpoint.prev_digest IS 'Digest of the checkpoint before it, of whatever incarnation; NULL in the first one.';
-COMMENT ON COLUMN tenancy.checkpoint.digest IS 'SHA-256 over the columns before: its entry in the signed log.';
-COMMENT ON COLUMN tenancy.checkpoint.root IS 'Root of the Merkle tree over the entries of its incarnation up to this one: what is signed.';
-COMMENT ON COLUMN tenancy.checkpoint.frontier IS 'The roots of the perfect subtrees that this tree is made of, largest first, 32 bytes each.';
-COMMENT ON COLUMN tenancy.checkpoint.origin IS 'Name of the signed log: tenancy.checkpoint_origin, or the name of the key, a slash, and the incarnation.';
-COMMENT ON COLUMN tenancy.checkpoint.note IS 'The signed note (c2sp.org/tlog-checkpoint): origin, number, root, and a signature by each key in use.';
+COMMENT ON COLUMN tenancy.checkpoint.heads IS 'Number of organizations with sealed events.';
+COMMENT ON COLUMN tenancy.checkpoint.heads_root IS
+'Root of the Merkle tree over the heads of these organizations, in the order of their ids.';
+COMMENT ON COLUMN tenancy.checkpoint.prev_digest IS
+'Digest of the previous checkpoint, of any incarnation; NULL in the first one.';
+COMMENT ON COLUMN tenancy.checkpoint.digest IS 'SHA-256 over the columns before: the entry in the signed log.';
+COMMENT ON COLUMN tenancy.checkpoint.root IS
+'Root of the Merkle tree over the entries of the incarnation up to this one. The signatures cover it.';
+COMMENT ON COLUMN tenancy.checkpoint.frontier IS
+'Roots of the perfect subtrees of this tree, largest first, 32 bytes each.';
+COMMENT ON COLUMN tenancy.checkpoint.origin IS
+'Origin of the signed log: tenancy.checkpoint_origin or the name of the key, a slash, and the incarnation.';
+COMMENT ON COLUMN tenancy.checkpoint.note IS
+'The signed note (c2sp.org/tlog-checkpoint): origin, number, root, and a signature of each key in use.';
 
 SELECT pg_extension_config_dump('tenancy.signing_key', '');
 SELECT pg_extension_config_dump('tenancy.checkpoint', '');
@@ -68,8 +83,10 @@ CREATE FUNCTION tenancy.keep_signing_key() RETURNS trigger
 BEGIN
     -- That it was retired, and nothing else, and once.
     IF tg_op = 'UPDATE' AND old.retired_at IS NULL AND new.retired_at IS NOT NULL
-       AND (old.epoch, old.name, old.key_id, old.public_key, old.first_used_at, old.first_incarnation, old.first_checkpoint)
-         = (new.epoch, new.name, new.key_id, new.public_key, new.first_used_at, new.first_incarnation, new.first_checkpoint) THEN
+       AND (old.epoch, old.name, old.key_id, old.public_key, old.first_used_at, old.first_incarnation,
+           old.first_checkpoint)
+         = (new.epoch, new.name, new.key_id, new.public_key, new.first_used_at, new.first_incarnation,
+             new.first_checkpoint) THEN
         RETURN new;
     END IF;
     RAISE EXCEPTION '% of tenancy.% is refused: the audit is append-only', tg_op, tg_table_name
@@ -77,7 +94,9 @@ BEGIN
               HINT = 'A key that is taken out of tenancy.signing_key_file is retired with the next checkpoint.';
 END
 $$;
-COMMENT ON FUNCTION tenancy.keep_signing_key() IS 'Trigger that refuses every change of a signing key but its retirement, to superusers too. Raises 42501.';
+COMMENT ON FUNCTION tenancy.keep_signing_key() IS
+'Trigger function of tenancy.signing_key: refuses every change except the retirement of a key, to superusers too.
+Raises 42501.';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON tenancy.signing_key
     FOR EACH ROW EXECUTE FUNCTION tenancy.keep_signing_key();
@@ -85,8 +104,10 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON tenancy.signing_key
     FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change();
 CREATE TRIGGER audit_row AFTER INSERT OR UPDATE OR DELETE ON tenancy.signing_key
     FOR EACH ROW EXECUTE FUNCTION tenancy.audit_row('', 'audit');
-ALTER TABLE tenancy.signing_key ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate, ENABLE ALWAYS TRIGGER audit_row;
-COMMENT ON TRIGGER append_only ON tenancy.signing_key IS 'Refuses DELETE, and UPDATE but for the retirement of a key.';
+ALTER TABLE tenancy.signing_key ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate, ENABLE
+    ALWAYS TRIGGER audit_row;
+COMMENT ON TRIGGER append_only ON tenancy.signing_key IS
+'Refuses DELETE, and UPDATE except for the retirement of a key.';
 COMMENT ON TRIGGER append_only_truncate ON tenancy.signing_key IS 'Refuses TRUNCATE.';
 COMMENT ON TRIGGER audit_row ON tenancy.signing_key IS 'Writes the event of the change.';
 
@@ -94,21 +115,33 @@ CREATE FUNCTION tenancy.checkpoint() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_checkpoint_wrapper';
 COMMENT ON FUNCTION tenancy.checkpoint() IS
-'Seals what has committed, and at the commit signs a checkpoint over the heads of all organizations with the keys of tenancy.signing_key_file or
-tenancy.signing_key_command. Returns its number; the number of the last one where nothing is new since, 0 where nothing was ever sealed. The
-row of tenancy.checkpoint is there after the commit, and not before: then NOTIFY tenancy_checkpoint and the file in tenancy.checkpoint_directory
-hand it out. Raises F0000 without a usable key, 55000 if a checkpoint of that number was handed out by another history.';
+'Seals the events of committed transactions and, at the commit, signs a checkpoint over the heads of all
+organizations. It signs with each key of tenancy.signing_key_file or tenancy.signing_key_command. Returns the number
+of the checkpoint: the last number if neither an event nor a key is new since, and 0 if nothing was ever sealed.
+
+The row of tenancy.checkpoint exists after the commit and not before, so a rollback leaves no signature. Then NOTIFY
+tenancy_checkpoint and a file in tenancy.checkpoint_directory publish the checkpoint. A transaction with this call
+cannot be prepared for two-phase commit (0A000).
+
+Raises F0000 (signing_key_invalid) without a usable key, 55000 (checkpoint_refused) if tenancy.checkpoint_directory
+has a checkpoint of another history, 40001 (checkpoint_conflict) if the signing keys changed since the transaction
+began, 25006 in a read-only transaction or on a standby.';
 
 CREATE VIEW tenancy.checkpoint_status WITH (security_invoker = true) AS
-SELECT c.incarnation, c.number, c.made_at, now() - c.made_at AS age, c.block AS checkpointed_block, b.number AS sealed_block,
-       (SELECT coalesce(sum(n.events), 0)::bigint FROM tenancy.block n WHERE n.number > coalesce(c.block, 0)) AS uncheckpointed_events,
+SELECT c.incarnation, c.number, c.made_at, now() - c.made_at AS age, c.block AS checkpointed_block, b.number AS
+    sealed_block,
+       (SELECT coalesce(sum(n.events), 0)::bigint FROM tenancy.block n
+           WHERE n.number > coalesce(c.block, 0)) AS uncheckpointed_events,
        (SELECT count(*) FROM tenancy.event e
          WHERE e.transaction >= coalesce(pg_snapshot_xmin(b.snapshot), '0'::xid8)
            AND (b.snapshot IS NULL OR NOT pg_visible_in_snapshot(e.transaction, b.snapshot))) AS unsealed_events
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN LATERAL (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c ON true
   LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true;
-COMMENT ON VIEW tenancy.checkpoint_status IS 'One row for monitoring: the newest checkpoint and its age, the events sealed since, and the committed events that are not sealed yet.';
+COMMENT ON VIEW tenancy.checkpoint_status IS
+'One row for monitoring: the newest checkpoint, and what it does not cover yet. The columns are incarnation, number
+and made_at of the newest checkpoint, its age, checkpointed_block and sealed_block (the newest block of each kind),
+uncheckpointed_events (sealed since) and unsealed_events (committed and not sealed yet).';
 
 -- Proofs (RFC 9162 section 2.1), for whoever holds a root: an earlier checkpoint, or a head out of one.
 
@@ -116,51 +149,71 @@ CREATE FUNCTION tenancy.inclusion_proof(organization uuid, "position" bigint, si
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_inclusion_proof_wrapper';
 COMMENT ON FUNCTION tenancy.inclusion_proof(uuid, bigint, bigint) IS
-'The proof that the event at this position is in the organization''s tree of so many events, NULL for all that are sealed:
-the hashes beside the way from the leaf to the root. Reads a few hundred rows at most, however long the history is.';
+'Returns the proof that the event at a position is in the organization''s tree of size events. The proof has the
+sibling hashes on the path from its leaf to the root (RFC 9162 section 2.1.3). Without size, the tree has all sealed
+events. The function reads a few hundred rows at most, however long the history is.
 
-CREATE FUNCTION tenancy.consistency_proof(organization uuid, old_size bigint, new_size bigint DEFAULT NULL) RETURNS bytea[]
+Raises 22004 and 22023 (argument_missing, argument_invalid) for arguments that cannot be, 42704 (not_found) for a
+checkpoint that does not exist, XX001 (state_invalid) if rows that the proof needs are missing. The other proof
+functions raise the same errors.';
+
+CREATE FUNCTION tenancy.consistency_proof(organization uuid, old_size bigint, new_size bigint DEFAULT NULL) RETURNS
+    bytea[]
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_consistency_proof_wrapper';
 COMMENT ON FUNCTION tenancy.consistency_proof(uuid, bigint, bigint) IS
-'The proof that the organization''s tree of new_size events (NULL for all that are sealed) begins with the one of old_size.';
+'Returns the proof that the organization''s tree of new_size events begins with its tree of old_size events (RFC 9162
+section 2.1.4). Without new_size, the tree has all sealed events.';
 
 CREATE FUNCTION tenancy.tree_root(organization uuid, size bigint DEFAULT NULL) RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_tree_root_wrapper';
 COMMENT ON FUNCTION tenancy.tree_root(uuid, bigint) IS
-'The root of the organization''s tree over its first events, so many as size says (NULL for all that are sealed).';
+'Returns the root of the organization''s tree over its first size events. Without size, the tree has all sealed
+events.';
 
-CREATE FUNCTION tenancy.checkpoint_inclusion_proof(number bigint, size bigint DEFAULT NULL, incarnation text DEFAULT NULL) RETURNS bytea[]
+CREATE FUNCTION tenancy.checkpoint_inclusion_proof(number bigint, size bigint DEFAULT NULL, incarnation text DEFAULT
+    NULL) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_checkpoint_inclusion_proof_wrapper';
 COMMENT ON FUNCTION tenancy.checkpoint_inclusion_proof(bigint, bigint, text) IS
-'The proof that the checkpoint of this number is in the signed log of so many, which is the checkpoint of that number (NULL for the newest one), of
-an incarnation (NULL for the newest one).';
+'Returns the proof that a checkpoint is in the signed log of size entries. The checkpoint with the number size signs
+that log. Without size, it is the newest checkpoint; without incarnation, the newest incarnation.';
 
-CREATE FUNCTION tenancy.checkpoint_consistency_proof(old_size bigint, new_size bigint DEFAULT NULL, incarnation text DEFAULT NULL) RETURNS bytea[]
+CREATE FUNCTION tenancy.checkpoint_consistency_proof(old_size bigint, new_size bigint DEFAULT NULL, incarnation text
+    DEFAULT NULL) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_checkpoint_consistency_proof_wrapper';
 COMMENT ON FUNCTION tenancy.checkpoint_consistency_proof(bigint, bigint, text) IS
-'The proof that the signed log at checkpoint new_size (NULL for the newest one) continues the one at checkpoint old_size: what a witness asks
-for. Of an incarnation (NULL for the newest one).';
+'Returns the proof that the signed log at checkpoint new_size continues the one at checkpoint old_size. A witness asks
+for this proof. Without new_size, it is the newest checkpoint; without incarnation, the newest incarnation.';
 
 CREATE FUNCTION tenancy.head_proof(organization uuid, checkpoint bigint DEFAULT NULL, incarnation text DEFAULT NULL)
     RETURNS TABLE ("position" bigint, chain bytea, root bytea, digest bytea, place bigint, heads bigint, proof bytea[])
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_head_proof_wrapper';
 COMMENT ON FUNCTION tenancy.head_proof(uuid, bigint, text) IS
-'Where the organization stood at a checkpoint (NULL for the newest one): position, chain value and root of its tree, the digest of these, and the proof
-that this digest is at that place among the heads of the checkpoint''s heads_root. Nothing of another organization is in it but hashes. No
-row if the organization had no sealed event then.';
+'Returns the head of an organization at a checkpoint, with the proof that the checkpoint covers it. Without
+checkpoint, it is the newest one.
 
-CREATE FUNCTION tenancy.verify_inclusion(digest bytea, "position" bigint, size bigint, proof bytea[], root bytea) RETURNS boolean
+- position, chain, root: Position and chain value of the head, and the root of the organization''s tree.
+- digest: Digest of these.
+- place, heads, proof: The proof that the digest is at this place among the heads of the checkpoint''s heads_root.
+
+The proof contains nothing of other organizations but hashes. The function reads the head of every organization. No
+row if the organization had no sealed event at the checkpoint.';
+
+CREATE FUNCTION tenancy.verify_inclusion(digest bytea, "position" bigint, size bigint, proof bytea[], root bytea)
+    RETURNS boolean
     LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_verify_inclusion_wrapper';
 COMMENT ON FUNCTION tenancy.verify_inclusion(bytea, bigint, bigint, bytea[], bytea) IS
-'True if the proof shows that digest (the hash of an event, the digest of a head or of a checkpoint) is at this position, from 1, of the tree of this size and
-root. Reads nothing.';
+'Returns true if the proof shows that the digest is at this position, from 1, in the tree of this size and root. The
+digest is the hash of an event, or the digest of a head or of a checkpoint. An invalid proof is false, not an error.
+The function reads no tables, so it verifies proofs and signed roots of other databases too.';
 
-CREATE FUNCTION tenancy.verify_consistency(old_size bigint, old_root bytea, new_size bigint, new_root bytea, proof bytea[]) RETURNS boolean
+CREATE FUNCTION tenancy.verify_consistency(old_size bigint, old_root bytea, new_size bigint, new_root bytea, proof
+    bytea[]) RETURNS boolean
     LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_verify_consistency_wrapper';
 COMMENT ON FUNCTION tenancy.verify_consistency(bigint, bytea, bigint, bytea, bytea[]) IS
-'True if the proof shows that the tree of new_size and new_root begins with the one of old_size and old_root. Reads nothing.';
+'Returns true if the proof shows that the tree of new_size and new_root begins with the tree of old_size and old_root.
+An invalid proof is false, not an error. The function reads no tables.';

@@ -9,14 +9,17 @@ CREATE TABLE tenancy.erasure (
     legal_basis text,
     erase_event uuid NOT NULL
 );
-COMMENT ON TABLE tenancy.erasure IS 'The events whose payloads were erased. tenancy.verify_audit believes a row only with the event in the chain that tells of the same erasure.';
-COMMENT ON COLUMN tenancy.erasure.event IS 'Row of tenancy.event that lost its payload.';
-COMMENT ON COLUMN tenancy.erasure.organization IS 'Whose chain it stands in.';
-COMMENT ON COLUMN tenancy.erasure.erased_at IS 'When.';
-COMMENT ON COLUMN tenancy.erasure.payload_digest IS 'Digest of the payload and of the salt that went with it.';
-COMMENT ON COLUMN tenancy.erasure.reason IS 'Why.';
-COMMENT ON COLUMN tenancy.erasure.legal_basis IS 'What law or contract demands it.';
-COMMENT ON COLUMN tenancy.erasure.erase_event IS 'Row of tenancy.event, of the operation erase, that tells of it in the chain.';
+COMMENT ON TABLE tenancy.erasure IS
+'Events whose payloads were erased. tenancy.verify_audit accepts a row only if the chain has the event of the same
+erasure.';
+COMMENT ON COLUMN tenancy.erasure.event IS 'The event that lost its payload, in tenancy.event.';
+COMMENT ON COLUMN tenancy.erasure.organization IS 'The organization of the event.';
+COMMENT ON COLUMN tenancy.erasure.erased_at IS 'When the payload was erased.';
+COMMENT ON COLUMN tenancy.erasure.payload_digest IS 'Digest of the erased payload and salt.';
+COMMENT ON COLUMN tenancy.erasure.reason IS 'Why the payload was erased.';
+COMMENT ON COLUMN tenancy.erasure.legal_basis IS 'The law or contract that requires the erasure.';
+COMMENT ON COLUMN tenancy.erasure.erase_event IS
+'The event of the operation erase that records the erasure in the chain.';
 
 SELECT pg_extension_config_dump('tenancy.erasure', '');
 SELECT tenancy.keep_append_only('tenancy.erasure');
@@ -25,13 +28,23 @@ CREATE FUNCTION tenancy.erase_payload(event uuid, reason text, legal_basis text 
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_erase_payload_wrapper';
 COMMENT ON FUNCTION tenancy.erase_payload(uuid, text, text) IS
-'Takes the payload of a sealed event away together with its salt, and writes an event of the operation erase into the same chain, whose id it returns,
-with reason, legal basis and the digest of what went. Header and hashes stay, so the chain verifies. Nothing brings the payload back. Granted to nobody.
-Raises 55000 for an event that is not sealed, has no payload any more, or tells of an erasure; 42704 for one that is not there.';
+'Erases the payload and the salt of a sealed event. It writes an event of the operation erase into the same chain,
+with the reason, the legal basis and the digest of the payload, and returns its id. Header and hashes of the erased
+event remain, so the chain still verifies. The payload cannot be restored. tenancy.erasure lists the erased events.
 
-CREATE FUNCTION tenancy.erase_row_payloads(organization uuid, "table" regclass, key jsonb, reason text, legal_basis text DEFAULT NULL) RETURNS bigint
+- event: Id of the event.
+- reason, legal_basis: At most 1000 bytes each.
+
+No role may call the function until EXECUTE is granted. Raises 42704 for an event that does not exist, 55000
+(erasure_refused) for an event that is not sealed, has no payload any more, or records an erasure; 22004 without a
+reason, 22023 for a blank or too long one, 25006 in a read-only transaction or on a standby.';
+
+CREATE FUNCTION tenancy.erase_row_payloads(organization uuid, "table" regclass, key jsonb, reason text, legal_basis text
+    DEFAULT NULL) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_erase_row_payloads_wrapper';
 COMMENT ON FUNCTION tenancy.erase_row_payloads(uuid, regclass, jsonb, text, text) IS
-'tenancy.erase_payload for every event of a row that has a payload: of the organization, of the table or a partition of it, with that primary key
-({"id": 7}). Returns how many. Raises 55000, and erases none, while one of them is not sealed. Granted to nobody.';
+'Erases the payload of every event of a row in an organization''s chain, as tenancy.erase_payload does. The events are
+those of the table or one of its partitions and children with this primary key, for example {"id": 7}. Returns how
+many payloads it erased. It reads the events of all months. Raises 55000, and erases none, if one of the events is
+not sealed. No role may call the function until EXECUTE is granted.';

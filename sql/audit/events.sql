@@ -1,9 +1,9 @@
 -- What happened: events, their actors, the seal. Code: src/audit/. Format: docs/audit-format.md.
 -- The library writes these tables by the order of their columns.
 
--- Keys and indexes stand on the partitions alone: an index of the parent, which a dump leaves to CREATE EXTENSION, would be
--- made on a restored partition a second time. Partitions are no members of the extension and are made by the first tenancy.protect, so
--- that those of a dump are not there already when it is restored.
+-- Keys and indexes stand on the partitions alone: an index of the parent, which a dump leaves to CREATE EXTENSION,
+-- would be made on a restored partition a second time. Partitions are no members of the extension and are made by the
+-- first tenancy.protect, so that those of a dump are not there already when it is restored.
 CREATE TABLE tenancy.event_actor (
     id uuid NOT NULL,
     method text NOT NULL,
@@ -19,20 +19,26 @@ CREATE TABLE tenancy.event_actor (
     client_address text,
     application_name text
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE tenancy.event_actor IS 'Who acted and how they got in, once for the events of a transaction that share it. Its digest is part of each event''s hash.';
+COMMENT ON TABLE tenancy.event_actor IS
+'The actors of events: who acted and by which method. Events of a transaction with the same actor share a row. The
+digest of the row is part of each event''s hash.';
 COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.event_actor.method IS 'How the actor got in: token, break-glass (past an enforced single sign-on), assumed (by an operator), maintenance (by an owner of tables, for all organizations), or none for a database user without a context.';
-COMMENT ON COLUMN tenancy.event_actor.subject IS '"sub" of the verified token.';
-COMMENT ON COLUMN tenancy.event_actor.issuer IS '"iss" of the verified token.';
-COMMENT ON COLUMN tenancy.event_actor.role IS 'The role of the membership.';
-COMMENT ON COLUMN tenancy.event_actor.organization IS 'The organization the actor was authenticated for.';
-COMMENT ON COLUMN tenancy.event_actor.session_id IS 'Session of the token: sid, session_id or jti.';
-COMMENT ON COLUMN tenancy.event_actor.correlation_id IS 'As given to tenancy.authenticate.';
-COMMENT ON COLUMN tenancy.event_actor.reason IS 'Why, where the way in asks for a reason.';
+COMMENT ON COLUMN tenancy.event_actor.method IS
+'token; break-glass: past an enforced single sign-on; assumed: an operator; maintenance: an owner of tables, for all
+organizations; none: a database role without a context.';
+COMMENT ON COLUMN tenancy.event_actor.subject IS
+'The "sub" claim of the token. Of an operator: the database role that logged in.';
+COMMENT ON COLUMN tenancy.event_actor.issuer IS 'The "iss" claim of the token.';
+COMMENT ON COLUMN tenancy.event_actor.role IS 'The role of the context.';
+COMMENT ON COLUMN tenancy.event_actor.organization IS 'The organization of the context.';
+COMMENT ON COLUMN tenancy.event_actor.session_id IS 'Session of the token: its "sid", "session_id" or "jti".';
+COMMENT ON COLUMN tenancy.event_actor.correlation_id IS 'The correlation id that was passed to tenancy.authenticate.';
+COMMENT ON COLUMN tenancy.event_actor.reason IS 'The reason, for methods that require one.';
 COMMENT ON COLUMN tenancy.event_actor.session_user_name IS 'The database role that logged in.';
 COMMENT ON COLUMN tenancy.event_actor.current_user_name IS 'The database role in force.';
 COMMENT ON COLUMN tenancy.event_actor.client_address IS 'Address of the client; NULL on a Unix-domain socket.';
-COMMENT ON COLUMN tenancy.event_actor.application_name IS 'As the client set it: a claim, not a fact.';
+COMMENT ON COLUMN tenancy.event_actor.application_name IS
+'The application_name that the client has set. It is not verified.';
 
 CREATE TABLE tenancy.event (
     id uuid NOT NULL,
@@ -57,28 +63,46 @@ CREATE TABLE tenancy.event (
     batch_end uuid,
     batch_events integer
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE tenancy.event IS 'Audit events, one for each changed row, written by triggers in the transaction of the change, and those of tenancy.record_event and of what was refused. Partitioned by month, which an id begins with. Read them through tenancy.audit_trail.';
+COMMENT ON TABLE tenancy.event IS
+'Audit events: one for each changed row, written by triggers in the transaction of the change, and those of refusals,
+operations and tenancy.record_event. Partitioned by the month in the id. Read them through tenancy.audit_trail.';
 COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.event.organization IS 'The organization whose row was changed; the nil UUID when the row named none that exists.';
-COMMENT ON COLUMN tenancy.event.actor IS 'Row of tenancy.event_actor.';
-COMMENT ON COLUMN tenancy.event.transaction IS 'The top-level transaction.';
-COMMENT ON COLUMN tenancy.event.ordinal IS 'Place among the events of the same transaction and organization, from 1 without gaps.';
-COMMENT ON COLUMN tenancy.event.occurred_at IS 'Clock of the server when the row was changed.';
-COMMENT ON COLUMN tenancy.event.operation IS 'insert, update, delete or truncate; assume, override or bypass for what operators and guardrails leave; authenticate or authorize for what was refused; else what was given to tenancy.record_event.';
-COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the permission matrix that the table belongs to.';
+COMMENT ON COLUMN tenancy.event.organization IS
+'The organization of the changed row. The nil UUID if the event belongs to no organization, or if the row names none
+that exists.';
+COMMENT ON COLUMN tenancy.event.actor IS 'The actor, in tenancy.event_actor.';
+COMMENT ON COLUMN tenancy.event.transaction IS 'Id of the top-level transaction.';
+COMMENT ON COLUMN tenancy.event.ordinal IS
+'Number of the event among those of the same transaction and organization, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.event.occurred_at IS 'When the row was changed, by the clock of the server.';
+COMMENT ON COLUMN tenancy.event.operation IS
+'insert, update, delete or truncate for changes of rows; assume and maintenance for contexts without a token; override
+or bypass at guardrails; authenticate, authorize or the statement for refusals; read, export, erase, protect,
+unprotect, rewrite, coverage, capture_off, capture_on, gap, or the statement for operations; otherwise the action of
+tenancy.record_event.';
+COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the table in the permission matrix, or the kind of the operation.';
 COMMENT ON COLUMN tenancy.event.table_schema IS 'Schema of the changed table.';
 COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';
 COMMENT ON COLUMN tenancy.event.row_key IS 'Primary key of the row as a JSON object; NULL for a table without one.';
 COMMENT ON COLUMN tenancy.event.result IS 'success, denied or failed.';
-COMMENT ON COLUMN tenancy.event.reason IS 'Why, where the operation asks for a reason.';
-COMMENT ON COLUMN tenancy.event.payload IS '{"data": ...} of tenancy.record_event; of a changed row {"old": {...}, "new": {...}}: of an update the columns that changed, otherwise those that are not NULL; those beyond tenancy.audit_value_limit by digest in "digests", secret ones in "commitments". Stored as the text that was hashed.';
-COMMENT ON COLUMN tenancy.event.payload_salt IS 'Keeps the digest of an erased payload from betraying it.';
-COMMENT ON COLUMN tenancy.event.payload_digest IS 'Digest of salt and payload; what the hash covers.';
-COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that the hashes are taken over.';
-COMMENT ON COLUMN tenancy.event.prev_hash IS 'Hash of the event before it in the same transaction, or the newest sealed head of the organization.';
+COMMENT ON COLUMN tenancy.event.reason IS 'The reason, for operations that require one.';
+COMMENT ON COLUMN tenancy.event.payload IS
+'Values as JSON. For a changed row {"old": {...}, "new": {...}}: of an update the changed columns, otherwise the
+columns that are not NULL. "digests" has values beyond tenancy.audit_value_limit, "commitments" secret values. "data"
+has the data of tenancy.record_event. The text is stored as it was hashed. NULL after an erasure.';
+COMMENT ON COLUMN tenancy.event.payload_salt IS
+'Random bytes that keep an erased payload from being guessed by its digest. Erased with the payload.';
+COMMENT ON COLUMN tenancy.event.payload_digest IS
+'Digest of salt and payload. The hash of the event covers this digest.';
+COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that is hashed.';
+COMMENT ON COLUMN tenancy.event.prev_hash IS
+'Hash of the previous event of the transaction in the same organization; for the first one, the newest sealed head of
+the organization.';
 COMMENT ON COLUMN tenancy.event.hash IS 'SHA-256 over the event, its actor, its payload digest and prev_hash.';
-COMMENT ON COLUMN tenancy.event.batch_end IS 'In the event with the lowest id of those that were written at once: the highest id of them. NULL in the others. By these rows the sealer finds the rest; no hash covers it.';
-COMMENT ON COLUMN tenancy.event.batch_events IS 'Where batch_end is: how many events were written at once.';
+COMMENT ON COLUMN tenancy.event.batch_end IS
+'Highest id of the events that were written at once, in the one with the lowest id; NULL in the others. The sealer
+finds the other events by it. No hash covers it.';
+COMMENT ON COLUMN tenancy.event.batch_events IS 'Number of events that were written at once; NULL if batch_end is.';
 
 CREATE TABLE tenancy.block (
     number bigint PRIMARY KEY,
@@ -90,15 +114,16 @@ CREATE TABLE tenancy.block (
     prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
     hash bytea NOT NULL CHECK (octet_length(hash) = 32)
 );
-COMMENT ON TABLE tenancy.block IS 'The runs of the sealer.';
-COMMENT ON COLUMN tenancy.block.number IS 'From 1, without gaps.';
-COMMENT ON COLUMN tenancy.block.sealed_at IS 'When it was made.';
-COMMENT ON COLUMN tenancy.block.snapshot IS 'Which transactions were over then; the next block takes those that were not.';
-COMMENT ON COLUMN tenancy.block.incarnation IS 'Name of the row of tenancy.incarnation: which history of the database it belongs to.';
-COMMENT ON COLUMN tenancy.block.events IS 'How many events it sealed.';
-COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over its entries in tenancy.seal.';
-COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the block before it.';
-COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its entries'' digest and prev_hash.';
+COMMENT ON TABLE tenancy.block IS 'Blocks: the runs of the sealer.';
+COMMENT ON COLUMN tenancy.block.number IS 'Number of the block, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.block.sealed_at IS 'When the block was sealed.';
+COMMENT ON COLUMN tenancy.block.snapshot IS
+'Snapshot of the run. The next block contains the events of transactions that were not finished in it.';
+COMMENT ON COLUMN tenancy.block.incarnation IS 'Name of the incarnation, in tenancy.incarnation.';
+COMMENT ON COLUMN tenancy.block.events IS 'Number of events that the block sealed.';
+COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over the entries of the block in tenancy.seal.';
+COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the previous block.';
+COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its entries_digest and prev_hash.';
 
 CREATE TABLE tenancy.seal (
     organization uuid NOT NULL,
@@ -109,13 +134,15 @@ CREATE TABLE tenancy.seal (
     chain bytea NOT NULL CHECK (octet_length(chain) = 32),
     PRIMARY KEY (organization, position)
 );
-COMMENT ON TABLE tenancy.seal IS 'The order of the events of each organization, as one chain.';
-COMMENT ON COLUMN tenancy.seal.organization IS 'Whose chain.';
-COMMENT ON COLUMN tenancy.seal.position IS 'From 1, without gaps.';
-COMMENT ON COLUMN tenancy.seal.block IS 'Row of tenancy.block.';
-COMMENT ON COLUMN tenancy.seal.event IS 'Row of tenancy.event.';
-COMMENT ON COLUMN tenancy.seal.event_hash IS 'Hash of the event when it was sealed.';
-COMMENT ON COLUMN tenancy.seal.chain IS 'SHA-256 over the chain value before, the position and the event''s hash.';
+COMMENT ON TABLE tenancy.seal IS
+'The entries of the sealer: the position of each event in the chain of its organization.';
+COMMENT ON COLUMN tenancy.seal.organization IS 'The organization of the chain.';
+COMMENT ON COLUMN tenancy.seal.position IS 'Position in the chain, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.seal.block IS 'Number of the block, in tenancy.block.';
+COMMENT ON COLUMN tenancy.seal.event IS 'Id of the event, in tenancy.event.';
+COMMENT ON COLUMN tenancy.seal.event_hash IS 'Hash of the event at the time of sealing.';
+COMMENT ON COLUMN tenancy.seal.chain IS
+'SHA-256 over the previous chain value, the position and the hash of the event.';
 
 CREATE TABLE tenancy.head (
     organization uuid NOT NULL,
@@ -126,12 +153,14 @@ CREATE TABLE tenancy.head (
     PRIMARY KEY (organization, block)
 );
 CREATE INDEX head_block_idx ON tenancy.head (block, organization);
-COMMENT ON TABLE tenancy.head IS 'Where the chain of each organization stood after each block that extended it.';
-COMMENT ON COLUMN tenancy.head.organization IS 'Whose chain.';
-COMMENT ON COLUMN tenancy.head.block IS 'Row of tenancy.block.';
-COMMENT ON COLUMN tenancy.head.position IS 'The newest position, which is also the number of leaves of the tree.';
+COMMENT ON TABLE tenancy.head IS 'The head of each organization''s chain and tree after each block that extended them.';
+COMMENT ON COLUMN tenancy.head.organization IS 'The organization of the chain.';
+COMMENT ON COLUMN tenancy.head.block IS 'Number of the block, in tenancy.block.';
+COMMENT ON COLUMN tenancy.head.position IS 'The newest position, and so the number of leaves of the tree.';
 COMMENT ON COLUMN tenancy.head.chain IS 'The chain value at that position.';
-COMMENT ON COLUMN tenancy.head.frontier IS 'The roots of the perfect subtrees that the Merkle tree (RFC 6962) over the events'' hashes is made of, largest first, 32 bytes each.';
+COMMENT ON COLUMN tenancy.head.frontier IS
+'Roots of the perfect subtrees of the Merkle tree (RFC 6962) over the hashes of the events, largest first, 32 bytes
+each.';
 
 CREATE TABLE tenancy.tree_node (
     organization uuid NOT NULL,
@@ -140,11 +169,13 @@ CREATE TABLE tenancy.tree_node (
     hash bytea NOT NULL CHECK (octet_length(hash) = 32),
     PRIMARY KEY (organization, level, index)
 );
-COMMENT ON TABLE tenancy.tree_node IS 'Inner nodes of the Merkle trees, of every eighth level, so that a proof reads a few rows of a long history.';
-COMMENT ON COLUMN tenancy.tree_node.organization IS 'Whose tree.';
-COMMENT ON COLUMN tenancy.tree_node.level IS '8: the node is the root of 256 leaves; 16: of 65,536; and so on.';
-COMMENT ON COLUMN tenancy.tree_node.index IS 'Place among the nodes of its level, from 0.';
-COMMENT ON COLUMN tenancy.tree_node.hash IS 'The hash of the node.';
+COMMENT ON TABLE tenancy.tree_node IS
+'Inner nodes of the Merkle trees, of every eighth level. With them, a proof reads a few rows of a long history.';
+COMMENT ON COLUMN tenancy.tree_node.organization IS 'The organization of the tree.';
+COMMENT ON COLUMN tenancy.tree_node.level IS
+'Level of the node. 8: it is the root of 256 leaves; 16: of 65,536; and so on.';
+COMMENT ON COLUMN tenancy.tree_node.index IS 'Number of the node in its level, from 0.';
+COMMENT ON COLUMN tenancy.tree_node.hash IS 'Hash of the node.';
 
 CREATE TABLE tenancy.incarnation (
     name text COLLATE "C" PRIMARY KEY,
@@ -155,14 +186,19 @@ CREATE TABLE tenancy.incarnation (
     began_at timestamptz NOT NULL,
     salt bytea NOT NULL
 );
-COMMENT ON TABLE tenancy.incarnation IS 'The histories that this database has been through: a restored, copied or promoted database begins a new one, so that checkpoints of two histories can never be mistaken for each other.';
-COMMENT ON COLUMN tenancy.incarnation.name IS 'The first half of the digest of the other columns, in hexadecimal digits.';
-COMMENT ON COLUMN tenancy.incarnation.first_block IS 'The first block sealed in it.';
-COMMENT ON COLUMN tenancy.incarnation.system_identifier IS 'Of the cluster, as pg_control_system() tells it.';
+COMMENT ON TABLE tenancy.incarnation IS
+'Incarnations: the histories of this database. A restored, copied or promoted database begins a new one, so that
+checkpoints of two histories cannot be confused.';
+COMMENT ON COLUMN tenancy.incarnation.name IS 'First half of the digest of the other columns, in hexadecimal digits.';
+COMMENT ON COLUMN tenancy.incarnation.first_block IS 'The first block that was sealed in the incarnation.';
+COMMENT ON COLUMN tenancy.incarnation.system_identifier IS
+'System identifier of the cluster, from pg_control_system().';
 COMMENT ON COLUMN tenancy.incarnation.database IS 'Oid of the database.';
-COMMENT ON COLUMN tenancy.incarnation.timeline IS 'Timeline of the write-ahead log, a new one after each promotion and point-in-time recovery.';
-COMMENT ON COLUMN tenancy.incarnation.began_at IS 'When its first block was sealed.';
-COMMENT ON COLUMN tenancy.incarnation.salt IS '16 random bytes: two copies that begin at the same moment have different names.';
+COMMENT ON COLUMN tenancy.incarnation.timeline IS
+'Timeline of the write-ahead log. Each promotion and point-in-time recovery begins a new one.';
+COMMENT ON COLUMN tenancy.incarnation.began_at IS 'When the first block of the incarnation was sealed.';
+COMMENT ON COLUMN tenancy.incarnation.salt IS
+'16 random bytes, so that two copies that begin at the same moment have different names.';
 
 SELECT pg_extension_config_dump('tenancy.head', '');
 SELECT pg_extension_config_dump('tenancy.tree_node', '');
@@ -178,7 +214,8 @@ BEGIN
               HINT = 'What was recorded stays recorded; tenancy.verify_audit() tells whether all of it is there.';
 END
 $$;
-COMMENT ON FUNCTION tenancy.refuse_change() IS 'Trigger that refuses UPDATE, DELETE and TRUNCATE of the audit''s tables, to superusers too. Raises 42501.';
+COMMENT ON FUNCTION tenancy.refuse_change() IS
+'Trigger function of the audit''s tables: refuses UPDATE, DELETE and TRUNCATE, to superusers too. Raises 42501.';
 
 CREATE FUNCTION tenancy.keep_append_only(kept regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -190,7 +227,8 @@ BEGIN
     EXECUTE format('COMMENT ON TRIGGER append_only ON %s IS ''Refuses UPDATE, DELETE and TRUNCATE.''', kept);
 END
 $$;
-COMMENT ON FUNCTION tenancy.keep_append_only(regclass) IS 'Puts the trigger on a table of the audit that refuses changes. For the extension itself.';
+COMMENT ON FUNCTION tenancy.keep_append_only(regclass) IS
+'Internal: creates the trigger that refuses changes on a new table or partition of the audit.';
 
 DO $$
 DECLARE
@@ -208,7 +246,10 @@ CREATE FUNCTION tenancy.lowest_id(at timestamptz) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$SELECT (lpad(to_hex(floor(EXTRACT(epoch FROM at) * 1000)::int8), 12, '0')
       || '00000000000000000000')::uuid$$;
-COMMENT ON FUNCTION tenancy.lowest_id(timestamptz) IS 'The lowest id (UUID version 7) of the millisecond: ids of events of that time and later are not below it.';
+COMMENT ON FUNCTION tenancy.lowest_id(timestamptz) IS
+'Returns the lowest id (UUID version 7) that an event of that time can have. Events of that time and later have this
+id or a higher one. With the condition id >= tenancy.lowest_id(''2026-11-01''), a query reads only the partitions
+from that month on.';
 
 -- Tables of the audit are found by name, so nobody else's may stand there.
 CREATE FUNCTION tenancy.check_audit_table(candidate regclass, parent regclass) RETURNS void
@@ -240,10 +281,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.check_audit_table(regclass, regclass) IS
-'Raises 55000 unless the table can be, or is, a partition of the audit: an ordinary table of the same owner or of a superuser, with the same columns in
-the same order, and no partition of another table. What makes, attaches or first writes a partition calls it.';
+'Raises 55000 unless a table is, or can become, a partition of tenancy.event or tenancy.event_actor. Such a table is
+an ordinary table of the same owner or of a superuser. It has the same columns in the same order and is no partition
+of another table. The functions that make, attach and first write a partition call this function. No role may call it
+until EXECUTE is granted.';
 
-CREATE FUNCTION tenancy.create_audit_partitions(first_month timestamptz DEFAULT now(), ahead integer DEFAULT 3) RETURNS integer
+CREATE FUNCTION tenancy.create_audit_partitions(first_month timestamptz DEFAULT now(), ahead integer DEFAULT 3) RETURNS
+    integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET default_tablespace = '' SET default_table_access_method = 'heap' AS $$
 DECLARE
@@ -272,13 +316,16 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
-        EXECUTE format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition, parent);
+        EXECUTE format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition,
+            parent);
         IF parent = 'event' THEN
             EXECUTE format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',
                 partition || '_transaction_idx', partition);
         END IF;
-        EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent, partition,
-            tenancy.lowest_id(month AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));
+        EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent,
+            partition,
+            tenancy.lowest_id(month AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE
+                'UTC'));
         EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', partition,
             'Partition of tenancy.' || parent || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC).');
         PERFORM tenancy.keep_append_only(('tenancy.' || partition)::regclass);
@@ -290,49 +337,75 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) IS
-'Makes the monthly partitions of the audit, from the month of first_month (UTC) to so many months ahead (0 to 120), and returns how many. The first event of
-a month without one and the sealer call it.';
+'Creates the monthly partitions of tenancy.event and tenancy.event_actor, such as tenancy.event_2026_11. Returns how
+many it created.
+
+- first_month: The first month, in UTC.
+- ahead: How many months after it, 0 to 120.
+
+The first event of a month without partitions and tenancy.seal() call the function. Raises 22023 for another number
+of months and for NULL. Raises 55000 if another table has the name of a partition.';
 
 CREATE FUNCTION tenancy.audit_row() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_row';
 COMMENT ON FUNCTION tenancy.audit_row() IS
-'AFTER ROW trigger of protected tables: writes the event of the change. Arguments: organization column, domain, for a table protected through another that one''s name,
-key and organization column, and after the word secret the columns that are. Created by tenancy.protect.';
+'Trigger function of protected tables, after each changed row: writes the event of the change. Arguments: organization
+column and domain; for a table that is protected through another, name, key and organization column of that table;
+after the word secret, the secret columns.';
 
 CREATE FUNCTION tenancy.audit_truncate() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_audit_truncate';
 COMMENT ON FUNCTION tenancy.audit_truncate() IS
-'BEFORE TRUNCATE trigger of protected tables: refuses tenants with 42501, and writes an event for each organization that loses rows.
-Arguments: organization column, domain. Created by tenancy.protect.';
+'Trigger function of protected tables, before TRUNCATE: writes an event for each organization that loses rows. Raises
+42501 under a context, and for roles to which row-level security applies. Arguments: organization column and domain.';
 
 CREATE FUNCTION tenancy.seal() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_seal_wrapper';
 COMMENT ON FUNCTION tenancy.seal() IS
-'Gives the events of committed transactions their place in the chains of their organizations. Returns how many. One session seals
-at a time; writers never wait for it.';
+'Assigns the events of committed transactions their positions in the chains of their organizations. Returns how many
+events it sealed. One session seals at a time. Transactions that write events do not wait for it.';
 
-CREATE FUNCTION tenancy.record_event(action text, domain text DEFAULT 'application', data json DEFAULT NULL, result text DEFAULT 'success', reason text DEFAULT NULL)
+CREATE FUNCTION tenancy.record_event(action text, domain text DEFAULT 'application', data json DEFAULT NULL, result text
+    DEFAULT 'success', reason text DEFAULT NULL)
     RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_record_event_wrapper';
 COMMENT ON FUNCTION tenancy.record_event(text, text, json, text, text) IS
-'Records what the actor of the context did that is no change of a row, in the transaction as any event: an export, a call to another system.
-action and domain: 1 to 63 lower-case letters, digits and _ . : - (22023 otherwise, and for names that the extension itself uses); data: what
-there is to say of it, at most 64 kB; result: success, denied or failed. Returns the id of the event. Raises 28000 without a context.';
+'Records an action of the context''s actor that changes no row, such as an export or a call to another system. The
+event belongs to the transaction like any other. Returns the id of the event.
+
+- action: Name of the action, of 1 to 63 lower-case letters, digits and the characters _ . : -
+- domain: Domain of the action, of the same characters.
+- data: What to record about the action, at most 64 kB.
+- result: success, denied or failed.
+- reason: At most 1000 bytes.
+
+The function refuses an action that the extension itself records. Raises 28000 without a context, 22023
+(argument_invalid) for an argument that is not allowed, 22004 for NULL in action, domain or result, 25006 in a
+read-only transaction or on a standby.';
 
 CREATE FUNCTION tenancy.refusal_queue(OUT waiting bigint, OUT capacity bigint, OUT dropped bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_refusal_queue_wrapper';
 COMMENT ON FUNCTION tenancy.refusal_queue() IS
-'Refused sign-ins and operations on their way to the audit: how many wait for the background worker, how many can, and how many found no place
-since the start of the server. No row where the library is not preloaded: they are lines of the server''s log then.';
+'Shows the queue of refused sign-ins and operations that the background worker will record as events: how many wait,
+how many can wait, and how many were dropped since the start of the server. No row if the library is not in
+shared_preload_libraries; refusals are then lines of the server''s log only.';
 
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
-SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
-       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
+SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain,
+    e.table_schema, e.table_name,
+       e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'digests' AS digests,
+           e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, e.result, e.reason,
-       a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address, a.application_name,
+       a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address,
+           a.application_name,
        e.transaction, e.ordinal, s.block, e.prev_hash, e.hash
   FROM tenancy.event e
   LEFT JOIN tenancy.event_actor a ON a.id = e.actor
   LEFT JOIN tenancy.seal s ON s.event = e.id;
-COMMENT ON VIEW tenancy.audit_trail IS 'The events with their actors and their places, for people. Position is NULL until the event is sealed.';
+COMMENT ON VIEW tenancy.audit_trail IS
+'Events with their actors and positions. For tenancy_auditor, who sees every organization. The columns are position
+(NULL until the event is sealed), id, organization, occurred_at, subject, role, method, operation, domain,
+table_schema, table_name, row_key, old_values, new_values, digests and commitments (for large and secret values),
+data, result, reason, correlation_id, issuer, session_id, session_user_name, current_user_name, client_address,
+application_name, transaction, ordinal, block, prev_hash and hash.';

@@ -1,8 +1,8 @@
 -- Who may see which events: row-level security on the audit's tables, and the view for members. Code: none, SQL alone.
 
--- The library writes these tables below SQL, and the extension's functions read them as a superuser: neither is bound. The view
--- belongs to a role that is, so that what it shows is filtered by the tables themselves. A grant that somebody gives by mistake
--- shows nothing: no policy is for anybody else, and a partition has none.
+-- The library writes these tables below SQL, and the extension's functions read them as a superuser: neither is bound.
+-- The view belongs to a role that is, so that what it shows is filtered by the tables themselves. A grant that somebody
+-- gives by mistake shows nothing: no policy is for anybody else, and a partition has none.
 DO $$
 DECLARE
     policy record;
@@ -16,17 +16,19 @@ BEGIN
         EXECUTE format('COMMENT ON POLICY auditors ON tenancy.%I IS ''Auditors see every organization.''', policy.name);
         -- Who acted on an organization need not be of it; the view reaches them through the event alone.
         EXECUTE format('CREATE POLICY members ON tenancy.%I FOR SELECT TO tenancy_trail USING (%s)', policy.name,
-            CASE WHEN policy.name = 'event_actor' THEN $all$tenancy.authorize('audit', 'read')$all$ ELSE policy.own END);
-        EXECUTE format('COMMENT ON POLICY members ON tenancy.%I IS ''What tenancy.organization_audit_trail may read: with the permission to read the audit, of one''''s own organization.''', policy.name);
+            CASE WHEN policy.name = 'event_actor' THEN $all$tenancy.authorize('audit', 'read')$all$
+                ELSE policy.own END);
+        EXECUTE format('COMMENT ON POLICY members ON tenancy.%I IS ''tenancy.organization_audit_trail reads the context''''s organization, with the permission audit:read.''', policy.name);
     END LOOP;
 END
 $$;
 
--- Not a security_barrier, which would be planned by itself and read a whole chain for its newest events. Postgres puts the policies
--- of seal and event before any condition of the query (those of event_actor let all pass), and OFFSET 0 keeps such a condition
--- from the actors of other events: it is not moved into a subquery that has one.
+-- Not a security_barrier, which would be planned by itself and read a whole chain for its newest events. Postgres puts
+-- the policies of seal and event before any condition of the query (those of event_actor let all pass), and OFFSET 0
+-- keeps such a condition from the actors of other events: it is not moved into a subquery that has one.
 CREATE VIEW tenancy.organization_audit_trail AS
-SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name, e.row_key,
+SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain, e.table_schema,
+    e.table_name, e.row_key,
        e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values,
        e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, e.result, e.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
@@ -34,7 +36,8 @@ SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, 
   FROM tenancy.seal s
   LEFT JOIN tenancy.event e ON e.id = s.event
   LEFT JOIN LATERAL (
-       SELECT o.method, o.session_user_name, o.subject, o.role, o.issuer, o.reason AS access_reason, o.correlation_id, o.session_id,
+       SELECT o.method, o.session_user_name, o.subject, o.role, o.issuer, o.reason AS access_reason, o.correlation_id,
+           o.session_id,
               o.client_address, o.application_name
          FROM tenancy.event_actor w
         CROSS JOIN LATERAL tenancy.actor_for_members(w, s.organization) o
@@ -44,7 +47,14 @@ SELECT s."position", s.event AS id, e.occurred_at, a.subject, a.role, a.method, 
  WHERE tenancy.authorize('audit', 'read');
 ALTER VIEW tenancy.organization_audit_trail OWNER TO tenancy_trail;
 COMMENT ON VIEW tenancy.organization_audit_trail IS
-'The events of the caller''s organization in the order of its chain, for its members with the permission to read in the domain "audit"; 28000
-without a context, 42501 without the permission. An event is there once it is sealed, and what was archived is there without its content.
-Of somebody who is no member of the organization, as an operator or an administrator of the database, it has how they got in, why, and the
-database role that logged in, not where from.';
+'The sealed events of the context''s organization, in the order of its chain. For members with the permission
+audit:read. An event appears once it is sealed; an archived event appears without its content. Raises 28000 without a
+context, 42501 without the permission.
+
+The columns are position, id, occurred_at, subject, role, method, operation, domain, table_schema, table_name,
+row_key, old_values, new_values, digests, commitments, data, result, reason, access_reason (the reason of an
+operator), correlation_id, issuer, session_id, session_user_name, client_address, application_name, block, event_hash
+and chain.
+
+The permission audit:read shows old and new values of every domain, whatever else the role may read. Of actors who
+are no members of the organization, the view shows what tenancy.actor_for_members returns.';

@@ -14,17 +14,22 @@ CREATE TABLE tenancy.archive (
     changed_by text NOT NULL,
     PRIMARY KEY (month, changed_at)
 );
-COMMENT ON TABLE tenancy.archive IS 'Months whose events were detached, and those that were attached again: the newest row of a month counts. Their entries in the seal, the heads, trees and blocks stay. Filled by tenancy.archive_audit and tenancy.attach_audit; append-only.';
-COMMENT ON COLUMN tenancy.archive.month IS 'Its first day; in UTC, as the partitions are.';
-COMMENT ON COLUMN tenancy.archive.changed_at IS 'When it was detached or attached.';
-COMMENT ON COLUMN tenancy.archive.attached IS 'False: the events are not in tenancy.event. True: they are again.';
-COMMENT ON COLUMN tenancy.archive.events IS 'How many events of the month the seal has.';
-COMMENT ON COLUMN tenancy.archive.first_block IS 'The first block that sealed one; NULL where there are none.';
-COMMENT ON COLUMN tenancy.archive.last_block IS 'The last block that sealed one.';
-COMMENT ON COLUMN tenancy.archive.through_block IS 'The newest block then: an event of the month that a later one sealed came late and is not among these.';
-COMMENT ON COLUMN tenancy.archive.digest IS 'SHA-256 over the entries of these events, as tenancy.seal_digest gives it.';
-COMMENT ON COLUMN tenancy.archive.exported_to IS 'Where the export is, as whoever detached the month said.';
-COMMENT ON COLUMN tenancy.archive.reason IS 'Why.';
+COMMENT ON TABLE tenancy.archive IS
+'Months whose events were detached or attached again. The newest row of a month counts. The entries of these events in
+tenancy.seal, the heads, trees and blocks remain. Written by tenancy.archive_audit and tenancy.attach_audit;
+append-only.';
+COMMENT ON COLUMN tenancy.archive.month IS 'First day of the month, in UTC as the partitions are.';
+COMMENT ON COLUMN tenancy.archive.changed_at IS 'When the month was detached or attached.';
+COMMENT ON COLUMN tenancy.archive.attached IS 'false: the events are not in tenancy.event. true: they are in it again.';
+COMMENT ON COLUMN tenancy.archive.events IS 'Number of sealed events of the month.';
+COMMENT ON COLUMN tenancy.archive.first_block IS 'The first block with an event of the month; NULL if there is none.';
+COMMENT ON COLUMN tenancy.archive.last_block IS 'The last block with an event of the month.';
+COMMENT ON COLUMN tenancy.archive.through_block IS
+'The newest block at that time. An event of the month that a later block sealed is not in the archive.';
+COMMENT ON COLUMN tenancy.archive.digest IS
+'SHA-256 over the entries of these events, as tenancy.seal_digest computes it.';
+COMMENT ON COLUMN tenancy.archive.exported_to IS 'Location of the export, as passed to tenancy.archive_audit.';
+COMMENT ON COLUMN tenancy.archive.reason IS 'Why the month was detached or attached.';
 COMMENT ON COLUMN tenancy.archive.changed_by IS 'The database role that logged in.';
 SELECT pg_extension_config_dump('tenancy.archive', '');
 SELECT tenancy.keep_append_only('tenancy.archive');
@@ -34,12 +39,16 @@ CREATE FUNCTION tenancy.seal_digest(from_event uuid, to_event uuid, through_bloc
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_seal_digest_wrapper';
 COMMENT ON FUNCTION tenancy.seal_digest(uuid, uuid, bigint) IS
-'SHA-256 over the entries in the seal of the events from one id to before another, in the order of organization and position, as a block takes it of
-its entries; how many there are and which blocks sealed them. For tenancy.lowest_id of the first of two months it is what tenancy.archive has.
-through_block: without entries of later blocks.';
+'Returns the digest of a range of events in tenancy.seal, in one row. The range begins with from_event and ends before
+to_event. The digest is a SHA-256 over their entries in the order of organization and position, as a block has it of
+its entries. The row also has the number of events and the first and last block that sealed them.
 
--- What archiving and attaching share: both tables of a month, by what their names end with. Locks as readers do, from the top, so that
--- neither waits for the other forever; the sealer's lock first, which it holds while it reads.
+- through_block: Leaves out entries of later blocks.
+
+With tenancy.lowest_id of the first day of a month and of the next one, the digest is that of tenancy.archive.';
+
+-- What archiving and attaching share: both tables of a month, by what their names end with. Locks as readers do, from
+-- the top, so that neither waits for the other forever; the sealer's lock first, which it holds while it reads.
 CREATE FUNCTION tenancy.lock_audit_month(month date) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -50,7 +59,8 @@ BEGIN
     END IF;
     -- An older snapshot would not see what was committed while the locks were waited for.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'a month is archived and attached in a transaction of READ COMMITTED' USING ERRCODE = 'active_sql_transaction',
+        RAISE EXCEPTION 'a month is archived and attached in a transaction of READ COMMITTED' USING ERRCODE =
+            'active_sql_transaction',
             HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED, or without BEGIN.';
     END IF;
     LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE;
@@ -58,9 +68,11 @@ BEGIN
     RETURN to_char(month, 'YYYY_MM');
 END
 $$;
-COMMENT ON FUNCTION tenancy.lock_audit_month(date) IS 'Internal: for tenancy.archive_audit and tenancy.attach_audit.';
+COMMENT ON FUNCTION tenancy.lock_audit_month(date) IS
+'Internal: locks the tables of a month for tenancy.archive_audit and tenancy.attach_audit.';
 
-CREATE FUNCTION tenancy.check_audit_month(month date, events regclass, actors regclass, through_block bigint) RETURNS void
+CREATE FUNCTION tenancy.check_audit_month(month date, events regclass, actors regclass, through_block bigint) RETURNS
+    void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     from_event uuid := tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC');
@@ -68,24 +80,30 @@ DECLARE
     found bigint;
 BEGIN
     EXECUTE format(
-        'SELECT count(*) FROM %s e LEFT JOIN tenancy.seal s ON s.event = e.id AND s.block <= $1 WHERE s.event IS NULL', events)
+        'SELECT count(*) FROM %s e LEFT JOIN tenancy.seal s ON s.event = e.id AND s.block <= $1 WHERE s.event IS NULL',
+            events)
         INTO found USING through_block;
     IF found > 0 THEN
-        RAISE EXCEPTION '% events of % are not sealed', found, to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+        RAISE EXCEPTION '% events of % are not sealed', found, to_char(month, 'YYYY-MM') USING ERRCODE =
+            'object_not_in_prerequisite_state',
             HINT = 'Call tenancy.seal() and tenancy.verify_audit(), and look at what they say.';
     END IF;
     EXECUTE format(
-        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.event AND e.hash = s.event_hash LEFT JOIN %s a ON a.id = e.actor
+        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.event AND e.hash = s.event_hash
+           LEFT JOIN %s a ON a.id = e.actor
           WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3 AND a.id IS NULL', events, actors)
         INTO found USING from_event, to_event, through_block;
     IF found > 0 THEN
-        RAISE EXCEPTION '% events of % are not as they were sealed, or lack their actor', found, to_char(month, 'YYYY-MM')
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.verify_audit(whole => true) names them.';
+        RAISE EXCEPTION '% events of % are not as they were sealed, or lack their actor', found, to_char(month,
+            'YYYY-MM')
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT =
+                'tenancy.verify_audit(whole => true) names them.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION tenancy.check_audit_month(date, regclass, regclass, bigint) IS
-'Internal: raises 55000 if the tables do not hold exactly the events that the seal has of the month up to the block, with their actors.';
+'Internal: raises 55000 unless the tables hold exactly the sealed events of the month up to the block, with their
+actors.';
 
 CREATE FUNCTION tenancy.archive_audit(month date, exported_to text, reason text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -97,50 +115,64 @@ DECLARE
     index record;
 BEGIN
     IF btrim(coalesce(exported_to, '')) = '' OR btrim(coalesce(reason, '')) = '' THEN
-        RAISE EXCEPTION 'a month is archived for a reason, after it was exported' USING ERRCODE = 'null_value_not_allowed',
+        RAISE EXCEPTION 'a month is archived for a reason, after it was exported' USING ERRCODE =
+            'null_value_not_allowed',
             HINT = 'tenancy.archive_audit(month, exported_to => where the dump is, reason => why). Both are kept and audited.';
     END IF;
     PERFORM tenancy.seal();
     suffix := tenancy.lock_audit_month(month);
     IF (month + interval '1 month') AT TIME ZONE 'UTC'
             > now() - make_interval(months => current_setting('tenancy.audit_retention')::int4) THEN
-        RAISE EXCEPTION 'events of % must be kept for % months', to_char(month, 'YYYY-MM'), current_setting('tenancy.audit_retention')
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.audit_retention says for how long, in postgresql.conf.';
+        RAISE EXCEPTION 'events of % must be kept for % months', to_char(month, 'YYYY-MM'),
+            current_setting('tenancy.audit_retention')
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT =
+                'tenancy.audit_retention says for how long, in postgresql.conf.';
     END IF;
     IF (SELECT count(*) FROM pg_inherits i
          WHERE i.inhrelid IN (to_regclass('tenancy.event_' || suffix), to_regclass('tenancy.event_actor_' || suffix))
            AND i.inhparent IN ('tenancy.event'::regclass, 'tenancy.event_actor'::regclass)) <> 2
-        OR (SELECT NOT a.attached FROM tenancy.archive a WHERE a.month = archive_audit.month ORDER BY a.changed_at DESC LIMIT 1) THEN
-        RAISE EXCEPTION 'there are no partitions of % to archive', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+        OR (SELECT NOT a.attached FROM tenancy.archive a WHERE a.month = archive_audit.month
+            ORDER BY a.changed_at DESC LIMIT 1) THEN
+        RAISE EXCEPTION 'there are no partitions of % to archive', to_char(month, 'YYYY-MM') USING ERRCODE =
+            'object_not_in_prerequisite_state',
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
     -- Whoever writes there has to end first.
-    EXECUTE format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_' || suffix, 'event_actor_' || suffix);
+    EXECUTE format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_' || suffix, 'event_actor_' ||
+        suffix);
     SELECT coalesce(max(b.number), 0) INTO newest FROM tenancy.block b;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' || suffix)::regclass, newest);
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' ||
+        suffix)::regclass, newest);
     SELECT * INTO STRICT sealed FROM tenancy.seal_digest(tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'),
         tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'), newest);
     IF sealed.events > 0
         AND NOT EXISTS (SELECT FROM tenancy.checkpoint c WHERE c.block >= sealed.last_block) THEN
-        RAISE EXCEPTION 'no checkpoint covers the events of %', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+        RAISE EXCEPTION 'no checkpoint covers the events of %', to_char(month, 'YYYY-MM') USING ERRCODE =
+            'object_not_in_prerequisite_state',
             HINT = 'Call tenancy.checkpoint() in a transaction before.';
     END IF;
     -- Under another name, so that an event that comes late to the month has a partition of its own.
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
         EXECUTE format('ALTER TABLE tenancy.%I DETACH PARTITION tenancy.%I', name, name || '_' || suffix);
-        EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', name || '_' || suffix, 'archived_' || name || '_' || suffix);
-        FOR index IN SELECT i.indexrelid::regclass AS oid, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', name || '_' || suffix, 'archived_' || name || '_' ||
+            suffix);
+        FOR index IN SELECT i.indexrelid::regclass AS oid, c.relname FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indexrelid
                       WHERE i.indrelid = ('tenancy.archived_' || name || '_' || suffix)::regclass LOOP
             EXECUTE format('ALTER INDEX tenancy.%I RENAME TO %I', index.relname, 'archived_' || index.relname);
         END LOOP;
         EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', 'archived_' || name || '_' || suffix,
-            'Was the partition of tenancy.' || name || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC). May be dropped, for it was exported.');
+            'Former partition of tenancy.' || name || ' for ' || to_char(month, 'YYYY-MM') ||
+                ' (UTC). Exported; may be dropped.');
     END LOOP;
-    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), false, sealed.events, sealed.first_block, sealed.last_block, newest,
+    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), false, sealed.events, sealed.first_block,
+        sealed.last_block, newest,
         sealed.digest, exported_to, reason, session_user);
-    -- The events that tell of earlier archives, and of months that came back, may have gone with this month: these are told of again.
+    -- The events that tell of earlier archives, and of months that came back, may have gone with this month: these are
+    -- told of again.
     INSERT INTO tenancy.archive
-    SELECT a.month, clock_timestamp(), a.attached, a.events, a.first_block, a.last_block, a.through_block, a.digest, a.exported_to, a.reason, session_user
+    SELECT a.month, clock_timestamp(), a.attached, a.events, a.first_block, a.last_block, a.through_block, a.digest,
+        a.exported_to, a.reason, session_user
       FROM (SELECT DISTINCT ON (r.month) r.* FROM tenancy.archive r ORDER BY r.month, r.changed_at DESC) a
      WHERE a.month <> archive_audit.month
        AND a.changed_at >= (archive_audit.month - interval '1 day') AT TIME ZONE 'UTC'
@@ -149,10 +181,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.archive_audit(date, text, text) IS
-'Detaches the events of a month, and their actors, after they were exported: tenancy.archived_event_YYYY_MM and tenancy.archived_event_actor_YYYY_MM
-are ordinary tables then, which may be dropped. Returns how many events. Chains, trees, blocks and checkpoints stay, so tenancy.verify_audit()
-verifies all that is left. Earlier archives, and months attached again, whose events leave with the month get a new row, so that each keeps an event that tells of it. Refuses (55000) a month younger than tenancy.audit_retention, events that are not sealed as they are, and such that no
-checkpoint covers. Waits for readers and for the sealer. No role may call it until it is granted.';
+'Detaches the events and actors of a month after their export, and registers the month in tenancy.archive. Returns the
+number of events. The detached tables are tenancy.archived_event_YYYY_MM and tenancy.archived_event_actor_YYYY_MM.
+They are ordinary tables and may be dropped.
+
+- month: First day of the month.
+- exported_to: Location of the export.
+- reason: Why.
+
+Chains, trees, blocks and checkpoints remain, so tenancy.verify_audit() verifies the events that are left. The events
+of earlier archives and attached months may leave with the month. Those get a new row in tenancy.archive, so that
+each keeps an event that records it. The function waits for readers and for the sealer.
+
+No role may call the function until EXECUTE is granted. Raises 55000 for a month that is younger than
+tenancy.audit_retention, does not exist, differs from its seal, or is not covered by a checkpoint; 22023 if month is
+not the first day of a month; 22004 without a reason or a location; 25001 under another isolation level than READ
+COMMITTED.';
 
 CREATE FUNCTION tenancy.attach_audit(month date, reason text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -170,7 +214,8 @@ BEGIN
     suffix := tenancy.lock_audit_month(month);
     SELECT * INTO archived FROM tenancy.archive a WHERE a.month = attach_audit.month ORDER BY a.changed_at DESC LIMIT 1;
     IF archived IS NULL OR archived.attached THEN
-        RAISE EXCEPTION '% is not archived', to_char(month, 'YYYY-MM') USING ERRCODE = 'object_not_in_prerequisite_state',
+        RAISE EXCEPTION '% is not archived', to_char(month, 'YYYY-MM') USING ERRCODE =
+            'object_not_in_prerequisite_state',
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
@@ -188,7 +233,8 @@ BEGIN
         PERFORM tenancy.check_audit_table(('tenancy.' || partition)::regclass, ('tenancy.' || name)::regclass);
         EXECUTE format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', partition);
     END LOOP;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' || suffix)::regclass, archived.through_block);
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' ||
+        suffix)::regclass, archived.through_block);
     FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
         partition := name || '_' || suffix;
         EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
@@ -198,18 +244,25 @@ BEGIN
         END IF;
         -- A dump of a partition attaches it by itself.
         IF NOT (SELECT c.relispartition FROM pg_class c WHERE c.oid = ('tenancy.' || partition)::regclass) THEN
-            EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', name, partition,
-                tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'));
+            EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', name,
+                partition,
+                tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'), tenancy.lowest_id((month + interval '1 month')
+                    AT TIME ZONE 'UTC'));
         END IF;
         EXECUTE format('COMMENT ON TABLE tenancy.%I IS %L', partition,
             'Partition of tenancy.' || name || ' for ' || to_char(month, 'YYYY-MM') || ' (UTC).');
     END LOOP;
-    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), true, archived.events, archived.first_block, archived.last_block,
+    INSERT INTO tenancy.archive VALUES (month, clock_timestamp(), true, archived.events, archived.first_block,
+        archived.last_block,
         archived.through_block, archived.digest, archived.exported_to, reason, session_user);
     RETURN archived.events;
 END
 $$;
 COMMENT ON FUNCTION tenancy.attach_audit(date, text) IS
-'Attaches the events of an archived month again: the tables that tenancy.archive_audit left, or those of its export, restored as tenancy.event_YYYY_MM and
-tenancy.event_actor_YYYY_MM. Returns how many events. Refuses (55000) what is not exactly what the seal has; tenancy.verify_audit() verifies it like any
-other month from then on. No role may call it until it is granted.';
+'Attaches the events of an archived month again. The tables are those that tenancy.archive_audit left, or those of the
+export, restored as tenancy.event_YYYY_MM and tenancy.event_actor_YYYY_MM. Returns the number of events. From then
+on, tenancy.verify_audit() verifies the month like any other.
+
+No role may call the function until EXECUTE is granted. Raises 55000 for a month that is not archived and for tables
+that differ from the seal, 42P01 if there are no tables, 22023 and 25001 as tenancy.archive_audit, 22004 without a
+reason.';

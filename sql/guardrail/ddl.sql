@@ -24,7 +24,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.remember_schema(text, boolean, text) IS
-'For tenancy.protect_schema and tenancy.unprotect_schema. Returns the organization column that is remembered.';
+'Internal: stores or removes the row of tenancy.protected_schema, for tenancy.protect_schema and
+tenancy.unprotect_schema. Returns the organization column that is stored.';
 
 CREATE FUNCTION tenancy.organization_columns(schema text) RETURNS TABLE (column_name text, tables bigint, known boolean)
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -34,9 +35,12 @@ CREATE FUNCTION tenancy.organization_columns(schema text) RETURNS TABLE (column_
            AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)),
     found AS (
         SELECT a.attname, lower(replace(a.attname, '_', '')) IN
-                   ('organizationid', 'organisationid', 'orgid', 'tenantid', 'accountid', 'teamid', 'workspaceid', 'companyid', 'projectid') AS known, f.target
-          FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attgenerated = ''
-           AND a.atttypid IN ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'integer'::regtype, 'bigint'::regtype)
+                   ('organizationid', 'organisationid', 'orgid', 'tenantid', 'accountid', 'teamid', 'workspaceid',
+                       'companyid', 'projectid') AS known, f.target
+          FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+              AND a.attgenerated = ''
+           AND a.atttypid IN ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'integer'::regtype,
+               'bigint'::regtype)
           LEFT JOIN LATERAL (SELECT min(k.confrelid) AS target FROM pg_constraint k
                               WHERE k.conrelid = t.oid AND k.contype = 'f' AND k.conkey = ARRAY[a.attnum]) f ON true)
     SELECT x.attname::text, count(*), x.known
@@ -48,10 +52,13 @@ CREATE FUNCTION tenancy.organization_columns(schema text) RETURNS TABLE (column_
      ORDER BY x.known DESC, count(*) DESC, x.attname
 $$;
 COMMENT ON FUNCTION tenancy.organization_columns(text) IS
-'Columns that could name the organization of the tables of a schema: NOT NULL in most of them, and of a known name (organization_id, tenant_id,
-account_id, team_id, workspace_id, company_id, project_id and their like) or pointing at one table from at least two.';
+'Lists columns that could name the organization of the tables of a schema. Such a column is NOT NULL in most of the
+tables. Its name is a known one (organization_id, tenant_id, account_id, team_id, workspace_id, company_id,
+project_id and the like), or at least two tables reference one and the same table with it. The result has the name,
+the number of tables with the column, and whether the name is a known one.';
 
-CREATE FUNCTION tenancy.protect_schema(schema text, organization_column text DEFAULT NULL) RETURNS TABLE ("table" regclass, steps integer, problem text)
+CREATE FUNCTION tenancy.protect_schema(schema text, organization_column text DEFAULT NULL) RETURNS TABLE ("table"
+    regclass, steps integer, problem text)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     usual CONSTANT name[] := ARRAY['organizationId', 'organization_id', 'org_id', 'tenant_id'];
@@ -63,11 +70,14 @@ DECLARE
     before CONSTANT oid[] := ARRAY(SELECT p."table"::oid FROM tenancy.protected_tables() p);
 BEGIN
     IF meant IS NULL THEN
-        SELECT array_agg(c.column_name) FILTER (WHERE c.known), array_agg(c.column_name) INTO by_use, of_use FROM tenancy.organization_columns(schema) c;
+        SELECT array_agg(c.column_name) FILTER (WHERE c.known), array_agg(c.column_name) INTO by_use, of_use
+            FROM tenancy.organization_columns(schema) c;
         IF NOT by_use && usual::text[] AND cardinality(by_use) > 1 THEN
-            RAISE EXCEPTION 'tables of schema "%" have the columns %: which is the organization?', schema, array_to_string(by_use, ' and ')
+            RAISE EXCEPTION 'tables of schema "%" have the columns %: which is the organization?', schema,
+                array_to_string(by_use, ' and ')
                 USING ERRCODE = 'ambiguous_column',
-                HINT = format('Name the one that is meant: tenancy.protect_schema(%L, organization_column => ...).', schema);
+                HINT = format('Name the one that is meant: tenancy.protect_schema(%L, organization_column => ...).',
+                    schema);
         ELSIF NOT by_use && usual::text[] THEN
             meant := tenancy.remember_schema(schema, true, by_use[1]);
         END IF;
@@ -99,7 +109,8 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
-    -- The table of tenants, which tenancy.protect has taken along: what the organization column points at is an organization's own row.
+    -- The table of tenants, which tenancy.protect has taken along: what the organization column points at is an
+    -- organization's own row.
     FOR "table", named IN
         SELECT DISTINCT t.oid, k.attname
           FROM tenancy.protected_tables() p
@@ -131,18 +142,22 @@ BEGIN
         "table" := NULL;
         steps := 0;
         problem := format('no table of schema "%s" has an organization column that is known%s: name it, tenancy.protect_schema(%L, organization_column => ...)',
-                          schema, CASE WHEN of_use IS NULL THEN '' ELSE format(' (%s is in most of them)', array_to_string(of_use, ' or ')) END, schema);
+                          schema, CASE WHEN of_use IS NULL THEN ''
+                              ELSE format(' (%s is in most of them)', array_to_string(of_use, ' or ')) END, schema);
         RETURN NEXT;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION tenancy.protect_schema(text, text) IS
-'Protects every table of the schema that has an organization column and is not excluded, then the table of the schema that these columns point
-at, by its key; and has the guardrail new_tables look at those that come later. organization_column: what the column is called, remembered for
-the schema; without it "organizationId", organization_id, org_id or tenant_id, or where no table has such, the one known name that
-tenancy.organization_columns finds. Returns, for each such table, how many statements that took, or why it is not protected; one row without a
-table where there is none. A table with a problem is left as it was, the others are protected. Raises 3F000 for a schema that is not there,
-42702 where several columns could be meant.';
+'Protects every table of the schema that has an organization column and is not excluded. Then it protects the table of
+the schema that these columns reference, by its key. The guardrail new_tables checks tables that are added later.
+
+- organization_column: Name of the column, stored for the schema. By default "organizationId", organization_id,
+  org_id or tenant_id. If no table has one of these: the one known name that tenancy.organization_columns finds.
+
+Returns a row for each such table with the number of statements, or the reason why it is not protected. If there is
+no such table, the result is one row without a table. A table with a problem stays as it was; the others are
+protected. Raises 3F000 for a schema that does not exist, 42702 if several columns are possible.';
 
 CREATE FUNCTION tenancy.unprotect_schema(schema text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -151,7 +166,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.unprotect_schema(text) IS
-'Has the guardrail new_tables look away from the schema. Tables that are protected stay so: tenancy.unprotect takes that back.';
+'Removes the schema from those whose new tables the guardrail new_tables checks. Protected tables stay protected; see
+tenancy.unprotect.';
 
 CREATE FUNCTION tenancy.exclude("table" regclass, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -169,8 +185,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.exclude(regclass, text) IS
-'Has the guardrails and tenancy.advise() leave the table unprotected, for a reason that is kept and audited. A table that is protected stays
-so. Raises 22004 without a reason.';
+'Marks a table with an organization column as unprotected on purpose. Guardrails and tenancy.advise() ignore such a
+table. The reason is stored, and the mark is an audit event. A protected table stays protected. Raises 22004 without
+a reason.';
 
 CREATE FUNCTION tenancy.include("table" regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -181,40 +198,47 @@ BEGIN
        AND e.schema_name = n.nspname AND e.table_name = c.relname;
 END
 $$;
-COMMENT ON FUNCTION tenancy.include(regclass) IS 'Takes tenancy.exclude back; the table is not protected by that.';
+COMMENT ON FUNCTION tenancy.include(regclass) IS
+'Removes the mark of tenancy.exclude. This does not protect the table.';
 
-CREATE FUNCTION tenancy.exclusions() RETURNS TABLE ("table" regclass, reason text, changed_by text, changed_at timestamptz)
+CREATE FUNCTION tenancy.exclusions() RETURNS TABLE ("table" regclass, reason text, changed_by text, changed_at
+    timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.oid::regclass, e.reason, e.changed_by, e.changed_at
       FROM tenancy.exclusion e
       JOIN pg_namespace n ON n.nspname = e.schema_name
       JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = e.table_name
 $$;
-COMMENT ON FUNCTION tenancy.exclusions() IS 'The tables that are meant to stay unprotected, and why; those that are gone are not shown.';
+COMMENT ON FUNCTION tenancy.exclusions() IS
+'Lists the tables that tenancy.exclude has marked, with the reason, the database role and the time. Tables that no
+longer exist are left out.';
 
 CREATE FUNCTION tenancy.guard_ddl() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_ddl';
 COMMENT ON FUNCTION tenancy.guard_ddl() IS
-'Event trigger: protects partitions of protected tables as they come, and acts as the guardrails new_tables and protected_tables say. Raises
-42501 (protection_changed) and 55000 (table_unprotected) where they are enforced.';
+'Event trigger function: protects new partitions of protected tables, and applies the guardrails new_tables and
+protected_tables. Raises 42501 (protection_changed) and 55000 (table_unprotected) if these are enforced.';
 
 CREATE FUNCTION tenancy.guard_drop() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_drop';
 COMMENT ON FUNCTION tenancy.guard_drop() IS
-'Event trigger: acts as the guardrail protected_tables says when a policy or trigger of tenancy.protect is dropped and its table is not. Raises
-42501 (protection_changed) where it is enforced.';
+'Event trigger function: applies the guardrail protected_tables when a policy or trigger of tenancy.protect is dropped
+without its table. Raises 42501 (protection_changed) if the guardrail is enforced.';
 
 CREATE FUNCTION tenancy.guard_rewrite() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_rewrite';
 COMMENT ON FUNCTION tenancy.guard_rewrite() IS
-'Event trigger: acts as the guardrail protected_tables says when ALTER TABLE would give a column of a protected table other values in every row
-(another type, USING), and writes an event "rewrite" with the columns, also for new columns that get a value in each row. Raises 42501 (protection_changed) where it is enforced.';
+'Event trigger function: applies the guardrail protected_tables when ALTER TABLE changes the values of a column in
+every row of a protected table, by another type or USING. It writes an event of the operation rewrite with the
+columns, also for new columns with a value in each row. Raises 42501 (protection_changed) if the guardrail is
+enforced.';
 
 CREATE FUNCTION tenancy.guard_start() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guard_start';
 COMMENT ON FUNCTION tenancy.guard_start() IS
-'Event trigger: loads the library before an ALTER TABLE, so that the rows which a new foreign key refuses are looked for in all organizations. Raises
-55000 (table_unprotected) where a role that is no member of tenancy_admin would add a partition to a protected table.';
+'Event trigger function: loads the library before a table is created or altered, so that a new foreign key is
+validated over the rows of all organizations. Raises 55000 (table_unprotected) if a role that is no member of
+tenancy_admin adds a partition to a protected table.';
 
 -- ALWAYS: session_replication_role = replica would switch them off.
 CREATE EVENT TRIGGER tenancy_guard_ddl ON ddl_command_end EXECUTE FUNCTION tenancy.guard_ddl();
@@ -223,9 +247,10 @@ COMMENT ON EVENT TRIGGER tenancy_guard_ddl IS 'pg_tenancy: the guardrails new_ta
 CREATE EVENT TRIGGER tenancy_guard_drop ON sql_drop EXECUTE FUNCTION tenancy.guard_drop();
 ALTER EVENT TRIGGER tenancy_guard_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_guard_drop IS 'pg_tenancy: the guardrail protected_tables.';
-CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION tenancy.guard_start();
+CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION tenancy.guard_start();
 ALTER EVENT TRIGGER tenancy_guard_start ENABLE ALWAYS;
 CREATE EVENT TRIGGER tenancy_guard_rewrite ON table_rewrite EXECUTE FUNCTION tenancy.guard_rewrite();
 ALTER EVENT TRIGGER tenancy_guard_rewrite ENABLE ALWAYS;
-COMMENT ON EVENT TRIGGER tenancy_guard_rewrite IS 'pg_tenancy: values that ALTER TABLE changes.';
-COMMENT ON EVENT TRIGGER tenancy_guard_start IS 'pg_tenancy: foreign keys are validated over all organizations.';
+COMMENT ON EVENT TRIGGER tenancy_guard_rewrite IS 'pg_tenancy: values that ALTER TABLE changes in every row.';
+COMMENT ON EVENT TRIGGER tenancy_guard_start IS 'pg_tenancy: validates new foreign keys over all organizations.';

@@ -7,20 +7,25 @@ CREATE TABLE tenancy.guardrail (
     changed_by text NOT NULL,
     changed_at timestamptz NOT NULL
 );
-COMMENT ON TABLE tenancy.guardrail IS 'Guardrails that somebody has set; one that is not here has its default. tenancy.guardrails() shows them all.';
-COMMENT ON COLUMN tenancy.guardrail.name IS 'As tenancy.guardrails() names it.';
+COMMENT ON TABLE tenancy.guardrail IS
+'Guardrails with a state that somebody has set. A guardrail without a row has its default state. tenancy.guardrails()
+lists all guardrails.';
+COMMENT ON COLUMN tenancy.guardrail.name IS 'Name of the guardrail, as in tenancy.guardrails().';
 COMMENT ON COLUMN tenancy.guardrail.state IS 'off, warn or enforce.';
-COMMENT ON COLUMN tenancy.guardrail.reason IS 'Why it was set so.';
+COMMENT ON COLUMN tenancy.guardrail.reason IS 'Why the state was set.';
 COMMENT ON COLUMN tenancy.guardrail.changed_by IS 'The database role that logged in.';
-COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When.';
+COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When the state was set.';
 
 CREATE TABLE tenancy.protected_schema (
     schema_name text COLLATE "C" PRIMARY KEY,
     organization_column text
 );
-COMMENT ON TABLE tenancy.protected_schema IS 'Schemas whose new tables the guardrail new_tables looks at.';
-COMMENT ON COLUMN tenancy.protected_schema.schema_name IS 'By name, so that a dump carries it.';
-COMMENT ON COLUMN tenancy.protected_schema.organization_column IS 'What the organization column of its tables is called; NULL: one of the usual names.';
+COMMENT ON TABLE tenancy.protected_schema IS
+'Schemas whose new tables the guardrail new_tables checks. Written by tenancy.protect_schema.';
+COMMENT ON COLUMN tenancy.protected_schema.schema_name IS
+'Name of the schema. A name, and not an oid, so that a dump contains it.';
+COMMENT ON COLUMN tenancy.protected_schema.organization_column IS
+'Name of the organization column of its tables; NULL for one of the usual names.';
 
 CREATE TABLE tenancy.exclusion (
     schema_name text COLLATE "C",
@@ -30,12 +35,14 @@ CREATE TABLE tenancy.exclusion (
     changed_at timestamptz NOT NULL,
     PRIMARY KEY (schema_name, table_name)
 );
-COMMENT ON TABLE tenancy.exclusion IS 'Tables with an organization column that are meant to stay unprotected.';
+COMMENT ON TABLE tenancy.exclusion IS
+'Tables with an organization column that stay unprotected on purpose. Written by tenancy.exclude.';
 COMMENT ON COLUMN tenancy.exclusion.schema_name IS 'Schema of the table.';
-COMMENT ON COLUMN tenancy.exclusion.table_name IS 'Name of the table; another name is another table.';
-COMMENT ON COLUMN tenancy.exclusion.reason IS 'Why it stays unprotected.';
+COMMENT ON COLUMN tenancy.exclusion.table_name IS
+'Name of the table. After a rename, the row no longer applies to the table.';
+COMMENT ON COLUMN tenancy.exclusion.reason IS 'Why the table stays unprotected.';
 COMMENT ON COLUMN tenancy.exclusion.changed_by IS 'The database role that logged in.';
-COMMENT ON COLUMN tenancy.exclusion.changed_at IS 'When.';
+COMMENT ON COLUMN tenancy.exclusion.changed_at IS 'When the table was excluded.';
 
 SELECT pg_extension_config_dump('tenancy.guardrail', '');
 SELECT pg_extension_config_dump('tenancy.protected_schema', '');
@@ -43,7 +50,8 @@ SELECT pg_extension_config_dump('tenancy.exclusion', '');
 
 CREATE FUNCTION tenancy.guardrails() RETURNS TABLE (name text, state text, default_state text, meaning text)
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guardrails_wrapper';
-COMMENT ON FUNCTION tenancy.guardrails() IS 'Every guardrail with its state, the state it has by default, and what it is about.';
+COMMENT ON FUNCTION tenancy.guardrails() IS
+'Lists every guardrail with its state, its default state and its meaning. tenancy_auditor may call it too.';
 
 CREATE FUNCTION tenancy.set_guardrail(name text, state text, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -67,9 +75,11 @@ BEGIN
     END IF;
     INSERT INTO tenancy.guardrail AS g VALUES (name, state, reason, session_user, clock_timestamp())
         ON CONFLICT ON CONSTRAINT guardrail_pkey DO UPDATE
-            SET state = EXCLUDED.state, reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by, changed_at = EXCLUDED.changed_at;
+            SET state = EXCLUDED.state, reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by, changed_at =
+                EXCLUDED.changed_at;
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_guardrail(text, text, text) IS
-'Sets a guardrail to off, warn or enforce, for a reason that is kept and audited. Counts at once in every session. Raises 42704 for a
-name that is none, 22023 for another state, 22004 without a reason.';
+'Sets the state of a guardrail to off, warn or enforce. The new state applies to all sessions at once. The reason is
+stored, and the change is an audit event. Raises 42704 for an unknown guardrail, 22023 for another state, 22004 for a
+NULL argument or an empty reason.';

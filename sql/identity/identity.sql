@@ -12,23 +12,28 @@ CREATE TABLE tenancy.organization (
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE tenancy.organization IS 'The tenants. Filled by tenancy.create_organization.';
-COMMENT ON COLUMN tenancy.organization.id IS 'What uuid columns of protected tables hold.';
-COMMENT ON COLUMN tenancy.organization.name IS 'For people; need not be unique.';
-COMMENT ON COLUMN tenancy.organization.text_id IS 'What text columns of protected tables hold, and what a token''s organization claim may name; the id''s text unless given.';
-COMMENT ON COLUMN tenancy.organization.integer_id IS 'What integer and bigint columns of protected tables hold; NULL where there are none.';
-COMMENT ON COLUMN tenancy.organization.status IS 'active, or suspended: nobody can authenticate for it.';
-COMMENT ON COLUMN tenancy.organization.created_at IS 'When it was created.';
+COMMENT ON TABLE tenancy.organization IS 'The organizations (tenants). Written by tenancy.create_organization.';
+COMMENT ON COLUMN tenancy.organization.id IS 'The organization in uuid columns of protected tables.';
+COMMENT ON COLUMN tenancy.organization.name IS 'Display name. Need not be unique.';
+COMMENT ON COLUMN tenancy.organization.text_id IS
+'The organization in text columns of protected tables, and a name that an organization claim may have. By default the
+text of the id.';
+COMMENT ON COLUMN tenancy.organization.integer_id IS
+'The organization in integer and bigint columns of protected tables; NULL if there are none.';
+COMMENT ON COLUMN tenancy.organization.status IS
+'active or suspended. No subject can authenticate for a suspended organization.';
+COMMENT ON COLUMN tenancy.organization.created_at IS 'When the organization was created.';
 
 CREATE TABLE tenancy.role (
     name text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
     description text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE tenancy.role IS 'The roles that members have in their organizations; not database roles. Filled by tenancy.create_role.';
-COMMENT ON COLUMN tenancy.role.name IS 'Its name, the same in every organization.';
-COMMENT ON COLUMN tenancy.role.description IS 'For people.';
-COMMENT ON COLUMN tenancy.role.created_at IS 'When it was created.';
+COMMENT ON TABLE tenancy.role IS
+'The roles that members have in their organizations. They are not database roles. Written by tenancy.create_role.';
+COMMENT ON COLUMN tenancy.role.name IS 'Name of the role, the same in every organization.';
+COMMENT ON COLUMN tenancy.role.description IS 'Description for readers.';
+COMMENT ON COLUMN tenancy.role.created_at IS 'When the role was created.';
 
 CREATE TABLE tenancy.role_permission (
     role text COLLATE "C" NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
@@ -36,10 +41,13 @@ CREATE TABLE tenancy.role_permission (
     action text NOT NULL CHECK (action <> ''),
     PRIMARY KEY (role, domain, action)
 );
-COMMENT ON TABLE tenancy.role_permission IS 'The permission matrix: what a role may do. Filled by tenancy.grant_permission.';
-COMMENT ON COLUMN tenancy.role_permission.role IS 'The role that may.';
-COMMENT ON COLUMN tenancy.role_permission.domain IS 'What it may act on, as named in tenancy.protect or tenancy.authorize; * for every domain.';
-COMMENT ON COLUMN tenancy.role_permission.action IS 'What it may do: read, create, update, delete, or an action of the application''s own; * for every action.';
+COMMENT ON TABLE tenancy.role_permission IS
+'The permission matrix: the actions that each role may do in each domain. Written by tenancy.grant_permission.';
+COMMENT ON COLUMN tenancy.role_permission.role IS 'The role that has the permission.';
+COMMENT ON COLUMN tenancy.role_permission.domain IS
+'The domain, as named in tenancy.protect or tenancy.authorize; * for every domain.';
+COMMENT ON COLUMN tenancy.role_permission.action IS
+'The action: read, create, update, delete, or an action of the application; * for every action.';
 
 CREATE TABLE tenancy.issuer (
     issuer text COLLATE "C" PRIMARY KEY CHECK (issuer <> ''),
@@ -61,23 +69,42 @@ CREATE TABLE tenancy.issuer (
     CHECK (jwks IS NOT NULL OR jwks_file IS NOT NULL),
     CHECK (role_claim IS NOT NULL OR role_rule = 'membership')
 );
-COMMENT ON TABLE tenancy.issuer IS 'The identity providers whose tokens are accepted. Filled by tenancy.set_issuer. Holds no secret: HMAC keys are in files.';
-COMMENT ON COLUMN tenancy.issuer.issuer IS 'The "iss" claim of its tokens, compared exactly (RFC 7519 section 4.1.1).';
-COMMENT ON COLUMN tenancy.issuer.status IS 'active, or disabled: its tokens are refused.';
-COMMENT ON COLUMN tenancy.issuer.revision IS 'New with each change, so that sessions drop what they have parsed and remembered.';
-COMMENT ON COLUMN tenancy.issuer.jwks_file IS 'The file below tenancy.jwks_directory that has its keys; NULL when they stand in jwks.';
-COMMENT ON COLUMN tenancy.issuer.jwks IS 'Its public keys as a JWK Set (RFC 7517 section 5). With a file: those that the file had when it was last registered or refreshed, for sessions that find it broken.';
-COMMENT ON COLUMN tenancy.issuer.audiences IS 'A token must name one of them in its audience_claim.';
-COMMENT ON COLUMN tenancy.issuer.algorithms IS 'Signature algorithms that are accepted (RFC 7518 section 3.1, RFC 8037); NULL for those of the keys, of which each is for exactly one.';
-COMMENT ON COLUMN tenancy.issuer.leeway_seconds IS 'How far the clocks may differ, in seconds.';
-COMMENT ON COLUMN tenancy.issuer.preset IS 'The provider whose claims the columns below were taken from, where the caller named none.';
-COMMENT ON COLUMN tenancy.issuer.audience_claim IS 'JSON pointer (RFC 6901) to the audience: /aud unless the provider''s tokens have none, and /azp for instance says whom they are for.';
-COMMENT ON COLUMN tenancy.issuer.organization_claim IS 'JSON pointer to the organization; NULL when tokens do not name one.';
-COMMENT ON COLUMN tenancy.issuer.organization_form IS 'text: the claim is a string; keyed: an object with an organization''s name as key and its "id" inside, or an array of names (Keycloak).';
-COMMENT ON COLUMN tenancy.issuer.role_claim IS 'JSON pointer to the role, a string or an array of strings; NULL when roles come from the membership alone.';
-COMMENT ON COLUMN tenancy.issuer.role_rule IS 'membership: the claim counts for nothing; claim: it alone gives the role; narrower: of the claim''s and the membership''s the one that permits less.';
-COMMENT ON COLUMN tenancy.issuer.issuer_binding IS 'JSON pointer to a claim whose value must be a segment of the path of "iss", such as Entra''s /tid; NULL for none.';
-COMMENT ON COLUMN tenancy.issuer.updated_at IS 'When it was last set.';
+COMMENT ON TABLE tenancy.issuer IS
+'The identity providers whose tokens are accepted. Written by tenancy.set_issuer. The table holds no secret: HMAC keys
+are in files.';
+COMMENT ON COLUMN tenancy.issuer.issuer IS
+'The "iss" claim of its tokens, compared byte for byte (RFC 7519 section 4.1.1).';
+COMMENT ON COLUMN tenancy.issuer.status IS 'active or disabled. Tokens of a disabled issuer are refused.';
+COMMENT ON COLUMN tenancy.issuer.revision IS
+'New after each change. Sessions compare it to discard parsed keys and cached signatures.';
+COMMENT ON COLUMN tenancy.issuer.jwks_file IS
+'The key file below tenancy.jwks_directory; NULL if the keys are in the column jwks.';
+COMMENT ON COLUMN tenancy.issuer.jwks IS
+'The public keys as a JWK Set (RFC 7517 section 5). With a key file: the public keys that the file had when it was
+last registered or refreshed. Sessions that find the file unusable use these.';
+COMMENT ON COLUMN tenancy.issuer.audiences IS
+'The accepted audiences. A token must name one of them in its audience_claim.';
+COMMENT ON COLUMN tenancy.issuer.algorithms IS
+'The accepted signature algorithms (RFC 7518 section 3.1, RFC 8037). NULL for the algorithms of the keys; each key has
+exactly one.';
+COMMENT ON COLUMN tenancy.issuer.leeway_seconds IS 'Allowed difference of the clocks, in seconds.';
+COMMENT ON COLUMN tenancy.issuer.preset IS
+'The preset that gave the columns below their values where the caller passed none.';
+COMMENT ON COLUMN tenancy.issuer.audience_claim IS
+'JSON pointer (RFC 6901) to the audience. /aud, or another claim such as /azp for a provider whose tokens have no
+"aud".';
+COMMENT ON COLUMN tenancy.issuer.organization_claim IS 'JSON pointer to the organization; NULL if tokens name none.';
+COMMENT ON COLUMN tenancy.issuer.organization_form IS
+'text: the claim is a string. keyed: the claim is an object with an organization''s name as key and its "id" inside,
+or an array of names (Keycloak).';
+COMMENT ON COLUMN tenancy.issuer.role_claim IS
+'JSON pointer to the role, a string or an array of strings; NULL if roles come from the membership alone.';
+COMMENT ON COLUMN tenancy.issuer.role_rule IS
+'membership: the claim is ignored. claim: the claim alone gives the role. narrower: of the roles of claim and
+membership, the one that permits less.';
+COMMENT ON COLUMN tenancy.issuer.issuer_binding IS
+'JSON pointer to a claim whose value must be a path segment of "iss", such as /tid of Entra; NULL for none.';
+COMMENT ON COLUMN tenancy.issuer.updated_at IS 'When the issuer was last changed.';
 
 CREATE TABLE tenancy.retired_key (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -85,10 +112,11 @@ CREATE TABLE tenancy.retired_key (
     retired_at timestamptz NOT NULL,
     PRIMARY KEY (issuer, key_id)
 );
-COMMENT ON TABLE tenancy.retired_key IS 'Keys that sign nothing any more, whatever the JWK Set still holds. Filled by tenancy.retire_key.';
-COMMENT ON COLUMN tenancy.retired_key.issuer IS 'Whose key.';
-COMMENT ON COLUMN tenancy.retired_key.key_id IS 'Its "kid" (RFC 7517 section 4.5).';
-COMMENT ON COLUMN tenancy.retired_key.retired_at IS 'From when on tokens that it signed are refused.';
+COMMENT ON TABLE tenancy.retired_key IS
+'Keys whose signatures are refused, even if the JWK Set still contains them. Written by tenancy.retire_key.';
+COMMENT ON COLUMN tenancy.retired_key.issuer IS 'The issuer of the key.';
+COMMENT ON COLUMN tenancy.retired_key.key_id IS 'The "kid" of the key (RFC 7517 section 4.5).';
+COMMENT ON COLUMN tenancy.retired_key.retired_at IS 'From this time on, tokens that the key signed are refused.';
 
 CREATE TABLE tenancy.external_organization (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -97,10 +125,13 @@ CREATE TABLE tenancy.external_organization (
     PRIMARY KEY (issuer, external_id)
 );
 CREATE INDEX external_organization_organization_idx ON tenancy.external_organization (organization);
-COMMENT ON TABLE tenancy.external_organization IS 'What an issuer''s tokens call an organization, such as org_2ab3. Filled by tenancy.set_external_organization.';
-COMMENT ON COLUMN tenancy.external_organization.issuer IS 'Whose name it is: two issuers may mean two organizations by one.';
+COMMENT ON TABLE tenancy.external_organization IS
+'Names that an issuer''s tokens use for an organization, such as org_2ab3. Written by
+tenancy.set_external_organization.';
+COMMENT ON COLUMN tenancy.external_organization.issuer IS
+'The issuer that uses the name. Two issuers may use one name for two organizations.';
 COMMENT ON COLUMN tenancy.external_organization.external_id IS 'The value of the organization claim.';
-COMMENT ON COLUMN tenancy.external_organization.organization IS 'The organization that it names.';
+COMMENT ON COLUMN tenancy.external_organization.organization IS 'The organization with this name.';
 
 CREATE TABLE tenancy.external_role (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -109,10 +140,11 @@ CREATE TABLE tenancy.external_role (
     PRIMARY KEY (issuer, external_role)
 );
 CREATE INDEX external_role_role_idx ON tenancy.external_role (role);
-COMMENT ON TABLE tenancy.external_role IS 'What an issuer''s tokens call a role, such as org:admin. Filled by tenancy.set_external_role.';
-COMMENT ON COLUMN tenancy.external_role.issuer IS 'Whose name it is.';
-COMMENT ON COLUMN tenancy.external_role.external_role IS 'A value of the role claim.';
-COMMENT ON COLUMN tenancy.external_role.role IS 'The role that it names.';
+COMMENT ON TABLE tenancy.external_role IS
+'Names that an issuer''s tokens use for a role, such as org:admin. Written by tenancy.set_external_role.';
+COMMENT ON COLUMN tenancy.external_role.issuer IS 'The issuer that uses the name.';
+COMMENT ON COLUMN tenancy.external_role.external_role IS 'The value of the role claim.';
+COMMENT ON COLUMN tenancy.external_role.role IS 'The role with this name.';
 
 CREATE TABLE tenancy.membership (
     organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
@@ -125,14 +157,18 @@ CREATE TABLE tenancy.membership (
     PRIMARY KEY (issuer, subject, organization)
 );
 CREATE INDEX membership_organization_idx ON tenancy.membership (organization);
-COMMENT ON TABLE tenancy.membership IS 'Who belongs to which organization, as what. Filled by tenancy.set_membership; read at each authentication.';
+COMMENT ON TABLE tenancy.membership IS
+'The memberships: which subject belongs to which organization, with which role. Written by tenancy.set_membership,
+read at each authentication.';
 COMMENT ON COLUMN tenancy.membership.organization IS 'The organization.';
-COMMENT ON COLUMN tenancy.membership.issuer IS 'Whose tokens the member comes with: a subject is unique only within its issuer.';
+COMMENT ON COLUMN tenancy.membership.issuer IS
+'The issuer of the member''s tokens. A subject is unique only within its issuer.';
 COMMENT ON COLUMN tenancy.membership.subject IS 'The "sub" claim of the member''s tokens.';
-COMMENT ON COLUMN tenancy.membership.role IS 'What the member is there.';
-COMMENT ON COLUMN tenancy.membership.status IS 'active, or suspended: refused from the next authentication on.';
-COMMENT ON COLUMN tenancy.membership.valid_until IS 'When it ends by itself; NULL for never.';
-COMMENT ON COLUMN tenancy.membership.created_at IS 'When it was created.';
+COMMENT ON COLUMN tenancy.membership.role IS 'The role of the member in the organization.';
+COMMENT ON COLUMN tenancy.membership.status IS
+'active or suspended. A suspended member is refused from the next authentication on.';
+COMMENT ON COLUMN tenancy.membership.valid_until IS 'When the membership ends; NULL for no end.';
+COMMENT ON COLUMN tenancy.membership.created_at IS 'When the membership was created.';
 
 CREATE TABLE tenancy.revoked_session (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -141,11 +177,14 @@ CREATE TABLE tenancy.revoked_session (
     revoked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (issuer, session_id)
 );
-COMMENT ON TABLE tenancy.revoked_session IS 'Sessions whose tokens are refused before they expire. Filled by tenancy.revoke_session.';
-COMMENT ON COLUMN tenancy.revoked_session.issuer IS 'Whose session.';
-COMMENT ON COLUMN tenancy.revoked_session.session_id IS 'The value of "sid", "session_id" or "jti" in its tokens.';
-COMMENT ON COLUMN tenancy.revoked_session.reason IS 'For people.';
-COMMENT ON COLUMN tenancy.revoked_session.revoked_at IS 'When it was revoked; tenancy.purge_revocations goes by it.';
+COMMENT ON TABLE tenancy.revoked_session IS
+'Sessions whose tokens are refused before they expire. Written by tenancy.revoke_session.';
+COMMENT ON COLUMN tenancy.revoked_session.issuer IS 'The issuer of the session.';
+COMMENT ON COLUMN tenancy.revoked_session.session_id IS
+'The value of "sid", "session_id" or "jti" in the tokens of the session.';
+COMMENT ON COLUMN tenancy.revoked_session.reason IS 'Why the session was revoked.';
+COMMENT ON COLUMN tenancy.revoked_session.revoked_at IS
+'When the session was revoked. tenancy.purge_revocations compares it.';
 
 CREATE TABLE tenancy.revoked_subject (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -155,12 +194,14 @@ CREATE TABLE tenancy.revoked_subject (
     revoked_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (issuer, subject)
 );
-COMMENT ON TABLE tenancy.revoked_subject IS 'Subjects all of whose tokens from before a time are refused. Filled by tenancy.revoke_subject.';
-COMMENT ON COLUMN tenancy.revoked_subject.issuer IS 'Whose subject.';
+COMMENT ON TABLE tenancy.revoked_subject IS
+'Subjects whose tokens from before a time are all refused. Written by tenancy.revoke_subject.';
+COMMENT ON COLUMN tenancy.revoked_subject.issuer IS 'The issuer of the subject.';
 COMMENT ON COLUMN tenancy.revoked_subject.subject IS 'The "sub" claim of the tokens.';
-COMMENT ON COLUMN tenancy.revoked_subject.issued_before IS 'Tokens with an "iat" before it, or with none, are refused.';
-COMMENT ON COLUMN tenancy.revoked_subject.reason IS 'For people.';
-COMMENT ON COLUMN tenancy.revoked_subject.revoked_at IS 'When it was revoked; tenancy.purge_revocations goes by it.';
+COMMENT ON COLUMN tenancy.revoked_subject.issued_before IS 'Tokens with an earlier "iat", or without one, are refused.';
+COMMENT ON COLUMN tenancy.revoked_subject.reason IS 'Why the tokens were revoked.';
+COMMENT ON COLUMN tenancy.revoked_subject.revoked_at IS
+'When the tokens were revoked. tenancy.purge_revocations compares it.';
 
 SELECT pg_extension_config_dump('tenancy.organization', '');
 SELECT pg_extension_config_dump('tenancy.role', '');
@@ -173,23 +214,46 @@ SELECT pg_extension_config_dump('tenancy.revoked_session', '');
 SELECT pg_extension_config_dump('tenancy.revoked_subject', '');
 SELECT pg_extension_config_dump('tenancy.membership', '');
 
-CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
+CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text
+    DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_assume_organization_wrapper';
 COMMENT ON FUNCTION tenancy.assume_organization(uuid, text, text, text) IS
-'Makes the transaction act for an organization without a token, as the database role that logged in, for a reason. With a role it may do what
-that role may, otherwise everything. For jobs and maintenance by members of tenancy_operator. The assumption is an audit event of the
-organization and a line in the server''s log, which stays after a rollback; each event that follows carries the reason. Otherwise as
-tenancy.authenticate: until the end of the transaction, and no other identity in it. Raises 42704 for an organization or role that does not
-exist, 22004 without a reason, 25006 where nothing can be written, 28000 in a transaction with another identity.';
+'Gives the transaction a context for an organization without a token. The actor is the database role that logged in.
+For jobs and maintenance; granted to tenancy_operator alone. Returns the organization.
 
-CREATE FUNCTION tenancy.authenticate(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL) RETURNS uuid
+- organization: Id of the organization.
+- reason: Why. Each event of the transaction carries it.
+- role: The context may do what this role may; without it, everything.
+- correlation_id: As in tenancy.authenticate.
+
+The call records an event (operation assume) of the organization. It also writes a line to the server''s log, which
+remains after a rollback. The context lasts until the end of the transaction, which refuses every other identity.
+
+Raises 42704 for an organization or role that does not exist, 22004 without a reason, 25006 in a read-only
+transaction or on a standby, 28000 if the transaction has another identity.';
+
+CREATE FUNCTION tenancy.authenticate(token text, organization uuid DEFAULT NULL, correlation_id text DEFAULT NULL)
+    RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_authenticate_wrapper';
 COMMENT ON FUNCTION tenancy.authenticate(text, uuid, text) IS
-'Verifies a token and gives the rest of the transaction its identity: organization, subject, role and permissions.
-token: a compact JWS (RFC 7515) of at most 16 KiB, as the identity provider issued it. organization: needed only when the token
-names none and the subject has several. correlation_id: at most 200 bytes, kept in each audit event.
-Returns the organization. Raises 28000 for a token, organization or membership that is not accepted, 22023 for a correlation id that is too long.';
+'Verifies a token and sets the context of the transaction: organization, subject, role and permissions. Returns the
+organization.
+
+- token: A compact JWS (RFC 7515) of at most 16 KiB, as the identity provider issued it.
+- organization: Needed only if the token names no organization and the subject has several memberships.
+- correlation_id: At most 200 bytes. The actor of each audit event of the transaction has it.
+
+Algorithms: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA (Ed25519). The key
+determines the algorithm, and the "alg" of the header must agree with it. A "kid" in the header must name a key of
+the issuer. Without a "kid", the issuer must have exactly one key of the algorithm. Required claims: "iss", "sub",
+"aud" and "exp".
+
+Issuers, memberships and permissions are read in their newest committed state, also under REPEATABLE READ and
+SERIALIZABLE. The transaction keeps what it loaded: later changes of them apply from the next call on.
+
+Raises 28000 for a token, an organization or a membership that is not accepted, 22023 for a correlation id that is
+too long. The error is the same for an organization that does not exist and one of which the subject is no member.';
 
 CREATE FUNCTION tenancy.set_issuer(
     issuer text, audiences text[], jwks text DEFAULT NULL, algorithms text[] DEFAULT NULL,
@@ -198,22 +262,61 @@ CREATE FUNCTION tenancy.set_issuer(
     role_rule text DEFAULT NULL, audience_claim text DEFAULT NULL, issuer_binding text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_set_issuer_wrapper';
-COMMENT ON FUNCTION tenancy.set_issuer(text, text[], text, text[], text, integer, text, text, text, text, text, text, text) IS
-'Registers an identity provider, or replaces all that was registered under the same "iss". Give either jwks, its public keys as a
-JWK Set, or jwks_file, a file below tenancy.jwks_directory that is read again when it changes; HMAC secrets may stand only in a file.
-algorithms: those to accept; by default those of the keys. preset: generic, supabase, supabase_hook, auth0, clerk_v1, clerk_v2,
-workos, keycloak, entra or okta; it says where tokens carry what. organization_claim, role_claim, audience_claim, issuer_binding:
-JSON pointers (RFC 6901) in place of the preset''s, or the empty text for none. organization_form: text or keyed. role_rule: membership,
-claim or narrower; by default narrower where a role claim is read. leeway_seconds: 0 to 300. A disabled issuer stays disabled: see
-tenancy.set_issuer_status. Raises 22023 for keys or arguments that cannot be used, F0000 for a file that cannot.';
+COMMENT ON FUNCTION tenancy.set_issuer(text, text[], text, text[], text, integer, text, text, text, text, text, text,
+    text) IS
+'Registers an identity provider, or replaces everything that was registered for the same issuer. A disabled issuer
+stays disabled, so a job that refreshes keys cannot enable it; see tenancy.set_issuer_status.
+
+- issuer: The "iss" claim, compared byte for byte.
+- audiences: At least one. A token must name one of them in its audience claim.
+- jwks: The JWK Set as text, with public keys only. Private keys and HMAC secrets are refused. Pass either jwks or
+  jwks_file.
+- jwks_file: A file with the JWK Set, in the directory of the setting tenancy.jwks_directory. Sessions read it again
+  when it changes. Only a file may contain HMAC secrets.
+- algorithms: The algorithms to accept. By default those of the keys.
+- organization_claim: JSON pointer (RFC 6901) to the organization.
+- leeway_seconds: Allowed difference of the clocks, 0 to 300 seconds.
+- preset: Provider whose claims are the defaults of the other arguments; see below.
+- organization_form: text: the claim is a string. keyed: it is an object with an organization''s alias as key and its
+  "id" inside, or an array of aliases.
+- role_claim: JSON pointer to the role, a string or an array of strings.
+- role_rule: membership: the claim is not read. claim: the claim alone gives the role and must name one. narrower: of
+  the roles of claim and membership, the one that permits less; refused if neither does. The default is narrower if
+  there is a role claim.
+- audience_claim: JSON pointer to the audience, for tokens without "aud".
+- issuer_binding: JSON pointer to a claim whose value must be a path segment of the issuer.
+
+An argument that is NULL has the value of the preset. The empty text means no such claim. In a claim name with
+slashes, each slash is written as ~1. The presets are:
+
+- generic, auth0: organization /org_id, audience /aud.
+- supabase: organization /app_metadata/org_id, audience /aud.
+- supabase_hook: organization /org_id, role /org_role, audience /aud.
+- clerk_v1: organization /org_id, role /org_role, audience /azp.
+- clerk_v2: organization /o/id, role /o/rol, audience /azp.
+- workos: organization /org_id, role /role, audience /aud.
+- keycloak: organization /organization, keyed; audience /aud.
+- entra: organization /tid, audience /aud, binding /tid.
+- okta: audience /aud.
+
+Under the rule claim, the role of the token applies to whichever organization the caller chooses. Use that rule only
+if the token also names the organization.
+
+An organization claim is compared with the names of tenancy.set_external_organization, then with text_id, then with
+the id. A role claim is compared with the names of tenancy.set_external_role, then with the names of roles. Unknown
+roles in the token are ignored.
+
+Raises 22023 (key_set_invalid, argument_invalid) for keys or arguments that cannot be used, 22004 for NULL in a
+required argument, F0000 (key_file_invalid) for a file that cannot be used.';
 
 CREATE FUNCTION tenancy.refresh_issuer_keys(issuer text) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_refresh_issuer_keys_wrapper';
 COMMENT ON FUNCTION tenancy.refresh_issuer_keys(text) IS
-'Reads the issuer''s key file now and keeps its public keys in tenancy.issuer.jwks, which new sessions go by while the file is broken.
-For the job that writes the file; sessions notice a new file without it. True if the keys are others than before. Raises F0000 for a
-file that cannot be used, 42704 for an issuer without one.';
+'Reads the issuer''s key file and stores its public keys in tenancy.issuer.jwks. Sessions that have not read a usable
+file use these while the file is unusable. The job that writes the file calls the function; sessions notice a new
+file without the call. Returns true if the keys have changed. Raises F0000 for a file that cannot be used, 42704 for
+an issuer without a key file.';
 
 CREATE FUNCTION tenancy.renew_revision() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -224,27 +327,31 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.renew_revision() IS
-'Trigger of tenancy.issuer: whatever changes a row, sessions notice and drop what they have parsed and remembered.';
+'Internal: trigger of tenancy.issuer, which gives a changed row a new revision. Sessions then discard the keys and
+signatures that they have cached.';
 
 CREATE FUNCTION tenancy.renew_issuer() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE tenancy.issuer i SET updated_at = now()
-     WHERE i.issuer IN (CASE WHEN tg_op <> 'INSERT' THEN old.issuer END, CASE WHEN tg_op <> 'DELETE' THEN new.issuer END);
+     WHERE i.issuer IN (CASE WHEN tg_op <> 'INSERT' THEN old.issuer END, CASE WHEN tg_op <> 'DELETE'
+         THEN new.issuer END);
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION tenancy.renew_issuer() IS
-'Trigger of the tables that belong to an issuer: a change of theirs is a change of the issuer.';
+'Internal: trigger of the tables that belong to an issuer. A change of their rows gives the issuer a new revision.';
 CREATE TRIGGER renew_revision BEFORE UPDATE ON tenancy.issuer FOR EACH ROW EXECUTE FUNCTION tenancy.renew_revision();
-CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.retired_key FOR EACH ROW EXECUTE FUNCTION tenancy.renew_issuer();
-CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.external_role FOR EACH ROW EXECUTE FUNCTION tenancy.renew_issuer();
+CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.retired_key FOR EACH ROW EXECUTE FUNCTION
+    tenancy.renew_issuer();
+CREATE TRIGGER renew_issuer AFTER INSERT OR UPDATE OR DELETE ON tenancy.external_role FOR EACH ROW EXECUTE FUNCTION
+    tenancy.renew_issuer();
 -- On a subscriber too, and under session_replication_role.
 ALTER TABLE tenancy.issuer ENABLE ALWAYS TRIGGER renew_revision;
 ALTER TABLE tenancy.retired_key ENABLE ALWAYS TRIGGER renew_issuer;
 ALTER TABLE tenancy.external_role ENABLE ALWAYS TRIGGER renew_issuer;
 ALTER TABLE tenancy.issuer ENABLE ALWAYS TRIGGER renew_revision;
-COMMENT ON TRIGGER renew_revision ON tenancy.issuer IS 'Gives the row a new revision.';
+COMMENT ON TRIGGER renew_revision ON tenancy.issuer IS 'Gives a changed row a new revision.';
 COMMENT ON TRIGGER renew_issuer ON tenancy.retired_key IS 'Gives the issuer a new revision.';
 COMMENT ON TRIGGER renew_issuer ON tenancy.external_role IS 'Gives the issuer a new revision.';
 
@@ -258,7 +365,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.require_argument(text, text) IS
-'Internal: raises 22004, naming the argument, when the value is NULL.';
+'Internal: raises 22004 with the name of the argument if the value is NULL. Other functions call it.';
 
 CREATE FUNCTION tenancy.require_issuer(issuer text) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -269,8 +376,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tenancy.require_issuer(text) IS
-'Internal: raises 42704 unless the issuer is registered.';
+COMMENT ON FUNCTION tenancy.require_issuer(text) IS 'Internal: raises 42704 if the issuer is not registered.';
 
 CREATE FUNCTION tenancy.set_issuer_status(issuer text, status text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -281,7 +387,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_issuer_status(text, text) IS
-'Makes an issuer active or disabled; the tokens of a disabled one are refused from the next authentication on. Raises 42704 for an unknown issuer, 23514 for another status.';
+'Sets the status of an issuer to active or disabled. Tokens of a disabled issuer are refused from the next
+authentication on. Raises 42704 for an unknown issuer, 23514 for another status.';
 
 CREATE FUNCTION tenancy.create_organization(
     name text, id uuid DEFAULT NULL, text_id text DEFAULT NULL, integer_id bigint DEFAULT NULL) RETURNS uuid
@@ -291,13 +398,22 @@ DECLARE
 BEGIN
     PERFORM tenancy.require_argument('name', create_organization.name);
     INSERT INTO tenancy.organization (id, name, text_id, integer_id)
-    VALUES (new_id, create_organization.name, coalesce(create_organization.text_id, new_id::text), create_organization.integer_id);
+    VALUES (new_id, create_organization.name, coalesce(create_organization.text_id, new_id::text),
+        create_organization.integer_id);
     RETURN new_id;
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_organization(text, uuid, text, bigint) IS
-'Creates an organization and returns its id. text_id and integer_id: what tenant columns of type text and integer hold, where the
-application has such; text_id is also what tokens may name it by. Raises 23505 when one of the ids is taken, 23514 for the nil UUID.';
+'Creates an organization and returns its id.
+
+- name: Display name, for readers.
+- id: By default a random UUID.
+- text_id: The organization in columns of type text and varchar, and in tokens that name it so. By default the text
+  of the id.
+- integer_id: The organization in columns of type integer and bigint, if the application has such columns.
+
+Raises 23505 if one of the ids is taken, 23514 for the nil UUID, an empty name and an empty text_id, 22004 without a
+name.';
 
 CREATE FUNCTION tenancy.set_organization_status(organization uuid, status text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -310,7 +426,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_organization_status(uuid, text) IS
-'Makes an organization active or suspended. Raises 42704 for an unknown organization, 23514 for another status.';
+'Sets the status of an organization to active or suspended. No subject can authenticate for a suspended organization.
+Raises 42704 for an unknown organization, 23514 for another status.';
 
 CREATE FUNCTION tenancy.create_role(name text, description text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -321,7 +438,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_role(text, text) IS
-'Creates a role without permissions, or changes the description of one that exists.';
+'Creates a role without permissions, or changes the description of an existing one. Roles are the same in every
+organization. Raises 22004 without a name.';
 
 CREATE FUNCTION tenancy.grant_permission(role text, domain text, VARIADIC actions text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -337,8 +455,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.grant_permission(text, text, text[]) IS
-'Lets a role do actions in a domain: tenancy.grant_permission(''editor'', ''finding'', ''read'', ''update''). * stands for every domain or
-every action. Counts from the next authentication on. Raises 42704 for an unknown role.';
+'Lets a role do actions in a domain: tenancy.grant_permission(''editor'', ''finding'', ''read'', ''update''). The text
+* means every domain or every action. Policies check read, create, update and delete; other actions belong to the
+application. The change applies from the next authentication on. Raises 42704 for an unknown role, 22004 for a NULL
+action.';
 
 CREATE FUNCTION tenancy.revoke_permission(role text, domain text, VARIADIC actions text[]) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -347,7 +467,8 @@ BEGIN ATOMIC
      WHERE p.role = revoke_permission.role AND p.domain = revoke_permission.domain AND p.action = ANY (actions);
 END;
 COMMENT ON FUNCTION tenancy.revoke_permission(text, text, text[]) IS
-'Takes actions in a domain from a role, from the next authentication on. What the role never had is no error.';
+'Removes actions in a domain from a role. A permission that the role does not have is no error. A permission that was
+granted as * is removed only as *. The change applies from the next authentication on.';
 
 CREATE FUNCTION tenancy.set_membership(
     organization uuid, subject text, role text, issuer text DEFAULT NULL,
@@ -380,9 +501,17 @@ EXCEPTION WHEN foreign_key_violation THEN
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_membership(uuid, text, text, text, text, timestamptz) IS
-'Makes a subject a member of an organization, or replaces role, status (active, suspended) and end of the membership it has.
-issuer: whose tokens the member comes with; may be left out while exactly one is registered. Counts from the next
-authentication on. Raises 42704 when organization, role or issuer do not exist, 23514 for another status.';
+'Makes a subject a member of an organization, or replaces role, status and end of an existing membership.
+
+- organization: Id of the organization.
+- subject: The "sub" claim of the member''s tokens.
+- role: The role of the member in the organization.
+- issuer: The issuer of the member''s tokens. Optional while exactly one is registered.
+- status: active or suspended.
+- valid_until: When the membership ends; NULL for no end.
+
+The change applies from the next authentication on. Raises 42704 if organization, role or issuer do not exist, 23514
+for another status, 22023 if the issuer must be named, 22004 for NULL in a required argument.';
 
 CREATE FUNCTION tenancy.remove_membership(organization uuid, subject text, issuer text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -394,7 +523,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.remove_membership(uuid, text, text) IS
-'Ends a membership at once, of one issuer or, without one named, of all. True if there was one.';
+'Ends a membership: of one issuer, or of all issuers if none is named. Returns true if there was one. The change
+applies from the next authentication on.';
 
 CREATE FUNCTION tenancy.set_external_organization(organization uuid, issuer text, external_id text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -403,16 +533,20 @@ BEGIN
             tenancy.require_argument('issuer', set_external_organization.issuer),
             tenancy.require_argument('external_id', set_external_organization.external_id);
     INSERT INTO tenancy.external_organization AS e (issuer, external_id, organization)
-    VALUES (set_external_organization.issuer, set_external_organization.external_id, set_external_organization.organization)
+    VALUES (set_external_organization.issuer, set_external_organization.external_id,
+        set_external_organization.organization)
     ON CONFLICT ON CONSTRAINT external_organization_pkey DO UPDATE SET organization = EXCLUDED.organization;
 EXCEPTION WHEN foreign_key_violation THEN
     RAISE EXCEPTION 'the organization or the issuer does not exist'
-        USING ERRCODE = 'undefined_object', HINT = 'Create them first: tenancy.create_organization, tenancy.set_issuer.';
+        USING ERRCODE = 'undefined_object', HINT =
+            'Create them first: tenancy.create_organization, tenancy.set_issuer.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_external_organization(uuid, text, text) IS
-'Says what an issuer''s tokens call an organization: tenancy.set_external_organization(id, ''https://clerk.example.com'', ''org_2ab3''). A name
-given before is given to this organization. Raises 42704 when organization or issuer do not exist.';
+'Sets the name that an issuer''s tokens use for an organization: tenancy.set_external_organization(id,
+''https://clerk.example.com'', ''org_2ab3''). Two issuers may use one name for two organizations. A name that another
+organization had is moved to this one. Raises 42704 if organization or issuer do not exist, 22004 for a NULL
+argument.';
 
 CREATE FUNCTION tenancy.remove_external_organization(issuer text, external_id text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -423,7 +557,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.remove_external_organization(text, text) IS
-'Takes a name of an issuer''s tokens from its organization. True if there was one.';
+'Removes a name of tenancy.set_external_organization. Returns true if there was one.';
 
 CREATE FUNCTION tenancy.set_external_role(issuer text, external_role text, role text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -440,8 +574,9 @@ EXCEPTION WHEN foreign_key_violation THEN
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_external_role(text, text, text) IS
-'Says which role an issuer''s tokens mean by a value of the role claim: tenancy.set_external_role(''https://clerk.example.com'', ''org:admin'',
-''admin''). A value that is not set means the role of the same name. Raises 42704 when role or issuer do not exist.';
+'Sets the role that a value of an issuer''s role claim means: tenancy.set_external_role(''https://clerk.example.com'',
+''org:admin'', ''admin''). A value that is not set means the role of the same name. Raises 42704 if role or issuer do
+not exist, 22004 for a NULL argument.';
 
 CREATE FUNCTION tenancy.remove_external_role(issuer text, external_role text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -452,7 +587,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.remove_external_role(text, text) IS
-'Takes the meaning from a value of an issuer''s role claim. True if it had one.';
+'Removes a name of tenancy.set_external_role. Returns true if there was one.';
 
 CREATE FUNCTION tenancy.retire_key(issuer text, key_id text, at timestamptz DEFAULT now()) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -461,13 +596,19 @@ BEGIN
             tenancy.require_argument('key_id', retire_key.key_id),
             tenancy.require_argument('at', retire_key.at::text);
     PERFORM tenancy.require_issuer(retire_key.issuer);
-    INSERT INTO tenancy.retired_key AS k (issuer, key_id, retired_at) VALUES (retire_key.issuer, retire_key.key_id, retire_key.at)
+    INSERT INTO tenancy.retired_key AS k (issuer, key_id, retired_at) VALUES (retire_key.issuer, retire_key.key_id,
+        retire_key.at)
     ON CONFLICT ON CONSTRAINT retired_key_pkey DO UPDATE SET retired_at = EXCLUDED.retired_at;
 END
 $$;
 COMMENT ON FUNCTION tenancy.retire_key(text, text, timestamptz) IS
-'Refuses from a time on whatever the issuer''s key of that "kid" has signed, though its JWK Set may still hold the key. A later call moves
-the time; ''infinity'' takes the retirement back. Raises 42704 for an unknown issuer.';
+'Refuses all tokens that a key has signed, even if the JWK Set still contains the key.
+
+- issuer: The issuer of the key.
+- key_id: The "kid" of the key.
+- at: From this time on. A later call moves the time, and ''infinity'' cancels the retirement.
+
+Raises 42704 for an unknown issuer, 22004 for a NULL argument.';
 
 CREATE FUNCTION tenancy.revoke_session(issuer text, session_id text, reason text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -481,10 +622,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.revoke_session(text, text, text) IS
-'Refuses every token with this value in "sid", "session_id" or "jti", from the next authentication on. Raises 42704 for an unknown issuer.';
+'Refuses every token with this value in "sid", "session_id" or "jti", from the next authentication on. Raises 42704
+for an unknown issuer, 22004 for a NULL issuer or session id.';
 
 CREATE FUNCTION tenancy.revoke_subject(
-    issuer text, subject text, issued_before timestamptz DEFAULT clock_timestamp(), reason text DEFAULT NULL) RETURNS void
+    issuer text, subject text, issued_before timestamptz DEFAULT clock_timestamp(), reason text DEFAULT NULL) RETURNS
+        void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM tenancy.require_argument('issuer', revoke_subject.issuer),
@@ -500,8 +643,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.revoke_subject(text, text, timestamptz, text) IS
-'Refuses every token of the subject whose "iat" lies before the time, or which has none, from the next authentication on: "sign out
-everywhere". "iat" counts whole seconds, so a token of the same second is refused too. Raises 42704 for an unknown issuer.';
+'Refuses every token of the subject with an "iat" before the time, or without an "iat": "sign out everywhere". It
+applies from the next authentication on. "iat" counts whole seconds, so a token of the same second is refused too. A
+later call can only move the time forward. Raises 42704 for an unknown issuer, 22004 for NULL in a required argument.';
 
 CREATE FUNCTION tenancy.purge_revocations(revoked_before timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -517,5 +661,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.purge_revocations(timestamptz) IS
-'Deletes revocations from before a time and returns how many. Safe once every token from before it has expired; "exp" of the longest-lived
-tokens tells when.';
+'Deletes revocations that were made before a time, and returns how many. Call it once every token from before that
+time has expired; the "exp" of the longest-lived tokens shows when. A revoked subject is kept while its issued_before
+is not before the time either.';

@@ -27,13 +27,15 @@ BEGIN
     bearer := substring(headers ->> 'authorization' FROM '^\s*[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]+)\s*$');
     IF bearer IS NULL THEN
         RAISE EXCEPTION 'the Authorization header does not hold exactly one bearer token'
-            USING ERRCODE = 'invalid_authorization_specification', HINT = 'Send it as "Authorization: Bearer" and the access token.';
+            USING ERRCODE = 'invalid_authorization_specification', HINT =
+                'Send it as "Authorization: Bearer" and the access token.';
     END IF;
     BEGIN
         organization := nullif(headers ->> 'x-organization-id', '')::uuid;
     EXCEPTION WHEN invalid_text_representation THEN
         RAISE EXCEPTION 'the X-Organization-Id header is not a uuid'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Send the id that tenancy.organization has, or leave the header out.';
+            USING ERRCODE = 'invalid_parameter_value', HINT =
+                'Send the id that tenancy.organization has, or leave the header out.';
     END;
     PERFORM tenancy.authenticate(
         token => bearer, organization => organization,
@@ -41,7 +43,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.pre_request() IS
-'For PostgREST''s db-pre-request: authenticates the transaction with the bearer token of the request''s Authorization header.
-Trusts no claims that were verified elsewhere: the token is verified here. Headers X-Organization-Id (a uuid) and X-Correlation-Id
-or X-Request-Id become arguments of tenancy.authenticate. A request without an Authorization header stays without identity.
-Raises 28000 for a header or token that is not accepted, 22023 for an organization that is no uuid or a correlation id that is too long.';
+'Authenticates the transaction with the bearer token of an HTTP request, for the setting db-pre-request of PostgREST.
+The function verifies the token itself and trusts no claims that PostgREST has verified.
+
+It reads the headers from the setting request.headers. Authorization contains the token. X-Organization-Id, a uuid,
+and X-Correlation-Id or X-Request-Id become the arguments of tenancy.authenticate. Without an Authorization header
+the function does nothing, and the request has no context.
+
+Raises 28000 for a header or token that is not accepted, 22023 for an X-Organization-Id that is no uuid or a
+correlation id that is too long.';

@@ -1,5 +1,5 @@
--- Single sign-on: how the members of an organization must come in, once it is enforced. Code: src/identity/sso.rs, src/identity/test_sso.rs.
--- The triggers that audit these tables stand in sql/audit/settings.sql.
+-- Single sign-on: how the members of an organization must come in, once it is enforced. Code: src/identity/sso.rs,
+-- src/identity/test_sso.rs. The triggers that audit these tables stand in sql/audit/settings.sql.
 
 CREATE TABLE tenancy.sso_connection (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -9,9 +9,11 @@ CREATE TABLE tenancy.sso_connection (
     issuer text NOT NULL REFERENCES tenancy.issuer,
     state text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'testing', 'enforced')),
     accepted_amr text[] NOT NULL DEFAULT '{}'
-        CHECK (coalesce(array_ndims(accepted_amr), 1) = 1 AND array_position(accepted_amr, NULL) IS NULL AND '' <> ALL (accepted_amr)),
+        CHECK (coalesce(array_ndims(accepted_amr), 1) = 1 AND array_position(accepted_amr, NULL) IS NULL
+            AND '' <> ALL (accepted_amr)),
     accepted_acr text[] NOT NULL DEFAULT '{}'
-        CHECK (coalesce(array_ndims(accepted_acr), 1) = 1 AND array_position(accepted_acr, NULL) IS NULL AND '' <> ALL (accepted_acr)),
+        CHECK (coalesce(array_ndims(accepted_acr), 1) = 1 AND array_position(accepted_acr, NULL) IS NULL
+            AND '' <> ALL (accepted_acr)),
     accepted_aal text[] NOT NULL DEFAULT '{}'
         CHECK (coalesce(array_ndims(accepted_aal), 1) = 1 AND accepted_aal <@ '{aal1,aal2,aal3}'),
     break_glass_issuer text,
@@ -26,20 +28,28 @@ CREATE TABLE tenancy.sso_connection (
 );
 -- What tenancy.authenticate reads each time: empty where nobody enforces anything.
 CREATE INDEX sso_connection_enforced_idx ON tenancy.sso_connection (organization) WHERE state = 'enforced';
-COMMENT ON TABLE tenancy.sso_connection IS 'The single sign-on connections of organizations: issuer and conditions that members must meet. Filled by tenancy.create_sso_connection.';
-COMMENT ON COLUMN tenancy.sso_connection.id IS 'Its id.';
-COMMENT ON COLUMN tenancy.sso_connection.organization IS 'Whose members it is for.';
-COMMENT ON COLUMN tenancy.sso_connection.name IS 'For people; unique within the organization.';
-COMMENT ON COLUMN tenancy.sso_connection.issuer IS 'Whose tokens are accepted.';
-COMMENT ON COLUMN tenancy.sso_connection.state IS 'draft; testing: tokens can be tried with tenancy.test_sso; enforced: members get in no other way.';
-COMMENT ON COLUMN tenancy.sso_connection.accepted_amr IS 'The token''s "amr" (RFC 8176) must show at least one of these authentication methods; empty for any.';
-COMMENT ON COLUMN tenancy.sso_connection.accepted_acr IS 'The token''s "acr" (OpenID Connect Core section 2) must be one of these; empty for any.';
-COMMENT ON COLUMN tenancy.sso_connection.accepted_aal IS 'The token''s "aal" (Supabase: aal1, aal2) must be one of these; empty for any.';
-COMMENT ON COLUMN tenancy.sso_connection.break_glass_issuer IS 'Whose tokens the break-glass admin comes with.';
-COMMENT ON COLUMN tenancy.sso_connection.break_glass_subject IS 'The "sub" of the one admin who gets in whatever the connection asks for.';
-COMMENT ON COLUMN tenancy.sso_connection.version IS 'Counts the changes of what members must meet, verified domains included: a test is one of a version.';
-COMMENT ON COLUMN tenancy.sso_connection.created_at IS 'When it was created.';
-COMMENT ON COLUMN tenancy.sso_connection.updated_at IS 'When it was last changed.';
+COMMENT ON TABLE tenancy.sso_connection IS
+'Single sign-on connections of organizations: the issuer and the conditions that members must meet. Written by
+tenancy.create_sso_connection.';
+COMMENT ON COLUMN tenancy.sso_connection.id IS 'Id of the connection.';
+COMMENT ON COLUMN tenancy.sso_connection.organization IS 'The organization whose members the connection applies to.';
+COMMENT ON COLUMN tenancy.sso_connection.name IS 'Display name, unique within the organization.';
+COMMENT ON COLUMN tenancy.sso_connection.issuer IS 'The issuer whose tokens are accepted.';
+COMMENT ON COLUMN tenancy.sso_connection.state IS
+'draft; testing: tokens can be tested with tenancy.test_sso; enforced: members can authenticate in no other way.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_amr IS
+    'The token''s "amr" (RFC 8176) must show at least one of these authentication methods; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_acr IS
+    'The token''s "acr" (OpenID Connect Core section 2) must be one of these; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.accepted_aal IS
+    'The token''s "aal" (Supabase: aal1, aal2) must be one of these; empty for any.';
+COMMENT ON COLUMN tenancy.sso_connection.break_glass_issuer IS 'The issuer of the break-glass admin''s tokens.';
+COMMENT ON COLUMN tenancy.sso_connection.break_glass_subject IS
+'The "sub" of the one admin who can authenticate without meeting the conditions.';
+COMMENT ON COLUMN tenancy.sso_connection.version IS
+'Counts the changes of the conditions, verified domains included. A test counts only for its version.';
+COMMENT ON COLUMN tenancy.sso_connection.created_at IS 'When the connection was created.';
+COMMENT ON COLUMN tenancy.sso_connection.updated_at IS 'When the connection was last changed.';
 
 CREATE TABLE tenancy.sso_domain (
     connection uuid NOT NULL,
@@ -57,14 +67,18 @@ CREATE TABLE tenancy.sso_domain (
 );
 -- A verified domain belongs to one connection, and so to one organization.
 CREATE UNIQUE INDEX sso_domain_verified_idx ON tenancy.sso_domain (name) WHERE verified_at IS NOT NULL;
-COMMENT ON TABLE tenancy.sso_domain IS 'The e-mail domains of connections. Filled by tenancy.add_sso_domain. Only verified ones count.';
-COMMENT ON COLUMN tenancy.sso_domain.connection IS 'The connection whose members have such addresses.';
-COMMENT ON COLUMN tenancy.sso_domain.organization IS 'The connection''s organization.';
-COMMENT ON COLUMN tenancy.sso_domain.name IS 'The domain in lower case, internationalized ones in their "xn--" form (RFC 5890). It does not stand for its subdomains.';
-COMMENT ON COLUMN tenancy.sso_domain.challenge IS 'What the TXT record _pg-tenancy-challenge.<name> must say. No secret: it is to be published.';
-COMMENT ON COLUMN tenancy.sso_domain.verified_at IS 'When the challenge was found in the DNS; NULL until then.';
-COMMENT ON COLUMN tenancy.sso_domain.verified_by IS 'Who said so: the subject of the context, or the database role that was logged in.';
-COMMENT ON COLUMN tenancy.sso_domain.created_at IS 'When it was added.';
+COMMENT ON TABLE tenancy.sso_domain IS
+'E-mail domains of connections. Written by tenancy.add_sso_domain. Only verified domains have an effect.';
+COMMENT ON COLUMN tenancy.sso_domain.connection IS 'The connection whose members have addresses of the domain.';
+COMMENT ON COLUMN tenancy.sso_domain.organization IS 'The organization of the connection.';
+COMMENT ON COLUMN tenancy.sso_domain.name IS
+'The domain in lower case, internationalized ones in their "xn--" form (RFC 5890). It does not include its subdomains.';
+COMMENT ON COLUMN tenancy.sso_domain.challenge IS
+'The required content of the TXT record _pg-tenancy-challenge.<name>. It is published, not secret.';
+COMMENT ON COLUMN tenancy.sso_domain.verified_at IS 'When the challenge was found in the DNS; NULL before.';
+COMMENT ON COLUMN tenancy.sso_domain.verified_by IS
+'Who reported the challenge: the subject of the context, or the database role that logged in.';
+COMMENT ON COLUMN tenancy.sso_domain.created_at IS 'When the domain was added.';
 
 CREATE TABLE tenancy.sso_test (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -78,15 +92,18 @@ CREATE TABLE tenancy.sso_test (
     FOREIGN KEY (connection, organization) REFERENCES tenancy.sso_connection (id, organization) ON DELETE CASCADE
 );
 CREATE INDEX sso_test_connection_idx ON tenancy.sso_test (connection, version);
-COMMENT ON TABLE tenancy.sso_test IS 'The outcomes of test sign-ins. Filled by tenancy.test_sso. Holds neither tokens nor their claims.';
-COMMENT ON COLUMN tenancy.sso_test.id IS 'Its id.';
+COMMENT ON TABLE tenancy.sso_test IS
+'Results of test sign-ins. Written by tenancy.test_sso. The table holds neither tokens nor their claims.';
+COMMENT ON COLUMN tenancy.sso_test.id IS 'Id of the test.';
 COMMENT ON COLUMN tenancy.sso_test.connection IS 'The connection that was tested.';
-COMMENT ON COLUMN tenancy.sso_test.organization IS 'The connection''s organization.';
-COMMENT ON COLUMN tenancy.sso_test.version IS 'The connection''s version then; the outcome says nothing of a later one.';
-COMMENT ON COLUMN tenancy.sso_test.subject IS 'The "sub" of the token; NULL when its signature or its validity could not be verified.';
-COMMENT ON COLUMN tenancy.sso_test.tested_at IS 'Clock of the server at the test.';
-COMMENT ON COLUMN tenancy.sso_test.succeeded IS 'Whether the token would have been let in by this connection.';
-COMMENT ON COLUMN tenancy.sso_test.reason IS 'Why not; or that all conditions were met.';
+COMMENT ON COLUMN tenancy.sso_test.organization IS 'The organization of the connection.';
+COMMENT ON COLUMN tenancy.sso_test.version IS
+'The version of the connection at the test. The result does not apply to a later version.';
+COMMENT ON COLUMN tenancy.sso_test.subject IS
+'The "sub" of the token; NULL if its signature or its validity could not be verified.';
+COMMENT ON COLUMN tenancy.sso_test.tested_at IS 'When the token was tested, by the clock of the server.';
+COMMENT ON COLUMN tenancy.sso_test.succeeded IS 'Whether the connection accepts the token.';
+COMMENT ON COLUMN tenancy.sso_test.reason IS 'The condition that was not met, or that all conditions were met.';
 
 SELECT pg_extension_config_dump('tenancy.sso_connection', '');
 SELECT pg_extension_config_dump('tenancy.sso_domain', '');
@@ -114,19 +131,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.lock_sso_connection(uuid, boolean) IS
-'Internal: the connection, locked until the end of the transaction. Raises 42704 for an unknown one, 55000 for an enforced one that is to be changed.';
+'Internal: locks a connection until the end of the transaction and returns it. Raises 42704 for an unknown connection,
+55000 for an enforced one if to_change is true.';
 
 CREATE FUNCTION tenancy.may_break_glass(organization uuid, issuer text, subject text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT EXISTS (
         SELECT FROM tenancy.membership m JOIN tenancy.role_permission p ON p.role = m.role
-         WHERE m.organization = may_break_glass.organization AND m.issuer = may_break_glass.issuer AND m.subject = may_break_glass.subject
+         WHERE m.organization = may_break_glass.organization AND m.issuer = may_break_glass.issuer
+             AND m.subject = may_break_glass.subject
            AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > clock_timestamp())
            AND p.domain IN ('*', 'sso') AND p.action IN ('*', 'update'));
 END;
 COMMENT ON FUNCTION tenancy.may_break_glass(uuid, text, text) IS
-'Internal: whether the subject is an active member of the organization whose role may update its single sign-on: permission sso:update, or * in place of either.';
+'Internal: returns whether the subject is an active member of the organization with the permission sso:update, or * in
+place of either part.';
 
 CREATE FUNCTION tenancy.create_sso_connection(
     organization uuid, name text, issuer text,
@@ -147,14 +167,25 @@ BEGIN
     RETURN new_id;
 EXCEPTION WHEN foreign_key_violation THEN
     RAISE EXCEPTION 'the organization or the issuer of the connection does not exist'
-        USING ERRCODE = 'undefined_object', HINT = 'Create them first: tenancy.create_organization, tenancy.set_issuer.';
+        USING ERRCODE = 'undefined_object', HINT =
+            'Create them first: tenancy.create_organization, tenancy.set_issuer.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_sso_connection(uuid, text, text, text[], text[], text[]) IS
-'Creates a single sign-on connection in the state draft, which binds nobody, and returns its id. issuer: whose tokens members must
-come with. accepted_amr: authentication methods (RFC 8176) of which the token must show one; accepted_acr, accepted_aal: values of
-which the token must have one; an empty array asks for nothing. Raises 42704 when organization or issuer do not exist, 23505 for a
-name that the organization has given already, 23514 for values that are no values of such claims.';
+'Creates a single sign-on connection in the state draft and returns its id. A draft has no effect on members.
+
+- organization: The organization whose members the connection applies to.
+- name: Display name, unique within the organization.
+- issuer: The issuer whose tokens members must use, registered with tenancy.set_issuer.
+- accepted_amr: Authentication methods (RFC 8176). The "amr" of the token must contain one of them.
+- accepted_acr: The "acr" of the token must be one of these.
+- accepted_aal: The "aal" of the token must be one of these: aal1, aal2, aal3.
+
+An empty array sets no condition. "amr" may be an array of strings (OpenID Connect) or of objects with a "method"
+(Supabase). A claim that is absent or of another type meets no condition.
+
+Raises 42704 if organization or issuer do not exist, 23505 for a name that is taken, 23514 for an empty or unknown
+value, 22004 for a NULL argument.';
 
 CREATE FUNCTION tenancy.alter_sso_connection(
     connection uuid, name text DEFAULT NULL, issuer text DEFAULT NULL,
@@ -175,8 +206,9 @@ EXCEPTION WHEN foreign_key_violation THEN
 END
 $$;
 COMMENT ON FUNCTION tenancy.alter_sso_connection(uuid, text, text, text[], text[], text[]) IS
-'Changes a connection that is not enforced; what is NULL stays as it is, an empty array asks for nothing from now on. Tests made
-before no longer count. Raises 42704 for an unknown connection or issuer, 55000 for an enforced one, otherwise as tenancy.create_sso_connection.';
+'Changes a connection that is not enforced. An argument that is NULL leaves its value unchanged; an empty array
+removes the condition. Tests from before the change no longer count. Raises 42704 for an unknown connection or
+issuer, 55000 while the connection is enforced. Other errors as tenancy.create_sso_connection.';
 
 CREATE FUNCTION tenancy.drop_sso_connection(connection uuid) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -186,8 +218,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.drop_sso_connection(uuid) IS
-'Deletes a connection that is not enforced, with its domains and its tests; the events of the audit stay. Raises 42704 for an unknown
-one, 55000 for an enforced one.';
+'Deletes a connection that is not enforced, with its domains and tests. Its audit events remain. Raises 42704 for an
+unknown connection, 55000 while it is enforced.';
 
 CREATE FUNCTION tenancy.add_sso_domain(connection uuid, domain text) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -211,9 +243,14 @@ EXCEPTION WHEN check_violation THEN
 END
 $$;
 COMMENT ON FUNCTION tenancy.add_sso_domain(uuid, text) IS
-'Adds an e-mail domain to a connection that is not enforced, and returns the challenge to publish as TXT record
-_pg-tenancy-challenge.<domain>. Until it is verified it counts for nothing. A second time it returns the same challenge.
-Raises 22023 for what is no domain name, 42704 for an unknown connection, 55000 for an enforced one.';
+'Adds an e-mail domain to a connection that is not enforced, and returns the challenge. Publish the challenge as the
+TXT record _pg-tenancy-challenge.<domain>. A second call returns the same challenge. Until the domain is verified, it
+has no effect.
+
+The name is compared in lower case. It needs a dot and has none at the end. Internationalized names have their "xn--"
+form. A domain does not include its subdomains.
+
+Raises 22023 for an invalid name, 42704 for an unknown connection, 55000 while the connection is enforced.';
 
 CREATE FUNCTION tenancy.verify_sso_domain(connection uuid, domain text, VARIADIC observed text[]) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -242,13 +279,19 @@ BEGIN
     RETURN true;
 EXCEPTION WHEN unique_violation THEN
     RAISE EXCEPTION 'domain "%" is verified for another connection', domain
-        USING ERRCODE = 'unique_violation', HINT = 'A domain belongs to one connection; take it from the other with tenancy.remove_sso_domain.';
+        USING ERRCODE = 'unique_violation', HINT =
+            'A domain belongs to one connection; take it from the other with tenancy.remove_sso_domain.';
 END
 $$;
 COMMENT ON FUNCTION tenancy.verify_sso_domain(uuid, text, text[]) IS
-'Tells what an outside job found in the DNS: observed are the values of the TXT record _pg-tenancy-challenge.<domain>. True, and the
-domain counts from now on, when one of them is the challenge; else false, and nothing changes. Tests made before no longer count.
-Raises 42704 for an unknown connection or domain, 23505 when another connection has the domain, 55000 when the connection is enforced.';
+'Verifies a domain with the DNS records that an outside job has read. The database makes no DNS requests. The argument
+observed has the values of the TXT record _pg-tenancy-challenge.<domain>. If one of them is the challenge, the domain
+is verified and the result is true. Otherwise the result is false, and nothing changes.
+
+A verified domain belongs to one connection. When a domain is verified, tests from before no longer count.
+
+Raises 42704 for an unknown connection or a domain that was not added, 23505 if the domain is verified for another
+connection, 55000 while the connection is enforced and the domain is not verified yet.';
 
 CREATE FUNCTION tenancy.remove_sso_domain(connection uuid, domain text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -261,14 +304,15 @@ BEGIN
      WHERE d.connection = remove_sso_domain.connection AND d.name = lower(remove_sso_domain.domain COLLATE "C")
     RETURNING d.verified_at IS NOT NULL INTO was_verified;
     IF was_verified THEN
-        UPDATE tenancy.sso_connection c SET version = c.version + 1, updated_at = now() WHERE c.id = remove_sso_domain.connection;
+        UPDATE tenancy.sso_connection c SET version = c.version + 1, updated_at = now()
+            WHERE c.id = remove_sso_domain.connection;
     END IF;
     RETURN was_verified IS NOT NULL;
 END
 $$;
 COMMENT ON FUNCTION tenancy.remove_sso_domain(uuid, text) IS
-'Takes a domain from a connection that is not enforced. True if it had it. When the domain was verified, tests made before no longer
-count. Raises 42704 for an unknown connection, 55000 for an enforced one.';
+'Removes a domain from a connection that is not enforced. Returns true if the connection had the domain. If the domain
+was verified, tests from before no longer count. Raises 42704 for an unknown connection, 55000 while it is enforced.';
 
 CREATE FUNCTION tenancy.set_sso_break_glass(connection uuid, subject text, issuer text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -286,14 +330,20 @@ BEGIN
                   HINT = 'Name a member of that issuer whose role has the permission sso:update, or * in place of either.';
     END IF;
     UPDATE tenancy.sso_connection c
-       SET break_glass_issuer = set_sso_break_glass.issuer, break_glass_subject = set_sso_break_glass.subject, updated_at = now()
+       SET break_glass_issuer = set_sso_break_glass.issuer, break_glass_subject = set_sso_break_glass.subject,
+           updated_at = now()
      WHERE c.id = locked.id;
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_sso_break_glass(uuid, text, text) IS
-'Names the one admin who gets in with any valid token of the issuer, whatever the connection asks for; the method of the context and
-of its events is break-glass then. Must be an active member whose role may update single sign-on (sso:update, or * in place of either),
-and stay one. Can be replaced in every state, never taken away. Raises 55000 for somebody else, 42704 for an unknown connection.';
+'Names the break-glass admin: the one subject who can authenticate with any valid token of the issuer, whatever the
+connection requires. The method of that context, and of its events, is break-glass.
+
+The subject must be an active member of the organization with the permission sso:update, or * in place of either
+part. A subject who loses the membership or the permission can no longer break the glass. The admin can be replaced
+in every state of the connection, but never removed.
+
+Raises 55000 for a subject who does not qualify, 42704 for an unknown connection, 22004 for a NULL argument.';
 
 CREATE FUNCTION tenancy.set_sso_state(connection uuid, state text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -310,7 +360,8 @@ BEGIN
         RETURN;
     ELSIF set_sso_state.state <> 'testing' AND locked.state <> 'testing' THEN
         RAISE EXCEPTION 'a connection goes from % to % by way of testing', locked.state, set_sso_state.state
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'tenancy.set_sso_state(connection, ''testing'') first.';
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT =
+                'tenancy.set_sso_state(connection, ''testing'') first.';
     END IF;
     IF set_sso_state.state = 'enforced' THEN
         missing := CASE
@@ -320,7 +371,8 @@ BEGIN
                 THEN 'No break-glass admin is named: see tenancy.set_sso_break_glass.'
             WHEN NOT tenancy.may_break_glass(locked.organization, locked.break_glass_issuer, locked.break_glass_subject)
                 THEN 'The break-glass admin is no active member any more whose role may update single sign-on: see tenancy.set_sso_break_glass.'
-            WHEN NOT EXISTS (SELECT FROM tenancy.issuer i WHERE i.issuer = locked.break_glass_issuer AND i.status = 'active')
+            WHEN NOT EXISTS (SELECT FROM tenancy.issuer i WHERE i.issuer = locked.break_glass_issuer
+                AND i.status = 'active')
                 THEN 'The issuer of the break-glass admin is not active: see tenancy.set_issuer_status.'
             WHEN NOT EXISTS (SELECT FROM tenancy.sso_test t
                               WHERE t.connection = locked.id AND t.version = locked.version AND t.succeeded
@@ -342,15 +394,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.set_sso_state(uuid, text) IS
-'draft, testing (tokens can be tried with tenancy.test_sso) or enforced (members get in no other way from the next authentication on),
-one step at a time. To enforced only when its issuer is active, a break-glass admin is named who could get in, and a test of the
-present settings has succeeded within a day. Warns when the break-glass admin depends on the same issuer.
-Raises 55000 for what is still missing, 22023 for another state, 42704 for an unknown connection.';
+'Sets the state of a connection to draft, testing or enforced, one step at a time, forward or back. In the state
+testing tokens can be tested with tenancy.test_sso. In the state enforced members can authenticate in no other way,
+from the next authentication on.
+
+A connection becomes enforced only if its issuer is active, a break-glass admin is named who could authenticate, and
+a test of the present settings has succeeded within the last day. The detail of the error names what is missing. The
+function warns if the break-glass admin depends on the issuer of the connection.
+
+Raises 55000 for a condition that is not met or a skipped step, 22023 for another state, 42704 for an unknown
+connection.';
 
 CREATE FUNCTION tenancy.test_sso(connection uuid, token text) RETURNS TABLE (succeeded boolean, reason text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_test_sso_wrapper';
 COMMENT ON FUNCTION tenancy.test_sso(uuid, text) IS
-'Tries a token on a connection in the state testing or enforced: signature, claims, membership, and all that the connection asks for.
-Records the outcome in tenancy.sso_test and returns it; a token that fails raises nothing, so that the record stays. Gives the
-transaction no identity, and asks nothing of the break-glass admin''s exception. Raises 42704 for an unknown connection, 55000 for a draft.';
+'Tests a token on a connection in the state testing or enforced: signature, claims, membership and the conditions of
+the connection. Records the result in tenancy.sso_test and returns it. A token that fails raises no error, so the
+record remains. The transaction gets no context. The exception of the break-glass admin does not apply to the test.
+Pass the token as a bind parameter. Raises 42704 for an unknown connection, 55000 (sso_draft) for a draft.';

@@ -1,7 +1,10 @@
 //! What the tests say to the server, in few words.
 
+use std::future::poll_fn;
+
 use serde_json::Value;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 
 /// An error of the server, as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +108,54 @@ pub async fn eventually(client: &Client, sql: &str) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     panic!("{sql} never became true");
+}
+
+/// Leaves nothing of the test's database but the extension as it is created: no event, no organization, no table.
+pub async fn begin_anew(superuser: &Client) {
+    for sql in [
+        r#"DROP TABLE public."Finding", public.cloud_account"#,
+        "DROP EXTENSION pg_tenancy CASCADE",
+        "CREATE EXTENSION pg_tenancy",
+    ] {
+        run(superuser, sql).await;
+    }
+}
+
+/// A connection that listens.
+pub struct Listener {
+    client: Client,
+    told: UnboundedReceiver<String>,
+}
+
+impl Listener {
+    pub async fn on(config: &Config, channels: &[&str]) -> Self {
+        let (client, mut connection) = config.connect(NoTls).await.unwrap();
+        let (sender, told) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    sender.send(notification.payload().to_owned()).ok();
+                }
+            }
+        });
+        for channel in channels {
+            run(&client, &format!("LISTEN {channel}")).await;
+        }
+        run(&client, "LISTEN that_is_all").await;
+        Listener { client, told }
+    }
+
+    /// What it was told since the last call by transactions that have committed.
+    pub async fn told(&mut self) -> Vec<String> {
+        run(&self.client, "NOTIFY that_is_all, 'that is all'").await;
+        let mut told = Vec::new();
+        loop {
+            match self.told.recv().await.expect("a connection that still listens") {
+                payload if payload == "that is all" => return told,
+                payload => told.push(payload),
+            }
+        }
+    }
 }
 
 /// Seals what has committed; returns how many events that were.

@@ -332,7 +332,10 @@ mod tests {
         #[test]
         fn odd_claims_neither_panic_nor_let_in(email in "\\PC*", amr in "\\PC*", acr in "\\PC*") {
             let strict = Connection {
-                methods: strings(&["mfa"]), contexts: strings(&["gold"]), domains: strings(&["acme.example"]), ..connection()
+                methods: strings(&["mfa"]),
+                contexts: strings(&["gold"]),
+                domains: strings(&["acme.example"]),
+                ..connection()
             };
             let claims = json!({"email": email, "amr": [amr], "acr": acr});
             let fits = amr == "mfa" && acr == "gold" && email.to_ascii_lowercase().ends_with("@acme.example");

@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 17] = [
+const OWN: [&str; 20] = [
     "insert",
     "update",
     "delete",
@@ -30,6 +30,9 @@ const OWN: [&str; 17] = [
     "capture_off",
     "capture_on",
     "gap",
+    "coverage",
+    "rewrite",
+    "maintenance",
 ];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 

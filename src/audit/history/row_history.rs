@@ -117,7 +117,7 @@ impl EventSource for TableEvents {
     type Error = Error;
 
     fn events(&mut self, key: &str) -> Result<Vec<RowEvent>> {
-        let unreadable = || error::STATE_INVALID.error("an event of the table has a value that no event has");
+        let unreadable = || error::STATE_INVALID.error("a column of an event of the table has an invalid value");
         let mut events = Vec::new();
         for (name, era) in &self.eras {
             let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());

@@ -159,7 +159,7 @@ fn one_at_a_time() -> Result<()> {
 /// not be able to read.
 fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<ErasableEvent>> {
     let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read(arguments, read)));
-    let unreadable = || error::STATE_INVALID.error("the event has a value that no event has");
+    let unreadable = || error::STATE_INVALID.error("a column of the event in tenancy.event has an invalid value");
     found.into_iter().map(|event| event.ok_or_else(unreadable)).collect()
 }
 

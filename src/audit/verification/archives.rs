@@ -245,8 +245,7 @@ impl Archives {
                     if is_away && teller.is_last_word(&mut events, &archives)? {
                         archives.0.push(archive);
                     } else if is_away {
-                        let text =
-                            format!("what came after the event that tells of the archive of {month} is not all there");
+                        let text = format!("events after the one that records the archive of {month} are missing");
                         found.push(Finding::anywhere(FindingKind::Missing, text));
                     }
                 }
@@ -281,7 +280,7 @@ impl Archives {
             let sealed = sealed(archive.ids.0, archive.ids.1, archive.through_block)?;
             if sealed.events != archive.events || Some(sealed.digest) != archive.digest {
                 let text = format!(
-                    "the archive of {} is not of the events that the seal has",
+                    "the archive of {} does not match the entries in tenancy.seal",
                     archive.month.replace('_', "-")
                 );
                 found.push(Finding::anywhere(FindingKind::Altered, text));
@@ -309,5 +308,5 @@ impl Archive {
 }
 
 fn untold(month: &str) -> String {
-    format!("no event tells of the archive of {month} as it is")
+    format!("no event records the archive of {month} with these values")
 }

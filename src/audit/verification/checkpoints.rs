@@ -56,7 +56,7 @@ pub fn compare(scope: &VerificationScope, range: Range, found: &mut Vec<Finding>
     spi::stream(CHECKPOINTS, &[argument(range.first)], |row| {
         let number = row.get(4).unwrap_or_default();
         let Some(stored) = stored(row) else {
-            let text = "a row of tenancy.checkpoint has a value that no checkpoint has";
+            let text = "a column of a row in tenancy.checkpoint has an invalid value";
             found.push(Finding::in_block(FindingKind::Altered, number, text));
             return Ok(());
         };
@@ -82,9 +82,14 @@ fn block_of(entry: &Entry, hash: Option<Digest>, newest: i64) -> Option<Finding>
     let number = entry.block;
     let (finding, text) = match hash {
         Some(hash) if hash == entry.block_hash => return None,
-        Some(_) => {
-            (FindingKind::Forked, format!("block {number} is another than checkpoint {} was made over", entry.number))
-        }
+        Some(_) => (
+            FindingKind::Forked,
+            format!(
+                "block {number} is not the block of checkpoint {} was made \
+                over",
+                entry.number
+            ),
+        ),
         None if number > newest => {
             (FindingKind::Truncated, format!("block {number} is gone, which checkpoint {} was made over", entry.number))
         }
@@ -99,7 +104,7 @@ fn block_of(entry: &Entry, hash: Option<Digest>, newest: i64) -> Option<Finding>
 fn heads_of(entry: &Entry, found: &mut Vec<Finding>) {
     let heads = edges::heads_at(entry.block, found);
     if (heads.len() as i64, Heads::new(&heads).root()) != (entry.heads, entry.heads_root) {
-        let text = format!("the rows of tenancy.head are others than checkpoint {} was made over", entry.number);
+        let text = format!("the rows of tenancy.head are not those of checkpoint {} was made over", entry.number);
         found.push(Finding::in_block(FindingKind::Altered, entry.block, text));
     }
 }

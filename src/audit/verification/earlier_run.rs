@@ -46,7 +46,7 @@ pub fn compare_all(found: &mut Vec<Finding>) {
     for number in CHANGED.read(&[], |row| row.get::<i64>(1)).into_iter().flatten() {
         let told = found.iter().any(|found| found.block == Some(number));
         if !told {
-            let text = format!("block {number} is another than the one that was verified");
+            let text = format!("block {number} is not the block that was verified");
             found.push(Finding::in_block(FindingKind::Forked, number, text));
         }
     }
@@ -59,7 +59,7 @@ impl Verified {
         match edges::block_at(number) {
             Ok(hash) if Some(hash) == self.block_hash => (),
             Ok(_) => {
-                let text = format!("block {number} is another than the one that was verified");
+                let text = format!("block {number} is not the block that was verified");
                 found.push(Finding::in_block(FindingKind::Forked, number, text));
             }
             Err(gone) if number > newest => found.push(Finding { finding: FindingKind::Truncated, ..gone }),

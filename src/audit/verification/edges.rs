@@ -122,7 +122,7 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
         newest.seek(&heads_until(&organization, block));
         let Some(fields) = newest.back() else { continue };
         let Some(head) = head_in(&fields) else {
-            let text = "the row in tenancy.head has a value that no head has";
+            let text = "a column of the row in tenancy.head has an invalid value";
             found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
             continue;
         };
@@ -130,7 +130,7 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
         let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(6));
         if chain != Some(head.chain) {
             let finding = if chain.is_some() { FindingKind::Altered } else { FindingKind::Missing };
-            let text = "the entry in tenancy.seal that the organization's head names is not there as it was";
+            let text = "the entry in tenancy.seal that the organization's head names is missing or changed";
             found.push(Finding::in_block(finding, block, text).of(organization).at(head.position));
         }
         let root = head.frontier.root();
@@ -187,8 +187,12 @@ fn fault(
     Ok(match events.find(&entry.event)? {
         EventState::Archived => None,
         EventState::Gone if scope.archives.have(&entry.event, entry.block) => None,
-        EventState::Gone => Some((FindingKind::Missing, "the seal names an event that is gone from tenancy.event")),
-        EventState::Unreadable => Some((FindingKind::Altered, "the event has a value that no event has")),
+        EventState::Gone => Some((FindingKind::Missing, "the event of this entry is missing from tenancy.event")),
+        EventState::Unreadable => Some((
+            FindingKind::Altered,
+            "a column of the event in tenancy.event has an invalid \
+            value",
+        )),
         EventState::Seen(seen) if seen.fault.is_some() => seen.fault,
         EventState::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
             Some((FindingKind::Altered, "the event is not the one that was sealed"))
@@ -216,10 +220,8 @@ pub fn entries_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Re
         let before = lowest.filter(|(position, _)| *position < 1);
         entries.seek(&positions(&organization, newest.saturating_add(1)));
         let after = entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.uuid(4)?)));
-        let texts = [
-            "an entry stands before the first",
-            "entries from here on stand after the newest head of the organization",
-        ];
+        let texts =
+            ["an entry is before the first", "entries from here on are after the newest head of the organization"];
         for (entry, text) in [before, after].into_iter().zip(texts) {
             if let Some((position, event)) = entry {
                 let text = format!("{text}, where nothing was sealed");
@@ -245,7 +247,7 @@ pub fn blocks_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Res
     spi::stream(HEADS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         let number = row.get(1).unwrap_or_default();
         let finding = if number < 1 { FindingKind::Inserted } else { FindingKind::Truncated };
-        let text = format!("block {number} is not there, which tenancy.head names");
+        let text = format!("block {number} is missing, although tenancy.head names it");
         found.push(Finding::in_block(finding, number, text));
         Ok::<(), Error>(())
     })?;
@@ -254,7 +256,7 @@ pub fn blocks_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Res
     }
     spi::stream(BLOCKS_BEFORE, &[], |row| {
         let number = row.get(1).unwrap_or_default();
-        found.push(Finding::in_block(FindingKind::Inserted, number, format!("block {number} stands before the first")));
+        found.push(Finding::in_block(FindingKind::Inserted, number, format!("block {number} is before the first")));
         Ok(())
     })
 }
@@ -263,7 +265,10 @@ pub fn blocks_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Res
 pub fn nodes_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     spi::stream(NODES_BEYOND, &[spi::uuid(scope.organization), argument(STORED_LEVELS as i16)], |row| {
         let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
-        let text = format!("node {index} of level {level} in tenancy.tree_node is of no tree over these events");
+        let text = format!(
+            "node {index} of level {level} in tenancy.tree_node is not part of the tree over these \
+            events"
+        );
         found.push(Finding::anywhere(FindingKind::Inserted, text).of(row.uuid(1).unwrap_or_default()));
         Ok::<(), Error>(())
     })
@@ -275,7 +280,7 @@ pub fn erasures_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> R
         let uuid = |column| row.uuid(column).unwrap_or_default();
         let (event, organization, teller) = (uuid(1), uuid(2), uuid(3));
         if !scope.archives.have_month_of(&teller) {
-            let text = "tenancy.erasure tells of an erasure of the event that was none";
+            let text = "the row in tenancy.erasure names an erasure of the event that did not happen";
             found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(event));
         }
         Ok::<(), Error>(())
@@ -301,7 +306,8 @@ pub fn unsealed(scope: &VerificationScope, range: Range, seen: RangeCounts, foun
         let (id, organization) = (row.uuid(1).unwrap_or_default(), row.uuid(2).unwrap_or_default());
         let transaction = row.transaction(3).unwrap_or_default();
         if Some(transaction) != own && sealed.is_over(transaction) {
-            let text = "no entry of the seal knows the event, though its transaction was over when it was made";
+            let text = "the event has no entry in tenancy.seal, although its transaction had ended when the block was \
+                made";
             found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(id));
         }
         Ok(())

@@ -21,7 +21,7 @@ impl Phase {
             Phase::Sealing => "sealing",
             Phase::Preparing => "preparing",
             Phase::Blocks => "verifying blocks",
-            Phase::Beside => "looking for what no block knows",
+            Phase::Beside => "looking for rows outside of all blocks",
         }
     }
 }

@@ -230,8 +230,11 @@ impl RangeVerifier<'_> {
         let (mut agrees, mut headless) = (None, None);
         while let Some(fields) = self.entries.next() {
             let Some(entry) = entry_row(&fields) else {
-                let found =
-                    Finding::anywhere(FindingKind::Altered, "the entry in tenancy.seal has a value that no entry has");
+                let found = Finding::anywhere(
+                    FindingKind::Altered,
+                    "a column of the entry in tenancy.seal has an invalid \
+                        value",
+                );
                 let position = fields.big_integer(2).unwrap_or_default();
                 self.walk.report(Finding {
                     block: Some(number),

@@ -23,7 +23,8 @@ word (function, name) AS (
     SELECT DISTINCT f.oid, unnest(ARRAY[w, lower(w)]) FROM definer f CROSS
         JOIN regexp_split_to_table(f.prosrc, $$[][\s(){}<>=+*/%!&|^~#@.,:;?'"`\\-]+$$) AS w
      UNION
-    SELECT f.oid, replace(q[1], '""', '"') FROM definer f CROSS JOIN regexp_matches(f.prosrc, '"((?:[^"]|"")+)"', 'g') AS q),
+    SELECT f.oid, replace(q[1], '""', '"')
+      FROM definer f CROSS JOIN regexp_matches(f.prosrc, '"((?:[^"]|"")+)"', 'g') AS q),
 named (function, relation) AS (
     SELECT w.function, c.oid FROM word w JOIN pg_class c ON c.relname = w.name JOIN relation r ON r.oid = c.oid
      UNION

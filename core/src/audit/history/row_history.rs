@@ -782,7 +782,10 @@ mod tests {
         events.event(
             HistoryChange::Update,
             "1",
-            Some(json!({"old": {}, "new": {"a": 1}, "digests": {"old": {"a": digest}}, "commitments": {"key": "k", "old": {"b": null}, "new": {"b": "00"}}})),
+            Some(json!({
+                "old": {}, "new": {"a": 1}, "digests": {"old": {"a": digest}},
+                "commitments": {"key": "k", "old": {"b": null}, "new": {"b": "00"}}
+            })),
         );
         events.event(
             HistoryChange::Update,

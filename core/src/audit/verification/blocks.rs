@@ -50,7 +50,13 @@ impl Blocks {
         }
         let incarnation = self.incarnations.iter().rev().find(|(first, _)| *first <= number);
         if incarnation.is_none_or(|(_, name)| *name != block.incarnation) {
-            report(FindingKind::Altered, format!("block {number} is of another history than tenancy.incarnation says"));
+            report(
+                FindingKind::Altered,
+                format!(
+                    "block {number} names another incarnation than tenancy.incarnation \
+                has for it"
+                ),
+            );
         }
         (self.number, self.hash) = (number, Some(*hash));
         found
@@ -60,7 +66,7 @@ impl Blocks {
     pub fn unreadable(&mut self, number: i64) -> Vec<Finding> {
         let gone = self.gone_before(number).map(|gone| Finding::in_block(FindingKind::Missing, number, gone));
         (self.number, self.hash) = (number, None);
-        let text = format!("block {number} has a value that no block has");
+        let text = format!("block {number} has a column with an invalid value");
         gone.into_iter().chain([Finding::in_block(FindingKind::Altered, number, text)]).collect()
     }
 

@@ -179,12 +179,16 @@ impl<H: StoredHistory> ChainVerifier<H> {
         };
         let mut place = None;
         match event {
-            EventState::Unreadable => fault(FindingKind::Altered, "the event has a value that no event has"),
+            EventState::Unreadable => fault(
+                FindingKind::Altered,
+                "a column of the event in tenancy.event has an \
+                invalid value",
+            ),
             EventState::Archived => (),
-            EventState::Gone => fault(FindingKind::Missing, "the seal names an event that is gone from tenancy.event"),
+            EventState::Gone => fault(FindingKind::Missing, "the event of this entry is missing from tenancy.event"),
             EventState::Seen(SeenEvent { fault: Some((finding, text)), .. }) => fault(*finding, text),
             EventState::Seen(seen) if seen.organization != organization => {
-                fault(FindingKind::Inserted, "the event is another organization's");
+                fault(FindingKind::Inserted, "the event belongs to another organization");
             }
             EventState::Seen(seen) => {
                 let own = seen.hash == entry.event_hash;
@@ -297,8 +301,16 @@ impl<H: StoredHistory> ChainVerifier<H> {
         }
         Ok(match self.history.block_of(organization, &seen.previous)? {
             Some(block) if block < entry.block => None,
-            Some(_) => Some((FindingKind::Reordered, "the event follows a head that was sealed after it")),
-            None => Some((FindingKind::Forked, "the event follows a head that this chain never had")),
+            Some(_) => Some((
+                FindingKind::Reordered,
+                "prev_hash of the event is a head that was sealed after the \
+                event",
+            )),
+            None => Some((
+                FindingKind::Forked,
+                "prev_hash of the event does not match any head of the organization's \
+                chain",
+            )),
         })
     }
 
@@ -314,7 +326,11 @@ impl<H: StoredHistory> ChainVerifier<H> {
             chain.head.chain = stored.chain;
         }
         match stored {
-            HeadRow::Unreadable => report(FindingKind::Altered, "the row in tenancy.head has a value that no head has"),
+            HeadRow::Unreadable => report(
+                FindingKind::Altered,
+                "a column of the row in tenancy.head has an invalid \
+                value",
+            ),
             HeadRow::Elsewhere => report(FindingKind::Altered, HEAD_ELSEWHERE),
             HeadRow::Head(stored) if stored.position > chain.head.position => {
                 let places = range("entry", "entries", chain.head.position + 1, stored.position);
@@ -328,7 +344,7 @@ impl<H: StoredHistory> ChainVerifier<H> {
             HeadRow::Head(stored) if stored.chain != chain.head.chain => report(FindingKind::Altered, HEAD_ELSEWHERE),
             HeadRow::Head(stored) if chain.has_gap || chain.chain_mismatch => chain.go_on_from(stored),
             HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
-                report(FindingKind::Altered, "the row in tenancy.head is not of the tree over these events");
+                report(FindingKind::Altered, "frontier in tenancy.head does not match the tree over these events");
             }
             HeadRow::Head(_) => (),
         }
@@ -375,9 +391,13 @@ impl Chain {
             let hashes: HashSet<&Digest> = self.hashes.iter().collect();
             for (position, event, previous) in unlinked {
                 let (finding, text) = if hashes.contains(&previous) {
-                    (FindingKind::Reordered, "the event before it in the same transaction stands elsewhere")
+                    (
+                        FindingKind::Reordered,
+                        "prev_hash names an event of the same transaction that is at another \
+                        position",
+                    )
                 } else {
-                    (FindingKind::Missing, "the event before it in the same transaction is gone")
+                    (FindingKind::Missing, "prev_hash names an event of the same transaction that is missing")
                 };
                 found.push(Finding::in_block(finding, block, text).of(organization).at(position).about(event));
             }
@@ -413,14 +433,14 @@ impl Mismatch {
                 chain == self.entry.chain || chain == other.entry.chain
             };
             return if others().any(belongs_here) {
-                (FindingKind::Reordered, "another event was sealed at this place, which stands elsewhere")
+                (FindingKind::Reordered, "the event that was sealed at this position is at another one")
             } else {
-                (FindingKind::Altered, "the entry in tenancy.seal does not follow from the one before")
+                (FindingKind::Altered, "chain in tenancy.seal does not follow from the entry before")
             };
         }
         let sealed_elsewhere = |other: &Mismatch| Some(other.entry.event_hash) == self.other_hash;
         if others().any(sealed_elsewhere) {
-            (FindingKind::Reordered, "the event was sealed at another place")
+            (FindingKind::Reordered, "the event was sealed at another position")
         } else {
             (FindingKind::Altered, "the event was rewritten together with its hash after it was sealed")
         }

@@ -81,9 +81,7 @@ impl Checkpoints {
         let names_history = row.origin.rsplit_once('/').is_some_and(|(_, name)| name == row.entry.incarnation);
         match signed_note::open(&row.note, &self.keys) {
             Err(_) => Some("has no good signature of a key in tenancy.signing_key"),
-            Ok((text, _)) if Checkpoint::parse(text).as_ref() != Ok(&stored) => {
-                Some("has a note that says something else")
-            }
+            Ok((text, _)) if Checkpoint::parse(text).as_ref() != Ok(&stored) => Some("has a note with another content"),
             Ok(_) if !names_history => Some("has a note of another history"),
             Ok(_) => None,
         }
@@ -129,11 +127,11 @@ impl KeptNote {
     pub fn compare(&self) -> Option<Finding> {
         let (stored, signed) = (self.log.size(), self.checkpoint.size);
         if stored < signed {
-            let text = format!("of the {signed} checkpoints that were signed, only the first {stored} are there");
+            let text = format!("of the {signed} checkpoints that were signed, only the first {stored} are stored");
             return Some(Finding::anywhere(FindingKind::Truncated, text));
         }
         (self.log.root() != self.checkpoint.root).then(|| {
-            let text = "the checkpoints that are stored are others than those that were signed";
+            let text = "the stored checkpoints are not those that were signed";
             Finding::anywhere(FindingKind::Forked, text)
         })
     }

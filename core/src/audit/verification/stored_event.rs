@@ -36,7 +36,7 @@ impl Stored<'_> {
             _ => {
                 return Some((
                     FindingKind::Altered,
-                    "the payload (old and new values) is gone, and no erasure tells of it",
+                    "the payload (old and new values) is missing, and no erasure is recorded",
                 ));
             }
         }

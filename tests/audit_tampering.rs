@@ -1,0 +1,351 @@
+//! What the seal says of a small history, to the place, and what is found of each damage to it: all of it, and nothing
+//! else.
+
+use crate::common::*;
+use tokio_postgres::Client;
+
+/// Eight events of rows that nobody has sealed: five of Acme, whose last one has another actor, and three of Globex.
+async fn write(database: &Database) -> Client {
+    let superuser = database.superuser().await;
+    begin_anew(&superuser).await;
+    for sql in [
+        "CREATE TABLE finding (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text)",
+        "SELECT tenancy.protect('finding')",
+        &format!("INSERT INTO finding SELECT n, '{ACME}', 'a' || n FROM generate_series(1, 3) n"),
+        &format!("INSERT INTO finding SELECT n, '{GLOBEX}', 'b' || n FROM generate_series(4, 5) n"),
+        "UPDATE finding SET title = 'changed' WHERE id IN (2, 4)",
+        // Another actor: a session writes its actor once, as long as it stays the same.
+        "SET application_name = 'cleaner'",
+        "DELETE FROM finding WHERE id = 3",
+        "RESET application_name",
+    ] {
+        run(&superuser, sql).await;
+    }
+    superuser
+}
+
+/// The same, sealed: block 1, and block 2 of what the sealer wrote itself. So far it was verified. Block 3 is the sixth
+/// event of Acme, and block 4 the fourth of Globex.
+async fn record(database: &Database) -> Client {
+    let superuser = write(database).await;
+    seal_all(&superuser).await;
+    assert_eq!(verified(&superuser).await, NOTHING);
+    for (id, organization) in [(6, ACME), (7, GLOBEX)] {
+        run(&superuser, &format!("INSERT INTO finding VALUES ({id}, '{organization}', 'x')")).await;
+        assert_eq!(seal(&superuser).await, 1);
+    }
+    // Where an event stands: e('a2') is the second of the organization that begins with an a.
+    run(
+        &superuser,
+        "CREATE FUNCTION e(place text) RETURNS uuid LANGUAGE sql AS
+         'SELECT event FROM tenancy.seal WHERE left(organization::text, 1) || position = place'",
+    )
+    .await;
+    superuser
+}
+
+const NOTHING: [&str; 0] = [];
+
+/// What a run finds that goes on where the last one ended.
+async fn verified(superuser: &Client) -> Vec<String> {
+    column(superuser, "SELECT finding FROM tenancy.verify_audit()").await
+}
+
+/// Does the damage with the guards off, verifies everything, and takes it back. Findings as "finding place table key".
+async fn found_after(superuser: &Client, damage: &str) -> Vec<String> {
+    run(superuser, "BEGIN").await;
+    for table in ["event", "event_actor", "seal", "block", "head"] {
+        run(superuser, &format!("ALTER TABLE tenancy.{table} DISABLE TRIGGER USER")).await;
+    }
+    run(superuser, damage).await;
+    let query = "SELECT concat_ws(' ', finding, coalesce(left(organization_id::text, 1) ||
+                                  coalesce(position::text, '-'), 'block ' || block), table_name, row_key)
+                   FROM tenancy.verify_audit(whole => true)";
+    let found = column(superuser, query).await;
+    run(superuser, "ROLLBACK").await;
+    found
+}
+
+/// Each damage leads to just these findings, and once it is taken back the audit verifies.
+async fn assert_found(database: &Database, cases: &[(&str, &[&str])]) {
+    let superuser = record(database).await;
+    for (damage, found) in cases {
+        assert_eq!(found_after(&superuser, damage).await, *found, "{damage}");
+    }
+    assert_eq!(verified(&superuser).await, NOTHING);
+}
+
+#[test]
+fn each_run_of_the_sealer_takes_every_committed_event_once() {
+    in_database(async |database| {
+        let superuser = write(database).await;
+        let sealed = "SELECT count(*) FROM tenancy.seal";
+        assert_eq!(count(&superuser, sealed).await, 0, "committing seals nothing by itself");
+        // One event besides those of the rows: the table was protected.
+        assert_eq!(seal(&superuser).await, 9);
+        // And one that tells what captures, which the sealer has written itself.
+        assert_eq!(seal(&superuser).await, 1);
+        assert_eq!(value(&superuser, "SELECT count(*) || ' ' || max(events) FROM tenancy.block").await, "2 9");
+        let chains = "SELECT count(DISTINCT chain) FROM tenancy.seal";
+        assert_eq!(count(&superuser, chains).await, 10, "no two places have the same chain value");
+        assert_eq!(verified(&superuser).await, NOTHING, "an untouched audit verifies");
+    });
+}
+
+#[test]
+fn an_organizations_events_have_places_from_1_in_the_order_in_which_they_happened() {
+    in_database(async |database| {
+        let superuser = write(database).await;
+        seal(&superuser).await;
+        seal(&superuser).await;
+        let places = "SELECT format('%s %s', organization, string_agg(position::text, ',' ORDER BY position))
+                        FROM tenancy.seal WHERE organization <> '00000000-0000-0000-0000-000000000000'
+                       GROUP BY organization ORDER BY organization";
+        assert_eq!(column(&superuser, places).await, [format!("{ACME} 1,2,3,4,5"), format!("{GLOBEX} 1,2,3")]);
+        let order = format!(
+            "SELECT format('%s %s', operation, row_key) FROM tenancy.audit_trail WHERE organization = '{ACME}'
+              ORDER BY position"
+        );
+        assert_eq!(
+            column(&superuser, &order).await,
+            [
+                r#"insert {"id":1}"#,
+                r#"insert {"id":2}"#,
+                r#"insert {"id":3}"#,
+                r#"update {"id":2}"#,
+                r#"delete {"id":3}"#
+            ]
+        );
+        let loose = "SELECT count(*) FROM tenancy.event e WHERE ordinal = 1
+            AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.organization = e.organization AND s.chain = e.prev_hash)
+            AND e.prev_hash <> (SELECT prev_hash FROM tenancy.event f WHERE f.organization = e.organization
+                                 ORDER BY occurred_at LIMIT 1)";
+        let follows = "a transaction's first event follows a sealed head, or the beginning";
+        assert_eq!(count(&superuser, loose).await, 0, "{follows}");
+    });
+}
+
+#[test]
+fn the_sealer_leaves_the_events_of_its_own_transaction_for_later() {
+    in_database(async |database| {
+        let superuser = write(database).await;
+        seal_all(&superuser).await;
+        run(&superuser, "BEGIN").await;
+        run(&superuser, &format!("INSERT INTO finding VALUES (6, '{ACME}', 'late')")).await;
+        assert_eq!(seal(&superuser).await, 0);
+        assert_eq!(verified(&superuser).await, NOTHING, "which is no finding");
+        run(&superuser, "COMMIT").await;
+        assert_eq!(seal(&superuser).await, 1, "and takes them after its commit");
+        let follows = format!(
+            "SELECT (SELECT prev_hash FROM tenancy.event WHERE row_key ->> 'id' = '6') =
+                    (SELECT chain FROM tenancy.seal WHERE organization = '{ACME}' AND position = 5)"
+        );
+        assert_eq!(value(&superuser, &follows).await, "t", "an event written after a seal follows the sealed head");
+    });
+}
+
+#[test]
+fn a_change_notifies_no_listener() {
+    in_database(async |database| {
+        let superuser = write(database).await;
+        seal_all(&superuser).await;
+        let mut listener = Listener::on(&database.config(), &["tenancy", "pg_tenancy", "audit", "event"]).await;
+        run(&superuser, &format!("INSERT INTO finding VALUES (7, '{GLOBEX}', 'x')")).await;
+        assert_eq!(listener.told().await, NOTHING);
+        assert_eq!(seal(&superuser).await, 1);
+        assert_eq!(listener.told().await, NOTHING);
+    });
+}
+
+#[test]
+fn where_nothing_was_done_nothing_is_found() {
+    in_database(async |database| {
+        assert_found(database, &[("UPDATE tenancy.event SET domain = domain", &[])]).await;
+    });
+}
+
+#[test]
+fn an_event_that_was_changed_is_named_with_its_row() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let (a1, a2) = (r#"altered a1 public.finding {"id":1}"#, r#"altered a2 public.finding {"id":2}"#);
+        let a5 = r#"altered a5 public.finding {"id":3}"#;
+        for (place, change, found) in [
+            ("a2", r#"payload = '{"new":{"id":2,"title":"never"}}'"#, a2),
+            ("a2", "payload = (payload::text || ' ')::json", a2),
+            ("a2", "payload = NULL", a2),
+            ("a2", r"payload_salt = '\x00'", a2),
+            ("a2", "payload = NULL, payload_salt = NULL", a2),
+            ("a2", "payload_digest = sha256('x')", a2),
+            ("b2", "domain = 'other'", r#"altered b2 public.finding {"id":5}"#),
+            ("a1", "operation = 'update'", a1),
+            ("a1", "occurred_at = occurred_at + interval '1 microsecond'", a1),
+            ("a1", "table_name = 'other'", r#"altered a1 public.other {"id":1}"#),
+            ("a1", "table_schema = 'other'", r#"altered a1 other.finding {"id":1}"#),
+            ("a1", r#"row_key = '{"id":99}'"#, r#"altered a1 public.finding {"id":99}"#),
+            ("a1", "result = 'denied'", a1),
+            ("a1", "reason = ''", a1),
+            ("a1", "transaction = '1'", a1),
+            ("a1", "organization = 'bbbbbbbb-0000-4000-8000-000000000002'", a1),
+            ("a5", "hash = sha256('x')", a5),
+            ("a5", "prev_hash = sha256('x')", a5),
+            ("a5", "ordinal = 2", a5),
+            ("a2", "encoding = 2", a2),
+        ] {
+            let damage = format!("UPDATE tenancy.event SET {change} WHERE id = e('{place}')");
+            assert_eq!(found_after(&superuser, &damage).await, [found], "{change}");
+        }
+        // Nor does a hash of another length hide anything else.
+        let damage = r"ALTER TABLE tenancy.event DROP CONSTRAINT event_hash_check;
+                       UPDATE tenancy.event SET hash = '\x00' WHERE id = e('a2')";
+        assert_eq!(found_after(&superuser, damage).await, [a2]);
+        assert_eq!(verified(&superuser).await, NOTHING, "the damage is taken back");
+    });
+}
+
+#[test]
+fn an_event_of_a_changed_actor_is_named_with_its_row() {
+    in_database(async |database| {
+        let actor = "id = (SELECT actor FROM tenancy.event WHERE id = e('a5'))";
+        let altered: &[&str] = &[r#"altered a5 public.finding {"id":3}"#];
+        assert_found(
+            database,
+            &[
+                (&format!("UPDATE tenancy.event_actor SET subject = 'somebody' WHERE {actor}"), altered),
+                (&format!("UPDATE tenancy.event_actor SET session_user_name = 'innocent' WHERE {actor}"), altered),
+                (
+                    "UPDATE tenancy.event SET actor = (SELECT actor FROM tenancy.event WHERE id = e('a1'))
+                      WHERE id = e('a5')",
+                    altered,
+                ),
+                (&format!("DELETE FROM tenancy.event_actor WHERE {actor}"), &[r#"missing a5 public.finding {"id":3}"#]),
+            ],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn an_event_that_was_deleted_or_put_in_is_named_by_its_place_or_its_row() {
+    in_database(async |database| {
+        assert_found(
+            database,
+            &[
+                ("DELETE FROM tenancy.event WHERE id = e('a4')", &["missing a4"]),
+                // Together with its place: at the next one.
+                (
+                    "WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a4') RETURNING event)
+                     DELETE FROM tenancy.event USING gone WHERE id = event",
+                    &["missing block 1", r#"missing a5 public.finding {"id":3}"#],
+                ),
+                // The newest of a chain has no next one, but a head.
+                (
+                    "WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a6') RETURNING event)
+                     DELETE FROM tenancy.event USING gone WHERE id = event",
+                    &["missing block 3", "missing a-"],
+                ),
+                (
+                    "INSERT INTO tenancy.event
+                     SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, organization, actor,
+                            transaction, ordinal + 1, occurred_at, operation, domain, table_schema, table_name,
+                            row_key, result, reason, payload, payload_salt, payload_digest, encoding, hash, sha256('x')
+                       FROM tenancy.event WHERE id = e('a5')",
+                    &[r#"inserted a- public.finding {"id":3}"#],
+                ),
+                (
+                    "UPDATE tenancy.event SET id = (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid
+                      WHERE id = e('a6')",
+                    &["missing a6", r#"inserted a- public.finding {"id":6}"#],
+                ),
+            ],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_place_that_was_deleted_leaves_an_event_that_no_seal_knows() {
+    in_database(async |database| {
+        assert_found(
+            database,
+            &[
+                (
+                    "DELETE FROM tenancy.seal WHERE event = e('a1')",
+                    &[
+                        "missing block 1",
+                        r#"missing a2 public.finding {"id":2}"#,
+                        r#"inserted a- public.finding {"id":1}"#,
+                    ],
+                ),
+                (
+                    "DELETE FROM tenancy.seal WHERE event = e('a4')",
+                    &[
+                        "missing block 1",
+                        r#"missing a5 public.finding {"id":3}"#,
+                        r#"inserted a- public.finding {"id":2}"#,
+                    ],
+                ),
+                (
+                    "DELETE FROM tenancy.seal WHERE event = e('a6')",
+                    &["missing block 3", "missing a-", r#"inserted a- public.finding {"id":6}"#],
+                ),
+            ],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_place_that_was_changed_is_named_with_its_row_and_its_block() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let altered: &[&str] = &["altered block 3", r#"altered a6 public.finding {"id":6}"#];
+        for (change, found) in [
+            ("event_hash = sha256('x')", altered),
+            ("chain = sha256('x')", altered),
+            ("event = gen_random_uuid()", &["altered block 3", "missing a6", r#"inserted a- public.finding {"id":6}"#]),
+            ("block = 4", &[r#"reordered a6 public.finding {"id":6}"#]),
+        ] {
+            let damage = format!("UPDATE tenancy.seal SET {change} WHERE event = e('a6')");
+            assert_eq!(found_after(&superuser, &damage).await, found, "{change}");
+        }
+        let swap = "UPDATE tenancy.seal SET position = -position WHERE event IN (e('a1'), e('a2'));
+                    UPDATE tenancy.seal SET position = 3 + position WHERE position < 0";
+        assert_ne!(found_after(&superuser, swap).await, NOTHING, "two events that changed places");
+        assert_eq!(verified(&superuser).await, NOTHING, "the damage is taken back");
+    });
+}
+
+#[test]
+fn a_block_that_was_changed_or_deleted_is_named() {
+    in_database(async |database| {
+        assert_found(
+            database,
+            &[
+                ("UPDATE tenancy.block SET events = events + 1 WHERE number = 3", &["altered block 3"]),
+                (
+                    "UPDATE tenancy.block SET sealed_at = sealed_at + interval '1 microsecond' WHERE number = 3",
+                    &["altered block 3"],
+                ),
+                ("UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 3", &["altered block 3"]),
+                // By the gap, and the newest one by its heads.
+                ("DELETE FROM tenancy.block WHERE number = 3", &["missing block 4"]),
+                ("DELETE FROM tenancy.block WHERE number = 4", &["truncated block 4"]),
+            ],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn verifying_one_organization_tells_all_of_it_and_nothing_of_another() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        run(&superuser, "BEGIN; ALTER TABLE tenancy.event DISABLE TRIGGER USER").await;
+        run(&superuser, "UPDATE tenancy.event SET payload = '{}' WHERE id = e('a2')").await;
+        let of = |organization| format!("SELECT finding FROM tenancy.verify_audit('{organization}', whole => true)");
+        assert_eq!(column(&superuser, &of(GLOBEX)).await, NOTHING);
+        assert_eq!(column(&superuser, &of(ACME)).await.len(), 1);
+        run(&superuser, "ROLLBACK").await;
+    });
+}
