@@ -6,10 +6,10 @@
 use aws_lc_rs::digest;
 use libfuzzer_sys::fuzz_target;
 use pg_tenancy_core::audit::export::bundle::line::{self, End, Line};
-use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
 use pg_tenancy_core::audit::export::bundle::report::{self, Verdict};
-use pg_tenancy_core::audit::format::hex::Hash;
+use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
 use pg_tenancy_core::audit::export::statement::Envelope;
+use pg_tenancy_core::audit::format::hex::Hash;
 use pg_tenancy_fuzz::{BUNDLE, SIGNER};
 
 /// The same lines with an end that fits, as somebody with the key would put it under them.

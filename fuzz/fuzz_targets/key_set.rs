@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
 use pg_tenancy_core::identity::algorithm::{Algorithm, KeyFamily};
-use pg_tenancy_core::identity::keys::{KeySet, MAX_KEYS, MAX_KEY_ID_BYTES};
+use pg_tenancy_core::identity::keys::{KeySet, MAX_KEY_ID_BYTES, MAX_KEYS};
 use serde_json::Value;
 
 /// The `kty` of the keys of an algorithm.
