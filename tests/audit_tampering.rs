@@ -317,6 +317,28 @@ fn a_place_that_was_changed_is_named_with_its_row_and_its_block() {
 }
 
 #[test]
+fn an_event_behind_an_entry_that_was_moved_is_named_though_the_entry_of_the_last_head_is_gone() {
+    in_database(async |database| {
+        let superuser = record(database).await;
+        let rows = format!("INSERT INTO finding SELECT n, '{ACME}', 'late' FROM generate_series(11, 14) n");
+        run(&superuser, &rows).await;
+        assert_eq!(seal(&superuser).await, 4);
+        let newest = format!("SELECT max(position) FROM tenancy.seal WHERE organization = '{ACME}'");
+        let last = count(&superuser, &newest).await;
+        let damage = format!(
+            "UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = e('a{}');
+             UPDATE tenancy.seal SET block = block + 1 WHERE organization = '{ACME}' AND position = {};
+             DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = {last}",
+            last - 1,
+            last - 3
+        );
+        let named = format!("altered a{} public.finding {{\"id\":13}}", last - 1);
+        let found = found_after(&superuser, &damage).await;
+        assert!(found.contains(&named), "{found:?}");
+    });
+}
+
+#[test]
 fn a_block_that_was_changed_or_deleted_is_named() {
     in_database(async |database| {
         assert_found(

@@ -443,7 +443,7 @@ async fn upgrade_keeps_the_protection(from: &std::path::Path, to: &std::path::Pa
     unknown.retain(|option| !known.contains(option));
     new.stop("fast");
     if !unknown.is_empty() {
-        skipped(&format!("{} marks columns with {unknown:?}, which {} refuses", from.display(), to.display()));
+        println!("skipped: {} marks columns with {unknown:?}, which {} refuses", from.display(), to.display());
         return;
     }
     let database = Database::create(old.config()).await;

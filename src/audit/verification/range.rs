@@ -75,6 +75,8 @@ pub fn verify<'r>(
         entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
+        later_head: Scan::by_index(c"head", c"head_pkey", &heads_after(&Uuid::nil(), 0, 0)),
+        last: range.last,
         events: EventReader::default(),
         archives: &scope.archives,
         seen: RangeCounts::default(),
@@ -96,6 +98,9 @@ struct RangeVerifier<'r> {
     entries: Scan,
     entry: Scan,
     head: Scan,
+    later_head: Scan,
+    /// The last block of the range.
+    last: i64,
     events: EventReader,
     seen: RangeCounts,
     report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
@@ -125,6 +130,10 @@ fn entry_of(organization: &Uuid, position: i64) -> [IndexKey; 2] {
 
 fn head_of(organization: &Uuid, block: i64) -> [IndexKey; 2] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block)]
+}
+
+fn heads_after(organization: &Uuid, block: i64, until: i64) -> [IndexKey; 3] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).more(), IndexKey::big_integer(2, until).or_less()]
 }
 
 impl RangeVerifier<'_> {
@@ -244,7 +253,10 @@ impl RangeVerifier<'_> {
                 continue;
             };
             if entry.block != number {
-                if !*agrees.get_or_insert_with(|| agree(&mut self.entry, organization, &row)) {
+                // The next head leads to the entries from here on; where there is none, this one has to.
+                if !*agrees.get_or_insert_with(|| agree(&mut self.entry, organization, &row))
+                    && self.has_later_head(organization, number)
+                {
                     row = if row == HeadRow::Unreadable { row } else { HeadRow::Elsewhere };
                     break;
                 }
@@ -266,6 +278,12 @@ impl RangeVerifier<'_> {
         self.positions.insert(organization, position);
         self.batch.steps.push(Step::Head(organization, number, row));
         if self.batch.steps.len() >= 2 * BATCH { self.settle() } else { Ok(()) }
+    }
+
+    /// True if the range has a head of the organization after that of the block.
+    fn has_later_head(&mut self, organization: Uuid, block: i64) -> bool {
+        self.later_head.seek(&heads_after(&organization, block, self.last));
+        self.later_head.next().is_some()
     }
 
     /// Reports an entry that names another block than the one whose head tells of it; false if that is because the
