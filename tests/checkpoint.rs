@@ -80,8 +80,22 @@ impl Signing {
         panic!("the server did not come back");
     }
 
-    /// What was handed out for the newest incarnation: number and note of each file.
+    /// What was handed out for the newest incarnation: number and note of each file. A checkpoint that comes in between
+    /// is waited for.
     async fn files(&self, client: &Client) -> Vec<(i64, String)> {
+        for _ in 0..50 {
+            let (files, latest) = self.files_and_latest(client).await;
+            if files.last().is_some_and(|(_, newest)| *newest == latest) {
+                return files;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (files, latest) = self.files_and_latest(client).await;
+        assert_eq!(latest, files.last().unwrap().1);
+        files
+    }
+
+    async fn files_and_latest(&self, client: &Client) -> (Vec<(i64, String)>, String) {
         let origin =
             value(client, "SELECT origin FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1").await;
         let folder = self.path("out").join(origin.replace('/', "_"));
@@ -90,8 +104,7 @@ impl Signing {
         let mut files: Vec<(i64, String)> =
             numbers.map(|number: i64| (number, read(&folder.join(number.to_string())))).collect();
         files.sort();
-        assert_eq!(read(&folder.join("latest")), files.last().unwrap().1);
-        files
+        (files, read(&folder.join("latest")))
     }
 
     fn log(&self) -> String {
@@ -500,9 +513,16 @@ fn no_number_is_signed_twice_whatever_is_killed() {
             let client = signing.client_again().await;
             insert(&client, 1).await;
             eventually(&client, ALL_IS_SIGNED).await;
-            let files = signing.files(&client).await;
+            let (mut files, mut notes) = (signing.files(&client).await, column(&client, NOTES).await);
+            for _ in 0..50 {
+                if files.len() == notes.len() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                (files, notes) = (signing.files(&client).await, column(&client, NOTES).await);
+            }
             assert!(files.starts_with(&handed_out), "round {round}: what was handed out changed");
-            assert_eq!(files.iter().map(|(_, note)| note.clone()).collect::<Vec<_>>(), column(&client, NOTES).await);
+            assert_eq!(files.iter().map(|(_, note)| note.clone()).collect::<Vec<_>>(), notes);
             handed_out = files;
             checked(&client).await;
         }

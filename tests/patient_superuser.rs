@@ -215,14 +215,28 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
 
 #[test]
 fn whatever_a_superuser_does_to_events_and_puts_back_is_named() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seed = number("PATIENT_SEED").unwrap_or_else(rand::random);
+    let sequences = number("PATIENT_SEQUENCES").unwrap_or(SEQUENCES);
+    // Two histories side by side, each with half of the sequences.
+    let half = sequences.div_ceil(2);
+    std::thread::scope(|threads| {
+        threads.spawn(|| try_sequences(seed, half));
+        threads.spawn(|| try_sequences(seed.wrapping_add(half), sequences - half));
+    });
+}
+
+/// Tries so many sequences of changes, with the seeds from the first on.
+fn try_sequences(first: u64, sequences: u64) {
+    if sequences == 0 {
+        return;
+    }
     in_database(async |database| {
         let (superuser, kept) = record(database).await;
         let tables = tables(&superuser).await;
-        let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-        let seed = number("PATIENT_SEED").unwrap_or_else(rand::random);
         let (mut done, mut changed) = (0, 0);
-        for sequence in 0..number("PATIENT_SEQUENCES").unwrap_or(SEQUENCES) {
-            let mut random = StdRng::seed_from_u64(seed.wrapping_add(sequence));
+        for sequence in 0..sequences {
+            let mut random = StdRng::seed_from_u64(first.wrapping_add(sequence));
             let [open, close] = match random.random_range(0..3) {
                 0 => [
                     format!("UPDATE pg_trigger SET tgenabled = 'D' {TRIGGERS}; {READ_AGAIN}"),
@@ -261,7 +275,7 @@ fn whatever_a_superuser_does_to_events_and_puts_back_is_named() {
             assert!(
                 unnamed.is_empty(),
                 "PATIENT_SEED={} PATIENT_SEQUENCES=1: nobody names {unnamed:?} after\n{}",
-                seed.wrapping_add(sequence),
+                first.wrapping_add(sequence),
                 statements.join(";\n")
             );
             let sql = "SELECT count(*) FROM public.kept k LEFT JOIN tenancy.event e ON e.id = k.id WHERE e.id IS NULL \
@@ -269,7 +283,7 @@ fn whatever_a_superuser_does_to_events_and_puts_back_is_named() {
             changed += u64::from(count(&superuser, sql).await > 0);
             run(&superuser, "ROLLBACK").await;
         }
-        println!("PATIENT_SEED={seed}: {done} changes, {changed} sequences that changed events");
+        println!("PATIENT_SEED={first}: {done} changes, {changed} sequences that changed events");
         assert!(changed > 0 || std::env::var("PATIENT_SEQUENCES").is_ok());
         assert_audit_is_whole(&superuser).await;
     });

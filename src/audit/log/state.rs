@@ -42,7 +42,7 @@ pub struct LogState {
     pub last: Option<NewestBlock>,
     /// The name of the history that goes on; `None` where a new one begins.
     pub incarnation: Option<String>,
-    pub place: DatabaseIdentity,
+    pub identity: DatabaseIdentity,
     /// True if the last block's snapshot speaks of the transactions of today.
     pub same_xid_space: bool,
 }
@@ -51,17 +51,17 @@ pub struct LogState {
 pub fn state() -> Result<LogState> {
     let last = last_block()?;
     let read = |row: &Row| Some((row.get::<String>(1)?, row.get::<pg_sys::Oid>(2)?.to_u32(), row.get::<i64>(3)?));
-    let place = PLACE.read(&[], read).pop().flatten();
-    let (system_identifier, database, timeline) = place.ok_or_else(|| unreadable("the identity of the database"))?;
-    let place = DatabaseIdentity { system_identifier, database, timeline };
+    let identity = PLACE.read(&[], read).pop().flatten();
+    let (system_identifier, database, timeline) = identity.ok_or_else(|| unreadable("the identity of the database"))?;
+    let identity = DatabaseIdentity { system_identifier, database, timeline };
     let read = |row: &Row| {
         let (system_identifier, database) = (row.get(2)?, row.get::<pg_sys::Oid>(3)?.to_u32());
         Some((row.get::<String>(1)?, DatabaseIdentity { system_identifier, database, timeline: row.get(4)? }))
     };
     let newest = LAST_INCARNATION.read(&[], read).pop().flatten();
-    let same_xid_space = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&place));
-    let incarnation = newest.filter(|(_, of_old)| *of_old == place).map(|(name, _)| name);
-    Ok(LogState { last, incarnation, place, same_xid_space })
+    let same_xid_space = newest.as_ref().is_some_and(|(_, of_old)| of_old.counts_as(&identity));
+    let incarnation = newest.filter(|(_, of_old)| *of_old == identity).map(|(name, _)| name);
+    Ok(LogState { last, incarnation, identity, same_xid_space })
 }
 
 /// True once this history of the database has a block: what was written before could vanish without a trace.

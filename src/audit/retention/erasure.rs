@@ -11,7 +11,7 @@ use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event_row::EventColumn;
-use pg_tenancy_core::audit::format::payload::hexadecimal;
+use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
@@ -185,7 +185,7 @@ fn erase(event: &ErasableEvent, grounds: &Grounds) -> Result<Uuid> {
     }
     let data = json!({
         "event": event.id.to_string(),
-        "payload_digest": hexadecimal(&event.payload_digest),
+        "payload_digest": hex::encode(&event.payload_digest),
         "legal_basis": grounds.legal_basis,
     });
     let erase_event = append(NewEvent {

@@ -164,7 +164,7 @@ fn seal_block() -> Result<(i64, bool)> {
     for chain in events.chunk_by(|one, other| one.organization == other.organization) {
         additions.extend(number, chain)?;
     }
-    let incarnation = state.incarnation.unwrap_or_else(|| begin(state.place, number));
+    let incarnation = state.incarnation.unwrap_or_else(|| begin(state.identity, number));
     additions.write(Block {
         number,
         sealed_at: transaction::now(),
@@ -179,16 +179,16 @@ fn seal_block() -> Result<(i64, bool)> {
 }
 
 /// Writes down that a new history begins; returns its name.
-fn begin(place: DatabaseIdentity, first_block: i64) -> String {
+fn begin(identity: DatabaseIdentity, first_block: i64) -> String {
     let salt: [u8; 16] = rand::rng().random();
-    let begun = Incarnation { place, first_block, began_at: transaction::now(), salt: salt.to_vec() };
+    let begun = Incarnation { identity, first_block, began_at: transaction::now(), salt: salt.to_vec() };
     let name = begun.name();
     let values = [
         argument(name.as_str()),
         argument(begun.first_block),
-        argument(begun.place.system_identifier.as_str()),
-        argument(pg_sys::Oid::from(begun.place.database)),
-        argument(begun.place.timeline),
+        argument(begun.identity.system_identifier.as_str()),
+        argument(pg_sys::Oid::from(begun.identity.database)),
+        argument(begun.identity.timeline),
         spi::timestamp(begun.began_at),
         argument(begun.salt.as_slice()),
     ];

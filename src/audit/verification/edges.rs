@@ -69,13 +69,13 @@ const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.
 pub fn incarnations(found: &mut Vec<Finding>) -> Result<Vec<(i64, String)>> {
     let mut all = Vec::new();
     let read = |row: &Row| {
-        let place = DatabaseIdentity {
+        let identity = DatabaseIdentity {
             system_identifier: row.get(3)?,
             database: row.get::<pg_sys::Oid>(4)?.to_u32(),
             timeline: row.get(5)?,
         };
         let salt = row.get::<&[u8]>(7)?.to_vec();
-        Some(Incarnation { place, first_block: row.get(2)?, began_at: row.timestamp(6)?, salt })
+        Some(Incarnation { identity, first_block: row.get(2)?, began_at: row.timestamp(6)?, salt })
     };
     spi::stream(INCARNATIONS, &[], |row| {
         let name: String = row.get(1).unwrap_or_default();

@@ -4,7 +4,7 @@
 //! its commitment, even if there are only few possible values.
 
 use super::encoding::{Digest, field_length, write_field};
-use super::payload::hexadecimal;
+use super::hex;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,7 +42,7 @@ impl CommitmentKey {
             return Err("it holds fewer than 32 bytes");
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-        let id = hexadecimal(&authenticate(&key, &[b"pg_tenancy/commitment-key/1"])[..8]);
+        let id = hex::encode(&authenticate(&key, &[b"pg_tenancy/commitment-key/1"])[..8]);
         Ok(CommitmentKey { key, id })
     }
 

@@ -29,7 +29,7 @@ impl DatabaseIdentity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incarnation {
     /// The identity of the database in this history.
-    pub place: DatabaseIdentity,
+    pub identity: DatabaseIdentity,
     /// Number of the first block that was sealed in this history.
     pub first_block: i64,
     /// Time of the first block, in microseconds since 1970 UTC.
@@ -42,9 +42,9 @@ impl Incarnation {
     /// The unique name: 32 hexadecimal digits, half of a digest over the other fields.
     pub fn name(&self) -> String {
         let digest = Record::new("pg_tenancy/incarnation/1")
-            .text(&self.place.system_identifier)
-            .integer(i64::from(self.place.database))
-            .integer(self.place.timeline)
+            .text(&self.identity.system_identifier)
+            .integer(i64::from(self.identity.database))
+            .integer(self.identity.timeline)
             .integer(self.first_block)
             .integer(self.began_at)
             .bytes(&self.salt)
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
 
     fn begun() -> Incarnation {
-        let place = DatabaseIdentity { system_identifier: "7".into(), database: 5, timeline: 1 };
-        Incarnation { place, first_block: 1, began_at: 2, salt: vec![3; 16] }
+        let identity = DatabaseIdentity { system_identifier: "7".into(), database: 5, timeline: 1 };
+        Incarnation { identity, first_block: 1, began_at: 2, salt: vec![3; 16] }
     }
 
     #[test]
@@ -67,11 +67,11 @@ mod tests {
         let base = begun();
         let variants = [
             Incarnation {
-                place: DatabaseIdentity { system_identifier: "8".into(), ..base.place.clone() },
+                identity: DatabaseIdentity { system_identifier: "8".into(), ..base.identity.clone() },
                 ..base.clone()
             },
-            Incarnation { place: DatabaseIdentity { database: 6, ..base.place.clone() }, ..base.clone() },
-            Incarnation { place: DatabaseIdentity { timeline: 2, ..base.place.clone() }, ..base.clone() },
+            Incarnation { identity: DatabaseIdentity { database: 6, ..base.identity.clone() }, ..base.clone() },
+            Incarnation { identity: DatabaseIdentity { timeline: 2, ..base.identity.clone() }, ..base.clone() },
             Incarnation { first_block: 2, ..base.clone() },
             Incarnation { began_at: 3, ..base.clone() },
             Incarnation { salt: vec![4; 16], ..base.clone() },
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn transaction_ids_outlive_a_promotion_and_not_a_restore() {
-        let place = begun().place;
-        assert!(place.counts_as(&DatabaseIdentity { timeline: 9, ..place.clone() }));
-        assert!(!place.counts_as(&DatabaseIdentity { database: 9, ..place.clone() }));
-        assert!(!place.counts_as(&DatabaseIdentity { system_identifier: "9".into(), ..place.clone() }));
+        let identity = begun().identity;
+        assert!(identity.counts_as(&DatabaseIdentity { timeline: 9, ..identity.clone() }));
+        assert!(!identity.counts_as(&DatabaseIdentity { database: 9, ..identity.clone() }));
+        assert!(!identity.counts_as(&DatabaseIdentity { system_identifier: "9".into(), ..identity.clone() }));
     }
 }

@@ -6,6 +6,7 @@
 //! Decision: `docs/decisions/29-digests-and-commitments.md`.
 
 use super::encoding::Digest;
+use super::hex;
 use serde::Serialize;
 
 /// The row before or after the change.
@@ -101,7 +102,7 @@ impl Payload {
     pub fn digest(&mut self, side: Side, column: &str, digest: &Digest, bytes: usize) {
         let out = self.digests.column(side, column);
         out.extend_from_slice(br#"{"sha256":"#);
-        push(out, &hexadecimal(digest));
+        push(out, &hex::encode(digest));
         out.extend_from_slice(br#","bytes":"#);
         push(out, &bytes);
         out.push(b'}');
@@ -110,7 +111,7 @@ impl Payload {
     /// Adds a commitment to a value; `None` for NULL.
     pub fn commitment(&mut self, side: Side, column: &str, commitment: Option<&Digest>) {
         let out = self.commitments.column(side, column);
-        push(out, &commitment.map(|commitment| hexadecimal(commitment)));
+        push(out, &commitment.map(|commitment| hex::encode(commitment)));
     }
 
     /// Finishes the payload and returns its JSON text; `key` is the id of the commitment key.
@@ -146,11 +147,6 @@ impl Payload {
 fn push(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     // Writing to a Vec cannot fail.
     let _ = serde_json::to_writer(out, value);
-}
-
-/// Encodes bytes as lower-case hexadecimal digits, two per byte.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
