@@ -20,4 +20,4 @@ finish() {
 }
 trap finish EXIT
 admin -d "$PG_TENANCY_TEMPLATE" -c 'CREATE EXTENSION pgtap' -c 'CREATE EXTENSION pg_tenancy' -f pg_test/helpers/roles.sql
-prove --jobs "$(nproc)" --exec tools/suite.sh "${suites[@]}"
+prove --comments --jobs "$(nproc)" --exec tools/suite.sh "${suites[@]}"

@@ -43,7 +43,9 @@ BEGIN
     IF folder IS NULL THEN
         RAISE EXCEPTION 'the suites need a folder that the server may write to in tenancy.jwks_directory';
     END IF;
-    EXECUTE format('COPY (SELECT %L) TO PROGRAM %L', jwks, format('umask 077 && cat > "%s/%s"', folder, name));
+    -- In one step: suites that run side by side have the same file.
+    EXECUTE format('COPY (SELECT %L) TO PROGRAM %L', jwks,
+        format('umask 077 && cat > "%1$s/%2$s.%3$s" && mv "%1$s/%2$s.%3$s" "%1$s/%2$s"', folder, name, pg_backend_pid()));
     RETURN name;
 END
 $$;
