@@ -4,6 +4,7 @@
 //! Decision: `docs/decisions/40-checkpoint-signing.md`.
 
 use super::sealer;
+use crate::audit::log::state::unreadable;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
@@ -393,8 +394,4 @@ pub fn heads(block: i64) -> Result<Vec<Head>> {
         Ok::<(), error::Error>(())
     })?;
     Ok(heads)
-}
-
-fn unreadable(what: &str) -> error::Error {
-    error::STATE_INVALID.error(format!("{what} cannot be read"))
 }
