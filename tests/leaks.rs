@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use jsonwebtoken::Algorithm;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_postgres::{Client, Config};
 
 /// A server that logs to stderr, CSV and JSON at once, in a folder of its own.
@@ -91,10 +91,9 @@ impl LoggingServer {
         let tenants = connect(self.config.clone().dbname("tenants")).await;
         run(&tenants, both).await;
         run(&tenants, "CREATE EXTENSION pg_tenancy").await;
-        let mut keys: Value = serde_json::from_str(&self.issuer.key_set()).unwrap();
-        keys["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "oct");
+        let keys = self.issuer.public_key_set();
         let set_issuer = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3)";
-        tenants.execute(set_issuer, &[&issuer::ISSUER, &issuer::AUDIENCE, &keys.to_string()]).await.unwrap();
+        tenants.execute(set_issuer, &[&issuer::ISSUER, &issuer::AUDIENCE, &keys]).await.unwrap();
         run(
             &tenants,
             &format!(

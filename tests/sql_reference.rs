@@ -132,14 +132,11 @@ impl<'d> Demo<'d> {
         for role in ROLES {
             run(superuser, &format!("ALTER ROLE {} PASSWORD '{password}'", self.own(role))).await;
         }
-        let key_set = self.database.issuer.key_set();
-        let file = key_file(superuser, &key_set).await;
-        // HMAC keys are taken from files alone.
-        let mut keys: serde_json::Value = serde_json::from_str(&key_set).unwrap();
-        keys["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "oct");
+        let issuer = &self.database.issuer;
+        let file = key_file(superuser, &issuer.key_set()).await;
         let tenancy = self.own(&read("examples/finops/tenancy.sql")).replace("supabase.json", &file);
         let setup = format!("CREATE EXTENSION pg_tenancy;\n{tenancy}");
-        self.psql(&user, &[("jwks_sso", &keys.to_string())], &setup)?;
+        self.psql(&user, &[("jwks_sso", &issuer.public_key_set())], &setup)?;
         for table in ["cloud_account", "\"Finding\"", "remediation_action"] {
             self.psql(&self.own(ROLES[0]), &[], &format!("SELECT tenancy.protect('{table}')"))?;
         }

@@ -11,13 +11,6 @@ const SSO: &str = "https://sso.acme.example/";
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 const CONNECTION: &str = "(SELECT id FROM tenancy.sso_connection WHERE name = 'Acme SSO')";
 
-/// The provider's keys but for the HMAC key, which would belong in a file.
-fn public_keys(sso: &Issuer) -> String {
-    let mut keys: Value = serde_json::from_str(&sso.key_set()).unwrap();
-    keys["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "oct");
-    keys.to_string()
-}
-
 /// A token of Acme's provider, in the form of OpenID Connect, with what `change` adds or replaces.
 fn sso_token(sso: &Issuer, subject: &str, change: Value) -> String {
     let mut claims = sso.claims(subject);
@@ -34,7 +27,7 @@ fn sso_token(sso: &Issuer, subject: &str, change: Value) -> String {
 async fn set_up(admin: &Client) -> Issuer {
     let sso = Issuer::generate();
     let sql = "SELECT tenancy.set_issuer($1, ARRAY[$2], $3, leeway_seconds => 0)";
-    admin.execute(sql, &[&SSO, &AUDIENCE, &public_keys(&sso)]).await.unwrap();
+    admin.execute(sql, &[&SSO, &AUDIENCE, &sso.public_key_set()]).await.unwrap();
     run(
         admin,
         &format!(
@@ -215,7 +208,7 @@ fn a_provider_that_fails_locks_members_out_but_not_the_break_glass_admin() {
         let sso = enforced(&admin).await;
         let good = sso_token(&sso, "sso-victor", json!({}));
         // The provider lost its keys; it was disabled; its row is gone, past the foreign key that forbids it.
-        let keys = public_keys(&Issuer::generate());
+        let keys = Issuer::generate().public_key_set();
         let lost_keys =
             format!("SELECT tenancy.set_issuer('{SSO}', ARRAY['{AUDIENCE}'], '{keys}', leeway_seconds => 0)");
         let disabled = format!("SELECT tenancy.set_issuer_status('{SSO}', 'disabled')");

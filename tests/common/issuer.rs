@@ -52,6 +52,13 @@ impl Issuer {
         json!({ "keys": self.keys }).to_string()
     }
 
+    /// The key set but for the HMAC key, which is taken from a file alone.
+    pub fn public_key_set(&self) -> String {
+        let mut set: Value = serde_json::from_str(&self.key_set()).unwrap();
+        set["keys"].as_array_mut().unwrap().retain(|key| key["kty"] != "oct");
+        set.to_string()
+    }
+
     /// A good token of the subject, for an hour.
     pub fn token(&self, subject: &str) -> String {
         self.sign(Algorithm::HS256, &self.claims(subject))
