@@ -17,7 +17,9 @@ CLUSTER ?= demo
 FUZZ_SECONDS ?= 60
 CARGO ?= cargo
 CARGOFLAGS ?= $(if $(CI),--locked)
-export PG DESTDIR CARGO CARGOFLAGS
+RECORD ?=
+WHY ?=
+export PG DESTDIR CARGO CARGOFLAGS WHY
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 LIBRARY := target/build-$(PG)/pg_tenancy.so
@@ -55,8 +57,14 @@ check: private ## run one suite or test (ONE=pg_test/context/context.sql, ONE=co
 
 .PHONY: bench
 bench: private ## set up, build, and measure in a private Postgres
+	@tools/setup.sh instructions
 	@tools/cluster.sh fresh bench
 	@trap 'tools/cluster.sh stop bench' EXIT; eval "$$(tools/cluster.sh env bench)"; tools/bench.sh
+
+.PHONY: instructions
+instructions: private ## count instructions of operations, compare with benches/instructions.txt (RECORD=yes WHY='...')
+	@tools/setup.sh instructions
+	@tools/instructions.sh $(if $(RECORD),record,compare)
 
 .PHONY: fuzz
 fuzz: ## fuzz the readers of tokens, keys and bundles (FUZZ_SECONDS=60)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The private clusters below target/server: cluster.sh COMMAND [NAME], where NAME is test, demo or bench.
+# The private clusters below target/server: cluster.sh COMMAND [NAME], where NAME is test, demo, bench or instructions.
 #   start     starts it, creating it first where there is none
 #   fresh     throws it away and starts a new one
 #   restart   restarts it, which takes up a changed LOADING
@@ -61,7 +61,7 @@ tenancy.jwks_directory = '$state/jwks'
 tenancy.commitment_key_file = '$key'
 EOF
         # The tests look at what is not sealed yet, and seal when they mean to; tests/worker.rs has a server of its own.
-        if [[ $name == test ]]; then echo 'tenancy.seal_interval = 0'; fi
+        if [[ $name == test || $name == instructions ]]; then echo 'tenancy.seal_interval = 0'; fi
         if [[ $name != bench ]]; then
             printf '%s\n' "tenancy.signing_key_file = '$state/signing_key'" "tenancy.checkpoint_origin = '$name.example'"
         fi
@@ -143,7 +143,7 @@ environment() {
 
 each() {
     local cluster
-    for cluster in "$server"/{test,demo,bench}-[0-9]*; do
+    for cluster in "$server"/{test,demo,bench,instructions}-[0-9]*; do
         [[ -e $cluster ]] || continue
         PG=${cluster##*-}
         use "$(basename "${cluster%-*}")"
@@ -155,8 +155,8 @@ case $command in
 stop | destroy) if [[ -z $name ]]; then each "$command"; exit; fi ;;
 esac
 case $name in
-test | demo | bench) use "$name" ;;
-*) die "usage: tools/cluster.sh start|fresh|restart|stop|destroy|env test|demo|bench" ;;
+test | demo | bench | instructions) use "$name" ;;
+*) die "usage: tools/cluster.sh start|fresh|restart|stop|destroy|env test|demo|bench|instructions" ;;
 esac
 case $command in
 start | stop | destroy) "$command" ;;

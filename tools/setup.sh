@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test with Postgres $PG, and nothing else:
-# setup.sh [build|server|clients|lint|fuzz]...
+# setup.sh [build|server|clients|lint|fuzz|instructions]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
 #   lint     shellcheck, cargo-deny and pgspot
 #   fuzz     a C++ compiler, for libFuzzer
+#   instructions  valgrind, to count them
 source "$(dirname "$0")/lib.sh"
 
 as_root() {
@@ -185,9 +186,13 @@ setup_fuzz() {
     packages g++
 }
 
+setup_instructions() {
+    packages valgrind python3
+}
+
 for part in "${@:-build}"; do
     case $part in
-    build | server | clients | lint | fuzz) "setup_$part" ;;
-    *) die "unknown part '$part': build, server, clients, lint or fuzz" ;;
+    build | server | clients | lint | fuzz | instructions) "setup_$part" ;;
+    *) die "unknown part '$part': build, server, clients, lint, fuzz or instructions" ;;
     esac
 done
