@@ -38,6 +38,7 @@ pub extern "C-unwind" fn _PG_init() {
     utility::watch(utility::UtilityListener { held: context::cursor_held, changed: audit::cluster_changed });
     permission::watch(permission::PermissionListener {
         bypassed: guardrail::accessed,
+        identity: context::generation,
         lacks: |asked| context::lacks(&asked.domain, &asked.action),
         allowed: |asked| context::allowed(&asked.domain, &asked.action),
         authorize: |asked| context::authorize(&asked.domain, &asked.action),

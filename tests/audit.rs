@@ -516,6 +516,33 @@ fn what_deferred_triggers_and_constraints_do_at_commit_is_recorded_too() {
 }
 
 #[test]
+fn a_trigger_that_another_session_changed_is_read_anew() {
+    in_database(async |database| {
+        let (superuser, owner) = (database.superuser().await, database.superuser().await);
+        let domains = "SELECT DISTINCT domain FROM tenancy.audit_trail
+                        WHERE table_name = 'Finding' AND operation = 'update' ORDER BY 1";
+        let change = r#"UPDATE "Finding" SET title = title || '.' WHERE id = (SELECT min(id) FROM "Finding")"#;
+        run(&superuser, change).await;
+        let before = value(&superuser, domains).await;
+        let trigger = r#"SELECT pg_get_triggerdef(oid) FROM pg_trigger
+                          WHERE tgrelid = '"Finding"'::regclass AND tgname = 'tenancy_audit'"#;
+        let definition = value(&owner, trigger).await;
+        run(&owner, "SET tenancy.override_reason = 'a trigger that changes'").await;
+        for (round, replaced) in ["replaced", "made anew"].into_iter().enumerate() {
+            let definition = definition.replace(&format!("'{before}'"), &format!("'{replaced}'"));
+            assert!(definition.contains(replaced), "{definition}");
+            let sql = match round {
+                0 => definition.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER"),
+                _ => format!(r#"BEGIN; DROP TRIGGER tenancy_audit ON "Finding"; {definition}; COMMIT"#),
+            };
+            run(&owner, &sql).await;
+            run(&superuser, change).await;
+            assert!(column(&superuser, domains).await.iter().any(|domain| domain == replaced));
+        }
+    });
+}
+
+#[test]
 fn cascades_nested_triggers_and_moves_between_partitions_are_recorded_as_they_happen() {
     in_database(async |database| {
         let (client, superuser, owner) =

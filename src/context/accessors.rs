@@ -6,12 +6,14 @@ use super::current::{
     check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,
     integer_datum, missing, record_refusal, require, text_datum, uuid_datum,
 };
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::constant_arguments;
-use crate::pg::fmgr::fmgr_function;
+use crate::pg::fmgr::{fmgr_function, text_in_place};
 use crate::pg::report::OrRaise;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 
 fmgr_function! {
     /// `tenancy.org_id()`: the organization, as a pointer to backend memory; an error without one.
@@ -123,9 +125,41 @@ pub fn lacks(domain: &str, action: &str) -> bool {
 /// actions, separated by commas, are asked for each.
 fn ask_each(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let (domain, actions) = arguments(call)?;
-    actions.split(SEPARATOR).try_for_each(|action| authorize(domain, action))?;
+    check()?;
+    if !was_granted(domain, actions) {
+        actions.split(SEPARATOR).try_for_each(|action| authorize(domain, action))?;
+        granted(domain, actions);
+    }
     remember(call);
     Ok(())
+}
+
+/// What the role of the context was found to have been granted, in the words of the question, so that the next
+/// statement with the same question need not look for it again.
+struct Granted {
+    generation: u64,
+    questions: Vec<(Box<str>, Box<str>)>,
+}
+
+static GRANTED: BackendLocal<RefCell<Granted>> =
+    BackendLocal::new(RefCell::new(Granted { generation: 0, questions: Vec::new() }));
+
+/// An application asks few questions in a transaction; more than these begin anew.
+const MOST_GRANTED: usize = 16;
+
+fn was_granted(domain: &str, actions: &str) -> bool {
+    let granted = GRANTED.borrow();
+    let known = || granted.questions.iter().any(|(one, other)| **one == *domain && **other == *actions);
+    granted.generation == generation() && known()
+}
+
+fn granted(domain: &str, actions: &str) {
+    let mut granted = GRANTED.borrow_mut();
+    if granted.generation != generation() || granted.questions.len() == MOST_GRANTED {
+        granted.questions.clear();
+        granted.generation = generation();
+    }
+    granted.questions.push((domain.into(), actions.into()));
 }
 
 /// What stands between the actions of one question.
@@ -136,7 +170,8 @@ fn arguments<'a>(call: pg_sys::FunctionCallInfo) -> Result<(&'a str, &'a str)> {
     // call.
     let argument = |n: usize| unsafe {
         let argument = &(*call).args.as_slice(2)[n];
-        <&str>::from_datum(argument.value, argument.isnull)
+        let in_place = if argument.isnull { None } else { text_in_place(argument.value) };
+        in_place.or_else(|| <&str>::from_datum(argument.value, argument.isnull))
     };
     Ok((error::require_not_null(argument(0), "domain")?, error::require_not_null(argument(1), "action")?))
 }

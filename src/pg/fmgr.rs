@@ -4,6 +4,8 @@
 //!
 //! Decision: `docs/decisions/53-thin-pgrx.md`.
 
+use pgrx::{pg_sys, varlena};
+
 /// Declares a function of the C calling convention, version 1, with its `pg_finfo_` record (fmgr.h).
 ///
 /// The body is an expression that yields a `pg_sys::Datum`. Where most calls have their answer ready, `ready` comes
@@ -33,3 +35,17 @@ macro_rules! fmgr_function {
     };
 }
 pub(crate) use fmgr_function;
+
+/// A text where it stands, without a copy; `None` for one that is compressed or stored elsewhere, as no constant of a
+/// plan is once the parser has made it.
+///
+/// # Safety
+/// The datum is a value of type `text`, not NULL, which stays as long as the answer.
+pub unsafe fn text_in_place<'a>(datum: pg_sys::Datum) -> Option<&'a str> {
+    // SAFETY: as promised; the header tells which form the value has.
+    unsafe {
+        let value: *const pg_sys::varlena = datum.cast_mut_ptr();
+        let plain = varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value) || varlena::varatt_is_4b_u(value);
+        plain.then(|| varlena::varlena_to_byte_slice(value)).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+}

@@ -29,8 +29,12 @@ const EPOCHS: i64 = 946_684_800_000_000;
 
 /// The clock now, in microseconds since 1970.
 pub fn now() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() + EPOCHS }
+    unsafe extern "C-unwind" {
+        /// Without pgrx's guard, as [`statement`]: it reads the clock and raises nothing.
+        #[link_name = "GetCurrentTimestamp"]
+        safe fn postgres_now() -> pg_sys::TimestampTz;
+    }
+    postgres_now() + EPOCHS
 }
 
 /// The start of the client's statement, which tells one from another.

@@ -20,8 +20,8 @@ use pg_tenancy_core::audit::format::payload::{Payload, Side};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 use sha2::{Digest as _, Sha256};
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -64,6 +64,90 @@ pub fn judge_rows(judge: Judge) {
     JUDGE.set(judge);
 }
 
+/// What a trigger says and its table is like, the same for each row until a table or a schema changes.
+struct Learned {
+    shape: Rc<Shape>,
+    domain: String,
+    origin: LearnedOrigin,
+    /// A table of the extension's own.
+    own: bool,
+    /// A column is told by an output function that may read settings.
+    reads_settings: bool,
+}
+
+/// How a row leads to its organization, by the places of columns in the shape.
+enum LearnedOrigin {
+    Nobody,
+    Column(usize),
+    Way { column: usize, tables: Vec<[String; 3]> },
+}
+
+/// What was learned of triggers, and at which count of changes of tables and schemas.
+#[derive(Default)]
+struct Triggers {
+    at: u64,
+    learned: HashMap<pg_sys::Oid, Rc<Learned>>,
+}
+
+static TRIGGERS: BackendLocal<RefCell<Option<Triggers>>> = BackendLocal::new(RefCell::new(None));
+
+impl Learned {
+    /// What is known of the trigger of this call, whose table has what it takes.
+    fn of(call: &Call) -> Result<Rc<Self>> {
+        let now = catalog::changes();
+        let known = {
+            let triggers = TRIGGERS.borrow();
+            let current = triggers.as_ref().filter(|triggers| triggers.at == now);
+            current.and_then(|triggers| triggers.learned.get(&call.trigger_oid()).cloned())
+        };
+        if let Some(known) = known {
+            check_protected(call, known.own)?;
+            return Ok(known);
+        }
+        let learned = Rc::new(Learned::learn(call)?);
+        let mut triggers = TRIGGERS.borrow_mut();
+        let triggers = triggers.get_or_insert_default();
+        if triggers.at != now {
+            triggers.learned.clear();
+            triggers.at = now;
+        }
+        triggers.learned.insert(call.trigger_oid(), learned.clone());
+        Ok(learned)
+    }
+
+    fn learn(call: &Call) -> Result<Self> {
+        let own = catalog::is_own(call.relation());
+        check_protected(call, own)?;
+        let TriggerArguments { column, domain, way, secret } = TriggerArguments::of(call)?;
+        let shape = catalog::shape(call.trigger_oid(), call.relation(), &secret);
+        check_secret(&shape, &secret)?;
+        let origin = if column.is_empty() && own {
+            LearnedOrigin::Nobody
+        } else if way.is_empty() {
+            LearnedOrigin::Column(organization(&shape, column)?)
+        } else {
+            LearnedOrigin::Way {
+                column: self::column(&shape, column)?,
+                tables: way.iter().map(|table| table.map(str::to_owned)).collect(),
+            }
+        };
+        let reads_settings = shape.columns.iter().any(|column| column.kind.reads_settings());
+        Ok(Learned { shape, domain: domain.to_owned(), origin, own, reads_settings })
+    }
+
+    /// The way opened, where there is one.
+    fn origin(&self) -> Result<Origin<'_>> {
+        Ok(match &self.origin {
+            LearnedOrigin::Nobody => Origin::Nobody,
+            LearnedOrigin::Column(column) => Origin::Column(&self.shape.columns[*column]),
+            LearnedOrigin::Way { column, tables } => {
+                let column = &self.shape.columns[*column];
+                Origin::Way { column, way: open(&self.shape, tables, column)? }
+            }
+        })
+    }
+}
+
 /// Where the organization of a row stands, and the domain, as `tenancy.protect` wrote them into the trigger.
 struct TriggerArguments<'a> {
     column: &'a str,
@@ -102,24 +186,18 @@ enum Origin<'a> {
     Nobody,
 }
 
-impl<'a> Origin<'a> {
-    fn of(call: &Call, shape: &'a Shape, arguments: &TriggerArguments) -> Result<Self> {
-        if arguments.column.is_empty() && catalog::is_own(call.relation()) {
-            return Ok(Origin::Nobody);
-        }
-        if arguments.way.is_empty() {
-            return organization(shape, arguments.column).map(Origin::Column);
-        }
-        let column = column(shape, arguments.column)?;
-        let way = OriginPath::open(&arguments.way, column.type_oid).ok_or_else(|| {
-            let tables: Vec<&str> = arguments.way.iter().map(|[table, ..]| *table).collect();
-            let tables = tables.join(", ");
-            let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
-            error::COLUMN_UNSUITABLE.error(message)
-        })?;
-        Ok(Origin::Way { column, way })
-    }
+/// Opens the tables that lead on from a column.
+fn open(shape: &Shape, tables: &[[String; 3]], column: &TableColumn) -> Result<OriginPath> {
+    let texts: Vec<[&str; 3]> = tables.iter().map(|table| table.each_ref().map(String::as_str)).collect();
+    OriginPath::open(&texts, column.type_oid).ok_or_else(|| {
+        let tables: Vec<&str> = texts.iter().map(|[table, ..]| *table).collect();
+        let tables = tables.join(", ");
+        let message = format!("table \"{}\" was protected through {tables}, which has changed", shape.name);
+        error::COLUMN_UNSUITABLE.error(message)
+    })
+}
 
+impl Origin<'_> {
     /// The id of the organization a row belongs to: the nil UUID when no organization is known by the value, none for a
     /// row without a value.
     fn organization(&self, row: &RowValues) -> Option<Uuid> {
@@ -140,34 +218,27 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if !call.is_after_row() {
         return Err(error::CALL_REFUSED.error("tenancy.audit_row is for AFTER ... FOR EACH ROW triggers"));
     }
-    check_protected(&call)?;
-    if restore::brings_rows()? && catalog::is_own(call.relation()) {
+    let learned = Learned::of(&call)?;
+    if learned.own && restore::brings_rows()? {
         return Ok(());
     }
-    let arguments = TriggerArguments::of(&call)?;
-    let shape = catalog::shape(call.trigger_oid(), call.relation(), &arguments.secret);
-    check_secret(&shape, &arguments.secret)?;
-    let origin = Origin::of(&call, &shape, &arguments)?;
-    let row = |tuple| RowValues::of(call.relation(), tuple, &shape);
+    let (shape, origin) = (&*learned.shape, learned.origin()?);
+    let row = |tuple| RowValues::of(call.relation(), tuple, shape);
     let (old, new) = (call.old().map(row), call.new_row().map(row));
     let belongs = |row: &Option<RowValues>| row.as_ref().map(|row| origin.organization(row).unwrap_or_default());
     let (from, to) = (belongs(&old), belongs(&new));
-    if !catalog::is_own(call.relation()) {
+    if !learned.own {
         JUDGE.get()(&RowChange {
             relation: call.relation(),
             table_schema: &shape.schema,
             table_name: &shape.name,
-            domain: arguments.domain,
+            domain: &learned.domain,
             from,
             to,
         })?;
     }
-    let write = || record(&shape, arguments.domain, old.as_ref().zip(from), new.as_ref().zip(to));
-    if shape.columns.iter().any(|column| column.kind.reads_settings()) {
-        json::with_fixed_settings(write)
-    } else {
-        write()
-    }
+    let write = || record(shape, &learned.domain, old.as_ref().zip(from), new.as_ref().zip(to));
+    if learned.reads_settings { json::with_fixed_settings(write) } else { write() }
 }
 
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
@@ -336,20 +407,22 @@ fn row_key(shape: &Shape, row: &RowValues) -> Option<String> {
     Some(json::into_text(out))
 }
 
-fn column<'a>(shape: &'a Shape, name: &str) -> Result<&'a TableColumn> {
-    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+/// The place of a column in the shape.
+fn column(shape: &Shape, name: &str) -> Result<usize> {
+    shape.columns.iter().position(|column| column.name == name).ok_or_else(|| {
         let message = format!("table \"{}\" has no column \"{name}\", by which it was protected", shape.name);
         error::COLUMN_MISSING.error(message)
     })
 }
 
-fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a TableColumn> {
-    let column = column(shape, name)?;
-    if !ORGANIZATION_TYPES.contains(&column.type_oid) {
+/// The place of the column that holds the organization.
+fn organization(shape: &Shape, name: &str) -> Result<usize> {
+    let place = column(shape, name)?;
+    if !ORGANIZATION_TYPES.contains(&shape.columns[place].type_oid) {
         let message = format!("column \"{name}\" of table \"{}\" cannot hold an organization", shape.name);
         return Err(error::COLUMN_UNSUITABLE.error(message));
     }
-    Ok(column)
+    Ok(place)
 }
 
 /// The triggers stand on protected tables and on the extension's own, which nobody but their owner may write.
@@ -358,9 +431,9 @@ fn organization<'a>(shape: &'a Shape, name: &str) -> Result<&'a TableColumn> {
 /// triggers with this function: such a role can protect a table by hand so that it writes what it likes. Table and
 /// database user are in the events all the same. A parallel restore, which gives a reason to pass the guardrails,
 /// may load a partition that another of its workers has not closed yet.
-fn check_protected(call: &Call) -> Result<()> {
+fn check_protected(call: &Call, own: bool) -> Result<()> {
     let closed_later = || configuration::override_reason().is_some() && catalog::is_permanent(call.relation());
-    if catalog::is_protected(call.relation()) || catalog::is_own(call.relation()) || closed_later() {
+    if catalog::is_protected(call.relation()) || own || closed_later() {
         return Ok(());
     }
     Err(error::CALL_REFUSED.error("the audit triggers are for permanent tables with forced row-level security"))
@@ -373,19 +446,17 @@ fn capture_truncate(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if call.operation() != Operation::Truncate {
         return Err(error::CALL_REFUSED.error("tenancy.audit_truncate is for BEFORE TRUNCATE triggers"));
     }
-    check_protected(&call)?;
-    let arguments = TriggerArguments::of(&call)?;
-    let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
-    let origin = Origin::of(&call, &shape, &arguments)?;
+    let learned = Learned::of(&call)?;
+    let (shape, origin) = (&*learned.shape, learned.origin()?);
     if context::current()?.is_some() || !user::may_pass_row_security(call.relation()) {
         let message = format!("TRUNCATE of \"{}\" would remove the rows of every organization", shape.name);
         return Err(error::TRUNCATE_REFUSED.error(message));
     }
-    for (organization, rows) in rows_by_organization(&call, &shape, &origin) {
+    for (organization, rows) in rows_by_organization(&call, shape, &origin) {
         append(NewEvent {
             organization,
             operation: "truncate",
-            domain: arguments.domain,
+            domain: &learned.domain,
             table_schema: Some(&shape.schema),
             table_name: Some(&shape.name),
             row_key: None,

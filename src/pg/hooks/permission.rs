@@ -8,6 +8,7 @@ use crate::pg::ddl::node::each;
 use crate::pg::planning::acting_for_all;
 use crate::pg::planning::asked::{self, Asked};
 use crate::pg::report::OrRaise;
+use crate::pg::tables::catalog;
 use crate::pg::user;
 use pg_tenancy_core::error::Result;
 use pgrx::pg_sys;
@@ -20,6 +21,8 @@ use std::ffi::c_char;
 pub struct PermissionListener {
     /// A protected table that somebody is about to read or write whom row-level security does not bind.
     pub bypassed: fn(table: pg_sys::Oid) -> Result<()>,
+    /// A number that changes whenever the identity does. Must neither raise nor panic.
+    pub identity: fn() -> u64,
     /// True if there is an identity, and its role has not that permission.
     pub lacks: fn(&Asked) -> bool,
     /// True if there is an identity that gives access now, and its role has that permission.
@@ -66,8 +69,11 @@ macro_rules! check_hook {
                         }
                         if bypasses(entry.checkAsUser) {
                             look(entry.relid);
-                        } else if !permitted(entry.relid, entry.checkAsUser, entry.requiredPerms.into(), raise) {
-                            return false;
+                        } else {
+                            let access = Access::of(table, entry.requiredPerms.into());
+                            if !access.was_permitted() && !permitted(access, role, raise) {
+                                return false;
+                            }
                         }
                     }
                     let selects = u64::from(entry.requiredPerms) & u64::from(pg_sys::ACL_SELECT) != 0;
@@ -122,18 +128,56 @@ extern "C-unwind" fn look(relation: pg_sys::Oid) {
     }
 }
 
+/// Rights on a relation that a statement needs, with all that the answer depends on: the identity, and the policies of
+/// the relation. Whoever the access is checked as matters only where a permission is missing.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
+struct Access {
+    relation: pg_sys::Oid,
+    rights: u64,
+    identity: u64,
+    tables: u64,
+}
+
+/// Few tables are in use at a time. Another one with the same place pushes one out.
+const PLACES: usize = 16;
+
+/// Accesses for which no permission was missing.
+static PERMITTED: BackendLocal<[Cell<Option<Access>>; PLACES]> = BackendLocal::new([const { Cell::new(None) }; PLACES]);
+
+impl Access {
+    fn of(relation: pg_sys::Oid, rights: u64) -> Self {
+        let identity = LISTENER.get().map_or(0, |listener| (listener.identity)());
+        Access { relation, rights, identity, tables: catalog::changes() }
+    }
+
+    fn place(self) -> &'static Cell<Option<Access>> {
+        &PERMITTED[(u64::from(self.relation.to_u32()) ^ self.rights) as usize % PLACES]
+    }
+
+    fn was_permitted(self) -> bool {
+        self.place().get() == Some(self)
+    }
+}
+
 /// False, or an error, if the role of the context has not the permissions that the policies of the relation ask for: a
 /// statement that meets no row is refused as one that does.
 #[pgrx::pg_guard]
-extern "C-unwind" fn permitted(relation: pg_sys::Oid, check_as: pg_sys::Oid, rights: u64, raise: bool) -> bool {
+extern "C-unwind" fn permitted(access: Access, check_as: pg_sys::Oid, raise: bool) -> bool {
     let Some(listener) = LISTENER.get() else { return true };
     // SAFETY: a plain read of backend state.
     if unsafe { pg_sys::ParallelWorkerNumber } >= 0 {
         return true;
     }
-    let asked = asked::of(relation);
-    let lacking = asked.for_rights(rights).find(|asked| (listener.lacks)(asked));
-    let Some(lacking) = lacking.filter(|_| binds(relation, check_as)) else { return true };
+    let asked = asked::of(access.relation);
+    let lacking = asked.for_rights(access.rights).find(|asked| (listener.lacks)(asked));
+    let Some(lacking) = lacking else {
+        access.place().set(Some(access));
+        return true;
+    };
+    if !binds(access.relation, check_as) {
+        return true;
+    }
     if raise {
         (listener.authorize)(lacking).or_raise();
     }

@@ -12,7 +12,10 @@ type StatisticsListener = fn(what: &str) -> Result<()>;
 
 static LISTENER: BackendLocal<Cell<Option<StatisticsListener>>> = BackendLocal::new(Cell::new(None));
 static PREVIOUS: BackendLocal<Cell<pg_sys::object_access_hook_type>> = BackendLocal::new(Cell::new(None));
-/// What is known of Postgres' own functions, by oid, which no session can change: 0 unknown, 1 other, 2 statistics.
+const UNKNOWN: u8 = 0;
+const OTHER: u8 = 1;
+const STATISTICS: u8 = 2;
+/// What is known of Postgres' own functions, by oid, which no session can change.
 static KNOWN: BackendLocal<RefCell<Vec<u8>>> = BackendLocal::new(RefCell::new(Vec::new()));
 /// Functions of initdb have smaller oids; src/include/access/transam.h.
 const FIRST_NORMAL: usize = 16384;
@@ -28,7 +31,9 @@ pub fn watch(listener: StatisticsListener) {
 }
 
 /// A function is about to be used: in an expression, in FROM, as an operator, an aggregate or by the fast path.
-#[pg_guard]
+///
+/// It runs for each function of each plan that starts, so it has no guard, which would cost more than what it does: an
+/// error of the hook before jumps over its frame, which holds nothing to drop.
 unsafe extern "C-unwind" fn accessed(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -44,20 +49,28 @@ unsafe extern "C-unwind" fn accessed(
         return;
     }
     let place = object.to_u32() as usize;
-    if place < FIRST_NORMAL && tells_statistics(object, place) {
-        tell(&function_name(object).unwrap_or_default());
+    if place < FIRST_NORMAL && KNOWN.try_borrow().ok().and_then(|known| known.get(place).copied()) != Some(OTHER) {
+        used(object, place);
+    }
+}
+
+/// A function of Postgres is about to be used that is not known to tell nothing.
+#[pg_guard]
+extern "C-unwind" fn used(function: pg_sys::Oid, place: usize) {
+    if tells_statistics(function, place) {
+        tell(&function_name(function).unwrap_or_default());
     }
 }
 
 fn tells_statistics(function: pg_sys::Oid, place: usize) -> bool {
-    let known = KNOWN.borrow().get(place).copied().unwrap_or(0);
-    if known != 0 {
-        return known == 2;
+    let known = KNOWN.borrow().get(place).copied().unwrap_or(UNKNOWN);
+    if known != UNKNOWN {
+        return known == STATISTICS;
     }
     let tells = function_name(function).is_some_and(|name| name.starts_with("pg_stat_get_"));
     let mut all = KNOWN.borrow_mut();
-    all.resize(FIRST_NORMAL, 0);
-    all[place] = if tells { 2 } else { 1 };
+    all.resize(FIRST_NORMAL, UNKNOWN);
+    all[place] = if tells { STATISTICS } else { OTHER };
     tells
 }
 

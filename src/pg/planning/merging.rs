@@ -8,6 +8,7 @@
 use super::acting_for_all;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::each;
+use crate::pg::fmgr::text_in_place;
 use crate::pg::tables::catalog;
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -135,8 +136,24 @@ unsafe fn alike(one: &Question, two: &Question) -> bool {
         (*one.comparison).opno == (*two.comparison).opno
             && (*one.comparison).inputcollid == (*two.comparison).inputcollid
             && (*one.call).funcid == (*two.call).funcid
-            && pg_sys::equal(one.column.cast(), two.column.cast())
-            && pg_sys::equal(one.domain.cast(), two.domain.cast())
+            && same_column(one.column, two.column)
+            && text(one.domain).is_some_and(|domain| text(two.domain) == Some(domain))
+    }
+}
+
+/// True for expressions that are equal. Most are columns, which are compared without a call of Postgres.
+///
+/// # Safety
+/// Nodes of expressions.
+unsafe fn same_column(one: *mut pg_sys::Node, two: *mut pg_sys::Node) -> bool {
+    // SAFETY: as promised; the tag tells the type of each node.
+    unsafe {
+        if (*one).type_ != pg_sys::NodeTag::T_Var || (*two).type_ != pg_sys::NodeTag::T_Var {
+            return pg_sys::equal(one.cast(), two.cast());
+        }
+        let (one, two) = (&*one.cast::<pg_sys::Var>(), &*two.cast::<pg_sys::Var>());
+        // A column has one type, and the rewriter makes no outer joins.
+        (one.varno, one.varattno, one.varlevelsup) == (two.varno, two.varattno, two.varlevelsup)
     }
 }
 
@@ -233,16 +250,12 @@ pub(in crate::pg) unsafe fn question(
 
 /// # Safety
 /// A constant.
-unsafe fn text(constant: *mut pg_sys::Const) -> Option<String> {
-    use pgrx::FromDatum;
-    // SAFETY: as promised; the type is looked at first.
+unsafe fn text<'a>(constant: *mut pg_sys::Const) -> Option<&'a str> {
+    // SAFETY: as promised; the type is looked at first. The constant outlives the planning.
     unsafe {
         let constant = &*constant;
-        if constant.consttype == pg_sys::TEXTOID {
-            String::from_datum(constant.constvalue, constant.constisnull)
-        } else {
-            None
-        }
+        let is_text = constant.consttype == pg_sys::TEXTOID && !constant.constisnull;
+        if is_text { text_in_place(constant.constvalue) } else { None }
     }
 }
 

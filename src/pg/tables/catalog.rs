@@ -49,12 +49,12 @@ type Shapes = HashMap<pg_sys::Oid, Rc<Shape>>;
 
 /// What was learned, by trigger: the same table may stand under several.
 static SHAPES: BackendLocal<RefCell<Option<Shapes>>> = BackendLocal::new(RefCell::new(None));
-/// Some table changed since; set from a callback that must not touch the map.
-static OUTDATED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+/// At which count of changes.
+static LEARNED_AT: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
 /// Registers for news of changed tables. Called once from `_PG_init`.
 pub fn watch() {
-    // SAFETY: called once per process; the callbacks only set a flag. A renamed schema changes nothing of its
+    // SAFETY: called once per process; the callbacks only count. A renamed schema changes nothing of its
     // tables, so it is news of its own.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::null());
@@ -65,19 +65,18 @@ pub fn watch() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    OUTDATED.set(true);
+    CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
-    OUTDATED.set(true);
     CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
-/// How many times this session heard that a table, its policies included, has changed.
+/// How many times this session heard that a table, its policies and triggers included, or a schema has changed.
 static CHANGES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
 
-/// A number that changes whenever a table has changed.
+/// A number that changes whenever a table or a schema has changed.
 pub fn changes() -> u64 {
     CHANGES.get()
 }
@@ -85,7 +84,7 @@ pub fn changes() -> u64 {
 /// The shape of the table that `trigger` stands on; `secret` names columns, always the same for a trigger.
 pub fn shape(trigger: pg_sys::Oid, relation: pg_sys::Relation, secret: &[&str]) -> Rc<Shape> {
     let mut shapes = SHAPES.borrow_mut();
-    if OUTDATED.replace(false) {
+    if LEARNED_AT.replace(changes()) != changes() {
         *shapes = None;
     }
     let shapes = shapes.get_or_insert_default();
