@@ -45,7 +45,7 @@ configure() {
         chmod 600 "$key"
     fi
     # Where checkpoints are signed with it: a key that this cluster alone has.
-    if [[ $name != bench && ! -e $state/signing_key ]]; then
+    if [[ ! -e $state/signing_key ]]; then
         (umask 077 && openssl genpkey -algorithm ed25519 | as_server tee "$state/signing_key" >/dev/null)
         as_server chmod 600 "$state/signing_key"
     fi
@@ -59,12 +59,11 @@ max_prepared_transactions = 10
 log_line_prefix = '%m [%p] %q%u@%d '
 tenancy.jwks_directory = '$state/jwks'
 tenancy.commitment_key_file = '$key'
+tenancy.signing_key_file = '$state/signing_key'
+tenancy.checkpoint_origin = '$name.example'
 EOF
         # The tests look at what is not sealed yet, and seal when they mean to; tests/worker.rs has a server of its own.
         if [[ $name == test || $name == instructions ]]; then echo 'tenancy.seal_interval = 0'; fi
-        if [[ $name != bench ]]; then
-            printf '%s\n' "tenancy.signing_key_file = '$state/signing_key'" "tenancy.checkpoint_origin = '$name.example'"
-        fi
         # A benchmark pays for durability as production does; the others outlive a killed server, not a power cut.
         case $name in
         bench) printf '%s\n' 'shared_buffers = 512MB' 'max_wal_size = 8GB' 'checkpoint_timeout = 30min' ;;
