@@ -516,7 +516,7 @@ fn what_deferred_triggers_and_constraints_do_at_commit_is_recorded_too() {
 }
 
 #[test]
-fn a_trigger_that_another_session_changed_is_read_anew() {
+fn a_trigger_or_schema_that_another_session_changed_is_read_anew() {
     in_database(async |database| {
         let (superuser, owner) = (database.superuser().await, database.superuser().await);
         let domains = "SELECT DISTINCT domain FROM tenancy.audit_trail
@@ -539,6 +539,10 @@ fn a_trigger_that_another_session_changed_is_read_anew() {
             run(&superuser, change).await;
             assert!(column(&superuser, domains).await.iter().any(|domain| domain == replaced));
         }
+        run(&owner, "ALTER SCHEMA public RENAME TO moved").await;
+        run(&superuser, &change.replace(r#""Finding""#, r#"moved."Finding""#)).await;
+        let moved = "SELECT count(*) FROM tenancy.audit_trail WHERE table_schema = 'moved' AND operation = 'update'";
+        assert_eq!(count(&superuser, moved).await, 1);
     });
 }
 

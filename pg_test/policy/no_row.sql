@@ -1,7 +1,7 @@
 -- A statement that meets no row is refused as one that does.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(39);
+SELECT plan(41);
 CREATE TABLE app.part (id integer, organization_id uuid NOT NULL) PARTITION BY RANGE (id);
 CREATE TABLE app.part_1 PARTITION OF app.part FOR VALUES FROM (0) TO (9);
 CREATE TABLE app.child (id integer, finding integer REFERENCES app.finding);
@@ -19,9 +19,12 @@ PREPARE remove (integer) AS DELETE FROM app.finding WHERE id = $1;
 SAVEPOINT nobody;
 CALL test.sign_in('eve');
 SELECT lives_ok('EXECUTE remove (-5)', 'who may deletes nothing');
+-- Planning an INSERT asks for no permission.
+SELECT lives_ok('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', 'and inserts nothing');
 ROLLBACK TO SAVEPOINT nobody;
 
 CALL test.sign_in('vic');
+SELECT test.refused('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', '42501', 'role "viewer" may not create in domain "finding"', '%', 'which does not hold for the next identity');
 CREATE TEMP TABLE statement AS SELECT * FROM unnest(ARRAY[
     'DELETE FROM app.finding WHERE id = -5', 'UPDATE app.finding SET severity = 0 WHERE id = -5', 'UPDATE app.finding SET severity = 0 WHERE false', 'INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false',
     'SELECT FROM app.finding WHERE id = -5 FOR UPDATE', 'SELECT FROM app.finding WHERE id = -5 FOR KEY SHARE', 'MERGE INTO app.finding f USING (VALUES (-5)) v (id) ON f.id = v.id WHEN MATCHED THEN DELETE',
@@ -72,11 +75,11 @@ SELECT throws_ok('FETCH 1 FROM opened', '28000', NULL, 'and none once the access
 -- A policy that changes is read anew.
 ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('eve');
-SELECT lives_ok('DELETE FROM app.finding WHERE id = -5', 'a permission is found');
+SELECT lives_ok('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', 'a permission is found');
 RESET SESSION AUTHORIZATION;
 SELECT tenancy.protect('app.finding', domain => 'elsewhere') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
-SELECT test.refused('DELETE FROM app.finding WHERE id = -5', '42501', 'role "editor" may not % in domain "elsewhere"', '%', 'another domain counts at once');
+SELECT test.refused('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', '42501', 'role "editor" may not % in domain "elsewhere"', '%', 'another domain counts at once');
 -- And without a context as ever.
 ROLLBACK TO SAVEPOINT nobody;
 SELECT throws_ok('SELECT FROM app.finding', '28000', NULL, 'without a context there is another error');

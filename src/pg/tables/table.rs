@@ -3,11 +3,15 @@
 //! No role has INSERT on them, and a trigger must work in the name of whoever changes a row: so the rows are written
 //! below the privilege system, the way Postgres writes its catalogs.
 
+use super::catalog;
+use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::raise;
 use crate::pg::transaction;
 use pg_tenancy_core::error;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys, set_varsize_4b};
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use uuid::Uuid;
 
 const SCHEMA: &CStr = c"tenancy";
@@ -577,13 +581,39 @@ pub fn last<T: FromDatum>(table: &CStr, index: &CStr, key: IndexKey, column: i32
     }
 }
 
+/// Relations of the extension by name, and at which count of changes of tables and schemas they were found.
+#[derive(Default)]
+struct KnownNames {
+    at: u64,
+    oids: HashMap<CString, pg_sys::Oid>,
+}
+
+static KNOWN_NAMES: BackendLocal<RefCell<Option<KnownNames>>> = BackendLocal::new(RefCell::new(None));
+
 /// The oid of `tenancy.<name>`, or `InvalidOid` if there is no such relation.
 pub(in crate::pg) fn find_oid(name: &CStr) -> pg_sys::Oid {
+    let now = catalog::changes();
+    let known =
+        KNOWN_NAMES.borrow().as_ref().filter(|known| known.at == now).and_then(|known| known.oids.get(name).copied());
+    if let Some(oid) = known {
+        return oid;
+    }
     // SAFETY: catalog lookups by NUL-terminated names.
-    unsafe {
+    let oid = unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
         pg_sys::get_relname_relid(name.as_ptr(), schema)
+    };
+    // What is not there may be made by another session, of which this one hears only when it waits for a lock.
+    if oid != pg_sys::InvalidOid {
+        let mut known = KNOWN_NAMES.borrow_mut();
+        let known = known.get_or_insert_default();
+        if known.at != now {
+            known.oids.clear();
+            known.at = now;
+        }
+        known.oids.insert(name.to_owned(), oid);
     }
+    oid
 }
 
 /// The oid of `tenancy.<name>`; none where the extension is not installed, or not in this version.
