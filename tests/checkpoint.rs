@@ -137,12 +137,14 @@ fn on_a_server(name: &str, settings: &str, test: impl AsyncFnOnce(&Signing)) {
     });
 }
 
+/// Acme, Bolt, and enough others for stored nodes of two levels in the tree over heads.
 async fn set_up(client: &Client) {
     run(
         client,
         "CREATE EXTENSION pg_tenancy;
          SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001'),
                 tenancy.create_organization('Bolt', 'bbbbbbbb-0000-4000-8000-000000000002');
+         SELECT tenancy.create_organization('x', md5('o' || n)::uuid) FROM generate_series(0, 69) n;
          CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL, \
          title text);
          SELECT tenancy.protect('finding')",
@@ -153,8 +155,9 @@ async fn set_up(client: &Client) {
 async fn insert(client: &Client, count: i64) {
     let sql = format!(
         "INSERT INTO finding (organization_id, title)
-         SELECT CASE WHEN n % 3 = 0 THEN 'bbbbbbbb-0000-4000-8000-000000000002' ELSE \
-         'aaaaaaaa-0000-4000-8000-000000000001' END::uuid, 'x'
+         SELECT CASE WHEN n % 3 = 0 THEN 'bbbbbbbb-0000-4000-8000-000000000002'
+                     WHEN n % 7 = 5 THEN md5('o' || (n + {count}) % 70)::uuid
+                     ELSE 'aaaaaaaa-0000-4000-8000-000000000001' END, 'x'
            FROM generate_series(1, {count}) n"
     );
     run(client, &sql).await;

@@ -17,6 +17,7 @@ mod crash;
 mod erasure;
 mod evidence;
 mod guard;
+mod head_tree;
 mod history;
 mod hostile_tokens;
 mod house;

@@ -330,7 +330,8 @@ fn a_checkpoint_shows_what_was_rewritten_from_beginning_to_end() {
         assert_audit_is_whole(&superuser).await;
         let place = middle(&superuser).await;
         let disarm = "DELETE FROM tenancy.verification";
-        let with_checkpoints = "DELETE FROM tenancy.checkpoint; DELETE FROM tenancy.signing_key";
+        let with_checkpoints = "DELETE FROM tenancy.checkpoint; DELETE FROM tenancy.signing_key;
+             DELETE FROM tenancy.head_leaf; DELETE FROM tenancy.head_node";
         run(&superuser, "ALTER TABLE tenancy.signing_key DISABLE TRIGGER ALL").await;
 
         run(&superuser, "BEGIN").await;

@@ -220,7 +220,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('coverage', 'r'),
     ('erasure', 'r'),
     ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('guardrail', 'r'), ('head', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
+    ('guardrail', 'r'), ('head', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
@@ -244,7 +244,7 @@ SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
 $$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'), ('tenancy.coverage', 'A'),
     ('tenancy.erasure', 'A'),
-    ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
+    ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.head_leaf', 'A'), ('tenancy.head_node', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 

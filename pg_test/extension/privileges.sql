@@ -1,7 +1,7 @@
 -- Privileges: PUBLIC has nothing, and each role of the extension what it was given and nothing more.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(91);
+SELECT plan(95);
 
 CREATE VIEW test.member AS
 SELECT d.classid, d.objid FROM pg_depend d
@@ -61,7 +61,7 @@ $$, $$
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,signing_key,checkpoint_status}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,
@@ -72,11 +72,11 @@ SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"o
 SET LOCAL SESSION AUTHORIZATION test_stranger;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'a stranger may not call ' || call)
   FROM unnest('{org_id(),whoami(),authenticate(NULL),seal(),"protect(''app.finding'')","create_organization(''x'')"}'::text[]) call;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization_audit_trail,organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization_audit_trail,organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_application;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'an application may not call ' || call)
   FROM unnest(ARRAY['set_issuer(''x'', ''{x}'', ''{}'')', 'set_issuer_status(''x'', ''active'')', 'create_organization(''x'')', 'set_organization_status(test.acme(), ''active'')', 'create_role(''x'')',
                     'grant_permission(''viewer'', ''*'', ''*'')', 'revoke_permission(''viewer'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',

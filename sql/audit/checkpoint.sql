@@ -61,7 +61,7 @@ COMMENT ON COLUMN tenancy.checkpoint.block IS 'The newest block at that time, in
 COMMENT ON COLUMN tenancy.checkpoint.block_hash IS 'Hash of that block.';
 COMMENT ON COLUMN tenancy.checkpoint.heads IS 'Number of organizations with sealed events.';
 COMMENT ON COLUMN tenancy.checkpoint.heads_root IS
-'Root of the Merkle tree over the heads of these organizations, in the order of their ids.';
+'Root of the Merkle tree over the heads of these organizations, in the order of tenancy.head_leaf.';
 COMMENT ON COLUMN tenancy.checkpoint.prev_digest IS
 'Digest of the previous checkpoint, of any incarnation; NULL in the first one.';
 COMMENT ON COLUMN tenancy.checkpoint.digest IS 'SHA-256 over the columns before: the entry in the signed log.';
@@ -74,9 +74,40 @@ COMMENT ON COLUMN tenancy.checkpoint.origin IS
 COMMENT ON COLUMN tenancy.checkpoint.note IS
 'The signed note (c2sp.org/tlog-checkpoint): origin, number, root, and a signature of each key in use.';
 
+CREATE TABLE tenancy.head_leaf (
+    organization uuid PRIMARY KEY,
+    leaf bigint NOT NULL UNIQUE CHECK (leaf >= 0)
+);
+COMMENT ON TABLE tenancy.head_leaf IS
+'The leaf of each organization in the trees over heads: the organizations in the order of their first blocks and, in a
+block, of their ids. tenancy.checkpoint() adds the organizations that are new.';
+COMMENT ON COLUMN tenancy.head_leaf.organization IS 'The organization of the head.';
+COMMENT ON COLUMN tenancy.head_leaf.leaf IS 'Number of the leaf, from 0. It never changes.';
+
+CREATE TABLE tenancy.head_node (
+    level smallint NOT NULL,
+    index bigint NOT NULL,
+    block bigint NOT NULL,
+    hash bytea NOT NULL CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (level, index, block)
+);
+CREATE INDEX head_node_block_idx ON tenancy.head_node (block);
+COMMENT ON TABLE tenancy.head_node IS
+'Inner nodes of the trees over heads, of every third level. tenancy.checkpoint() adds the nodes that changed since the
+previous checkpoint. With them, a checkpoint and a proof read the heads that they need and not all.';
+COMMENT ON COLUMN tenancy.head_node.level IS 'Level of the node. 3: it is the root of 8 leaves; 6: of 64; and so on.';
+COMMENT ON COLUMN tenancy.head_node.index IS 'Number of the node in its level, from 0.';
+COMMENT ON COLUMN tenancy.head_node.block IS
+'Block of the checkpoint that changed the node. The node has this hash until the next row of the same level and index.';
+COMMENT ON COLUMN tenancy.head_node.hash IS 'Hash of the node.';
+
 SELECT pg_extension_config_dump('tenancy.signing_key', '');
 SELECT pg_extension_config_dump('tenancy.checkpoint', '');
+SELECT pg_extension_config_dump('tenancy.head_leaf', '');
+SELECT pg_extension_config_dump('tenancy.head_node', '');
 SELECT tenancy.keep_append_only('tenancy.checkpoint');
+SELECT tenancy.keep_append_only('tenancy.head_leaf');
+SELECT tenancy.keep_append_only('tenancy.head_node');
 
 CREATE FUNCTION tenancy.keep_signing_key() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -200,8 +231,9 @@ checkpoint, it is the newest one.
 - digest: Digest of these.
 - place, heads, proof: The proof that the digest is at this place among the heads of the checkpoint''s heads_root.
 
-The proof contains nothing of other organizations but hashes. The function reads the head of every organization. No
-row if the organization had no sealed event at the checkpoint.';
+The place of an organization is the same in all checkpoints. The proof contains nothing of other organizations but
+hashes. The function reads a few dozen rows, however many organizations there are. No row if the organization had no
+sealed event at the checkpoint.';
 
 CREATE FUNCTION tenancy.verify_inclusion(digest bytea, "position" bigint, size bigint, proof bytea[], root bytea)
     RETURNS boolean

@@ -58,7 +58,7 @@ no organization. A run over all organizations without findings is recorded in te
 continues there. Only a run with whole => true finds changes before that point.
 
 A run over all organizations also compares the stored checkpoints of these blocks: their signatures, the keys in
-tenancy.signing_key and the heads of the newest one.
+tenancy.signing_key, the trees over heads with the heads that moved, and the newest one with all heads.
 
 Raises 22004 for a NULL whole, 22023 for an invalid range or number of workers.';
 

@@ -191,12 +191,14 @@ def head_digest(organization, position, chain, root):
 
 
 def heads_at(state, trees, block):
-    newest = {}
+    newest, first = {}, {}
     for head in state["heads"]:
+        first[head["organization"]] = min(head["block"], first.get(head["organization"], head["block"]))
         known = newest.get(head["organization"])
         if head["block"] <= block and (known is None or known["block"] < head["block"]):
             newest[head["organization"]] = head
-    ordered = sorted(newest.values(), key=lambda head: uuid.UUID(head["organization"]).bytes)
+    place = lambda head: (first[head["organization"]], uuid.UUID(head["organization"]).bytes)
+    ordered = sorted(newest.values(), key=place)
     digests = {
         head["organization"]: head_digest(
             head["organization"], head["position"], head["chain"], trees[head["organization"]].root(head["position"])

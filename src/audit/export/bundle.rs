@@ -3,6 +3,7 @@
 use super::proof::{CheckpointTree, EventTree};
 use crate::audit::capture::append::{self, NewEvent, append};
 use crate::audit::log::event_row;
+use crate::audit::log::head_tree::{self, HeadTreeVersion};
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
 use crate::pg::report::{self, OrRaise};
@@ -21,7 +22,7 @@ use pg_tenancy_core::audit::format::event::{Actor, time_ordered_id};
 use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};
 use pg_tenancy_core::audit::format::hex::Hash;
 use pg_tenancy_core::audit::log::chain;
-use pg_tenancy_core::audit::log::checkpoint::{self, Heads};
+use pg_tenancy_core::audit::log::checkpoint;
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::context::Context;
@@ -389,10 +390,10 @@ impl ExportRequest {
         let signer = signers.into_iter().find(signs);
         let signer = signer.ok_or_else(|| not_covered("no checkpoint was signed with a key that is at hand"))?;
         let stored = newest()?.ok_or_else(|| not_covered("there is no checkpoint yet"))?;
-        let heads = signed_checkpoint::heads(stored.entry.block)?;
-        let index = heads.iter().position(|head| head.organization == self.organization);
-        let index = index.ok_or_else(|| not_covered("the newest checkpoint has no event of the organization"))?;
-        let head = heads[index].clone();
+        let tree = HeadTreeVersion { block: stored.entry.block, heads: stored.entry.heads };
+        let proved = head_tree::prove(self.organization, tree, &stored.entry.heads_root)?;
+        let proved = proved.ok_or_else(|| not_covered("the newest checkpoint has no event of the organization"))?;
+        let head = proved.head;
         let (first, last) = self.positions(head.position)?;
         let evidence = self.evidence(first, last, head.position)?;
         let manifest = self.manifest(first, last, evidence.len(), &stored.entry);
@@ -400,8 +401,8 @@ impl ExportRequest {
             position: head.position,
             chain: Hash(head.chain),
             root: Hash(head.root),
-            index: index as i64,
-            proof: line::hashes(Heads::new(&heads).proof(index).unwrap_or_default()),
+            index: proved.leaf as i64,
+            proof: line::hashes(proved.proof),
         });
         let range_line = Line::Range(self.range(first, last, head.position)?);
         let mut export = Export {

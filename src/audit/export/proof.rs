@@ -1,11 +1,10 @@
 //! Proofs out of the trees: that an event is in its organization's, that a tree continues an earlier one, that a
 //! head is in a checkpoint, and that a checkpoint is in the signed log. Each reads a few rows of a long history.
 
-use crate::audit::sealing::signed_checkpoint;
+use crate::audit::log::head_tree::{self, HeadTreeVersion, ProvedHead};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::log::checkpoint::{Head, Heads};
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
@@ -36,7 +35,7 @@ static NUMBERS: Query =
     Query::new("SELECT number FROM tenancy.checkpoint WHERE incarnation = $1 ORDER BY number DESC LIMIT 1");
 
 static CHECKPOINT: Query = Query::new(
-    "SELECT block, heads_root, digest, frontier FROM tenancy.checkpoint
+    "SELECT block, heads, heads_root, digest, frontier FROM tenancy.checkpoint
       WHERE incarnation = $1 AND number = $2",
 );
 
@@ -89,7 +88,7 @@ pub struct CheckpointTree(pub String);
 
 /// What a proof needs of a checkpoint.
 struct CheckpointRow {
-    block: i64,
+    tree: HeadTreeVersion,
     heads_root: Digest,
     digest: Digest,
     frontier: Vec<u8>,
@@ -108,8 +107,8 @@ impl CheckpointTree {
 
     fn stored(&self, number: i64) -> Result<CheckpointRow> {
         let read = |row: &Row| {
-            let (heads_root, digest) = (row.bytes(2)?, row.bytes(3)?);
-            Some(CheckpointRow { block: row.get(1)?, heads_root, digest, frontier: row.get(4)? })
+            let tree = HeadTreeVersion { block: row.get(1)?, heads: row.get(2)? };
+            Some(CheckpointRow { tree, heads_root: row.bytes(3)?, digest: row.bytes(4)?, frontier: row.get(5)? })
         };
         let found = CHECKPOINT.read(&[argument(self.0.as_str()), argument(number)], read).pop().flatten();
         found.ok_or_else(|| error::STATE_INVALID.error(format!("checkpoint {number} is missing or cannot be read")))
@@ -233,15 +232,6 @@ fn tenancy_checkpoint_consistency_proof(old: Option<i64>, new: Option<i64>, inca
     array(&proof().or_raise())
 }
 
-/// The place of an organization's head in a checkpoint.
-struct Placed {
-    head: Head,
-    /// From 1.
-    place: i64,
-    heads: i64,
-    proof: Vec<Digest>,
-}
-
 /// `tenancy.head_proof(organization, checkpoint, incarnation)`: no row if the organization had no sealed event then.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)] // The columns of the SQL function.
@@ -261,18 +251,19 @@ fn tenancy_head_proof(
         name!(proof, Vec<Vec<u8>>),
     ),
 > {
-    let placed = head_proof(organization, checkpoint, incarnation).or_raise();
-    TableIterator::new(placed.map(|Placed { head, place, heads, proof }| {
+    let proved = head_proof(organization, checkpoint, incarnation).or_raise();
+    TableIterator::new(proved.map(|(ProvedHead { head, leaf, proof }, heads)| {
         let (chain, root, digest) = (head.chain.to_vec(), head.root.to_vec(), head.digest().to_vec());
-        (head.position, chain, root, digest, place, heads, array(&proof))
+        (head.position, chain, root, digest, leaf as i64 + 1, heads, array(&proof))
     }))
 }
 
+/// The head with its proof, and the number of heads.
 fn head_proof(
     organization: Option<pgrx::Uuid>,
     number: Option<i64>,
     incarnation: Option<&str>,
-) -> Result<Option<Placed>> {
+) -> Result<Option<(ProvedHead, i64)>> {
     let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
     let (log, newest) = CheckpointTree::of(incarnation)?;
     let number = number.unwrap_or(newest);
@@ -280,15 +271,8 @@ fn head_proof(
         return Err(error::NOT_FOUND.error(format!("there is no checkpoint {number}")));
     }
     let stored = log.stored(number)?;
-    let all = signed_checkpoint::heads(stored.block)?;
-    let heads = Heads::new(&all);
-    if heads.root() != stored.heads_root {
-        let message = format!("the rows of tenancy.head are not those of checkpoint {number}");
-        return Err(error::STATE_INVALID.error(message));
-    }
-    let Ok(place) = all.binary_search_by_key(&organization, |head| head.organization) else { return Ok(None) };
-    let proof = heads.proof(place).unwrap_or_default();
-    Ok(Some(Placed { head: all[place].clone(), place: place as i64 + 1, heads: all.len() as i64, proof }))
+    let proved = head_tree::prove(organization, stored.tree, &stored.heads_root)?;
+    Ok(proved.map(|proved| (proved, stored.tree.heads)))
 }
 
 /// `tenancy.verify_inclusion(digest, position, size, proof, root)`. What is no proof proves nothing: it is no error.

@@ -4,6 +4,7 @@
 //! Decision: `docs/decisions/40-checkpoint-signing.md`.
 
 use super::sealer;
+use crate::audit::log::head_tree::{HeadTreeChange, HeadTreeVersion};
 use crate::audit::log::state::unreadable;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{self, OrRaise};
@@ -13,7 +14,7 @@ use crate::pg::tables::table::{self, ColumnValue};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::log::checkpoint::{Entry, Head, Heads};
+use pg_tenancy_core::audit::log::checkpoint::Entry;
 use pg_tenancy_core::audit::log::merkle::Frontier;
 use pg_tenancy_core::audit::log::signed_note::{self, Checkpoint, Signer, Verifier};
 use pg_tenancy_core::error::{self, Result};
@@ -34,8 +35,8 @@ static NEWEST_BLOCK: Query =
     Query::new("SELECT number, hash, incarnation FROM tenancy.block ORDER BY number DESC LIMIT 1");
 
 static NEWEST: Query = Query::new(
-    "SELECT incarnation, number, block, digest, root, frontier, origin, made_at FROM tenancy.checkpoint ORDER BY \
-        block DESC, number DESC LIMIT 1",
+    "SELECT incarnation, number, block, digest, root, frontier, origin, made_at, heads FROM tenancy.checkpoint
+      ORDER BY block DESC, number DESC LIMIT 1",
 );
 
 static NOTE: Query = Query::new("SELECT note FROM tenancy.checkpoint WHERE incarnation = $1 AND number = $2");
@@ -62,21 +63,6 @@ static RETIRE_KEY: Query = Query::new(
 /// Who listens gets it after the commit. A transaction that did this cannot be prepared (async.c).
 static NOTIFY: Query = Query::new("SELECT pg_notify('tenancy_checkpoint', $1)");
 
-/// The newest head of each organization at a block, organizations in the order of their bytes. One look at an index for
-/// each, however long the history is.
-const HEADS: &str = "WITH RECURSIVE known AS (
-         (SELECT h.organization FROM tenancy.head h ORDER BY h.organization LIMIT 1)
-         UNION ALL
-         SELECT (SELECT n.organization FROM tenancy.head n WHERE n.organization > k.organization ORDER BY \
-         n.organization LIMIT 1)
-           FROM known k WHERE k.organization IS NOT NULL)
-     SELECT k.organization, h.position, h.chain, h.frontier
-       FROM known k
-       CROSS JOIN LATERAL (SELECT n.position, n.chain, n.frontier FROM tenancy.head n
-                            WHERE n.organization = k.organization AND n.block <= $1
-                            ORDER BY n.block DESC LIMIT 1) h
-      WHERE k.organization IS NOT NULL ORDER BY k.organization";
-
 /// A block, as far as a checkpoint names it.
 struct CheckpointBlock {
     number: i64,
@@ -88,7 +74,7 @@ struct CheckpointBlock {
 struct LastCheckpoint {
     incarnation: String,
     number: i64,
-    block: i64,
+    tree: HeadTreeVersion,
     digest: Digest,
     frontier: Frontier,
     origin: String,
@@ -128,7 +114,7 @@ fn checkpoint() -> Result<i64> {
     let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
     publish_backlog(&block.incarnation, &origin, here.map_or(0, |last| last.number))?;
     let keys = CheckpointKeys::compare(&signers)?;
-    if let Some(last) = here.filter(|last| last.block == block.number && keys.same()) {
+    if let Some(last) = here.filter(|last| last.tree.block == block.number && keys.same()) {
         return Ok(last.number);
     }
     let number = here.map_or(1, |last| last.number + 1);
@@ -177,7 +163,7 @@ pub fn next(interval: Duration) -> Option<i64> {
     let block = block?;
     match last.filter(|last| last.incarnation == block.incarnation) {
         None => Some(0),
-        Some(last) if last.block == block.number => None,
+        Some(last) if last.tree.block == block.number => None,
         Some(last) => Some(last.made_at.saturating_add(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX))),
     }
 }
@@ -187,14 +173,17 @@ impl PendingCheckpoint {
         let Some(block) = newest_block()? else { return Err(unreadable("the newest row of tenancy.block")) };
         let last = last()?;
         let here = last.as_ref().filter(|last| last.incarnation == block.incarnation);
-        let heads = heads(block.number)?;
+        let tree = HeadTreeChange::compute(
+            last.as_ref().map_or_else(HeadTreeVersion::default, |last| last.tree),
+            block.number,
+        )?;
         let entry = Entry {
             number: here.map_or(1, |last| last.number + 1),
             made_at: transaction::now(),
             block: block.number,
             block_hash: block.hash,
-            heads: heads.len() as i64,
-            heads_root: Heads::new(&heads).root(),
+            heads: tree.version.heads,
+            heads_root: tree.root,
             previous: last.as_ref().map(|last| last.digest),
             incarnation: block.incarnation,
         };
@@ -203,6 +192,7 @@ impl PendingCheckpoint {
         let signed = Checkpoint { origin: self.origin.clone(), size: frontier.size(), root: frontier.root() };
         let note = signed_note::sign(&signed.text(), &self.signers)
             .map_err(|why| error::SIGNING_KEY_INVALID.error(format!("checkpoints cannot be signed: {why}")))?;
+        tree.write();
         write(&entry, &frontier, &self.origin, &note);
         announce(&note)?;
         transaction::commit_durably();
@@ -370,7 +360,7 @@ fn last() -> Result<Option<LastCheckpoint>> {
         whole.then_some(LastCheckpoint {
             incarnation: row.get(1)?,
             number,
-            block: row.get(3)?,
+            tree: HeadTreeVersion { block: row.get(3)?, heads: row.get(9)? },
             digest: row.bytes(4)?,
             frontier,
             origin: row.get(7)?,
@@ -379,19 +369,4 @@ fn last() -> Result<Option<LastCheckpoint>> {
     };
     let found = transaction::with_latest_snapshot(|| NEWEST.read(&[], read)).pop();
     found.map(|last| last.ok_or_else(|| unreadable("the newest row of tenancy.checkpoint"))).transpose()
-}
-
-/// The heads of all organizations at a block, with the active snapshot.
-pub fn heads(block: i64) -> Result<Vec<Head>> {
-    let mut heads = Vec::new();
-    spi::stream(HEADS, &[argument(block)], |row| {
-        let head = || {
-            let position: i64 = row.get(2)?;
-            let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(4)?)?;
-            Some(Head { organization: row.uuid(1)?, position, chain: row.bytes(3)?, root: frontier.root() })
-        };
-        heads.push(head().ok_or_else(|| unreadable("a row of tenancy.head"))?);
-        Ok::<(), error::Error>(())
-    })?;
-    Ok(heads)
 }

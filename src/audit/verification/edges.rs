@@ -111,19 +111,22 @@ pub fn block_at(number: i64) -> std::result::Result<Digest, Finding> {
     }
 }
 
-/// Where all organizations stood after a block, in order; and whose newest entry is not the one that the head names.
+/// Where all organizations stood after a block, in the order of their leaves: of their first blocks and, in a block, of
+/// their ids. Finds whose newest entry is not the one that the head names.
 pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
     let mut heads = Vec::new();
     let mut each = Organizations::open(c"head", c"head_pkey");
     let mut newest = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
     let mut entries =
         Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &Uuid::nil()), IndexKey::big_integer(2, 0)]);
-    while let Some(organization) = each.next() {
+    while let Some((organization, first)) = each.next() {
         newest.seek(&heads_until(&organization, block));
         let Some(fields) = newest.back() else { continue };
         let Some(head) = head_in(&fields) else {
             let text = "a column of the row in tenancy.head has an invalid value";
             found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
+            // The others keep their leaves.
+            heads.push((first, checkpoint::Head { organization, position: 0, chain: [0; 32], root: [0; 32] }));
             continue;
         };
         entries.seek(&[IndexKey::uuid(1, &organization), IndexKey::big_integer(2, head.position)]);
@@ -134,9 +137,10 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
             found.push(Finding::in_block(finding, block, text).of(organization).at(head.position));
         }
         let root = head.frontier.root();
-        heads.push(checkpoint::Head { organization, position: head.position, chain: head.chain, root });
+        heads.push((first, checkpoint::Head { organization, position: head.position, chain: head.chain, root }));
     }
-    heads
+    heads.sort_unstable_by_key(|(first, head)| (*first, head.organization));
+    heads.into_iter().map(|(_, head)| head).collect()
 }
 
 /// The organizations that have rows in a table whose index begins with them.
@@ -150,15 +154,16 @@ impl Organizations {
         Organizations { scan: Scan::by_index(table, index, &[IndexKey::uuid(1, &Uuid::nil()).or_more()]), at: None }
     }
 
-    /// The next one; leaves the scan on its first row.
-    fn next(&mut self) -> Option<Uuid> {
+    /// The next one, and the block or position of its first row.
+    fn next(&mut self) -> Option<(Uuid, i64)> {
         transaction::check_for_interrupts();
         if let Some(at) = self.at {
             let next = Uuid::from_u128(at.as_u128().checked_add(1)?);
             self.scan.seek(&[IndexKey::uuid(1, &next).or_more()]);
         }
-        self.at = self.scan.next().and_then(|fields| fields.uuid(1));
-        self.at
+        let first = self.scan.next().and_then(|fields| Some((fields.uuid(1)?, fields.big_integer(2)?)));
+        self.at = first.map(|(organization, _)| organization);
+        first
     }
 }
 
@@ -211,7 +216,7 @@ pub fn entries_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Re
         |organization: &Uuid, from: i64| [IndexKey::uuid(1, organization), IndexKey::big_integer(2, from).or_more()];
     let mut entries = Scan::by_index(c"seal", c"seal_pkey", &positions(&Uuid::nil(), 0));
     let mut only = scope.organization;
-    let mut next = || if scope.organization.is_some() { only.take() } else { each.next() };
+    let mut next = || if scope.organization.is_some() { only.take() } else { each.next().map(|(id, _)| id) };
     while let Some(organization) = next() {
         heads.seek(&heads_until(&organization, i64::MAX));
         let newest = heads.back().and_then(|fields| fields.big_integer(3)).unwrap_or(0);

@@ -1,9 +1,9 @@
 //! The checkpoint: one digest over the heads of all organizations, and a leaf in a log of checkpoints.
 //!
 //! The heads of a moment are the leaves of a Merkle tree. A proof in that tree shows an organization its own head and
-//! nothing of another. The tree of heads does not grow in order, so it cannot be the signed log. Instead, its root is
-//! part of an entry, and the log is the tree over these entries. That tree only grows, as C2SP's checkpoints and
-//! witnesses require.
+//! nothing of another. The leaves of that tree change, so it cannot be the signed log. Instead, its root is part of an
+//! entry, and the log is the tree over these entries. That tree only grows, as C2SP's checkpoints and witnesses
+//! require.
 //!
 //! Decision: `docs/decisions/41-checkpoint-trees.md`.
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// The end of an organization's chain and tree at a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The organization, whose id determines the place among the heads.
+    /// The organization.
     pub organization: Uuid,
     /// The newest position, which is also the number of leaves of the tree.
     pub position: i64,
@@ -42,11 +42,11 @@ impl Head {
     }
 }
 
-/// The tree over the heads of one moment, sorted by organization.
+/// The tree over the heads of one moment, all of them in memory.
 pub struct Heads(Vec<Digest>);
 
 impl Heads {
-    /// Makes the tree. `heads` are sorted by organization as bytes, each organization once.
+    /// Makes the tree. `heads` are in the order of their leaves (`docs/audit-format.md`, Head), each organization once.
     pub fn new<'h>(heads: impl IntoIterator<Item = &'h Head>) -> Self {
         Heads(heads.into_iter().map(Head::leaf).collect())
     }

@@ -4,9 +4,11 @@ use super::range;
 use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
 use crate::audit::log::checkpoint::Entry;
+use crate::audit::log::head_tree::HeadNode;
 use crate::audit::log::merkle::{self, Frontier};
 use crate::audit::log::signed_note::{self, Checkpoint, Verifier};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use uuid::Uuid;
 
 /// A row of `tenancy.checkpoint`.
 #[derive(Debug, Clone)]
@@ -137,6 +139,83 @@ impl KeptNote {
     }
 }
 
+/// Compares the nodes that the checkpoint over a block has changed with the stored ones, of which `None` is one that
+/// cannot be read.
+pub fn compare_nodes(block: i64, expected: &[HeadNode], stored: Vec<Option<HeadNode>>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut report = |finding, level: u32, index: u64, fault: &str| {
+        let text = format!("node {index} of level {level} in tenancy.head_node {fault}");
+        found.push(Finding::in_block(finding, block, text));
+    };
+    let mut rows = BTreeMap::new();
+    let mut unreadable = 0;
+    for node in stored {
+        match node {
+            Some(node) => drop(rows.insert((node.level, node.index), node.hash)),
+            None => unreadable += 1,
+        }
+    }
+    for HeadNode { level, index, hash } in expected {
+        match rows.remove(&(*level, *index)) {
+            Some(stored) if stored == *hash => (),
+            Some(_) => report(FindingKind::Altered, *level, *index, "is not the node over the heads"),
+            None => report(FindingKind::Missing, *level, *index, "is gone"),
+        }
+    }
+    for (level, index) in rows.into_keys() {
+        report(FindingKind::Inserted, level, index, "is not one that the checkpoint changed");
+    }
+    if unreadable > 0 {
+        let text = format!("{unreadable} rows in tenancy.head_node have a column with an invalid value");
+        found.push(Finding::in_block(FindingKind::Altered, block, text));
+    }
+    found
+}
+
+/// Compares the leaves of the organizations with the stored ones.
+pub struct Leaves<'e> {
+    expected: &'e [Uuid],
+    seen: Vec<bool>,
+    /// True if there are no others.
+    all: bool,
+    found: Vec<Finding>,
+}
+
+impl<'e> Leaves<'e> {
+    /// `expected` has the organizations in the order of their leaves.
+    pub fn new(expected: &'e [Uuid], all: bool) -> Self {
+        Leaves { expected, seen: vec![false; expected.len()], all, found: Vec::new() }
+    }
+
+    /// Compares a stored row.
+    pub fn next(&mut self, leaf: i64, organization: Uuid) {
+        let place = usize::try_from(leaf).ok().filter(|place| *place < self.expected.len());
+        let (finding, text) = match place {
+            Some(place) => {
+                self.seen[place] = true;
+                if self.expected[place] == organization {
+                    return;
+                }
+                (FindingKind::Altered, format!("leaf {leaf} in tenancy.head_leaf belongs to another organization"))
+            }
+            None if leaf < 0 || self.all => {
+                (FindingKind::Inserted, format!("leaf {leaf} in tenancy.head_leaf is not one of a checkpoint"))
+            }
+            None => return,
+        };
+        self.found.push(Finding::anywhere(finding, text).of(organization));
+    }
+
+    /// What was found, with the leaves that are gone.
+    pub fn finish(mut self) -> Vec<Finding> {
+        for (leaf, organization) in self.expected.iter().enumerate().filter(|(leaf, _)| !self.seen[*leaf]) {
+            let text = format!("leaf {leaf} is gone from tenancy.head_leaf");
+            self.found.push(Finding::anywhere(FindingKind::Missing, text).of(*organization));
+        }
+        self.found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,5 +312,32 @@ mod tests {
         assert_eq!(kept(3, |_| ()), Some(FindingKind::Truncated));
         assert_eq!(kept(5, |entry| entry.block_hash = [9; 32]), Some(FindingKind::Forked));
         assert!(KeptNote::open(&rows[3].note, signer("other").verifier()).is_err());
+    }
+
+    #[test]
+    fn each_node_and_leaf_that_is_not_as_it_was_is_named() {
+        let node = |index, hash| HeadNode { level: 3, index, hash: [hash; 32] };
+        let found = |stored: Vec<Option<HeadNode>>| -> Vec<FindingKind> {
+            let expected = [node(0, 1), node(1, 2)];
+            compare_nodes(7, &expected, stored).into_iter().map(|found| found.finding).collect()
+        };
+        assert_eq!(found(vec![Some(node(1, 2)), Some(node(0, 1))]), []);
+        assert_eq!(found(vec![Some(node(0, 1)), Some(node(1, 9))]), [FindingKind::Altered]);
+        assert_eq!(found(vec![Some(node(0, 1))]), [FindingKind::Missing]);
+        assert_eq!(found(vec![Some(node(0, 1)), Some(node(1, 2)), Some(node(2, 3))]), [FindingKind::Inserted]);
+        assert_eq!(found(vec![Some(node(0, 1)), None]), [FindingKind::Missing, FindingKind::Altered]);
+
+        let order = [1, 2, 3].map(Uuid::from_u128);
+        let found = |all, stored: &[(i64, u128)]| -> Vec<FindingKind> {
+            let mut leaves = Leaves::new(&order, all);
+            stored.iter().for_each(|(leaf, organization)| leaves.next(*leaf, Uuid::from_u128(*organization)));
+            leaves.finish().into_iter().map(|found| found.finding).collect()
+        };
+        assert_eq!(found(true, &[(0, 1), (1, 2), (2, 3)]), []);
+        assert_eq!(found(true, &[(0, 2), (1, 1), (2, 3)]), [FindingKind::Altered; 2]);
+        assert_eq!(found(true, &[(0, 1), (2, 3)]), [FindingKind::Missing]);
+        assert_eq!(found(true, &[(0, 1), (1, 2), (2, 3), (3, 4)]), [FindingKind::Inserted]);
+        assert_eq!(found(false, &[(0, 1), (1, 2), (2, 3), (3, 4)]), [], "a later checkpoint has it");
+        assert_eq!(found(false, &[(0, 1), (1, 2), (2, 3), (-1, 4)]), [FindingKind::Inserted]);
     }
 }

@@ -13,7 +13,7 @@ mod stored_event;
 
 pub use blocks::Blocks;
 pub use chain::{ChainVerifier, EventState, HeadRow, SeenEvent, StoredHead, StoredHistory};
-pub use checkpoints::{Checkpoints, KeptNote, StoredCheckpoint};
+pub use checkpoints::{Checkpoints, KeptNote, Leaves, StoredCheckpoint, compare_nodes};
 pub use finding::{Finding, FindingKind};
 pub use ranges::{Range, RangePlanner};
 pub use stored_event::Stored;
