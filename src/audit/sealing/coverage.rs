@@ -3,18 +3,19 @@
 //! Decision: `docs/decisions/39-capture-coverage.md`.
 
 use crate::audit::capture::append::{NewEvent, append};
+use crate::audit::log::state::NewestBlock;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
-use pg_tenancy_core::audit::sealing::coverage::{self, CoverageChange, CoverageStatement, CoveredObject};
+use pg_tenancy_core::audit::sealing::coverage::{self, CoverageChange, CoverageStatement, CoveredObject, Explanations};
 use pg_tenancy_core::audit::verification::{Finding, FindingKind};
 use pg_tenancy_core::error::{self, Error, Result};
 use pgrx::pg_sys;
 use rand::RngExt as _;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// The newest row of the digest of everything: incarnation, block, snapshot, digest.
@@ -50,32 +51,51 @@ static BEFORE: Query = Query::new(
       WHERE object <> 'all' AND incarnation = $1 ORDER BY object, id DESC",
 );
 
-/// The statements that events tell of and no earlier look has seen: their transactions were not over when a change
-/// was recorded last, and no block before this sealing has them. Finding by the first of the events that were
-/// written together.
-static STATEMENTS: Query = Query::new(
-    "WITH batch AS MATERIALIZED (
-         SELECT e.id, e.batch_end, e.transaction FROM tenancy.event e
-          WHERE e.batch_end IS NOT NULL
-            AND (e.transaction = ANY ($1::xid8[]) OR e.transaction >= $2::xid8))
-     SELECT e.table_schema, e.table_name, e.operation, n.new ->> 'object_type', n.new ->> 'object_identity',
-            CASE WHEN n.new -> 'actions' IS NOT NULL
-                 THEN ARRAY(SELECT a ->> 'action' FROM json_array_elements(n.new -> 'actions') a) END
-       FROM batch b
-       JOIN tenancy.event e ON e.id >= b.id AND e.id <= b.batch_end AND e.transaction = b.transaction
-      CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
-      WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
-        AND e.result = 'success'
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id AND s.block <= $3)",
-);
+/// What is read of an event that tells of a statement.
+macro_rules! statements {
+    ($from:expr, $which:expr) => {
+        concat!(
+            "SELECT e.transaction, e.table_schema, e.table_name, e.operation, n.new ->> 'object_type',
+                    n.new ->> 'object_identity',
+                    CASE WHEN n.new -> 'actions' IS NOT NULL
+                         THEN ARRAY(SELECT a ->> 'action' FROM json_array_elements(n.new -> 'actions') a) END
+               FROM ",
+            $from,
+            " CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
+              WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
+                AND e.result = 'success' AND ",
+            $which
+        )
+    };
+}
 
-/// A table and those that it is part of.
+/// Those that are sealed in blocks after one: by their positions, and so however many events others have.
+static SEALED: Query = Query::new(statements!(
+    // OFFSET keeps the look-up of each event: a join could read all events.
+    "tenancy.seal s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.id = s.event OFFSET 0) e",
+    "s.organization = '00000000-0000-0000-0000-000000000000'
+     AND s.position > coalesce((SELECT h.position FROM tenancy.head h
+             WHERE h.organization = '00000000-0000-0000-0000-000000000000' AND h.block <= $1
+             ORDER BY h.block DESC LIMIT 1), 0)"
+));
+
+/// Those that no block has yet, of transactions that were not over at the newest one. Finding by the first of the
+/// events that were written together.
+static UNSEALED: Query = Query::new(statements!(
+    "(SELECT f.id, f.batch_end, f.transaction FROM tenancy.event f
+       WHERE f.batch_end IS NOT NULL
+         AND (f.transaction = ANY ($1::xid8[]) OR f.transaction >= $2::xid8) OFFSET 0) b
+      JOIN tenancy.event e ON e.id >= b.id AND e.id <= b.batch_end AND e.transaction = b.transaction",
+    "true"
+));
+
+/// Tables with those that they are part of.
 static LINEAGE: Query = Query::new(
-    "WITH RECURSIVE part (oid) AS (
-         SELECT $1
+    "WITH RECURSIVE part (child, oid) AS (
+         SELECT o, o FROM unnest($1::oid[]) o
           UNION
-         SELECT i.inhparent FROM part p JOIN pg_inherits i ON i.inhrelid = p.oid)
-     SELECT n.nspname::text, c.relname::text
+         SELECT p.child, i.inhparent FROM part p JOIN pg_inherits i ON i.inhrelid = p.oid)
+     SELECT p.child, n.nspname::text, c.relname::text
        FROM part p JOIN pg_class c ON c.oid = p.oid
        JOIN pg_namespace n ON n.oid = c.relnamespace",
 );
@@ -94,13 +114,13 @@ struct LastLook {
     digest: Option<String>,
 }
 
-/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`, and was
-/// `sealed` when the look before this one was over.
-pub fn check(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+/// Looks at the state of capture after sealing, in the history `incarnation` whose newest block is `block`; it was
+/// number `sealed` before this sealing.
+pub fn check(incarnation: &str, sealed: i64, block: &NewestBlock) -> Result<()> {
     transaction::with_latest_snapshot(|| compare(incarnation, sealed, block))
 }
 
-fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
+fn compare(incarnation: &str, sealed: i64, block: &NewestBlock) -> Result<()> {
     let read = |row: &Row| {
         let last = LastLook { block: row.get(2)?, snapshot: row.get(3)?, digest: row.get(4) };
         Some((row.get::<String>(1)?, last))
@@ -135,22 +155,19 @@ fn compare(incarnation: &str, sealed: i64, block: i64) -> Result<()> {
             id: time_ordered_id(now, rand::rng().random()),
             recorded_at: now,
             incarnation: incarnation.to_owned(),
-            block,
+            block: block.number,
             snapshot: snapshot.clone(),
             schema: schema.map(str::to_owned),
             name: name.map(str::to_owned),
             state: state.map(str::to_owned),
         });
     };
-    // Read once, whatever a migration has changed.
-    let statements = last.as_ref().map(|last| statements(last, sealed)).transpose()?.unwrap_or_default();
-    for change in coverage::changes(before, now) {
-        let lineage = lineage(&change.now);
-        let explained = statements.iter().any(|statement| statement.explains(&change.now, &lineage));
-        if let Some(what) = change.gap().filter(|_| !explained) {
-            record_gap(&change, what, last.as_ref())?;
-        }
-        let now = &change.now;
+    let changes = coverage::changes(before, now);
+    let gaps = changes.iter().filter_map(|change| Some((change, change.gap()?))).collect();
+    for (change, what) in unexplained(gaps, last.as_ref(), sealed, block)? {
+        record_gap(change, what, last.as_ref())?;
+    }
+    for CoverageChange { now, .. } in &changes {
         row(&now.key, now.schema.as_deref(), now.name.as_deref(), now.state.as_deref());
     }
     row("all", None, None, digest.as_deref());
@@ -244,30 +261,75 @@ pub fn verify(is_archived: impl Fn(&Uuid) -> bool, found: &mut Vec<Finding>) -> 
     Ok(())
 }
 
-/// The statements since the last look.
-fn statements(last: &LastLook, sealed: i64) -> Result<Vec<CoverageStatement>> {
+/// A change, and what it means if no event explains it.
+type SuspectedGap<'a> = (&'a CoverageChange, &'static str);
+
+/// Those that no statement explains, of those that this look is the first to see: their transactions were not over when
+/// a change was recorded last, and no block before this sealing has them. However much was changed, all of them are
+/// looked for together.
+fn unexplained<'a>(
+    mut gaps: Vec<SuspectedGap<'a>>,
+    last: Option<&LastLook>,
+    sealed: i64,
+    block: &NewestBlock,
+) -> Result<Vec<SuspectedGap<'a>>> {
+    let Some(last) = last.filter(|_| !gaps.is_empty()) else { return Ok(gaps) };
     let unreadable = || error::STATE_INVALID.error("a snapshot in tenancy.coverage cannot be read");
     let since: Snapshot = last.snapshot.parse().map_err(|()| unreadable())?;
-    let arguments = [argument(since.in_progress()), argument(since.end().to_string()), argument(sealed)];
-    let read = |row: &Row| CoverageStatement {
-        table: row.get(1).zip(row.get(2)),
-        operation: row.get(3).unwrap_or_default(),
-        kind: row.get(4).unwrap_or_default(),
-        identity: row.get(5).unwrap_or_default(),
-        actions: row.get::<Vec<Option<String>>>(6).map(|actions| actions.into_iter().flatten().collect()),
-    };
-    Ok(STATEMENTS.read(&arguments, read))
+    let lineages = lineages(&gaps);
+    let none = Vec::new();
+    // What is sealed now most often explains all. What waits for the next block can be many events.
+    let newest = &block.snapshot;
+    let unsealed = [argument(newest.in_progress()), argument(newest.end().to_string())];
+    for (query, arguments) in [(&SEALED, &[argument(sealed)][..]), (&UNSEALED, &unsealed)] {
+        if gaps.is_empty() {
+            break;
+        }
+        let mut explanations = Explanations::default();
+        for (transaction, statement) in query.read(arguments, statement) {
+            if transaction.is_some_and(|transaction| !since.is_over(transaction)) {
+                explanations.add(statement);
+            }
+        }
+        gaps.retain(|(change, _)| !explanations.explain(&change.now, lineages.get(&change.now.key).unwrap_or(&none)));
+    }
+    Ok(gaps)
 }
 
-/// The names of the table and of those that it is part of.
-fn lineage(object: &CoveredObject) -> Vec<(String, String)> {
-    let mut names: Vec<(String, String)> = object.schema.clone().zip(object.name.clone()).into_iter().collect();
-    let oid = object.key.strip_prefix("pg_class ").and_then(|oid| oid.parse::<u32>().ok());
-    let read = |row: &Row| Some((row.get(1)?, row.get(2)?));
-    let found = oid.map(|oid| LINEAGE.read(&[argument(pg_sys::Oid::from(oid))], read));
-    names.extend(found.into_iter().flatten().flatten());
-    names
+/// A statement and its transaction.
+fn statement(row: &Row) -> (Option<u64>, CoverageStatement) {
+    let statement = CoverageStatement {
+        table: row.get(2).zip(row.get(3)),
+        operation: row.get(4).unwrap_or_default(),
+        kind: row.get(5).unwrap_or_default(),
+        identity: row.get(6).unwrap_or_default(),
+        actions: row.get::<Vec<Option<String>>>(7).map(|actions| actions.into_iter().flatten().collect()),
+    };
+    (row.transaction(1), statement)
 }
+
+/// The names of the tables and of those that they are part of, by the key of the object.
+fn lineages(gaps: &[SuspectedGap]) -> HashMap<String, Vec<(String, String)>> {
+    let mut lineages: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    let mut oids = Vec::new();
+    for (change, _) in gaps {
+        let object = &change.now;
+        let Some(oid) = object.key.strip_prefix(TABLE).filter(|oid| oid.parse::<u32>().is_ok()) else { continue };
+        oids.push(oid);
+        // A table that is gone has a name still.
+        lineages.insert(object.key.clone(), object.schema.clone().zip(object.name.clone()).into_iter().collect());
+    }
+    let read = |row: &Row| Some((row.get::<pg_sys::Oid>(1)?.to_u32(), (row.get(2)?, row.get(3)?)));
+    for (oid, name) in LINEAGE.read(&[argument(format!("{{{}}}", oids.join(",")))], read).into_iter().flatten() {
+        if let Some(lineage) = lineages.get_mut(&format!("{TABLE}{oid}")) {
+            lineage.push(name);
+        }
+    }
+    lineages
+}
+
+/// What the key of a table begins with; its oid follows.
+const TABLE: &str = "pg_class ";
 
 fn record_gap(change: &CoverageChange, what: &str, last: Option<&LastLook>) -> Result<()> {
     let object = &change.now;
@@ -275,7 +337,7 @@ fn record_gap(change: &CoverageChange, what: &str, last: Option<&LastLook>) -> R
         "object": object.key, "name": object.name, "before": change.before, "now": object.state,
         "since_block": last.map(|last| last.block),
     }});
-    let is_table = object.key.starts_with("pg_class ");
+    let is_table = object.key.starts_with(TABLE);
     append(NewEvent {
         organization: Uuid::nil(),
         operation: "gap",

@@ -146,7 +146,7 @@ pub fn seal() -> Result<i64> {
     }
     let state = transaction::with_latest_snapshot(state::state)?;
     if let (Some(incarnation), Some(last)) = (state.incarnation, state.last) {
-        coverage::check(&incarnation, before, last.number)?;
+        coverage::check(&incarnation, before, &last)?;
     }
     Ok(sealed)
 }

@@ -3,6 +3,7 @@
 //! The sealer compares the state of the triggers with the state that it recorded last.
 
 use crate::audit::format::encoding::{Digest, Record};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A table with its triggers, an event trigger, or a trigger function.
@@ -77,24 +78,46 @@ pub struct CoverageStatement {
     pub actions: Option<Vec<String>>,
 }
 
-impl CoverageStatement {
-    /// Whether the statement names the object and can have changed its capture.
-    ///
-    /// For a table, the statement may also name a table that it is part of; `lineage` has schema and name of all of
-    /// these.
-    pub fn explains(&self, object: &CoveredObject, lineage: &[(String, String)]) -> bool {
-        let Some(name) = &object.name else { return false };
-        match object.key.split(' ').next() {
-            Some("pg_class") => {
-                self.table.as_ref().is_some_and(|table| lineage.contains(table)) && self.touches_triggers()
+/// What the statements since the last reading explain, found by the object that they name.
+#[derive(Debug, Default)]
+pub struct Explanations {
+    /// Schema and name of the tables whose capture a statement can have changed.
+    tables: HashSet<(String, String)>,
+    /// The other objects: type and identity.
+    others: HashSet<(String, String)>,
+}
+
+impl Explanations {
+    /// Notes what the statement explains.
+    pub fn add(&mut self, statement: CoverageStatement) {
+        match statement.kind.as_str() {
+            "event trigger" => {
+                let names = statement.identity.split(", ");
+                self.others.extend(names.map(|name| (statement.kind.clone(), name.to_owned())));
             }
-            Some("pg_event_trigger") => {
-                self.kind == "event trigger" && self.identity.split(", ").any(|one| one == name)
-            }
-            _ => self.kind == "function" && self.identity == format!("tenancy.{name}()"),
+            "function" => drop(self.others.insert((statement.kind.clone(), statement.identity.clone()))),
+            _ => {}
+        }
+        if statement.touches_triggers() {
+            self.tables.extend(statement.table);
         }
     }
 
+    /// Whether a statement names the object and can have changed its capture.
+    ///
+    /// For a table, the statement may also name a table that it is part of; `lineage` has schema and name of all of
+    /// these.
+    pub fn explain(&self, object: &CoveredObject, lineage: &[(String, String)]) -> bool {
+        let Some(name) = &object.name else { return false };
+        match object.key.split(' ').next() {
+            Some("pg_class") => lineage.iter().any(|table| self.tables.contains(table)),
+            Some("pg_event_trigger") => self.others.contains(&("event trigger".to_owned(), name.clone())),
+            _ => self.others.contains(&("function".to_owned(), format!("tenancy.{name}()"))),
+        }
+    }
+}
+
+impl CoverageStatement {
     fn touches_triggers(&self) -> bool {
         const ALWAYS: [&str; 8] = [
             "capture_on",
@@ -217,7 +240,12 @@ mod tests {
             identity: String::new(),
             actions: actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect()),
         };
-        let explains = |statement: CoverageStatement| statement.explains(&table, &lineage);
+        let explain = |statement: CoverageStatement, object: &CoveredObject, lineage: &[(String, String)]| {
+            let mut explanations = Explanations::default();
+            explanations.add(statement);
+            explanations.explain(object, lineage)
+        };
+        let explains = |statement: CoverageStatement| explain(statement, &table, &lineage);
         assert!(explains(about("t", "capture_off", "table", None)));
         assert!(explains(about("parent", "alter_table", "table", Some(&["detach_partition"]))));
         assert!(explains(about("t", "alter_table", "table", None)), "another name");
@@ -232,10 +260,10 @@ mod tests {
             ..CoverageStatement::default()
         };
         let of = |key: &str| CoveredObject { key: key.into(), ..object("", "", true) };
-        assert!(named("event trigger", "u, t").explains(&of("pg_event_trigger t"), &[]));
-        assert!(!named("event trigger", "tt").explains(&of("pg_event_trigger t"), &[]));
-        assert!(named("function", "tenancy.t()").explains(&of("pg_proc t"), &[]));
-        assert!(!named("function", "public.t()").explains(&of("pg_proc t"), &[]));
+        assert!(explain(named("event trigger", "u, t"), &of("pg_event_trigger t"), &[]));
+        assert!(!explain(named("event trigger", "tt"), &of("pg_event_trigger t"), &[]));
+        assert!(explain(named("function", "tenancy.t()"), &of("pg_proc t"), &[]));
+        assert!(!explain(named("function", "public.t()"), &of("pg_proc t"), &[]));
     }
 
     #[test]
