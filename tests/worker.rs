@@ -2,6 +2,8 @@
 
 use crate::common::server::{Folder, Server, programs};
 use crate::common::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_postgres::{Client, Config};
 
@@ -369,4 +371,88 @@ fn nothing_is_sealed_while_a_restore_has_not_made_its_keys() {
         run(&one, &format!("ALTER TABLE tenancy.{partition} ADD PRIMARY KEY (id)")).await;
         assert_sealed(&one).await;
     });
+}
+
+#[test]
+fn each_block_is_committed_before_the_next_one_is_begun() {
+    on_a_server("worker_blocks", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        set_up(&admin).await;
+        assert_sealed(&admin).await;
+        for sql in ["ALTER SYSTEM SET tenancy.seal_interval = 0", "ALTER SYSTEM SET tenancy.seal_batch = 50"] {
+            run(&admin, sql).await;
+        }
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let client = sealing.client("postgres").await;
+        let before = count(&client, "SELECT max(number) FROM tenancy.block").await;
+        for n in 0..20 {
+            run(&client, &insert_many(n, 30)).await;
+        }
+        run(&client, "ALTER SYSTEM SET tenancy.seal_interval = 100").await;
+        run(&client, "SELECT pg_reload_conf()").await;
+        assert_sealed(&client).await;
+        let of_blocks = |what: &str| format!("SELECT count({what}) FROM tenancy.block WHERE number > {before}");
+        let blocks = count(&client, &of_blocks("*")).await;
+        assert!(blocks >= 10, "20 transactions of 30 events, two of them a block, are {blocks} blocks");
+        assert_eq!(count(&client, &of_blocks("DISTINCT xmin::text")).await, blocks, "each in a transaction of its own");
+    });
+}
+
+#[test]
+fn sealing_by_hand_ends_though_others_write_faster_than_it_seals() {
+    on_a_server("worker_outrun", async |sealing| {
+        let admin = sealing.client("postgres").await;
+        set_up(&admin).await;
+        assert_sealed(&admin).await;
+        for sql in ["ALTER SYSTEM SET tenancy.seal_interval = 0", "ALTER SYSTEM SET tenancy.seal_batch = 10"] {
+            run(&admin, sql).await;
+        }
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let client = sealing.client("postgres").await;
+        for n in 0..200 {
+            run(&client, &insert_many(n, 10)).await;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..3)
+            .map(|_| {
+                let (config, stop) = (sealing.config("postgres"), stop.clone());
+                tokio::spawn(async move {
+                    let writer = connect(&config).await;
+                    while !stop.load(Ordering::Relaxed) {
+                        run(&writer, &insert_many(0, 10)).await;
+                    }
+                })
+            })
+            .collect();
+        let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8";
+        let sealed = tokio::time::timeout(
+            Duration::from_secs(300),
+            client.query_one(&format!("SELECT ({next}), tenancy.seal()"), &[]),
+        )
+        .await;
+        let ended = count(&client, next).await;
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let row = sealed.expect("it ends").unwrap();
+        let begun: i64 = row.get(0);
+        let end = "SELECT pg_snapshot_xmax(snapshot)::text::int8 FROM tenancy.block ORDER BY number DESC LIMIT 1";
+        let end = count(&client, end).await;
+        assert!(ended - begun > 100, "only {} transactions began meanwhile", ended - begun);
+        assert!(end - begun <= 20, "it sealed {} transactions that began after it", end - begun);
+        assert!(row.get::<_, i64>(1) >= 2000);
+        run(&client, "SELECT tenancy.seal()").await;
+        assert_audit_is_whole(&client).await;
+    });
+}
+
+/// One transaction of as many events.
+fn insert_many(n: i32, events: i32) -> String {
+    format!(
+        "INSERT INTO finding (organization_id, title)
+         SELECT 'aaaaaaaa-0000-4000-8000-000000000001', '{n}' FROM generate_series(1, {events})"
+    )
 }

@@ -19,6 +19,7 @@ pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
+pub use sealing::sealer::seal_next_block;
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};
 
 /// The transaction is about to commit: writes what waits for that.

@@ -26,7 +26,6 @@ const LATER: Duration = Duration::from_secs(5);
 /// How long a checkpoint that failed is not tried again, so that the log is not filled with it.
 const PAUSE: Duration = Duration::from_secs(60);
 
-static SEAL: Query = Query::new("SELECT tenancy.seal()");
 static CHECKPOINT: Query = Query::new("SELECT tenancy.checkpoint()");
 
 /// Asks for the worker, if the library is being preloaded. Called once from `_PG_init`.
@@ -163,7 +162,9 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         }
         worker::transaction(|| messages.iter().try_for_each(|message| audit::record_message(message)).or_raise());
         shared.received(database);
-        worker::transaction(|| SEAL.write(&[], |_| ()));
+        // A commit for each block: what is sealed is seen at once, and memory and locks are those of one block.
+        let mut limit = None;
+        while worker::transaction(|| audit::seal_next_block(&mut limit).or_raise()) {}
         // Sealing does not depend on what can go wrong from here on.
         shared.done(database);
         make_checkpoint(shared, database);

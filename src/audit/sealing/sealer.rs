@@ -129,31 +129,56 @@ pub fn seal_and_prepare() -> Result<i64> {
     Ok(sealed)
 }
 
-/// Seals all events of transactions that were not over at the last block and are over now.
+/// Seals all events of transactions that were not over at the last block and are over now, in as many blocks as it
+/// takes. What begins later is left, so that it ends however fast others write.
 pub fn seal() -> Result<i64> {
-    if transaction::read_only() {
-        return Err(error::READ_ONLY.error("events cannot be sealed on a standby or in a READ ONLY transaction"));
-    }
-    LOCK.write(&[], |_| ());
-    let before = transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number);
-    let mut sealed = 0;
+    let before = begin_sealing()?;
+    let (mut sealed, mut limit) = (0, None);
     loop {
-        let (count, rest) = seal_block()?;
+        let (count, rest) = seal_block(&mut limit)?;
         sealed += count;
         if !rest {
             break;
         }
     }
+    look_at_capture(before)?;
+    Ok(sealed)
+}
+
+/// Seals one block, for a caller that commits after each. Returns whether some of what had begun at the first of these
+/// calls is left: `limit` is `None` then and belongs to the caller.
+pub fn seal_next_block(limit: &mut Option<u64>) -> Result<bool> {
+    let before = begin_sealing()?;
+    let (sealed, rest) = seal_block(limit)?;
+    look_at_capture(before)?;
+    if sealed > 0 && !rest {
+        partition::create_ahead();
+    }
+    Ok(rest)
+}
+
+/// Keeps other sealers away; returns the number of the newest block.
+fn begin_sealing() -> Result<i64> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.error("events cannot be sealed on a standby or in a READ ONLY transaction"));
+    }
+    LOCK.write(&[], |_| ());
+    Ok(transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number))
+}
+
+/// Looks whether capture is complete; the newest block was number `before` when this sealing began.
+fn look_at_capture(before: i64) -> Result<()> {
     let state = transaction::with_latest_snapshot(state::state)?;
     if let (Some(incarnation), Some(last)) = (state.incarnation, state.last) {
         coverage::check(&incarnation, before, &last)?;
     }
-    Ok(sealed)
+    Ok(())
 }
 
-/// Seals one block; returns how many events, and whether some are left for another one.
-fn seal_block() -> Result<(i64, bool)> {
-    let (state, events, now, rest) = transaction::with_latest_snapshot(collect)?;
+/// Seals one block; returns how many events, and whether some are left for another one. Transactions from `limit` on
+/// are left; where it is not set yet, it becomes the first that has not begun.
+fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
+    let (state, events, now, rest) = transaction::with_latest_snapshot(|| collect(limit))?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
     let begins = state.incarnation.is_none();
     if events.is_empty() && (!begins || state.last.is_none()) {
@@ -200,12 +225,14 @@ type Collected = (LogState, Vec<Unsealed>, Snapshot, bool);
 
 /// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is
 /// true if events are left that were too many for one block.
-fn collect() -> Result<Collected> {
+fn collect(limit: &mut Option<u64>) -> Result<Collected> {
     let state = state::state()?;
     let own = transaction::id();
     let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
-    let mut now = now.but_not(own);
+    let now = now.but_not(own);
+    let limit = *limit.get_or_insert(now.end());
+    let mut now = now.until(limit);
     let before = state.last.as_ref().filter(|_| state.same_xid_space).map(|block| &block.snapshot);
     // A restored database has sealed events of transactions that in this history have yet to come.
     let end = now.end();
