@@ -125,8 +125,9 @@ GRANT SELECT ON tenancy.evidence TO tenancy_application, tenancy_admin, tenancy_
 -- Checkpoints. What they hold is public once they are handed out; the row of a checkpoint is there after its commit
 -- only.
 GRANT SELECT ON tenancy.checkpoint, tenancy.head_leaf, tenancy.head_node, tenancy.signing_key,
-    tenancy.checkpoint_status
+    tenancy.checkpoint_status, tenancy.audit_lag
 TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.oldest_open_transaction() TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION
     tenancy.checkpoint(),
     tenancy.inclusion_proof(uuid, bigint, bigint),

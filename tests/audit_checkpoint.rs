@@ -144,6 +144,28 @@ fn the_status_tells_what_is_not_sealed_and_what_is_in_no_checkpoint() {
 }
 
 #[test]
+fn the_lag_tells_which_open_transaction_is_the_oldest() {
+    in_database(async |database| {
+        let (client, writer) = (signed(database).await, database.superuser().await);
+        let open = "SELECT concat_ws(' ', unsealed_events, oldest_open_pid, oldest_open_gid,
+                                     oldest_open_since <= clock_timestamp()) FROM tenancy.audit_lag";
+        assert_eq!(value(&client, open).await, "0", "nothing is open");
+        run(&writer, "BEGIN").await;
+        count(&writer, "SELECT count(*) FROM finding").await;
+        assert_eq!(value(&client, open).await, "0", "what has only read holds nothing back");
+        run(&writer, "DELETE FROM finding WHERE id = 1").await;
+        let pid = count(&writer, "SELECT pg_backend_pid()").await;
+        assert_eq!(value(&client, open).await, format!("0 {pid} t"), "what is not committed is not counted");
+        run(&client, "DELETE FROM finding WHERE id = 2").await;
+        assert_eq!(seal(&client).await, 1, "others are not held back");
+        run(&writer, "COMMIT").await;
+        assert_eq!(value(&client, open).await, "1", "of a transaction that was in progress at the newest block");
+        assert_eq!(seal(&client).await, 1);
+        assert_eq!(value(&client, open).await, "0");
+    });
+}
+
+#[test]
 fn no_signature_of_what_does_not_stay_is_to_be_seen() {
     in_database(async |database| {
         let client = signed(database).await;

@@ -147,6 +147,7 @@ $$, $$ VALUES
     ('lock_sso_connection',      'v', 'u', false, false),
     ('lowest_id',                'i', 's', false, false),
     ('may_break_glass',          's', 's', false, false),
+    ('oldest_open_transaction',  's', 'r', false, true),
     ('org_id',                   's', 's', false, false),
     ('org_id',                   's', 's', false, false),
     ('org_id_bigint',            's', 's', false, false),
@@ -215,7 +216,7 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('archive'::name, 'r'::"char"), ('audit_trail', 'v'), ('block', 'r'),
+    ('archive'::name, 'r'::"char"), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'),
     ('erasure', 'r'),

@@ -41,7 +41,7 @@ $$, $$
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'actor_for_members'
     UNION ALL SELECT role, unnest('{row_history,row_as_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,seal_digest,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
@@ -61,7 +61,7 @@ $$, $$
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status,audit_lag}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

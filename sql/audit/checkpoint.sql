@@ -159,16 +159,13 @@ has a checkpoint of another history, 40001 (checkpoint_conflict) if the signing 
 began, 25006 in a read-only transaction or on a standby.';
 
 CREATE VIEW tenancy.checkpoint_status WITH (security_invoker = true) AS
-SELECT c.incarnation, c.number, c.made_at, now() - c.made_at AS age, c.block AS checkpointed_block, b.number AS
+SELECT c.incarnation, c.number, c.made_at, now() - c.made_at AS age, c.block AS checkpointed_block, l.newest_block AS
     sealed_block,
        (SELECT coalesce(sum(n.events), 0)::bigint FROM tenancy.block n
            WHERE n.number > coalesce(c.block, 0)) AS uncheckpointed_events,
-       (SELECT count(*) FROM tenancy.event e
-         WHERE e.transaction >= coalesce(pg_snapshot_xmin(b.snapshot), '0'::xid8)
-           AND (b.snapshot IS NULL OR NOT pg_visible_in_snapshot(e.transaction, b.snapshot))) AS unsealed_events
-  FROM (VALUES (1)) AS one (row)
-  LEFT JOIN LATERAL (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c ON true
-  LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true;
+       l.unsealed_events
+  FROM tenancy.audit_lag l
+  LEFT JOIN LATERAL (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c ON true;
 COMMENT ON VIEW tenancy.checkpoint_status IS
 'One row for monitoring: the newest checkpoint, and what it does not cover yet. The columns are incarnation, number
 and made_at of the newest checkpoint, its age, checkpointed_block and sealed_block (the newest block of each kind),

@@ -1,0 +1,41 @@
+-- How far the sealer is behind, for monitoring. It must stay cheap at any number of events.
+
+CREATE FUNCTION tenancy.oldest_open_transaction() RETURNS TABLE (began_at timestamptz, pid integer, gid text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT o.began_at, o.pid, o.gid
+      FROM (SELECT a.xact_start AS began_at, a.pid, NULL AS gid FROM pg_stat_activity a
+             WHERE a.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+               AND a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid()
+            UNION ALL
+            SELECT p.prepared, NULL, p.gid FROM pg_prepared_xacts p WHERE p.database = current_database()) o
+     ORDER BY o.began_at LIMIT 1
+$$;
+COMMENT ON FUNCTION tenancy.oldest_open_transaction() IS
+'Returns the oldest transaction of this database that has written something and is still open, other than the caller''s
+own: when it began or was prepared, and its process or, if it is prepared, its global identifier. Returns no row if
+there is none. The view tenancy.audit_lag has the same columns. What the transaction runs is not returned.';
+
+-- By the index of transactions: those in progress at the newest block, and those that had not begun. Both are few,
+-- however many events are sealed and however long a transaction has been open.
+CREATE VIEW tenancy.audit_lag WITH (security_invoker = true) AS
+SELECT u.events AS unsealed_events,
+       round(coalesce(extract(epoch FROM clock_timestamp() - u.oldest), 0)::numeric, 3) AS unsealed_seconds,
+       b.number AS newest_block, b.sealed_at AS newest_block_sealed_at,
+       o.began_at AS oldest_open_since, o.pid AS oldest_open_pid, o.gid AS oldest_open_gid
+  FROM (VALUES (1)) AS one (row)
+  LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true
+ CROSS JOIN LATERAL (
+     SELECT coalesce(sum(w.batch_events), 0)::bigint AS events, min(w.occurred_at) AS oldest
+       FROM (SELECT e.batch_events, e.occurred_at FROM tenancy.event e
+              WHERE e.batch_end IS NOT NULL
+                AND e.transaction >= coalesce(pg_snapshot_xmax(b.snapshot), '0'::xid8)
+             UNION ALL
+             SELECT e.batch_events, e.occurred_at FROM tenancy.event e
+              WHERE e.batch_end IS NOT NULL
+                AND e.transaction = ANY (ARRAY(SELECT pg_snapshot_xip(b.snapshot)))) w) u
+  LEFT JOIN LATERAL tenancy.oldest_open_transaction() o ON true;
+COMMENT ON VIEW tenancy.audit_lag IS
+'One row for monitoring: how far the sealer is behind. The columns are unsealed_events (committed and not sealed yet),
+unsealed_seconds (since the oldest of these was written; 0 if there is none), newest_block and newest_block_sealed_at,
+and the oldest transaction that has written something and is still open: oldest_open_since, oldest_open_pid and, if it
+is prepared, oldest_open_gid. Its events are sealed only after its commit; other transactions do not wait for it.';
