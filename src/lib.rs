@@ -33,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
     });
+    pg::tables::remembered::watch(identity::TABLES);
     pg::tables::catalog::watch();
     log::redact(log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
     utility::watch(utility::UtilityListener { held: context::cursor_held, changed: audit::cluster_changed });

@@ -36,6 +36,7 @@ mod quickstart;
 mod random_schemas;
 mod reads;
 mod redaction;
+mod remembered;
 mod retention;
 mod rewriting;
 mod sql_reference;

@@ -81,11 +81,27 @@ fn a_standby_lets_in_whom_the_primary_lets_in_and_writes_nothing() {
             run(&session, &format!("SET {forced} = {mode}")).await;
             assert_eq!(count(&session, FINDINGS).await, 5, "parallel: {mode}");
         }
+        // A verdict that a session has in memory ends with it as well: one from memory reads no table.
+        let read = "SELECT coalesce(idx_scan, 0) FROM pg_stat_xact_all_tables
+                     WHERE relid = 'tenancy.membership'::regclass";
+        let (token, mut scans) = (database.token("alice"), 1);
+        for _ in 0..100 {
+            run(&reader, "BEGIN").await;
+            let before = count(&reader, read).await;
+            authenticate(&reader, &token).await.unwrap();
+            scans = count(&reader, read).await - before;
+            run(&reader, "COMMIT").await;
+            if scans == 0 {
+                break;
+            }
+        }
+        assert_eq!(scans, 0, "never remembered");
         run(&primary, &format!("SELECT tenancy.set_membership('{ACME}', 'alice', 'admin', status => 'suspended')"))
             .await;
         catch_up(&primary, &reader).await;
         assert!(refused(&session, FINDINGS).await.message.contains("membership"));
-        assert_eq!(authenticate(&client, &database.token("alice")).await.unwrap_err().sqlstate, "28000");
+        assert_eq!(authenticate(&client, &token).await.unwrap_err().sqlstate, "28000");
+        assert_eq!(authenticate(&reader, &token).await.unwrap_err().sqlstate, "28000");
 
         // What must write says so.
         for sql in

@@ -398,6 +398,31 @@ fn a_subscriber_protects_and_audits_what_it_receives() {
     });
 }
 
+#[test]
+fn a_change_that_replication_brings_ends_a_remembered_admission() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        let copy = Copy::create(database).await;
+        copy.restore(&Archive::dump(database, &["--format", "custom"]), &[]);
+        let (there, client) = (copy.superuser().await, copy.application().await);
+        run(&there, "DELETE FROM tenancy.membership").await;
+        run(&superuser, "CREATE PUBLICATION members FOR TABLE tenancy.membership").await;
+        let subscription = Subscription::create(&copy, "members").await;
+        subscription.catch_up().await;
+        let token = database.token("alice");
+        for _ in 0..2 {
+            as_tenant(&client, &token).await;
+            run(&client, "COMMIT").await;
+        }
+        let suspend = format!("SELECT tenancy.set_membership('{ACME}', 'alice', 'admin', status => 'suspended')");
+        run(&superuser, &suspend).await;
+        subscription.catch_up().await;
+        run(&client, "BEGIN").await;
+        assert!(authenticate(&client, &token).await.is_err(), "admitted after the suspension has arrived");
+        drop(subscription);
+    });
+}
+
 /// The names of the options that a new cluster's columns have.
 async fn column_options(server: &Server) -> Vec<String> {
     let client = connect(&server.config()).await;

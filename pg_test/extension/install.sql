@@ -96,6 +96,7 @@ $$, $$ VALUES
     ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
+    ('announce_identity_change', 'v', 'u', false, false),
     ('archive_audit',            'v', 'u', false, true),
     ('assume_organization',      'v', 'u', false, false),
     ('attach_audit',             'v', 'u', false, true),

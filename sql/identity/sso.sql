@@ -109,6 +109,39 @@ SELECT pg_extension_config_dump('tenancy.sso_connection', '');
 SELECT pg_extension_config_dump('tenancy.sso_domain', '');
 SELECT pg_extension_config_dump('tenancy.sso_test', '');
 
+-- What tenancy.authenticate reads is remembered by each session until it changes. Code: src/identity/verdict.rs.
+CREATE TYPE tenancy.identity_signal AS ();
+REVOKE ALL ON TYPE tenancy.identity_signal FROM PUBLIC;
+COMMENT ON TYPE tenancy.identity_signal IS
+'Internal: sessions learn of a change of the identity tables by an invalidation message for this type. It has no other
+use.';
+
+CREATE FUNCTION tenancy.announce_identity_change() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_announce_identity_change';
+COMMENT ON FUNCTION tenancy.announce_identity_change() IS
+'Internal: trigger of the tables that tenancy.authenticate reads. At the commit every session discards what it has
+remembered of them.';
+
+-- FOR EACH ROW, because logical replication fires no statement triggers. TRUNCATE is a change of the table itself.
+DO $$
+DECLARE
+    identity_table text;
+BEGIN
+    FOREACH identity_table IN ARRAY ARRAY['external_organization', 'external_role', 'issuer', 'membership',
+        'organization', 'retired_key', 'revoked_session', 'revoked_subject', 'role', 'role_permission',
+        'sso_connection', 'sso_domain']
+    LOOP
+        EXECUTE format(
+            'CREATE TRIGGER announce_identity_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.%I
+                 FOR EACH ROW EXECUTE FUNCTION tenancy.announce_identity_change()', identity_table);
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ALWAYS TRIGGER announce_identity_change', identity_table);
+        EXECUTE format(
+            'COMMENT ON TRIGGER announce_identity_change ON tenancy.%I IS
+                 ''Makes every session discard what it has remembered of the table.''', identity_table);
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION tenancy.lock_sso_connection(connection uuid, to_change boolean) RETURNS tenancy.sso_connection
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -201,6 +201,12 @@ fn sealed() -> Error {
 
 /// Gives the transaction, or the session, an identity; refused where the transaction has another one.
 pub fn begin(context: Context) -> Result<()> {
+    let text = context.encode()?;
+    begin_encoded(Rc::new(context), text)
+}
+
+/// The same for a context whose encoding is known.
+pub fn begin_encoded(context: Rc<Context>, text: String) -> Result<()> {
     if maintenance::in_maintenance() {
         return Err(error::CONTEXT_SEALED.error("this transaction acts for all organizations, and for none alone"));
     }
@@ -212,13 +218,12 @@ pub fn begin(context: Context) -> Result<()> {
         return Err(cursor_refused());
     }
     let text =
-        CString::new(context.encode()?).map_err(|_| error::STATE_INVALID.error("the context could not be encoded"))?;
+        CString::new(text).map_err(|_| error::STATE_INVALID.error("the encoding of the context has a zero byte"))?;
     let lasting = match context.scope {
         Scope::Transaction => Lasting::Transaction,
         Scope::Session => Lasting::Session,
     };
     sealed::set(&text, lasting);
-    let context = Rc::new(context);
     TRANSACTION_IDENTITY.borrow_mut().keep(transaction::level(), Rc::clone(&context));
     // What was just written need not be read again.
     PARSED.replace(Some(context));

@@ -5,18 +5,20 @@
 use super::issuer::{self, Issuer};
 use super::lookup;
 use super::sso;
+use super::verdict::{self, Verdict};
 use crate::audit::{self, Refused};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::hooks::log;
 use crate::pg::report::OrRaise;
+use crate::pg::tables::remembered;
 use crate::pg::transaction;
 use pg_tenancy_core::context::{Context, Scope};
 use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::identity::bounded_cache::{BoundedCache, Fingerprint};
 use pg_tenancy_core::identity::claim_mapping;
 use pg_tenancy_core::identity::membership::{Membership, Named, choose};
 use pg_tenancy_core::identity::role::{self, Role};
-use pg_tenancy_core::identity::signature_cache::{Fingerprint, SignatureCache};
 use pg_tenancy_core::identity::token::{SignedToken, UnverifiedToken, VerifiedToken};
 use pgrx::pg_extern;
 use std::cell::RefCell;
@@ -57,8 +59,9 @@ fn authenticate_with_scope(
     log::hide_tokens_of_statement();
     let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
     let mut attempted = None;
-    let context = authenticate(token.unwrap_or_default(), organization, correlation_id, &mut attempted);
-    if let Err(error) = &context {
+    let request = Request { token: token.unwrap_or_default(), organization, correlation_id, scope };
+    let verdict = authenticate(&request, &mut attempted);
+    if let Err(error) = &verdict {
         let attempted = attempted.as_ref();
         let refused = Refused {
             organization: None,
@@ -68,10 +71,18 @@ fn authenticate_with_scope(
         };
         audit::sign_in_refused("authenticate", error, &refused);
     }
-    let context = context.or_raise();
+    let (context, encoded) = verdict.or_raise();
     let entered = pgrx::Uuid::from_bytes(*context.organization.id.as_bytes());
-    context::begin(Context { scope, ..context }).or_raise();
+    context::begin_encoded(context, encoded).or_raise();
     entered
+}
+
+/// What the caller passed.
+struct Request<'a> {
+    token: &'a str,
+    organization: Option<Uuid>,
+    correlation_id: Option<&'a str>,
+    scope: Scope,
 }
 
 /// Refuses a correlation id that is too long.
@@ -84,23 +95,31 @@ pub(super) fn check_correlation_id(id: Option<&str>) -> Result<()> {
     }
 }
 
-/// `attempted` gets the token once it is verified: who is refused after that is known.
-fn authenticate(
-    token: &str,
-    organization: Option<Uuid>,
-    correlation_id: Option<&str>,
-    attempted: &mut Option<VerifiedToken>,
-) -> Result<Context> {
-    check_correlation_id(correlation_id)?;
+/// The context and its encoding. `attempted` gets the token once it is verified: who is refused after that is known.
+fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Result<(Rc<Context>, String)> {
+    check_correlation_id(request.correlation_id)?;
+    let key = Fingerprint::of(request.token).map(|token| (token, request.organization));
+    // Before the snapshot: what is committed after this is news by the time that the verdict is asked for again.
+    let (state, now) = (remembered::state(), transaction::now());
+    if let (Some(key), Some(state)) = (&key, state)
+        && let Some(known) = verdict::find(key, state, now)
+    {
+        return known.for_call(request.scope, request.correlation_id);
+    }
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
-    transaction::with_latest_snapshot(|| {
-        let (issuer, token) = verify(token)?;
+    let verdict = transaction::with_latest_snapshot(|| {
+        let (issuer, token) = verify(request.token)?;
         let token = &*attempted.insert(token);
-        let membership = membership(&issuer, token, organization)?;
+        let membership = membership(&issuer, token, request.organization)?;
         let role = role(&issuer, token, &membership)?;
         let method = sso::check_sso(membership.organization.id, sso::presented(token), &role.permissions)?;
-        Ok(build_context(&issuer, token, membership, role, method, correlation_id))
-    })
+        Verdict::new(&issuer, token, build_context(&issuer, token, membership, role, method))
+    })?;
+    let answer = verdict.for_call(request.scope, request.correlation_id);
+    if let (Some(key), Some(state)) = (key, state) {
+        verdict::keep(key, state, now, verdict, request.token.len());
+    }
+    answer
 }
 
 /// A token whose signature and claims are good now, and that nobody revoked.
@@ -113,14 +132,18 @@ pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
     }
 }
 
+/// A token with a good signature, and the generation of the issuer under which that was found out.
+type Signed = (Rc<SignedToken>, u64);
+
 /// A token that its issuer has signed, as this session has found out before or finds out now.
 fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
-    static SIGNED: BackendLocal<RefCell<Option<SignatureCache>>> = BackendLocal::new(RefCell::new(None));
+    static SIGNED: BackendLocal<RefCell<Option<BoundedCache<Fingerprint, Signed>>>> =
+        BackendLocal::new(RefCell::new(None));
     let mut signed = SIGNED.borrow_mut();
     let signed = signed.get_or_insert_default();
 
     let fingerprint = Fingerprint::of(token);
-    let known = fingerprint.and_then(|fingerprint| signed.find(&fingerprint));
+    let known = fingerprint.and_then(|fingerprint| signed.get(&fingerprint)).cloned();
     if let Some((known, generation)) = known
         && let Some(issuer) = issuer::find(known.issuer())?
         && issuer.generation == generation
@@ -133,7 +156,7 @@ fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
     let issuer = issuer::find(token.issuer())?.ok_or_else(|| token.unknown_issuer())?;
     let token = Rc::new(token.verify_signature(&issuer.policy)?);
     if let Some(fingerprint) = fingerprint {
-        signed.keep(fingerprint, bytes, token.clone(), issuer.generation);
+        signed.keep(fingerprint, (token.clone(), issuer.generation), bytes, verdict::bounds());
     }
     Ok((issuer, token))
 }
@@ -175,14 +198,7 @@ pub(super) fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membersh
     role::choose(issuer.role_rule, &claimed, &membership.role, lookup::permissions)
 }
 
-fn build_context(
-    issuer: &Issuer,
-    token: &VerifiedToken,
-    membership: Membership,
-    role: Role,
-    method: &str,
-    correlation_id: Option<&str>,
-) -> Context {
+fn build_context(issuer: &Issuer, token: &VerifiedToken, membership: Membership, role: Role, method: &str) -> Context {
     let token_ends = (token.expires_at + i64::from(issuer.policy.leeway_seconds)) * SECOND;
     Context {
         scope: Scope::Transaction,
@@ -195,7 +211,7 @@ fn build_context(
         key_id: token.key_id.clone(),
         session_id: token.session_id.clone(),
         reason: None,
-        correlation_id: correlation_id.map(str::to_owned),
+        correlation_id: None,
         expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),
         permissions: role.permissions,
         claims: token.claims.text().to_owned(),

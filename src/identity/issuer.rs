@@ -8,6 +8,7 @@ use crate::pg::spi::{Query, Row, argument};
 use crate::pg::transaction::from_timestamptz;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::identity::algorithm::Algorithm;
+use pg_tenancy_core::identity::bounded_cache::{BoundedCache, Bounds};
 use pg_tenancy_core::identity::claim_mapping::{OrganizationForm, Preset, RoleRule, is_pointer};
 use pg_tenancy_core::identity::keys::{KeySet, without_secrets};
 use pg_tenancy_core::identity::token::{IssuerPolicy, MAX_ISSUER_BYTES};
@@ -83,6 +84,12 @@ struct Loaded {
     file: Option<WatchedKeyFile>,
 }
 
+/// What [`load`] read, and how long the text of the keys is.
+struct Read {
+    loaded: Loaded,
+    bytes: usize,
+}
+
 /// The columns of an issuer's row that do not change with its keys.
 #[derive(Clone)]
 struct Settings {
@@ -109,33 +116,40 @@ struct WatchedKeyFile {
 }
 
 /// Issuers by name; a row with another revision replaces its entry.
-static LOADED: BackendLocal<RefCell<Option<HashMap<String, Loaded>>>> = BackendLocal::new(RefCell::new(None));
+static LOADED: BackendLocal<RefCell<Option<BoundedCache<String, Loaded>>>> = BackendLocal::new(RefCell::new(None));
 
-/// How many issuers a backend keeps.
-const MAX_LOADED: usize = 64;
+/// The length that a JWK Set has at most, unless it counts for several issuers.
+const KEY_SET_BYTES: usize = 16 * 1024;
 
 /// The issuer of that name, with the keys that it has now; `None` if it is not registered or disabled.
 pub fn find(name: &str) -> Result<Option<Rc<Issuer>>> {
     let Some(row) = lookup::issuer(name).filter(|row| row.active) else {
         return Ok(None);
     };
-    let mut loaded = LOADED.borrow_mut();
-    let loaded = loaded.get_or_insert_default();
-    match loaded.get_mut(name) {
-        Some(entry) if entry.revision == row.revision => entry.follow_file(),
-        _ => {
-            let entry = load(name, row.revision, loaded.remove(name))?;
-            if loaded.len() >= MAX_LOADED {
-                loaded.clear();
-            }
-            loaded.insert(name.to_owned(), entry);
-        }
+    let mut cache = LOADED.borrow_mut();
+    let cache = cache.get_or_insert_default();
+    if let Some(entry) = cache.get(name).filter(|entry| entry.revision == row.revision) {
+        entry.follow_file();
+        return Ok(Some(entry.issuer.clone()));
     }
-    Ok(loaded.get(name).map(|entry| entry.issuer.clone()))
+    let Read { loaded, bytes } = load(name, row.revision, cache.take(name))?;
+    let issuer = loaded.issuer.clone();
+    let bounds = Bounds { entries: configuration::issuer_cache_size(), bytes_each: KEY_SET_BYTES };
+    cache.keep(name.to_owned(), loaded, bytes, bounds);
+    Ok(Some(issuer))
+}
+
+/// The generation of an issuer whose row has not changed since it was found last, a change of its key file included;
+/// `None` if the issuer is not remembered any more.
+pub fn generation(name: &str) -> Option<u64> {
+    let mut cache = LOADED.borrow_mut();
+    let entry = cache.as_mut()?.get(name)?;
+    entry.follow_file();
+    Some(entry.issuer.generation)
 }
 
 /// Reads the whole row; `before` is what was kept of an earlier revision.
-fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
+fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Read> {
     let damaged = || error::STATE_INVALID.error("the row of the issuer in tenancy.issuer cannot be read");
     let row = LOAD.read(&[argument(name)], |row| read(name, row)).pop().flatten().ok_or_else(damaged)?;
     let (mut settings, jwks, file) = row;
@@ -143,18 +157,23 @@ fn load(name: &str, revision: Uuid, before: Option<Loaded>) -> Result<Loaded> {
         Some((row.get(1)?, row.get::<i64>(2).map(from_timestamptz)?.div_euclid(1_000_000)))
     }));
     settings.external_roles = pairs(EXTERNAL_ROLES.read(&[argument(name)], |row| Some((row.get(1)?, row.get(2)?))));
-    let (keys, file) = match file {
-        None => (public_keys(&jwks.ok_or_else(damaged)?)?, None),
+    let (bytes, keys, file) = match file {
+        None => {
+            let jwks = jwks.ok_or_else(damaged)?;
+            (jwks.len(), public_keys(&jwks)?, None)
+        }
         Some(name) => {
             let (version, read) = read_file(&name);
+            let registered = jwks.as_ref().map_or(0, String::len);
             let (keys, text) = match read {
                 Ok(Keys { set, text }) => (set, Some(text)),
                 Err(error) => (last_good_keys(&name, before, jwks, error)?, None),
             };
-            (keys, Some(WatchedKeyFile { name, version, text }))
+            let bytes = text.as_ref().map_or(registered, String::len);
+            (bytes, keys, Some(WatchedKeyFile { name, version, text }))
         }
     };
-    Ok(Loaded { revision, issuer: settings.with(keys), settings, file })
+    Ok(Read { loaded: Loaded { revision, issuer: settings.with(keys), settings, file }, bytes })
 }
 
 /// The keys in place of those of a broken file: this session's own, else those that the file had when it was

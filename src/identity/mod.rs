@@ -7,5 +7,7 @@ mod lookup;
 mod revalidate;
 mod sso;
 mod test_sso;
+mod verdict;
 
 pub use revalidate::revalidate;
+pub use verdict::TABLES;

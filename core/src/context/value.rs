@@ -3,6 +3,7 @@
 use crate::error::{self, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// How long an identity lasts.
@@ -28,8 +29,11 @@ impl Scope {
 /// The verified identity of a transaction or session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
+    // Scope and correlation id stand first, so that the rest of the encoding is one piece: see `encode_identity`.
     /// How long the identity lasts.
     pub scope: Scope,
+    /// The request id that the caller passed, by which its log and the audit events can be joined.
+    pub correlation_id: Option<String>,
     /// How the actor was admitted: `token`, `break-glass` past an enforced single sign-on, or `assumed` by an operator.
     pub method: String,
     /// The organization for which the actor acts.
@@ -48,8 +52,6 @@ pub struct Context {
     pub session_id: Option<String>,
     /// The stated reason, for methods that require one.
     pub reason: Option<String>,
-    /// The request id that the caller passed, by which its log and the audit events can be joined.
-    pub correlation_id: Option<String>,
     /// The token's `exp` with the issuer's leeway, in microseconds since 1970 UTC.
     pub expires_at: i64,
     /// The actions that `role` permits, by domain.
@@ -71,7 +73,7 @@ pub struct Organization {
 
 /// The actions that a role permits, by domain. `*` means every domain or every action.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Permissions(BTreeMap<String, BTreeSet<String>>);
+pub struct Permissions(Rc<BTreeMap<String, BTreeSet<String>>>);
 
 /// The name that means every domain or every action.
 const ANY: &str = "*";
@@ -103,11 +105,11 @@ impl Permissions {
 
 impl FromIterator<(String, String)> for Permissions {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        let mut permissions = Permissions::default();
+        let mut permissions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (domain, action) in pairs {
-            permissions.0.entry(domain).or_default().insert(action);
+            permissions.entry(domain).or_default().insert(action);
         }
-        permissions
+        Permissions(Rc::new(permissions))
     }
 }
 
@@ -116,7 +118,28 @@ impl Context {
     ///
     /// Errors: `STATE_INVALID`.
     pub fn encode(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|_| error::STATE_INVALID.error("the context could not be encoded"))
+        to_json(self)
+    }
+
+    /// The part of the encoding that is the same for every scope and correlation id.
+    ///
+    /// Errors: `STATE_INVALID`.
+    pub fn encode_identity(&self) -> Result<String> {
+        let (text, beginning) = (self.encode()?, self.beginning()?);
+        text.strip_prefix(&beginning).map(str::to_owned).ok_or_else(not_encoded)
+    }
+
+    /// The encoding, made of what [`Context::encode_identity`] gave for another scope and correlation id.
+    ///
+    /// Errors: `STATE_INVALID`.
+    pub fn encode_with(&self, identity: &str) -> Result<String> {
+        Ok(self.beginning()? + identity)
+    }
+
+    /// The encoding of scope and correlation id, which is its beginning.
+    fn beginning(&self) -> Result<String> {
+        let (scope, correlation_id) = (self.scope.name(), to_json(&self.correlation_id)?);
+        Ok(format!("{{\"scope\":\"{scope}\",\"correlation_id\":{correlation_id},"))
     }
 
     /// Whether both contexts have the same subject, issuer and organization.
@@ -131,6 +154,14 @@ impl Context {
         serde_json::from_str(text)
             .map_err(|_| error::STATE_INVALID.error("the context of the transaction is unreadable"))
     }
+}
+
+fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|_| not_encoded())
+}
+
+fn not_encoded() -> error::Error {
+    error::STATE_INVALID.error("the context could not be encoded")
 }
 
 #[cfg(test)]
@@ -173,9 +204,8 @@ mod tests {
         assert!(permissions(&[]).within(&viewer) && !viewer.within(&permissions(&[])));
     }
 
-    #[test]
-    fn a_context_survives_its_encoding() {
-        let context = Context {
+    fn context() -> Context {
+        Context {
             scope: Scope::Session,
             method: "token".into(),
             organization: Organization { id: Uuid::from_u128(7), text_id: "acme \"x\"".into(), integer_id: Some(-1) },
@@ -190,10 +220,26 @@ mod tests {
             expires_at: i64::MAX,
             permissions: permissions(&[("*", "*")]),
             claims: r#"{"a":[1,{"b":null}]}"#.into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_context_survives_its_encoding() {
+        let context = context();
         let text = context.encode().unwrap();
         assert_eq!(Context::decode(&text).unwrap(), context);
         assert!(!text.contains('\0'));
         assert!(Context::decode("{}").is_err());
+    }
+
+    #[test]
+    fn one_identity_is_encoded_for_every_scope_and_correlation_id() {
+        let identity = context().encode_identity().unwrap();
+        for scope in [Scope::Session, Scope::Transaction] {
+            for correlation_id in [None, Some("r-1".to_owned()), Some("\"}\n,{".to_owned())] {
+                let other = Context { scope, correlation_id, ..context() };
+                assert_eq!(other.encode_with(&identity).unwrap(), other.encode().unwrap());
+            }
+        }
     }
 }

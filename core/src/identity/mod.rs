@@ -1,11 +1,11 @@
 //! The identity of the caller: tokens, keys, claims, membership, role and single sign-on.
 
 pub mod algorithm;
+pub mod bounded_cache;
 pub mod claim_mapping;
 pub mod keys;
 pub mod membership;
 pub mod role;
-pub mod signature_cache;
 pub mod sso;
 pub mod strict_json;
 pub mod token;

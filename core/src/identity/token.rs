@@ -659,11 +659,6 @@ pub(super) mod tests {
     }
 
     /// A token with a valid signature, for tests that only store it.
-    pub(in crate::identity) fn signed() -> Rc<SignedToken> {
-        let claims = Rc::new(Claims::of(&good_claims()));
-        Rc::new(SignedToken { issuer: ISSUER.to_owned(), algorithm: Algorithm::Es256, key_id: None, claims })
-    }
-
     fn good_claims() -> Value {
         json!({"iss": ISSUER, "sub": "user_1", "aud": "db", "exp": NOW + 300})
     }

@@ -23,6 +23,10 @@ static AUDIT_RETENTION: Integer = Integer::new(12);
 static SEAL_BATCH: Integer = Integer::new(100_000);
 /// In milliseconds.
 static SEAL_INTERVAL: Integer = Integer::new(1000);
+/// In tokens.
+static TOKEN_CACHE_SIZE: Integer = Integer::new(512);
+/// In issuers.
+static ISSUER_CACHE_SIZE: Integer = Integer::new(256);
 /// In milliseconds.
 static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
 
@@ -94,7 +98,7 @@ const TEXTS: [TextSetting; 7] = [
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 5] = [
+const INTEGERS: [IntegerSetting; 7] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -141,6 +145,25 @@ const INTEGERS: [IntegerSetting; 5] = [
         [0, 86_400_000],
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    ),
+    (
+        // Suset: it is the server's memory.
+        c"tenancy.token_cache_size",
+        c"How many tokens each session remembers.",
+        c"The least recently used one is forgotten first. A token of more than 2 kB counts for several.",
+        &TOKEN_CACHE_SIZE,
+        [0, 65_536],
+        GucContext::Suset,
+        GucFlags::empty(),
+    ),
+    (
+        c"tenancy.issuer_cache_size",
+        c"Of how many issuers each session remembers settings and keys.",
+        c"The least recently used one is forgotten first. A key set of more than 16 kB counts for several.",
+        &ISSUER_CACHE_SIZE,
+        [0, 65_536],
+        GucContext::Suset,
+        GucFlags::empty(),
     ),
 ];
 
@@ -189,12 +212,26 @@ pub fn seal_batch() -> i64 {
     SEAL_BATCH.get().into()
 }
 
+/// `tenancy.token_cache_size`.
+pub fn token_cache_size() -> usize {
+    size(&TOKEN_CACHE_SIZE)
+}
+
+/// `tenancy.issuer_cache_size`.
+pub fn issuer_cache_size() -> usize {
+    size(&ISSUER_CACHE_SIZE)
+}
+
 /// `tenancy.audit_value_limit`, in bytes.
 pub fn audit_value_limit() -> usize {
     match AUDIT_VALUE_LIMIT.get() {
         0 => usize::MAX,
         bytes => bytes.unsigned_abs() as usize,
     }
+}
+
+fn size(setting: &Integer) -> usize {
+    setting.get().unsigned_abs() as usize
 }
 
 /// `tenancy.override_reason`; `None` when it is not set, or blank.

@@ -69,8 +69,19 @@ unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
+unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    if relation != pg_sys::InvalidOid && relation == SIGNAL.get() {
+        return;
+    }
     CHANGES.set(CHANGES.get().wrapping_add(1));
+}
+
+/// A relation whose messages tell of rows, and of no table.
+static SIGNAL: BackendLocal<Cell<pg_sys::Oid>> = BackendLocal::new(Cell::new(pg_sys::InvalidOid));
+
+/// Has the messages for this relation ignored: it serves only to announce changes of rows.
+pub fn ignore(signal: pg_sys::Oid) {
+    SIGNAL.set(signal);
 }
 
 /// How many times this session heard that a table, its policies and triggers included, or a schema has changed.

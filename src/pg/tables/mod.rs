@@ -2,5 +2,6 @@
 
 pub mod catalog;
 pub mod parent;
+pub mod remembered;
 pub mod scan;
 pub mod table;

@@ -616,6 +616,17 @@ pub(in crate::pg) fn find_oid(name: &CStr) -> pg_sys::Oid {
     oid
 }
 
+/// True for a function `tenancy.<name>`, whatever its arguments.
+pub fn is_own_function(function: pg_sys::Oid, name: &CStr) -> bool {
+    // SAFETY: catalog lookups; the name is a palloc'ed copy, or NULL for a function that is gone.
+    unsafe {
+        let found = pg_sys::get_func_name(function);
+        !found.is_null()
+            && CStr::from_ptr(found) == name
+            && pg_sys::get_func_namespace(function) == pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true)
+    }
+}
+
 /// The oid of `tenancy.<name>`; none where the extension is not installed, or not in this version.
 pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
     Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)

@@ -1,0 +1,123 @@
+//! Tells whether what was read of the extension's own tables is still so, without reading it again.
+//!
+//! A trigger on each table announces a change by an invalidation message of Postgres for a relation that nothing else
+//! uses, the signal. Postgres sends the messages of a transaction when it commits, before the client hears of it,
+//! carries them to standbys, and keeps those of a prepared transaction. Messages for the tables themselves are news
+//! too: of TRUNCATE, and of a trigger that was disabled.
+//!
+//! Decision: `docs/decisions/08-remembered-verdicts.md`.
+
+use super::{catalog, table};
+use crate::pg::backend_local::BackendLocal;
+use crate::pg::transaction;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+
+/// Tables whose rows are remembered.
+#[derive(Clone, Copy)]
+pub struct WatchedTables {
+    pub tables: &'static [&'static CStr],
+    /// The relation whose messages announce a change.
+    pub signal: &'static CStr,
+    /// The trigger function that calls [`announce`].
+    pub function: &'static CStr,
+}
+
+static WATCHED: BackendLocal<Cell<Option<WatchedTables>>> = BackendLocal::new(Cell::new(None));
+/// Counts the news.
+static CHANGES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
+/// The count at which the oids and the triggers were looked at; another one than [`CHANGES`] at first.
+static LEARNED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(u64::MAX));
+/// True while every message is news, because the oids are not known.
+static LEARNING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(true));
+/// True if every table has its trigger, and nothing keeps it from firing.
+static ANNOUNCED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+/// The signal, and then the tables.
+static OIDS: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
+
+/// Registers for news of the tables. Called once from `_PG_init`.
+pub fn watch(watched: WatchedTables) {
+    WATCHED.set(Some(watched));
+    // SAFETY: called once per process; the callback only reads and sets state of the backend.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    let concerned = || OIDS.try_borrow().map_or(true, |oids| oids.contains(&relation));
+    // Without an oid it is news of everything: messages were lost.
+    if LEARNING.get() || relation == pg_sys::InvalidOid || concerned() {
+        CHANGES.set(CHANGES.get().wrapping_add(1));
+    }
+}
+
+/// Tells every session, once this transaction commits, that the tables have changed.
+pub fn announce() {
+    if let Some(watched) = WATCHED.get() {
+        // SAFETY: in a transaction, as triggers are; the relation is there, or it is an error.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table::oid(watched.signal)) };
+    }
+}
+
+/// A number that is another one after each committed change of the tables; `None` where what is read now may neither be
+/// remembered nor be told from memory.
+///
+/// To be asked before the snapshot is taken that the tables are read with. A transaction that has written may have
+/// written these tables, in a statement whose triggers have not fired yet: it gets no number.
+pub fn state() -> Option<u64> {
+    // SAFETY: in a transaction; does what every opening of a table does.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    if transaction::id_if_any().is_some() {
+        return None;
+    }
+    if LEARNED.get() != CHANGES.get() {
+        learn();
+    }
+    let news = LEARNED.get() != CHANGES.get();
+    (ANNOUNCED.get() && !news).then(|| CHANGES.get())
+}
+
+/// Looks up the oids and the triggers. News in between leaves the count behind, and so the next caller looks again.
+fn learn() {
+    let Some(watched) = WATCHED.get() else { return };
+    LEARNING.set(true);
+    ANNOUNCED.set(false);
+    let before = CHANGES.get();
+    let oids: Vec<pg_sys::Oid> =
+        std::iter::once(&watched.signal).chain(watched.tables).map(|name| table::oid(name)).collect();
+    oids.first().copied().into_iter().for_each(catalog::ignore);
+    OIDS.replace(oids.clone());
+    ANNOUNCED.set(oids.iter().skip(1).all(|table| is_announced(*table, watched.function)));
+    LEARNED.set(before);
+    LEARNING.set(false);
+}
+
+/// What a trigger must be to fire after each changed row, whoever changes it and by whatever way.
+const TRIGGER_TYPE: u32 =
+    pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE;
+
+/// True if each change of a row of the table fires a trigger with this function, also of logical replication.
+///
+/// Takes no lock: whoever changes the triggers sends a message, and nobody waits for them.
+fn is_announced(table: pg_sys::Oid, function: &CStr) -> bool {
+    // SAFETY: the entry of the cache is pinned while it is read; its triggers are as many as it says.
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(table);
+        if relation.is_null() {
+            return false;
+        }
+        let triggers = (*relation).trigdesc;
+        let fires = !triggers.is_null()
+            && (0..(*triggers).numtriggers as usize).any(|n| {
+                let trigger = &*(*triggers).triggers.add(n);
+                trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+                    && u32::from(trigger.tgtype.cast_unsigned()) == TRIGGER_TYPE
+                    && trigger.tgnattr == 0
+                    && trigger.tgqual.is_null()
+                    && table::is_own_function(trigger.tgfoid, function)
+            });
+        pg_sys::RelationClose(relation);
+        fires
+    }
+}
