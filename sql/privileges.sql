@@ -92,7 +92,8 @@ TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.coverage TO tenancy_auditor;
-GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head, tenancy.tree_node,
+GRANT SELECT ON tenancy.event, tenancy.event_batch, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head,
+    tenancy.tree_node,
     tenancy.incarnation, tenancy.audit_trail
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
@@ -133,6 +134,7 @@ GRANT EXECUTE ON FUNCTION
     tenancy.inclusion_proof(uuid, bigint, bigint),
     tenancy.consistency_proof(uuid, bigint, bigint),
     tenancy.tree_root(uuid, bigint),
+    tenancy.event_proof(uuid),
     tenancy.checkpoint_inclusion_proof(bigint, bigint, text),
     tenancy.checkpoint_consistency_proof(bigint, bigint, text),
     tenancy.head_proof(uuid, bigint, text),
@@ -141,7 +143,12 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_auditor, tenancy_admin;
 
 -- Members read the events of their own organization through a view whose owner the policies bind.
-GRANT SELECT ON tenancy.event, tenancy.event_actor, tenancy.seal TO tenancy_trail;
+GRANT SELECT ON tenancy.event_batch, tenancy.event_actor, tenancy.seal TO tenancy_trail;
+-- Called in views, in the name of whoever reads them.
+GRANT EXECUTE ON FUNCTION tenancy.unpack_events(uuid, integer, integer, timestamptz, bytea) TO tenancy_application,
+    tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.batch_of(uuid) TO tenancy_application, tenancy_admin, tenancy_operator,
+    tenancy_auditor;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin,
     tenancy_operator;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::*;
 use futures_util::SinkExt as _;
 use futures_util::future::{join, join_all};
-use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};
+use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn};
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -40,9 +40,9 @@ fn the_lists_of_columns_are_those_of_the_tables() {
             );
             column(&superuser, &sql).await
         };
-        let events =
-            EventColumn::ALL.map(|column| format!("{} {} {}", column.number(), column.name(), column.data_type()));
-        assert_eq!(stored("tenancy.event").await, events);
+        let batches =
+            BatchColumn::ALL.map(|column| format!("{} {} {}", column.number(), column.name(), column.data_type()));
+        assert_eq!(stored("tenancy.event_batch").await, batches);
         let actors =
             ActorColumn::ALL.map(|column| format!("{} {} {}", column.number(), column.name(), column.data_type()));
         assert_eq!(stored("tenancy.event_actor").await, actors);
@@ -615,7 +615,7 @@ fn nobody_changes_what_was_recorded_through_sql() {
         let (superuser, client, owner) =
             (database.superuser().await, database.application().await, database.owner().await);
         as_tenant(&client, &database.token("alice")).await;
-        for table in ["event", "event_actor", "seal", "block"] {
+        for table in ["event_batch", "event_actor", "seal", "block", "head", "tree_node"] {
             for sql in [
                 format!("DELETE FROM tenancy.{table}"),
                 format!("TRUNCATE tenancy.{table}"),
@@ -629,6 +629,16 @@ fn nobody_changes_what_was_recorded_through_sql() {
                     assert_eq!(refused(&superuser, &quietly).await.sqlstate, "42501", "{sql}");
                     run(&superuser, "RESET session_replication_role").await;
                 }
+            }
+        }
+        // The view of single events takes nothing either.
+        for sql in ["DELETE FROM tenancy.event", "UPDATE tenancy.event SET reason = 'x'", "TRUNCATE tenancy.event"] {
+            assert!(
+                ["42501", "42809", "55000"].contains(&refused_within(&client, sql).await.sqlstate.as_str()),
+                "{sql}"
+            );
+            for client in [&owner, &superuser] {
+                assert!(["42501", "42809", "55000"].contains(&refused(client, sql).await.sqlstate.as_str()), "{sql}");
             }
         }
         for sql in ["SELECT tenancy.audit_row()", "SELECT tenancy.refuse_change()"] {
@@ -654,6 +664,18 @@ fn digest(tag: &str, fields: &[Option<&[u8]>]) -> Vec<u8> {
         }
     }
     Sha256::digest(&bytes).to_vec()
+}
+
+/// The root over hashes of leaves, as RFC 6962 section 2.1 has it.
+fn root(leaves: &[Vec<u8>]) -> Vec<u8> {
+    match leaves {
+        [] => panic!("a tree without leaves"),
+        [leaf] => leaf.clone(),
+        _ => {
+            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+            Sha256::digest([&[1][..], &root(left), &root(right)].concat()).to_vec()
+        }
+    }
 }
 
 #[test]
@@ -682,23 +704,25 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
         assert_eq!(findings(&superuser).await, []);
         run(&superuser, "RESET ALL").await;
 
-        let sql = r#"SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal,
-                            (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain,
-                                e.table_schema,
-                            e.table_name, e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt,
-                                e.payload_digest,
-                            e.prev_hash, e.hash, s."position", s.chain, s.event_hash,
+        let packed = "SELECT count(*) FROM tenancy.event_batch WHERE events > 1";
+        assert!(count(&superuser, packed).await >= 2, "too few batches of several events");
+        let sql = r#"SELECT b.id, b.organization, b.actor, b.transaction::text, b.ordinal, b.events, b.operation,
+                            b.domain, b.table_schema, b.table_name, b.result, b.reason, b.prev_hash, b.hash,
+                            s."position", s.chain, s.batch_hash, s.leaf,
                             a.method, a.subject, a.issuer, a.role, a.organization::text, a.session_id,
                                 a.correlation_id, a.reason,
                             a.session_user_name, a.current_user_name, a.client_address, a.application_name
-                       FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id JOIN tenancy.event_actor a ON a.id
-                           = e.actor
-                      ORDER BY e.organization, s."position""#;
-        let rows = superuser.query(sql, &[]).await.unwrap();
-        assert!(rows.len() >= 18, "{}", rows.len());
-        let mut heads: HashMap<Uuid, Vec<Vec<u8>>> = HashMap::new();
-        let mut before: Option<(Uuid, String, Vec<u8>)> = None;
-        for row in rows {
+                       FROM tenancy.event_batch b JOIN tenancy.seal s ON s.batch = b.id JOIN tenancy.event_actor a ON
+                           a.id = b.actor
+                      ORDER BY b.organization, s.leaf"#;
+        let events = "SELECT e.place, e.ordinal, (extract(epoch FROM e.occurred_at) * 1000000)::bigint,
+                             e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest
+                        FROM tenancy.event e WHERE e.batch = $1 ORDER BY e.place";
+        let batches = superuser.query(sql, &[]).await.unwrap();
+        let (mut heads, mut seen): (HashMap<Uuid, Vec<Vec<u8>>>, i64) = (HashMap::new(), 0);
+        let mut before: Option<(Uuid, String, Vec<u8>, i32)> = None;
+        let mut positions: HashMap<Uuid, i64> = HashMap::new();
+        for row in batches {
             let uuid = |n: usize| row.get::<_, Uuid>(n);
             let bytes = |n: usize| row.get::<_, Vec<u8>>(n);
             let text = |n: usize| row.get::<_, Option<String>>(n);
@@ -707,19 +731,37 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
                 texts.iter().map(|text| text.as_deref().map(str::as_bytes))
             }
             let (id, organization, actor) = (uuid(0), uuid(1), uuid(2));
-            let actor_texts = texts(21..33);
+            let actor_texts = texts(18..30);
             let actor_fields: Vec<_> =
                 [Some(actor.as_bytes().as_slice())].into_iter().chain(borrow(&actor_texts)).collect();
             let actor_digest = digest("pg_tenancy/actor/1", &actor_fields);
-            let payload = text(13).unwrap();
-            let payload_digest = digest("pg_tenancy/payload/1", &[Some(&bytes(14)), Some(payload.as_bytes())]);
-            assert_eq!(payload_digest, bytes(15), "{payload}");
-
             let transaction = text(3).unwrap();
-            let numbers =
-                [transaction.parse().unwrap(), i64::from(row.get::<_, i32>(4)), row.get(5)].map(i64::to_be_bytes);
-            let event_texts = texts(6..13);
-            let previous = bytes(16);
+            let (ordinal, size) = (row.get::<_, i32>(4), row.get::<_, i32>(5));
+
+            let mut leaves = Vec::new();
+            for (place, event) in (0..).zip(superuser.query(events, &[&id]).await.unwrap()) {
+                let (salt, digest_of_payload) = (event.get::<_, Vec<u8>>(5), event.get::<_, Vec<u8>>(6));
+                let (row_key, payload) = (event.get::<_, Option<String>>(3), event.get::<_, String>(4));
+                assert_eq!(
+                    digest("pg_tenancy/payload/1", &[Some(&salt), Some(payload.as_bytes())]),
+                    digest_of_payload,
+                    "{payload}"
+                );
+                assert_eq!((event.get::<_, i32>(0), event.get::<_, i32>(1)), (place, ordinal + place), "{id}");
+                let numbers = [i64::from(ordinal + place), event.get(2)].map(i64::to_be_bytes);
+                let fields: [Option<&[u8]>; 4] = [
+                    Some(&numbers[0]),
+                    Some(&numbers[1]),
+                    row_key.as_deref().map(str::as_bytes),
+                    Some(&digest_of_payload),
+                ];
+                leaves.push(digest("pg_tenancy/event/2", &fields));
+            }
+            assert_eq!(leaves.len(), size as usize, "{id}");
+            seen += i64::from(size);
+
+            let numbers = [transaction.parse().unwrap(), i64::from(ordinal), i64::from(size)].map(i64::to_be_bytes);
+            let (batch_texts, previous, root) = (texts(6..12), bytes(12), root(&leaves));
             let mut fields: Vec<Option<&[u8]>> = vec![
                 Some(id.as_bytes()),
                 Some(organization.as_bytes()),
@@ -729,29 +771,34 @@ fn every_hash_is_the_one_that_the_documented_encoding_gives() {
                 Some(&numbers[1]),
                 Some(&numbers[2]),
             ];
-            fields.extend(borrow(&event_texts));
-            fields.extend([Some(payload_digest.as_slice()), Some(&previous)]);
-            let hash = digest("pg_tenancy/event/1", &fields);
-            assert_eq!(hash, bytes(17), "{id}");
-            assert_eq!(hash, bytes(20), "{id}");
+            fields.extend(borrow(&batch_texts));
+            fields.extend([Some(root.as_slice()), Some(&previous)]);
+            let hash = digest("pg_tenancy/batch/2", &fields);
+            assert_eq!(hash, bytes(13), "{id}");
+            assert_eq!(hash, bytes(16), "{id}");
 
             let genesis = || vec![digest("pg_tenancy/genesis/1", &[Some(organization.as_bytes())])];
             let chain = heads.entry(organization).or_insert_with(genesis);
-            let position: i64 = row.get(18);
-            assert_eq!(position as usize, chain.len(), "positions count from 1 without gaps");
-            if row.get::<_, i32>(4) == 1 {
-                assert!(chain.contains(&previous), "the first event of a transaction follows a sealed head");
+            assert_eq!(row.get::<_, i64>(17) as usize, chain.len(), "leaves count from 1 without gaps");
+            let last = positions.entry(organization).or_default();
+            let position: i64 = row.get(14);
+            assert_eq!(position, *last + i64::from(size), "positions count from 1 without gaps");
+            *last = position;
+            if ordinal == 1 {
+                assert!(chain.contains(&previous), "the first batch of a transaction follows a sealed head");
             } else {
-                assert_eq!(before, Some((organization, transaction.clone(), previous)), "{id}");
+                assert_eq!(before, Some((organization, transaction.clone(), previous, ordinal)), "{id}");
             }
             let head = digest(
-                "pg_tenancy/chain/1",
+                "pg_tenancy/chain/2",
                 &[chain.last().map(Vec::as_slice), Some(&position.to_be_bytes()), Some(&hash)],
             );
-            assert_eq!(head, bytes(19), "{id}");
+            assert_eq!(head, bytes(15), "{id}");
             chain.push(head);
-            before = Some((organization, transaction, hash));
+            before = Some((organization, transaction, hash, ordinal + size));
         }
+        assert!(seen >= 18, "{seen}");
+        assert_eq!(count(&superuser, "SELECT count(*) FROM tenancy.event").await, seen);
     });
 }
 
@@ -773,7 +820,7 @@ fn a_transaction_left_open_does_not_make_a_seal_read_again_what_was_sealed_since
         // Rows of the events that this transaction has read, by whatever way.
         let read =
             "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables
-                     WHERE schemaname = 'tenancy' AND relname ~ '^event_[0-9]'";
+                     WHERE schemaname = 'tenancy' AND relname ~ '^event_batch_[0-9]'";
         run(&superuser, "BEGIN").await;
         let before = count(&superuser, read).await;
         assert_eq!(seal(&superuser).await, 1);

@@ -216,11 +216,11 @@ fn what_was_opened_dropped_or_replaced_unheard_is_a_gap() {
         let cases: [(&[&str], String); 3] = [
             (
                 &[
-                    "ALTER TABLE tenancy.event DISABLE TRIGGER append_only",
-                    "DELETE FROM tenancy.event WHERE operation = 'insert'",
-                    "ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only",
+                    "ALTER TABLE tenancy.event_batch DISABLE TRIGGER append_only",
+                    "DELETE FROM tenancy.event_batch WHERE operation = 'insert'",
+                    "ALTER TABLE tenancy.event_batch ENABLE ALWAYS TRIGGER append_only",
                 ],
-                switched("tenancy.event"),
+                switched("tenancy.event_batch"),
             ),
             (&["DROP TABLE finding"], "public.finding: its capture is gone".to_owned()),
             (
@@ -274,10 +274,10 @@ fn what_the_sealer_has_seen_is_written_changed_or_deleted_by_nobody_else() {
             ("UPDATE tenancy.coverage SET state = 'x' WHERE object = 'all'", altered),
             ("DELETE FROM tenancy.coverage WHERE object <> 'all'", altered),
             ("DELETE FROM tenancy.coverage", missing),
-            ("DELETE FROM tenancy.event WHERE operation = 'coverage'", untold),
+            ("DELETE FROM tenancy.event_batch WHERE operation = 'coverage'", untold),
         ] {
             run(&client, "BEGIN; ALTER TABLE tenancy.coverage DISABLE TRIGGER ALL").await;
-            run(&client, "ALTER TABLE tenancy.event DISABLE TRIGGER ALL").await;
+            run(&client, "ALTER TABLE tenancy.event_batch DISABLE TRIGGER ALL").await;
             run(&client, damage).await;
             let of_coverage = "SELECT DISTINCT finding || ' ' || explanation
                                  FROM tenancy.verify_audit(whole => true) WHERE explanation ~ 'coverage'";
@@ -298,10 +298,12 @@ fn the_look_reads_the_statements_of_this_sealing_and_not_all_events_since_the_la
             run(&client, row.get(1)).await;
         }
         let read = "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int8 FROM pg_stat_xact_all_tables
-                     WHERE schemaname = 'tenancy' AND relname ~ '^event_[0-9]'";
+                     WHERE schemaname = 'tenancy' AND relname ~ '^event_batch_[0-9]'";
         seal(&client).await;
         // Nothing of capture changes here, so the last look that wrote rows stays the one above.
-        run(&client, &format!("INSERT INTO finding SELECT n, '{ACME}' FROM generate_series(10, 6009) n")).await;
+        // A statement for each, so that each has a batch of its own.
+        let one = format!("INSERT INTO finding VALUES (n, '{ACME}')");
+        run(&client, &format!("DO $$ BEGIN FOR n IN 10..3009 LOOP {one}; END LOOP; END $$")).await;
         seal(&client).await;
         // The capture of twenty tables was changed by statements: each change needs its explanation.
         for n in 1..=20 {

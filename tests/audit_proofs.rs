@@ -1,13 +1,13 @@
-//! Proofs out of the trees: of an event among those of its organization, of a head in a checkpoint, and of a checkpoint
-//! in the log of all.
+//! Proofs out of the trees: of an event in its batch, of a batch among those of its organization, of a head in a
+//! checkpoint, and of a checkpoint in the log of all.
 
 use crate::common::*;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
-/// Three organizations: Acme with its creation and so many rows, all in one block, Globex with 1051 events in the
-/// blocks of 20 checkpoints, Initech with its creation alone.
-async fn history(database: &Database, rows_of_acme: i64) -> Client {
+/// Three organizations: Acme with so many batches of a row in one block, Globex with 1051 batches in the blocks of 20
+/// checkpoints, Initech with its creation alone. Acme and Globex have batches of several rows before those of one.
+async fn history(database: &Database, batches_of_acme: i64) -> Client {
     let client = database.superuser().await;
     begin_anew(&client).await;
     for organization in [ACME, GLOBEX, INITECH] {
@@ -15,26 +15,42 @@ async fn history(database: &Database, rows_of_acme: i64) -> Client {
     }
     run(
         &client,
-        "CREATE TABLE finding (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, organization_id uuid NOT NULL);
+        "CREATE TABLE finding (id bigint PRIMARY KEY, organization_id uuid NOT NULL, changes bigint NOT NULL);
+         CREATE SEQUENCE finding_id;
          SELECT tenancy.protect('finding')",
     )
     .await;
-    let insert = async |organization, rows| {
+    // Every second row is there already, with the negative id: an event of another operation begins another batch.
+    let prepare = async |organization, rows: i64, from: i64| {
         let sql =
-            format!("INSERT INTO finding (organization_id) SELECT '{organization}' FROM generate_series(1, {rows})");
+            format!("INSERT INTO finding SELECT -{from} - n, '{organization}', 0 FROM generate_series(2, {rows}, 2) n");
         run(&client, &sql).await;
     };
-    insert(ACME, rows_of_acme).await;
+    let change = async |organization, rows: i64, from: i64| {
+        let sql = format!(
+            "INSERT INTO finding AS f
+             SELECT CASE WHEN n % 2 = 0 THEN -{from} - n ELSE nextval('finding_id') END, '{organization}', 0
+               FROM generate_series(1, {rows}) n
+             ON CONFLICT (id) DO UPDATE SET changes = f.changes + 1"
+        );
+        run(&client, &sql).await;
+    };
+    prepare(ACME, batches_of_acme, 0).await;
+    prepare(GLOBEX, 100, 1_000_000).await;
+    change(ACME, batches_of_acme, 0).await;
     for n in 1..=20 {
-        insert(GLOBEX, 5 * n).await;
+        // With its creation and the batch of what is there already.
+        change(GLOBEX, 5 * n - i64::from(n == 20), 1_000_000).await;
         run(&client, "SELECT tenancy.checkpoint()").await;
     }
+    let batches = format!("SELECT max(leaf) FROM tenancy.seal WHERE organization = '{GLOBEX}'");
+    assert_eq!(count(&client, &batches).await, 1051);
     client
 }
 
-/// As long as is needed where it does not matter: more than a node of the first stored level, which are 256 events.
+/// As long as is needed where it does not matter: more than a node of the first stored level, which are 256 batches.
 const SHORT: i64 = 300;
-/// More than a node of the second stored level, which are 65,536 events.
+/// More than a node of the second stored level, which are 65,536 batches.
 const LONG: i64 = 66_000;
 
 async fn holds(client: &Client, condition: &str) -> bool {
@@ -80,7 +96,9 @@ fn without_a_checkpoint_there_is_no_proof_of_one() {
 fn the_root_of_any_size_is_that_of_the_definition() {
     in_database(async |database| {
         let client = history(database, SHORT).await;
-        let sql = format!("SELECT event_hash FROM tenancy.seal WHERE organization = '{GLOBEX}' ORDER BY position");
+        let sql = format!(
+            "SELECT int8send(position) || batch_hash FROM tenancy.seal WHERE organization = '{GLOBEX}' ORDER BY leaf"
+        );
         let leaves: Vec<Vec<u8>> = client.query(&sql, &[]).await.unwrap().into_iter().map(|row| row.get(0)).collect();
         assert_eq!(leaves.len(), 1051);
         // Whatever is stored of the tree.
@@ -93,16 +111,16 @@ fn the_root_of_any_size_is_that_of_the_definition() {
 }
 
 #[test]
-fn in_trees_of_hundreds_of_sizes_each_event_is_proved_and_each_tree_continues_the_others() {
+fn in_trees_of_hundreds_of_sizes_each_batch_is_proved_and_each_tree_continues_the_others() {
     in_database(async |database| {
         let client = history(database, SHORT).await;
         let included = format!(
-            "bool_and(tenancy.verify_inclusion(s.event_hash, s.position, n,
-                                               tenancy.inclusion_proof(s.organization, s.position, n),
+            "bool_and(tenancy.verify_inclusion(int8send(s.position) || s.batch_hash, s.leaf, n,
+                                               tenancy.inclusion_proof(s.organization, s.leaf, n),
                                                tenancy.tree_root(s.organization, n)))
              FROM generate_series(1, 700) n
-             JOIN tenancy.seal s ON s.organization = '{GLOBEX}' AND s.position <= n
-                                AND (s.position % 61 = n % 61 OR s.position = n)"
+             JOIN tenancy.seal s ON s.organization = '{GLOBEX}' AND s.leaf <= n
+                                AND (s.leaf % 61 = n % 61 OR s.leaf = n)"
         );
         assert!(holds(&client, &included).await);
         let continued = format!(
@@ -119,42 +137,128 @@ fn a_long_history_is_proved_with_as_many_hashes_as_its_tree_is_high() {
     in_database(async |database| {
         let client = history(database, LONG).await;
         let included = format!(
-            "bool_and(tenancy.verify_inclusion(s.event_hash, s.position, n,
-                                               tenancy.inclusion_proof(s.organization, s.position, n),
+            "bool_and(tenancy.verify_inclusion(int8send(s.position) || s.batch_hash, s.leaf, n,
+                                               tenancy.inclusion_proof(s.organization, s.leaf, n),
                                                tenancy.tree_root(s.organization, n)))
              FROM unnest('{{66001,65536,65537,65535,65000}}'::int[]) n
-             JOIN tenancy.seal s ON s.organization = '{ACME}' AND s.position <= n
-                                AND s.position IN (1, 256, 257, 32768, 65000, 65535, 65536, 65537, 66001)"
+             JOIN tenancy.seal s ON s.organization = '{ACME}' AND s.leaf <= n
+                                AND s.leaf IN (1, 256, 257, 32768, 65000, 65535, 65536, 65537, 66001)"
         );
         assert!(holds(&client, &included).await);
         let hashes = format!("SELECT cardinality(tenancy.inclusion_proof('{ACME}', 40000, 65536))");
         assert_eq!(count(&client, &hashes).await, 16);
         // Each tree that a block left continues the ones before.
         let continued = "bool_and(h.frontier <> '' AND tenancy.verify_consistency(
-                             h.position, tenancy.tree_root(h.organization, h.position),
-                             n.position, tenancy.tree_root(n.organization, n.position),
-                             tenancy.consistency_proof(h.organization, h.position, n.position)))
-             FROM tenancy.head h JOIN tenancy.head n ON n.organization = h.organization AND n.position >= h.position";
+                             h.leaves, tenancy.tree_root(h.organization, h.leaves),
+                             n.leaves, tenancy.tree_root(n.organization, n.leaves),
+                             tenancy.consistency_proof(h.organization, h.leaves, n.leaves)))
+             FROM tenancy.head h JOIN tenancy.head n ON n.organization = h.organization AND n.leaves >= h.leaves";
         assert!(holds(&client, continued).await);
     });
 }
 
 #[test]
-fn a_proof_is_of_one_event_in_a_tree_of_one_size() {
+fn a_proof_is_of_one_batch_in_a_tree_of_one_size() {
     in_database(async |database| {
         let client = history(database, SHORT).await;
-        // The only event of an organization needs none.
+        // The only batch of an organization needs none.
         assert_eq!(value(&client, &format!("SELECT tenancy.inclusion_proof('{INITECH}', 1)")).await, "{}");
         // The size is that of all, unless another is named.
         let all = format!("tenancy.inclusion_proof('{GLOBEX}', 5) = tenancy.inclusion_proof('{GLOBEX}', 5, 1051)");
         assert!(holds(&client, &all).await);
         let another = format!(
-            "bool_or(tenancy.verify_inclusion(s.event_hash, s.position, 300,
+            "bool_or(tenancy.verify_inclusion(int8send(s.position) || s.batch_hash, 77, 300,
                                               tenancy.inclusion_proof(s.organization, 77, 300),
                                               tenancy.tree_root(s.organization, 300)))
-             FROM tenancy.seal s WHERE s.organization = '{GLOBEX}' AND s.position <> 77"
+             FROM tenancy.seal s WHERE s.organization = '{GLOBEX}' AND s.leaf <> 77"
         );
-        assert!(!holds(&client, &another).await, "the proof of one event proves another");
+        assert!(!holds(&client, &another).await, "the proof of one batch proves another");
+        let elsewhere = format!(
+            "bool_or(tenancy.verify_inclusion(int8send(at) || s.batch_hash, s.leaf, 300,
+                                              tenancy.inclusion_proof(s.organization, s.leaf, 300),
+                                              tenancy.tree_root(s.organization, 300)))
+             FROM tenancy.seal s, generate_series(s.position - 3, s.position + 3) at
+            WHERE s.organization = '{GLOBEX}' AND s.leaf = 77 AND at <> s.position"
+        );
+        assert!(!holds(&client, &elsewhere).await, "the proof of a batch proves it at another position");
+    });
+}
+
+/// That the events of this condition are proved, in their batches and in the tree.
+fn events_proved(condition: &str) -> String {
+    format!(
+        "bool_and(p.organization = t.organization AND p.position = t.position AND p.leaf = t.leaf
+                  AND tenancy.verify_inclusion(p.data, p.place, p.events, p.proof, p.root)
+                  AND tenancy.verify_inclusion(int8send(p.position - p.place + p.events) || p.batch_hash, p.leaf, 300,
+                                               tenancy.inclusion_proof(p.organization, p.leaf, 300),
+                                               tenancy.tree_root(p.organization, 300)))
+           FROM tenancy.audit_trail t, tenancy.event_proof(t.id) p
+          WHERE t.organization = '{ACME}' AND t.leaf <= 300 AND {condition}"
+    )
+}
+
+#[test]
+fn each_event_is_proved_in_its_batch_also_after_an_erasure() {
+    in_database(async |database| {
+        let client = history(database, SHORT).await;
+        assert!(holds(&client, &events_proved("true")).await);
+        let largest = format!("SELECT max(events) FROM tenancy.event_batch WHERE organization = '{ACME}'");
+        assert_eq!(count(&client, &largest).await, 128);
+        let third =
+            format!("SELECT id FROM tenancy.event WHERE organization = '{ACME}' AND batch_events = 128 AND place = 2");
+        let third = value(&client, &third).await;
+        // The proof of one event proves no other one, and not at another place.
+        for (data, place) in [("o.data", "p.place"), ("p.data", "o.place"), ("o.data", "o.place")] {
+            let other = format!(
+                "bool_or(tenancy.verify_inclusion({data}, {place}, p.events, p.proof, p.root))
+                   FROM tenancy.event_proof('{third}') p,
+                        tenancy.event e, tenancy.event_proof(e.id) o
+                  WHERE e.batch = tenancy.batch_of('{third}') AND e.place <> 2"
+            );
+            assert!(!holds(&client, &other).await, "{data} at {place}");
+        }
+        let proof = format!("SELECT p::text FROM tenancy.event_proof('{third}') p");
+        let before = value(&client, &proof).await;
+        run(&client, &format!("SELECT tenancy.erase_payload('{third}', 'asked for by the person')")).await;
+        assert_eq!(value(&client, &proof).await, before);
+        assert!(holds(&client, &events_proved(&format!("t.batch = tenancy.batch_of('{third}')"))).await);
+    });
+}
+
+#[test]
+fn of_an_event_that_is_not_sealed_or_not_what_was_sealed_there_is_no_proof() {
+    in_database(async |database| {
+        let client = history(database, SHORT).await;
+        let proof = |event: &str| format!("SELECT tenancy.event_proof({event})");
+        assert_eq!(refused(&client, &proof("NULL")).await.sqlstate, "22004");
+        assert_eq!(refused(&client, &proof(&format!("'{ACME}'"))).await.sqlstate, "42704");
+        run(&client, &format!("INSERT INTO finding SELECT -7000 - n, '{ACME}', 0 FROM generate_series(1, 3) n")).await;
+        let events = "SELECT id FROM tenancy.event WHERE batch_events = 3 ORDER BY place";
+        let events = column(&client, events).await;
+        assert_eq!(refused(&client, &proof(&format!("'{}'", events[0]))).await.sqlstate, "42704", "not sealed");
+        run(&client, "SELECT tenancy.seal()").await;
+        for event in &events {
+            assert_eq!(rows(&client, &proof(&format!("'{event}'"))).await.len(), 1);
+        }
+        let past = format!("'{}3'", &events[2][..35]);
+        assert_eq!(refused(&client, &proof(&past)).await.sqlstate, "42704", "past the last event of the batch");
+
+        run(&client, "ALTER TABLE tenancy.event_batch DISABLE TRIGGER append_only").await;
+        let batch = format!("WHERE id = '{}'", events[0]);
+        for change in [
+            format!("UPDATE tenancy.event_batch SET operation = 'delete' {batch}"),
+            format!("UPDATE tenancy.event_batch SET packed = set_byte(packed, 7, get_byte(packed, 7) # 1) {batch}"),
+            format!("UPDATE tenancy.event_batch SET packed = left(packed::text, 20)::bytea {batch}"),
+            format!("UPDATE tenancy.event_batch SET organization = '{GLOBEX}' {batch}"),
+            format!("UPDATE tenancy.event_batch SET ordinal = 2147483647 {batch}"),
+            format!("DELETE FROM tenancy.event_batch {batch}"),
+        ] {
+            run(&client, "BEGIN").await;
+            assert_eq!(changed(&client, &change).await, 1, "{change}");
+            let refusal = refused(&client, &proof(&format!("'{}'", events[1]))).await;
+            assert_eq!(refusal.sqlstate, "XX001", "{change}");
+            run(&client, "ROLLBACK").await;
+        }
     });
 }
 
@@ -217,7 +321,7 @@ fn each_organization_is_shown_its_head_in_each_checkpoint() {
         let client = history(database, SHORT).await;
         let shown =
             "SELECT count(*), bool_and(tenancy.verify_inclusion(p.digest, p.place, p.heads, p.proof, c.heads_root)
-                                               AND p.root = tenancy.tree_root(o, p.position) AND p.heads = c.heads)
+                                               AND p.root = tenancy.tree_root(o, p.leaves) AND p.heads = c.heads)
                        FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o,
                             tenancy.head_proof(o, c.number) p";
         assert_eq!(rows(&client, shown).await, [[Some("80".to_owned()), Some("t".to_owned())]]);
@@ -254,6 +358,7 @@ fn who_may_not_read_events_may_still_prove_them_but_an_application_may_not() {
             &format!("inclusion_proof('{GLOBEX}', 1)"),
             &format!("head_proof('{GLOBEX}')"),
             &format!("tree_root('{GLOBEX}')"),
+            &format!("event_proof('{GLOBEX}')"),
             "checkpoint_consistency_proof(1)",
         ] {
             assert_eq!(refused(&client, &format!("SELECT tenancy.{call}")).await.sqlstate, "42501", "{call}");

@@ -11,8 +11,14 @@ async fn write(database: &Database) -> Client {
     for sql in [
         "CREATE TABLE finding (id integer PRIMARY KEY, organization_id uuid NOT NULL, title text)",
         "SELECT tenancy.protect('finding')",
-        &format!("INSERT INTO finding SELECT n, '{ACME}', 'a' || n FROM generate_series(1, 3) n"),
-        &format!("INSERT INTO finding SELECT n, '{GLOBEX}', 'b' || n FROM generate_series(4, 5) n"),
+        // A statement of each, so that each event is a batch.
+        &[("a", 1..=3, ACME), ("b", 4..=5, GLOBEX)]
+            .into_iter()
+            .flat_map(|(name, ids, organization)| {
+                ids.map(move |id| format!("INSERT INTO finding VALUES ({id}, '{organization}', '{name}{id}')"))
+            })
+            .collect::<Vec<String>>()
+            .join("; "),
         "UPDATE finding SET title = 'changed' WHERE id IN (2, 4)",
         // Another actor: a session writes its actor once, as long as it stays the same.
         "SET application_name = 'cleaner'",
@@ -38,7 +44,7 @@ async fn record(database: &Database) -> Client {
     run(
         &superuser,
         "CREATE FUNCTION e(place text) RETURNS uuid LANGUAGE sql AS
-         'SELECT event FROM tenancy.seal WHERE left(organization::text, 1) || position = place'",
+         'SELECT batch FROM tenancy.seal WHERE left(organization::text, 1) || position = place'",
     )
     .await;
     superuser
@@ -54,7 +60,7 @@ async fn verified(superuser: &Client) -> Vec<String> {
 /// Does the damage with the guards off, verifies everything, and takes it back. Findings as "finding place table key".
 async fn found_after(superuser: &Client, damage: &str) -> Vec<String> {
     run(superuser, "BEGIN").await;
-    for table in ["event", "event_actor", "seal", "block", "head"] {
+    for table in ["event_batch", "event_actor", "seal", "block", "head"] {
         run(superuser, &format!("ALTER TABLE tenancy.{table} DISABLE TRIGGER USER")).await;
     }
     run(superuser, damage).await;
@@ -116,9 +122,9 @@ fn an_organizations_events_have_places_from_1_in_the_order_in_which_they_happene
                 r#"delete {"id":3}"#
             ]
         );
-        let loose = "SELECT count(*) FROM tenancy.event e WHERE ordinal = 1
+        let loose = "SELECT count(*) FROM tenancy.event_batch e WHERE ordinal = 1
             AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.organization = e.organization AND s.chain = e.prev_hash)
-            AND e.prev_hash <> (SELECT prev_hash FROM tenancy.event f WHERE f.organization = e.organization
+            AND e.prev_hash <> (SELECT prev_hash FROM tenancy.event_batch f WHERE f.organization = e.organization
                                  ORDER BY occurred_at LIMIT 1)";
         let follows = "a transaction's first event follows a sealed head, or the beginning";
         assert_eq!(count(&superuser, loose).await, 0, "{follows}");
@@ -137,7 +143,7 @@ fn the_sealer_leaves_the_events_of_its_own_transaction_for_later() {
         run(&superuser, "COMMIT").await;
         assert_eq!(seal(&superuser).await, 1, "and takes them after its commit");
         let follows = format!(
-            "SELECT (SELECT prev_hash FROM tenancy.event WHERE row_key ->> 'id' = '6') =
+            "SELECT (SELECT prev_hash FROM tenancy.event_batch WHERE row_key ->> 'id' = '6') =
                     (SELECT chain FROM tenancy.seal WHERE organization = '{ACME}' AND position = 5)"
         );
         assert_eq!(value(&superuser, &follows).await, "t", "an event written after a seal follows the sealed head");
@@ -160,7 +166,7 @@ fn a_change_notifies_no_listener() {
 #[test]
 fn where_nothing_was_done_nothing_is_found() {
     in_database(async |database| {
-        assert_found(database, &[("UPDATE tenancy.event SET domain = domain", &[])]).await;
+        assert_found(database, &[("UPDATE tenancy.event_batch SET domain = domain", &[])]).await;
     });
 }
 
@@ -190,14 +196,16 @@ fn an_event_that_was_changed_is_named_with_its_row() {
             ("a5", "hash = sha256('x')", a5),
             ("a5", "prev_hash = sha256('x')", a5),
             ("a5", "ordinal = 2", a5),
-            ("a2", "encoding = 2", a2),
+            ("a5", "events = 2", a5),
+            ("a5", r"packed = '\x00'", a5),
+            ("a2", "encoding = 1", a2),
         ] {
-            let damage = format!("UPDATE tenancy.event SET {change} WHERE id = e('{place}')");
+            let damage = format!("UPDATE tenancy.event_batch SET {change} WHERE id = e('{place}')");
             assert_eq!(found_after(&superuser, &damage).await, [found], "{change}");
         }
         // Nor does a hash of another length hide anything else.
-        let damage = r"ALTER TABLE tenancy.event DROP CONSTRAINT event_hash_check;
-                       UPDATE tenancy.event SET hash = '\x00' WHERE id = e('a2')";
+        let damage = r"ALTER TABLE tenancy.event_batch DROP CONSTRAINT event_batch_hash_check;
+                       UPDATE tenancy.event_batch SET hash = '\x00' WHERE id = e('a2')";
         assert_eq!(found_after(&superuser, damage).await, [a2]);
         assert_eq!(verified(&superuser).await, NOTHING, "the damage is taken back");
     });
@@ -206,7 +214,7 @@ fn an_event_that_was_changed_is_named_with_its_row() {
 #[test]
 fn an_event_of_a_changed_actor_is_named_with_its_row() {
     in_database(async |database| {
-        let actor = "id = (SELECT actor FROM tenancy.event WHERE id = e('a5'))";
+        let actor = "id = (SELECT actor FROM tenancy.event_batch WHERE id = e('a5'))";
         let altered: &[&str] = &[r#"altered a5 public.finding {"id":3}"#];
         assert_found(
             database,
@@ -214,7 +222,7 @@ fn an_event_of_a_changed_actor_is_named_with_its_row() {
                 (&format!("UPDATE tenancy.event_actor SET subject = 'somebody' WHERE {actor}"), altered),
                 (&format!("UPDATE tenancy.event_actor SET session_user_name = 'innocent' WHERE {actor}"), altered),
                 (
-                    "UPDATE tenancy.event SET actor = (SELECT actor FROM tenancy.event WHERE id = e('a1'))
+                    "UPDATE tenancy.event_batch SET actor = (SELECT actor FROM tenancy.event_batch WHERE id = e('a1'))
                       WHERE id = e('a5')",
                     altered,
                 ),
@@ -231,29 +239,30 @@ fn an_event_that_was_deleted_or_put_in_is_named_by_its_place_or_its_row() {
         assert_found(
             database,
             &[
-                ("DELETE FROM tenancy.event WHERE id = e('a4')", &["missing a4"]),
+                ("DELETE FROM tenancy.event_batch WHERE id = e('a4')", &["missing a4"]),
                 // Together with its place: at the next one.
                 (
-                    "WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a4') RETURNING event)
-                     DELETE FROM tenancy.event USING gone WHERE id = event",
+                    "WITH gone AS (DELETE FROM tenancy.seal WHERE batch = e('a4') RETURNING batch)
+                     DELETE FROM tenancy.event_batch USING gone WHERE id = batch",
                     &["missing block 1", r#"missing a5 public.finding {"id":3}"#],
                 ),
                 // The newest of a chain has no next one, but a head.
                 (
-                    "WITH gone AS (DELETE FROM tenancy.seal WHERE event = e('a6') RETURNING event)
-                     DELETE FROM tenancy.event USING gone WHERE id = event",
+                    "WITH gone AS (DELETE FROM tenancy.seal WHERE batch = e('a6') RETURNING batch)
+                     DELETE FROM tenancy.event_batch USING gone WHERE id = batch",
                     &["missing block 3", "missing a-"],
                 ),
                 (
-                    "INSERT INTO tenancy.event
-                     SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, organization, actor,
-                            transaction, ordinal + 1, occurred_at, operation, domain, table_schema, table_name,
-                            row_key, result, reason, payload, payload_salt, payload_digest, encoding, hash, sha256('x')
-                       FROM tenancy.event WHERE id = e('a5')",
+                    "INSERT INTO tenancy.event_batch
+                     SELECT (left(id::text, 24) || left(md5(id::text), 9) || '000')::uuid, organization, actor,
+                            transaction, ordinal + 1, events, occurred_at, operation, domain, table_schema, table_name,
+                            result, reason, row_key, payload, payload_salt, payload_digest, packed, encoding, hash,
+                            sha256('x')
+                       FROM tenancy.event_batch WHERE id = e('a5')",
                     &[r#"inserted a- public.finding {"id":3}"#],
                 ),
                 (
-                    "UPDATE tenancy.event SET id = (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid
+                    "UPDATE tenancy.event_batch SET id = (left(id::text, 24) || left(md5(id::text), 9) || '000')::uuid
                       WHERE id = e('a6')",
                     &["missing a6", r#"inserted a- public.finding {"id":6}"#],
                 ),
@@ -270,7 +279,7 @@ fn a_place_that_was_deleted_leaves_an_event_that_no_seal_knows() {
             database,
             &[
                 (
-                    "DELETE FROM tenancy.seal WHERE event = e('a1')",
+                    "DELETE FROM tenancy.seal WHERE batch = e('a1')",
                     &[
                         "missing block 1",
                         r#"missing a2 public.finding {"id":2}"#,
@@ -278,7 +287,7 @@ fn a_place_that_was_deleted_leaves_an_event_that_no_seal_knows() {
                     ],
                 ),
                 (
-                    "DELETE FROM tenancy.seal WHERE event = e('a4')",
+                    "DELETE FROM tenancy.seal WHERE batch = e('a4')",
                     &[
                         "missing block 1",
                         r#"missing a5 public.finding {"id":3}"#,
@@ -286,7 +295,7 @@ fn a_place_that_was_deleted_leaves_an_event_that_no_seal_knows() {
                     ],
                 ),
                 (
-                    "DELETE FROM tenancy.seal WHERE event = e('a6')",
+                    "DELETE FROM tenancy.seal WHERE batch = e('a6')",
                     &["missing block 3", "missing a-", r#"inserted a- public.finding {"id":6}"#],
                 ),
             ],
@@ -301,16 +310,16 @@ fn a_place_that_was_changed_is_named_with_its_row_and_its_block() {
         let superuser = record(database).await;
         let altered: &[&str] = &["altered block 3", r#"altered a6 public.finding {"id":6}"#];
         for (change, found) in [
-            ("event_hash = sha256('x')", altered),
+            ("batch_hash = sha256('x')", altered),
             ("chain = sha256('x')", altered),
-            ("event = gen_random_uuid()", &["altered block 3", "missing a6", r#"inserted a- public.finding {"id":6}"#]),
+            ("batch = gen_random_uuid()", &["altered block 3", "missing a6", r#"inserted a- public.finding {"id":6}"#]),
             ("block = 4", &[r#"reordered a6 public.finding {"id":6}"#]),
         ] {
-            let damage = format!("UPDATE tenancy.seal SET {change} WHERE event = e('a6')");
+            let damage = format!("UPDATE tenancy.seal SET {change} WHERE batch = e('a6')");
             assert_eq!(found_after(&superuser, &damage).await, found, "{change}");
         }
-        let swap = "UPDATE tenancy.seal SET position = -position WHERE event IN (e('a1'), e('a2'));
-                    UPDATE tenancy.seal SET position = 3 + position WHERE position < 0";
+        let swap = "UPDATE tenancy.seal SET leaf = -leaf WHERE batch IN (e('a1'), e('a2'));
+                    UPDATE tenancy.seal SET (leaf, position) = (3 + leaf, 3 - position) WHERE leaf < 0";
         assert_ne!(found_after(&superuser, swap).await, NOTHING, "two events that changed places");
         assert_eq!(verified(&superuser).await, NOTHING, "the damage is taken back");
     });
@@ -320,13 +329,14 @@ fn a_place_that_was_changed_is_named_with_its_row_and_its_block() {
 fn an_event_behind_an_entry_that_was_moved_is_named_though_the_entry_of_the_last_head_is_gone() {
     in_database(async |database| {
         let superuser = record(database).await;
-        let rows = format!("INSERT INTO finding SELECT n, '{ACME}', 'late' FROM generate_series(11, 14) n");
-        run(&superuser, &rows).await;
+        for id in 11..=14 {
+            run(&superuser, &format!("INSERT INTO finding VALUES ({id}, '{ACME}', 'late')")).await;
+        }
         assert_eq!(seal(&superuser).await, 4);
         let newest = format!("SELECT max(position) FROM tenancy.seal WHERE organization = '{ACME}'");
         let last = count(&superuser, &newest).await;
         let damage = format!(
-            "UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = e('a{}');
+            "UPDATE tenancy.event_batch SET payload = NULL, payload_salt = NULL WHERE id = e('a{}');
              UPDATE tenancy.seal SET block = block + 1 WHERE organization = '{ACME}' AND position = {};
              DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = {last}",
             last - 1,
@@ -363,8 +373,8 @@ fn a_block_that_was_changed_or_deleted_is_named() {
 fn verifying_one_organization_tells_all_of_it_and_nothing_of_another() {
     in_database(async |database| {
         let superuser = record(database).await;
-        run(&superuser, "BEGIN; ALTER TABLE tenancy.event DISABLE TRIGGER USER").await;
-        run(&superuser, "UPDATE tenancy.event SET payload = '{}' WHERE id = e('a2')").await;
+        run(&superuser, "BEGIN; ALTER TABLE tenancy.event_batch DISABLE TRIGGER USER").await;
+        run(&superuser, "UPDATE tenancy.event_batch SET payload = '{}' WHERE id = e('a2')").await;
         let of = |organization| format!("SELECT finding FROM tenancy.verify_audit('{organization}', whole => true)");
         assert_eq!(column(&superuser, &of(GLOBEX)).await, NOTHING);
         assert_eq!(column(&superuser, &of(ACME)).await.len(), 1);

@@ -179,20 +179,33 @@ const STATE: &str = "SELECT json_build_object(
         'digest', encode(digest, 'hex'), 'root', encode(root, 'hex'), 'note', note) ORDER BY block, number) FROM \
         tenancy.checkpoint),
     'heads', (SELECT json_agg(json_build_object('organization', organization, 'block', block, 'position', position, \
-    'chain', encode(chain, 'hex'))) FROM tenancy.head),
-    'seals', (SELECT json_agg(json_build_object('organization', organization, 'position', position, 'event_hash', \
-    encode(event_hash, 'hex')) ORDER BY position) FROM tenancy.seal),
+    'leaves', leaves, 'chain', encode(chain, 'hex'))) FROM tenancy.head),
+    'seals', (SELECT json_agg(json_build_object('organization', organization, 'leaf', leaf, 'position', position, \
+    'batch', batch, 'batch_hash', encode(batch_hash, 'hex'), 'chain', encode(chain, 'hex')) ORDER BY leaf) FROM \
+    tenancy.seal),
+    'actors', (SELECT json_agg(a) FROM tenancy.event_actor a),
+    'batches', (SELECT json_agg(json_build_object('id', id, 'organization', organization, 'actor', actor, \
+    'transaction', transaction::text::bigint, 'ordinal', ordinal, 'events', events, 'occurred_at', \
+    (extract(epoch FROM occurred_at) * 1000000)::bigint, 'operation', operation, 'domain', domain, 'table_schema', \
+    table_schema, 'table_name', table_name, 'result', result, 'reason', reason, 'row_key', row_key::text, 'payload', \
+    payload::text, 'payload_salt', encode(payload_salt, 'hex'), 'payload_digest', encode(payload_digest, 'hex'), \
+    'packed', encode(packed, 'hex'), 'prev_hash', encode(prev_hash, 'hex'), 'hash', encode(hash, 'hex'))) FROM \
+    tenancy.event_batch),
     'head_proofs', (SELECT json_agg(json_build_object('incarnation', c.incarnation, 'number', c.number, \
-    'organization', o, 'place', p.place, 'position', p.position, 'proof', p.proof))
+    'organization', o, 'place', p.place, 'position', p.position, 'leaves', p.leaves, 'proof', p.proof))
         FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, \
         c.number, c.incarnation) p),
-    'inclusion_proofs', (SELECT json_agg(json_build_object('organization', s.organization, 'position', s.position, \
-    'size', h.position, 'proof', tenancy.inclusion_proof(s.organization, s.position, h.position)))
-        FROM tenancy.seal s JOIN tenancy.head h ON h.organization = s.organization AND h.position >= s.position WHERE \
-        s.position % 7 IN (0, 1)),
-    'consistency_proofs', (SELECT json_agg(json_build_object('organization', a.organization, 'old', a.position, \
-    'new', b.position, 'proof', tenancy.consistency_proof(a.organization, a.position, b.position)))
-        FROM tenancy.head a JOIN tenancy.head b ON a.organization = b.organization AND a.position <= b.position),
+    'event_proofs', (SELECT json_agg(json_build_object('batch', e.batch, 'position', p.position, 'leaf', p.leaf, \
+    'place', p.place, 'events', p.events, 'data', encode(p.data, 'hex'), 'root', encode(p.root, 'hex'), 'proof', \
+    p.proof)) FROM tenancy.event e JOIN tenancy.seal s ON s.batch = e.batch, tenancy.event_proof(e.id) p WHERE \
+    e.ordinal % 7 IN (0, 1)),
+    'inclusion_proofs', (SELECT json_agg(json_build_object('organization', s.organization, 'leaf', s.leaf, 'size', \
+    h.leaves, 'proof', tenancy.inclusion_proof(s.organization, s.leaf, h.leaves)))
+        FROM tenancy.seal s JOIN tenancy.head h ON h.organization = s.organization AND h.leaves >= s.leaf WHERE \
+        s.leaf % 7 IN (0, 1)),
+    'consistency_proofs', (SELECT json_agg(json_build_object('organization', a.organization, 'old', a.leaves, \
+    'new', b.leaves, 'proof', tenancy.consistency_proof(a.organization, a.leaves, b.leaves)))
+        FROM tenancy.head a JOIN tenancy.head b ON a.organization = b.organization AND a.leaves <= b.leaves),
     'log_inclusion_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'number', a.number, \
     'size', b.number, 'proof', tenancy.checkpoint_inclusion_proof(a.number, b.number, a.incarnation)))
         FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.incarnation = b.incarnation AND a.number <= b.number),
@@ -303,19 +316,34 @@ fn a_second_implementation_finds_what_is_altered() {
             ("checkpoints", "block_hash"),
             ("checkpoints", "root"),
             ("checkpoints", "digest"),
-            ("seals", "event_hash"),
+            ("seals", "batch_hash"),
+            ("seals", "chain"),
+            ("batches", "hash"),
+            ("batches", "prev_hash"),
+            ("batches", "operation"),
+            ("batches", "packed"),
+            ("batches", "payload"),
+            ("actors", "method"),
             ("heads", "chain"),
         ] {
-            let text = state[list][0][field].clone();
-            state[list][0][field] = serde_json::json!("ab".repeat(32));
+            // The first one that has the field: a batch of one event has no packed ones, and the other way round.
+            let rows = state[list].as_array().unwrap();
+            let some = rows.iter().position(|row| !row[field].is_null()).unwrap();
+            let text = state[list][some][field].clone();
+            state[list][some][field] = serde_json::json!("ab".repeat(32));
             let (said, good) = second_opinion(&state.to_string());
             assert!(!good, "{list}.{field} was altered, and it said {said}");
-            state[list][0][field] = text;
+            state[list][some][field] = text;
             altered += 1;
         }
-        for list in
-            ["head_proofs", "inclusion_proofs", "consistency_proofs", "log_inclusion_proofs", "log_consistency_proofs"]
-        {
+        for list in [
+            "head_proofs",
+            "event_proofs",
+            "inclusion_proofs",
+            "consistency_proofs",
+            "log_inclusion_proofs",
+            "log_consistency_proofs",
+        ] {
             let some = state[list]
                 .as_array()
                 .unwrap()
@@ -329,7 +357,7 @@ fn a_second_implementation_finds_what_is_altered() {
             state[list][some]["proof"][0] = hash;
             altered += 1;
         }
-        assert_eq!(altered, 11);
+        assert_eq!(altered, 19);
         assert!(second_opinion(&state.to_string()).1);
     });
 }

@@ -74,7 +74,11 @@ struct Told {
     stop: Cell<bool>,
 }
 
-/// Writes until the server is gone: single rows, several with a savepoint that is rolled back, and two-phase commits.
+/// How many rows a bulk statement has: more than a batch takes.
+const BULK: i64 = 300;
+
+/// Writes until the server is gone: single rows, several with a savepoint that is rolled back, many in one statement
+/// and two-phase commits of one row and of many.
 async fn write(client: Client, token: &str, name: &str, told: &Told) {
     for change in 0.. {
         if told.stop.get() {
@@ -83,9 +87,15 @@ async fn write(client: Client, token: &str, name: &str, told: &Told) {
         let title = format!("{name} change {change}");
         let insert = |title: &str| format!(r#"INSERT INTO "Finding" (title) VALUES ('{title}')"#);
         let enter = format!("BEGIN; SELECT tenancy.authenticate('{token}')");
-        let (sql, titles) = match change % 3 {
+        let bulk = |title: &str| {
+            format!(r#"INSERT INTO "Finding" (title) SELECT '{title} row ' || n FROM generate_series(1, {BULK}) n"#)
+        };
+        let of_bulk = |title: &str| (1..=BULK).map(|n| format!("{title} row {n}")).collect::<Vec<_>>();
+        let gid = title.replace(' ', "_");
+        let prepare = format!("PREPARE TRANSACTION '{gid}'");
+        let (sql, titles) = match change % 6 {
             0 => (format!("{enter}; {}; COMMIT", insert(&title)), vec![title]),
-            1 => {
+            3 => {
                 let (one, two, undone) = (format!("{title} a"), format!("{title} b"), format!("{title} undone"));
                 let sql = format!(
                     "{enter}; {}; SAVEPOINT s; {}; ROLLBACK TO s; {}; COMMIT",
@@ -95,19 +105,22 @@ async fn write(client: Client, token: &str, name: &str, told: &Told) {
                 );
                 (sql, vec![one, two])
             }
-            _ => {
-                let gid = title.replace(' ', "_");
-                (format!("{enter}; {}; PREPARE TRANSACTION '{gid}'", insert(&title)), vec![title])
+            2 => (format!("{enter}; {}; {prepare}", insert(&title)), vec![title]),
+            // Part of it is written, and a savepoint takes away what was packed after it.
+            1 => {
+                let undone = bulk(&format!("{title} undone"));
+                let sql = format!("{enter}; {}; SAVEPOINT s; {undone}; ROLLBACK TO s; COMMIT", bulk(&title));
+                (sql, of_bulk(&title))
             }
+            4 => (format!("{enter}; {}; COMMIT", bulk(&title)), of_bulk(&title)),
+            _ => (format!("{enter}; {}; {prepare}", bulk(&title)), of_bulk(&title)),
         };
         if client.batch_execute(&sql).await.is_err() {
             return;
         }
-        if change % 3 == 2 {
-            let gid = titles[0].replace(' ', "_");
-            if client.batch_execute(&format!("COMMIT PREPARED '{gid}'")).await.is_err() {
-                return;
-            }
+        let commit = format!("COMMIT PREPARED '{gid}'");
+        if sql.ends_with(&prepare) && client.batch_execute(&commit).await.is_err() {
+            return;
         }
         told.acknowledged.borrow_mut().extend(titles);
     }
@@ -165,8 +178,14 @@ async fn round(victim: &Victim, database: &Database, number: u32, postmaster: bo
     events.sort();
     written.sort();
     assert_eq!(events, written, "a row without an event, or an event without a row");
-    assert!(!events.iter().any(|title| title.ends_with("undone")), "a savepoint that was rolled back left an event");
+    assert!(!events.iter().any(|title| title.contains("undone")), "a savepoint that was rolled back left an event");
     let acknowledged = told.acknowledged.borrow();
+    // A bulk statement is there as a whole or not at all.
+    let of_bulk = |title: &String| title.split_once(" row ").map(|(statement, _)| statement.to_owned());
+    let statements: Vec<String> = events.iter().filter_map(of_bulk).collect();
+    for statement in statements.chunk_by(|one, other| one == other) {
+        assert_eq!(statement.len() as i64, BULK, "{}", statement[0]);
+    }
     let lost: Vec<_> = acknowledged.iter().filter(|title| events.binary_search(title).is_err()).collect();
     assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
 }
@@ -192,5 +211,7 @@ fn after_every_crash_the_chain_verifies_and_each_acknowledged_change_has_its_eve
             }
             round(&victim, &database, number, number % 2 == 1).await;
         }
+        let full = "SELECT count(*) FROM tenancy.event_batch WHERE events = 128";
+        assert!(count(&database.superuser().await, full).await > 0, "no bulk statement was committed");
     });
 }

@@ -63,20 +63,20 @@ fn a_payload_that_went_another_way_is_a_finding() {
             value(&superuser, "SELECT id FROM tenancy.event WHERE row_key ->> 'id' = '2' AND operation = 'update'")
                 .await;
         assert_eq!(
-            refused(&superuser, &format!("UPDATE tenancy.event SET payload = NULL WHERE id = '{other}'"))
+            refused(&superuser, &format!("UPDATE tenancy.event_batch SET payload = NULL WHERE id = '{other}'"))
                 .await
                 .sqlstate,
             "42501"
         );
         run(&superuser, &format!("SELECT tenancy.erase_payload('{event}', 'r')")).await;
         assert_audit_is_whole(&superuser).await;
-        let empty = format!("UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = '{other}'");
+        let empty = format!("UPDATE tenancy.event_batch SET payload = NULL, payload_salt = NULL WHERE id = '{other}'");
         let forge = format!(
             "INSERT INTO tenancy.erasure SELECT e.id, e.organization, now(), e.payload_digest, 'r', NULL, x.erase_event
                FROM tenancy.event e, tenancy.erasure x WHERE e.id = '{other}'"
         );
-        let payload_only = format!("UPDATE tenancy.event SET payload = NULL WHERE id = '{other}'");
-        let salt_only = format!("UPDATE tenancy.event SET payload_salt = NULL WHERE id = '{other}'");
+        let payload_only = format!("UPDATE tenancy.event_batch SET payload = NULL WHERE id = '{other}'");
+        let salt_only = format!("UPDATE tenancy.event_batch SET payload_salt = NULL WHERE id = '{other}'");
         for (tampering, expected) in [
             (vec![empty.as_str()], vec!["altered"]),
             (vec![&payload_only], vec!["altered"]),
@@ -89,16 +89,16 @@ fn a_payload_that_went_another_way_is_a_finding() {
             (vec!["UPDATE tenancy.erasure SET event = gen_random_uuid()"], vec!["altered", "inserted"]),
             // The event that tells of the erasure: itself, and what it told of.
             (
-                vec!["UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE operation = 'erase'"],
+                vec!["UPDATE tenancy.event_batch SET payload = NULL, payload_salt = NULL WHERE operation = 'erase'"],
                 vec!["altered", "altered", "inserted"],
             ),
             (
-                vec!["UPDATE tenancy.event SET operation = 'update' WHERE operation = 'erase'"],
+                vec!["UPDATE tenancy.event_batch SET operation = 'update' WHERE operation = 'erase'"],
                 vec!["altered", "altered", "inserted"],
             ),
             // One that was changed tells of no erasure, though it still names it.
-            (vec!["UPDATE tenancy.event SET reason = 'x' WHERE operation = 'erase'"], vec!["altered", "altered"]),
-            (vec!["DELETE FROM tenancy.event WHERE operation = 'erase'"], vec!["altered", "inserted", "missing"]),
+            (vec!["UPDATE tenancy.event_batch SET reason = 'x' WHERE operation = 'erase'"], vec!["altered", "altered"]),
+            (vec!["DELETE FROM tenancy.event_batch WHERE operation = 'erase'"], vec!["altered", "inserted", "missing"]),
         ] {
             run(&superuser, "BEGIN; SET LOCAL tenancy.override_reason = 'test'").await;
             let disable = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = \
@@ -306,30 +306,33 @@ fn nobody_erases_until_it_is_granted() {
 fn events_in_full_pages_are_found_by_every_index_after_their_erasure() {
     in_database(async |database| {
         let superuser = database.superuser().await;
+        // Batches of one event, one row of the page each, and packed ones.
         let insert = format!(
-            r#"INSERT INTO "Finding" ("organizationId", title) SELECT '{ACME}', 'top secret ' || n FROM
-                generate_series(1, 700) n"#
+            r#"DO $$ BEGIN FOR n IN 1..500 LOOP
+                   INSERT INTO "Finding" ("organizationId", title) VALUES ('{ACME}', 'top secret ' || n);
+               END LOOP; END $$;
+               INSERT INTO "Finding" ("organizationId", title) SELECT '{ACME}', 'top secret ' || n FROM
+                generate_series(1, 300) n"#
         );
         run(&superuser, &insert).await;
         seal(&superuser).await;
+        let sizes = "SELECT count(*) FILTER (WHERE events = 1) || ' ' || count(*) FILTER (WHERE events > 1)
+                       FROM tenancy.event_batch WHERE operation = 'insert' AND table_name = 'Finding'";
+        assert_eq!(value(&superuser, sizes).await, "500 3");
         let erase = "SELECT count(tenancy.erase_payload(id, 'r')) FROM (SELECT id FROM tenancy.event WHERE operation \
             = 'insert' AND table_name = 'Finding') e";
-        assert_eq!(count(&superuser, erase).await, 700);
+        assert_eq!(count(&superuser, erase).await, 800);
         assert_eq!(count(&superuser, SECRETS).await, 0);
         assert_audit_is_whole(&superuser).await;
         run(&superuser, "SET enable_seqscan = off; SET enable_bitmapscan = off").await;
         let sql = "SELECT count(*) FROM tenancy.erasure x WHERE (SELECT e.payload_digest FROM tenancy.event e WHERE \
-            e.id = x.event) = x.payload_digest";
-        assert_eq!(count(&superuser, sql).await, 700);
+            e.batch = tenancy.batch_of(x.event) AND e.id = x.event) = x.payload_digest";
+        assert_eq!(count(&superuser, sql).await, 800);
         for setting in ["on", "off"] {
             run(&superuser, &format!("SET enable_seqscan = {setting}")).await;
-            let sql = "SELECT count(*) FROM tenancy.event WHERE batch_end IS NOT NULL AND transaction >= '0'";
-            let by_index = count(&superuser, sql).await;
-            assert_eq!(
-                by_index,
-                count(&superuser, "SELECT count(batch_end) FROM tenancy.event").await,
-                "seqscan {setting}"
-            );
+            let by_index = "SELECT count(*) FROM tenancy.event_batch WHERE hash IS NOT NULL AND transaction >= '0'";
+            let all = "SELECT count(hash) FROM tenancy.event_batch";
+            assert_eq!(count(&superuser, by_index).await, count(&superuser, all).await, "seqscan {setting}");
         }
     });
 }

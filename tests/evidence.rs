@@ -64,7 +64,8 @@ fn check_in_python(bundle: &str, key: &str) -> (bool, String) {
     (done.status.success(), said)
 }
 
-/// Two transactions of Alice, a change by the database's owner, and one of Bob in between.
+/// Two transactions of Alice, a change by the database's owner, and one of Bob in between. The last one of Alice has a
+/// batch of three events.
 async fn record(database: &Database, superuser: &Client) {
     let client = database.application().await;
     for (subject, id) in [("alice", 81), ("bob", 91), ("alice", 82)] {
@@ -74,6 +75,7 @@ async fn record(database: &Database, superuser: &Client) {
         run(&client, "COMMIT").await;
     }
     as_tenant(&client, &database.token("alice")).await;
+    run(&client, r#"INSERT INTO "Finding" (id, title) SELECT 200 + n, 'ünsafe' FROM generate_series(1, 3) n"#).await;
     run(&client, "SELECT tenancy.add_evidence(sha256('the report'), 'application/pdf', 'report.pdf')").await;
     run(&client, "COMMIT").await;
     run(superuser, &format!(r#"DELETE FROM "Finding" WHERE "organizationId" = '{ACME}' AND id = 5"#)).await;
@@ -85,6 +87,20 @@ async fn checkpoint(superuser: &Client) -> i64 {
 
 async fn public_key(superuser: &Client) -> String {
     value(superuser, "SELECT public_key FROM tenancy.signing_key WHERE retired_at IS NULL").await
+}
+
+/// The id of the second event of the batch of three.
+async fn event_of_several(superuser: &Client) -> String {
+    let sql = format!(
+        "SELECT id FROM tenancy.event WHERE organization = '{ACME}' AND batch_events = 3 AND place = 1
+          ORDER BY id DESC LIMIT 1"
+    );
+    value(superuser, &sql).await
+}
+
+/// The number of Acme's events that are sealed.
+async fn sealed_events(superuser: &Client) -> i64 {
+    count(superuser, &format!("SELECT max(position) FROM tenancy.seal WHERE organization = '{ACME}'")).await
 }
 
 /// The bundle, as psql writes it into a file.
@@ -115,8 +131,7 @@ fn an_export_is_proved_without_the_server_and_by_a_second_reader() {
         let bundle = folder.file("bundle.jsonl", &text);
         let (status, said) = check(&[&bundle, "--key", &key]);
         assert_eq!(status, 0, "{said}");
-        let events =
-            count(&superuser, &format!("SELECT count(*) FROM tenancy.seal WHERE organization = '{ACME}'")).await;
+        let events = sealed_events(&superuser).await;
         assert!(said.contains(&format!("These are all {events} events that the organization had then")), "{said}");
         assert!(said.contains("alice registered on"), "{said}");
         assert!(said.contains("about CC6.1, result-of one event, which is here"), "{said}");
@@ -208,19 +223,37 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
         run(
             &superuser,
             "DO $$ DECLARE t regclass; BEGIN
-            FOREACH t IN ARRAY ARRAY['tenancy.event', 'tenancy.event_actor', 'tenancy.seal', \
+            FOREACH t IN ARRAY ARRAY['tenancy.event_batch', 'tenancy.event_actor', 'tenancy.seal', \
             'tenancy.evidence']::regclass[] LOOP
                 EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$",
         )
         .await;
-        let second = format!("(SELECT event FROM tenancy.seal WHERE organization = '{ACME}' AND position = 2)");
+        let batch = async |events: i64| {
+            let sql = format!(
+                "SELECT s.batch FROM tenancy.seal s JOIN tenancy.event_batch b ON b.id = s.batch
+                  WHERE s.organization = '{ACME}' AND b.events = {events} AND b.operation = 'insert'
+                  ORDER BY s.leaf LIMIT 1"
+            );
+            format!("WHERE id = '{}'", value(&superuser, &sql).await)
+        };
+        let (one, three) = (batch(1).await, batch(3).await);
+        let packed = |at: usize| {
+            format!(
+                "UPDATE tenancy.event_batch SET packed = set_byte(packed, {at}, get_byte(packed, {at}) # 1) {three}"
+            )
+        };
         let stored = [
-            (format!("UPDATE tenancy.event SET operation = 'delete' WHERE id = {second}"), 1),
-            (format!("UPDATE tenancy.event SET payload = '{{}}' WHERE id = {second}"), 1),
+            (format!("UPDATE tenancy.event_batch SET operation = 'delete' {one}"), 1),
+            (format!("UPDATE tenancy.event_batch SET payload = '{{}}' {one}"), 1),
+            (format!("UPDATE tenancy.event_batch SET payload_salt = NULL {one}"), 1),
+            (format!("UPDATE tenancy.event_batch SET ordinal = ordinal + 1 {three}"), 1),
+            // A byte of a salt.
+            (packed(7), 1),
             ("UPDATE tenancy.event_actor SET subject = 'mallory' WHERE subject = 'alice'".into(), 1),
-            (format!("UPDATE tenancy.seal SET chain = sha256('') WHERE organization = '{ACME}' AND position = 2"), 1),
-            (format!("UPDATE tenancy.event SET payload = NULL, payload_salt = NULL WHERE id = {second}"), 4),
-            (format!("DELETE FROM tenancy.event WHERE id = {second}"), 4),
+            (format!("UPDATE tenancy.seal SET chain = sha256('') WHERE organization = '{ACME}' AND leaf = 2"), 1),
+            (format!("UPDATE tenancy.event_batch SET payload = NULL, payload_salt = NULL {one}"), 4),
+            (format!("DELETE FROM tenancy.event_batch {one}"), 4),
+            (format!("DELETE FROM tenancy.event_batch {three}"), 4),
             ("UPDATE tenancy.evidence SET digest = sha256('another report')".into(), 1),
             ("UPDATE tenancy.evidence SET relation = 'contradicts'".into(), 1),
             ("DELETE FROM tenancy.evidence".into(), 1),
@@ -233,11 +266,23 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
             let (status, said) = check(&[&bundle, "--key", &key]);
             assert_eq!(status, expected, "{statement}: {said}");
         }
-        run(&superuser, "BEGIN").await;
-        run(&superuser, &format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position = 2")).await;
-        let refusal = refused(&superuser, &format!("SELECT tenancy.export_evidence('{ACME}')")).await;
-        assert_eq!(refusal.sqlstate, "XX001", "{refusal:?}");
-        run(&superuser, "ROLLBACK").await;
+        // What cannot be read, has no place or is another organization's is not exported at all.
+        for statement in [
+            format!("UPDATE tenancy.event_batch SET organization = '{GLOBEX}' {one}"),
+            format!("UPDATE tenancy.event_batch SET organization = '{GLOBEX}' {three}"),
+            format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND leaf = 2"),
+            format!("UPDATE tenancy.event_batch SET events = 2 {three}"),
+            format!("UPDATE tenancy.event_batch SET packed = packed || '\\x00' {three}"),
+            format!("UPDATE tenancy.event_batch SET packed = substr(packed, 1, 20) {three}"),
+            // The length of the text.
+            packed(3),
+        ] {
+            run(&superuser, "BEGIN").await;
+            assert!(changed_rows(&superuser, &statement).await > 0, "{statement}");
+            let refusal = refused(&superuser, &format!("SELECT tenancy.export_evidence('{ACME}')")).await;
+            assert_eq!(refusal.sqlstate, "XX001", "{statement}: {refusal:?}");
+            run(&superuser, "ROLLBACK").await;
+        }
     });
 }
 
@@ -253,11 +298,8 @@ fn an_erased_payload_is_proved_by_the_event_that_tells_of_it() {
         checkpoint(&superuser).await;
         let until = value(&superuser, "SELECT clock_timestamp()").await;
         let key = public_key(&superuser).await;
-        let erase = format!(
-            "SELECT tenancy.erase_payload(event, 'asked for by the person') FROM tenancy.seal WHERE organization = \
-                '{ACME}' AND position = 2"
-        );
-        run(&superuser, &erase).await;
+        let event = event_of_several(&superuser).await;
+        run(&superuser, &format!("SELECT tenancy.erase_payload('{event}', 'asked for by the person')")).await;
         // The erasure is in no checkpoint yet.
         let bundle = folder.file("bundle", export(&superuser, &format!("'{ACME}', NULL, '{until}'")).await);
         let (status, said) = check(&[&bundle, "--key", &key]);
@@ -320,10 +362,17 @@ fn any_part_of_a_long_history_is_proved() {
     in_database(async |database| {
         let superuser = database.superuser().await;
         for round in 0..9 {
+            // Batches of one, two and three events, and one of more than a batch can have.
             let sql = format!(
-                r#"INSERT INTO "Finding" ("organizationId", title)
-                   SELECT CASE WHEN n % 10 = 0 THEN '{GLOBEX}' ELSE '{ACME}' END::uuid, 'x' FROM generate_series(1,
-                       130 + {round}) n"#
+                r#"DO $$ BEGIN
+                     FOR n IN 1..(70 + {round}) LOOP
+                         INSERT INTO "Finding" ("organizationId", title)
+                         SELECT CASE WHEN n % 10 = 0 THEN '{GLOBEX}' ELSE '{ACME}' END::uuid, 'x'
+                           FROM generate_series(0, n % 3);
+                         UPDATE "Finding" SET title = n::text WHERE id = (SELECT max(id) FROM "Finding");
+                     END LOOP;
+                     UPDATE "Finding" SET title = 'y' WHERE id > (SELECT max(id) - 200 FROM "Finding");
+                   END $$"#
             );
             run(&superuser, &sql).await;
             seal(&superuser).await;
@@ -331,8 +380,9 @@ fn any_part_of_a_long_history_is_proved() {
         checkpoint(&superuser).await;
         let key = Verifier::parse(&public_key(&superuser).await).unwrap();
         let expected = Expected { keys: vec![key], ..Expected::default() };
-        let head = count(&superuser, &format!("SELECT count(*) FROM tenancy.seal WHERE organization = '{ACME}'")).await;
-        assert!(head > 1000);
+        let head = sealed_events(&superuser).await;
+        let leaves = format!("SELECT max(leaf) FROM tenancy.seal WHERE organization = '{ACME}'");
+        assert!(count(&superuser, &leaves).await > 520);
         for (first, last) in [
             (1, head),
             (1, 1),
@@ -343,11 +393,12 @@ fn any_part_of_a_long_history_is_proved() {
             (300, 999),
             (511, 1026),
             (head - 1, head),
+            (head - 100, head - 90),
         ] {
             let at = |position| {
                 format!(
-                    "(SELECT e.occurred_at FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
-                       WHERE s.organization = '{ACME}' AND s.position = {position})"
+                    "(SELECT occurred_at FROM tenancy.audit_trail WHERE organization = '{ACME}' AND position = \
+                        {position})"
                 )
             };
             let arguments = format!("'{ACME}', {}, {} + interval '1 us'", at(first), at(last));
@@ -355,16 +406,69 @@ fn any_part_of_a_long_history_is_proved() {
             let outcome = verify(text.as_bytes(), &expected).unwrap_or_else(|why| panic!("{first} to {last}: {why:?}"));
             assert_eq!(outcome.verdict(), Verdict::Proved, "{first} to {last}");
             let (from, to) = (outcome.manifest.first, outcome.manifest.last);
+            // Whole batches, which have events of before and after the period.
+            let outside = outcome.contents.outside_period as i64;
             assert!(
-                from <= first && last <= to && to - from < last - first + 3,
+                from <= first && last <= to && first - from < 128 && to - last < 128,
                 "{first} to {last} gave {from} to {to}"
             );
+            assert!(to - from + 1 - outside < last - first + 4, "{first} to {last} gave {outside} outside");
+            let batches: Vec<_> = lines(&text).into_iter().filter(|line| line["type"] == "batch").collect();
+            for edge in [batches.first().unwrap(), batches.last().unwrap()] {
+                let times: Vec<i64> = edge["events"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|event| event["occurred_at"].as_i64().unwrap())
+                    .collect();
+                let (after, before) = (outcome.manifest.from.unwrap(), outcome.manifest.to.unwrap());
+                assert!(times.iter().any(|at| (after..before).contains(at)), "{first} to {last}: a batch too many");
+            }
         }
         let none = export(&superuser, &format!("'{ACME}', '2020-01-01', '2020-02-01'")).await;
         let outcome = verify(none.as_bytes(), &expected).unwrap();
         assert_eq!((outcome.verdict(), outcome.contents.events), (Verdict::Proved, 0));
         let all = export(&superuser, &format!("'{GLOBEX}', '-infinity', NULL")).await;
         assert!(verify(all.as_bytes(), &expected).unwrap().contents.events > 100);
+    });
+}
+
+#[test]
+fn an_event_late_in_its_batch_is_found_by_its_time() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        run(
+            &superuser,
+            // Without a statement of its own, which would end the batch.
+            r#"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                   'BEGIN IF pg_sleep(0.4) IS NULL THEN END IF; RETURN NULL; END';
+               CREATE TRIGGER zz_slow AFTER INSERT ON "Finding" FOR EACH ROW EXECUTE FUNCTION slow()"#,
+        )
+        .await;
+        let insert = format!(
+            r#"INSERT INTO "Finding" ("organizationId", title) SELECT '{ACME}', 'slow' FROM generate_series(1, 5)"#
+        );
+        run(&superuser, &insert).await;
+        checkpoint(&superuser).await;
+        // A batch takes events for a second.
+        let slow = format!("tenancy.audit_trail WHERE organization = '{ACME}' AND new_values ->> 'title' = 'slow'");
+        let batches = format!("SELECT count(*) FROM {slow} GROUP BY batch ORDER BY batch");
+        assert_eq!(column(&superuser, &batches).await, ["3", "2"]);
+        let expected =
+            Expected { keys: vec![Verifier::parse(&public_key(&superuser).await).unwrap()], ..Expected::default() };
+        let places = column(&superuser, &format!("SELECT position FROM {slow} ORDER BY position")).await;
+        for (number, begin) in [0, 0, 0, 3, 3].into_iter().enumerate() {
+            let at = format!("(SELECT occurred_at FROM {slow} AND position = {})", places[number]);
+            let text = export(&superuser, &format!("'{ACME}', {at}, {at} + interval '1 us'")).await;
+            let outcome = verify(text.as_bytes(), &expected).unwrap();
+            assert_eq!(outcome.verdict(), Verdict::Proved);
+            assert_eq!(outcome.manifest.first.to_string(), places[begin], "{number}");
+            let events = if begin == 0 { 3 } else { 2 };
+            assert_eq!((outcome.contents.events, outcome.contents.outside_period), (events, events - 1), "{number}");
+        }
+        let between = format!("(SELECT occurred_at + interval '1 us' FROM {slow} AND position = {})", places[2]);
+        let text = export(&superuser, &format!("'{ACME}', {between}, {between} + interval '1 us'")).await;
+        assert_eq!(verify(text.as_bytes(), &expected).unwrap().contents.events, 0);
     });
 }
 
@@ -455,11 +559,7 @@ fn evidence_of_events_goes_with_them_whenever_it_was_registered() {
         let until = value(&superuser, "SELECT clock_timestamp()").await;
         let client = database.application().await;
         as_tenant(&client, &database.token("alice")).await;
-        let event = value(
-            &superuser,
-            &format!("SELECT event FROM tenancy.seal WHERE organization = '{ACME}' AND position = 1"),
-        )
-        .await;
+        let event = event_of_several(&superuser).await;
         let add = |events: &str, source: &str| {
             format!("SELECT tenancy.add_evidence(sha256(''), 'text/plain', '{source}', events => '{{{events}}}')")
         };

@@ -314,6 +314,7 @@ fn only_the_roles_of_the_extension_may_authenticate_or_set_up() {
             "SELECT * FROM tenancy.issuer",
             "SELECT * FROM tenancy.membership",
             "SELECT * FROM tenancy.event",
+            "SELECT * FROM tenancy.event_batch",
             "UPDATE tenancy.membership SET role = 'admin'",
             "SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'bob', 'admin')",
             "SELECT tenancy.create_organization('Mallory')",

@@ -79,23 +79,24 @@ fn no_event_goes_into_a_table_that_stands_where_a_partition_would() {
         // Before the first event, there is no partition yet. Somebody may create in the schema, by a DBA's grant.
         let grant = format!(
             "CREATE EXTENSION pg_tenancy; GRANT USAGE, CREATE ON SCHEMA tenancy TO {OWNER}; GRANT SELECT ON \
-                tenancy.event TO {OWNER}"
+                tenancy.event_batch TO {OWNER}"
         );
         without_extension(&superuser, &grant).await;
         let partition =
-            value(&superuser, "SELECT 'tenancy.event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
+            value(&superuser, "SELECT 'tenancy.event_batch_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
         assert_eq!(value(&superuser, &format!("SELECT to_regclass('{partition}') IS NULL")).await, "t");
-        let other_types = "id bytea, organization bytea, actor bytea, transaction bytea, ordinal bytea, occurred_at \
-            bytea, operation int, domain int,
-            table_schema int, table_name int, row_key int, result int, reason int, payload int, salt int, \
-            payload_digest int, encoding bytea,
-            prev_hash int, hash int, batch_end bytea, batch_events bytea";
+        let other_types = "id bytea, organization bytea, actor bytea, transaction bytea, ordinal bytea, events bytea, \
+            occurred_at bytea, operation int, domain int,
+            table_schema int, table_name int, result int, reason int, row_key int, payload int, salt int, \
+            payload_digest int, packed int, encoding bytea,
+            prev_hash int, hash int";
         let protect = r#"SELECT tenancy.protect('"Finding"')"#;
         for made in [
-            format!("CREATE TABLE {partition} AS SELECT * FROM tenancy.event LIMIT 0"),
+            format!("CREATE TABLE {partition} AS SELECT * FROM tenancy.event_batch LIMIT 0"),
             format!("CREATE TABLE {partition} ({other_types})"),
             format!(
-                "CREATE TABLE tenancy.mine (LIKE tenancy.event) PARTITION BY RANGE (id); CREATE TABLE {partition} \
+                "CREATE TABLE tenancy.mine (LIKE tenancy.event_batch) PARTITION BY RANGE (id); CREATE TABLE \
+                    {partition} \
                     PARTITION OF tenancy.mine DEFAULT"
             ),
             format!(
@@ -103,7 +104,7 @@ fn no_event_goes_into_a_table_that_stands_where_a_partition_would() {
                     PARTITION OF tenancy.mine DEFAULT"
             ),
             format!("CREATE VIEW {partition} AS SELECT 1"),
-            format!("CREATE UNLOGGED TABLE {partition} (LIKE tenancy.event)"),
+            format!("CREATE UNLOGGED TABLE {partition} (LIKE tenancy.event_batch)"),
         ] {
             run(&superuser, &format!("BEGIN; SET ROLE {OWNER}; {made}; RESET ROLE")).await;
             let refusal = refused(&superuser, protect).await;
@@ -125,7 +126,7 @@ fn a_partition_with_columns_of_other_types_is_an_error_and_no_crash() {
         let partition = value(
             &superuser,
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = \
-            'tenancy.event'::regclass ORDER BY 1 LIMIT 1",
+            'tenancy.event_batch'::regclass ORDER BY 1 LIMIT 1",
         )
         .await;
         run(

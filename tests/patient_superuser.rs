@@ -10,11 +10,11 @@ use tokio_postgres::Client;
 
 const SEQUENCES: u64 = 2000;
 
-/// Everything of an event that a hash covers, its actor with it; the last two columns are no content.
-const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.occurred_at, e.operation, e.domain, \
-    e.table_schema, e.table_name,
-            e.row_key::text, e.result, e.reason, e.payload::text, e.payload_salt, e.payload_digest, e.encoding, \
+/// Everything of a batch that a hash covers, its events and its actor with it.
+const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event_batch) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.events, e.occurred_at, e.operation, e.domain, \
+    e.table_schema, e.table_name, e.result, e.reason,
+            e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest, e.packed, e.encoding, \
             e.prev_hash, e.hash)::text
            || coalesce((SELECT a::text FROM tenancy.event_actor a WHERE a.id = e.actor), 'gone') $$";
 
@@ -29,7 +29,8 @@ struct Table {
     columns: Vec<(String, String)>,
 }
 
-/// Events of several organizations in several blocks, one of them erased, and a checkpoint.
+/// Events of several organizations in several blocks, alone and several in a batch, an erased one of each kind, and a
+/// checkpoint.
 async fn record(database: &Database) -> (Client, Option<(String, String)>) {
     let superuser = database.superuser().await;
     for (number, organization) in [(1, ACME), (2, GLOBEX), (3, ACME)] {
@@ -38,22 +39,31 @@ async fn record(database: &Database) -> (Client, Option<(String, String)>) {
                 generate_series(1, 4)"
         );
         run(&superuser, &sql).await;
+        let one = format!(
+            "INSERT INTO cloud_account (organization_id, external_id) VALUES ('{organization}', gen_random_uuid())"
+        );
+        run(&superuser, &one).await;
         if number > 1 {
             run(&superuser, "UPDATE cloud_account SET external_id = gen_random_uuid()").await;
         }
         seal(&superuser).await;
     }
-    let one = format!("SELECT id FROM tenancy.event WHERE organization = '{ACME}' ORDER BY id OFFSET 2 LIMIT 1");
-    let one = value(&superuser, &one).await;
-    run(&superuser, &format!("SELECT tenancy.erase_payload('{one}', 'asked for')")).await;
+    for place in [0, 2] {
+        let one = format!(
+            "SELECT id FROM tenancy.event WHERE organization = '{ACME}' AND table_name = 'cloud_account'
+                AND (batch_events > 1) = ({place} > 0) AND place = {place} ORDER BY id LIMIT 1"
+        );
+        let one = value(&superuser, &one).await;
+        run(&superuser, &format!("SELECT tenancy.erase_payload('{one}', 'asked for')")).await;
+    }
     run(&superuser, "DELETE FROM cloud_account").await;
     seal(&superuser).await;
     let kept = checkpoint(&superuser).await;
     seal(&superuser).await;
     run(&superuser, CONTENT).await;
     let copy = "CREATE TABLE public.kept AS SELECT e.id, e.organization, public.content(e) AS content, s.block, \
-        s.event_hash, s.chain, s.position
-                  FROM tenancy.event e JOIN tenancy.seal s ON s.event = e.id";
+        s.batch_hash, s.chain, s.leaf, s.position
+                  FROM tenancy.event_batch e JOIN tenancy.seal s ON s.batch = e.id";
     run(&superuser, copy).await;
     run(&superuser, "CREATE TABLE public.kept_head AS SELECT * FROM tenancy.head; ANALYZE; SET jit = off").await;
     assert_audit_is_whole(&superuser).await;
@@ -112,12 +122,12 @@ fn some_rows(random: &mut StdRng, table: &str) -> String {
 
 /// One change of the audit.
 fn change(random: &mut StdRng, tables: &[Table]) -> String {
-    const LIKELY: [&str; 7] = ["event", "event", "event_actor", "seal", "archive", "erasure", "head"];
+    const LIKELY: [&str; 7] = ["event_batch", "event_batch", "event_actor", "seal", "archive", "erasure", "head"];
     let named = |name: &str| tables.iter().find(|table| table.name == name).unwrap();
     let table =
         if random.random_bool(0.6) { named(LIKELY.choose(random).unwrap()) } else { tables.choose(random).unwrap() };
     let name = &table.name;
-    match random.random_range(0..14) {
+    match random.random_range(0..16) {
         0..3 => format!("DELETE FROM tenancy.{name} t WHERE {}", some_rows(random, name)),
         3..6 => {
             let column = table.columns.choose(random).unwrap();
@@ -159,14 +169,25 @@ fn change(random: &mut StdRng, tables: &[Table]) -> String {
                 .into()
         }
         12 => format!(
-            "UPDATE tenancy.event t SET payload = NULL, payload_salt = NULL WHERE {}",
-            some_rows(random, "event")
+            "UPDATE tenancy.event_batch t SET payload = NULL, payload_salt = NULL WHERE {}",
+            some_rows(random, "event_batch")
         ),
-        _ => {
-            let both = some_rows(random, "event");
+        13..15 => {
+            let (place, bits): (u16, u8) = (random.random(), random.random_range(1..=255));
+            // Often in the head.
+            let place = if random.random() { place % 6 } else { place };
             format!(
-                "WITH gone AS (DELETE FROM tenancy.event t WHERE {both} RETURNING t.id) DELETE FROM tenancy.seal s \
-                    USING gone WHERE s.event = gone.id"
+                "UPDATE tenancy.event_batch t SET packed = set_byte(packed, {place} % length(packed),
+                        get_byte(packed, {place} % length(packed)) # {bits}) WHERE length(packed) > 0 AND {}",
+                some_rows(random, "event_batch")
+            )
+        }
+        _ => {
+            let both = some_rows(random, "event_batch");
+            format!(
+                "WITH gone AS (DELETE FROM tenancy.event_batch t WHERE {both} RETURNING t.id) DELETE FROM \
+                    tenancy.seal s \
+                    USING gone WHERE s.batch = gone.id"
             )
         }
     }
@@ -180,7 +201,7 @@ async fn attempt(superuser: &Client, sql: &str) -> bool {
     done
 }
 
-/// The events that a sequence changed and no finding names. One whose place in the seal, or the
+/// The batches that a sequence changed and no finding names. One whose place in the seal, or the
 /// head by which it is found, was changed too is named by its place.
 async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<String> {
     let mut told =
@@ -198,17 +219,19 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
         run(superuser, "ROLLBACK TO told").await;
         return Vec::new();
     }
-    let sql = "SELECT coalesce(k.id, e.id)::text FROM public.kept k FULL JOIN tenancy.event e ON e.id = k.id
-                 LEFT JOIN tenancy.seal s ON s.event = k.id
+    let sql = "SELECT coalesce(k.id, e.id)::text FROM public.kept k FULL JOIN tenancy.event_batch e ON e.id = k.id
+                 LEFT JOIN tenancy.seal s ON s.batch = k.id
                 WHERE (k.id IS NULL OR e.id IS NULL OR public.content(e) IS DISTINCT FROM k.content)
                   AND e.transaction IS DISTINCT FROM pg_current_xact_id()
-                  AND NOT EXISTS (SELECT FROM told t WHERE t.event = coalesce(k.id, e.id)
-                       OR (s.event IS NULL OR s.block <> k.block OR s.event_hash <> k.event_hash OR s.chain <> \
-                       k.chain OR s.position <> k.position
+                  AND NOT EXISTS (SELECT FROM told t WHERE tenancy.batch_of(t.event) = coalesce(k.id, e.id) OR \
+                      t.event = coalesce(k.id, e.id)
+                       OR (s.batch IS NULL OR s.block <> k.block OR s.batch_hash <> k.batch_hash OR s.chain <> \
+                       k.chain OR s.leaf <> k.leaf OR s.position <> k.position
                            OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND \
                            h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.head n
                                        WHERE n.organization = h.organization AND n.block = h.block AND n.position = \
-                                       h.position AND n.chain = h.chain AND n.frontier = h.frontier)))
+                                       h.position AND n.leaves = h.leaves AND n.chain = h.chain AND n.frontier = \
+                                           h.frontier)))
                           AND (t.organization_id = k.organization OR t.block = k.block OR t.organization_id IS NULL))";
     column(superuser, sql).await
 }
@@ -278,7 +301,8 @@ fn try_sequences(first: u64, sequences: u64) {
                 first.wrapping_add(sequence),
                 statements.join(";\n")
             );
-            let sql = "SELECT count(*) FROM public.kept k LEFT JOIN tenancy.event e ON e.id = k.id WHERE e.id IS NULL \
+            let sql = "SELECT count(*) FROM public.kept k LEFT JOIN tenancy.event_batch e ON e.id = k.id WHERE e.id \
+                IS NULL \
                 OR public.content(e) IS DISTINCT FROM k.content";
             changed += u64::from(count(&superuser, sql).await > 0);
             run(&superuser, "ROLLBACK").await;

@@ -218,7 +218,7 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
         eventually(
             &admin,
             "SELECT NOT EXISTS (SELECT FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal \
-            s WHERE s.event = e.id))",
+            s WHERE s.batch = e.batch))",
         )
         .await;
         assert_audit_is_whole(&admin).await;

@@ -105,7 +105,8 @@ fn every_table_that_a_verdict_was_read_from_announces_its_changes() {
         run(&fresh, "BEGIN").await;
         fresh.execute("SELECT tenancy.authenticate($1)", &[&token]).await.unwrap();
         let read = "SELECT relname FROM pg_stat_xact_all_tables
-                     WHERE schemaname = 'tenancy' AND relname <> 'sensitive_table' AND coalesce(seq_scan, 0) + coalesce(idx_scan, 0) > 0 ORDER BY 1";
+                     WHERE schemaname = 'tenancy' AND relname <> 'sensitive_table' AND coalesce(seq_scan, 0) + \
+                         coalesce(idx_scan, 0) > 0 ORDER BY 1";
         assert_eq!(column(&fresh, read).await, announced);
     });
 }
@@ -316,7 +317,8 @@ fn a_remembered_admission_ends_with_its_time() {
         let (client, superuser) = (database.superuser().await, database.superuser().await);
         let (token, short) = (database.token("alice"), database.issuer.token_until("victor", 3));
         let member = format!(
-            "SELECT tenancy.set_membership('{ACME}', 'alice', 'admin', valid_until => clock_timestamp() + interval '3 s')"
+            "SELECT tenancy.set_membership('{ACME}', 'alice', 'admin', valid_until => clock_timestamp() + interval \
+                '3 s')"
         );
         run(&superuser, &member).await;
         let (old, other) = (database.superuser().await, database.issuer.claims("victor"));

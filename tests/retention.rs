@@ -1,8 +1,10 @@
 //! Months that leave the audit and come back: what is left verifies, and nobody hides an event behind an archive.
 
 use crate::common::*;
-use pg_tenancy_core::audit::format::event::{Actor, Header, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::format::batch::{PackedContent, PackedEvent, pack};
+use pg_tenancy_core::audit::format::event::{Actor, Header, batch_id, time_ordered_id};
 use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::merkle::root_of;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -11,8 +13,9 @@ const DAY: i64 = 86_400_000_000;
 const JANUARY: i64 = 1_735_689_600_000_000;
 const FEBRUARY: i64 = JANUARY + 31 * DAY;
 
-/// Writes an event of a day of long ago, as a trigger would have.
-async fn write(client: &Client, organization: Uuid, at: i64, title: &str) -> Uuid {
+/// Writes events of a day of long ago, as a trigger would have: one statement that inserted rows of these titles.
+/// Returns the id of their batch.
+async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) -> Uuid {
     let actor = Actor {
         id: time_ordered_id(at, rand::random()),
         method: "none".into(),
@@ -37,59 +40,68 @@ async fn write(client: &Client, organization: Uuid, at: i64, title: &str) -> Uui
     let previous = column(client, &head).await.first().map_or(chain::genesis(organization), |hex| {
         std::array::from_fn(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
     });
-    let payload = format!(r#"{{"new":{{"title":"{title}"}}}}"#);
-    let salt = [7; 16];
-    let digest = payload_digest(&salt, &payload);
+    let payloads: Vec<String> = titles.iter().map(|title| format!(r#"{{"new":{{"title":"{title}"}}}}"#)).collect();
+    let mut events = Vec::new();
+    for (payload, later) in payloads.iter().zip(0..) {
+        let content = PackedContent::Payload { salt: [7; 16], text: payload };
+        events.push(PackedEvent { occurred_at: at + later, row_key: Some(r#"{"id":1}"#), content });
+    }
     let actor_digest = actor.digest();
     let header = Header {
-        id: time_ordered_id(at, rand::random()),
+        id: batch_id(at, rand::random()),
         organization,
         actor: actor.id,
         actor_digest: &actor_digest,
         transaction: transaction as u64,
         ordinal: 1,
-        occurred_at: at,
+        events: events.len() as i32,
         operation: "insert",
         domain: "finding",
         table_schema: Some("public"),
         table_name: Some("Finding"),
-        row_key: Some(r#"{"id":1}"#),
         result: "success",
         reason: None,
     };
-    let hash = header.hash(&digest, &previous);
+    let root = root_of((1..).zip(&events).map(|(ordinal, event)| event.digest(ordinal)));
+    let hash = header.hash(&root, &previous);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let stored = match &events[..] {
+        [event] => {
+            let (payload, digest) = (&payloads[0], hex(&event.payload_digest()));
+            format!(r#"'{{"id":1}}', '{payload}', '\x{}', '\x{digest}', NULL"#, hex(&[7; 16]))
+        }
+        _ => format!(r"NULL, NULL, NULL, NULL, '\x{}'", hex(&pack(at, &events))),
+    };
     run(
         client,
         &format!(
             r#"INSERT INTO tenancy.event_actor (id, method, session_user_name, current_user_name) VALUES ('{}',
                 'none', 'old', 'old');
-              INSERT INTO tenancy.event VALUES ('{}', '{organization}', '{}', '{transaction}', 1, to_timestamp({at} /
-                  1000000), 'insert', 'finding',
-                  'public', 'Finding', '{{"id":1}}', 'success', NULL, '{payload}', '\x{}', '\x{}', 1, '\x{}', '\x{}',
-                      '{}', 1);
+              INSERT INTO tenancy.event_batch VALUES ('{}', '{organization}', '{}', '{transaction}', 1, {},
+                  to_timestamp({at} / 1000000), 'insert', 'finding', 'public', 'Finding', 'success', NULL, {stored},
+                  2, '\x{}', '\x{}');
               COMMIT"#,
             actor.id,
             header.id,
             actor.id,
-            hex(&salt),
-            hex(&digest),
+            events.len(),
             hex(&previous),
             hex(&hash),
-            header.id
         ),
     )
     .await;
     header.id
 }
 
-/// Events of two organizations in two old months and in this one, sealed and covered by a checkpoint.
+/// Events of two organizations in two old months and in this one, sealed and covered by a checkpoint: in each old
+/// month three batches of each organization, of one event, of two and of three.
 async fn history(client: &Client) {
     run(client, "SELECT tenancy.create_audit_partitions('2025-01-01', 1)").await;
     for month in [JANUARY, FEBRUARY] {
         for organization in [ACME, GLOBEX] {
             for day in 1..4 {
-                write(client, organization, month + day * DAY, &format!("of day {day}")).await;
+                let titles: Vec<String> = (0..day).map(|n| format!("{n} of day {day}")).collect();
+                write(client, organization, month + day * DAY, &titles).await;
             }
         }
         seal(client).await;
@@ -112,13 +124,13 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
         history(&admin).await;
         // The export, before the month goes.
         let mut dump = database.program("pg_dump");
-        dump.args(["-t", "tenancy.event_2025_01", "-t", "tenancy.event_actor_2025_01"]);
+        dump.args(["-t", "tenancy.event_batch_2025_01", "-t", "tenancy.event_actor_2025_01"]);
         let dump = dump.output().unwrap();
         assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
 
         let before = "SELECT count(*) FROM tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')";
-        assert_eq!(count(&admin, before).await, 6);
-        assert_eq!(count(&admin, ARCHIVE).await, 6);
+        assert_eq!(count(&admin, before).await, 12);
+        assert_eq!(count(&admin, ARCHIVE).await, 12);
         assert_eq!(count(&admin, before).await, 0);
         assert_eq!(found(&admin).await, Vec::<String>::new());
         assert_eq!(findings(&admin).await, []);
@@ -143,7 +155,7 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
                        (SELECT digest FROM tenancy.seal_digest(tenancy.lowest_id('2025-01-01Z'), \
                        tenancy.lowest_id('2025-02-01Z'))))
                      FROM tenancy.archive";
-        assert_eq!(column(&admin, row).await, ["2025-01-01 false 6 s3://audit/2025-01 retention true"]);
+        assert_eq!(column(&admin, row).await, ["2025-01-01 false 12 s3://audit/2025-01 retention true"]);
         let event = "SELECT count(*) FROM tenancy.audit_trail WHERE organization = \
             '00000000-0000-0000-0000-000000000000' AND domain = 'archive' AND operation = 'insert'";
         assert_eq!(count(&admin, event).await, 1, "archiving is an event");
@@ -152,32 +164,39 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
 
         // The tables that are left can be attached again as they are.
         run(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'a question')").await;
-        assert_eq!(count(&admin, before).await, 6);
+        assert_eq!(count(&admin, before).await, 12);
         assert_eq!(found(&admin).await, Vec::<String>::new());
         assert_eq!(refused(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'x')").await.sqlstate, "55000");
 
         // Dropped, and restored from the export.
         run(&admin, ARCHIVE).await;
-        run(&admin, "DROP TABLE tenancy.archived_event_2025_01, tenancy.archived_event_actor_2025_01").await;
+        run(&admin, "DROP TABLE tenancy.archived_event_batch_2025_01, tenancy.archived_event_actor_2025_01").await;
         assert_eq!(found(&admin).await, Vec::<String>::new());
         assert_eq!(refused(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'x')").await.sqlstate, "42P01");
         run_script(database.program("psql"), &dump.stdout);
         run(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'a question')").await;
-        assert_eq!(count(&admin, before).await, 6);
+        assert_eq!(count(&admin, before).await, 12);
         assert_eq!(found(&admin).await, Vec::<String>::new());
+        let titles = format!(
+            "SELECT payload -> 'new' ->> 'title' FROM tenancy.event
+              WHERE batch < tenancy.lowest_id('2025-02-01Z') AND organization = '{ACME}' ORDER BY id"
+        );
+        let expected = ["0 of day 1", "0 of day 2", "1 of day 2", "0 of day 3", "1 of day 3", "2 of day 3"];
+        assert_eq!(column(&admin, &titles).await, expected);
         // It is a month like any other: closed, append-only, and verified.
-        let closed = "SELECT count(*) FROM pg_class c WHERE oid IN ('tenancy.event_2025_01'::regclass, \
+        let closed = "SELECT count(*) FROM pg_class c WHERE oid IN ('tenancy.event_batch_2025_01'::regclass, \
             'tenancy.event_actor_2025_01'::regclass)
                          AND relispartition AND relrowsecurity AND relforcerowsecurity AND EXISTS (SELECT FROM \
                          pg_trigger WHERE tgrelid = c.oid AND tgname = 'append_only' AND tgenabled = 'A')";
         assert_eq!(count(&admin, closed).await, 2);
         run(
             &admin,
-            "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE \
+            "ALTER TABLE tenancy.event_batch_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_batch_2025_01 \
+                WHERE \
             organization = 'bbbbbbbb-0000-4000-8000-000000000002'",
         )
         .await;
-        assert_eq!(found(&admin).await.len(), 3, "an event missing from an attached month is a finding");
+        assert_eq!(found(&admin).await.len(), 3, "a batch missing from an attached month is a finding");
     });
 }
 
@@ -189,7 +208,7 @@ fn an_archive_hides_nothing() {
         run(&admin, ARCHIVE).await;
         seal(&admin).await;
         // A month that is gone without an archive.
-        run(&admin, "BEGIN; ALTER TABLE tenancy.event DETACH PARTITION tenancy.event_2025_02").await;
+        run(&admin, "BEGIN; ALTER TABLE tenancy.event_batch DETACH PARTITION tenancy.event_batch_2025_02").await;
         let found_now = found(&admin).await;
         assert_eq!(found_now.len(), 6, "{found_now:?}");
         assert!(found_now.iter().all(|text| text.starts_with("missing: ")), "{found_now:?}");
@@ -204,7 +223,7 @@ fn an_archive_hides_nothing() {
         run(&admin, "ROLLBACK").await;
         // An archive that is changed afterwards.
         let change = "BEGIN; ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; UPDATE tenancy.archive SET ";
-        for set in ["events = 5", "digest = sha256('')", "through_block = 1000000", "reason = 'x'"] {
+        for set in ["events = 11", "digest = sha256('')", "through_block = 1000000", "reason = 'x'"] {
             run(&admin, &format!("{change} {set}")).await;
             let found_now = found(&admin).await;
             assert_eq!(found_now.len(), 7, "{set}: {found_now:?}");
@@ -213,9 +232,9 @@ fn an_archive_hides_nothing() {
         }
         // Nor does the event that tells of it count once it is changed, or gone.
         for change in [
-            "UPDATE tenancy.event SET reason = 'x'",
-            "UPDATE tenancy.event SET payload_salt = sha256('')",
-            "DELETE FROM tenancy.event",
+            "UPDATE tenancy.event_batch SET reason = 'x'",
+            "UPDATE tenancy.event_batch SET payload_salt = sha256('')",
+            "DELETE FROM tenancy.event_batch",
         ] {
             run(&admin, &format!("BEGIN; {OPEN}; {change} WHERE table_name = 'archive'")).await;
             let found_now = found(&admin).await;
@@ -229,8 +248,8 @@ fn an_archive_hides_nothing() {
         // The seal of what is archived still counts.
         run(
             &admin,
-            "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET event_hash = \
-            sha256('') WHERE event = (SELECT event FROM tenancy.seal ORDER BY event LIMIT 1)",
+            "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET batch_hash = \
+            sha256('') WHERE batch = (SELECT batch FROM tenancy.seal ORDER BY batch LIMIT 1)",
         )
         .await;
         let found_now = found(&admin).await;
@@ -239,18 +258,19 @@ fn an_archive_hides_nothing() {
         // An event that comes late to the month has a partition of its own, is sealed, and is not taken for an
         // archived one.
         run(&admin, "SELECT tenancy.create_audit_partitions('2025-01-01', 0)").await;
-        let late = write(&admin, ACME, JANUARY + 20 * DAY, "late").await;
+        let late = write(&admin, ACME, JANUARY + 20 * DAY, &["late".to_owned(), "later".to_owned()]).await;
         seal(&admin).await;
         assert_eq!(found(&admin).await, Vec::<String>::new());
         run(
             &admin,
             &format!(
-                "ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; DELETE FROM tenancy.event_2025_01 WHERE id = \
+                "ALTER TABLE tenancy.event_batch_2025_01 DISABLE TRIGGER ALL; DELETE FROM \
+                    tenancy.event_batch_2025_01 WHERE id = \
                     '{late}'"
             ),
         )
         .await;
-        assert_eq!(found(&admin).await, ["missing: the event of this entry is missing from tenancy.event"]);
+        assert_eq!(found(&admin).await, ["missing: the batch of this entry is missing from tenancy.event_batch"]);
     });
 }
 
@@ -300,9 +320,10 @@ fn an_archive_written_by_hand_excuses_no_deleted_event() {
                     tenancy.lowest_id((({month})::timestamp + interval '1 month') AT TIME ZONE 'UTC')) AND \
                     organization = '{ACME}'"
             );
-            let gone = column(&admin, &format!("SELECT id FROM tenancy.event WHERE {events} ORDER BY 1")).await;
+            let gone = column(&admin, &format!("SELECT id FROM tenancy.event_batch WHERE {events} ORDER BY 1")).await;
             assert!(!gone.is_empty());
-            run(&admin, &format!("BEGIN; {OPEN}; {forge}; DELETE FROM tenancy.event WHERE {events}; {CLOSE}")).await;
+            run(&admin, &format!("BEGIN; {OPEN}; {forge}; DELETE FROM tenancy.event_batch WHERE {events}; {CLOSE}"))
+                .await;
             for sql in &calls {
                 assert_eq!(column(&admin, sql).await, gone, "{month}: {sql}");
             }
@@ -330,7 +351,8 @@ fn an_archive_keeps_an_event_that_tells_of_it() {
         run(
             &admin,
             &format!(
-                "BEGIN; {OPEN}; DELETE FROM tenancy.archive WHERE attached; DELETE FROM tenancy.event_2025_01; {CLOSE}"
+                "BEGIN; {OPEN}; DELETE FROM tenancy.archive WHERE attached; DELETE FROM tenancy.event_batch_2025_01; \
+                    {CLOSE}"
             ),
         )
         .await;
@@ -345,7 +367,7 @@ fn a_month_is_kept_until_it_may_go() {
     in_database(async |database| {
         let admin = database.superuser().await;
         run(&admin, "SELECT tenancy.create_audit_partitions('2025-01-01', 1)").await;
-        write(&admin, ACME, JANUARY + DAY, "x").await;
+        write(&admin, ACME, JANUARY + DAY, &["x".to_owned()]).await;
         seal(&admin).await;
         assert_eq!(refused(&admin, ARCHIVE).await.message, "no checkpoint covers the events of 2025-01");
         run(&admin, "SELECT tenancy.checkpoint()").await;
@@ -378,21 +400,23 @@ fn a_month_is_kept_until_it_may_go() {
         // Changed, or not sealed: not exported as it was.
         run(
             &admin,
-            "BEGIN; ALTER TABLE tenancy.event_2025_01 DISABLE TRIGGER ALL; UPDATE tenancy.event_2025_01 SET \
+            "BEGIN; ALTER TABLE tenancy.event_batch_2025_01 DISABLE TRIGGER ALL; UPDATE tenancy.event_batch_2025_01 \
+                SET \
             hash = sha256('')",
         )
         .await;
         assert_eq!(
             refused_within(&admin, ARCHIVE).await.message,
-            "1 events of 2025-01 are not as they were sealed, or lack their actor"
+            "1 batches of events of 2025-01 are not as they were sealed, or lack their actor"
         );
         run(&admin, "ROLLBACK").await;
         run(
             &admin,
-            "BEGIN; INSERT INTO tenancy.event SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, \
-            organization, actor, transaction, 9, occurred_at, operation, domain, table_schema, table_name, row_key,
-                         result, reason, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('x') FROM \
-                         tenancy.event WHERE id < tenancy.lowest_id('2025-02-01Z')",
+            "BEGIN; INSERT INTO tenancy.event_batch SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, \
+            organization, actor, transaction, 9, events, occurred_at, operation, domain, table_schema, table_name, \
+                result,
+                         reason, row_key, payload, payload_salt, payload_digest, packed, encoding, prev_hash, \
+                         sha256('x') FROM tenancy.event_batch WHERE id < tenancy.lowest_id('2025-02-01Z')",
         )
         .await;
         assert_eq!(refused_within(&admin, ARCHIVE).await.message, "1 events of 2025-01 are not sealed");
@@ -400,7 +424,7 @@ fn a_month_is_kept_until_it_may_go() {
 
         // Who writes to the month has to end first; nobody who writes to this one waits.
         let writer = database.superuser().await;
-        run(&writer, "BEGIN; LOCK TABLE tenancy.event_2025_01 IN ROW EXCLUSIVE MODE").await;
+        run(&writer, "BEGIN; LOCK TABLE tenancy.event_batch_2025_01 IN ROW EXCLUSIVE MODE").await;
         run(&admin, "SET lock_timeout = '200ms'").await;
         assert_eq!(refused(&admin, ARCHIVE).await.sqlstate, "55P03");
         run(&writer, "COMMIT").await;
@@ -435,27 +459,27 @@ fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
         run(&admin, "SELECT tenancy.attach_audit('2025-01-01', 'asked for')").await;
         seal(&admin).await;
         assert_audit_is_whole(&admin).await;
-        let events = count(&admin, "SELECT count(*) FROM tenancy.event_2025_01").await;
+        let batches = count(&admin, "SELECT count(*) FROM tenancy.event_batch_2025_01").await;
         // The row and the event that tell of its return, then every event of the month: the older row excuses none
         // of them.
         let gone =
-            "DELETE FROM tenancy.event WHERE table_name = 'archive' AND payload -> 'new' ->> 'attached' = 'true';
+            "DELETE FROM tenancy.event_batch WHERE table_name = 'archive' AND payload -> 'new' ->> 'attached' = 'true';
                     ALTER TABLE tenancy.archive DISABLE TRIGGER ALL; DELETE FROM tenancy.archive WHERE attached; \
-                    DELETE FROM tenancy.event_2025_01";
+                    DELETE FROM tenancy.event_batch_2025_01";
         run(&admin, &format!("BEGIN; {OPEN}; {gone}")).await;
         let found_now = found(&admin).await;
-        let missing = "missing: the event of this entry is missing from tenancy.event";
-        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, events + 1, "{found_now:?}");
+        let missing = "missing: the batch of this entry is missing from tenancy.event_batch";
+        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, batches + 1, "{found_now:?}");
         let told = "missing: events after the one that records the archive of 2025-01 are missing";
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
         run(&admin, "ROLLBACK").await;
         // Together with the entry of that event.
-        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.event = e.id AND e.table_name = \
+        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.batch = e.batch AND e.table_name = \
             'archive' AND e.payload -> 'new' ->> 'attached' = 'true'";
         run(&admin, &format!("BEGIN; {OPEN}; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; {entry}; {gone}")).await;
         let found_now = found(&admin).await;
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
-        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, events, "{found_now:?}");
+        assert_eq!(found_now.iter().filter(|text| *text == missing).count() as i64, batches, "{found_now:?}");
         run(&admin, "ROLLBACK").await;
         assert_audit_is_whole(&admin).await;
     });

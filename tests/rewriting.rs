@@ -4,22 +4,23 @@
 use std::collections::HashMap;
 
 use crate::common::*;
+use pg_tenancy_core::audit::format::batch::{PackedContent, PackedEvent, pack};
+use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::Header;
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
 use pg_tenancy_core::audit::log::chain::{self, Entry};
-use pg_tenancy_core::audit::log::merkle::{self, Frontier};
+use pg_tenancy_core::audit::log::merkle::{self, Frontier, STORED_LEVELS};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// How far somebody goes. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Rewritten {
-    /// The reason of an event.
+    /// The columns of a batch.
     Column,
-    /// Its hash.
+    /// The hash of the batch, with the root over its events.
     Hash,
-    /// Its hash in the seal.
+    /// The hash in the seal.
     Entry,
     /// All later chain values of the organization.
     Chain,
@@ -31,48 +32,28 @@ enum Rewritten {
     Block,
     /// All later blocks.
     Blocks,
-    /// The links of all later events, and so again everything that follows from these.
+    /// The links of all later batches, and so again everything that follows from these.
     Everything,
 }
 
-/// An event, with its place.
-struct Event {
-    id: Uuid,
-    organization: Uuid,
-    position: i64,
-    block: i64,
-    actor: Uuid,
+/// A batch, with its place.
+pub struct Batch {
+    pub row: BatchRow<String, Vec<u8>>,
     actor_digest: Digest,
-    transaction: u64,
-    ordinal: i32,
-    occurred_at: i64,
-    texts: [Option<String>; 7],
-    payload_digest: Digest,
-    previous: Digest,
-    hash: Digest,
+    pub organization: Uuid,
+    leaf: i64,
+    pub position: i64,
+    block: i64,
     chain: Digest,
 }
 
-impl Event {
-    fn rehash(&self, previous: &Digest) -> Digest {
-        let [operation, domain, table_schema, table_name, row_key, result, reason] = &self.texts;
-        let header = Header {
-            id: self.id,
-            organization: self.organization,
-            actor: self.actor,
-            actor_digest: &self.actor_digest,
-            transaction: self.transaction,
-            ordinal: self.ordinal,
-            occurred_at: self.occurred_at,
-            operation: operation.as_deref().unwrap(),
-            domain: domain.as_deref().unwrap(),
-            table_schema: table_schema.as_deref(),
-            table_name: table_name.as_deref(),
-            row_key: row_key.as_deref(),
-            result: result.as_deref().unwrap(),
-            reason: reason.as_deref(),
-        };
-        header.hash(&self.payload_digest, previous)
+impl Batch {
+    /// The hash of the batch, if it follows `previous`.
+    pub fn rehash(&self, previous: &Digest) -> Digest {
+        let events = self.row.events().unwrap();
+        let events = events.list(self.row.occurred_at).unwrap();
+        let digests = (self.row.ordinal..).zip(&events).map(|(ordinal, event)| event.digest(ordinal));
+        self.row.header(&self.actor_digest).hash(&merkle::root_of(digests), previous)
     }
 }
 
@@ -80,36 +61,55 @@ fn digest(bytes: Vec<u8>) -> Digest {
     bytes.try_into().unwrap()
 }
 
-/// All sealed events, in the order of block, organization and position.
-async fn events(client: &Client) -> Vec<Event> {
-    let sql = "SELECT e.id, s.organization, s.position, s.block, e.actor, e.transaction::text, e.ordinal,
-                      (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema, \
-                      e.table_name, e.row_key::text,
-                      e.result, e.reason, e.payload_digest, e.prev_hash, e.hash, s.chain
-                 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event ORDER BY s.block, s.organization, \
-                 s.position";
+/// All sealed batches, in the order of block, organization and leaf.
+pub async fn batches(client: &Client) -> Vec<Batch> {
+    let sql = "SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal, e.events,
+                      (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
+                      e.table_name, e.result, e.reason, e.row_key::text, e.payload::text, e.payload_salt,
+                      e.payload_digest, e.packed, e.encoding, e.prev_hash, e.hash, s.organization, s.leaf, s.position,
+                      s.block, s.chain
+                 FROM tenancy.seal s JOIN tenancy.event_batch e ON e.id = s.batch
+                ORDER BY s.block, s.organization, s.leaf";
     let actors = actors(client).await;
     let rows = client.query(sql, &[]).await.unwrap();
-    let event = |row: &tokio_postgres::Row| Event {
-        id: row.get(0),
-        organization: row.get(1),
-        position: row.get(2),
-        block: row.get(3),
-        actor: row.get(4),
-        actor_digest: actors[&row.get::<_, Uuid>(4)],
-        transaction: row.get::<_, String>(5).parse().unwrap(),
-        ordinal: row.get(6),
-        occurred_at: row.get(7),
-        texts: std::array::from_fn(|n| row.get(8 + n)),
-        payload_digest: digest(row.get(15)),
-        previous: digest(row.get(16)),
-        hash: digest(row.get(17)),
-        chain: digest(row.get(18)),
+    let batch = |row: &tokio_postgres::Row| Batch {
+        actor_digest: actors[&row.get::<_, Uuid>(2)],
+        row: BatchRow {
+            id: row.get(0),
+            organization: row.get(1),
+            actor: row.get(2),
+            transaction: row.get::<_, String>(3).parse().unwrap(),
+            ordinal: row.get(4),
+            events: row.get(5),
+            occurred_at: row.get(6),
+            operation: row.get(7),
+            domain: row.get(8),
+            table_schema: row.get(9),
+            table_name: row.get(10),
+            result: row.get(11),
+            reason: row.get(12),
+            row_key: row.get(13),
+            payload: row.get(14),
+            payload_salt: row.get(15),
+            payload_digest: row.get::<_, Option<Vec<u8>>>(16).map(digest),
+            packed: row.get(17),
+            encoding: row.get(18),
+            previous: digest(row.get(19)),
+            hash: digest(row.get(20)),
+        },
+        organization: row.get(21),
+        leaf: row.get(22),
+        position: row.get(23),
+        block: row.get(24),
+        chain: digest(row.get(25)),
     };
-    let events: Vec<Event> = rows.iter().map(event).collect();
-    // The forger knows what is hashed.
-    assert!(events.iter().all(|event| event.rehash(&event.previous) == event.hash));
-    events
+    rows.iter().map(batch).collect()
+}
+
+/// Computes chains, trees, heads and blocks anew over the batches as they are now, but neither their hashes nor links.
+pub async fn reseal(client: &Client) {
+    let mut batches = batches(client).await;
+    follow(client, &mut batches, usize::MAX, HashMap::new(), Rewritten::Blocks, 1).await;
 }
 
 async fn actors(client: &Client) -> HashMap<Uuid, Digest> {
@@ -135,73 +135,145 @@ async fn actors(client: &Client) -> HashMap<Uuid, Digest> {
     rows.iter().map(actor).map(|actor| (actor.id, actor.digest())).collect()
 }
 
-/// Writes another reason into Acme's event at the position, and what follows from it as far as asked for.
-async fn rewrite(client: &Client, position: i64, far: Rewritten) {
-    let mut events = events(client).await;
-    let target = events.iter().position(|event| event.organization == ACME && event.position == position).unwrap();
-    let (id, first_block) = (events[target].id, events[target].block);
-    events[target].texts[6] = Some("forged".into());
-    client.execute("UPDATE tenancy.event SET reason = 'forged' WHERE id = $1", &[&id]).await.unwrap();
+/// What a forger does to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forgery {
+    /// Writes another reason for its events.
+    Reason,
+    /// Writes another payload of its last event.
+    Payload,
+    /// Cuts its second event out.
+    Cut,
+}
+
+/// Forges the row, also in its table.
+async fn forge(client: &Client, row: &mut BatchRow<String, Vec<u8>>, forgery: Forgery) {
+    if forgery == Forgery::Reason {
+        row.reason = Some("forged".into());
+    } else {
+        let events = row.events().unwrap();
+        let mut events = events.list(row.occurred_at).unwrap();
+        if forgery == Forgery::Cut {
+            events.remove(1);
+        } else if let Some(PackedEvent { content: PackedContent::Payload { text, .. }, .. }) = events.last_mut() {
+            *text = r#"{"new":{"title":"forged"}}"#;
+        }
+        (row.events, row.packed) = (events.len() as i32, Some(pack(row.occurred_at, &events)));
+    }
+    let update = "UPDATE tenancy.event_batch SET (reason, events, packed) = ($2, $3, $4) WHERE id = $1";
+    client.execute(update, &[&row.id, &row.reason, &row.events, &row.packed]).await.unwrap();
+}
+
+/// Forges Acme's batch whose last event has the position, and what follows from it as far as asked for.
+async fn rewrite(client: &Client, position: i64, forgery: Forgery, far: Rewritten) {
+    let mut batches = batches(client).await;
+    // The forger knows what is hashed.
+    assert!(batches.iter().all(|batch| batch.rehash(&batch.row.previous) == batch.row.hash));
+    let target = batches.iter().position(|batch| batch.organization == ACME && batch.position == position).unwrap();
+    let first_block = batches[target].block;
+    forge(client, &mut batches[target].row, forgery).await;
+    let cut = (forgery == Forgery::Cut).then_some(((ACME, batches[target].row.transaction), 1));
+    follow(client, &mut batches, target, cut.into_iter().collect(), far, first_block).await;
+}
+
+/// Writes what follows from the batches, as far as asked for. `cut` has how much less later ordinals of a transaction
+/// are.
+async fn follow(
+    client: &Client,
+    batches: &mut [Batch],
+    target: usize,
+    cut: HashMap<(Uuid, u64), i32>,
+    far: Rewritten,
+    first_block: i64,
+) {
     let mut chains: HashMap<Uuid, (Digest, Frontier)> = HashMap::new();
-    // What old heads are now, and what the hashes of events of a transaction are.
+    // What old heads are now, and what the hashes of batches of a transaction are.
     let (mut moved, mut links) = (HashMap::new(), HashMap::new());
     let mut entries: HashMap<i64, Entries> = HashMap::new();
-    let mut heads = HashMap::new();
-    for (n, event) in events.iter_mut().enumerate() {
-        let organization = event.organization;
+    let (mut heads, mut nodes, mut events) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut positions: HashMap<Uuid, i64> = HashMap::new();
+    for (n, batch) in batches.iter_mut().enumerate() {
+        let organization = batch.organization;
+        let old_hash = batch.row.hash;
         if far >= Rewritten::Everything {
-            let key = (organization, event.transaction, event.ordinal - 1);
-            let link = links.get(&key).or_else(|| moved.get(&event.previous)).copied();
-            event.previous = link.unwrap_or(event.previous);
+            let link = links.get(&batch.row.previous).or_else(|| moved.get(&batch.row.previous)).copied();
+            batch.row.previous = link.unwrap_or(batch.row.previous);
+            if n > target {
+                batch.row.ordinal -= cut.get(&(organization, batch.row.transaction)).unwrap_or(&0);
+            }
         }
         if far >= Rewritten::Everything || n == target && far >= Rewritten::Hash {
-            event.hash = event.rehash(&event.previous);
+            batch.row.hash = batch.rehash(&batch.row.previous);
         }
-        links.insert((organization, event.transaction, event.ordinal), event.hash);
+        links.insert(old_hash, batch.row.hash);
+        let position = positions.entry(organization).or_default();
+        *position += i64::from(batch.row.events);
+        if far >= Rewritten::Chain {
+            batch.position = *position;
+        }
         let (chain, frontier) =
             chains.entry(organization).or_insert_with(|| (chain::genesis(organization), Frontier::default()));
-        *chain = chain::extend(chain, event.position, &event.hash);
-        frontier.push(merkle::leaf_hash(&event.hash), |_, _, _| ());
-        moved.insert(event.chain, *chain);
+        *chain = chain::extend(chain, batch.position, &batch.row.hash);
+        frontier.push(chain::leaf(batch.position, &batch.row.hash), |level, index, hash| {
+            if level.is_multiple_of(STORED_LEVELS) {
+                nodes.insert((organization, level as i16, index as i64), *hash);
+            }
+        });
+        moved.insert(batch.chain, *chain);
         let written = Entry {
-            position: event.position,
-            event: event.id,
-            event_hash: event.hash,
+            leaf: batch.leaf,
+            position: batch.position,
+            batch: batch.row.id,
+            batch_hash: batch.row.hash,
             chain: *chain,
-            block: event.block,
+            block: batch.block,
         };
-        entries.entry(event.block).or_default().add(organization, &written);
-        heads.insert((organization, event.block), (*chain, frontier.to_bytes()));
-        let update = "UPDATE tenancy.event SET prev_hash = $2, hash = $3 WHERE id = $1";
-        client.execute(update, &[&event.id, &event.previous.as_slice(), &event.hash.as_slice()]).await.unwrap();
+        entries.entry(batch.block).or_default().add(organization, &written);
+        *events.entry(batch.block).or_default() += i64::from(batch.row.events);
+        heads.insert((organization, batch.block), (batch.position, *chain, frontier.to_bytes()));
+        let update = "UPDATE tenancy.event_batch SET (prev_hash, hash, ordinal) = ($2, $3, $4) WHERE id = $1";
+        let (previous, hash) = (batch.row.previous.as_slice(), batch.row.hash.as_slice());
+        client.execute(update, &[&batch.row.id, &previous, &hash, &batch.row.ordinal]).await.unwrap();
         if far >= Rewritten::Entry {
-            let update = "UPDATE tenancy.seal SET event_hash = $2 WHERE event = $1";
-            client.execute(update, &[&event.id, &event.hash.as_slice()]).await.unwrap();
+            let update = "UPDATE tenancy.seal SET batch_hash = $3 WHERE organization = $1 AND leaf = $2";
+            client.execute(update, &[&organization, &batch.leaf, &hash]).await.unwrap();
         }
         if far >= Rewritten::Chain {
-            let update = "UPDATE tenancy.seal SET chain = $2 WHERE event = $1";
-            client.execute(update, &[&event.id, &chain.as_slice()]).await.unwrap();
+            let update = "UPDATE tenancy.seal SET (position, chain) = ($3, $4) WHERE organization = $1 AND leaf = $2";
+            client.execute(update, &[&organization, &batch.leaf, &batch.position, &chain.as_slice()]).await.unwrap();
         }
     }
-    for ((organization, block), (chain, frontier)) in &heads {
-        let place: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [organization, block, &chain.as_slice()];
+    for ((organization, block), (position, chain, frontier)) in &heads {
         if far >= Rewritten::Heads {
-            let update = "UPDATE tenancy.head SET chain = $3 WHERE organization = $1 AND block = $2";
-            client.execute(update, &place).await.unwrap();
+            let update = "UPDATE tenancy.head SET (position, chain) = ($3, $4) WHERE organization = $1 AND block = $2";
+            client.execute(update, &[organization, block, position, &chain.as_slice()]).await.unwrap();
         }
         if far >= Rewritten::Trees {
             let update = "UPDATE tenancy.head SET frontier = $3 WHERE organization = $1 AND block = $2";
             client.execute(update, &[organization, block, frontier]).await.unwrap();
         }
     }
+    if far >= Rewritten::Trees {
+        for ((organization, level, index), hash) in &nodes {
+            let update = "UPDATE tenancy.tree_node SET hash = $4 WHERE (organization, level, index) = ($1, $2, $3)";
+            client.execute(update, &[organization, level, index, &hash.as_slice()]).await.unwrap();
+        }
+    }
     if far >= Rewritten::Block {
         let last = if far >= Rewritten::Blocks { i64::MAX } else { first_block };
-        rewrite_blocks(client, entries, first_block, last).await;
+        rewrite_blocks(client, entries, &events, first_block, last).await;
     }
 }
 
-async fn rewrite_blocks(client: &Client, mut entries: HashMap<i64, Entries>, first: i64, last: i64) {
-    let sql = "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, events, \
+async fn rewrite_blocks(
+    client: &Client,
+    mut entries: HashMap<i64, Entries>,
+    events: &HashMap<i64, i64>,
+    first: i64,
+    last: i64,
+) {
+    let sql =
+        "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, entries, \
         prev_hash, hash
                  FROM tenancy.block ORDER BY number";
     let mut previous = block::origin();
@@ -211,7 +283,8 @@ async fn rewrite_blocks(client: &Client, mut entries: HashMap<i64, Entries>, fir
             sealed_at: row.get(1),
             snapshot: row.get(2),
             incarnation: row.get(3),
-            events: row.get(4),
+            entries: row.get(4),
+            events: events.get(&row.get::<_, i64>(0)).copied().unwrap_or_default(),
             entries_digest: entries.remove(&row.get::<_, i64>(0)).unwrap_or_default().digest(),
             previous: digest(row.get(5)),
         };
@@ -220,10 +293,11 @@ async fn rewrite_blocks(client: &Client, mut entries: HashMap<i64, Entries>, fir
             if number > first {
                 written.previous = previous;
             }
-            let update = "UPDATE tenancy.block SET entries_digest = $2, prev_hash = $3, hash = $4 WHERE number = $1";
+            let update = "UPDATE tenancy.block SET entries_digest = $2, prev_hash = $3, hash = $4, events = $5 WHERE \
+                number = $1";
             let (entries, before, hash) = (written.entries_digest, written.previous, written.hash());
             client
-                .execute(update, &[&number, &entries.as_slice(), &before.as_slice(), &hash.as_slice()])
+                .execute(update, &[&number, &entries.as_slice(), &before.as_slice(), &hash.as_slice(), &written.events])
                 .await
                 .unwrap();
             previous = hash;
@@ -255,7 +329,7 @@ async fn record(database: &Database) -> Client {
 
 /// The position of the event in the middle of Acme's first transaction of these.
 async fn middle(superuser: &Client) -> i64 {
-    let of = "SELECT s.position FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event";
+    let of = "SELECT s.position FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch";
     let row = "operation = 'insert' AND row_key ->> 'id' = '82'";
     count(superuser, &format!("{of} WHERE s.organization = '{ACME}' AND {row}")).await
 }
@@ -267,6 +341,73 @@ async fn found(superuser: &Client, call: &str) -> Vec<String> {
              FROM tenancy.verify_audit({call})"#
     );
     column(superuser, &sql).await
+}
+
+/// A transaction of Acme with two batches of several events, and one in a later block that follows it. Returns the
+/// positions of the last events of the two.
+async fn record_several(database: &Database) -> (Client, i64, i64) {
+    let superuser = record(database).await;
+    let client = database.application().await;
+    as_tenant(&client, &database.token("alice")).await;
+    let rows = r#"INSERT INTO "Finding" (id, title) SELECT n, 'x' FROM generate_series(201, 205) n"#;
+    run(&client, &format!(r#"{rows}; UPDATE "Finding" SET title = 'y' WHERE id > 200; COMMIT"#)).await;
+    seal(&superuser).await;
+    run(&superuser, r#"UPDATE "Finding" SET title = 'z' WHERE id > 200"#).await;
+    seal(&superuser).await;
+    assert_audit_is_whole(&superuser).await;
+    let of = |operation: &str| {
+        format!(
+            "SELECT s.position FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch
+              WHERE e.operation = '{operation}' AND e.row_key ->> 'id' = '201' ORDER BY 1 LIMIT 1"
+        )
+    };
+    let (first, second) = (count(&superuser, &of("insert")).await, count(&superuser, &of("update")).await);
+    assert_eq!(first + 5, second);
+    (superuser, first, second)
+}
+
+#[test]
+fn whoever_forges_a_batch_of_several_events_is_found_until_everything_after_it_is_rewritten() {
+    in_database(async |database| {
+        let (superuser, place, next) = record_several(database).await;
+        let kept = checkpoint(&superuser).await;
+        for forgery in [Forgery::Reason, Forgery::Payload, Forgery::Cut] {
+            // The position of the batch after it, once the events are counted anew.
+            let moved = if forgery == Forgery::Cut { next - 1 } else { next };
+            let (first, block) = (format!("altered a{}", place - 4), "altered block".to_owned());
+            let cases = [
+                (Rewritten::Column, vec![first]),
+                (Rewritten::Hash, vec![format!("altered a{place}")]),
+                (Rewritten::Entry, vec![format!("altered a{place}"), format!("missing a{next}"), block.clone()]),
+                (Rewritten::Chain, vec!["altered a-".into(), format!("missing a{moved}"), block.clone()]),
+                (Rewritten::Heads, vec!["altered a-".into(), format!("missing a{moved}"), block.clone()]),
+                (Rewritten::Trees, vec![format!("missing a{moved}"), block]),
+                (Rewritten::Block, vec![format!("missing a{moved}"), "forked block".into()]),
+                (Rewritten::Blocks, vec![format!("missing a{moved}"), format!("forked a{}", moved + 1)]),
+            ];
+            for (far, expected) in cases {
+                run(&superuser, "BEGIN").await;
+                rewrite(&superuser, place, forgery, far).await;
+                let found = found(&superuser, "whole => true").await;
+                run(&superuser, "ROLLBACK").await;
+                for line in expected {
+                    assert!(found.contains(&line), "{forgery:?}, {far:?} lacks {line}: {found:?}");
+                }
+            }
+            run(&superuser, "BEGIN").await;
+            rewrite(&superuser, place, forgery, Rewritten::Everything).await;
+            assert!(found(&superuser, "").await.contains(&"forked block".to_owned()), "{forgery:?}");
+            if let Some(kept) = &kept {
+                assert_eq!(found_by_note(&superuser, kept).await, ["altered", "forked"], "{forgery:?}");
+            }
+            for table in ["verification", "checkpoint", "head_leaf", "head_node"] {
+                run(&superuser, &format!("DELETE FROM tenancy.{table}")).await;
+            }
+            assert_eq!(found(&superuser, "whole => true").await, Vec::<String>::new(), "{forgery:?}");
+            run(&superuser, "ROLLBACK").await;
+        }
+        assert_audit_is_whole(&superuser).await;
+    });
 }
 
 #[test]
@@ -287,7 +428,7 @@ fn whoever_rewrites_an_event_is_found_until_everything_after_it_is_rewritten() {
         ];
         for (far, expected) in cases {
             run(&superuser, "BEGIN").await;
-            rewrite(&superuser, place, far).await;
+            rewrite(&superuser, place, Forgery::Reason, far).await;
             let found = found(&superuser, "whole => true").await;
             run(&superuser, "ROLLBACK").await;
             for line in expected {
@@ -296,7 +437,7 @@ fn whoever_rewrites_an_event_is_found_until_everything_after_it_is_rewritten() {
         }
         // The chain alone cannot show this. What was verified before can, as long as nobody takes that away.
         run(&superuser, "BEGIN").await;
-        rewrite(&superuser, place, Rewritten::Everything).await;
+        rewrite(&superuser, place, Forgery::Reason, Rewritten::Everything).await;
         assert_eq!(value(&superuser, "SELECT count(*) FROM tenancy.event WHERE reason = 'forged'").await, "1");
         for call in ["", "whole => true"] {
             let found = found(&superuser, call).await;
@@ -335,7 +476,7 @@ fn a_checkpoint_shows_what_was_rewritten_from_beginning_to_end() {
         run(&superuser, "ALTER TABLE tenancy.signing_key DISABLE TRIGGER ALL").await;
 
         run(&superuser, "BEGIN").await;
-        rewrite(&superuser, place, Rewritten::Everything).await;
+        rewrite(&superuser, place, Forgery::Reason, Rewritten::Everything).await;
         run(&superuser, disarm).await;
         let whole = found(&superuser, "whole => true").await;
         assert!(whole.contains(&"forked block".to_owned()), "the stored checkpoints tell: {whole:?}");
@@ -347,7 +488,7 @@ fn a_checkpoint_shows_what_was_rewritten_from_beginning_to_end() {
 
         // The checkpoints of the rewritten history, signed with the server's own key.
         run(&superuser, "BEGIN").await;
-        rewrite(&superuser, place, Rewritten::Everything).await;
+        rewrite(&superuser, place, Forgery::Reason, Rewritten::Everything).await;
         run(&superuser, disarm).await;
         run(&superuser, with_checkpoints).await;
         run(&superuser, "COMMIT").await;
@@ -371,7 +512,7 @@ fn a_checkpoint_shows_what_was_cut_off_and_what_is_no_checkpoint_shows_nothing()
         run(&superuser, "ROLLBACK").await;
         // An event below it, changed without any hash, is found by what was signed over it as well.
         run(&superuser, "BEGIN").await;
-        rewrite(&superuser, 1, Rewritten::Column).await;
+        rewrite(&superuser, 1, Forgery::Reason, Rewritten::Column).await;
         assert_eq!(found_by_note(&superuser, &kept).await, ["altered"]);
         run(&superuser, "ROLLBACK").await;
         let (note, key) = &kept;
@@ -452,7 +593,7 @@ fn the_newest_blocks_cut_off_with_all_that_belongs_to_them_are_missed_by_the_las
 async fn cut_off(superuser: &Client) {
     let newest = count(superuser, "SELECT max(number) FROM tenancy.block").await;
     let sql = format!(
-        "DELETE FROM tenancy.event WHERE id IN (SELECT event FROM tenancy.seal WHERE block >= {newest} - 1);
+        "DELETE FROM tenancy.event_batch WHERE id IN (SELECT batch FROM tenancy.seal WHERE block >= {newest} - 1);
          DELETE FROM tenancy.seal WHERE block >= {newest} - 1; DELETE FROM tenancy.head WHERE block >= {newest} - 1;
          DELETE FROM tenancy.block WHERE number >= {newest} - 1"
     );

@@ -20,6 +20,19 @@ async fn fill(superuser: &Client, blocks: i32, events: i32) {
     }
 }
 
+/// The same with a statement for each event, so that each is a batch of its own.
+async fn fill_one_by_one(superuser: &Client, blocks: i32, events: i32) {
+    for _ in 0..blocks {
+        let sql = format!(
+            r#"DO $$ BEGIN FOR n IN 1..{events} LOOP INSERT INTO "Finding" (title, "organizationId")
+               VALUES ('x', CASE n % 3 WHEN 0 THEN '{ACME}' WHEN 1 THEN '{GLOBEX}' ELSE '{INITECH}' END::uuid);
+               END LOOP; END $$"#
+        );
+        run(superuser, &sql).await;
+        seal(superuser).await;
+    }
+}
+
 /// Takes the guards of the audit away.
 async fn disarm(superuser: &Client) {
     let guards = "DO $$ DECLARE t regclass; BEGIN
@@ -88,7 +101,8 @@ fn a_run_goes_on_from_where_the_last_one_ended_that_found_nothing() {
         // A run that found something is not gone on from.
         disarm(&superuser).await;
         fill(&superuser, 1, 3).await;
-        let change = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY block \
+        let change = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.seal ORDER \
+            BY block \
             DESC LIMIT 1)";
         run(&superuser, change).await;
         for _ in 0..2 {
@@ -130,7 +144,7 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
         );
         assert_ne!(found_after(&superuser, &rewritten, "").await, Vec::<String>::new());
         // Further back.
-        let damage = "UPDATE tenancy.event SET reason = 'x' WHERE id = (SELECT event FROM tenancy.seal ORDER BY \
+        let damage = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.seal ORDER BY \
             block, position LIMIT 1)";
         assert_eq!(found_after(&superuser, damage, "").await, Vec::<String>::new());
         assert_eq!(found_after(&superuser, damage, "whole => true").await, ["altered 1 1"]);
@@ -149,12 +163,12 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
         let newest = count(&superuser, "SELECT max(number) FROM tenancy.block").await;
         let insert = |block: i64, transaction: &str| {
             format!(
-                "INSERT INTO tenancy.event SELECT (left(id::text, 24) || right(gen_random_uuid()::text, 12))::uuid, \
-                    organization, actor, {transaction}, ordinal, occurred_at,
-                        operation, domain, table_schema, table_name, row_key, result, reason, payload, payload_salt, \
-                        payload_digest, encoding, prev_hash, hash
-                   FROM tenancy.event WHERE id = (SELECT event FROM tenancy.seal WHERE block = {block} ORDER BY event \
-                   OFFSET 1 LIMIT 1)"
+                "INSERT INTO tenancy.event_batch SELECT (left(id::text, 24) || left(md5(random()::text), 9) || \
+                    '000')::uuid, organization, actor, {transaction}, ordinal, events, occurred_at,
+                        operation, domain, table_schema, table_name, result, reason, row_key, payload, payload_salt, \
+                        payload_digest, packed, encoding, prev_hash, hash
+                   FROM tenancy.event_batch WHERE id = (SELECT batch FROM tenancy.seal WHERE block = {block} ORDER BY \
+                   batch OFFSET 1 LIMIT 1)"
             )
         };
         for (sql, since_last) in
@@ -173,7 +187,8 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
 fn several_processes_share_the_work_and_find_what_one_finds() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        fill(&superuser, 12, 3000).await;
+        fill_one_by_one(&superuser, 12, 3000).await;
+        fill(&superuser, 2, 3000).await;
         disarm(&superuser).await;
         // A process that is slow to start finds nothing left to do: one of several runs must have had two.
         let mut most = 0;
@@ -183,11 +198,14 @@ fn several_processes_share_the_work_and_find_what_one_finds() {
         }
         assert!(most > 1, "one process did everything");
         for damage in [
-            "UPDATE tenancy.event SET reason = 'x' WHERE row_key ->> 'id' LIKE '%777'",
+            "UPDATE tenancy.event_batch SET reason = 'x' WHERE id IN (SELECT batch FROM tenancy.event WHERE row_key \
+                ->> 'id' \
+                LIKE '%777')",
             "DELETE FROM tenancy.seal WHERE position % 1000 = 7",
             "DELETE FROM tenancy.block WHERE number % 3 = 2",
             "DELETE FROM tenancy.head WHERE block % 4 = 1",
             "UPDATE tenancy.seal SET block = block + 1 WHERE position % 500 = 3",
+            "UPDATE tenancy.event_batch SET packed = overlay(packed PLACING '\\x7f' FROM 8) WHERE events > 100",
             "UPDATE tenancy.tree_node SET hash = sha256('x') WHERE index % 7 = 2",
         ] {
             run(&superuser, "BEGIN ISOLATION LEVEL SERIALIZABLE").await;
@@ -201,7 +219,7 @@ fn several_processes_share_the_work_and_find_what_one_finds() {
         }
         // More than anybody would read.
         for workers in [0, 2] {
-            run(&superuser, "BEGIN; UPDATE tenancy.event SET reason = 'x'").await;
+            run(&superuser, "BEGIN; UPDATE tenancy.event_batch SET reason = 'x'").await;
             let sql = format!("SELECT explanation FROM tenancy.verify_audit(whole => true, workers => {workers})");
             let explanations = column(&superuser, &sql).await;
             run(&superuser, "ROLLBACK").await;
@@ -230,8 +248,9 @@ fn a_run_shows_how_far_it_is_and_can_be_cancelled_with_all_its_processes() {
         // What it wants to read is held by somebody.
         let lock =
             "DO $$ BEGIN EXECUTE format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', (SELECT relname FROM pg_class
-                     WHERE relname LIKE 'event\\_2%' AND relkind = 'r' AND relnamespace = 'tenancy'::regnamespace
-                       AND oid = (SELECT tableoid FROM tenancy.event LIMIT 1))); END $$";
+                     WHERE relname LIKE 'event\\_batch\\_2%' AND relkind = 'r' AND relnamespace = \
+                         'tenancy'::regnamespace
+                       AND oid = (SELECT tableoid FROM tenancy.event_batch LIMIT 1))); END $$";
         for workers in [0, 2] {
             run(&holding, "BEGIN").await;
             run(&holding, lock).await;

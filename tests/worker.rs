@@ -78,7 +78,7 @@ async fn insert(client: &Client, title: &str) {
 }
 
 const UNSEALED: &str =
-    "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)";
+    "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.batch)";
 
 /// Waits until the worker has sealed everything, and checks what it made.
 async fn assert_sealed(client: &Client) {
@@ -120,7 +120,8 @@ fn what_is_committed_is_sealed_without_being_asked_for() {
         run(&again, "COMMIT PREPARED 'p'").await;
         eventually(
             &one,
-            "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event AND e.domain = 'finding'",
+            "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch AND e.domain = \
+                'finding'",
         )
         .await;
         assert_sealed(&one).await;
@@ -363,7 +364,7 @@ fn nothing_is_sealed_while_a_restore_has_not_made_its_keys() {
         let one = sealing.client("postgres").await;
         set_up(&one).await;
         assert_sealed(&one).await;
-        let partition = value(&one, "SELECT 'event_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
+        let partition = value(&one, "SELECT 'event_batch_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
         run(&one, &format!("ALTER TABLE tenancy.{partition} DROP CONSTRAINT {partition}_pkey")).await;
         insert(&one, "before the keys").await;
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -278,26 +278,26 @@ as dba "$PGUSER"
 quietly "SELECT id AS event FROM tenancy.audit_trail WHERE correlation_id = 'req-7f3a91' AND operation = 'update' \\gset"
 send '\echo :event'
 event="'${answer[0]}'"
-rewrite() { echo "UPDATE tenancy.event SET payload = replace(payload::text, '$1', '$2')::json
+rewrite() { echo "UPDATE tenancy.event_batch SET payload = replace(payload::text, '$1', '$2')::json
   WHERE id = $event"; }
 ask "$(rewrite approved suppressed)"
 refused 42501 'the guard refuses superusers too'
-ask 'ALTER TABLE tenancy.event DISABLE TRIGGER append_only'
+ask 'ALTER TABLE tenancy.event_batch DISABLE TRIGGER append_only'
 ask "$(rewrite approved suppressed)"
 refused 00000 'without the guard, the row is changed'
-ask 'ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only'
+ask 'ALTER TABLE tenancy.event_batch ENABLE ALWAYS TRIGGER append_only'
 quietly '\x on'
 ask 'SELECT finding, "position", table_name, row_key, explanation FROM tenancy.verify_audit(whole => true)'
 shows 'RECORD 1.*altered.*public.Finding.*"id":1.*payload' 'verify_audit() names the row and what is wrong with it'
 [[ ${answer[*]} != *'RECORD 2'* ]] || failed 'verify_audit() names more than the one row'
 quietly '\x off'
-ask "UPDATE tenancy.event SET payload = payload WHERE id = $event"
+ask "UPDATE tenancy.event_batch SET payload = payload WHERE id = $event"
 refused 42501 'the guard is on again'
 
 quietly "BEGIN;
-ALTER TABLE tenancy.event DISABLE TRIGGER append_only;
+ALTER TABLE tenancy.event_batch DISABLE TRIGGER append_only;
 $(rewrite suppressed approved);
-ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE tenancy.event_batch ENABLE ALWAYS TRIGGER append_only;
 COMMIT;"
 ask 'SELECT count(*) AS findings_of_verify_audit FROM tenancy.verify_audit(whole => true)'
 rows_are 0 'with the original bytes put back, everything verifies'

@@ -1,5 +1,5 @@
 //! Writes the seed corpora from tests/hostile_tokens: `seeds FOLDER` makes FOLDER/token, key_set and
-//! strict_json, and FOLDER/bundle from tests/evidence.
+//! strict_json, FOLDER/bundle from tests/evidence, and FOLDER/packed from tests/audit_vectors.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 const TOKENS: &str = include_str!("../../tests/hostile_tokens/tokens.json");
 const KEY_SETS: &str = include_str!("../../tests/hostile_tokens/key_sets.json");
+const VECTORS: &str = include_str!("../../tests/audit_vectors/vectors.json");
 
 struct Corpus {
     folder: PathBuf,
@@ -41,6 +42,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut texts = Corpus::new(&below, "strict_json")?;
     let mut bundles = Corpus::new(&below, "bundle")?;
     bundles.add(BUNDLE.as_bytes())?;
+
+    let mut packed = Corpus::new(&below, "packed")?;
+    for vector in serde_json::from_str::<Vec<Value>>(VECTORS)? {
+        let Some(stored) = vector["packed"].as_str() else { continue };
+        let count = vector["count"].as_u64().or_else(|| vector["events"].as_array().map(|events| events.len() as u64));
+        let count = count.and_then(|count| u8::try_from(count).ok()).ok_or("a vector without a number of events")?;
+        packed.add(&[&[count], &from_hex(stored)?[..]].concat())?;
+    }
 
     let good_header = r#"{"alg":"HS256","kid":"h"}"#;
     let good_claims = json!({"iss": "joe", "sub": "user_1", "aud": ["web", "db"], "exp": NOW + 300, "nbf": NOW,
@@ -95,6 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     key_sets.add(good.to_string().as_bytes())?;
     let (tokens, key_sets, texts) = (tokens.written, key_sets.written, texts.written);
-    println!("{tokens} tokens, {key_sets} key sets, {texts} JSON texts, {} bundle", bundles.written);
+    let (bundles, packed) = (bundles.written, packed.written);
+    println!("{tokens} tokens, {key_sets} key sets, {texts} JSON texts, {bundles} bundle, {packed} packed events");
     Ok(())
 }

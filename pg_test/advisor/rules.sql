@@ -35,9 +35,9 @@ CREATE SERVER test_server FOREIGN DATA WRAPPER test_wrapper;
 
 -- An event of a transaction that has been over for a while.
 CREATE FUNCTION pg_temp.write_old(age interval) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO tenancy.event (id, organization, actor, transaction, ordinal, occurred_at, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, hash, batch_end, batch_events)
-    SELECT n.id, organization, actor, '3', 1, now() - age, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('old'), n.id, 1
-      FROM tenancy.event, LATERAL (SELECT tenancy.lowest_id(now() - age) AS id) n LIMIT 1
+    INSERT INTO tenancy.event_batch (id, organization, actor, transaction, ordinal, events, occurred_at, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, hash)
+    SELECT n.id, organization, actor, '3', 1, 1, now() - age, operation, domain, result, payload, payload_salt, payload_digest, encoding, prev_hash, sha256('old')
+      FROM tenancy.event_batch, LATERAL (SELECT tenancy.lowest_id(now() - age) AS id) n LIMIT 1
 $$;
 
 SELECT test.leak(rule, leak, object, severity) FROM (VALUES

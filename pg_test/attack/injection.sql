@@ -134,11 +134,11 @@ CALL test.sign_in('ada');
 
 -- Writing or changing events -----------------------------------------------------------------------------------------------
 
-SELECT throws_ok(format(statement, name), '42501', NULL, format('refused: ' || statement, name)) FROM unnest('{event,event_actor,block,seal}'::text[]) name, unnest(ARRAY[
+SELECT throws_ok(format(statement, name), '42501', NULL, format('refused: ' || statement, name)) FROM unnest('{event_batch,event_actor,block,seal}'::text[]) name, unnest(ARRAY[
     'INSERT INTO tenancy.%1$s SELECT * FROM tenancy.%1$s', 'UPDATE tenancy.%1$s SET id = NULL', 'DELETE FROM tenancy.%s', 'TRUNCATE tenancy.%s', 'LOCK tenancy.%s',
     'ALTER TABLE tenancy.%s DISABLE TRIGGER ALL', 'DROP TRIGGER append_only ON tenancy.%s', 'CREATE RULE r AS ON INSERT TO tenancy.%s DO INSTEAD NOTHING', 'ALTER TABLE tenancy.%s OWNER TO test_application'])
     statement WHERE statement NOT LIKE 'UPDATE%';
-SELECT throws_ok($$ UPDATE tenancy.event SET domain = 'x' $$, '42501', NULL, 'refused: UPDATE of events');
+SELECT throws_ok($$ UPDATE tenancy.event_batch SET domain = 'x' $$, '42501', NULL, 'refused: UPDATE of events');
 CREATE TEMP TABLE own (id integer, organization_id uuid);
 SELECT throws_ok(format('CREATE TRIGGER t %s EXECUTE FUNCTION tenancy.%s', clause, call), '42501', NULL, format('an own table cannot have the trigger function %s', call)) FROM (VALUES
     ('AFTER INSERT ON own FOR EACH ROW', 'audit_row(''organization_id'', ''finding'')'), ('BEFORE TRUNCATE ON own', 'audit_truncate(''organization_id'', ''finding'')'), ('BEFORE DELETE ON own', 'refuse_change()')) v (clause, call);

@@ -3,14 +3,16 @@ BEGIN;
 \ir ../helpers/fixture.sql
 -- Rows of other organizations under a context: how they are captured, not whether they may be changed.
 SELECT tenancy.set_guardrail('cross_tenant_change', 'off', 'a superuser changes rows of all') \g /dev/null
-SELECT plan(68);
+SELECT plan(72);
 
 -- The events of this suite's rows: those before are of the members and tables of the fixture.
+-- tenancy.event asks for the rights of whoever reads it.
+CREATE FUNCTION test.events() RETURNS SETOF tenancy.event LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM tenancy.event WHERE transaction = pg_current_xact_id()';
 CREATE VIEW test.event AS
 SELECT row_number() OVER (ORDER BY e.occurred_at, e.ordinal) AS n, e.*, a.subject, a.role, a.method, a.issuer, a.session_id, a.correlation_id,
        a.session_user_name, a.current_user_name, a.organization AS actor_organization, a.application_name,
        (e.payload -> 'old')::jsonb AS old, (e.payload -> 'new')::jsonb AS new
-  FROM tenancy.event e JOIN tenancy.event_actor a ON a.id = e.actor
+  FROM test.events() e JOIN tenancy.event_actor a ON a.id = e.actor
  WHERE e.transaction = pg_current_xact_id() AND e.table_schema = 'app' AND e.domain <> 'schema';
 CREATE FUNCTION test.newest() RETURNS SETOF test.event LANGUAGE sql AS $$ SELECT * FROM test.event ORDER BY n DESC LIMIT 1 $$;
 CREATE FUNCTION test.change(statement text) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -48,17 +50,22 @@ SELECT is(test.change(statement), events, promise) FROM (VALUES
 ) AS v (n, statement, events, promise) ORDER BY n;
 SELECT is((SELECT array_agg(ordinal ORDER BY n) FROM test.event), (SELECT array_agg(i) FROM generate_series(:earlier + 1, :earlier + 15) i),
           'the events of the transaction are numbered without gaps');
-SELECT is((SELECT count(*) FROM (SELECT prev_hash, lag(hash) OVER (ORDER BY ordinal) AS before FROM test.event) e WHERE prev_hash <> before), 0::bigint,
-          'each names the hash of the one before');
-SELECT is((SELECT count(DISTINCT hash) FROM test.event), 15::bigint, 'no two have the same hash');
+SELECT is((SELECT count(*) FROM (SELECT prev_hash, lag(hash) OVER (ORDER BY ordinal) AS before FROM test.event WHERE place = 0) e WHERE prev_hash <> before), 0::bigint,
+          'each batch names the hash of the one before');
+SELECT is((SELECT count(*) FROM (SELECT batch, lag(batch) OVER own AS before, place, lag(place) OVER own AS place_before FROM test.event WINDOW own AS (ORDER BY ordinal)) e
+            WHERE place > 0 AND (batch, place) IS DISTINCT FROM (before, place_before + 1)), 0::bigint, 'the events of a batch follow each other');
+SELECT is((SELECT max(batch_events) FROM test.event), 3, 'rows of one statement share a batch');
+SELECT is((SELECT count(DISTINCT id) FROM test.event), 15::bigint, 'no two events have the same id');
+SELECT is((SELECT count(*) FROM test.event WHERE tenancy.batch_of(id) <> batch), 0::bigint, 'whose id tells the batch');
+SELECT is((SELECT count(DISTINCT hash) FROM test.event), (SELECT count(DISTINCT batch) FROM test.event), 'no two batches have the same hash');
 SELECT is((SELECT count(DISTINCT actor) FROM test.event), 1::bigint, 'events of one actor share one row of event_actor');
 
 -- What it says --------------------------------------------------------------------------------------------------------
 
 INSERT INTO app.finding (id, title) VALUES (20, 'it''s "new"');
-SELECT is(to_jsonb(e) - '{n,id,actor,occurred_at,payload,payload_salt,payload_digest,batch_end,batch_events,prev_hash,hash,transaction}'::text[], jsonb_build_object(
+SELECT is(to_jsonb(e) - '{n,id,actor,occurred_at,payload,payload_salt,payload_digest,batch,batch_events,place,prev_hash,hash,transaction}'::text[], jsonb_build_object(
     'organization', test.acme(), 'ordinal', :earlier + 16, 'operation', 'insert', 'domain', 'finding', 'table_schema', 'app', 'table_name', 'finding',
-    'row_key', '{"id": 20}'::jsonb, 'result', 'success', 'reason', NULL, 'encoding', 1,
+    'row_key', '{"id": 20}'::jsonb, 'result', 'success', 'reason', NULL, 'encoding', 2,
     'subject', 'ada', 'role', 'admin', 'method', 'token', 'issuer', test.issuer(), 'session_id', 'session of ada', 'correlation_id', 'request 7',
     'session_user_name', 'test_application', 'current_user_name', 'test_application', 'actor_organization', test.acme(), 'application_name', 'suite',
     'old', NULL, 'new', jsonb_build_object('id', 20, 'organization_id', test.acme(), 'title', 'it''s "new"')),
@@ -123,7 +130,7 @@ ROLLBACK TO SAVEPOINT a;
 SELECT is((SELECT count(*) FROM test.event WHERE organization = test.acme()), events, 'a rolled-back savepoint takes its events back') FROM mark;
 INSERT INTO app.finding (id, organization_id, title) VALUES (30, test.acme(), 'kept');
 SELECT is((SELECT e.ordinal FROM test.newest() e), mark.ordinal + 1, 'the next event closes the gap') FROM mark;
-SELECT is((SELECT count(*) FROM (SELECT prev_hash, lag(hash) OVER (ORDER BY ordinal) AS before FROM test.event WHERE organization = test.acme()) e WHERE prev_hash <> before), 0::bigint,
+SELECT is((SELECT count(*) FROM (SELECT prev_hash, lag(hash) OVER (ORDER BY ordinal) AS before FROM test.event WHERE organization = test.acme() AND place = 0) e WHERE prev_hash <> before), 0::bigint,
           'and follows the last one that stayed');
 SELECT throws_ok($$ INSERT INTO app.finding (id, organization_id, title) VALUES (32, test.acme(), 'x'), (30, test.acme(), 'x') $$, '23505', NULL, 'a statement that fails');
 SELECT is((SELECT count(*) FROM test.event WHERE row_key ->> 'id' = '32'), 0::bigint, 'leaves no event');
@@ -185,15 +192,15 @@ SELECT is((SELECT row_key FROM test.newest())::jsonb, '{"a": 1, "b": "x"}', 'a k
 -- Nobody writes there by hand -----------------------------------------------------------------------------------------
 
 SELECT test.refused(format(statement, name), '42501', '%tenancy.' || name || '%', 'What was recorded stays recorded%', format('a superuser''s %s is refused', format(statement, name)))
-  FROM unnest('{event,event_actor,block,seal}'::text[]) name,
+  FROM unnest('{event_batch,event_actor,block,seal}'::text[]) name,
        unnest(ARRAY['UPDATE tenancy.%1$s SET %1$s = %1$s WHERE false', 'DELETE FROM tenancy.%s', 'TRUNCATE tenancy.%s']) statement
  WHERE statement NOT LIKE 'UPDATE%';
 SELECT test.refused(statement, '42501', '%', 'What was recorded stays recorded%', format('a superuser''s %s is refused', statement))
-  FROM unnest(ARRAY['UPDATE tenancy.event SET domain = domain', 'UPDATE tenancy.event SET domain = domain WHERE false', 'UPDATE tenancy.event_actor SET subject = NULL',
+  FROM unnest(ARRAY['UPDATE tenancy.event_batch SET domain = domain', 'UPDATE tenancy.event_batch SET domain = domain WHERE false', 'UPDATE tenancy.event_actor SET subject = NULL',
                     'UPDATE tenancy.block SET events = 0', 'UPDATE tenancy.seal SET position = 0',
-                    'MERGE INTO tenancy.event e USING tenancy.event f ON e.id = f.id WHEN MATCHED THEN DELETE']) statement;
+                    'MERGE INTO tenancy.event_batch e USING tenancy.event_batch f ON e.id = f.id WHEN MATCHED THEN DELETE']) statement;
 SET LOCAL session_replication_role = replica;
-SELECT test.refused('DELETE FROM tenancy.event', '42501', '%', 'What was recorded stays recorded%', 'session_replication_role = replica does not help');
+SELECT test.refused('DELETE FROM tenancy.event_batch', '42501', '%', 'What was recorded stays recorded%', 'session_replication_role = replica does not help');
 SET LOCAL session_replication_role = origin;
 
 SELECT * FROM finish();

@@ -38,10 +38,10 @@ SELECT lives_ok($$ SELECT old_values::text, new_values::text FROM tenancy.audit_
 ALTER SCHEMA app RENAME TO renamed;
 INSERT INTO renamed.note VALUES (3, test.acme(), '1');
 SELECT is((SELECT table_schema FROM tenancy.event WHERE row_key::text = '{"id":3}' AND table_name = 'note'), 'renamed', 'an event names the schema as it is called now');
-SELECT test.refused('CREATE INDEX by_expression ON tenancy.event ((domain || operation))', '55000', 'a table of the audit has an index on an expression or with a predicate', 'Drop that index%',
+SELECT test.refused('CREATE INDEX by_expression ON tenancy.event_batch ((domain || operation))', '55000', 'a table of the audit has an index on an expression or with a predicate', 'Drop that index%',
                     'an index that the library cannot keep is not made');
 ALTER EVENT TRIGGER tenancy_audit_ddl DISABLE;
-CREATE INDEX by_expression ON tenancy.event ((domain || operation));
+CREATE INDEX by_expression ON tenancy.event_batch ((domain || operation));
 SELECT test.refused($$ INSERT INTO renamed.note VALUES (4, test.acme(), '1') $$, '55000', 'a table of the audit has an index on an expression or with a predicate', 'Drop that index%',
                     'nor does one that was made behind its back crash the server');
 

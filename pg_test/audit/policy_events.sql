@@ -3,9 +3,11 @@ BEGIN;
 \ir ../helpers/fixture.sql
 SELECT plan(83);
 
+-- tenancy.event asks for the rights of whoever reads it.
+CREATE FUNCTION test.events() RETURNS SETOF tenancy.event LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM tenancy.event WHERE transaction = pg_current_xact_id()';
 CREATE VIEW test.event AS
 SELECT e.*, a.subject, a.role, a.method, a.session_user_name, a.current_user_name, (e.payload -> 'old')::jsonb AS old, (e.payload -> 'new')::jsonb AS new
-  FROM tenancy.event e JOIN tenancy.event_actor a ON a.id = e.actor
+  FROM test.events() e JOIN tenancy.event_actor a ON a.id = e.actor
  WHERE e.transaction = pg_current_xact_id();
 CREATE FUNCTION test.nobody() RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT '00000000-0000-0000-0000-000000000000'::uuid $$;
 
@@ -135,9 +137,9 @@ SELECT test.same(format('SELECT operation, object, new FROM test.told(%L)', stat
     (35, 'DROP ROLE test_powerful', 'drop_role', 'role test_powerful', '{"roles": ["test_powerful"]}'),
     (36, 'ALTER EVENT TRIGGER tenancy_guard_ddl DISABLE', 'alter_event_trigger', 'event trigger tenancy_guard_ddl', '{"enabled": "D"}'),
     (37, 'ALTER EVENT TRIGGER tenancy_guard_ddl ENABLE ALWAYS', 'alter_event_trigger', 'event trigger tenancy_guard_ddl', '{"enabled": "A"}'),
-    (38, 'ALTER TABLE tenancy.event DISABLE TRIGGER append_only', 'capture_off', 'table tenancy.event', '{"actions": [{"action": "disable_trigger", "name": "append_only"}]}'),
-    (39, 'ALTER TABLE tenancy.event ENABLE TRIGGER append_only', 'capture_off', 'table tenancy.event', '{"actions": [{"action": "enable_trigger", "name": "append_only"}]}'),
-    (40, 'ALTER TABLE tenancy.event ENABLE ALWAYS TRIGGER append_only', 'capture_on', 'table tenancy.event', '{"actions": [{"action": "enable_always_trigger", "name": "append_only"}]}')
+    (38, 'ALTER TABLE tenancy.event_batch DISABLE TRIGGER append_only', 'capture_off', 'table tenancy.event_batch', '{"actions": [{"action": "disable_trigger", "name": "append_only"}]}'),
+    (39, 'ALTER TABLE tenancy.event_batch ENABLE TRIGGER append_only', 'capture_off', 'table tenancy.event_batch', '{"actions": [{"action": "enable_trigger", "name": "append_only"}]}'),
+    (40, 'ALTER TABLE tenancy.event_batch ENABLE ALWAYS TRIGGER append_only', 'capture_on', 'table tenancy.event_batch', '{"actions": [{"action": "enable_always_trigger", "name": "append_only"}]}')
 ) AS v (n, statement, operation, object, new) WHERE new IS NOT NULL ORDER BY n;
 SELECT test.same(format('SELECT operation, object, new -> ''roles'', new -> ''grantees'' FROM test.told(%L)', statement), format('VALUES (%L, ''role tenancy_admin'', ''["tenancy_admin"]''::jsonb, ''["test_stranger"]''::jsonb)', operation), statement) FROM (VALUES
     (1, 'GRANT tenancy_admin TO test_stranger WITH ADMIN OPTION', 'grant_role'), (2, 'REVOKE tenancy_admin FROM test_stranger', 'revoke_role')) AS v (n, statement, operation) ORDER BY n;

@@ -111,6 +111,7 @@ $$, $$ VALUES
     ('authorize_support',        'i', 's', true,  false),
     ('backfill',                 'v', 'u', false, false),
     ('backfill_in_batches',      'v', 'u', false, false),
+    ('batch_of',                 'i', 's', true, false),
     ('begin_maintenance',        'v', 'u', false, false),
     ('check_audit_month',        'v', 'u', false, false),
     ('check_audit_table',        'v', 'u', false, false),
@@ -130,6 +131,7 @@ $$, $$ VALUES
     ('drop_sso_connection',      'v', 'u', false, true),
     ('erase_payload',            'v', 'u', false, false),
     ('erase_row_payloads',       'v', 'u', false, false),
+    ('event_proof',              's', 's', false, true),
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
     ('export_evidence',          'v', 'u', false, false),
@@ -198,6 +200,7 @@ $$, $$ VALUES
     ('subject',                  's', 's', false, false),
     ('test_sso',                 'v', 'u', false, true),
     ('tree_root',                's', 's', false, true),
+    ('unpack_events',            'i', 's', true,  false),
     ('unprotect',                'v', 'u', true,  false),
     ('unprotect_schema',         'v', 'u', false, false),
     ('verify_audit',             'v', 'u', false, true),
@@ -221,7 +224,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'),
     ('erasure', 'r'),
-    ('event', 'p'), ('event_actor', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
@@ -246,7 +249,7 @@ SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
 $$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'), ('tenancy.coverage', 'A'),
     ('tenancy.erasure', 'A'),
-    ('tenancy.event', 'A'), ('tenancy.event_actor', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.head_leaf', 'A'), ('tenancy.head_node', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
+    ('tenancy.event_actor', 'A'), ('tenancy.event_batch', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.head_leaf', 'A'), ('tenancy.head_node', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 

@@ -39,11 +39,12 @@ $$, $$
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
         plan,protect,unprotect,backfill,backfill_in_batches,authorize_action,check_reference,check_references,guardrails,set_guardrail,set_sensitive,remember_schema,organization_columns,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'actor_for_members'
+    UNION ALL SELECT role, unnest('{unpack_events,batch_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{row_history,row_as_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
     UNION ALL SELECT 'tenancy_auditor', unnest('{seal,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
-        head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
+        event_proof,head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_checkpoint'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'export_evidence'
@@ -55,12 +56,12 @@ $$, $$
     SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
-    UNION ALL SELECT 'tenancy_trail', unnest('{event,event_actor,seal}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_trail', unnest('{event_batch,event_actor,seal}'::text[]), 'SELECT'
     -- What an owner has: from Postgres 17 on one more.
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', privilege_type FROM pg_class c, aclexplode(acldefault('r', c.relowner))
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,head,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status,audit_lag}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
 $$, 'each role may read what is listed here, and none may write');
@@ -72,11 +73,11 @@ SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"o
 SET LOCAL SESSION AUTHORIZATION test_stranger;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'a stranger may not call ' || call)
   FROM unnest('{org_id(),whoami(),authenticate(NULL),seal(),"protect(''app.finding'')","create_organization(''x'')"}'::text[]) call;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization_audit_trail,organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger may not read ' || name) FROM unnest('{organization_audit_trail,organization,role,role_permission,issuer,membership,event_batch,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_application;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event_batch,event_actor,block,seal,head,head_leaf,head_node,tree_node,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'an application may not call ' || call)
   FROM unnest(ARRAY['set_issuer(''x'', ''{x}'', ''{}'')', 'set_issuer_status(''x'', ''active'')', 'create_organization(''x'')', 'set_organization_status(test.acme(), ''active'')', 'create_role(''x'')',
                     'grant_permission(''viewer'', ''*'', ''*'')', 'revoke_permission(''viewer'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',
@@ -87,8 +88,8 @@ SELECT throws_ok('CREATE OR REPLACE FUNCTION tenancy.org_id() RETURNS uuid LANGU
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_owner;
-SELECT throws_ok(format('INSERT INTO tenancy.%1$s SELECT * FROM tenancy.%1$s', name), '42501', NULL, 'an administrator may not write ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal}'::text[]) name;
-SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an administrator may not delete from ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event,event_actor,block,seal}'::text[]) name;
+SELECT throws_ok(format('INSERT INTO tenancy.%1$s SELECT * FROM tenancy.%1$s', name), '42501', NULL, 'an administrator may not write ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event_batch,event_actor,block,seal}'::text[]) name;
+SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an administrator may not delete from ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event_batch,event_actor,block,seal}'::text[]) name;
 SELECT throws_ok('SELECT * FROM tenancy.audit_trail', '42501', NULL, 'an administrator may not read the events');
 RESET SESSION AUTHORIZATION;
 
@@ -96,7 +97,7 @@ SET LOCAL SESSION AUTHORIZATION test_auditor;
 SELECT lives_ok('SELECT * FROM tenancy.audit_trail', 'an auditor may read the events');
 SELECT lives_ok('SELECT * FROM tenancy.verify_audit()', 'an auditor may verify them');
 SELECT throws_ok('SELECT tenancy.authenticate(NULL)', '42501', NULL, 'an auditor may not authenticate');
-SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an auditor may not delete from ' || name) FROM unnest('{event,event_actor,block,seal}'::text[]) name;
+SELECT throws_ok(format('DELETE FROM tenancy.%s', name), '42501', NULL, 'an auditor may not delete from ' || name) FROM unnest('{event_batch,event_actor,block,seal}'::text[]) name;
 RESET SESSION AUTHORIZATION;
 
 SELECT * FROM finish();

@@ -59,10 +59,12 @@ CREATE FUNCTION test.forged(token text) RETURNS text LANGUAGE sql AS $$
     SELECT regexp_replace(token, '\.(.)([^.]*)$', CASE WHEN token ~ '\.A[^.]*$' THEN '.B\2' ELSE '.A\2' END)
 $$;
 CREATE FUNCTION test.tried(token text) RETURNS text LANGUAGE sql AS $$ SELECT succeeded || ': ' || reason FROM tenancy.test_sso(test.c(), token) $$;
+-- tenancy.event asks for the rights of whoever reads it.
+CREATE FUNCTION test.events() RETURNS SETOF tenancy.event LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM tenancy.event WHERE transaction = pg_current_xact_id()';
 CREATE VIEW test.event AS
 SELECT row_number() OVER (ORDER BY e.occurred_at, e.ordinal) AS n, e.operation, e.table_name, e.organization, e.domain, e.row_key, a.method, a.subject, a.session_user_name,
        (e.payload -> 'old')::jsonb AS old, (e.payload -> 'new')::jsonb AS new
-  FROM tenancy.event e JOIN tenancy.event_actor a ON a.id = e.actor
+  FROM test.events() e JOIN tenancy.event_actor a ON a.id = e.actor
  WHERE e.transaction = pg_current_xact_id() AND e.domain = 'sso';
 GRANT SELECT ON test.event, tenancy.event, tenancy.event_actor TO test_owner;
 

@@ -1,5 +1,6 @@
 -- Checkpoints: what somebody else keeps, so that a history that is rewritten as a whole is found. Code:
--- src/audit/sealing/signed_checkpoint.rs, src/audit/export/proof.rs. Format: docs/audit-format.md.
+-- src/audit/sealing/signed_checkpoint.rs, src/audit/export/proof.rs, src/audit/export/event_proof.rs. Format:
+-- docs/audit-format.md.
 -- The library writes tenancy.checkpoint by the order of its columns.
 
 CREATE TABLE tenancy.signing_key (
@@ -173,13 +174,14 @@ uncheckpointed_events (sealed since) and unsealed_events (committed and not seal
 
 -- Proofs (RFC 9162 section 2.1), for whoever holds a root: an earlier checkpoint, or a head out of one.
 
-CREATE FUNCTION tenancy.inclusion_proof(organization uuid, "position" bigint, size bigint DEFAULT NULL) RETURNS bytea[]
+CREATE FUNCTION tenancy.inclusion_proof(organization uuid, leaf bigint, size bigint DEFAULT NULL) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_inclusion_proof_wrapper';
 COMMENT ON FUNCTION tenancy.inclusion_proof(uuid, bigint, bigint) IS
-'Returns the proof that the event at a position is in the organization''s tree of size events. The proof has the
-sibling hashes on the path from its leaf to the root (RFC 9162 section 2.1.3). Without size, the tree has all sealed
-events. The function reads a few hundred rows at most, however long the history is.
+'Returns the proof that a batch of events is the leaf with this number, from 1, in the organization''s tree of size
+leaves. The proof has the sibling hashes on the path from the leaf to the root (RFC 9162 section 2.1.3). Without size,
+the tree has all sealed batches. The data of the leaf are int8send(s.position) || s.batch_hash of its row of
+tenancy.seal. The function reads a few hundred rows at most, however long the history is.
 
 Raises 22004 and 22023 (argument_missing, argument_invalid) for arguments that cannot be, 42704 (not_found) for a
 checkpoint that does not exist, XX001 (state_invalid) if rows that the proof needs are missing. The other proof
@@ -190,15 +192,36 @@ CREATE FUNCTION tenancy.consistency_proof(organization uuid, old_size bigint, ne
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_consistency_proof_wrapper';
 COMMENT ON FUNCTION tenancy.consistency_proof(uuid, bigint, bigint) IS
-'Returns the proof that the organization''s tree of new_size events begins with its tree of old_size events (RFC 9162
-section 2.1.4). Without new_size, the tree has all sealed events.';
+'Returns the proof that the organization''s tree of new_size leaves begins with its tree of old_size leaves (RFC 9162
+section 2.1.4). A leaf is a batch of events. Without new_size, the tree has all sealed batches.';
 
 CREATE FUNCTION tenancy.tree_root(organization uuid, size bigint DEFAULT NULL) RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_tree_root_wrapper';
 COMMENT ON FUNCTION tenancy.tree_root(uuid, bigint) IS
-'Returns the root of the organization''s tree over its first size events. Without size, the tree has all sealed
-events.';
+'Returns the root of the organization''s tree over its first size leaves, which are its batches of events. Without
+size, the tree has all sealed batches.';
+
+CREATE FUNCTION tenancy.event_proof(event uuid)
+    RETURNS TABLE (organization uuid, "position" bigint, leaf bigint, place bigint, events bigint, data bytea,
+                   proof bytea[], root bytea, batch_hash bytea)
+    LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_event_proof_wrapper';
+COMMENT ON FUNCTION tenancy.event_proof(uuid) IS
+'Returns the proof that a sealed event is in its batch, and where the batch is in the organization''s tree.
+
+- organization, position: The chain of the event, and its position there.
+- leaf: Number of the batch in the organization''s tree.
+- place, events: Place of the event in the batch, from 1, and the number of events of the batch.
+- data, proof, root: With them, tenancy.verify_inclusion(data, place, events, proof, root) is true. The root is the
+  Merkle root over the events of the batch.
+- batch_hash: Hash of the batch over its header and root. With it, tenancy.verify_inclusion(int8send(position - place
+  + events) || batch_hash, leaf, ...) is true for a proof of tenancy.inclusion_proof(organization, leaf).
+
+The data are the record of the event without its first byte. The record has the digest of the payload and not the
+payload, so it remains after an erasure. The function compares root and header with batch_hash. It raises 22004
+(argument_missing) for NULL, 42704 (not_found) for an event that does not exist or is not sealed, XX001
+(state_invalid) if the batch is missing or is not the one that was sealed.';
 
 CREATE FUNCTION tenancy.checkpoint_inclusion_proof(number bigint, size bigint DEFAULT NULL, incarnation text DEFAULT
     NULL) RETURNS bytea[]
@@ -217,14 +240,16 @@ COMMENT ON FUNCTION tenancy.checkpoint_consistency_proof(bigint, bigint, text) I
 for this proof. Without new_size, it is the newest checkpoint; without incarnation, the newest incarnation.';
 
 CREATE FUNCTION tenancy.head_proof(organization uuid, checkpoint bigint DEFAULT NULL, incarnation text DEFAULT NULL)
-    RETURNS TABLE ("position" bigint, chain bytea, root bytea, digest bytea, place bigint, heads bigint, proof bytea[])
+    RETURNS TABLE ("position" bigint, leaves bigint, chain bytea, root bytea, digest bytea, place bigint, heads bigint,
+        proof bytea[])
     LANGUAGE c STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_head_proof_wrapper';
 COMMENT ON FUNCTION tenancy.head_proof(uuid, bigint, text) IS
 'Returns the head of an organization at a checkpoint, with the proof that the checkpoint covers it. Without
 checkpoint, it is the newest one.
 
-- position, chain, root: Position and chain value of the head, and the root of the organization''s tree.
+- position, leaves, chain, root: Position and chain value of the head, and the size and root of the organization''s
+  tree.
 - digest: Digest of these.
 - place, heads, proof: The proof that the digest is at this place among the heads of the checkpoint''s heads_root.
 
@@ -232,12 +257,13 @@ The place of an organization is the same in all checkpoints. The proof contains 
 hashes. The function reads a few dozen rows, however many organizations there are. No row if the organization had no
 sealed event at the checkpoint.';
 
-CREATE FUNCTION tenancy.verify_inclusion(digest bytea, "position" bigint, size bigint, proof bytea[], root bytea)
+CREATE FUNCTION tenancy.verify_inclusion(data bytea, leaf bigint, size bigint, proof bytea[], root bytea)
     RETURNS boolean
     LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_verify_inclusion_wrapper';
 COMMENT ON FUNCTION tenancy.verify_inclusion(bytea, bigint, bigint, bytea[], bytea) IS
-'Returns true if the proof shows that the digest is at this position, from 1, in the tree of this size and root. The
-digest is the hash of an event, or the digest of a head or of a checkpoint. An invalid proof is false, not an error.
+'Returns true if the proof shows that the data are the leaf with this number, from 1, in the tree of this size and
+root. The data are those of a batch (see tenancy.inclusion_proof) or of an event (tenancy.event_proof), or the digest
+of a head or of a checkpoint. An invalid proof is false, not an error.
 The function reads no tables, so it verifies proofs and signed roots of other databases too.';
 
 CREATE FUNCTION tenancy.verify_consistency(old_size bigint, old_root bytea, new_size bigint, new_root bytea, proof

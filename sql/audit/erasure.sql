@@ -28,7 +28,8 @@ CREATE FUNCTION tenancy.erase_payload(event uuid, reason text, legal_basis text 
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_erase_payload_wrapper';
 COMMENT ON FUNCTION tenancy.erase_payload(uuid, text, text) IS
-'Erases the payload and the salt of a sealed event. It writes an event of the operation erase into the same chain,
+'Erases the payload and the salt of a sealed event, also within a batch of several. It writes an event of the
+operation erase into the same chain,
 with the reason, the legal basis and the digest of the payload, and returns its id. Header and hashes of the erased
 event remain, so the chain still verifies. The payload cannot be restored. tenancy.erasure lists the erased events.
 

@@ -40,75 +40,121 @@ COMMENT ON COLUMN tenancy.event_actor.client_address IS 'Address of the client; 
 COMMENT ON COLUMN tenancy.event_actor.application_name IS
 'The application_name that the client has set. It is not verified.';
 
-CREATE TABLE tenancy.event (
+CREATE TABLE tenancy.event_batch (
     id uuid NOT NULL,
     organization uuid NOT NULL,
     actor uuid NOT NULL,
     transaction xid8 NOT NULL,
     ordinal integer NOT NULL,
+    events integer NOT NULL,
     occurred_at timestamptz NOT NULL,
     operation text NOT NULL,
     domain text NOT NULL,
     table_schema text,
     table_name text,
-    row_key json,
     result text NOT NULL,
     reason text,
+    row_key json,
     payload json,
     payload_salt bytea,
-    payload_digest bytea NOT NULL CHECK (octet_length(payload_digest) = 32),
+    payload_digest bytea CHECK (octet_length(payload_digest) = 32),
+    packed bytea,
     encoding smallint NOT NULL,
     prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
-    hash bytea NOT NULL CHECK (octet_length(hash) = 32),
-    batch_end uuid,
-    batch_events integer
+    hash bytea NOT NULL CHECK (octet_length(hash) = 32)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE tenancy.event IS
-'Audit events: one for each changed row, written by triggers in the transaction of the change, and those of refusals,
-operations and tenancy.record_event. Partitioned by the month in the id. Read them through tenancy.audit_trail.';
-COMMENT ON COLUMN tenancy.event.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.event.organization IS
-'The organization of the changed row. The nil UUID if the event belongs to no organization, or if the row names none
+-- Compressed already, where that makes it smaller.
+ALTER TABLE tenancy.event_batch ALTER COLUMN packed SET STORAGE EXTERNAL;
+COMMENT ON TABLE tenancy.event_batch IS
+'Audit events as they are stored: a batch has the events of one statement with the same organization, actor,
+operation and table, 128 at most. Written by triggers in the transaction of the change. Also those of refusals,
+operations and tenancy.record_event. Partitioned by the month in the id. The view tenancy.event has a row for each
+event; read events through tenancy.audit_trail.';
+COMMENT ON COLUMN tenancy.event_batch.id IS
+'Id of the batch and of its first event, time-ordered (UUID version 7). The last 12 bits of an event''s id are its
+place in the batch.';
+COMMENT ON COLUMN tenancy.event_batch.organization IS
+'The organization of the changed rows. The nil UUID if the events belong to no organization, or if the row names none
 that exists.';
-COMMENT ON COLUMN tenancy.event.actor IS 'The actor, in tenancy.event_actor.';
-COMMENT ON COLUMN tenancy.event.transaction IS 'Id of the top-level transaction.';
-COMMENT ON COLUMN tenancy.event.ordinal IS
-'Number of the event among those of the same transaction and organization, from 1 without gaps.';
-COMMENT ON COLUMN tenancy.event.occurred_at IS 'When the row was changed, by the clock of the server.';
-COMMENT ON COLUMN tenancy.event.operation IS
+COMMENT ON COLUMN tenancy.event_batch.actor IS 'The actor, in tenancy.event_actor.';
+COMMENT ON COLUMN tenancy.event_batch.transaction IS 'Id of the top-level transaction.';
+COMMENT ON COLUMN tenancy.event_batch.ordinal IS
+'Number of the first event among those of the same transaction and organization, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.event_batch.events IS 'Number of events.';
+COMMENT ON COLUMN tenancy.event_batch.occurred_at IS 'When the first row was changed, by the clock of the server.';
+COMMENT ON COLUMN tenancy.event_batch.operation IS
 'insert, update, delete or truncate for changes of rows; assume and maintenance for contexts without a token; override
 or bypass at guardrails; authenticate, authorize or the statement for refusals; read, export, erase, protect,
 unprotect, rewrite, coverage, capture_off, capture_on, gap, or the statement for operations; otherwise the action of
 tenancy.record_event.';
-COMMENT ON COLUMN tenancy.event.domain IS 'Domain of the table in the permission matrix, or the kind of the operation.';
-COMMENT ON COLUMN tenancy.event.table_schema IS 'Schema of the changed table.';
-COMMENT ON COLUMN tenancy.event.table_name IS 'Name of the changed table.';
-COMMENT ON COLUMN tenancy.event.row_key IS 'Primary key of the row as a JSON object; NULL for a table without one.';
-COMMENT ON COLUMN tenancy.event.result IS 'success, denied or failed.';
-COMMENT ON COLUMN tenancy.event.reason IS 'The reason, for operations that require one.';
-COMMENT ON COLUMN tenancy.event.payload IS
+COMMENT ON COLUMN tenancy.event_batch.domain IS
+'Domain of the table in the permission matrix, or the kind of the operation.';
+COMMENT ON COLUMN tenancy.event_batch.table_schema IS 'Schema of the changed table.';
+COMMENT ON COLUMN tenancy.event_batch.table_name IS 'Name of the changed table.';
+COMMENT ON COLUMN tenancy.event_batch.result IS 'success, denied or failed.';
+COMMENT ON COLUMN tenancy.event_batch.reason IS 'The reason, for operations that require one.';
+COMMENT ON COLUMN tenancy.event_batch.row_key IS
+'Primary key of the row as a JSON object; NULL for a table without one, and in a batch of several events.';
+COMMENT ON COLUMN tenancy.event_batch.payload IS
 'Values as JSON. For a changed row {"old": {...}, "new": {...}}: of an update the changed columns, otherwise the
 columns that are not NULL. "digests" has values beyond tenancy.audit_value_limit, "commitments" secret values. "data"
-has the data of tenancy.record_event. The text is stored as it was hashed. NULL after an erasure.';
-COMMENT ON COLUMN tenancy.event.payload_salt IS
+has the data of tenancy.record_event. The text is stored as it was hashed. NULL after an erasure, and in a batch of
+several events.';
+COMMENT ON COLUMN tenancy.event_batch.payload_salt IS
 'Random bytes that keep an erased payload from being guessed by its digest. Erased with the payload.';
-COMMENT ON COLUMN tenancy.event.payload_digest IS
-'Digest of salt and payload. The hash of the event covers this digest.';
-COMMENT ON COLUMN tenancy.event.encoding IS 'Version of the encoding that is hashed.';
-COMMENT ON COLUMN tenancy.event.prev_hash IS
-'Hash of the previous event of the transaction in the same organization; for the first one, the newest sealed head of
+COMMENT ON COLUMN tenancy.event_batch.payload_digest IS
+'Digest of salt and payload; NULL in a batch of several events. The hash covers this digest.';
+COMMENT ON COLUMN tenancy.event_batch.packed IS
+'Times, keys, payloads and salts of several events (docs/audit-format.md); NULL in a batch of one.
+tenancy.unpack_events reads it.';
+COMMENT ON COLUMN tenancy.event_batch.encoding IS 'Version of the encoding that is hashed.';
+COMMENT ON COLUMN tenancy.event_batch.prev_hash IS
+'Hash of the previous batch of the transaction in the same organization; for the first one, the newest sealed head of
 the organization.';
-COMMENT ON COLUMN tenancy.event.hash IS 'SHA-256 over the event, its actor, its payload digest and prev_hash.';
-COMMENT ON COLUMN tenancy.event.batch_end IS
-'Highest id of the events that were written at once, in the one with the lowest id; NULL in the others. The sealer
-finds the other events by it. No hash covers it.';
-COMMENT ON COLUMN tenancy.event.batch_events IS 'Number of events that were written at once; NULL if batch_end is.';
+COMMENT ON COLUMN tenancy.event_batch.hash IS
+'SHA-256 over the columns that all events share, the actor, the root over the events, and prev_hash.';
+
+CREATE FUNCTION tenancy.unpack_events(batch uuid, ordinal integer, events integer, occurred_at timestamptz, packed
+        bytea)
+    RETURNS TABLE (place integer, id uuid, event_ordinal integer, event_occurred_at timestamptz, row_key json,
+        payload json, payload_salt bytea, payload_digest bytea)
+    LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'tenancy_unpack_events_wrapper';
+COMMENT ON FUNCTION tenancy.unpack_events(uuid, integer, integer, timestamptz, bytea) IS
+'Returns the events of a batch of several events, from its columns in tenancy.event_batch. The view tenancy.event uses
+it. It reads nothing but its arguments. No row for a value that cannot be read: tenancy.verify_audit names that batch.';
+
+CREATE FUNCTION tenancy.batch_of(event uuid) RETURNS uuid
+    LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'tenancy_batch_of_wrapper';
+COMMENT ON FUNCTION tenancy.batch_of(uuid) IS
+'Returns the id of the batch that an event is in: the id of the event with its last 12 bits set to 0. With the
+condition batch = tenancy.batch_of(id), a query reads that batch alone.';
+
+CREATE VIEW tenancy.event WITH (security_invoker = true) AS
+SELECT b.id AS batch, b.events AS batch_events, 0 AS place, b.id, b.organization, b.actor, b.transaction, b.ordinal,
+       b.occurred_at, b.operation, b.domain, b.table_schema, b.table_name, b.row_key, b.result, b.reason, b.payload,
+       b.payload_salt, b.payload_digest, b.encoding, b.prev_hash, b.hash
+  FROM tenancy.event_batch b
+ WHERE b.packed IS NULL
+ UNION ALL
+SELECT b.id, b.events, e.place, e.id, b.organization, b.actor, b.transaction, e.event_ordinal,
+       e.event_occurred_at, b.operation, b.domain, b.table_schema, b.table_name, e.row_key, b.result, b.reason,
+       e.payload, e.payload_salt, e.payload_digest, b.encoding, b.prev_hash, b.hash
+  FROM tenancy.event_batch b
+ CROSS JOIN LATERAL tenancy.unpack_events(b.id, b.ordinal, b.events, b.occurred_at, b.packed) e
+ WHERE b.packed IS NOT NULL;
+COMMENT ON VIEW tenancy.event IS
+'Audit events, one row each, out of the batches of tenancy.event_batch. The columns are batch and batch_events (id and
+number of events of the batch), place (of the event in its batch, from 0), id, organization, actor, transaction,
+ordinal (among the events of the transaction and organization), occurred_at, operation, domain, table_schema,
+table_name, row_key, result, reason, payload, payload_salt, payload_digest, encoding, and prev_hash and hash of the
+batch. A condition on batch, such as batch >= tenancy.lowest_id(...), reads the partitions from then on alone.';
 
 CREATE TABLE tenancy.block (
     number bigint PRIMARY KEY,
     sealed_at timestamptz NOT NULL,
     snapshot pg_snapshot NOT NULL,
     incarnation text NOT NULL,
+    entries bigint NOT NULL,
     events bigint NOT NULL,
     entries_digest bytea NOT NULL CHECK (octet_length(entries_digest) = 32),
     prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
@@ -120,6 +166,7 @@ COMMENT ON COLUMN tenancy.block.sealed_at IS 'When the block was sealed.';
 COMMENT ON COLUMN tenancy.block.snapshot IS
 'Snapshot of the run. The next block contains the events of transactions that were not finished in it.';
 COMMENT ON COLUMN tenancy.block.incarnation IS 'Name of the incarnation, in tenancy.incarnation.';
+COMMENT ON COLUMN tenancy.block.entries IS 'Number of entries of the block in tenancy.seal.';
 COMMENT ON COLUMN tenancy.block.events IS 'Number of events that the block sealed.';
 COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over the entries of the block in tenancy.seal.';
 COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the previous block.';
@@ -127,27 +174,32 @@ COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its entries_dig
 
 CREATE TABLE tenancy.seal (
     organization uuid NOT NULL,
+    leaf bigint NOT NULL,
     position bigint NOT NULL,
     block bigint NOT NULL,
-    event uuid NOT NULL UNIQUE,
-    event_hash bytea NOT NULL CHECK (octet_length(event_hash) = 32),
+    batch uuid NOT NULL UNIQUE,
+    batch_hash bytea NOT NULL CHECK (octet_length(batch_hash) = 32),
     chain bytea NOT NULL CHECK (octet_length(chain) = 32),
-    PRIMARY KEY (organization, position)
+    PRIMARY KEY (organization, leaf)
 );
 COMMENT ON TABLE tenancy.seal IS
-'The entries of the sealer: the position of each event in the chain of its organization.';
+'The entries of the sealer: the place of each batch of events in the chain of its organization.';
 COMMENT ON COLUMN tenancy.seal.organization IS 'The organization of the chain.';
-COMMENT ON COLUMN tenancy.seal.position IS 'Position in the chain, from 1 without gaps.';
+COMMENT ON COLUMN tenancy.seal.leaf IS
+'Number of the entry in the chain, from 1 without gaps; the leaf of the organization''s tree.';
+COMMENT ON COLUMN tenancy.seal.position IS
+'Position of the last event of the batch. The events of an organization have the positions 1, 2 and so on.';
 COMMENT ON COLUMN tenancy.seal.block IS 'Number of the block, in tenancy.block.';
-COMMENT ON COLUMN tenancy.seal.event IS 'Id of the event, in tenancy.event.';
-COMMENT ON COLUMN tenancy.seal.event_hash IS 'Hash of the event at the time of sealing.';
+COMMENT ON COLUMN tenancy.seal.batch IS 'Id of the batch, in tenancy.event_batch.';
+COMMENT ON COLUMN tenancy.seal.batch_hash IS 'Hash of the batch at the time of sealing.';
 COMMENT ON COLUMN tenancy.seal.chain IS
-'SHA-256 over the previous chain value, the position and the hash of the event.';
+'SHA-256 over the previous chain value, the position and the hash of the batch.';
 
 CREATE TABLE tenancy.head (
     organization uuid NOT NULL,
     block bigint NOT NULL,
     position bigint NOT NULL,
+    leaves bigint NOT NULL,
     chain bytea NOT NULL CHECK (octet_length(chain) = 32),
     frontier bytea NOT NULL CHECK (octet_length(frontier) % 32 = 0),
     PRIMARY KEY (organization, block)
@@ -156,10 +208,11 @@ CREATE INDEX head_block_idx ON tenancy.head (block, organization);
 COMMENT ON TABLE tenancy.head IS 'The head of each organization''s chain and tree after each block that extended them.';
 COMMENT ON COLUMN tenancy.head.organization IS 'The organization of the chain.';
 COMMENT ON COLUMN tenancy.head.block IS 'Number of the block, in tenancy.block.';
-COMMENT ON COLUMN tenancy.head.position IS 'The newest position, and so the number of leaves of the tree.';
-COMMENT ON COLUMN tenancy.head.chain IS 'The chain value at that position.';
+COMMENT ON COLUMN tenancy.head.position IS 'The newest position: the number of events of the organization.';
+COMMENT ON COLUMN tenancy.head.leaves IS 'The newest leaf: the number of batches, and of leaves of the tree.';
+COMMENT ON COLUMN tenancy.head.chain IS 'The chain value after that leaf.';
 COMMENT ON COLUMN tenancy.head.frontier IS
-'Roots of the perfect subtrees of the Merkle tree (RFC 6962) over the hashes of the events, largest first, 32 bytes
+'Roots of the perfect subtrees of the Merkle tree (RFC 6962) over the hashes of the batches, largest first, 32 bytes
 each.';
 
 CREATE TABLE tenancy.tree_node (
@@ -234,7 +287,7 @@ DO $$
 DECLARE
     kept regclass;
 BEGIN
-    FOREACH kept IN ARRAY ARRAY['tenancy.event_actor', 'tenancy.event', 'tenancy.block',
+    FOREACH kept IN ARRAY ARRAY['tenancy.event_actor', 'tenancy.event_batch', 'tenancy.block',
         'tenancy.seal', 'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[]
     LOOP
         PERFORM tenancy.keep_append_only(kept);
@@ -281,8 +334,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.check_audit_table(regclass, regclass) IS
-'Raises 55000 unless a table is, or can become, a partition of tenancy.event or tenancy.event_actor. Such a table is
-an ordinary table of the same owner or of a superuser. It has the same columns in the same order and is no partition
+'Raises 55000 unless a table is, or can become, a partition of tenancy.event_batch or tenancy.event_actor. Such a table
+is an ordinary table of the same owner or of a superuser. It has the same columns in the same order and is no partition
 of another table. The functions that make, attach and first write a partition call this function. No role may call it
 until EXECUTE is granted.';
 
@@ -301,10 +354,10 @@ BEGIN
               HINT = 'See the function''s description: \df+ tenancy.*';
     END IF;
     -- One at a time; nobody who reads or writes waits for it.
-    LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN SHARE UPDATE EXCLUSIVE MODE;
+    LOCK TABLE ONLY tenancy.event_batch, ONLY tenancy.event_actor IN SHARE UPDATE EXCLUSIVE MODE;
     FOR parent, month IN
         SELECT p, date_trunc('month', first_month AT TIME ZONE 'UTC') + n * interval '1 month'
-          FROM unnest(ARRAY['event', 'event_actor']) AS p, generate_series(0, ahead) AS n
+          FROM unnest(ARRAY['event_batch', 'event_actor']) AS p, generate_series(0, ahead) AS n
     LOOP
         partition := parent || '_' || to_char(month, 'YYYY_MM');
         IF to_regclass('tenancy.' || partition) IS NOT NULL THEN
@@ -316,11 +369,10 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
-        EXECUTE format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS, PRIMARY KEY (id))', partition,
+        EXECUTE format('CREATE TABLE tenancy.%I (LIKE tenancy.%I INCLUDING CONSTRAINTS INCLUDING STORAGE, PRIMARY KEY (id))', partition,
             parent);
-        IF parent = 'event' THEN
-            EXECUTE format('CREATE INDEX %I ON tenancy.%I (transaction) WHERE batch_end IS NOT NULL',
-                partition || '_transaction_idx', partition);
+        IF parent = 'event_batch' THEN
+            EXECUTE format('CREATE INDEX %I ON tenancy.%I (transaction)', partition || '_transaction_idx', partition);
         END IF;
         EXECUTE format('ALTER TABLE tenancy.%I ATTACH PARTITION tenancy.%I FOR VALUES FROM (%L) TO (%L)', parent,
             partition,
@@ -337,8 +389,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) IS
-'Creates the monthly partitions of tenancy.event and tenancy.event_actor, such as tenancy.event_2026_11. Returns how
-many it created.
+'Creates the monthly partitions of tenancy.event_batch and tenancy.event_actor, such as tenancy.event_batch_2026_11.
+Returns how many it created.
 
 - first_month: The first month, in UTC.
 - ahead: How many months after it, 0 to 120.
@@ -392,20 +444,22 @@ how many can wait, and how many were dropped since the start of the server. No r
 shared_preload_libraries; refusals are then lines of the server''s log only.';
 
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
-SELECT s."position", e.id, e.organization, e.occurred_at, a.subject, a.role, a.method, e.operation, e.domain,
-    e.table_schema, e.table_name,
+SELECT s."position" - e.batch_events + e.place + 1 AS "position", e.id, e.organization, e.occurred_at, a.subject,
+       a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
        e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'digests' AS digests,
            e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, e.result, e.reason,
        a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address,
            a.application_name,
-       e.transaction, e.ordinal, s.block, e.prev_hash, e.hash
+       e.transaction, e.ordinal, s.block, e.batch, s.leaf, e.prev_hash, e.hash
   FROM tenancy.event e
   LEFT JOIN tenancy.event_actor a ON a.id = e.actor
-  LEFT JOIN tenancy.seal s ON s.event = e.id;
+  LEFT JOIN tenancy.seal s ON s.batch = e.batch;
 COMMENT ON VIEW tenancy.audit_trail IS
 'Events with their actors and positions. For tenancy_auditor, who sees every organization. The columns are position
 (NULL until the event is sealed), id, organization, occurred_at, subject, role, method, operation, domain,
 table_schema, table_name, row_key, old_values, new_values, digests and commitments (for large and secret values),
 data, result, reason, correlation_id, issuer, session_id, session_user_name, current_user_name, client_address,
-application_name, transaction, ordinal, block, prev_hash and hash.';
+application_name, transaction, ordinal, block, and of the batch: batch (its id), leaf (its number in the chain),
+prev_hash and hash. A condition on batch, such as batch >= tenancy.lowest_id(...), reads the partitions from then on
+alone.';

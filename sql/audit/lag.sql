@@ -25,14 +25,12 @@ SELECT u.events AS unsealed_events,
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN LATERAL (SELECT * FROM tenancy.block ORDER BY number DESC LIMIT 1) b ON true
  CROSS JOIN LATERAL (
-     SELECT coalesce(sum(w.batch_events), 0)::bigint AS events, min(w.occurred_at) AS oldest
-       FROM (SELECT e.batch_events, e.occurred_at FROM tenancy.event e
-              WHERE e.batch_end IS NOT NULL
-                AND e.transaction >= coalesce(pg_snapshot_xmax(b.snapshot), '0'::xid8)
+     SELECT coalesce(sum(w.events), 0)::bigint AS events, min(w.occurred_at) AS oldest
+       FROM (SELECT e.events, e.occurred_at FROM tenancy.event_batch e
+              WHERE e.transaction >= coalesce(pg_snapshot_xmax(b.snapshot), '0'::xid8)
              UNION ALL
-             SELECT e.batch_events, e.occurred_at FROM tenancy.event e
-              WHERE e.batch_end IS NOT NULL
-                AND e.transaction = ANY (ARRAY(SELECT pg_snapshot_xip(b.snapshot)))) w) u
+             SELECT e.events, e.occurred_at FROM tenancy.event_batch e
+              WHERE e.transaction = ANY (ARRAY(SELECT pg_snapshot_xip(b.snapshot)))) w) u
   LEFT JOIN LATERAL tenancy.oldest_open_transaction() o ON true;
 COMMENT ON VIEW tenancy.audit_lag IS
 'One row for monitoring: how far the sealer is behind. The columns are unsealed_events (committed and not sealed yet),

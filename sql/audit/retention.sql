@@ -20,7 +20,7 @@ tenancy.seal, the heads, trees and blocks remain. Written by tenancy.archive_aud
 append-only.';
 COMMENT ON COLUMN tenancy.archive.month IS 'First day of the month, in UTC as the partitions are.';
 COMMENT ON COLUMN tenancy.archive.changed_at IS 'When the month was detached or attached.';
-COMMENT ON COLUMN tenancy.archive.attached IS 'false: the events are not in tenancy.event. true: they are in it again.';
+COMMENT ON COLUMN tenancy.archive.attached IS 'false: the events are not in tenancy.event_batch. true: they are in it again.';
 COMMENT ON COLUMN tenancy.archive.events IS 'Number of sealed events of the month.';
 COMMENT ON COLUMN tenancy.archive.first_block IS 'The first block with an event of the month; NULL if there is none.';
 COMMENT ON COLUMN tenancy.archive.last_block IS 'The last block with an event of the month.';
@@ -40,7 +40,7 @@ CREATE FUNCTION tenancy.seal_digest(from_event uuid, to_event uuid, through_bloc
     AS 'MODULE_PATHNAME', 'tenancy_seal_digest_wrapper';
 COMMENT ON FUNCTION tenancy.seal_digest(uuid, uuid, bigint) IS
 'Returns the digest of a range of events in tenancy.seal, in one row. The range begins with from_event and ends before
-to_event. The digest is a SHA-256 over their entries in the order of organization and position, as a block has it of
+to_event. The digest is a SHA-256 over their entries in the order of organization and leaf, as a block has it of
 its entries. The row also has the number of events and the first and last block that sealed them.
 
 - through_block: Leaves out entries of later blocks.
@@ -64,7 +64,7 @@ BEGIN
             HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED, or without BEGIN.';
     END IF;
     LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE;
-    LOCK TABLE ONLY tenancy.event, ONLY tenancy.event_actor IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE ONLY tenancy.event_batch, ONLY tenancy.event_actor IN ACCESS EXCLUSIVE MODE;
     RETURN to_char(month, 'YYYY_MM');
 END
 $$;
@@ -80,8 +80,8 @@ DECLARE
     found bigint;
 BEGIN
     EXECUTE format(
-        'SELECT count(*) FROM %s e LEFT JOIN tenancy.seal s ON s.event = e.id AND s.block <= $1 WHERE s.event IS NULL',
-            events)
+        'SELECT coalesce(sum(e.events), 0) FROM %s e LEFT JOIN tenancy.seal s ON s.batch = e.id AND s.block <= $1
+          WHERE s.batch IS NULL', events)
         INTO found USING through_block;
     IF found > 0 THEN
         RAISE EXCEPTION '% events of % are not sealed', found, to_char(month, 'YYYY-MM') USING ERRCODE =
@@ -89,12 +89,12 @@ BEGIN
             HINT = 'Call tenancy.seal() and tenancy.verify_audit(), and look at what they say.';
     END IF;
     EXECUTE format(
-        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.event AND e.hash = s.event_hash
+        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.batch AND e.hash = s.batch_hash
            LEFT JOIN %s a ON a.id = e.actor
-          WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3 AND a.id IS NULL', events, actors)
+          WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3 AND a.id IS NULL', events, actors)
         INTO found USING from_event, to_event, through_block;
     IF found > 0 THEN
-        RAISE EXCEPTION '% events of % are not as they were sealed, or lack their actor', found, to_char(month,
+        RAISE EXCEPTION '% batches of events of % are not as they were sealed, or lack their actor', found, to_char(month,
             'YYYY-MM')
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT =
                 'tenancy.verify_audit(whole => true) names them.';
@@ -129,8 +129,9 @@ BEGIN
                 'tenancy.audit_retention says for how long, in postgresql.conf.';
     END IF;
     IF (SELECT count(*) FROM pg_inherits i
-         WHERE i.inhrelid IN (to_regclass('tenancy.event_' || suffix), to_regclass('tenancy.event_actor_' || suffix))
-           AND i.inhparent IN ('tenancy.event'::regclass, 'tenancy.event_actor'::regclass)) <> 2
+         WHERE i.inhrelid IN (to_regclass('tenancy.event_batch_' || suffix),
+                to_regclass('tenancy.event_actor_' || suffix))
+           AND i.inhparent IN ('tenancy.event_batch'::regclass, 'tenancy.event_actor'::regclass)) <> 2
         OR (SELECT NOT a.attached FROM tenancy.archive a WHERE a.month = archive_audit.month
             ORDER BY a.changed_at DESC LIMIT 1) THEN
         RAISE EXCEPTION 'there are no partitions of % to archive', to_char(month, 'YYYY-MM') USING ERRCODE =
@@ -138,10 +139,10 @@ BEGIN
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
     -- Whoever writes there has to end first.
-    EXECUTE format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_' || suffix, 'event_actor_' ||
+    EXECUTE format('LOCK TABLE tenancy.%I, tenancy.%I IN ACCESS EXCLUSIVE MODE', 'event_batch_' || suffix, 'event_actor_' ||
         suffix);
     SELECT coalesce(max(b.number), 0) INTO newest FROM tenancy.block b;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' ||
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_batch_' || suffix)::regclass, ('tenancy.event_actor_' ||
         suffix)::regclass, newest);
     SELECT * INTO STRICT sealed FROM tenancy.seal_digest(tenancy.lowest_id(month::timestamp AT TIME ZONE 'UTC'),
         tenancy.lowest_id((month + interval '1 month') AT TIME ZONE 'UTC'), newest);
@@ -152,7 +153,7 @@ BEGIN
             HINT = 'Call tenancy.checkpoint() in a transaction before.';
     END IF;
     -- Under another name, so that an event that comes late to the month has a partition of its own.
-    FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
+    FOREACH name IN ARRAY ARRAY['event_batch', 'event_actor'] LOOP
         EXECUTE format('ALTER TABLE tenancy.%I DETACH PARTITION tenancy.%I', name, name || '_' || suffix);
         EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', name || '_' || suffix, 'archived_' || name || '_' ||
             suffix);
@@ -182,7 +183,7 @@ END
 $$;
 COMMENT ON FUNCTION tenancy.archive_audit(date, text, text) IS
 'Detaches the events and actors of a month after their export, and registers the month in tenancy.archive. Returns the
-number of events. The detached tables are tenancy.archived_event_YYYY_MM and tenancy.archived_event_actor_YYYY_MM.
+number of events. The detached tables are tenancy.archived_event_batch_YYYY_MM and tenancy.archived_event_actor_YYYY_MM.
 They are ordinary tables and may be dropped.
 
 - month: First day of the month.
@@ -218,7 +219,7 @@ BEGIN
             'object_not_in_prerequisite_state',
             HINT = 'SELECT * FROM tenancy.archive tells which months were archived.';
     END IF;
-    FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
+    FOREACH name IN ARRAY ARRAY['event_batch', 'event_actor'] LOOP
         partition := name || '_' || suffix;
         IF to_regclass('tenancy.archived_' || partition) IS NOT NULL THEN
             EXECUTE format('ALTER TABLE tenancy.%I RENAME TO %I', 'archived_' || partition, partition);
@@ -233,9 +234,9 @@ BEGIN
         PERFORM tenancy.check_audit_table(('tenancy.' || partition)::regclass, ('tenancy.' || name)::regclass);
         EXECUTE format('LOCK TABLE tenancy.%I IN ACCESS EXCLUSIVE MODE', partition);
     END LOOP;
-    PERFORM tenancy.check_audit_month(month, ('tenancy.event_' || suffix)::regclass, ('tenancy.event_actor_' ||
+    PERFORM tenancy.check_audit_month(month, ('tenancy.event_batch_' || suffix)::regclass, ('tenancy.event_actor_' ||
         suffix)::regclass, archived.through_block);
-    FOREACH name IN ARRAY ARRAY['event', 'event_actor'] LOOP
+    FOREACH name IN ARRAY ARRAY['event_batch', 'event_actor'] LOOP
         partition := name || '_' || suffix;
         EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
         IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ('tenancy.' || partition)::regclass

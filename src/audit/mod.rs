@@ -3,6 +3,7 @@
 //! Triggers, tables and snapshots are here; bytes, hashes and positions in the core's rooms of the same names.
 
 pub mod capture;
+
 mod export;
 mod history;
 mod log;

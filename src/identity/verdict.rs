@@ -1,7 +1,7 @@
 //! What `tenancy.authenticate` found out, told again from memory while all that it depends on is as it was.
 //!
-//! A verdict depends on the token and the caller's organization, on the rows of [`TABLES`], on the issuer's key file and
-//! on the time. Only admissions are remembered; a refusal is found out each time.
+//! A verdict depends on the token and the caller's organization, on the rows of [`TABLES`], on the issuer's key file
+//! and on the time. Only admissions are remembered; a refusal is found out each time.
 //!
 //! Decision: `docs/decisions/08-remembered-verdicts.md`.
 

@@ -2,7 +2,9 @@
 """Recomputes vectors.json from docs/audit-format.md alone, with nothing but Python's standard library.
 
     check.py             compares; exit status 1 and the name of each vector that differs
-    check.py --write     fills in the digests of the inputs
+    check.py --write     fills in what follows from the inputs
+
+tests/audit_vectors.rs prints packed events for new inputs (the ignored test there).
 """
 
 import base64
@@ -21,7 +23,10 @@ ACTOR_TEXTS_AFTER = [
     "session_id", "correlation_id", "reason", "session_user_name", "current_user_name", "client_address",
     "application_name",
 ]
-EVENT_TEXTS = ["operation", "domain", "table_schema", "table_name", "row_key", "result", "reason"]
+BATCH_TEXTS = ["operation", "domain", "table_schema", "table_name", "result", "reason"]
+
+MAX_EVENTS = 128
+MAX_TEXT_PART = 256 * 1024
 
 
 def field(value):
@@ -65,22 +70,288 @@ def payload(vector):
     return record("pg_tenancy/payload/1", bytes.fromhex(vector["salt"]), vector["payload"])
 
 
+def event_record(ordinal, occurred_at, row_key, payload_digest):
+    return record("pg_tenancy/event/2", integer(ordinal), integer(occurred_at), row_key, payload_digest)
+
+
 def event(vector):
     row = vector["event"]
-    transaction = row["transaction"]
+    return event_record(row["ordinal"], row["occurred_at"], row["row_key"], bytes.fromhex(row["payload_digest"]))
+
+
+def batch(vector):
+    row = vector["batch"]
     return record(
-        "pg_tenancy/event/1",
+        "pg_tenancy/batch/2",
         identifier(row["id"]),
         identifier(row["organization"]),
         identifier(row["actor"]),
         bytes.fromhex(row["actor_digest"]),
-        struct.pack(">Q", transaction),
+        struct.pack(">Q", row["transaction"]),
         integer(row["ordinal"]),
-        integer(row["occurred_at"]),
-        *[row[name] for name in EVENT_TEXTS],
-        bytes.fromhex(row["payload_digest"]),
+        integer(row["events"]),
+        *[row[name] for name in BATCH_TEXTS],
+        bytes.fromhex(row["root"]),
         bytes.fromhex(row["prev_hash"]),
     )
+
+
+def batch_leaf(position, batch_hash):
+    """The hash of the leaf of a batch, whose last event has the position."""
+    return leaf_hash(integer(position) + batch_hash)
+
+
+def event_id(batch_id, place):
+    return str(uuid.UUID(int=uuid.UUID(batch_id).int | place))
+
+
+# Trees, RFC 6962 section 2.1 -------------------------------------------------------------------------------------------
+
+
+def leaf_hash(data):
+    return sha256(b"\0" + data)
+
+
+def node_hash(left, right):
+    return sha256(b"\1" + left + right)
+
+
+def merkle_root(leaves):
+    """MTH, by its definition, over hashes of leaves."""
+    if len(leaves) <= 1:
+        return leaves[0] if leaves else sha256(b"")
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return node_hash(merkle_root(leaves[:split]), merkle_root(leaves[split:]))
+
+
+def merkle_path(leaves, index):
+    """PATH of section 2.1.1."""
+    if len(leaves) == 1:
+        return []
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    if index < split:
+        return merkle_path(leaves[:split], index) + [merkle_root(leaves[split:])]
+    return merkle_path(leaves[split:], index - split) + [merkle_root(leaves[:split])]
+
+
+def root_of_path(leaf, index, size, path):
+    """The root that the path leads to; None if it has another length."""
+    if size == 1:
+        return None if path else leaf
+    if not path:
+        return None
+    split = 1 << ((size - 1).bit_length() - 1)
+    if index < split:
+        below = root_of_path(leaf, index, split, path[:-1])
+        return below and node_hash(below, path[-1])
+    below = root_of_path(leaf, index - split, size - split, path[:-1])
+    return below and node_hash(path[-1], below)
+
+
+# Packed events ---------------------------------------------------------------------------------------------------------
+
+
+class Malformed(Exception):
+    """Packed events that are never written; the argument says in which way."""
+
+
+def lz4_block(data, length):
+    """The bytes of an LZ4 block, of which there are `length`."""
+
+    def more(at, number):
+        while True:
+            if at >= len(data):
+                raise Malformed("compressed")
+            number, at = number + data[at], at + 1
+            if data[at - 1] != 255:
+                return at, number
+
+    out, at = bytearray(), 0
+    while at < len(data):
+        literals, match, at = data[at] >> 4, data[at] & 15, at + 1
+        if literals == 15:
+            at, literals = more(at, literals)
+        if at + literals > len(data) or len(out) + literals > length:
+            raise Malformed("compressed")
+        out, at = out + data[at : at + literals], at + literals
+        if at == len(data):
+            # The last sequence has no match.
+            if len(out) == length:
+                return bytes(out)
+            break
+        offset, at = int.from_bytes(data[at : at + 2], "little"), at + 2
+        if match == 15:
+            at, match = more(at, match)
+        match += 4
+        if at > len(data) or not 1 <= offset <= len(out) or len(out) + match > length:
+            raise Malformed("compressed")
+        for _ in range(match):
+            out.append(out[-offset])
+    raise Malformed("compressed")
+
+
+class Reader:
+    """Numbers and texts of a text part."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        if len(self.data) - self.at < count:
+            raise Malformed("cut off")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self):
+        number, shift = 0, 0
+        while True:
+            (byte,) = self.take(1)
+            number |= (byte & 0x7F) << shift
+            # 64 bits, in the shortest form.
+            if number >= 1 << 64 or (byte == 0 and shift > 0):
+                raise Malformed("invalid")
+            if byte < 0x80:
+                return number
+            shift += 7
+            if shift >= 70:
+                raise Malformed("invalid")
+
+    def text(self):
+        length = self.number()
+        if length == 0:
+            return None
+        try:
+            return self.take(length - 1).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Malformed("invalid") from None
+
+
+def put_number(number):
+    out = b""
+    while number >= 0x80:
+        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
+    return out + bytes([number])
+
+
+def put_text(text):
+    return b"\0" if text is None else put_number(len(text.encode()) + 1) + text.encode()
+
+
+def text_part(occurred_at, events):
+    """The text part of these events, as the documentation has it."""
+    out = b""
+    for event in events:
+        distance = event["occurred_at"] - occurred_at
+        out += put_number(distance * 2 if distance >= 0 else -distance * 2 - 1)
+        out += put_text(event["row_key"]) + put_text(event.get("payload"))
+    return out
+
+
+def unpack(packed, count, occurred_at):
+    """The events of a batch of so many, each with payload and salt, or with the digest of an erased payload."""
+    if not 1 <= count <= MAX_EVENTS:
+        raise Malformed("beyond")
+    if len(packed) < 5:
+        raise Malformed("cut off")
+    form, length, at = packed[0], int.from_bytes(packed[1:5], "big"), 5
+    if length > MAX_TEXT_PART:
+        raise Malformed("beyond")
+    marks = []
+    for _ in range(count):
+        if at >= len(packed):
+            raise Malformed("cut off")
+        if packed[at] > 1:
+            raise Malformed("invalid")
+        size = 32 if packed[at] else 16
+        marks.append((packed[at], packed[at + 1 : at + 1 + size]))
+        at += 1 + size
+    if at > len(packed):
+        raise Malformed("cut off")
+    text = packed[at:]
+    if form == 0 and len(text) != length:
+        raise Malformed("cut off" if len(text) < length else "too long")
+    if form > 1:
+        raise Malformed("invalid")
+    reader, events = Reader(lz4_block(text, length) if form else text), []
+    for erased, kept in marks:
+        distance = reader.number()
+        distance = -(distance + 1) // 2 if distance & 1 else distance // 2
+        # Times have 64 bits, in two's complement.
+        time = (occurred_at + distance + 2**63) % 2**64 - 2**63
+        row_key, payload = reader.text(), reader.text()
+        if (payload is None) != bool(erased):
+            raise Malformed("invalid")
+        content = {"payload_digest": kept.hex()} if erased else {"payload": payload, "salt": kept.hex()}
+        events.append({"occurred_at": time, "row_key": row_key, **content})
+    if reader.at != len(reader.data):
+        raise Malformed("too long")
+    return events
+
+
+def payload_digest(event):
+    if "payload_digest" in event:
+        return bytes.fromhex(event["payload_digest"])
+    return sha256(payload(event))
+
+
+def event_digests(ordinal, events):
+    return [
+        sha256(event_record(ordinal + place, event["occurred_at"], event["row_key"], payload_digest(event)))
+        for place, event in enumerate(events)
+    ]
+
+
+def packed(vector):
+    """What is in packed events, and what is hashed of it."""
+    body = bytes.fromhex(vector["packed"])
+    events = unpack(body, len(vector["events"]), vector["occurred_at"])
+    if body[0] == 0:
+        assert body.endswith(text_part(vector["occurred_at"], events)), vector["name"]
+    digests = event_digests(vector["ordinal"], events)
+    return {
+        "events": events,
+        "digests": [digest.hex() for digest in digests],
+        "root": merkle_root(digests).hex(),
+    }
+
+
+def malformed(vector):
+    try:
+        unpack(bytes.fromhex(vector["packed"]), vector["count"], 0)
+    except Malformed as error:
+        return {"refused": str(error)}
+    return {"refused": None}
+
+
+def tree(vector):
+    leaves = [batch_leaf(row["position"], bytes.fromhex(row["batch_hash"])) for row in vector["batches"]]
+    return {"root": merkle_root(leaves).hex()}
+
+
+def place(vector):
+    return {"event": event_id(vector["batch"], vector["place"])}
+
+
+def event_proof(vector):
+    """From an event to the head of its organization, step by step."""
+    row, number = vector["batch"], vector["place"]
+    (digest,) = event_digests(row["ordinal"] + number, [vector["event"]])
+    root = root_of_path(digest, number, row["events"], [bytes.fromhex(text) for text in vector["batch_path"]])
+    batch_hash = sha256(batch({"batch": row | {"root": root.hex()}}))
+    path = [bytes.fromhex(text) for text in vector["tree_path"]]
+    leaf = batch_leaf(vector["position"], batch_hash)
+    tree_root = root_of_path(leaf, vector["leaf"] - 1, vector["head"]["leaves"], path)
+    return {
+        "event_position": vector["position"] - row["events"] + number + 1,
+        "event_digest": digest.hex(),
+        "batch_root": root.hex(),
+        "batch_hash": batch_hash.hex(),
+        "tree_root": tree_root.hex(),
+        "head_digest": sha256(head({"head": vector["head"] | {"root": tree_root.hex()}})).hex(),
+    }
+
+
+# Chains, blocks, heads and checkpoints -----------------------------------------------------------------------------------
 
 
 def genesis(vector):
@@ -88,8 +359,8 @@ def genesis(vector):
 
 
 def chain(vector):
-    head, position, event_hash = vector["head"], vector["position"], vector["event_hash"]
-    return record("pg_tenancy/chain/1", bytes.fromhex(head), integer(position), bytes.fromhex(event_hash))
+    before, position, batch_hash = vector["head"], vector["position"], vector["batch_hash"]
+    return record("pg_tenancy/chain/2", bytes.fromhex(before), integer(position), bytes.fromhex(batch_hash))
 
 
 def origin(vector):
@@ -99,19 +370,20 @@ def origin(vector):
 def entries(vector):
     fields = []
     for entry in vector["entries"]:
-        fields += [identifier(entry["organization"]), integer(entry["position"]), identifier(entry["event"])]
-        fields += [bytes.fromhex(entry["event_hash"]), bytes.fromhex(entry["chain"])]
-    return record("pg_tenancy/entries/1", *fields)
+        fields += [identifier(entry["organization"]), integer(entry["leaf"]), integer(entry["position"])]
+        fields += [identifier(entry["batch"]), bytes.fromhex(entry["batch_hash"]), bytes.fromhex(entry["chain"])]
+    return record("pg_tenancy/entries/2", *fields)
 
 
 def block(vector):
     row = vector["block"]
     return record(
-        "pg_tenancy/block/1",
+        "pg_tenancy/block/2",
         integer(row["number"]),
         integer(row["sealed_at"]),
         row["snapshot"],
         row["incarnation"],
+        integer(row["entries"]),
         integer(row["events"]),
         bytes.fromhex(row["entries_digest"]),
         bytes.fromhex(row["prev_hash"]),
@@ -157,9 +429,10 @@ def evidence(vector):
 def head(vector):
     row = vector["head"]
     return record(
-        "pg_tenancy/head/1",
+        "pg_tenancy/head/2",
         identifier(row["organization"]),
         integer(row["position"]),
+        integer(row["leaves"]),
         bytes.fromhex(row["chain"]),
         bytes.fromhex(row["root"]),
     )
@@ -180,12 +453,14 @@ def checkpoint(vector):
     )
 
 
-KINDS = {
+# Each gives the bytes of a record.
+RECORDS = {
     "commitment": commitment,
     "commitment_key": commitment_key,
     "actor": actor,
     "payload": payload,
     "event": event,
+    "batch": batch,
     "genesis": genesis,
     "chain": chain,
     "origin": origin,
@@ -196,17 +471,26 @@ KINDS = {
     "evidence": evidence,
 }
 
+# Each gives fields of the vector.
+OTHERS = {"packed": packed, "malformed": malformed, "tree": tree, "place": place, "event_proof": event_proof}
+
+
+def compute(vector):
+    kind = vector["kind"]
+    if kind in OTHERS:
+        return OTHERS[kind](vector)
+    data = RECORDS[kind](vector)
+    if "key" in vector:
+        key = base64.b64decode(vector["key"])
+        return {"bytes": data.hex(), "hmac_sha256": hmac.digest(key, data, "sha256").hex()}
+    return {"bytes": data.hex(), "sha256": sha256(data).hex()}
+
 
 def main():
     vectors = json.loads(FILE.read_text(encoding="utf-8"))
     different = []
     for vector in vectors:
-        data = KINDS[vector["kind"]](vector)
-        if "key" in vector:
-            key = base64.b64decode(vector["key"])
-            computed = {"bytes": data.hex(), "hmac_sha256": hmac.digest(key, data, "sha256").hex()}
-        else:
-            computed = {"bytes": data.hex(), "sha256": sha256(data).hex()}
+        computed = compute(vector)
         if {name: vector.get(name) for name in computed} != computed:
             different.append(vector["name"])
         vector.update(computed)

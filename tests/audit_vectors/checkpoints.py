@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Checks checkpoints from docs/audit-format.md alone, with nothing but Python's standard library.
 
-Reads JSON from standard input (tests/checkpoint.rs has its query): public keys, checkpoints, heads, sealed hashes, and
-proofs that the extension's functions gave. Recomputes every tree from its leaves, by the definition of RFC 6962, and
-verifies signatures (RFC 8032) and proofs (RFC 9162). Exit status 1 and a line that says what is wrong.
+Reads JSON from standard input (tests/checkpoint.rs has its query): public keys, checkpoints, heads, batches with their
+entries and actors, and proofs that the extension's functions gave. Recomputes every hash from the stored events, every
+chain from its genesis and every tree from its leaves, by the definition of RFC 6962, and verifies signatures (RFC
+8032) and proofs (RFC 9162). Exit status 1 and a line that says what is wrong.
 """
 
 import base64
@@ -13,7 +14,7 @@ import sys
 import uuid
 
 import check
-from check import sha256
+from check import leaf_hash as leaf, node_hash as node, sha256
 
 # Ed25519, RFC 8032 section 5.1 ---------------------------------------------------------------------------------------
 
@@ -71,14 +72,6 @@ def signed(public, message, signature):
 
 
 # Trees, RFC 6962 section 2.1 and RFC 9162 section 2.1 ------------------------------------------------------------------
-
-
-def leaf(data):
-    return sha256(b"\0" + data)
-
-
-def node(left, right):
-    return sha256(b"\1" + left + right)
 
 
 def largest_power_below(size):
@@ -185,9 +178,47 @@ def hashes(proof):
     return [bytes.fromhex(text.removeprefix("\\x")) for text in proof]
 
 
-def head_digest(organization, position, chain, root):
-    row = {"organization": organization, "position": position, "chain": chain, "root": root.hex()}
-    return sha256(check.head({"head": row}))
+def batch_events(row):
+    """The events of a row of tenancy.event_batch."""
+    if row["packed"] is not None:
+        return check.unpack(bytes.fromhex(row["packed"]), row["events"], row["occurred_at"])
+    event = {"occurred_at": row["occurred_at"], "row_key": row["row_key"]}
+    if row["payload"] is None:
+        return [event | {"payload_digest": row["payload_digest"]}]
+    return [event | {"payload": row["payload"], "salt": row["payload_salt"]}]
+
+
+def check_batches(state):
+    """Each batch has the hash of its entry, and the entries make the chain; returns the digests of the events."""
+    actors = {row["id"]: sha256(check.actor({"actor": row})).hex() for row in state["actors"]}
+    digests, heads = {}, {}
+    for row in state["batches"]:
+        what = f"batch {row['id']}"
+        try:
+            events = batch_events(row)
+        except check.Malformed as error:
+            sys.exit(f"{what} cannot be read: {error}")
+        demand(len(events) == row["events"] and events[0]["occurred_at"] == row["occurred_at"], f"{what} differs")
+        digests[row["id"]] = check.event_digests(row["ordinal"], events)
+        root = check.merkle_root(digests[row["id"]]).hex()
+        header = row | {"actor_digest": actors[row["actor"]], "root": root}
+        demand(row["hash"] == sha256(check.batch({"batch": header})).hex(), f"{what} has another hash")
+    hashes_of = {row["id"]: (row["hash"], row["events"]) for row in state["batches"]}
+    for seal in state["seals"]:
+        organization, what = seal["organization"], f"entry {seal['leaf']} of {seal['organization']}"
+        genesis = sha256(check.genesis({"organization": organization})).hex()
+        number, position, chain = heads.get(organization, (0, 0, genesis))
+        batch_hash, events = hashes_of[seal["batch"]]
+        demand(batch_hash == seal["batch_hash"], f"{what} is of another batch")
+        demand((seal["leaf"], seal["position"]) == (number + 1, position + events), f"{what} has another place")
+        entry = {"head": chain, "position": seal["position"], "batch_hash": batch_hash}
+        demand(seal["chain"] == sha256(check.chain(entry)).hex(), f"{what} does not continue the chain")
+        heads[organization] = (seal["leaf"], seal["position"], seal["chain"])
+    return digests
+
+
+def head_digest(row, root):
+    return sha256(check.head({"head": row | {"root": root.hex()}}))
 
 
 def heads_at(state, trees, block):
@@ -200,12 +231,9 @@ def heads_at(state, trees, block):
     place = lambda head: (first[head["organization"]], uuid.UUID(head["organization"]).bytes)
     ordered = sorted(newest.values(), key=place)
     digests = {
-        head["organization"]: head_digest(
-            head["organization"], head["position"], head["chain"], trees[head["organization"]].root(head["position"])
-        )
-        for head in ordered
+        head["organization"]: head_digest(head, trees[head["organization"]].root(head["leaves"])) for head in ordered
     }
-    return {head["organization"]: head["position"] for head in ordered}, digests
+    return {head["organization"]: (head["position"], head["leaves"]) for head in ordered}, digests
 
 
 def in_use(key, order, place):
@@ -221,7 +249,7 @@ def check_checkpoints(state, trees, logs):
     previous = None
     for place, row in enumerate(state["checkpoints"]):
         what = f"checkpoint {row['number']} of {row['incarnation']}"
-        positions, digests = heads_at(state, trees, row["block"])
+        places, digests = heads_at(state, trees, row["block"])
         demand(row["heads"] == len(digests), f"{what} counts other heads")
         heads = Tree([leaf(digest) for digest in digests.values()])
         demand(row["heads_root"] == heads.root().hex(), f"{what} has another root of the heads")
@@ -243,17 +271,28 @@ def check_checkpoints(state, trees, logs):
         for proof in state["head_proofs"] or []:
             if (proof["incarnation"], proof["number"]) == order[place]:
                 organization = proof["organization"]
-                demand(proof["position"] == positions[organization], f"{what}: another position is proved")
+                stated = (proof["position"], proof["leaves"])
+                demand(stated == places[organization], f"{what}: another place is proved")
                 good = included(
                     leaf(digests[organization]), proof["place"] - 1, row["heads"], hashes(proof["proof"]), heads.root()
                 )
                 demand(good, f"{what}: the proof of a head is wrong")
 
 
-def check_proofs(state, trees, logs):
+def check_proofs(state, digests, trees, logs):
+    ends = {seal["batch"]: (seal["leaf"], seal["position"]) for seal in state["seals"]}
+    for proof in state["event_proofs"] or []:
+        leaves, place = digests[proof["batch"]], proof["place"] - 1
+        what = f"event {place} of batch {proof['batch']}"
+        stated = (proof["leaf"], proof["position"] - proof["place"] + proof["events"])
+        demand(stated == ends[proof["batch"]] and proof["events"] == len(leaves), f"{what} has another place")
+        demand(leaf(bytes.fromhex(proof["data"])) == leaves[place], f"{what} has other data")
+        root = bytes.fromhex(proof["root"])
+        good = included(leaves[place], place, len(leaves), hashes(proof["proof"]), root)
+        demand(good and root == check.merkle_root(leaves), f"{what} is not proved")
     logs = {name: Tree(leaves) for name, leaves in logs.items()}
     for proof in state["inclusion_proofs"] or []:
-        tree, index, size = trees[proof["organization"]], proof["position"] - 1, proof["size"]
+        tree, index, size = trees[proof["organization"]], proof["leaf"] - 1, proof["size"]
         good = included(tree.leaves[index], index, size, hashes(proof["proof"]), tree.root(size))
         demand(good, f"inclusion of {index} in {size} is not proved")
     for proof in state["log_inclusion_proofs"] or []:
@@ -269,14 +308,16 @@ def check_proofs(state, trees, logs):
 
 def main():
     state = json.load(sys.stdin)
-    leaves = {}
+    digests, leaves = check_batches(state), {}
     for seal in state["seals"]:
-        leaves.setdefault(seal["organization"], []).append(leaf(bytes.fromhex(seal["event_hash"])))
+        leaves.setdefault(seal["organization"], []).append(
+            check.batch_leaf(seal["position"], bytes.fromhex(seal["batch_hash"]))
+        )
     trees, logs = {organization: Tree(hashed) for organization, hashed in leaves.items()}, {}
     check_checkpoints(state, trees, logs)
-    check_proofs(state, trees, logs)
+    check_proofs(state, digests, trees, logs)
     proofs = sum(len(state[name] or []) for name in state if name.endswith("_proofs"))
-    print(f"{len(state['checkpoints'])} checkpoints, {len(state['keys'])} keys, {proofs} proofs")
+    print(f"{len(state['batches'])} batches, {len(state['checkpoints'])} checkpoints, {len(state['keys'])} keys, {proofs} proofs")
 
 
 if __name__ == "__main__":

@@ -187,13 +187,22 @@ pub async fn assert_audit_is_whole(client: &Client) {
     // What the sealer itself has written of what captures is sealed by its next run.
     run(client, "SELECT tenancy.verify_audit()").await;
     // Every committed event once, without a gap.
-    let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(*) FROM tenancy.seal),
-                      (SELECT count(DISTINCT event) FROM tenancy.seal), (SELECT coalesce(sum(events), 0) FROM \
-                      tenancy.block),
+    let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(DISTINCT id) FROM tenancy.event),
+                      (SELECT count(DISTINCT (organization, \"position\")) FROM tenancy.audit_trail),
+                      (SELECT coalesce(sum(events), 0) FROM tenancy.block),
                       (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY \
+                      organization) s),
+                      (SELECT coalesce(sum(events), 0) FROM tenancy.event_batch)";
+    let numbers = rows(client, sql).await.remove(0);
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "events, ids, positions, blocks: {numbers:?}");
+    // Every batch of them as well.
+    let sql = "SELECT (SELECT count(*) FROM tenancy.event_batch), (SELECT count(*) FROM tenancy.seal),
+                      (SELECT count(DISTINCT batch) FROM tenancy.seal), (SELECT coalesce(sum(entries), 0) FROM \
+                      tenancy.block),
+                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(leaf) AS n FROM tenancy.seal GROUP BY \
                       organization) s)";
     let numbers = rows(client, sql).await.remove(0);
-    assert!(numbers.iter().all(|number| *number == numbers[0]), "events, entries, blocks, positions: {numbers:?}");
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "batches, entries, blocks, leaves: {numbers:?}");
 }
 
 /// A checkpoint that is handed out: its note, and the public key.

@@ -7,7 +7,6 @@ Python's standard library, and `openssl` for Ed25519.
 """
 
 import base64
-import hashlib
 import importlib.util
 import json
 import pathlib
@@ -30,16 +29,7 @@ def require(condition, what):
         sys.exit(what)
 
 
-def digest(data):
-    return hashlib.sha256(data).digest()
-
-
-def leaf_hash(data):
-    return digest(b"\x00" + data)
-
-
-def node_hash(left, right):
-    return digest(b"\x01" + left + right)
+digest, leaf_hash, node_hash = check.sha256, check.leaf_hash, check.node_hash
 
 
 def hashes(texts):
@@ -47,17 +37,10 @@ def hashes(texts):
 
 
 def root_from_path(index, size, leaf, path):
-    """RFC 6962 section 2.1.1, from the leaf upwards by the definition of the tree."""
-    if size == 1:
-        require(not path, "a proof is too long")
-        return leaf
-    require(path, "a proof is too short")
-    split = 1
-    while split * 2 < size:
-        split *= 2
-    if index < split:
-        return node_hash(root_from_path(index, split, leaf, path[:-1]), path[-1])
-    return node_hash(path[-1], root_from_path(index - split, size - split, leaf, path[:-1]))
+    require(0 <= index < size, "a leaf is none of its tree")
+    root = check.root_of_path(leaf, index, size, path)
+    require(root, "a proof has another length")
+    return root
 
 
 def roots_from_consistency(old, new, proof, old_root, whole=True):
@@ -161,8 +144,8 @@ def check_checkpoint(manifest, line, key):
 
 
 def check_head(manifest, checkpoint, head):
-    record = check.record("pg_tenancy/head/1", check.identifier(manifest["organization"]), check.integer(head["position"]),
-                          bytes.fromhex(head["chain"]), bytes.fromhex(head["root"]))
+    record = check.record("pg_tenancy/head/2", check.identifier(manifest["organization"]), check.integer(head["position"]),
+                          check.integer(head["leaves"]), bytes.fromhex(head["chain"]), bytes.fromhex(head["root"]))
     found = root_from_path(head["index"], checkpoint["heads"], leaf_hash(digest(record)), hashes(head["proof"]))
     require(found == bytes.fromhex(checkpoint["heads_root"]), "the head is not in the checkpoint")
 
@@ -173,14 +156,31 @@ def actor_digest(line):
     return digest(check.actor({"actor": row}))
 
 
-def check_event(line, organization, actors):
-    """The hash of an event, from what it says."""
-    if line["payload"] is not None:
-        payload = check.payload({"salt": line["salt"], "payload": line["payload"]})
-        require(digest(payload).hex() == line["payload_digest"], "a payload is not what was recorded")
-    row = dict(line, organization=organization, actor_digest=actors[line["actor"]].hex(), prev_hash=line["previous"])
-    require(digest(check.event({"event": row})).hex() == line["hash"], "an event is not what was recorded")
+def check_batch(line, organization, actors):
+    """The hash of a batch, from what it says of itself and of its events."""
+    events = line["events"]
+    require(1 <= len(events) <= check.MAX_EVENTS, "a batch has too few or too many events")
+    require(int(line["id"][-3:], 16) == 0, "the id is none of a batch")
+    require(line["encoding"] == 2, "another encoding")
+    for event in events:
+        require((event["payload"] is None) == (event["salt"] is None), "half of a payload is gone")
+        if event["payload"] is not None:
+            require(digest(check.payload(event)).hex() == event["payload_digest"], "a payload is not what was recorded")
+    row = dict(line, organization=organization, actor_digest=actors[line["actor"]].hex(), prev_hash=line["previous"],
+               events=len(events), root=check.merkle_root(check.event_digests(line["ordinal"], events)).hex())
+    require(digest(check.batch({"batch": row})).hex() == line["hash"], "a batch is not what was recorded")
     return bytes.fromhex(line["hash"])
+
+
+def check_link(line, before, chains, first):
+    """The batch follows the one before in its transaction, or a chain value of before."""
+    if line["ordinal"] == 1:
+        require(line["previous"] in chains or first > 1, "a batch follows nothing")
+    elif before:
+        follows = before["ordinal"] + len(before["events"]) == line["ordinal"] and before["hash"] == line["previous"]
+        require(follows and before["transaction"] == line["transaction"], "a batch does not follow the one before")
+    else:
+        require(first > 1 or line["position"] > 1, "a batch follows nothing")
 
 
 def main(path, key):
@@ -192,42 +192,58 @@ def main(path, key):
         require(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() == text, "a line has another spelling")
     manifest, checkpoint, head, span = lines[:4]
     require([line["type"] for line in lines[:4]] == ["manifest", "checkpoint", "head", "range"], "a line is missing")
-    require(manifest["format"] == "pg_tenancy/bundle/1", "another format")
+    require(manifest["format"] == "pg_tenancy/bundle/2", "another format")
     check_checkpoint(manifest, checkpoint, key)
     check_head(manifest, checkpoint, head)
 
     organization, first, last = manifest["organization"], manifest["first"], manifest["last"]
-    chain, tree = bytes.fromhex(span["chain"]), Tree(first - 1, hashes(span["frontier"]))
+    chain, tree = bytes.fromhex(span["chain"]), Tree(span["leaves"], hashes(span["frontier"]))
+    require((first == 1) == (span["leaves"] == 0), "the range contradicts itself")
     if first == 1:
         require(chain == digest(check.genesis({"organization": organization})), "another beginning")
     actors, payloads, events, artifacts, position = {}, {}, 0, 0, first - 1
     registrations, registered, erased, erasures = set(), set(), set(), set()
+    batches, before, chains = set(), None, {chain.hex()}
     for line in lines[4:-1]:
         kind = line["type"]
         if kind == "actor":
             actors[line["id"]] = actor_digest(line)
         elif kind == "withheld":
             actors[line["id"]] = bytes.fromhex(line["digest"])
-        elif kind in ("event", "absent"):
-            event_hash = bytes.fromhex(line["hash"]) if kind == "absent" else check_event(line, organization, actors)
-            payloads[line["id"]] = line.get("payload")
-            if kind == "event" and line["payload"] is None:
-                erased.add((line["id"], line["payload_digest"]))
-            elif line.get("operation") == "erase":
-                told = json.loads(line["payload"])["data"]
-                erasures.add((told["event"], told["payload_digest"]))
+        elif kind in ("batch", "absent"):
+            require(line["id"] not in batches, "a batch stands twice")
+            batches.add(line["id"])
+            if kind == "batch":
+                batch_hash, end = check_batch(line, organization, actors), line["position"] + len(line["events"]) - 1
+            else:
+                batch_hash, end = bytes.fromhex(line["hash"]), line["position"]
+            ids = [check.event_id(line["id"], place) for place in range(len(line.get("events", ())))]
+            for event_id, event in zip(ids, line.get("events", ())):
+                payloads[event_id] = event["payload"]
+                if event["payload"] is None:
+                    erased.add((event_id, event["payload_digest"]))
+                elif line["operation"] == "erase":
+                    told = json.loads(event["payload"])["data"]
+                    erasures.add((told["event"], told["payload_digest"]))
             if (line.get("operation"), line.get("table_schema"), line.get("table_name")) == ("insert", "tenancy", "evidence"):
-                registrations.add(line["id"])
+                registrations.update(ids)
+            leaf = check.batch_leaf(end, batch_hash)
+            require(("proof" in line) == ("leaf" in line) != ("chain" in line), "neither a chain value nor a proof, or both")
             if "proof" in line:
-                found = root_from_path(line["position"] - 1, head["position"], leaf_hash(event_hash), hashes(line["proof"]))
-                require(found.hex() == head["root"], "an event is not in the history")
+                require(end < first or line["position"] > last, "a batch of the range has a proof")
+                found = root_from_path(line["leaf"] - 1, head["leaves"], leaf, hashes(line["proof"]))
+                require(found.hex() == head["root"], "a batch is not in the history")
                 continue
-            position += 1
-            require(line["position"] == position, "a position is missing")
-            chain = digest(check.record("pg_tenancy/chain/1", chain, check.integer(position), event_hash))
+            if kind == "batch":
+                require(line["position"] == position + 1, "a position is missing")
+                check_link(line, before, chains, first)
+                events += len(ids)
+            require(position < end <= min(last, position + check.MAX_EVENTS), "a position is missing")
+            position, before = end, line if kind == "batch" else None
+            chain = digest(check.chain({"head": chain.hex(), "position": end, "batch_hash": batch_hash.hex()}))
             require(chain.hex() == line["chain"], "the chain is broken")
-            tree.add(leaf_hash(event_hash))
-            events += kind == "event"
+            chains.add(chain.hex())
+            tree.add(leaf)
         elif kind == "evidence":
             evidence = line["evidence"]
             record = digest(check.evidence({"evidence": evidence})).hex()
@@ -241,8 +257,9 @@ def main(path, key):
             sys.exit(f"an unknown line: {kind}")
     require(position == last, "positions are missing")
     if tree.size:
-        before, after = roots_from_consistency(last, head["position"], hashes(span["proof"]), fold(tree.subtrees))
+        before, after = roots_from_consistency(tree.size, head["leaves"], hashes(span["proof"]), fold(tree.subtrees))
         require(before == fold(tree.subtrees) and after.hex() == head["root"], "not the history that was signed")
+    require((last == head["position"]) == (tree.size == head["leaves"]), "another end")
     if last == head["position"]:
         require(chain.hex() == head["chain"], "the chain has another end")
     require(artifacts == manifest["evidence"] and registrations <= registered, "artifacts are missing")

@@ -1,27 +1,31 @@
-//! Appends an event to the chain of its transaction: no lock, no wait, nothing read but the organization's head.
+//! Appends events to the chain of their transaction: no lock, no wait, nothing read but the organization's head.
 //!
-//! Decision: `docs/decisions/30-batch-index.md`.
+//! Events of a statement that have organization, actor, operation and table in common are packed into a batch, whose
+//! hash is computed when it is full, or another one follows, or the statement ends. Until then it is *open*.
+//!
+//! Decision: `docs/decisions/55-packed-events.md`.
 
 use super::partition;
-use crate::audit::log::event_row::{actor_values, event_values};
+use crate::audit::log::batch_row::{actor_values, batch_values};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::tables::table::{self, IndexKey};
 use crate::pg::transaction;
 use crate::pg::user::{self, Session};
 use pg_tenancy_core::audit::capture::pending::Pending;
+use pg_tenancy_core::audit::format::batch::{self, MAX_EVENTS, MAX_TEXT, MAX_TIME, PackedContent, PackedEvent};
+use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::{Actor, ENCODING, payload_digest, time_ordered_id};
-use pg_tenancy_core::audit::format::event_row::EventRow;
+use pg_tenancy_core::audit::format::event::{Actor, ENCODING, batch_id, event_id, payload_digest, time_ordered_id};
 use pg_tenancy_core::audit::format::month::Month;
-use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::{chain, merkle};
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use rand::RngExt as _;
 use serde_json::json;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -49,10 +53,11 @@ struct Written {
 }
 
 /// The last event of an organization in this transaction.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct ChainLink {
     ordinal: i32,
-    hash: Digest,
+    /// The hash of its batch, once that is complete. The copies that savepoints keep share it.
+    hash: Rc<OnceCell<Digest>>,
 }
 
 /// A row of `tenancy.event_actor`, with what it was made of.
@@ -66,20 +71,45 @@ struct WrittenActor {
     session: Session,
 }
 
-/// An event that waits for the end of its statement.
+/// A row that waits for the end of its statement.
 struct Waiting {
-    row: EventRow<String, [u8; 16]>,
+    row: BatchRow<String, Vec<u8>>,
     month: Month,
 }
 
-/// How many events are written at a time, and at how many bytes of payload they are written earlier.
-const BATCH_EVENTS: usize = 500;
-const BATCH_BYTES: usize = 1024 * 1024;
+/// A batch that takes further events.
+struct OpenBatch {
+    level: i32,
+    month: Month,
+    actor_digest: Digest,
+    /// Without its events and hashes.
+    row: BatchRow<String, Vec<u8>>,
+    events: Vec<OpenEvent>,
+    /// Bytes of row keys and payloads.
+    bytes: usize,
+    /// The hash of the batch before, or the newest sealed head.
+    previous: Rc<OnceCell<Digest>>,
+    hash: Rc<OnceCell<Digest>>,
+}
+
+struct OpenEvent {
+    occurred_at: i64,
+    row_key: Option<String>,
+    payload: String,
+    salt: [u8; 16],
+}
+
+/// At how many rows, bytes of text and open batches what waits is written before the end of its statement.
+const MAX_ROWS: usize = 256;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+const MAX_OPEN: usize = 500;
 
 static WRITTEN: BackendLocal<RefCell<SavepointStack<Written>>> =
     BackendLocal::new(RefCell::new(SavepointStack::new(Written { actor: None, links: BTreeMap::new() })));
+/// By organization, which has one at most.
+static OPEN: BackendLocal<RefCell<BTreeMap<Uuid, OpenBatch>>> = BackendLocal::new(RefCell::new(BTreeMap::new()));
 static PENDING: BackendLocal<RefCell<Pending<Waiting>>> = BackendLocal::new(RefCell::new(Pending::new()));
-/// Bytes of payload that wait.
+/// Bytes of text that wait.
 static WAITING_BYTES: BackendLocal<Cell<usize>> = BackendLocal::new(Cell::new(0));
 /// True while events wait; read where nothing may fail.
 static WAITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
@@ -88,15 +118,17 @@ static COMMITTED_ACTOR: BackendLocal<RefCell<Option<Rc<WrittenActor>>>> = Backen
 
 /// A savepoint was rolled back or released: the rows written under it went the same way.
 pub fn savepoint(level: i32, rolled_back: bool) {
-    let (mut written, mut pending) = (WRITTEN.borrow_mut(), PENDING.borrow_mut());
+    let (mut written, mut open, mut pending) = (WRITTEN.borrow_mut(), OPEN.borrow_mut(), PENDING.borrow_mut());
     if rolled_back {
         written.roll_back(level);
+        open.retain(|_, batch| batch.level < level);
         pending.roll_back(level);
     } else {
         written.release(level);
+        open.values_mut().filter(|batch| batch.level == level).for_each(|batch| batch.level = level - 1);
         pending.release(level);
     }
-    WAITING.set(!pending.is_empty());
+    WAITING.set(!pending.is_empty() || !open.is_empty());
 }
 
 /// True if events wait for the end of the statement.
@@ -125,6 +157,7 @@ pub fn transaction_ended(committed: bool) -> bool {
         COMMITTED_ACTOR.replace(Some(actor));
     }
     WRITTEN.borrow_mut().clear();
+    OPEN.borrow_mut().clear();
     PENDING.borrow_mut().clear();
     WAITING.set(false);
     WAITING_BYTES.set(0);
@@ -132,7 +165,7 @@ pub fn transaction_ended(committed: bool) -> bool {
 }
 
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
-/// with others of its statement. Returns its id.
+/// with others of its statement. Returns the id of the event.
 pub fn append(draft: NewEvent) -> Result<Uuid> {
     let occurred_at = transaction::now();
     let month = Month::of(occurred_at);
@@ -167,75 +200,153 @@ pub fn append_as(actor: Actor, occurred_at: i64, draft: NewEvent) -> Result<()> 
 
 fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: NewEvent) -> Uuid {
     let level = transaction::level();
-    let (ordinal, previous) = next_place(draft.organization);
+    let bytes = draft.payload.len() + draft.row_key.as_ref().map_or(0, String::len);
+    let joins = |batch: &OpenBatch| {
+        // A clock that was set back begins a batch too: no event is older than the id of its batch.
+        let in_time = (0..=MAX_TIME).contains(&occurred_at.saturating_sub(batch.row.occurred_at));
+        in_time
+            && batch.level == level
+            && batch.month == month
+            && batch.row.actor == actor
+            && batch.takes(&draft, bytes)
+    };
+    let organization = draft.organization;
+    if !OPEN.borrow().get(&organization).is_some_and(joins) {
+        close(organization);
+        let batch = open(level, actor, actor_digest, month, occurred_at, &draft);
+        OPEN.borrow_mut().insert(organization, batch);
+    }
+    let mut open = OPEN.borrow_mut();
+    let Some(batch) = open.get_mut(&organization) else { unreachable!("it was opened above") };
+    let id = batch.push(occurred_at, draft, bytes);
+    let link = ChainLink { ordinal: batch.row.ordinal + batch.row.events - 1, hash: batch.hash.clone() };
+    WRITTEN.borrow_mut().change(level).links.insert(organization, link);
+    let (open_batches, bytes) = (open.len(), WAITING_BYTES.get() + bytes);
+    drop(open);
+    WAITING.set(true);
+    WAITING_BYTES.set(bytes);
+    if bytes >= MAX_BYTES || open_batches >= MAX_OPEN || PENDING.borrow().count(level) >= MAX_ROWS {
+        flush(level);
+    }
+    id
+}
 
-    let salt: [u8; 16] = rand::rng().random();
-    let mut row = EventRow {
-        id: time_ordered_id(occurred_at, rand::rng().random()),
+/// A batch without events, to follow the newest one of the organization in this transaction, or its newest sealed head.
+fn open(level: i32, actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: &NewEvent) -> OpenBatch {
+    let (ordinal, previous) = next_place(draft.organization);
+    let row = BatchRow {
+        id: batch_id(occurred_at, rand::rng().random()),
         organization: draft.organization,
         actor,
         transaction: transaction::id(),
         ordinal,
+        events: 0,
         occurred_at,
         operation: draft.operation.to_owned(),
         domain: draft.domain.to_owned(),
         table_schema: draft.table_schema.map(str::to_owned),
         table_name: draft.table_name.map(str::to_owned),
-        row_key: draft.row_key,
         result: draft.result.to_owned(),
         reason: draft.reason.map(str::to_owned),
-        payload_digest: payload_digest(&salt, &draft.payload),
-        payload: Some(draft.payload),
-        payload_salt: Some(salt),
+        row_key: None,
+        payload: None,
+        payload_salt: None,
+        payload_digest: None,
+        packed: None,
         encoding: ENCODING,
-        previous,
+        previous: Digest::default(),
         hash: Digest::default(),
     };
-    row.hash = row.content_hash(actor_digest);
-    WRITTEN.borrow_mut().change(level).links.insert(row.organization, ChainLink { ordinal, hash: row.hash });
-    let id = row.id;
-    wait(level, Waiting { row, month });
-    id
+    let (events, hash) = (Vec::new(), Rc::new(OnceCell::new()));
+    OpenBatch { level, month, actor_digest: *actor_digest, row, events, bytes: 0, previous, hash }
 }
 
-/// Lets the event wait for the end of its statement, or writes it with what waits already.
-fn wait(level: i32, event: Waiting) {
-    let bytes = WAITING_BYTES.get() + event.row.payload.as_ref().map_or(0, String::len);
-    let count = PENDING.borrow_mut().push(level, event);
-    WAITING.set(true);
-    WAITING_BYTES.set(bytes);
-    if count >= BATCH_EVENTS || bytes >= BATCH_BYTES {
-        flush(level);
+/// Completes the open batch of the organization, which then waits to be written.
+fn close(organization: Uuid) {
+    let batch = OPEN.borrow_mut().remove(&organization);
+    if let Some(batch) = batch {
+        let level = batch.level;
+        PENDING.borrow_mut().push(level, batch.complete());
+    }
+}
+
+impl OpenBatch {
+    /// True if the event has everything in common with the batch that events of a batch have, and there is room.
+    fn takes(&self, draft: &NewEvent, bytes: usize) -> bool {
+        let row = &self.row;
+        self.events.len() < MAX_EVENTS
+            && self.bytes + bytes <= MAX_TEXT
+            && row.operation == draft.operation
+            && row.table_name.as_deref() == draft.table_name
+            && row.table_schema.as_deref() == draft.table_schema
+            && row.domain == draft.domain
+            && row.result == draft.result
+            && row.reason.as_deref() == draft.reason
+    }
+
+    /// Adds an event; returns its id.
+    fn push(&mut self, occurred_at: i64, draft: NewEvent, bytes: usize) -> Uuid {
+        let id = event_id(self.row.id, self.row.events);
+        self.bytes += bytes;
+        self.row.events += 1;
+        let (row_key, payload, salt) = (draft.row_key, draft.payload, rand::rng().random());
+        self.events.push(OpenEvent { occurred_at, row_key, payload, salt });
+        id
+    }
+
+    /// The row, with its events and hash.
+    fn complete(mut self) -> Waiting {
+        let packed: Vec<PackedEvent> = self.events.iter().map(OpenEvent::packed).collect();
+        let digests = (self.row.ordinal..).zip(&packed).map(|(ordinal, event)| event.digest(ordinal));
+        let root = merkle::root_of(digests);
+        if let [_, _, ..] = packed[..] {
+            self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
+        } else if let Some(event) = self.events.pop() {
+            self.row.payload_digest = Some(payload_digest(&event.salt, &event.payload));
+            self.row.row_key = event.row_key;
+            self.row.payload = Some(event.payload);
+            self.row.payload_salt = Some(event.salt.to_vec());
+        }
+        // The batch before was closed first.
+        self.row.previous = self.previous.get().copied().unwrap_or_default();
+        self.row.hash = self.row.header(&self.actor_digest).hash(&root, &self.row.previous);
+        let _ = self.hash.set(self.row.hash);
+        Waiting { row: self.row, month: self.month }
+    }
+}
+
+impl OpenEvent {
+    fn packed(&self) -> PackedEvent<'_> {
+        let content = PackedContent::Payload { salt: self.salt, text: &self.payload };
+        PackedEvent { occurred_at: self.occurred_at, row_key: self.row_key.as_deref(), content }
     }
 }
 
 /// Writes the events that wait at this level. Those of a level around it wait on: under this savepoint they could be
 /// rolled back with it.
 fn flush(level: i32) {
-    let events = PENDING.borrow_mut().take(level);
-    WAITING.set(!PENDING.borrow().is_empty());
+    let here = OPEN.borrow().iter().filter(|(_, batch)| batch.level == level).map(|(id, _)| *id).collect::<Vec<_>>();
+    here.into_iter().for_each(close);
+    let waiting = PENDING.borrow_mut().take(level);
+    WAITING.set(!PENDING.borrow().is_empty() || !OPEN.borrow().is_empty());
     WAITING_BYTES.set(0);
-    for batch in events.chunk_by(|one, other| one.month == other.month) {
-        let ids = || batch.iter().map(|event| event.row.id);
-        let (Some(first), Some(lowest), Some(highest)) = (batch.first(), ids().min(), ids().max()) else { continue };
-        let partition = partition::of("event", first.month, first.row.occurred_at);
-        let size = i32::try_from(batch.len()).unwrap_or(i32::MAX);
-        let rows: Vec<_> =
-            batch.iter().map(|event| (&event.row, (event.row.id == lowest).then_some((highest, size)))).collect();
-        table::insert_all(&partition, &rows, |(row, batch)| event_values(row, batch.as_ref()));
+    for batches in waiting.chunk_by(|one, other| one.month == other.month) {
+        let Some(first) = batches.first() else { continue };
+        let partition = partition::of("event_batch", first.month, first.row.occurred_at);
+        table::insert_all(&partition, batches, |batch| batch_values(&batch.row));
     }
 }
 
-/// The ordinal of the next event of an organization, and the hash it follows: the event before it in the same
-/// transaction, or the newest sealed head.
-fn next_place(organization: Uuid) -> (i32, Digest) {
+/// The ordinal of the next event of an organization, and the hash that its batch follows: that of the batch before it
+/// in the same transaction, or the newest sealed head.
+fn next_place(organization: Uuid) -> (i32, Rc<OnceCell<Digest>>) {
     if let Some(link) = WRITTEN.borrow().get().links.get(&organization) {
-        return (link.ordinal + 1, link.hash);
+        return (link.ordinal + 1, link.hash.clone());
     }
-    // tenancy.head: organization, block, position, chain, frontier
-    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", IndexKey::uuid(1, &organization), 4);
+    // tenancy.head: organization, block, position, leaves, chain, frontier
+    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", IndexKey::uuid(1, &organization), 5);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
-    (1, head.unwrap_or_else(|| chain::genesis(organization)))
+    (1, Rc::new(OnceCell::from(head.unwrap_or_else(|| chain::genesis(organization)))))
 }
 
 /// The actor of this moment: the one of the event before, the one of the session's transaction before, or a new one.

@@ -72,7 +72,7 @@ fn silent() -> Result<bool> {
         || PART.get() == Some(utility::depth())
         || transaction::scripted()
         || transaction::read_only()
-        || !table::has_partitions(c"event")
+        || !table::has_partitions(c"event_batch")
         || restore::brings_rules()?)
 }
 
@@ -173,7 +173,7 @@ fn object_changed(statement: &DdlStatement, object: &DdlObject) -> Result<()> {
     let read = object.details.as_deref().and_then(|details| serde_json::from_str(details).ok());
     let mut details = object_of(read.unwrap_or_default());
     let function = details.get("function").and_then(Value::as_str);
-    let attaches = object.identity == "tenancy.event" || object.identity == "tenancy.event_actor";
+    let attaches = object.identity == "tenancy.event_batch" || object.identity == "tenancy.event_actor";
     if object.audit_partition && ddl::is_upkeep(&statement.tag, &parts, function)
         || attaches && !parts.is_empty() && parts.iter().all(|part| *part == "attach_partition")
     {

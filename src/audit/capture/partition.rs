@@ -51,7 +51,7 @@ pub fn is_there(table: &str, suffix: &str) -> bool {
 pub fn create_ahead() {
     let now = transaction::now();
     let last = Month::of(now + AHEAD_DAYS * 86_400_000_000);
-    let name = CString::new(format!("event_{}", last.suffix())).unwrap_or_default();
+    let name = CString::new(format!("event_batch_{}", last.suffix())).unwrap_or_default();
     if !table::is_partition(&name) {
         create(now);
     }

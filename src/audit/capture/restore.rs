@@ -32,7 +32,7 @@ pub fn brings_rules() -> Result<bool> {
 /// The partitions of the audit that have no key yet: Postgres makes keys when all data of a dump is in.
 static WITHOUT_KEY: Query = Query::new(
     "SELECT i.inhrelid::regclass::text FROM pg_inherits i
-      WHERE i.inhparent IN ('tenancy.event'::regclass, 'tenancy.event_actor'::regclass)
+      WHERE i.inhparent IN ('tenancy.event_batch'::regclass, 'tenancy.event_actor'::regclass)
         AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = i.inhrelid AND x.indisprimary)
       ORDER BY 1 LIMIT 1",
 );

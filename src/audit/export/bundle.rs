@@ -1,8 +1,8 @@
-//! `tenancy.export_evidence`: writes a bundle, a page of events at a time.
+//! `tenancy.export_evidence`: writes a bundle, a page of batches at a time.
 
-use super::proof::{CheckpointTree, EventTree};
+use super::proof::{BatchTree, CheckpointTree};
 use crate::audit::capture::append::{self, NewEvent, append};
-use crate::audit::log::event_row;
+use crate::audit::log::batch_row;
 use crate::audit::log::head_tree::{self, HeadTreeVersion};
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
@@ -12,14 +12,15 @@ use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::export::bundle::FORMAT;
 use pg_tenancy_core::audit::export::bundle::line::{
-    self, Absent, Checkpoint, Earlier, Event, Evidence, Exporter, Head, Key, Line, Manifest, Range, Withheld,
+    self, Absent, Batch, Checkpoint, Earlier, Evidence, Exporter, Head, Key, Line, Manifest, Range, Withheld,
 };
 use pg_tenancy_core::audit::export::bundle::writer::Writer;
 use pg_tenancy_core::audit::export::evidence;
 use pg_tenancy_core::audit::export::statement::Envelope;
+use pg_tenancy_core::audit::format::batch::MAX_TIME;
+use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn};
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::{Actor, time_ordered_id};
-use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn};
+use pg_tenancy_core::audit::format::event::{Actor, batch_of, event_id, time_ordered_id};
 use pg_tenancy_core::audit::format::hex::Hash;
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::checkpoint;
@@ -27,7 +28,7 @@ use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
-use pg_tenancy_core::{actor_columns, event_columns};
+use pg_tenancy_core::{actor_columns, batch_columns};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::SetOfIterator;
 use pgrx::{pg_extern, pg_sys};
@@ -35,11 +36,11 @@ use serde_json::json;
 use std::collections::{HashSet, VecDeque};
 use uuid::Uuid;
 
-/// How many positions are read at a time.
-const PAGE: i64 = 200;
+/// How many batches are read at a time: some ten megabytes, if all are full.
+const PAGE: i64 = 50;
 
-const QUERY: &str = "the events of the organization from the first to the last that occurred in the period (from \
-    included, to not), in the order of the seal, with all that stand between them";
+const QUERY: &str = "the batches of the organization from the first to the last with an event that occurred in the \
+    period (from included, to not), in the order of the seal, with all that stand between them";
 
 static NEWEST: Query = Query::new(
     "SELECT c.incarnation, c.number, c.made_at, c.block, c.block_hash, c.heads, c.heads_root, c.prev_digest, c.note,
@@ -50,33 +51,69 @@ static NEWEST: Query = Query::new(
 
 static KEYS: Query = Query::new("SELECT epoch, public_key, retired_at IS NULL FROM tenancy.signing_key ORDER BY epoch");
 
-/// The first and the last position of events with an id of the period, and whether one stands past the head.
-const PERIOD: &str = "SELECT min(s.position) FILTER (WHERE s.position <= $4),
-            max(s.position) FILTER (WHERE s.position <= $4),
-            coalesce(max(s.position), 0) > $4
+/// Whether a batch of `alias` begins in the period, or not long before it and has an event in it.
+macro_rules! of_period {
+    ($alias:literal, $id:literal) => {
+        concat!(
+            $alias,
+            ".organization = $1 AND ",
+            $alias,
+            ".",
+            $id,
+            " >= $2 AND ",
+            $alias,
+            ".",
+            $id,
+            " < $4
+                AND (",
+            $alias,
+            ".",
+            $id,
+            " >= $3
+                     OR EXISTS (SELECT FROM tenancy.event w WHERE w.batch = ",
+            $alias,
+            ".",
+            $id,
+            "
+                                   AND w.occurred_at >= $5))"
+        )
+    };
+}
+
+/// The first and the last batch of the period, and whether one stands past the head.
+static PERIOD: &str = concat!(
+    "SELECT min(s.leaf) FILTER (WHERE s.leaf <= $6), max(s.leaf) FILTER (WHERE s.leaf <= $6),
+            coalesce(max(s.leaf), 0) > $6
        FROM tenancy.seal s
-      WHERE s.organization = $1 AND s.event >= $2 AND s.event < $3";
+      WHERE ",
+    of_period!("s", "batch")
+);
 
-/// Whether there is an event of the period that was not sealed when the newest block was made.
-const UNSEALED: &str = "SELECT 1::int8 FROM tenancy.event e
-      WHERE e.organization = $1 AND e.id >= $2 AND e.id < $3
-        AND e.transaction >= (SELECT pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
-      LIMIT 1";
+/// Whether there is a batch of the period that was not sealed when the newest block was made.
+static UNSEALED: &str = concat!(
+    "SELECT 1::int8 FROM tenancy.event_batch e
+      WHERE ",
+    of_period!("e", "id"),
+    " AND e.transaction >= (SELECT pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
+      LIMIT 1"
+);
 
-static CHAIN: Query = Query::new("SELECT chain FROM tenancy.seal WHERE organization = $1 AND position = $2");
+/// Where a batch ends.
+static END_OF_BATCH: Query =
+    Query::new("SELECT position, chain FROM tenancy.seal WHERE organization = $1 AND leaf = $2");
 
-/// The columns of an entry, its event and its actor. OFFSET 0 keeps the planner from reading all events for a few.
-macro_rules! events {
+/// The columns of an entry, its batch and its actor. OFFSET 0 keeps the planner from reading all batches for a few.
+macro_rules! batches {
     ($condition:literal) => {
         concat!(
-            "SELECT s.position, s.event, s.event_hash, s.chain, ",
-            event_columns!("e"),
+            "SELECT s.leaf, s.position, s.batch, s.batch_hash, s.chain, ",
+            batch_columns!("e"),
             ", ",
             actor_columns!("a"),
             "
                FROM tenancy.seal s
-               LEFT JOIN LATERAL (SELECT * FROM tenancy.event i WHERE i.id = s.event OFFSET 0) e ON true
+               LEFT JOIN LATERAL (SELECT * FROM tenancy.event_batch i WHERE i.id = s.batch OFFSET 0) e ON true
                LEFT JOIN LATERAL (SELECT * FROM tenancy.event_actor i WHERE i.id = e.actor OFFSET 0) a ON true
               WHERE s.organization = $1 AND ",
             $condition
@@ -84,18 +121,18 @@ macro_rules! events {
     };
 }
 
-static PAGE_OF_EVENTS: Query = Query::new(events!("s.position >= $2 AND s.position <= $3 ORDER BY s.position"));
+static PAGE_OF_BATCHES: Query = Query::new(batches!("s.leaf >= $2 AND s.leaf <= $3 ORDER BY s.leaf"));
 
-static ONE_EVENT: Query = Query::new(events!("s.event = $2"));
+static ONE_BATCH: Query = Query::new(batches!("s.batch = $2"));
 
 /// Evidence that the head covers: registered by an event that is exported, or naming one.
 const EVIDENCE: &str = "SELECT v.id FROM tenancy.evidence v
-       JOIN tenancy.seal r ON r.event = v.registration AND r.organization = v.organization
-      WHERE v.organization = $1 AND r.position <= $4
-        AND (r.position >= $2 AND r.position <= $3
-             OR EXISTS (SELECT FROM tenancy.seal s
-                         WHERE s.event = ANY (v.events) AND s.organization = v.organization
-                           AND s.position >= $2 AND s.position <= $3))
+       JOIN tenancy.seal r ON r.batch = tenancy.batch_of(v.registration) AND r.organization = v.organization
+      WHERE v.organization = $1 AND r.leaf <= $4
+        AND (r.leaf >= $2 AND r.leaf <= $3
+             OR EXISTS (SELECT FROM unnest(v.events) w (id)
+                          JOIN tenancy.seal s ON s.batch = tenancy.batch_of(w.id)
+                         WHERE s.organization = v.organization AND s.leaf >= $2 AND s.leaf <= $3))
       ORDER BY v.id";
 
 static ERASURE: Query = Query::new(
@@ -137,34 +174,46 @@ struct Period {
 }
 
 impl Period {
-    /// The lowest id that an event at `from` can have, and the lowest at `to`.
-    fn ids(self) -> [Uuid; 2] {
+    /// The arguments of [`of_period`] after the organization: the lowest id that a batch with an event at `from` can
+    /// have, the lowest of a batch that begins then, the lowest at `to`, and `from`.
+    fn arguments(self) -> [spi::Argument; 4] {
         let lowest = |at: i64| time_ordered_id(at, [0; 8]);
-        [self.from.map_or(Uuid::nil(), lowest), self.to.map_or(Uuid::max(), lowest)]
+        let from = self.from.map_or(Uuid::nil(), lowest);
+        let before = self.from.map_or(Uuid::nil(), |from| lowest(from.saturating_sub(MAX_TIME)));
+        let to = self.to.map_or(Uuid::max(), lowest);
+        [spi::uuid(before), spi::uuid(from), spi::uuid(to), spi::timestamp(self.from.unwrap_or_default())]
     }
 }
 
 /// What is left to write.
 enum Stage {
-    Events(i64),
+    Batches(i64),
     Evidence,
     End,
     Done,
+}
+
+/// The leaves of a bundle: the numbers of its first and its last batch, which is the one before if it has none.
+#[derive(Clone, Copy)]
+struct Leaves {
+    first: i64,
+    last: i64,
 }
 
 /// A bundle that is being written.
 struct Export {
     manifest: Manifest,
     head: checkpoint::Head,
+    leaves: Leaves,
     checkpoint: i64,
     signer: Signer,
     /// Whether actors who are no members of the organization are shown.
     all_actors: bool,
     evidence: VecDeque<Uuid>,
     actors: HashSet<Uuid>,
-    /// Events outside of the positions that are to be written: those that tell of erasures.
+    /// Events that tell of erasures, whose batches are to be written too.
     erasures: VecDeque<Uuid>,
-    /// Events outside of the positions that were written.
+    /// Batches outside of the positions that were written.
     elsewhere: HashSet<Uuid>,
     writer: Writer,
     ready: VecDeque<String>,
@@ -211,11 +260,11 @@ impl Export {
     /// Writes at least one line, or goes on to the next stage.
     fn advance(&mut self) -> Result<()> {
         match self.stage {
-            Stage::Events(position) if position > self.manifest.last => self.stage = Stage::Evidence,
-            Stage::Events(position) => {
-                let last = self.manifest.last.min(position.saturating_add(PAGE - 1));
-                self.events(position, last)?;
-                self.stage = Stage::Events(last + 1);
+            Stage::Batches(leaf) if leaf > self.leaves.last => self.stage = Stage::Evidence,
+            Stage::Batches(leaf) => {
+                let last = self.leaves.last.min(leaf.saturating_add(PAGE - 1));
+                self.batches(leaf, last)?;
+                self.stage = Stage::Batches(last + 1);
             }
             Stage::Evidence => {
                 if let Some(event) = self.erasures.pop_front() {
@@ -243,37 +292,39 @@ impl Export {
         Ok(())
     }
 
-    fn events(&mut self, first: i64, last: i64) -> Result<()> {
-        let arguments = [spi::uuid(self.manifest.organization), argument(first), argument(last)];
-        let entries: Option<Vec<SealedEntry>> = PAGE_OF_EVENTS.read(&arguments, sealed).into_iter().collect();
+    fn batches(&mut self, first: i64, last: i64) -> Result<()> {
+        let organization = self.manifest.organization;
+        let arguments = [spi::uuid(organization), argument(first), argument(last)];
+        let entries = PAGE_OF_BATCHES.read(&arguments, |row| sealed(row, organization));
+        let entries: Option<Vec<SealedEntry>> = entries.into_iter().collect();
         let entries = entries.ok_or_else(unreadable)?;
         if entries.len() as i64 != last - first + 1 {
-            return Err(error::STATE_INVALID.error(format!("positions {first} to {last} of the seal are not whole")));
+            return Err(error::STATE_INVALID.error(format!("leaves {first} to {last} of the seal are not whole")));
         }
         entries.into_iter().try_for_each(|entry| self.entry(entry))
     }
 
     fn entry(&mut self, entry: SealedEntry) -> Result<()> {
-        match entry {
-            SealedEntry::Present { event, actor } => {
+        match entry.content {
+            SealedContent::Present { batch, actor } => {
                 self.actor(actor)?;
-                self.explain(&event);
-                self.write(&Line::Event(event))
+                self.explain(&batch);
+                self.write(&Line::Batch(batch))
             }
-            SealedEntry::Gone(absent) => self.write(&Line::Absent(absent)),
+            SealedContent::Gone(absent) => self.write(&Line::Absent(absent)),
         }
     }
 
-    /// Of an event without a payload: remembers the event that tells of its erasure.
-    fn explain(&mut self, event: &Event) {
-        if event.payload.is_none() {
-            let arguments = [spi::uuid(event.id), spi::uuid(self.manifest.organization)];
+    /// Of events without a payload: remembers the events that tell of their erasure.
+    fn explain(&mut self, batch: &Batch) {
+        for (place, _) in (0..).zip(&batch.events).filter(|(_, event)| event.payload.is_none()) {
+            let arguments = [spi::uuid(event_id(batch.id, place)), spi::uuid(self.manifest.organization)];
             let found = ERASURE.read(&arguments, |row| row.uuid(1));
             self.erasures.extend(found.into_iter().flatten());
         }
     }
 
-    /// The actor, before the first event of it.
+    /// The actor, before the first batch of it.
     fn actor(&mut self, actor: Box<Actor>) -> Result<()> {
         if !self.actors.insert(actor.id) {
             return Ok(());
@@ -295,22 +346,25 @@ impl Export {
         self.write(&Line::Evidence(Box::new(Evidence { evidence, registration, envelope })))
     }
 
-    /// An event that others need, unless it stands among them, or past the checkpoint.
-    fn elsewhere(&mut self, id: Uuid) -> Result<()> {
-        let arguments = [spi::uuid(self.manifest.organization), spi::uuid(id)];
-        let found = ONE_EVENT.read(&arguments, sealed).into_iter().flatten().next();
-        let Some(SealedEntry::Present { mut event, actor }) = found else { return Ok(()) };
-        let here = (self.manifest.first..=self.manifest.last).contains(&event.position);
-        if here || event.position > self.head.position || !self.elsewhere.insert(id) {
+    /// The batch of an event that others need, unless it stands among them, or past the checkpoint.
+    fn elsewhere(&mut self, event: Uuid) -> Result<()> {
+        let id = batch_of(event);
+        let organization = self.manifest.organization;
+        let found = ONE_BATCH.read(&[spi::uuid(organization), spi::uuid(id)], |row| sealed(row, organization)).pop();
+        let Some(entry) = found else { return Ok(()) };
+        let entry = entry.ok_or_else(unreadable)?;
+        let SealedContent::Present { batch, actor } = entry.content else { return Ok(()) };
+        let here = (self.leaves.first..=self.leaves.last).contains(&entry.leaf);
+        if here || entry.leaf > self.head.leaves || !self.elsewhere.insert(id) {
             return Ok(());
         }
-        let index = (event.position - 1).unsigned_abs();
-        let mut nodes = EventTree(self.manifest.organization);
-        let proof = merkle::inclusion_proof(&mut nodes, index, self.head.position.unsigned_abs())?;
-        event.proof = Some(line::hashes(proof));
+        let mut nodes = BatchTree(organization);
+        let index = (entry.leaf - 1).unsigned_abs();
+        let proof = merkle::inclusion_proof(&mut nodes, index, self.head.leaves.unsigned_abs())?;
+        let batch = batch.elsewhere(entry.leaf, proof);
         self.actor(actor)?;
-        self.explain(&event);
-        self.write(&Line::Event(event))
+        self.explain(&batch);
+        self.write(&Line::Batch(Box::new(batch)))
     }
 }
 
@@ -357,7 +411,7 @@ fn unwritable(error: serde_json::Error) -> Error {
 }
 
 fn unreadable() -> Error {
-    error::STATE_INVALID.error("a stored event or evidence cannot be read")
+    error::STATE_INVALID.error("a stored batch of events or evidence cannot be read")
 }
 
 fn not_covered(what: &str) -> Error {
@@ -381,8 +435,14 @@ struct CoveringCheckpoint {
     frontier: Vec<Digest>,
 }
 
+/// Where the chain stands after a batch.
+struct EndOfBatch {
+    position: i64,
+    chain: Digest,
+}
+
 impl ExportRequest {
-    /// Chooses checkpoint and positions, and writes what stands before the events.
+    /// Chooses checkpoint and batches, and writes what stands before the batches.
     fn open(self, signers: Vec<Signer>) -> Result<Export> {
         let keys = keys()?;
         let signs =
@@ -394,20 +454,23 @@ impl ExportRequest {
         let proved = head_tree::prove(self.organization, tree, &stored.entry.heads_root)?;
         let proved = proved.ok_or_else(|| not_covered("the newest checkpoint has no event of the organization"))?;
         let head = proved.head;
-        let (first, last) = self.positions(head.position)?;
-        let evidence = self.evidence(first, last, head.position)?;
-        let manifest = self.manifest(first, last, evidence.len(), &stored.entry);
+        let leaves = self.leaves(head.leaves)?;
+        let evidence = self.evidence(leaves, head.leaves)?;
+        let (before, last) = (self.end_of(leaves.first - 1)?, self.end_of(leaves.last)?);
+        let manifest = self.manifest((before.position + 1, last.position), evidence.len(), &stored.entry);
         let head_line = Line::Head(Head {
             position: head.position,
+            leaves: head.leaves,
             chain: Hash(head.chain),
             root: Hash(head.root),
             index: proved.leaf as i64,
             proof: line::hashes(proved.proof),
         });
-        let range_line = Line::Range(self.range(first, last, head.position)?);
+        let range_line = Line::Range(self.range(leaves, before.chain, head.leaves)?);
         let mut export = Export {
             checkpoint: stored.entry.number,
             head,
+            leaves,
             signer,
             all_actors: self.auditor,
             evidence: evidence.into(),
@@ -416,7 +479,7 @@ impl ExportRequest {
             elsewhere: HashSet::new(),
             writer: Writer::default(),
             ready: VecDeque::new(),
-            stage: Stage::Events(first),
+            stage: Stage::Batches(leaves.first),
             manifest,
         };
         export.write(&Line::Manifest(export.manifest.clone()))?;
@@ -426,37 +489,38 @@ impl ExportRequest {
         Ok(export)
     }
 
-    /// The positions of the period; an empty range after the head where there are none.
-    fn positions(&self, head: i64) -> Result<(i64, i64)> {
-        let [from, to] = self.period.ids();
+    /// The leaves of the period; an empty range after the head where there are none.
+    fn leaves(&self, head: i64) -> Result<Leaves> {
         let mut found = (None, None, false);
-        spi::stream(PERIOD, &[spi::uuid(self.organization), spi::uuid(from), spi::uuid(to), argument(head)], |row| {
+        let [before, from, to, at] = self.period.arguments();
+        spi::stream(PERIOD, &[spi::uuid(self.organization), before, from, to, at, argument(head)], |row| {
             found = (row.get(1), row.get(2), row.get(3).unwrap_or_default());
             Ok::<(), Error>(())
         })?;
-        if self.period.to.is_some() && (found.2 || self.unsealed(from, to)?) {
+        if self.period.to.is_some() && (found.2 || self.unsealed()?) {
             return Err(not_covered("the newest checkpoint does not cover the whole period"));
         }
         let first = if self.period.from.is_none() { Some(1) } else { found.0 };
         let last = if self.period.to.is_none() { Some(head) } else { found.1 };
-        match (first, last) {
-            (Some(first), Some(last)) if first <= last => Ok((first, last)),
-            _ => Ok((head + 1, head)),
-        }
+        Ok(match (first, last) {
+            (Some(first), Some(last)) if first <= last => Leaves { first, last },
+            _ => Leaves { first: head + 1, last: head },
+        })
     }
 
-    fn unsealed(&self, from: Uuid, to: Uuid) -> Result<bool> {
+    fn unsealed(&self) -> Result<bool> {
         let mut found = false;
-        spi::stream(UNSEALED, &[spi::uuid(self.organization), spi::uuid(from), spi::uuid(to)], |_| {
+        let [before, from, to, at] = self.period.arguments();
+        spi::stream(UNSEALED, &[spi::uuid(self.organization), before, from, to, at], |_| {
             found = true;
             Ok::<(), Error>(())
         })?;
         Ok(found)
     }
 
-    fn evidence(&self, first: i64, last: i64, head: i64) -> Result<Vec<Uuid>> {
+    fn evidence(&self, leaves: Leaves, head: i64) -> Result<Vec<Uuid>> {
         let mut found = Vec::new();
-        let arguments = [spi::uuid(self.organization), argument(first), argument(last), argument(head)];
+        let arguments = [spi::uuid(self.organization), argument(leaves.first), argument(leaves.last), argument(head)];
         spi::stream(EVIDENCE, &arguments, |row| {
             found.push(row.uuid(1).ok_or_else(unreadable)?);
             Ok::<(), Error>(())
@@ -464,7 +528,17 @@ impl ExportRequest {
         Ok(found)
     }
 
-    fn manifest(&self, first: i64, last: i64, evidence: usize, entry: &checkpoint::Entry) -> Manifest {
+    /// Position and chain value after a batch.
+    fn end_of(&self, leaf: i64) -> Result<EndOfBatch> {
+        if leaf == 0 {
+            return Ok(EndOfBatch { position: 0, chain: chain::genesis(self.organization) });
+        }
+        let read = |row: &Row| Some(EndOfBatch { position: row.get(1)?, chain: row.bytes(2)? });
+        let found = END_OF_BATCH.read(&[spi::uuid(self.organization), argument(leaf)], read);
+        found.into_iter().flatten().next().ok_or_else(unreadable)
+    }
+
+    fn manifest(&self, (first, last): (i64, i64), evidence: usize, entry: &checkpoint::Entry) -> Manifest {
         Manifest {
             format: FORMAT.into(),
             organization: self.organization,
@@ -481,19 +555,13 @@ impl ExportRequest {
         }
     }
 
-    fn range(&self, first: i64, last: i64, head: i64) -> Result<Range> {
-        let mut nodes = EventTree(self.organization);
-        let before = (first - 1).unsigned_abs();
-        let frontier = frontier(&mut nodes, before)?;
-        let proof = merkle::consistency_proof(&mut nodes, last.unsigned_abs(), head.unsigned_abs())?;
-        let chain = match before {
-            0 => chain::genesis(self.organization),
-            _ => {
-                let found = CHAIN.read(&[spi::uuid(self.organization), argument(first - 1)], |row| row.bytes(1));
-                found.into_iter().flatten().next().ok_or_else(unreadable)?
-            }
-        };
-        Ok(Range { chain: Hash(chain), frontier: line::hashes(frontier), proof: line::hashes(proof) })
+    fn range(&self, leaves: Leaves, chain: Digest, head: i64) -> Result<Range> {
+        let mut nodes = BatchTree(self.organization);
+        let before = leaves.first - 1;
+        let frontier = frontier(&mut nodes, before.unsigned_abs())?;
+        let proof = merkle::consistency_proof(&mut nodes, leaves.last.unsigned_abs(), head.unsigned_abs())?;
+        let (frontier, proof) = (line::hashes(frontier), line::hashes(proof));
+        Ok(Range { leaves: before, chain: Hash(chain), frontier, proof })
     }
 
     fn checkpoint(&self, stored: CoveringCheckpoint, keys: Vec<(Key, bool)>) -> Result<Checkpoint> {
@@ -528,7 +596,7 @@ fn earlier(number: i64, entry: &checkpoint::Entry) -> Result<Earlier> {
 }
 
 /// The roots of the perfect subtrees of the first `size` leaves, the largest first.
-fn frontier(nodes: &mut EventTree, size: u64) -> Result<Vec<Digest>> {
+fn frontier(nodes: &mut BatchTree, size: u64) -> Result<Vec<Digest>> {
     let levels = (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1);
     levels.map(|level| nodes.node(level, (size >> level) - 1)).collect()
 }
@@ -564,26 +632,35 @@ fn keys() -> Result<Vec<(Key, bool)>> {
     keys.ok_or_else(unreadable)
 }
 
-/// An entry of the seal with what is there of its event.
-enum SealedEntry {
-    Present { event: Box<Event>, actor: Box<Actor> },
+/// An entry of the seal with what is there of its batch.
+struct SealedEntry {
+    leaf: i64,
+    content: SealedContent,
+}
+
+enum SealedContent {
+    Present { batch: Box<Batch>, actor: Box<Actor> },
     Gone(Absent),
 }
 
-/// The columns of an entry before those of its event.
-const OF_ENTRY: usize = 4;
+/// The columns of an entry before those of its batch.
+const OF_ENTRY: usize = 5;
 
-fn sealed(row: &Row) -> Option<SealedEntry> {
-    let (position, id, hash, chain): (i64, Uuid, Digest, Digest) =
-        (row.get(1)?, row.uuid(2)?, row.bytes(3)?, row.bytes(4)?);
-    let (of_event, of_actor) =
-        (OF_ENTRY + EventColumn::Id.number(), OF_ENTRY + EventColumn::COUNT + ActorColumn::Id.number());
-    if row.uuid(of_event as i32).is_none() || row.uuid(of_actor as i32).is_none() {
-        return Some(SealedEntry::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) }));
-    }
-    let event = Event::new(event_row::event(row, OF_ENTRY)?, position, chain);
-    let actor = event_row::actor(row, OF_ENTRY + EventColumn::COUNT)?;
-    Some(SealedEntry::Present { event: Box::new(event), actor: Box::new(actor) })
+/// `None` for what cannot be read, and for a batch that is another organization's: it is not for this bundle.
+fn sealed(row: &Row, organization: Uuid) -> Option<SealedEntry> {
+    let (leaf, position, id): (i64, i64, Uuid) = (row.get(1)?, row.get(2)?, row.uuid(3)?);
+    let (hash, chain): (Digest, Digest) = (row.bytes(4)?, row.bytes(5)?);
+    let (of_batch, of_actor) =
+        (OF_ENTRY + BatchColumn::Id.number(), OF_ENTRY + BatchColumn::COUNT + ActorColumn::Id.number());
+    let content = if row.uuid(of_batch as i32).is_none() || row.uuid(of_actor as i32).is_none() {
+        SealedContent::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) })
+    } else {
+        let batch = batch_row::batch(row, OF_ENTRY).filter(|batch| batch.organization == organization)?;
+        let batch = Batch::new(batch, position, chain).ok()?;
+        let actor = batch_row::actor(row, OF_ENTRY + BatchColumn::COUNT)?;
+        SealedContent::Present { batch: Box::new(batch), actor: Box::new(actor) }
+    };
+    Some(SealedEntry { leaf, content })
 }
 
 fn evidence(row: &Row) -> Option<evidence::Evidence> {

@@ -25,11 +25,15 @@ const MAX_EVENTS: usize = 1000;
 const CLOCKS: i64 = 5 * 60 * 1_000_000;
 
 static FOREIGN_EVENT: Query = Query::new(
-    "SELECT w.id FROM unnest($2) w (id)
-      WHERE NOT EXISTS (SELECT FROM tenancy.event e
-                         WHERE e.id = w.id AND e.organization = $1)
+    "SELECT w.id
+       FROM unnest($2) w (id),
+            LATERAL (SELECT tenancy.batch_of(w.id) AS batch, ('x' || right(w.id::text, 3))::bit(12)::integer AS place) i
+      WHERE NOT EXISTS (SELECT FROM tenancy.event_batch e
+                         WHERE e.id = i.batch AND e.organization = $1 AND e.events > i.place)
         AND NOT EXISTS (SELECT FROM tenancy.seal s
-                         WHERE s.event = w.id AND s.organization = $1)
+                          LEFT JOIN tenancy.seal p ON p.organization = s.organization AND p.leaf = s.leaf - 1
+                         WHERE s.batch = i.batch AND s.organization = $1
+                           AND s.position - coalesce(p.position, 0) > i.place)
       LIMIT 1",
 );
 

@@ -1,25 +1,22 @@
-//! Proofs out of the trees: that an event is in its organization's, that a tree continues an earlier one, that a
+//! Proofs out of the trees: that a batch is in its organization's, that a tree continues an earlier one, that a
 //! head is in a checkpoint, and that a checkpoint is in the signed log. Each reads a few rows of a long history.
 
 use crate::audit::log::head_tree::{self, HeadTreeVersion, ProvedHead};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
+use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::merkle::{self, Nodes, STORED_LEVELS};
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
 
-/// Every which level of an organization's tree has its nodes stored.
-const STORED_LEVELS: u32 = 8;
-
-static SIZE: Query =
-    Query::new("SELECT position FROM tenancy.seal WHERE organization = $1 ORDER BY position DESC LIMIT 1");
+static SIZE: Query = Query::new("SELECT leaf FROM tenancy.seal WHERE organization = $1 ORDER BY leaf DESC LIMIT 1");
 
 static LEAVES: Query = Query::new(
-    "SELECT event_hash FROM tenancy.seal
-      WHERE organization = $1 AND position >= $2 AND position < $3 ORDER BY position",
+    "SELECT batch_hash, position FROM tenancy.seal
+      WHERE organization = $1 AND leaf >= $2 AND leaf < $3 ORDER BY leaf",
 );
 
 static STORED: Query = Query::new(
@@ -40,26 +37,25 @@ static CHECKPOINT: Query = Query::new(
 );
 
 /// The tree of an organization.
-pub struct EventTree(pub Uuid);
+pub struct BatchTree(pub Uuid);
 
-impl EventTree {
+impl BatchTree {
     fn of(organization: Option<pgrx::Uuid>) -> Result<(Self, i64)> {
         let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
         let size = SIZE.read(&[spi::uuid(organization)], |row| row.get::<i64>(1)).pop().flatten();
-        Ok((EventTree(organization), size.unwrap_or(0)))
+        Ok((BatchTree(organization), size.unwrap_or(0)))
     }
 
     /// `count` stored nodes of a level (0: leaves) from `start` on.
     fn stored(&self, level: u32, start: u64, count: u64) -> Result<Vec<Digest>> {
         let (start, count) = (start as i64, count as i64);
-        let read = |row: &Row| row.bytes::<32>(1);
         let found: Option<Vec<Digest>> = if level == 0 {
             let range = [spi::uuid(self.0), argument(start + 1), argument(start + 1 + count)];
-            let hashes = LEAVES.read(&range, read).into_iter();
-            hashes.map(|hash| hash.map(|hash| merkle::leaf_hash(&hash))).collect()
+            let leaf = |row: &Row| Some(chain::leaf(row.get(2)?, &row.bytes(1)?));
+            LEAVES.read(&range, leaf).into_iter().collect()
         } else {
             let range = [spi::uuid(self.0), argument(level as i16), argument(start), argument(start + count)];
-            STORED.read(&range, read).into_iter().collect()
+            STORED.read(&range, |row| row.bytes(1)).into_iter().collect()
         };
         found.filter(|found| found.len() as i64 == count).ok_or_else(|| {
             let what = if level == 0 { "tenancy.seal" } else { "tenancy.tree_node" };
@@ -68,18 +64,14 @@ impl EventTree {
     }
 }
 
-impl Nodes for EventTree {
+impl Nodes for BatchTree {
     type Error = error::Error;
 
     /// Made of the nodes of the nearest stored level below: 128 at most.
     fn node(&mut self, level: u32, index: u64) -> Result<Digest> {
         let stored = level - level % STORED_LEVELS;
         let width = 1 << (level - stored);
-        let mut frontier = Frontier::default();
-        for node in self.stored(stored, index * width, width)? {
-            frontier.push(node, |_, _, _| ());
-        }
-        Ok(frontier.root())
+        Ok(merkle::root_of(self.stored(stored, index * width, width)?))
     }
 }
 
@@ -133,20 +125,20 @@ impl Nodes for CheckpointTree {
     }
 }
 
-/// `position` from 1, as columns have it.
+/// `leaf` from 1, as columns have it.
 fn inclusion<N: Nodes<Error = error::Error>>(
     tree: &mut N,
-    position: Option<i64>,
+    leaf: Option<i64>,
     size: Option<i64>,
     newest: i64,
     names: [&str; 2],
 ) -> Result<Vec<Digest>> {
     let size = given_size(size, newest, names[1])?;
-    let position = require_not_null(position, names[0])?;
-    if !(1..=size).contains(&position) {
+    let leaf = require_not_null(leaf, names[0])?;
+    if !(1..=size).contains(&leaf) {
         return Err(error::ARGUMENT_INVALID.error(format!("{} must be from 1 to {}, {size}", names[0], names[1])));
     }
-    merkle::inclusion_proof(tree, position as u64 - 1, size as u64)
+    merkle::inclusion_proof(tree, leaf as u64 - 1, size as u64)
 }
 
 fn consistency<N: Nodes<Error = error::Error>>(
@@ -173,16 +165,16 @@ fn given_size(size: Option<i64>, newest: i64, name: &str) -> Result<i64> {
 }
 
 /// A proof as `bytea[]`.
-fn array(proof: &[Digest]) -> Vec<Vec<u8>> {
+pub fn array(proof: &[Digest]) -> Vec<Vec<u8>> {
     proof.iter().map(|hash| hash.to_vec()).collect()
 }
 
-/// `tenancy.inclusion_proof(organization, position, size)`.
+/// `tenancy.inclusion_proof(organization, leaf, size)`.
 #[pg_extern(sql = false)]
-fn tenancy_inclusion_proof(organization: Option<pgrx::Uuid>, position: Option<i64>, size: Option<i64>) -> Vec<Vec<u8>> {
+fn tenancy_inclusion_proof(organization: Option<pgrx::Uuid>, leaf: Option<i64>, size: Option<i64>) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = EventTree::of(organization)?;
-        inclusion(&mut tree, position, size, newest, ["position", "size"])
+        let (mut tree, newest) = BatchTree::of(organization)?;
+        inclusion(&mut tree, leaf, size, newest, ["leaf", "size"])
     };
     array(&proof().or_raise())
 }
@@ -191,7 +183,7 @@ fn tenancy_inclusion_proof(organization: Option<pgrx::Uuid>, position: Option<i6
 #[pg_extern(sql = false)]
 fn tenancy_consistency_proof(organization: Option<pgrx::Uuid>, old: Option<i64>, new: Option<i64>) -> Vec<Vec<u8>> {
     let proof = || {
-        let (mut tree, newest) = EventTree::of(organization)?;
+        let (mut tree, newest) = BatchTree::of(organization)?;
         consistency(&mut tree, old, new, newest)
     };
     array(&proof().or_raise())
@@ -201,7 +193,7 @@ fn tenancy_consistency_proof(organization: Option<pgrx::Uuid>, old: Option<i64>,
 #[pg_extern(sql = false)]
 fn tenancy_tree_root(organization: Option<pgrx::Uuid>, size: Option<i64>) -> Vec<u8> {
     let root = || {
-        let (mut tree, newest) = EventTree::of(organization)?;
+        let (mut tree, newest) = BatchTree::of(organization)?;
         let size = given_size(size, newest, "size")?;
         merkle::root(&mut tree, 0, size as u64)
     };
@@ -243,6 +235,7 @@ fn tenancy_head_proof(
     'static,
     (
         name!(position, i64),
+        name!(leaves, i64),
         name!(chain, Vec<u8>),
         name!(root, Vec<u8>),
         name!(digest, Vec<u8>),
@@ -254,7 +247,7 @@ fn tenancy_head_proof(
     let proved = head_proof(organization, checkpoint, incarnation).or_raise();
     TableIterator::new(proved.map(|(ProvedHead { head, leaf, proof }, heads)| {
         let (chain, root, digest) = (head.chain.to_vec(), head.root.to_vec(), head.digest().to_vec());
-        (head.position, chain, root, digest, leaf as i64 + 1, heads, array(&proof))
+        (head.position, head.leaves, chain, root, digest, leaf as i64 + 1, heads, array(&proof))
     }))
 }
 
@@ -275,13 +268,13 @@ fn head_proof(
     Ok(proved.map(|proved| (proved, stored.tree.heads)))
 }
 
-/// `tenancy.verify_inclusion(digest, position, size, proof, root)`. What is no proof proves nothing: it is no error.
+/// `tenancy.verify_inclusion(data, leaf, size, proof, root)`. What is no proof proves nothing: it is no error.
 #[pg_extern(sql = false)]
-fn tenancy_verify_inclusion(digest: &[u8], position: i64, size: i64, proof: pgrx::Array<&[u8]>, root: &[u8]) -> bool {
+fn tenancy_verify_inclusion(data: &[u8], leaf: i64, size: i64, proof: pgrx::Array<&[u8]>, root: &[u8]) -> bool {
     let verified = || {
-        let index = u64::try_from(position).ok()?.checked_sub(1)?;
+        let index = u64::try_from(leaf).ok()?.checked_sub(1)?;
         let (size, proof, root) = (u64::try_from(size).ok()?, hashes(&proof)?, root.try_into().ok()?);
-        Some(merkle::verify_inclusion(&merkle::leaf_hash(digest), index, size, &proof, root))
+        Some(merkle::verify_inclusion(&merkle::leaf_hash(data), index, size, &proof, root))
     };
     verified().unwrap_or(false)
 }

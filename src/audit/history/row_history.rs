@@ -1,7 +1,6 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members
 //! of their own.
 
-use crate::audit::log::event_row;
 use crate::context;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
@@ -9,13 +8,11 @@ use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::catalog;
 use crate::pg::transaction;
 use crate::pg::user;
-use pg_tenancy_core::audit::format::event_row::EventColumn;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
 use pg_tenancy_core::audit::history::row_history::{
     self, CurrentColumns, EventSource, HistoryChange, RowEvent, RowHistory,
 };
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
-use pg_tenancy_core::event_columns;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::HashMap;
@@ -25,7 +22,7 @@ use uuid::Uuid;
 /// told of the actors what `tenancy.organization_audit_trail` tells.
 ///
 /// Of one table under the name that it had between two events.
-static EVENTS: Query = Query::new(concat!(
+static EVENTS: Query = Query::new(
     "WITH about AS (
          SELECT e.*, (
                   SELECT json_object_agg(k.key, COALESCE(e.payload -> 'old' -> k.key, k.value))
@@ -38,12 +35,12 @@ static EVENTS: Query = Query::new(concat!(
             AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
                  OR e.operation = 'rewrite' AND e.domain = 'schema'
                     AND e.organization = '00000000-0000-0000-0000-000000000000'))
-     SELECT ",
-    event_columns!("e"),
-    ",
+     SELECT e.id, e.organization, e.transaction, e.ordinal, e.occurred_at, e.operation, e.table_schema, e.table_name,
+            e.payload::text,
             e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb,
             CASE WHEN e.old_key <> e.row_key::jsonb THEN e.old_key::text END,
-            s.position, s.block, a.subject, a.role, a.method, a.session_user_name, a.correlation_id,
+            s.position - e.batch_events + e.place + 1, s.block, a.subject, a.role, a.method, a.session_user_name, \
+                a.correlation_id,
             (e.payload -> 'old')::text, (e.payload -> 'new')::text
        FROM about e
        LEFT JOIN LATERAL (
@@ -51,10 +48,10 @@ static EVENTS: Query = Query::new(concat!(
              UNION ALL
             SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
              WHERE w.id = e.actor AND $2 IS NOT NULL) a ON true
-       LEFT JOIN tenancy.seal s ON s.event = e.id
+       LEFT JOIN tenancy.seal s ON s.batch = e.batch
       WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb
          OR e.old_key = $3::jsonb",
-));
+);
 
 /// The names of a table, its partitions and children today.
 static NAMES: Query = Query::new(
@@ -153,31 +150,30 @@ impl EventSource for TableEvents {
 }
 
 fn read(row: &spi::Row) -> Option<(RowEvent, Shown)> {
-    let found = event_row::event(row, 0)?;
-    let beside = |number: usize| (EventColumn::COUNT + number) as i32;
+    let operation: String = row.get(6)?;
     let event = RowEvent {
-        id: found.id,
-        organization: found.organization,
-        transaction: found.transaction,
-        ordinal: found.ordinal,
-        occurred_at: found.occurred_at,
-        change: HistoryChange::parse(&found.operation)?,
-        table: (found.table_schema?, found.table_name?),
-        payload: found.payload,
-        has_key: row.get(beside(1)).unwrap_or(false),
-        old_key: row.get(beside(2)),
-        block: row.get(beside(4)),
+        id: row.uuid(1)?,
+        organization: row.uuid(2)?,
+        transaction: row.transaction(3)?,
+        ordinal: row.get(4)?,
+        occurred_at: row.timestamp(5)?,
+        change: HistoryChange::parse(&operation)?,
+        table: (row.get(7)?, row.get(8)?),
+        payload: row.get(9),
+        has_key: row.get(10).unwrap_or(false),
+        old_key: row.get(11),
+        block: row.get(13),
     };
     let shown = Shown {
-        operation: found.operation,
-        position: row.get(beside(3)),
-        subject: row.get(beside(5)),
-        role: row.get(beside(6)),
-        method: row.get(beside(7)),
-        session_user: row.get(beside(8)),
-        correlation_id: row.get(beside(9)),
-        old: row.get(beside(10)),
-        new: row.get(beside(11)),
+        operation,
+        position: row.get(12),
+        subject: row.get(14),
+        role: row.get(15),
+        method: row.get(16),
+        session_user: row.get(17),
+        correlation_id: row.get(18),
+        old: row.get(19),
+        new: row.get(20),
     };
     Some((event, shown))
 }

@@ -93,9 +93,9 @@ fn nodes_until(level: u32, index: u64, block: i64) -> [IndexKey; 3] {
 }
 
 fn head_in(fields: &Fields, organization: Uuid) -> Option<Head> {
-    let position = fields.big_integer(3)?;
-    let frontier = Frontier::from_bytes(u64::try_from(position).ok()?, fields.bytes(5)?)?;
-    Some(Head { organization, position, chain: fields.array(4)?, root: frontier.root() })
+    let (position, leaves) = (fields.big_integer(3)?, fields.big_integer(4)?);
+    let frontier = Frontier::from_bytes(u64::try_from(leaves).ok()?, fields.bytes(6)?)?;
+    Some(Head { organization, position, leaves, chain: fields.array(5)?, root: frontier.root() })
 }
 
 fn gone(table: &str) -> Error {

@@ -1,5 +1,6 @@
 //! The log as it is stored. What it is made of is in the core's room of the same name.
 
-pub mod event_row;
+pub mod batch_row;
 pub mod head_tree;
 pub mod state;
+mod unpack;

@@ -3,15 +3,19 @@
 //! Decision: `docs/decisions/48-payload-erasure.md`.
 
 use crate::audit::capture::append::{NewEvent, append};
+use crate::audit::log::batch_row;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::table::{self, ColumnValue, IndexKey};
 use crate::pg::transaction;
 use crate::pg::user;
+use pg_tenancy_core::audit::format::batch::{self, PackedContent};
+use pg_tenancy_core::audit::format::batch_row::BatchColumn;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event_row::EventColumn;
+use pg_tenancy_core::audit::format::event::{batch_of, place_of};
 use pg_tenancy_core::audit::format::hex;
+use pg_tenancy_core::batch_columns;
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
@@ -23,14 +27,13 @@ const ERASE: &str = "erase";
 
 const MAX_TEXT_BYTES: usize = 1000;
 
-/// The columns `payload` and `payload_salt` of `tenancy.event`.
-const PAYLOAD: [i32; 2] = [EventColumn::Payload.number() as i32, EventColumn::PayloadSalt.number() as i32];
+/// The columns of `tenancy.event_batch` that hold a payload: of a batch of one, and of several.
+const PAYLOAD: [i32; 2] = [BatchColumn::Payload.number() as i32, BatchColumn::PayloadSalt.number() as i32];
+const PACKED: i32 = BatchColumn::Packed.number() as i32;
 
 /// An event as an erasure looks at it.
 struct ErasableEvent {
     id: Uuid,
-    /// The partition that it stands in.
-    partition: String,
     organization: Uuid,
     operation: String,
     domain: String,
@@ -44,14 +47,21 @@ struct ErasableEvent {
 /// The columns that [`read`] takes.
 macro_rules! columns {
     () => {
-        "SELECT e.id, c.relname::text, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
+        "SELECT e.id, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
                 e.payload IS NOT NULL OR e.payload_salt IS NOT NULL, e.payload_digest,
-                EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
-           FROM tenancy.event e JOIN pg_class c ON c.oid = e.tableoid"
+                EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.batch)
+           FROM tenancy.event e"
     };
 }
 
-static BY_ID: Query = Query::new(concat!(columns!(), " WHERE e.id = $1"));
+static BY_ID: Query = Query::new(concat!(columns!(), " WHERE e.batch = tenancy.batch_of($1) AND e.id = $1"));
+
+/// A batch with the partition that it stands in.
+static BATCH: Query = Query::new(concat!(
+    "SELECT c.relname::text, ",
+    batch_columns!("b"),
+    " FROM tenancy.event_batch b JOIN pg_class c ON c.oid = b.tableoid WHERE b.id = $1"
+));
 
 static OF_ROW: Query = Query::new(concat!(
     "WITH RECURSIVE part (oid) AS (
@@ -71,15 +81,14 @@ static OF_ROW: Query = Query::new(concat!(
 fn read(row: &spi::Row) -> Option<ErasableEvent> {
     Some(ErasableEvent {
         id: row.uuid(1)?,
-        partition: row.get(2)?,
-        organization: row.uuid(3)?,
-        operation: row.get(4)?,
-        domain: row.get(5)?,
-        table_schema: row.get(6),
-        table_name: row.get(7),
-        has_payload: row.get(8)?,
-        payload_digest: row.bytes(9)?,
-        sealed: row.get(10)?,
+        organization: row.uuid(2)?,
+        operation: row.get(3)?,
+        domain: row.get(4)?,
+        table_schema: row.get(5),
+        table_name: row.get(6),
+        has_payload: row.get(7)?,
+        payload_digest: row.bytes(8)?,
+        sealed: row.get(9)?,
     })
 }
 
@@ -175,14 +184,34 @@ impl ErasableEvent {
     }
 }
 
+/// Takes the payload and the salt out of the stored batch, also out of its packed events.
+fn take_payload(event: &ErasableEvent) -> Result<()> {
+    let unreadable = || error::STATE_INVALID.error(format!("the batch of event {} cannot be read", event.id));
+    let read = |row: &spi::Row| Some((row.get::<String>(1)?, batch_row::batch(row, 1)?));
+    let found = user::as_superuser(|| BATCH.read(&[spi::uuid(batch_of(event.id))], read)).pop().flatten();
+    let (partition, batch) = found.ok_or_else(unreadable)?;
+    let packed;
+    let changes = match &batch.packed {
+        None => PAYLOAD.map(|column| (column, ColumnValue::Null)).to_vec(),
+        Some(_) => {
+            let stored = batch.events().map_err(|_| unreadable())?;
+            let mut events = stored.list(batch.occurred_at).map_err(|_| unreadable())?;
+            let erased = events.get_mut(place_of(event.id) as usize).ok_or_else(unreadable)?;
+            erased.content = PackedContent::Erased(event.payload_digest);
+            packed = batch::pack(batch.occurred_at, &events);
+            vec![(PACKED, ColumnValue::Bytes(&packed))]
+        }
+    };
+    let name = CString::new(partition.as_str()).unwrap_or_default();
+    if table::change(&name, IndexKey::uuid(1, &batch.id), &changes) {
+        return Ok(());
+    }
+    Err(error::STATE_INVALID.error(format!("partition tenancy.{partition} has no primary key")))
+}
+
 fn erase(event: &ErasableEvent, grounds: &Grounds) -> Result<Uuid> {
     event.check()?;
-    let partition = CString::new(event.partition.as_str()).unwrap_or_default();
-    let cleared =
-        transaction::with_latest_snapshot(|| table::set_null(&partition, IndexKey::uuid(1, &event.id), &PAYLOAD));
-    if !cleared {
-        return Err(error::STATE_INVALID.error(format!("partition tenancy.{} has no primary key", event.partition)));
-    }
+    transaction::with_latest_snapshot(|| take_payload(event))?;
     let data = json!({
         "event": event.id.to_string(),
         "payload_digest": hex::encode(&event.payload_digest),

@@ -71,23 +71,17 @@ macro_rules! statements {
 
 /// Those that are sealed in blocks after one: by their positions, and so however many events others have.
 static SEALED: Query = Query::new(statements!(
-    // OFFSET keeps the look-up of each event: a join could read all events.
-    "tenancy.seal s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.id = s.event OFFSET 0) e",
+    // OFFSET keeps the look-up of each batch: a join could read all events.
+    "tenancy.seal s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.batch = s.batch OFFSET 0) e",
     "s.organization = '00000000-0000-0000-0000-000000000000'
      AND s.position > coalesce((SELECT h.position FROM tenancy.head h
              WHERE h.organization = '00000000-0000-0000-0000-000000000000' AND h.block <= $1
              ORDER BY h.block DESC LIMIT 1), 0)"
 ));
 
-/// Those that no block has yet, of transactions that were not over at the newest one. Finding by the first of the
-/// events that were written together.
-static UNSEALED: Query = Query::new(statements!(
-    "(SELECT f.id, f.batch_end, f.transaction FROM tenancy.event f
-       WHERE f.batch_end IS NOT NULL
-         AND (f.transaction = ANY ($1::xid8[]) OR f.transaction >= $2::xid8) OFFSET 0) b
-      JOIN tenancy.event e ON e.id >= b.id AND e.id <= b.batch_end AND e.transaction = b.transaction",
-    "true"
-));
+/// Those that no block has yet, of transactions that were not over at the newest one.
+static UNSEALED: Query =
+    Query::new(statements!("tenancy.event e", "(e.transaction = ANY ($1::xid8[]) OR e.transaction >= $2::xid8)"));
 
 /// Tables with those that they are part of.
 static LINEAGE: Query = Query::new(

@@ -15,7 +15,7 @@ use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation}
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::chain::Entry;
-use pg_tenancy_core::audit::log::merkle::{self, Frontier, STORED_LEVELS};
+use pg_tenancy_core::audit::log::merkle::{Frontier, STORED_LEVELS};
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
 use pg_tenancy_core::audit::sealing::order::{Unsealed, by_links};
 use pg_tenancy_core::error::{self, Result};
@@ -29,24 +29,22 @@ static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUS
 
 static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
 
-/// Of which transactions events are read: of those that were in progress at the block before, and of those that had
+/// Of which transactions batches are read: of those that were in progress at the block before, and of those that had
 /// not begun. An open transaction makes the former no more than they are, however much has been sealed since it began.
 macro_rules! since_the_block_before {
     (in_progress) => {
-        "e.batch_end IS NOT NULL AND e.transaction = ANY ($1::xid8[])
-         AND e.transaction < $2::xid8"
+        "e.transaction = ANY ($1::xid8[]) AND e.transaction < $2::xid8"
     };
     (not_begun) => {
-        "e.batch_end IS NOT NULL AND e.transaction >= $1::xid8
-         AND e.transaction < $2::xid8"
+        "e.transaction >= $1::xid8 AND e.transaction < $2::xid8"
     };
 }
 
-/// Which events were written together by one of these transactions: transaction, number of events.
+/// Which batches were written by one of these transactions: transaction, number of events.
 macro_rules! written {
     ($which:ident) => {
         concat!(
-            "SELECT e.transaction, e.batch_events FROM tenancy.event e WHERE ",
+            "SELECT e.transaction, e.events FROM tenancy.event_batch e WHERE ",
             since_the_block_before!($which),
             " ORDER BY e.transaction LIMIT $3"
         )
@@ -55,37 +53,32 @@ macro_rules! written {
 
 const WRITTEN: [&str; 2] = [written!(in_progress), written!(not_begun)];
 
-/// What the sealer reads of events, where no entry names them. A hash of another length was written by hand:
+/// What the sealer reads of batches, where no entry names them. A hash of another length was written by hand:
 /// `verify_audit` names it, nothing seals it.
-macro_rules! unsealed_events {
+macro_rules! unsealed_batches {
     ($which:expr) => {
         concat!(
-            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.batch_end FROM \
-                tenancy.event e WHERE ",
+            "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.events FROM \
+                tenancy.event_batch e WHERE ",
             $which,
             " AND octet_length(e.hash) = 32
               AND octet_length(e.prev_hash) = 32
-              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)"
+              AND e.events BETWEEN 1 AND 128
+              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)"
         )
     };
 }
 
 /// In a new history, whose transactions count anew: whatever there is.
-const ALL: &str = unsealed_events!("true");
+const ALL: &str = unsealed_batches!("true");
 
-/// The first events of those that were written together.
-const FIRST: [&str; 2] =
-    [unsealed_events!(since_the_block_before!(in_progress)), unsealed_events!(since_the_block_before!(not_begun))];
-
-/// The others that were written together with one.
-static REST: Query = Query::new(unsealed_events!(
-    "e.id > $1 AND e.id <= $2
-     AND e.transaction = $3::xid8"
-));
+const SINCE: [&str; 2] =
+    [unsealed_batches!(since_the_block_before!(in_progress)), unsealed_batches!(since_the_block_before!(not_begun))];
 
 static BLOCK: Query = Query::new(
-    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, entries_digest, prev_hash, hash)
-     VALUES ($1, $2, $3::pg_snapshot, $4, $5, $6, $7, $8)",
+    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, entries, events, entries_digest, prev_hash, \
+     hash)
+     VALUES ($1, $2, $3::pg_snapshot, $4, $5, $6, $7, $8, $9)",
 );
 
 static INCARNATION: Query = Query::new(
@@ -94,7 +87,7 @@ static INCARNATION: Query = Query::new(
 );
 
 static HEAD: Query = Query::new(
-    "SELECT position, chain, frontier FROM tenancy.head WHERE organization = $1
+    "SELECT position, leaves, chain, frontier FROM tenancy.head WHERE organization = $1
       ORDER BY block DESC LIMIT 1",
 );
 
@@ -110,6 +103,7 @@ struct Additions {
 /// Where the chain and the tree of an organization stand.
 struct NewHead {
     position: i64,
+    leaves: i64,
     chain: Digest,
     frontier: Frontier,
 }
@@ -162,6 +156,7 @@ fn begin_sealing() -> Result<i64> {
     if transaction::read_only() {
         return Err(error::READ_ONLY.error("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
+    table::keep_extension();
     LOCK.write(&[], |_| ());
     Ok(transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number))
 }
@@ -178,15 +173,16 @@ fn look_at_capture(before: i64) -> Result<()> {
 /// Seals one block; returns how many events, and whether some are left for another one. Transactions from `limit` on
 /// are left; where it is not set yet, it becomes the first that has not begun.
 fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
-    let (state, events, now, rest) = transaction::with_latest_snapshot(|| collect(limit))?;
+    let (state, batches, now, rest) = transaction::with_latest_snapshot(|| collect(limit))?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
     let begins = state.incarnation.is_none();
-    if events.is_empty() && (!begins || state.last.is_none()) {
+    if batches.is_empty() && (!begins || state.last.is_none()) {
         return Ok((0, false));
     }
     let number = state.last.as_ref().map_or(1, |last| last.number + 1);
+    let events = batches.iter().map(|batch| i64::from(batch.events)).sum();
     let mut additions = Additions::default();
-    for chain in events.chunk_by(|one, other| one.organization == other.organization) {
+    for chain in batches.chunk_by(|one, other| one.organization == other.organization) {
         additions.extend(number, chain)?;
     }
     let incarnation = state.incarnation.unwrap_or_else(|| begin(state.identity, number));
@@ -195,12 +191,13 @@ fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
         sealed_at: transaction::now(),
         snapshot: now.to_string(),
         incarnation,
-        events: events.len() as i64,
+        entries: batches.len() as i64,
+        events,
         entries_digest: additions.entries.clone().digest(),
         previous: state.last.map_or_else(block::origin, |last| last.hash),
     });
     transaction::next_command();
-    Ok((events.len() as i64, rest))
+    Ok((events, rest))
 }
 
 /// Writes down that a new history begins; returns its name.
@@ -243,34 +240,23 @@ fn collect(limit: &mut Option<u64>) -> Result<Collected> {
     if let Some(cut) = cut {
         now = now.until(cut);
     }
-    let mut events = match before {
+    let mut batches = match before {
         // Seen here means committed, but for the sealer's own events: those wait for its commit.
-        None => {
-            let (all, _) = read_unsealed(ALL, &[])?;
-            all.into_iter().filter(|event| event.transaction != own).collect()
-        }
+        None => read_unsealed(ALL, &[])?.into_iter().filter(|batch| batch.transaction != own).collect(),
         Some(before) => written_since(before, cut.unwrap_or(end), own)?,
     };
-    events.sort_unstable_by_key(Unsealed::place);
-    Ok((state, by_links(events), now, cut.is_some()))
+    batches.sort_unstable_by_key(Unsealed::place);
+    Ok((state, by_links(batches), now, cut.is_some()))
 }
 
-/// The events of transactions that were not over and are below `end`.
+/// The batches of transactions that were not over and are below `end`.
 fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>> {
-    let (mut events, mut batches) = (Vec::new(), Vec::new());
-    for (query, which) in FIRST.into_iter().zip(which(before)) {
-        let (more, more_batches) = read_unsealed(query, &[argument(which), argument(end.to_string())])?;
-        events.extend(more);
-        batches.extend(more_batches);
+    let mut batches = Vec::new();
+    for (query, which) in SINCE.into_iter().zip(which(before)) {
+        batches.extend(read_unsealed(query, &[argument(which), argument(end.to_string())])?);
     }
-    events.retain(|event| event.transaction != own);
-    for batch in batches.iter().filter(|batch| batch.first != batch.end && batch.transaction != own) {
-        let arguments = [spi::uuid(batch.first), spi::uuid(batch.end), argument(batch.transaction.to_string())];
-        for event in REST.read(&arguments, unsealed) {
-            events.push(event?);
-        }
-    }
-    Ok(events)
+    batches.retain(|batch| batch.transaction != own);
+    Ok(batches)
 }
 
 /// The first arguments of the pairs of queries above.
@@ -278,24 +264,13 @@ fn which(before: &Snapshot) -> [String; 2] {
     [before.in_progress(), before.end().to_string()]
 }
 
-/// Events that one transaction wrote at once, by the lowest and the highest of their ids.
-struct EventBatch {
-    transaction: u64,
-    first: Uuid,
-    end: Uuid,
-}
-
-fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<(Vec<Unsealed>, Vec<EventBatch>)> {
-    let (mut events, mut batches) = (Vec::new(), Vec::new());
+fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<Vec<Unsealed>> {
+    let mut batches = Vec::new();
     spi::stream(query, arguments, |row| {
-        let event = unsealed(row)?;
-        if let Some(end) = row.uuid(7) {
-            batches.push(EventBatch { transaction: event.transaction, first: event.id, end });
-        }
-        events.push(event);
+        batches.push(unsealed(row)?);
         Ok::<(), error::Error>(())
     })?;
-    Ok((events, batches))
+    Ok(batches)
 }
 
 /// The first transaction that is left to the next block because this one has events enough. A transaction is never
@@ -307,7 +282,7 @@ fn first_left(before: &Snapshot, end: u64, own: u64) -> Result<Option<u64>> {
         // One more than can be needed: each is of one event or more.
         let arguments = [argument(which), argument(end.to_string()), argument(batch + 1)];
         spi::stream(query, &arguments, |row| {
-            let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event"))?;
+            let transaction = row.transaction(1).ok_or_else(|| unreadable("a row of tenancy.event_batch"))?;
             if transaction == own {
                 return Ok(());
             }
@@ -331,28 +306,36 @@ fn unsealed(row: &Row) -> Result<Unsealed> {
             hash: row.bytes(4)?,
             ordinal: row.get(5)?,
             previous: row.bytes(6)?,
+            events: row.get(7)?,
         })
     };
-    event().ok_or_else(|| unreadable("a row of tenancy.event"))
+    event().ok_or_else(|| unreadable("a row of tenancy.event_batch"))
 }
 
 impl Additions {
     /// Extends the chain and the tree of one organization.
-    fn extend(&mut self, block: i64, events: &[Unsealed]) -> Result<()> {
-        let Some(first) = events.first() else { return Ok(()) };
+    fn extend(&mut self, block: i64, batches: &[Unsealed]) -> Result<()> {
+        let Some(first) = batches.first() else { return Ok(()) };
         let organization = first.organization;
         let mut head = head(organization)?;
-        for event in events {
-            head.position += 1;
-            head.chain = chain::extend(&head.chain, head.position, &event.hash);
+        for batch in batches {
+            head.leaves += 1;
+            head.position += i64::from(batch.events);
+            head.chain = chain::extend(&head.chain, head.position, &batch.hash);
             let nodes = &mut self.nodes;
-            head.frontier.push(merkle::leaf_hash(&event.hash), |level, index, hash| {
+            head.frontier.push(chain::leaf(head.position, &batch.hash), |level, index, hash| {
                 if level.is_multiple_of(STORED_LEVELS) {
                     nodes.push((organization, level as i16, index as i64, *hash));
                 }
             });
-            let entry =
-                Entry { position: head.position, event: event.id, event_hash: event.hash, chain: head.chain, block };
+            let entry = Entry {
+                leaf: head.leaves,
+                position: head.position,
+                batch: batch.id,
+                batch_hash: batch.hash,
+                chain: head.chain,
+                block,
+            };
             self.entries.add(organization, &entry);
             self.seals.push((organization, entry));
         }
@@ -366,10 +349,11 @@ impl Additions {
             table::insert_all(c"seal", seals, |(organization, entry)| {
                 [
                     ColumnValue::Uuid(organization),
+                    ColumnValue::BigInteger(entry.leaf),
                     ColumnValue::BigInteger(entry.position),
                     ColumnValue::BigInteger(entry.block),
-                    ColumnValue::Uuid(&entry.event),
-                    ColumnValue::Bytes(&entry.event_hash),
+                    ColumnValue::Uuid(&entry.batch),
+                    ColumnValue::Bytes(&entry.batch_hash),
                     ColumnValue::Bytes(&entry.chain),
                 ]
             });
@@ -382,6 +366,7 @@ impl Additions {
                     ColumnValue::Uuid(organization),
                     ColumnValue::BigInteger(block.number),
                     ColumnValue::BigInteger(head.position),
+                    ColumnValue::BigInteger(head.leaves),
                     ColumnValue::Bytes(&head.chain),
                     ColumnValue::Bytes(frontier),
                 ]
@@ -407,13 +392,15 @@ const BATCH: usize = 500;
 /// The newest head of an organization, or the one before its first event.
 fn head(organization: Uuid) -> Result<NewHead> {
     let read = |row: &Row| {
-        let position: i64 = row.get(1)?;
-        let frontier = Frontier::from_bytes(position.unsigned_abs(), row.get::<&[u8]>(3)?)?;
-        Some(NewHead { position, chain: row.bytes(2)?, frontier })
+        let (position, leaves): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let frontier = Frontier::from_bytes(leaves.unsigned_abs(), row.get::<&[u8]>(4)?)?;
+        Some(NewHead { position, leaves, chain: row.bytes(3)?, frontier })
     };
     match transaction::with_latest_snapshot(|| HEAD.read(&[spi::uuid(organization)], read)).pop() {
         Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.head")),
-        None => Ok(NewHead { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }),
+        None => {
+            Ok(NewHead { position: 0, leaves: 0, chain: chain::genesis(organization), frontier: Frontier::default() })
+        }
     }
 }
 
@@ -424,6 +411,7 @@ fn write(block: &Block) {
         spi::timestamp(block.sealed_at),
         argument(block.snapshot.as_str()),
         argument(block.incarnation.as_str()),
+        argument(block.entries),
         argument(block.events),
         argument(block.entries_digest.as_slice()),
         argument(block.previous.as_slice()),

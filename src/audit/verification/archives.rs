@@ -2,16 +2,17 @@
 //!
 //! Decisions: `docs/decisions/44-archive-proof.md`, `docs/decisions/47-monthly-retention.md`.
 
-use super::EventReader;
+use super::BatchReader;
 use crate::audit::capture::partition;
 use crate::audit::log::state;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::batch_of;
 use pg_tenancy_core::audit::log::block::Entries;
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
-use pg_tenancy_core::audit::verification::{EventState, Finding, FindingKind, SeenEvent};
+use pg_tenancy_core::audit::verification::{BatchState, Finding, FindingKind, SeenBatch};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
@@ -33,18 +34,18 @@ static ARCHIVED: Query = Query::new(
           WHERE NOT a.attached),
      told AS MATERIALIZED (
          SELECT e.id, e.payload -> 'new' ->> 'month' AS month
-           FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
+           FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch
           WHERE s.organization = '00000000-0000-0000-0000-000000000000'
-            AND s.event >= tenancy.lowest_id((SELECT min(n.changed_at) - interval '1 minute' FROM newest n))
+            AND s.batch >= tenancy.lowest_id((SELECT min(n.changed_at) - interval '1 minute' FROM newest n))
             AND e.operation = 'insert' AND e.table_schema = 'tenancy' AND e.table_name = 'archive')
      SELECT to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, \
      e.transaction, e.sealed
        FROM newest a LEFT JOIN LATERAL (
-            SELECT e.id, e.transaction, s.event_hash = e.hash AS sealed
-              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.event = e.id
+            SELECT e.id, e.transaction, s.batch_hash = e.hash AS sealed
+              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.batch = e.batch
              CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS p (new)
-             WHERE e.id >= GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
-               AND e.id < tenancy.lowest_id(a.changed_at + interval '1 minute')
+             WHERE e.batch >= GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
+               AND e.batch < tenancy.lowest_id(a.changed_at + interval '1 minute')
                AND e.occurred_at >= (a.month + interval '1 month') AT TIME ZONE 'UTC'
                AND e.organization = '00000000-0000-0000-0000-000000000000' AND e.operation = 'insert'
                AND e.table_schema = 'tenancy' AND e.table_name = 'archive'
@@ -60,10 +61,10 @@ static ARCHIVED: Query = Query::new(
       ORDER BY a.month",
 );
 
-/// Whether one of the events that went is there.
+/// Whether one of the batches that went is there.
 static IS_THERE: Query = Query::new(
-    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event e ON e.id = s.event
-                     WHERE s.event >= $1 AND s.event < $2 AND s.block <= $3)",
+    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event_batch e ON e.id = s.batch
+                     WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3)",
 );
 
 /// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be
@@ -73,8 +74,8 @@ static UNRECORDED: Query = Query::new(
        FROM tenancy.archive a
       WHERE NOT EXISTS (
             SELECT FROM tenancy.event e
-             WHERE e.id >= tenancy.lowest_id(a.changed_at - interval '1 minute')
-               AND e.id < tenancy.lowest_id(a.changed_at + interval '1 minute')
+             WHERE e.batch >= tenancy.lowest_id(a.changed_at - interval '1 minute')
+               AND e.batch < tenancy.lowest_id(a.changed_at + interval '1 minute')
                AND e.organization = '00000000-0000-0000-0000-000000000000' AND e.operation = 'insert'
                AND e.table_schema = 'tenancy' AND e.table_name = 'archive'
                AND (e.payload -> 'new') ->> 'digest' = a.digest::text
@@ -83,12 +84,17 @@ static UNRECORDED: Query = Query::new(
                AND (e.payload -> 'new') ->> 'attached' = a.attached::text)",
 );
 
-const ENTRIES: &str = "SELECT organization, position, event, event_hash, chain, block FROM tenancy.seal
-      WHERE event >= $1 AND event < $2 AND block <= $3
-      ORDER BY organization, position";
+/// The events of a batch are those between the positions of its entry and of the entry before.
+const ENTRIES: &str = "SELECT s.organization, s.leaf, s.position, s.batch, s.batch_hash, s.chain, s.block,
+            s.position - coalesce((SELECT p.position FROM tenancy.seal p
+                                    WHERE p.organization = s.organization AND p.leaf = s.leaf - 1), 0)
+       FROM tenancy.seal s
+      WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3
+      ORDER BY s.organization, s.leaf";
 
-/// What the seal has of the events between two ids.
+/// What the seal has of the batches between two ids.
 struct SealedRange {
+    /// The number of events in these batches.
     events: i64,
     blocks: Option<(i64, i64)>,
     digest: Digest,
@@ -114,34 +120,35 @@ fn tenancy_seal_digest(
 }
 
 fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<SealedRange> {
-    let (mut entries, mut blocks) = (Entries::default(), None);
+    let (mut entries, mut blocks, mut events) = (Entries::default(), None, 0);
     spi::stream(ENTRIES, &[spi::uuid(from), spi::uuid(to), argument(through_block)], |row| {
         let (organization, entry) =
             entry(row).ok_or_else(|| error::STATE_INVALID.error("a row of tenancy.seal cannot be read"))?;
         entries.add(organization, &entry);
+        events += row.get::<i64>(8).unwrap_or_default();
         let (first, last) = blocks.unwrap_or((entry.block, entry.block));
         blocks = Some((entry.block.min(first), entry.block.max(last)));
         Ok::<(), error::Error>(())
     })?;
-    Ok(SealedRange { events: entries.count(), blocks, digest: entries.digest() })
+    Ok(SealedRange { events, blocks, digest: entries.digest() })
 }
 
 fn entry(row: &Row) -> Option<(Uuid, Entry)> {
-    let (event_hash, chain) = (row.bytes(4)?, row.bytes(5)?);
-    let entry = Entry { position: row.get(2)?, event: row.uuid(3)?, event_hash, chain, block: row.get(6)? };
+    let (leaf, position, batch) = (row.get(2)?, row.get(3)?, row.uuid(4)?);
+    let entry = Entry { leaf, position, batch, batch_hash: row.bytes(5)?, chain: row.bytes(6)?, block: row.get(7)? };
     Some((row.uuid(1)?, entry))
 }
 
-/// The entries of the chain of no organization after that of an event: position, event, its hash, block.
-const AFTER: &str = "SELECT s.position, s.event, s.event_hash, s.block FROM tenancy.seal s
+/// The entries of the chain of no organization after that of a batch: leaf, batch, its hash, block.
+const AFTER: &str = "SELECT s.leaf, s.batch, s.batch_hash, s.block FROM tenancy.seal s
       WHERE s.organization = '00000000-0000-0000-0000-000000000000'
-        AND s.position > (SELECT t.position FROM tenancy.seal t WHERE t.event = $1)
-      ORDER BY s.position";
+        AND s.leaf > (SELECT t.leaf FROM tenancy.seal t WHERE t.batch = $1)
+      ORDER BY s.leaf";
 
-/// The position of an event in that chain, and that of its newest head.
+/// The leaf of a batch in that chain, and that of its newest head.
 static PLACE: Query = Query::new(
-    "SELECT (SELECT t.position FROM tenancy.seal t WHERE t.event = $1),
-            (SELECT h.position FROM tenancy.head h WHERE h.organization = '00000000-0000-0000-0000-000000000000'
+    "SELECT (SELECT t.leaf FROM tenancy.seal t WHERE t.batch = $1),
+            (SELECT h.leaves FROM tenancy.head h WHERE h.organization = '00000000-0000-0000-0000-000000000000'
               ORDER BY h.block DESC LIMIT 1)",
 );
 
@@ -169,23 +176,23 @@ struct Teller {
 
 impl Teller {
     /// True if the event is what was written, and is sealed or has yet to be.
-    fn is_believed(&self, events: &mut EventReader, sealed: Option<&Snapshot>) -> Result<bool> {
+    fn is_believed(&self, batches: &mut BatchReader, sealed: Option<&Snapshot>) -> Result<bool> {
         let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
         let in_chain = self.sealed.unwrap_or_else(waits);
-        Ok(in_chain && matches!(events.find(&self.id)?, EventState::Seen(SeenEvent { fault: None, .. })))
+        Ok(in_chain && matches!(batches.find(&batch_of(self.id))?, BatchState::Seen(SeenBatch { fault: None, .. })))
     }
 
     /// True if the chain that the event is in has everything that came after it, but for what went with months that
     /// are known to be archived: what is gone could have told that the month was attached again.
-    fn is_last_word(&self, events: &mut EventReader, known: &Archives) -> Result<bool> {
+    fn is_last_word(&self, batches: &mut BatchReader, known: &Archives) -> Result<bool> {
         if self.sealed.is_none() {
             return Ok(true);
         }
-        let place = PLACE.read(&[spi::uuid(self.id)], |row| (row.get::<i64>(1), row.get::<i64>(2))).pop();
-        let Some((Some(mut position), Some(newest))) = place else { return Ok(false) };
+        let place = PLACE.read(&[spi::uuid(batch_of(self.id))], |row| (row.get::<i64>(1), row.get::<i64>(2))).pop();
+        let Some((Some(mut leaf), Some(newest))) = place else { return Ok(false) };
         // Gathered first: the memory of a batch of rows is gone after it, and what looks for events keeps scans open.
         let mut after = Vec::new();
-        spi::stream(AFTER, &[spi::uuid(self.id)], |row| {
+        spi::stream(AFTER, &[spi::uuid(batch_of(self.id))], |row| {
             after.push((
                 row.get::<i64>(1),
                 row.uuid(2).unwrap_or_default(),
@@ -195,17 +202,17 @@ impl Teller {
             Ok::<(), error::Error>(())
         })?;
         for (place, id, hash, block) in after {
-            position += 1;
-            let is_whole = match events.find(&id)? {
-                EventState::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
-                EventState::Gone => known.have(&id, block),
-                EventState::Archived | EventState::Unreadable => false,
+            leaf += 1;
+            let is_whole = match batches.find(&id)? {
+                BatchState::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
+                BatchState::Gone => known.have(&id, block),
+                BatchState::Archived | BatchState::Unreadable => false,
             };
-            if place != Some(position) || !is_whole {
+            if place != Some(leaf) || !is_whole {
                 return Ok(false);
             }
         }
-        Ok(position == newest)
+        Ok(leaf == newest)
     }
 }
 
@@ -220,7 +227,7 @@ impl Archives {
         }
         let read = |row: &Row| {
             let month: String = row.get(1)?;
-            let has_partition = partition::is_there("event", &month);
+            let has_partition = partition::is_there("event_batch", &month);
             let teller = || Some(Teller { id: row.uuid(7)?, transaction: row.transaction(8)?, sealed: row.get(9) });
             let archive = Archive {
                 month,
@@ -233,16 +240,17 @@ impl Archives {
             Some((archive, teller()))
         };
         let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
-        let (mut archives, mut events, sealed) = (Archives(Vec::new()), EventReader::default(), state::sealed_until()?);
+        let (mut archives, mut batches, sealed) =
+            (Archives(Vec::new()), BatchReader::default(), state::sealed_until()?);
         // The newest first: events after an older one may have gone with the month of a newer one.
         rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
         for (archive, teller) in rows {
             let month = archive.month.replace('_', "-");
             match teller {
-                Some(teller) if teller.is_believed(&mut events, sealed.as_ref())? => {
+                Some(teller) if teller.is_believed(&mut batches, sealed.as_ref())? => {
                     // A month goes as a whole: one whose events are there excuses none that is not.
                     let is_away = !archive.is_there();
-                    if is_away && teller.is_last_word(&mut events, &archives)? {
+                    if is_away && teller.is_last_word(&mut batches, &archives)? {
                         archives.0.push(archive);
                     } else if is_away {
                         let text = format!("events after the one that records the archive of {month} are missing");
@@ -260,14 +268,14 @@ impl Archives {
         self.of(event).is_some()
     }
 
-    /// Whether the event that a block sealed went with its month.
-    pub fn have(&self, event: &Uuid, block: i64) -> bool {
-        self.of(event).is_some_and(|archive| block <= archive.through_block)
+    /// Whether the batch that a block sealed went with its month.
+    pub fn have(&self, batch: &Uuid, block: i64) -> bool {
+        self.of(batch).is_some_and(|archive| block <= archive.through_block)
     }
 
-    /// Whether there is nowhere to look for the event.
-    pub fn have_away(&self, event: &Uuid, block: i64) -> bool {
-        self.have(event, block) && self.of(event).is_some_and(|archive| !archive.has_partition)
+    /// Whether there is nowhere to look for the batch.
+    pub fn have_away(&self, batch: &Uuid, block: i64) -> bool {
+        self.have(batch, block) && self.of(batch).is_some_and(|archive| !archive.has_partition)
     }
 
     fn of(&self, event: &Uuid) -> Option<&Archive> {

@@ -1,7 +1,7 @@
 //! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
 //! head or entry knows of.
 
-use super::EventReader;
+use super::BatchReader;
 use super::range::{self, RangeCounts, VerificationScope, block_row, entry_row, head_in, heads_until};
 use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
@@ -14,7 +14,7 @@ use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation}
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::checkpoint;
 use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
-use pg_tenancy_core::audit::verification::{EventState, Finding, FindingKind, Range};
+use pg_tenancy_core::audit::verification::{BatchState, Finding, FindingKind, Range, SeenBatch, StoredHead};
 use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys;
 use uuid::Uuid;
@@ -36,33 +36,35 @@ const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number < 1 O
 /// Nodes that no tree has.
 const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
        FROM tenancy.tree_node n
-       LEFT JOIN LATERAL (SELECT h.position FROM tenancy.head h WHERE h.organization = n.organization
+       LEFT JOIN LATERAL (SELECT h.leaves FROM tenancy.head h WHERE h.organization = n.organization
                            ORDER BY h.block DESC LIMIT 1) newest ON true
       WHERE ($1 IS NULL OR n.organization = $1)
-        AND (newest.position IS NULL OR n.index < 0 OR n.level < $2
+        AND (newest.leaves IS NULL OR n.index < 0 OR n.level < $2
              OR n.level > 62 OR n.level % $2 <> 0
-             OR n.index >= (newest.position >> n.level))";
+             OR n.index >= (newest.leaves >> n.level))";
 
 /// Erasures that no event tells of, or whose payload is there: event, organization, the event that should tell.
 const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
-       FROM tenancy.erasure x LEFT JOIN tenancy.event e ON e.id = x.event
+       FROM tenancy.erasure x
+       LEFT JOIN tenancy.event e ON e.batch = tenancy.batch_of(x.event) AND e.id = x.event
       WHERE ($1 IS NULL OR x.organization = $1 OR e.organization = $1)
         AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL OR e.organization <> x.organization
              OR e.payload_digest <> x.payload_digest
              OR NOT EXISTS (
                 SELECT FROM tenancy.event t
-                 WHERE t.id = x.erase_event AND t.organization = x.organization
+                 WHERE t.batch = tenancy.batch_of(x.erase_event) AND t.id = x.erase_event AND t.organization = \
+                     x.organization
                    AND t.operation = 'erase'
                    AND t.payload #>> '{data,event}' = x.event::text
                    AND t.payload #>> '{data,payload_digest}' = encode(x.payload_digest, 'hex')))
       ORDER BY x.event";
 
-/// Events that no entry names, of those that a range could have: written since a moment, or with an id between those
+/// Batches that no entry names, of those that a range could have: written since a moment, or with an id between those
 /// of the range.
-const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event e
+const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event_batch e
       WHERE ($1 IS NULL OR e.organization = $1)
         AND (e.id >= $2 OR e.id >= $3 AND e.id <= $4)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
+        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
       ORDER BY e.id";
 
 /// The first block of each history with its name, and what is wrong with the rows.
@@ -126,18 +128,22 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
             let text = "a column of the row in tenancy.head has an invalid value";
             found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
             // The others keep their leaves.
-            heads.push((first, checkpoint::Head { organization, position: 0, chain: [0; 32], root: [0; 32] }));
+            heads.push((
+                first,
+                checkpoint::Head { organization, position: 0, leaves: 0, chain: [0; 32], root: [0; 32] },
+            ));
             continue;
         };
-        entries.seek(&[IndexKey::uuid(1, &organization), IndexKey::big_integer(2, head.position)]);
-        let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(6));
+        entries.seek(&[IndexKey::uuid(1, &organization), IndexKey::big_integer(2, head.leaves)]);
+        let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(7));
         if chain != Some(head.chain) {
             let finding = if chain.is_some() { FindingKind::Altered } else { FindingKind::Missing };
             let text = "the entry in tenancy.seal that the organization's head names is missing or changed";
             found.push(Finding::in_block(finding, block, text).of(organization).at(head.position));
         }
         let root = head.frontier.root();
-        heads.push((first, checkpoint::Head { organization, position: head.position, chain: head.chain, root }));
+        let StoredHead { position, leaves, chain, .. } = head;
+        heads.push((first, checkpoint::Head { organization, position, leaves, chain, root }));
     }
     heads.sort_unstable_by_key(|(first, head)| (*first, head.organization));
     heads.into_iter().map(|(_, head)| head).collect()
@@ -182,65 +188,65 @@ pub fn events_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Res
     Ok(())
 }
 
-/// What is wrong with the event that an entry names, without its chain.
+/// What is wrong with the batch that an entry names, without its chain.
 fn fault(
-    events: &mut EventReader,
+    batches: &mut BatchReader,
     scope: &VerificationScope,
     organization: Uuid,
     entry: &Entry,
 ) -> Result<Option<(FindingKind, &'static str)>> {
-    Ok(match events.find(&entry.event)? {
-        EventState::Archived => None,
-        EventState::Gone if scope.archives.have(&entry.event, entry.block) => None,
-        EventState::Gone => Some((FindingKind::Missing, "the event of this entry is missing from tenancy.event")),
-        EventState::Unreadable => Some((
-            FindingKind::Altered,
-            "a column of the event in tenancy.event has an invalid \
-            value",
-        )),
-        EventState::Seen(seen) if seen.fault.is_some() => seen.fault,
-        EventState::Seen(seen) if seen.organization != organization || seen.hash != entry.event_hash => {
-            Some((FindingKind::Altered, "the event is not the one that was sealed"))
+    Ok(match batches.find(&entry.batch)? {
+        BatchState::Archived => None,
+        BatchState::Gone if scope.archives.have(&entry.batch, entry.block) => None,
+        BatchState::Gone => Some((FindingKind::Missing, "the batch of this entry is missing from tenancy.event_batch")),
+        BatchState::Unreadable => {
+            Some((FindingKind::Altered, "a column of the batch in tenancy.event_batch has an invalid value"))
         }
-        EventState::Seen(_) => None,
+        BatchState::Seen(SeenBatch { fault: Some(fault), .. }) => Some((fault.finding, fault.text)),
+        BatchState::Seen(seen) if seen.organization != organization || seen.hash != entry.batch_hash => {
+            Some((FindingKind::Altered, "the batch is not the one that was sealed"))
+        }
+        BatchState::Seen(_) => None,
     })
 }
 
-/// Entries before the first place and after the newest head of their organization, and events of the latter that are
+/// Entries before the first place and after the newest head of their organization, and batches of the latter that are
 /// not what was sealed: no walk gets to them.
 pub fn entries_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
-    let mut events = EventReader::default();
+    let mut batches = BatchReader::default();
     let mut each = Organizations::open(c"seal", c"seal_pkey");
     let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
-    let positions =
+    let leaves =
         |organization: &Uuid, from: i64| [IndexKey::uuid(1, organization), IndexKey::big_integer(2, from).or_more()];
-    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &positions(&Uuid::nil(), 0));
+    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &leaves(&Uuid::nil(), 0));
     let mut only = scope.organization;
     let mut next = || if scope.organization.is_some() { only.take() } else { each.next().map(|(id, _)| id) };
     while let Some(organization) = next() {
         heads.seek(&heads_until(&organization, i64::MAX));
-        let newest = heads.back().and_then(|fields| fields.big_integer(3)).unwrap_or(0);
-        entries.seek(&positions(&organization, i64::MIN));
-        let lowest = entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.uuid(4)?)));
-        let before = lowest.filter(|(position, _)| *position < 1);
-        entries.seek(&positions(&organization, newest.saturating_add(1)));
-        let after = entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.uuid(4)?)));
+        let newest = heads.back().and_then(|fields| fields.big_integer(4)).unwrap_or(0);
+        entries.seek(&leaves(&organization, i64::MIN));
+        let lowest =
+            entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.big_integer(3)?, fields.uuid(5)?)));
+        let before = lowest.filter(|(leaf, ..)| *leaf < 1);
+        entries.seek(&leaves(&organization, newest.saturating_add(1)));
+        let after =
+            entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.big_integer(3)?, fields.uuid(5)?)));
         let texts =
             ["an entry is before the first", "entries from here on are after the newest head of the organization"];
         for (entry, text) in [before, after].into_iter().zip(texts) {
-            if let Some((position, event)) = entry {
+            if let Some((_, position, batch)) = entry {
                 let text = format!("{text}, where nothing was sealed");
-                found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).at(position).about(event));
+                found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).at(position).about(batch));
             }
         }
         // The first of them is named by now.
-        entries.seek(&positions(&organization, newest.saturating_add(2)));
+        entries.seek(&leaves(&organization, newest.saturating_add(2)));
         while let Some(fields) = entries.next() {
             transaction::check_for_interrupts();
             let Some(entry) = entry_row(&fields) else { continue };
-            if let Some((finding, text)) = fault(&mut events, scope, organization, &entry)? {
+            if let Some((finding, text)) = fault(&mut batches, scope, organization, &entry)? {
                 let place = Finding::in_block(finding, entry.block, text).of(organization);
-                found.push(place.at(entry.position).about(entry.event));
+                found.push(place.at(entry.position).about(entry.batch));
             }
         }
     }
@@ -272,7 +278,7 @@ pub fn nodes_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Resu
         let (level, index) = (row.get::<i16>(2).unwrap_or_default(), row.get::<i64>(3).unwrap_or_default());
         let text = format!(
             "node {index} of level {level} in tenancy.tree_node is not part of the tree over these \
-            events"
+            batches"
         );
         found.push(Finding::anywhere(FindingKind::Inserted, text).of(row.uuid(1).unwrap_or_default()));
         Ok::<(), Error>(())
@@ -292,7 +298,7 @@ pub fn erasures_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> R
     })
 }
 
-/// Events outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
+/// Batches outside of the seal though their transaction was over when the last block was made: no trigger wrote them.
 ///
 /// Of a range, those that have the ids of its events, and where it ends with the newest block those written since it
 /// began.
@@ -311,8 +317,8 @@ pub fn unsealed(scope: &VerificationScope, range: Range, seen: RangeCounts, foun
         let (id, organization) = (row.uuid(1).unwrap_or_default(), row.uuid(2).unwrap_or_default());
         let transaction = row.transaction(3).unwrap_or_default();
         if Some(transaction) != own && sealed.is_over(transaction) {
-            let text = "the event has no entry in tenancy.seal, although its transaction had ended when the block was \
-                made";
+            let text =
+                "the batch has no entry in tenancy.seal, although its transaction had ended when the block was made";
             found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(id));
         }
         Ok(())

@@ -1,13 +1,13 @@
 //! Verification: reads what is stored and has the core compare it, range by range.
 
 pub mod archives;
+mod batch;
 mod checkpoints;
 mod earlier_run;
 mod edges;
-mod event;
 mod parallel;
 mod phase;
 mod range;
 mod verify_audit;
 
-pub use event::EventReader;
+pub use batch::BatchReader;

@@ -155,7 +155,7 @@ fn ranges_of(scope: &VerificationScope, range: Range) -> Vec<Range> {
         None => {
             let mut rows = Scan::by_index(c"block", c"block_pkey", &between(1));
             while let Some(row) = rows.next() {
-                add(row.big_integer(1).unwrap_or(range.first), row.big_integer(5).unwrap_or(0));
+                add(row.big_integer(1).unwrap_or(range.first), row.big_integer(6).unwrap_or(0));
             }
         }
         Some(organization) => {

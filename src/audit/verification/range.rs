@@ -6,7 +6,7 @@
 //! Decision: `docs/decisions/42-verification-by-head.md`.
 
 use super::archives::Archives;
-use super::event::EventReader;
+use super::batch::BatchReader;
 use crate::pg::tables::scan::{Fields, Scan};
 use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
@@ -15,7 +15,7 @@ use pg_tenancy_core::audit::log::block::{Block, Entries};
 use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::merkle::Frontier;
 use pg_tenancy_core::audit::verification::{
-    Blocks, ChainVerifier, EventState, Finding, FindingKind, HeadRow, Range, StoredHead, StoredHistory,
+    BatchState, Blocks, ChainVerifier, Finding, FindingKind, HeadRow, Range, StoredHead, StoredHistory,
 };
 use pg_tenancy_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,11 @@ pub struct RangeCounts {
 }
 
 impl RangeCounts {
-    fn event(&mut self, id: Uuid) {
-        self.events += 1;
+    fn batch(&mut self, id: Uuid, state: &BatchState) {
+        self.events += match state {
+            BatchState::Seen(seen) => i64::from(seen.events).max(1),
+            _ => 1,
+        };
         self.ids = Some(self.ids.map_or((id, id), |(lowest, highest)| (lowest.min(id), highest.max(id))));
     }
 
@@ -69,15 +72,19 @@ pub fn verify<'r>(
     report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
 ) -> Result<()> {
     let mut verifier = RangeVerifier {
-        walk: ChainVerifier::new(Tables::open(range.first), scope.newest),
-        positions: HashMap::new(),
+        walk: ChainVerifier::new(
+            Tables::open(range.first),
+            scope.newest,
+            scope.incarnations.iter().map(|(first, _)| *first).collect(),
+        ),
+        leaves: HashMap::new(),
         batch: EntryBatch::default(),
         entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
         entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
         head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
         later_head: Scan::by_index(c"head", c"head_pkey", &heads_after(&Uuid::nil(), 0, 0)),
         last: range.last,
-        events: EventReader::default(),
+        stored: BatchReader::default(),
         archives: &scope.archives,
         seen: RangeCounts::default(),
         report,
@@ -92,8 +99,8 @@ pub fn verify<'r>(
 struct RangeVerifier<'r> {
     archives: &'r Archives,
     walk: ChainVerifier<Tables>,
-    /// Up to where the entries of each organization were read, ahead of the walk.
-    positions: HashMap<Uuid, i64>,
+    /// Up to which leaf the entries of each organization were read, ahead of the walk.
+    leaves: HashMap<Uuid, i64>,
     batch: EntryBatch,
     entries: Scan,
     entry: Scan,
@@ -101,7 +108,7 @@ struct RangeVerifier<'r> {
     later_head: Scan,
     /// The last block of the range.
     last: i64,
-    events: EventReader,
+    stored: BatchReader,
     seen: RangeCounts,
     report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
 }
@@ -110,8 +117,8 @@ struct RangeVerifier<'r> {
 #[derive(Default)]
 struct EntryBatch {
     steps: Vec<Step>,
-    /// The events to be read, which of the entries each is of, and the block that sealed it.
-    events: Vec<(Uuid, usize, i64)>,
+    /// The batches to be read, which of the entries each is of, and the block that sealed it.
+    batches: Vec<(Uuid, usize, i64)>,
 }
 
 enum Step {
@@ -124,8 +131,8 @@ fn entries_of(organization: &Uuid, after: i64, until: i64) -> [IndexKey; 3] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, after).more(), IndexKey::big_integer(2, until).or_less()]
 }
 
-fn entry_of(organization: &Uuid, position: i64) -> [IndexKey; 2] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, position)]
+fn entry_of(organization: &Uuid, leaf: i64) -> [IndexKey; 2] {
+    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, leaf)]
 }
 
 fn head_of(organization: &Uuid, block: i64) -> [IndexKey; 2] {
@@ -139,21 +146,22 @@ fn heads_after(organization: &Uuid, block: i64, until: i64) -> [IndexKey; 3] {
 impl RangeVerifier<'_> {
     /// Walks through what was read, and tells what was found.
     fn settle(&mut self) -> Result<()> {
-        let EntryBatch { steps, events: mut ids } = std::mem::take(&mut self.batch);
+        let EntryBatch { steps, batches: mut ids } = std::mem::take(&mut self.batch);
         ids.sort_unstable();
-        let mut events: Vec<Option<EventState>> = vec![None; ids.len()];
+        let mut batches: Vec<Option<BatchState>> = vec![None; ids.len()];
         for (id, place, block) in ids {
-            events[place] = Some(self.event(&id, block)?);
-            self.seen.event(id);
+            let state = self.stored(&id, block)?;
+            self.seen.batch(id, &state);
+            batches[place] = Some(state);
             transaction::check_for_interrupts();
         }
-        let mut events = events.into_iter().flatten();
+        let mut batches = batches.into_iter().flatten();
         for step in steps {
             match step {
                 Step::Head(organization, number, row) => self.walk.end_of_block(organization, number, &row)?,
                 Step::Entry(organization, entry) => {
-                    let event = events.next().unwrap_or(EventState::Gone);
-                    self.walk.entry(organization, &entry, &event)?;
+                    let batch = batches.next().unwrap_or(BatchState::Gone);
+                    self.walk.entry(organization, &entry, &batch)?;
                 }
             }
         }
@@ -161,14 +169,14 @@ impl RangeVerifier<'_> {
         Ok(())
     }
 
-    /// What stands under the id of an event that the block sealed.
-    fn event(&mut self, id: &Uuid, block: i64) -> Result<EventState> {
+    /// What stands under the id of a batch that the block sealed.
+    fn stored(&mut self, id: &Uuid, block: i64) -> Result<BatchState> {
         if self.archives.have_away(id, block) {
-            return Ok(EventState::Archived);
+            return Ok(BatchState::Archived);
         }
-        let event = self.events.find(id)?;
-        let gone = matches!(event, EventState::Gone) && self.archives.have(id, block);
-        Ok(if gone { EventState::Archived } else { event })
+        let batch = self.stored.find(id)?;
+        let gone = matches!(batch, BatchState::Gone) && self.archives.have(id, block);
+        Ok(if gone { BatchState::Archived } else { batch })
     }
 
     /// The blocks, and of each the entries of all organizations.
@@ -219,7 +227,7 @@ impl RangeVerifier<'_> {
         Ok(())
     }
 
-    /// The entries that a row of `tenancy.head` tells of: those after the head before, up to its position.
+    /// The entries that a row of `tenancy.head` tells of: those after the head before, up to its leaf.
     fn organization_in_block(
         &mut self,
         organization: Uuid,
@@ -228,14 +236,14 @@ impl RangeVerifier<'_> {
         entries: &mut Entries,
     ) -> Result<()> {
         let until = match &row {
-            HeadRow::Head(head) => head.position,
+            HeadRow::Head(head) => head.leaves,
             _ => i64::MAX,
         };
-        let mut position = match self.positions.get(&organization) {
-            Some(position) => *position,
-            None => self.walk.standing(organization)?.position,
+        let mut leaf = match self.leaves.get(&organization) {
+            Some(leaf) => *leaf,
+            None => self.walk.standing(organization)?.leaves,
         };
-        self.entries.seek(&entries_of(&organization, position, until));
+        self.entries.seek(&entries_of(&organization, leaf, until));
         let (mut agrees, mut headless) = (None, None);
         while let Some(fields) = self.entries.next() {
             let Some(entry) = entry_row(&fields) else {
@@ -244,10 +252,10 @@ impl RangeVerifier<'_> {
                     "a column of the entry in tenancy.seal has an invalid \
                         value",
                 );
-                let position = fields.big_integer(2).unwrap_or_default();
+                let position = fields.big_integer(3).unwrap_or_default();
                 self.walk.report(Finding {
                     block: Some(number),
-                    event: fields.uuid(4),
+                    event: fields.uuid(5),
                     ..found.of(organization).at(position)
                 });
                 continue;
@@ -265,17 +273,17 @@ impl RangeVerifier<'_> {
                 }
             }
             entries.add(organization, &entry);
-            position = entry.position;
-            self.batch.events.push((entry.event, self.batch.events.len(), entry.block));
+            leaf = entry.leaf;
+            self.batch.batches.push((entry.batch, self.batch.batches.len(), entry.block));
             self.batch.steps.push(Step::Entry(organization, entry));
-            if self.batch.events.len() == BATCH {
+            if self.batch.batches.len() == BATCH {
                 self.settle()?;
             }
         }
         if let HeadRow::Head(head) = &row {
-            position = position.max(head.position);
+            leaf = leaf.max(head.leaves);
         }
-        self.positions.insert(organization, position);
+        self.leaves.insert(organization, leaf);
         self.batch.steps.push(Step::Head(organization, number, row));
         if self.batch.steps.len() >= 2 * BATCH { self.settle() } else { Ok(()) }
     }
@@ -298,7 +306,7 @@ impl RangeVerifier<'_> {
             let text = format!("the entry names block {}, which did not seal it", entry.block);
             Finding::in_block(FindingKind::Reordered, number, text)
         };
-        self.walk.report(found.of(organization).at(entry.position).about(entry.event));
+        self.walk.report(found.of(organization).at(entry.position).about(entry.batch));
         !headless
     }
 }
@@ -306,13 +314,13 @@ impl RangeVerifier<'_> {
 /// True if the entry that the head names is there and has its chain value.
 fn agree(entry: &mut Scan, organization: Uuid, row: &HeadRow) -> bool {
     let HeadRow::Head(head) = row else { return false };
-    entry.seek(&entry_of(&organization, head.position));
-    entry.next().and_then(|fields| fields.array(6)) == Some(head.chain)
+    entry.seek(&entry_of(&organization, head.leaves));
+    entry.next().and_then(|fields| fields.array(7)) == Some(head.chain)
 }
 
 /// The hash that a block is stored with.
 fn hash_of(number: i64) -> Option<Digest> {
-    Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]).next()?.array(8)
+    Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]).next()?.array(9)
 }
 
 /// A row of `tenancy.block`.
@@ -324,11 +332,12 @@ pub fn block_row(fields: &Fields) -> (i64, Option<(Block, Digest)>) {
             sealed_at: fields.timestamp(2)?,
             snapshot: fields.snapshot(3)?,
             incarnation: fields.text(4)?.to_owned(),
-            events: fields.big_integer(5)?,
-            entries_digest: fields.array(6)?,
-            previous: fields.array(7)?,
+            entries: fields.big_integer(5)?,
+            events: fields.big_integer(6)?,
+            entries_digest: fields.array(7)?,
+            previous: fields.array(8)?,
         };
-        Some((block, fields.array(8)?))
+        Some((block, fields.array(9)?))
     };
     (number, block())
 }
@@ -341,18 +350,19 @@ fn head_row(fields: &Fields) -> (Uuid, i64, HeadRow) {
 
 /// Where a row of `tenancy.head` says that the organization stands.
 pub fn head_in(fields: &Fields) -> Option<StoredHead> {
-    let position = fields.big_integer(3)?;
-    let frontier = Frontier::from_bytes(u64::try_from(position).ok()?, fields.bytes(5)?)?;
-    Some(StoredHead { position, chain: fields.array(4)?, frontier })
+    let (position, leaves) = (fields.big_integer(3)?, fields.big_integer(4)?);
+    let frontier = Frontier::from_bytes(u64::try_from(leaves).ok()?, fields.bytes(6)?)?;
+    Some(StoredHead { position, leaves, chain: fields.array(5)?, frontier })
 }
 
 pub fn entry_row(fields: &Fields) -> Option<Entry> {
     Some(Entry {
-        position: fields.big_integer(2)?,
-        block: fields.big_integer(3)?,
-        event: fields.uuid(4)?,
-        event_hash: fields.array(5)?,
-        chain: fields.array(6)?,
+        leaf: fields.big_integer(2)?,
+        position: fields.big_integer(3)?,
+        block: fields.big_integer(4)?,
+        batch: fields.uuid(5)?,
+        batch_hash: fields.array(6)?,
+        chain: fields.array(7)?,
     })
 }
 
@@ -399,7 +409,7 @@ impl StoredHistory for Tables {
     fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>> {
         self.heads.seek(&heads_until(&organization, i64::MAX));
         while let Some(fields) = self.heads.back() {
-            if fields.array(4) == Some(*chain) {
+            if fields.array(5) == Some(*chain) {
                 return Ok(fields.big_integer(2));
             }
         }

@@ -18,10 +18,12 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
 
-/// Which row an event is about.
+/// Which row an event is about; of a batch that cannot be unpacked, at least which table.
 static ABOUT: Query = Query::new(
-    "SELECT table_schema || '.' || table_name, row_key::text
-       FROM tenancy.event WHERE id = $1",
+    "SELECT b.table_schema || '.' || b.table_name, coalesce(e.row_key, b.row_key)::text
+       FROM tenancy.event_batch b
+       LEFT JOIN tenancy.event e ON e.batch = tenancy.batch_of($1) AND e.id = $1
+      WHERE b.id = tenancy.batch_of($1)",
 );
 
 /// As many as Postgres allows anywhere.

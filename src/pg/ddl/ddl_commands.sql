@@ -40,7 +40,8 @@ SELECT d.object_type, d.object_identity, n.nspname::text, r.relname::text, r.oid
   -- Its own name and owner tell a partition of the audit: it need not be attached yet.
   LEFT JOIN LATERAL (
       SELECT u.rolsuper FROM pg_class o JOIN pg_roles u ON u.oid = o.relowner
-       WHERE o.oid = r.oid AND n.nspname = 'tenancy' AND r.relname ~ '^event(_actor)?_[0-9]{4}_[0-9]{2}$') AS audit (of)
+       WHERE o.oid = r.oid AND n.nspname = 'tenancy'
+         AND r.relname ~ '^event_(actor|batch)_[0-9]{4}_[0-9]{2}$') AS audit (of)
            ON true
  WHERE d.classid IS NULL
     OR (r.relpersistence IS NULL OR r.relpersistence <> 't')

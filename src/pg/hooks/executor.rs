@@ -20,6 +20,8 @@ unsafe extern "C-unwind" {
     fn postgres_executor_start(query: *mut pg_sys::QueryDesc, flags: c_int);
     #[link_name = "standard_ExecutorFinish"]
     fn postgres_executor_finish(query: *mut pg_sys::QueryDesc);
+    #[link_name = "pg_trigger_depth"]
+    fn postgres_trigger_depth(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 }
 
 /// Takes the hooks. Called once from `_PG_init`.
@@ -94,5 +96,27 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     if is_read {
         reading::finished(query);
     }
-    transaction::statement_finished();
+    // SAFETY: the query has its plan and its state until ExecutorEnd.
+    if !unsafe { is_part(query) } {
+        transaction::statement_finished();
+    }
+}
+
+/// True for a query that is part of another statement, whose end is enough: an end for each row would leave a batch of
+/// events for each row.
+///
+/// One is the query of a foreign key (ri_triggers.c), which leaves its triggers to the statement around it. The other
+/// is a SELECT in a trigger function. The executor itself skips the triggers of a SELECT that neither locks nor changes
+/// rows (execMain.c).
+///
+/// # Safety
+/// The executor runs the query.
+unsafe fn is_part(query: *mut pg_sys::QueryDesc) -> bool {
+    // SAFETY: as promised; the function reads no arguments.
+    unsafe {
+        let skips = (*(*query).estate).es_top_eflags & pg_sys::EXEC_FLAG_SKIP_TRIGGERS as c_int != 0;
+        let plan = &*(*query).plannedstmt;
+        let is_plain = plan.commandType == pg_sys::CmdType::CMD_SELECT && plan.rowMarks.is_null();
+        skips && (!is_plain || postgres_trigger_depth(std::ptr::null_mut()).value() > 0)
+    }
 }

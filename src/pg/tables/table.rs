@@ -37,6 +37,10 @@ impl<'a> ColumnValue<'a> {
         text.map_or(ColumnValue::Null, ColumnValue::Text)
     }
 
+    pub fn optional_bytes(bytes: Option<&'a [u8]>) -> Self {
+        bytes.map_or(ColumnValue::Null, ColumnValue::Bytes)
+    }
+
     /// True for a column of a type that the value may be stored in.
     fn fits(&self, data_type: pg_sys::Oid) -> bool {
         let types: &[pg_sys::Oid] = match self {
@@ -177,11 +181,10 @@ fn current_command() -> pg_sys::CommandId {
     unsafe { pg_sys::GetCurrentCommandId(true) }
 }
 
-/// An index, and the column whose rows without a value it leaves out.
+/// An index of all rows.
 struct OpenIndex {
     relation: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
-    but_null: Option<i32>,
 }
 
 /// Opens a table of the extension with its indexes, for rows of so many columns.
@@ -210,7 +213,8 @@ unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[OpenInde
         let state = pg_sys::CatalogOpenIndexes(relation);
         let index = |n: usize| {
             let info = *(*state).ri_IndexRelationInfo.add(n);
-            OpenIndex { relation: *(*state).ri_IndexRelationDescs.add(n), info, but_null: left_out(&*info) }
+            check_index(&*info);
+            OpenIndex { relation: *(*state).ri_IndexRelationDescs.add(n), info }
         };
         let indexes: Vec<OpenIndex> = (0..(*state).ri_NumIndices as usize).map(index).collect();
         write(&indexes);
@@ -218,34 +222,13 @@ unsafe fn with_indexes(relation: pg_sys::Relation, write: impl FnOnce(&[OpenInde
     }
 }
 
-/// The column of an index `WHERE column IS NOT NULL`; `None` for one over all rows. Others that somebody added are
-/// refused: what they need is not evaluated here.
-///
-/// # Safety
-/// The index is open.
-unsafe fn left_out(index: &pg_sys::IndexInfo) -> Option<i32> {
-    let unsuitable = || -> ! {
-        raise(error::INDEX_UNSUITABLE.error("a table of the audit has an index on an expression or with a predicate"))
-    };
-    if !index.ii_Expressions.is_null() || !index.ii_ExclusionOps.is_null() {
-        unsuitable();
-    }
-    if index.ii_Predicate.is_null() {
-        return None;
-    }
-    // SAFETY: as promised; a node is read as what its tag says it is.
-    unsafe {
-        let conditions = &*index.ii_Predicate;
-        let node = (*conditions.elements).ptr_value.cast::<pg_sys::Node>();
-        if conditions.length != 1 || (*node).type_ != pg_sys::NodeTag::T_NullTest {
-            unsuitable();
-        }
-        let test = &*node.cast::<pg_sys::NullTest>();
-        let argument = test.arg.cast::<pg_sys::Node>();
-        if test.nulltesttype != pg_sys::NullTestType::IS_NOT_NULL || (*argument).type_ != pg_sys::NodeTag::T_Var {
-            unsuitable();
-        }
-        Some(i32::from((*argument.cast::<pg_sys::Var>()).varattno))
+/// Refuses an index that somebody added and that needs what is not evaluated here.
+fn check_index(index: &pg_sys::IndexInfo) {
+    let needs_nothing =
+        index.ii_Expressions.is_null() && index.ii_ExclusionOps.is_null() && index.ii_Predicate.is_null();
+    if !needs_nothing {
+        let message = "a table of the audit has an index on an expression or with a predicate";
+        raise(error::INDEX_UNSUITABLE.error(message));
     }
 }
 
@@ -316,15 +299,28 @@ pub fn lock_against_itself(table: &CStr) {
     unsafe { pg_sys::LockRelationOid(oid(table), pg_sys::ShareUpdateExclusiveLock as i32) };
 }
 
-/// Sets columns (from 1) of a row of `tenancy.<table>` to NULL, which its primary key finds in the active snapshot.
-/// False if there is no such row or no such key.
+/// Makes DROP EXTENSION wait for the end of this transaction, before it locks anything else: a transaction that locks
+/// several tables could otherwise deadlock with it.
+pub fn keep_extension() {
+    // SAFETY: a catalog lookup by a NUL-terminated name, and a lock that ends with the transaction.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"pg_tenancy".as_ptr(), true);
+        if extension != pg_sys::InvalidOid {
+            let lock = pg_sys::AccessShareLock as i32;
+            pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, lock);
+        }
+    }
+}
+
+/// Gives columns (from 1) of a row of `tenancy.<table>`, which its primary key finds in the active snapshot, other
+/// values. False if there is no such row or no such key.
 ///
 /// Below SQL, because the append-only tables have triggers that let nobody do it. Others must be kept from changing the
 /// row at the same time.
-pub fn set_null(table: &CStr, key: IndexKey, columns: &[i32]) -> bool {
+pub fn change(table: &CStr, key: IndexKey, changes: &[(i32, ColumnValue)]) -> bool {
     // SAFETY: relation and scan are opened and closed in pairs (an error in between is cleaned up by Postgres); the
-    // key is of the type of the first column of the primary key and outlives the scan; the columns may be NULL and
-    // are in no index, as the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
+    // key is of the type of the first column of the primary key and outlives the scan; the columns take the values
+    // and are in no index, as the callers know. RelationGetIndexList fills rd_pkindex in (relcache.c).
     unsafe {
         let relation = pg_sys::table_open(oid(table), pg_sys::RowExclusiveLock as i32);
         pg_sys::list_free(pg_sys::RelationGetIndexList(relation));
@@ -339,7 +335,7 @@ pub fn set_null(table: &CStr, key: IndexKey, columns: &[i32]) -> bool {
         let tuple = pg_sys::systable_getnext(scan);
         let found = !tuple.is_null();
         if found {
-            update_to_null(relation, tuple, columns);
+            update(relation, tuple, changes);
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
@@ -351,10 +347,14 @@ pub fn set_null(table: &CStr, key: IndexKey, columns: &[i32]) -> bool {
 ///
 /// # Safety
 /// The relation is open for writing, the tuple is a row of it.
-unsafe fn update_to_null(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, columns: &[i32]) {
-    let mut columns = columns.to_vec();
-    let mut values = vec![pg_sys::Datum::null(); columns.len()];
-    let mut nulls = vec![true; columns.len()];
+unsafe fn update(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple, changes: &[(i32, ColumnValue)]) {
+    let mut varlenas = Varlenas::default();
+    let given: Vec<ColumnValue> = changes.iter().map(|(_, value)| *value).collect();
+    varlenas.begin(&given);
+    let datums: Vec<_> = given.iter().map(|value| value.datum(&mut varlenas)).collect();
+    let mut columns: Vec<i32> = changes.iter().map(|(column, _)| *column).collect();
+    let mut values: Vec<_> = datums.iter().map(|datum| datum.unwrap_or(pg_sys::Datum::null())).collect();
+    let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
     let (count, columns) = (columns.len() as i32, columns.as_mut_ptr());
     let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
     // SAFETY: as promised; the arrays have as many places as the count says. The new tuple is a copy, which the slot
@@ -394,14 +394,6 @@ unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[OpenIndex],
     // SAFETY: as promised; the arrays have as many places as an index can have columns; the slot is of heap tuples.
     unsafe {
         for index in indexes {
-            if let Some(column) = index.but_null {
-                let mut null = false;
-                let tuple = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
-                pg_sys::heap_getattr(tuple, column, (*slot).tts_tupleDescriptor, &mut null);
-                if null {
-                    continue;
-                }
-            }
             let form = &*(*index.relation).rd_index;
             pg_sys::FormIndexDatum(index.info, slot, std::ptr::null_mut(), values, nulls);
             let unique = if form.indisunique {

@@ -2,18 +2,18 @@
 -- find.
 WITH newest AS (SELECT max(b.sealed_at) AS sealed_at FROM tenancy.block b),
      waiting AS (
-    SELECT e.id, e.occurred_at FROM tenancy.event e, newest n
+    SELECT e.events, e.occurred_at FROM tenancy.event_batch e, newest n
      WHERE e.id >= tenancy.lowest_id(GREATEST(coalesce(n.sealed_at, '-infinity') - interval '1 day', now() - interval
          '1 year'))
        AND e.occurred_at < now() - interval '5 minutes'
-       AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.event = e.id)
+       AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
      LIMIT 1000000)
 SELECT 'tenancy.seal',
        format('%s events are not sealed, the oldest since %s: they can vanish without a trace. %s', w.events, w.since,
            c.cause),
        c.remediation,
        CASE WHEN w.since < now() - interval '1 hour' THEN 'error' END
-  FROM (SELECT count(*) AS events, date_trunc('second', min(occurred_at)) AS since FROM waiting) w
+  FROM (SELECT sum(events) AS events, date_trunc('second', min(occurred_at)) AS since FROM waiting) w
  CROSS JOIN LATERAL (
        SELECT CASE
            WHEN pg_is_in_recovery() THEN 'This is a standby, whose primary seals.'

@@ -26,17 +26,17 @@ impl<T> Pending<T> {
         self.levels.is_empty()
     }
 
-    /// Adds an entry at the current level and returns the number of entries that wait there.
-    pub fn push(&mut self, level: i32, entry: T) -> usize {
-        match self.levels.last_mut() {
-            Some((newest, entries)) if *newest == level => {
-                entries.push(entry);
-                entries.len()
-            }
-            _ => {
-                self.levels.push((level, vec![entry]));
-                1
-            }
+    /// The number of entries that wait at `level`.
+    pub fn count(&self, level: i32) -> usize {
+        self.levels.iter().find(|(other, _)| *other == level).map_or(0, |(_, entries)| entries.len())
+    }
+
+    /// Adds an entry at a level, which may be one around the current one.
+    pub fn push(&mut self, level: i32, entry: T) {
+        let place = self.levels.partition_point(|(other, _)| *other < level);
+        match self.levels.get_mut(place) {
+            Some((other, entries)) if *other == level => entries.push(entry),
+            _ => self.levels.insert(place, (level, vec![entry])),
         }
     }
 

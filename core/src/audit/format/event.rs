@@ -1,11 +1,11 @@
-//! The header of an event and its actor, with the digests over both.
+//! The header of a batch of events and its actor, with the digests over both and over each event.
 
-use super::encoding::{Digest, Record};
+use super::encoding::{Digest, Record, write_optional};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Version of the canonical encoding, stored with each event.
-pub const ENCODING: i16 = 1;
+/// Version of the canonical encoding, stored with each batch.
+pub const ENCODING: i16 = 2;
 
 /// Who acted and by which method, at the time of the event. The events of a transaction can share an actor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,12 +61,12 @@ impl Actor {
     }
 }
 
-/// The header of an event: all of it except the hashes and the payload, which may be erased.
+/// The header of a batch: what its events have in common, without the hashes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Header<'a> {
-    /// Time-ordered id of the event (UUID version 7).
+    /// Id of the batch and of its first event (UUID version 7); its last 12 bits are 0.
     pub id: Uuid,
-    /// The organization whose chain the event belongs to; the nil UUID for no organization.
+    /// The organization whose chain the batch belongs to; the nil UUID for no organization.
     pub organization: Uuid,
     /// Id of the actor, the key of `tenancy.event_actor`.
     pub actor: Uuid,
@@ -74,24 +74,48 @@ pub struct Header<'a> {
     pub actor_digest: &'a Digest,
     /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
-    /// The place among the events of the same transaction and organization, from 1, without gaps.
+    /// The place of the first event among those of the same transaction and organization, from 1, without gaps.
     pub ordinal: i32,
-    /// Time of the change by the server's clock, in microseconds since 1970 UTC.
-    pub occurred_at: i64,
+    /// The number of events.
+    pub events: i32,
     /// The operation, such as `insert`, `update`, `delete` or `truncate`.
     pub operation: &'a str,
     /// The permission domain of the table.
     pub domain: &'a str,
-    /// Schema of the changed table; absent for an event about no table.
+    /// Schema of the changed table; absent for events about no table.
     pub table_schema: Option<&'a str>,
-    /// Name of the changed table; absent for an event about no table.
+    /// Name of the changed table; absent for events about no table.
     pub table_name: Option<&'a str>,
-    /// The primary key of the row as the text of a JSON object; absent if there is none.
-    pub row_key: Option<&'a str>,
     /// `success`, `denied` or `failed`.
     pub result: &'a str,
     /// The stated reason, for operations that require one.
     pub reason: Option<&'a str>,
+}
+
+impl Header<'_> {
+    /// The hash of the batch, over the header, the root over its events, and the hash of the previous batch.
+    ///
+    /// For ordinal 1, `previous` is the chain value of the newest sealed entry (`docs/audit-format.md`, Batch).
+    pub fn hash(&self, root: &Digest, previous: &Digest) -> Digest {
+        Record::new("pg_tenancy/batch/2")
+            .bytes(self.id.as_bytes())
+            .bytes(self.organization.as_bytes())
+            .bytes(self.actor.as_bytes())
+            .bytes(self.actor_digest)
+            // A transaction id has 64 bits without a sign; the eight bytes are the same.
+            .integer(self.transaction.cast_signed())
+            .integer(i64::from(self.ordinal))
+            .integer(i64::from(self.events))
+            .text(self.operation)
+            .text(self.domain)
+            .optional(self.table_schema)
+            .optional(self.table_name)
+            .text(self.result)
+            .optional(self.reason)
+            .bytes(root)
+            .bytes(previous)
+            .digest()
+    }
 }
 
 /// The digest of a payload, salted so that it does not reveal an erased payload.
@@ -101,31 +125,23 @@ pub fn payload_digest(salt: &[u8], payload: &str) -> Digest {
     Record::new("pg_tenancy/payload/1").bytes(salt).text(payload).digest()
 }
 
-impl Header<'_> {
-    /// The hash of the event, over the header, the digest of the payload, and the hash of the previous event.
-    ///
-    /// For ordinal 1, `previous` is the chain value of the newest sealed entry (`docs/audit-format.md`, Event).
-    pub fn hash(&self, payload_digest: &Digest, previous: &Digest) -> Digest {
-        Record::new("pg_tenancy/event/1")
-            .bytes(self.id.as_bytes())
-            .bytes(self.organization.as_bytes())
-            .bytes(self.actor.as_bytes())
-            .bytes(self.actor_digest)
-            // A transaction id has 64 bits without a sign; the eight bytes are the same.
-            .integer(self.transaction.cast_signed())
-            .integer(i64::from(self.ordinal))
-            .integer(self.occurred_at)
-            .text(self.operation)
-            .text(self.domain)
-            .optional(self.table_schema)
-            .optional(self.table_name)
-            .optional(self.row_key)
-            .text(self.result)
-            .optional(self.reason)
-            .bytes(payload_digest)
-            .bytes(previous)
-            .digest()
+/// The tag of the record of an event.
+const EVENT: &str = "pg_tenancy/event/2";
+
+/// The digest of an event: the hash of its leaf in the tree of its batch (`docs/audit-format.md`, Event).
+pub fn event_digest(ordinal: i32, occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Digest {
+    Record::new(EVENT).integer(i64::from(ordinal)).integer(occurred_at).optional(row_key).bytes(payload_digest).digest()
+}
+
+/// The data of the leaf: the record without its first byte, which is that of RFC 6962 section 2.1.
+pub fn event_leaf(ordinal: i32, occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Vec<u8> {
+    let mut record = Vec::new();
+    let (ordinal, occurred_at) = (i64::from(ordinal).to_be_bytes(), occurred_at.to_be_bytes());
+    for field in [Some(EVENT.as_bytes()), Some(&ordinal), Some(&occurred_at), row_key.map(str::as_bytes)] {
+        write_optional(field, |bytes| record.extend_from_slice(bytes));
     }
+    write_optional(Some(payload_digest), |bytes| record.extend_from_slice(bytes));
+    record.split_off(1)
 }
 
 /// A time-ordered id (UUID version 7, RFC 9562 section 5.7) for a time in microseconds since 1970 UTC.
@@ -139,6 +155,29 @@ pub fn time_ordered_id(microseconds: i64, random: [u8; 8]) -> Uuid {
     rest[..2].copy_from_slice(&fraction.to_be_bytes());
     rest[2..].copy_from_slice(&random);
     uuid::Builder::from_unix_timestamp_millis(microseconds / 1000, &rest).into_uuid()
+}
+
+/// The bits of an event's id that hold its place in the batch.
+const PLACE: u128 = 0xfff;
+
+/// The id of a batch: a time-ordered id whose last 12 bits are 0.
+pub fn batch_id(microseconds: i64, random: [u8; 8]) -> Uuid {
+    batch_of(time_ordered_id(microseconds, random))
+}
+
+/// The id of the event at a place of a batch, from 0. The first event has the id of the batch.
+pub fn event_id(batch: Uuid, place: i32) -> Uuid {
+    Uuid::from_u128(batch.as_u128() | u128::from(place.unsigned_abs()) & PLACE)
+}
+
+/// The id of the batch that an event is in.
+pub fn batch_of(event: Uuid) -> Uuid {
+    Uuid::from_u128(event.as_u128() & !PLACE)
+}
+
+/// The place of an event in its batch, from 0.
+pub fn place_of(event: Uuid) -> i32 {
+    (event.as_u128() & PLACE) as i32
 }
 
 /// An actor with this text in every text field, for tests.
@@ -165,6 +204,7 @@ pub(in crate::audit) fn actor_of(text: &str) -> Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest as _, Sha256};
 
     fn header(digest: &Digest) -> Header<'_> {
         Header {
@@ -174,19 +214,18 @@ mod tests {
             actor_digest: digest,
             transaction: 4,
             ordinal: 5,
-            occurred_at: 6,
+            events: 6,
             operation: "insert",
             domain: "finding",
             table_schema: Some("public"),
             table_name: Some("Finding"),
-            row_key: Some(r#"{"id":1}"#),
             result: "success",
             reason: None,
         }
     }
 
     #[test]
-    fn each_part_of_an_event_changes_its_hash() {
+    fn each_part_of_a_batch_changes_its_hash() {
         let digest = [7; 32];
         let other = [8; 32];
         let base = header(&digest);
@@ -197,12 +236,11 @@ mod tests {
             Header { actor_digest: &other, ..base },
             Header { transaction: 9, ..base },
             Header { ordinal: 9, ..base },
-            Header { occurred_at: 9, ..base },
+            Header { events: 9, ..base },
             Header { operation: "delete", ..base },
             Header { domain: "x", ..base },
             Header { table_schema: None, ..base },
             Header { table_name: None, ..base },
-            Header { row_key: None, ..base },
             Header { result: "denied", ..base },
             Header { reason: Some(""), ..base },
         ];
@@ -212,6 +250,32 @@ mod tests {
         }
         assert_ne!(base.hash(&[2; 32], &[1; 32]), hash);
         assert_ne!(base.hash(&[0; 32], &[2; 32]), hash);
+    }
+
+    #[test]
+    fn each_part_of_an_event_changes_its_digest_which_is_the_hash_of_a_leaf() {
+        let base = event_digest(1, 2, Some("{}"), &[3; 32]);
+        let variants = [
+            event_digest(9, 2, Some("{}"), &[3; 32]),
+            event_digest(1, 9, Some("{}"), &[3; 32]),
+            event_digest(1, 2, None, &[3; 32]),
+            event_digest(1, 2, Some("{}"), &[9; 32]),
+        ];
+        assert!(variants.iter().all(|variant| *variant != base));
+        let long = "k".repeat(10_000);
+        for row_key in [None, Some("{}"), Some(long.as_str())] {
+            let leaf = [&[0], &event_leaf(1, 2, row_key, &[3; 32])[..]].concat();
+            assert_eq!(event_digest(1, 2, row_key, &[3; 32]), <[u8; 32]>::from(Sha256::digest(leaf)));
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_event_holds_its_batch_and_its_place() {
+        let batch = batch_id(1_700_000_000_000_999, [0xff; 8]);
+        assert_eq!((batch.get_version_num(), place_of(batch), batch_of(batch)), (7, 0, batch));
+        let last = event_id(batch, 127);
+        assert_eq!((last.get_version_num(), place_of(last), batch_of(last)), (7, 127, batch));
+        assert!(batch < last && last < batch_id(1_700_000_000_001_999, [0; 8]));
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub struct Block {
     pub snapshot: String,
     /// Name of the incarnation that the block belongs to.
     pub incarnation: String,
-    /// The number of entries.
+    /// The number of entries, which is that of the batches.
+    pub entries: i64,
+    /// The number of events in these batches.
     pub events: i64,
     /// The digest over the entries, as [`Entries::digest`] computes it.
     pub entries_digest: Digest,
@@ -34,11 +36,12 @@ pub fn origin() -> Digest {
 impl Block {
     /// The hash of the block (`docs/audit-format.md`, Block).
     pub fn hash(&self) -> Digest {
-        Record::new("pg_tenancy/block/1")
+        Record::new("pg_tenancy/block/2")
             .integer(self.number)
             .integer(self.sealed_at)
             .text(&self.snapshot)
             .text(&self.incarnation)
+            .integer(self.entries)
             .integer(self.events)
             .bytes(&self.entries_digest)
             .bytes(&self.previous)
@@ -46,7 +49,7 @@ impl Block {
     }
 }
 
-/// Computes the digest over the entries of a block, added in the order of organization and position.
+/// Computes the digest over the entries of a block, added in the order of organization and leaf.
 #[derive(Clone)]
 pub struct Entries {
     count: i64,
@@ -55,19 +58,20 @@ pub struct Entries {
 
 impl Default for Entries {
     fn default() -> Self {
-        Entries { count: 0, record: Record::new("pg_tenancy/entries/1") }
+        Entries { count: 0, record: Record::new("pg_tenancy/entries/2") }
     }
 }
 
 impl Entries {
-    /// Adds the next entry; the order is organization (as bytes), then position.
+    /// Adds the next entry; the order is organization (as bytes), then leaf.
     pub fn add(&mut self, organization: Uuid, entry: &Entry) {
         self.count += 1;
         self.record
             .put(organization.as_bytes())
+            .put(&entry.leaf.to_be_bytes())
             .put(&entry.position.to_be_bytes())
-            .put(entry.event.as_bytes())
-            .put(&entry.event_hash)
+            .put(entry.batch.as_bytes())
+            .put(&entry.batch_hash)
             .put(&entry.chain);
     }
 
@@ -93,7 +97,8 @@ mod tests {
             sealed_at: 2,
             snapshot: "3:3:".into(),
             incarnation: "4/5".into(),
-            events: 6,
+            entries: 6,
+            events: 8,
             entries_digest: [7; 32],
             previous: origin(),
         };
@@ -102,6 +107,7 @@ mod tests {
             Block { sealed_at: 9, ..base.clone() },
             Block { snapshot: "9:9:".into(), ..base.clone() },
             Block { incarnation: "9/9".into(), ..base.clone() },
+            Block { entries: 9, ..base.clone() },
             Block { events: 9, ..base.clone() },
             Block { entries_digest: [9; 32], ..base.clone() },
             Block { previous: [9; 32], ..base.clone() },
@@ -113,7 +119,8 @@ mod tests {
 
     #[test]
     fn an_entry_less_changes_the_digest_of_the_entries() {
-        let entry = Entry { position: 1, event: Uuid::from_u128(1), event_hash: [1; 32], chain: [2; 32], block: 1 };
+        let entry =
+            Entry { leaf: 1, position: 1, batch: Uuid::from_u128(1), batch_hash: [1; 32], chain: [2; 32], block: 1 };
         let mut one = Entries::default();
         one.add(Uuid::from_u128(1), &entry);
         assert_eq!(one.count(), 1);

@@ -1,20 +1,23 @@
-//! The chain of an organization: its genesis, and its extension by each sealed event.
+//! The chain of an organization: its genesis, and its extension by each sealed batch.
 
+use super::merkle;
 use crate::audit::format::encoding::{Digest, Record};
 use uuid::Uuid;
 
-/// An entry of the seal, a row of `tenancy.seal`: the position of an event.
+/// An entry of the seal, a row of `tenancy.seal`: the place of a batch of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The position in the organization's order, from 1, without gaps.
+    /// The number of the entry in the organization's order, from 1, without gaps: the leaf of the tree.
+    pub leaf: i64,
+    /// The position of the batch's last event in the organization's order, from 1.
     pub position: i64,
-    /// Id of the event in `tenancy.event`.
-    pub event: Uuid,
-    /// Hash of the event when it was sealed.
-    pub event_hash: Digest,
-    /// The chain value at this position, as [`extend`] computes it.
+    /// Id of the batch in `tenancy.event_batch`.
+    pub batch: Uuid,
+    /// Hash of the batch when it was sealed.
+    pub batch_hash: Digest,
+    /// The chain value after the batch, as [`extend`] computes it.
     pub chain: Digest,
-    /// Number of the block that sealed the event.
+    /// Number of the block that sealed the batch.
     pub block: i64,
 }
 
@@ -23,9 +26,17 @@ pub fn genesis(organization: Uuid) -> Digest {
     Record::new("pg_tenancy/genesis/1").bytes(organization.as_bytes()).digest()
 }
 
-/// The chain value after the event with `event_hash` took `position` (from 1).
-pub fn extend(head: &Digest, position: i64, event_hash: &Digest) -> Digest {
-    Record::new("pg_tenancy/chain/1").bytes(head).integer(position).bytes(event_hash).digest()
+/// The chain value after a batch whose last event took `position` (from 1).
+pub fn extend(head: &Digest, position: i64, batch_hash: &Digest) -> Digest {
+    Record::new("pg_tenancy/chain/2").bytes(head).integer(position).bytes(batch_hash).digest()
+}
+
+/// The hash of a batch's leaf in the tree of its organization.
+///
+/// The data are the position as eight bytes, big endian, and the hash of the batch. A proof of the leaf therefore shows
+/// which positions the events of the batch have; the chain value shows that only together with all batches after it.
+pub fn leaf(position: i64, batch_hash: &Digest) -> Digest {
+    merkle::leaf_hash(&[&position.to_be_bytes()[..], batch_hash].concat())
 }
 
 #[cfg(test)]
@@ -35,6 +46,12 @@ mod tests {
     #[test]
     fn chains_of_two_organizations_never_meet() {
         assert_ne!(genesis(Uuid::from_u128(1)), genesis(Uuid::from_u128(2)));
+    }
+
+    #[test]
+    fn a_leaf_holds_position_and_batch() {
+        assert_ne!(leaf(1, &[1; 32]), leaf(2, &[1; 32]));
+        assert_ne!(leaf(1, &[1; 32]), leaf(1, &[2; 32]));
     }
 
     #[test]

@@ -17,20 +17,23 @@ use uuid::Uuid;
 pub struct Head {
     /// The organization.
     pub organization: Uuid,
-    /// The newest position, which is also the number of leaves of the tree.
+    /// The newest position: the number of the organization's events.
     pub position: i64,
+    /// The number of leaves of the organization's tree: the number of its batches.
+    pub leaves: i64,
     /// The chain value at that position.
     pub chain: Digest,
-    /// The root of the organization's tree over that many events.
+    /// The root of the organization's tree over that many batches.
     pub root: Digest,
 }
 
 impl Head {
     /// The digest of the head, the data of its leaf in the tree of heads (`docs/audit-format.md`, Head).
     pub fn digest(&self) -> Digest {
-        Record::new("pg_tenancy/head/1")
+        Record::new("pg_tenancy/head/2")
             .bytes(self.organization.as_bytes())
             .integer(self.position)
+            .integer(self.leaves)
             .bytes(&self.chain)
             .bytes(&self.root)
             .digest()
@@ -135,7 +138,7 @@ mod tests {
     use super::*;
 
     fn head(organization: u128) -> Head {
-        Head { organization: Uuid::from_u128(organization), position: 7, chain: [1; 32], root: [2; 32] }
+        Head { organization: Uuid::from_u128(organization), position: 7, leaves: 3, chain: [1; 32], root: [2; 32] }
     }
 
     #[test]
@@ -158,6 +161,7 @@ mod tests {
         let variants = [
             Head { organization: Uuid::from_u128(2), ..base.clone() },
             Head { position: 8, ..base.clone() },
+            Head { leaves: 8, ..base.clone() },
             Head { chain: [9; 32], ..base.clone() },
             Head { root: [9; 32], ..base.clone() },
         ];

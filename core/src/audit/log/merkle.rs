@@ -5,6 +5,7 @@
 
 use crate::audit::format::encoding::Digest;
 use sha2::{Digest as _, Sha256};
+use std::convert::Infallible;
 
 /// The distance between the levels of an organization's tree whose nodes are stored.
 pub const STORED_LEVELS: u32 = 8;
@@ -22,6 +23,15 @@ pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
 /// The root of the tree without leaves: the SHA-256 of no bytes.
 pub fn empty_root() -> Digest {
     Sha256::digest([]).into()
+}
+
+/// The root of the tree over these leaves, which are hashes of leaves.
+pub fn root_of(leaves: impl IntoIterator<Item = Digest>) -> Digest {
+    let mut frontier = Frontier::default();
+    for leaf in leaves {
+        frontier.push(leaf, |_, _, _| ());
+    }
+    frontier.root()
 }
 
 /// The right edge of a growing tree, which is sufficient for adding leaves and computing the root.
@@ -85,6 +95,18 @@ pub trait Nodes {
     type Error;
     /// The root of the perfect subtree at this level (0: leaves) and at this index among those of its level.
     fn node(&mut self, level: u32, index: u64) -> Result<Digest, Self::Error>;
+}
+
+/// A tree whose leaves, which are hashes of leaves, are all in memory.
+pub struct Leaves<'l>(pub &'l [Digest]);
+
+impl Nodes for Leaves<'_> {
+    type Error = Infallible;
+    fn node(&mut self, level: u32, index: u64) -> Result<Digest, Infallible> {
+        let width = 1usize << level;
+        let from = usize::try_from(index).unwrap_or_default().saturating_mul(width);
+        Ok(root_of(self.0.iter().skip(from).take(width).copied()))
+    }
 }
 
 /// The root over `size` leaves from `start` on, where `start` is a multiple of the split of any tree around it.
@@ -206,12 +228,11 @@ pub fn verify_consistency(old: u64, old_root: &Digest, new: u64, new_root: &Dige
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
 
-    /// Leaves that are all in memory.
-    struct Leaves(Vec<Digest>);
+    /// Nodes as RFC 6962 defines them.
+    struct Defined(Vec<Digest>);
 
-    impl Nodes for Leaves {
+    impl Nodes for Defined {
         type Error = Infallible;
         fn node(&mut self, level: u32, index: u64) -> Result<Digest, Infallible> {
             let width = 1 << level;
@@ -231,8 +252,8 @@ mod tests {
         }
     }
 
-    fn leaves(count: u64) -> Leaves {
-        Leaves((0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect())
+    fn leaves(count: u64) -> Defined {
+        Defined((0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect())
     }
 
     fn hex(digest: &Digest) -> String {

@@ -4,20 +4,22 @@ use crate::audit::format::encoding::Digest;
 use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
-/// An event before it is sealed.
+/// A batch before it is sealed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unsealed {
-    /// Id of the event in `tenancy.event`.
+    /// Id of the batch in `tenancy.event_batch`.
     pub id: Uuid,
-    /// The organization whose chain the event joins.
+    /// The organization whose chain the batch joins.
     pub organization: Uuid,
     /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
-    /// The place among the events of the same transaction and organization, from 1.
+    /// The place of the first event among those of the same transaction and organization, from 1.
     pub ordinal: i32,
-    /// The `prev_hash` of the event, its link.
+    /// The number of events.
+    pub events: i32,
+    /// The `prev_hash` of the batch, its link.
     pub previous: Digest,
-    /// The hash of the event.
+    /// The hash of the batch.
     pub hash: Digest,
 }
 
@@ -59,7 +61,7 @@ fn untangle(group: &mut [Unsealed]) {
             taken[place] = true;
             let event = &group[place];
             ordered.push(event.clone());
-            let waiting = followers.get_mut(&(event.hash, event.ordinal.saturating_add(1)));
+            let waiting = followers.get_mut(&(event.hash, event.ordinal.saturating_add(event.events)));
             next = waiting.and_then(|waiting| {
                 while waiting.front().is_some_and(|place| taken[*place]) {
                     waiting.pop_front();
@@ -83,6 +85,7 @@ mod tests {
             organization,
             transaction,
             ordinal,
+            events: 1,
             previous: [previous; 32],
             hash: [hash; 32],
         }
@@ -109,8 +112,8 @@ mod tests {
         assert_eq!(ids(by_links(mixed)), [1, 3, 2]);
     }
 
-    /// Two transactions of half as many events each, which alternate: looking through the rest for each next event would
-    /// be 10,000,000,000 comparisons, which take minutes.
+    /// Two transactions of half as many events each, which alternate: looking through the rest for each next event
+    /// would be 10,000,000,000 comparisons, which take minutes.
     #[test]
     fn two_long_transactions_of_one_id_are_told_apart_in_one_pass() {
         let half = 100_000;

@@ -32,7 +32,7 @@ impl Blocks {
         let mut found = Vec::new();
         let mut report = |finding, text: String| found.push(Finding::in_block(finding, block.number, text));
         let number = block.number;
-        let (count, promised) = (entries.count(), block.events);
+        let (count, promised) = (entries.count(), block.entries);
         if block.hash() != *hash {
             report(FindingKind::Altered, format!("block {number} is not what was written"));
         } else if count < promised {
@@ -91,7 +91,8 @@ mod tests {
 
     fn entries(block: i64) -> Entries {
         let mut entries = Entries::default();
-        let entry = Entry { position: block, event: Uuid::nil(), event_hash: [1; 32], chain: [2; 32], block };
+        let entry =
+            Entry { leaf: block, position: block, batch: Uuid::nil(), batch_hash: [1; 32], chain: [2; 32], block };
         entries.add(Uuid::from_u128(1), &entry);
         entries
     }
@@ -104,6 +105,7 @@ mod tests {
                 sealed_at: 5,
                 snapshot: "1:1:".into(),
                 incarnation: if number < 3 { "a".into() } else { "b".into() },
+                entries: 1,
                 events: 1,
                 entries_digest: entries(number).digest(),
                 previous,
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn an_entry_too_many_is_named() {
         let mut blocks = three();
-        let entry = Entry { position: 9, event: Uuid::nil(), event_hash: [1; 32], chain: [2; 32], block: 2 };
+        let entry = Entry { leaf: 9, position: 9, batch: Uuid::nil(), batch_hash: [1; 32], chain: [2; 32], block: 2 };
         blocks[1].2.add(Uuid::from_u128(1), &entry);
         assert_eq!(verify(blocks), [(2, FindingKind::Inserted)]);
     }

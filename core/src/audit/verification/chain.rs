@@ -1,35 +1,40 @@
 //! Verifies the entries of the seal: chain, tree and links of each organization.
 
 use super::range;
+use super::stored_batch::Fault;
 use super::{Finding, FindingKind};
+use crate::audit::format::batch::MAX_EVENTS;
 use crate::audit::format::encoding::Digest;
+use crate::audit::format::event::event_id;
 use crate::audit::log::chain::{self, Entry};
-use crate::audit::log::merkle::{self, Frontier, STORED_LEVELS};
+use crate::audit::log::merkle::{Frontier, STORED_LEVELS};
 use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
-/// The fields of an event that the verifier needs after the row was compared with its own hash.
+/// The fields of a batch that the verifier needs after the row was compared with its own hash.
 #[derive(Debug, Clone)]
-pub struct SeenEvent {
-    /// The organization in the row of the event.
+pub struct SeenBatch {
+    /// The organization in the row of the batch.
     pub organization: Uuid,
     /// The 64-bit id of the top-level transaction.
     pub transaction: u64,
-    /// The place among the events of the same transaction and organization, from 1.
+    /// The place of the first event among those of the same transaction and organization, from 1.
     pub ordinal: i32,
-    /// The `prev_hash` of the event.
+    /// The number of events.
+    pub events: i32,
+    /// The `prev_hash` of the batch.
     pub previous: Digest,
-    /// The hash of the event.
+    /// The hash of the batch.
     pub hash: Digest,
-    /// The inconsistency within the row, if there is one, with its explanation.
-    pub fault: Option<(FindingKind, &'static str)>,
+    /// The inconsistency within the row, if there is one.
+    pub fault: Option<Fault>,
 }
 
-/// The state of the row of `tenancy.event` that an entry names.
+/// The state of the row of `tenancy.event_batch` that an entry names.
 #[derive(Debug, Clone)]
-pub enum EventState {
+pub enum BatchState {
     /// The row exists and can be read.
-    Seen(SeenEvent),
+    Seen(SeenBatch),
     /// The row has an invalid value, such as a hash of another length.
     Unreadable,
     /// The row does not exist, and no archive explains that.
@@ -43,9 +48,11 @@ pub enum EventState {
 pub struct StoredHead {
     /// The newest position; 0 before the first event.
     pub position: i64,
-    /// The chain value at that position.
+    /// The number of entries, and of leaves of the tree.
+    pub leaves: i64,
+    /// The chain value after the newest entry.
     pub chain: Digest,
-    /// The right edge of the organization's tree over that many events.
+    /// The right edge of the organization's tree over that many batches.
     pub frontier: Frontier,
 }
 
@@ -54,7 +61,7 @@ pub struct StoredHead {
 pub enum HeadRow {
     /// The row can be read.
     Head(StoredHead),
-    /// The row names a position within the entries of a later block.
+    /// The row names an entry of a later block.
     Elsewhere,
     /// The row has an invalid value.
     Unreadable,
@@ -63,7 +70,7 @@ pub enum HeadRow {
 impl StoredHead {
     /// The head of an organization before its first event.
     pub fn genesis(organization: Uuid) -> Self {
-        StoredHead { position: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
+        StoredHead { position: 0, leaves: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
     }
 }
 
@@ -81,7 +88,7 @@ pub trait StoredHistory {
 
 /// The number of recent chain values to remember for each organization.
 ///
-/// Events name one of the newest values, unless their transaction took long.
+/// Batches name one of the newest values, unless their transaction took long.
 const RECENT: usize = 32;
 
 /// The most mismatching entries of a block that are compared with each other to find another order.
@@ -95,6 +102,9 @@ pub struct ChainVerifier<H> {
     history: H,
     /// The newest block in the database: entries missing from its end were truncated.
     newest: i64,
+    /// The first block of each incarnation. In it, a transaction of a restored history and a new one may have the same
+    /// id.
+    first_blocks: Vec<i64>,
     /// The organization whose entries are being verified, with its chain.
     current: Option<(Uuid, Chain)>,
     /// The chains of the other organizations.
@@ -111,30 +121,59 @@ struct Chain {
     recomputed_chain: Option<Digest>,
     /// The newest chain values of the organization, at most [`RECENT`].
     recent: VecDeque<Digest>,
-    /// The previous event; `None` at the beginning and after a gap.
+    /// The previous batch; `None` at the beginning and after a gap.
     before: Option<Before>,
     /// Whether there was a gap: the tree cannot be computed until the next stored head.
     has_gap: bool,
     /// Whether an entry of this block does not follow from the previous one, so that its tree differs.
     chain_mismatch: bool,
-    /// Hashes of the events of this block.
+    /// Hashes of the batches of this block.
     hashes: Vec<Digest>,
     /// Entries of this block that do not match.
     mismatches: Vec<Mismatch>,
-    /// Events whose transaction lacks the previous event: position, id, and hash of the missing event.
+    /// Batches whose transaction lacks the previous batch: position, id, and hash of the missing batch.
     unlinked: Vec<(i64, Uuid, Digest)>,
 }
 
 struct Before {
     hash: Digest,
-    /// Transaction and ordinal, if the event could be read and is consistent.
-    place: Option<(u64, i32)>,
+    /// The batches of its transaction so far, if the batch could be read and is consistent.
+    run: Option<Run>,
+}
+
+/// Batches of a transaction that follow each other.
+#[derive(Clone, Copy)]
+struct Run {
+    transaction: u64,
+    /// The ordinal of the first event.
+    first: i32,
+    /// The ordinal after the last event.
+    next: i32,
+}
+
+impl Run {
+    /// The run that ends with this batch.
+    fn with(seen: &SeenBatch, before: Option<Run>) -> Run {
+        let before = before.filter(|run| (run.transaction, run.next) == (seen.transaction, seen.ordinal));
+        Run {
+            transaction: seen.transaction,
+            first: before.map_or(seen.ordinal, |run| run.first),
+            next: seen.ordinal.saturating_add(seen.events),
+        }
+    }
+
+    /// True if the batch has an ordinal of the run.
+    fn overlaps(&self, seen: &SeenBatch) -> bool {
+        self.transaction == seen.transaction
+            && seen.ordinal < self.next
+            && seen.ordinal.saturating_add(seen.events) > self.first
+    }
 }
 
 impl Before {
-    fn is_followed_by(&self, seen: &SeenEvent) -> bool {
-        let next = |(transaction, ordinal)| (transaction, ordinal + 1) == (seen.transaction, seen.ordinal);
-        self.hash == seen.previous && self.place.is_none_or(next)
+    fn is_followed_by(&self, seen: &SeenBatch) -> bool {
+        self.hash == seen.previous
+            && self.run.is_none_or(|run| (run.transaction, run.next) == (seen.transaction, seen.ordinal))
     }
 }
 
@@ -145,14 +184,15 @@ struct Mismatch {
     previous: Digest,
     /// Whether the chain value of the entry does not follow from the previous one.
     chain_differs: bool,
-    /// The hash of the event, if it differs from the entry's.
+    /// The hash of the batch, if it differs from the entry's.
     other_hash: Option<Digest>,
 }
 
 impl<H: StoredHistory> ChainVerifier<H> {
-    /// Makes a verifier; `newest` is the number of the newest block in the database.
-    pub fn new(history: H, newest: i64) -> Self {
-        ChainVerifier { history, newest, current: None, chains: HashMap::new(), found: Vec::new() }
+    /// Makes a verifier; `newest` is the number of the newest block in the database, and `first_blocks` has that of the
+    /// first block of each incarnation.
+    pub fn new(history: H, newest: i64, first_blocks: Vec<i64>) -> Self {
+        ChainVerifier { history, newest, first_blocks, current: None, chains: HashMap::new(), found: Vec::new() }
     }
 
     /// Removes and returns the findings since the last call.
@@ -170,37 +210,57 @@ impl<H: StoredHistory> ChainVerifier<H> {
         self.found.push(found);
     }
 
-    /// Verifies the next entry with its event, in the order of block, organization and position.
-    pub fn entry(&mut self, organization: Uuid, entry: &Entry, event: &EventState) -> Result<(), H::Error> {
-        self.follow(organization, entry, event)?;
-        let mut fault = |finding, text: &str| {
-            let found = Finding::in_block(finding, entry.block, text);
-            self.found.push(found.of(organization).at(entry.position).about(entry.event));
-        };
-        let mut place = None;
-        match event {
-            EventState::Unreadable => fault(
-                FindingKind::Altered,
-                "a column of the event in tenancy.event has an \
-                invalid value",
-            ),
-            EventState::Archived => (),
-            EventState::Gone => fault(FindingKind::Missing, "the event of this entry is missing from tenancy.event"),
-            EventState::Seen(SeenEvent { fault: Some((finding, text)), .. }) => fault(*finding, text),
-            EventState::Seen(seen) if seen.organization != organization => {
-                fault(FindingKind::Inserted, "the event belongs to another organization");
+    /// Verifies the next entry with its batch, in the order of block, organization and leaf.
+    pub fn entry(&mut self, organization: Uuid, entry: &Entry, batch: &BatchState) -> Result<(), H::Error> {
+        let before = self.follow(organization, entry, batch)?;
+        let first = match batch {
+            // The number of events in a row that was changed may be another.
+            BatchState::Seen(SeenBatch { fault: Some(_), .. })
+                if let Some(before) =
+                    before.filter(|before| (0..MAX_EVENTS as i64).contains(&(entry.position - 1 - before))) =>
+            {
+                before + 1
             }
-            EventState::Seen(seen) => {
-                let own = seen.hash == entry.event_hash;
-                place = own.then_some((seen.transaction, seen.ordinal));
+            BatchState::Seen(seen) => entry.position.saturating_sub(i64::from(seen.events) - 1).max(1),
+            _ => entry.position,
+        };
+        let mut fault = |finding, text: &str, place: i32| {
+            let found = Finding::in_block(finding, entry.block, text);
+            let found = found.of(organization).at(first.saturating_add(i64::from(place)));
+            self.found.push(found.about(event_id(entry.batch, place)));
+        };
+        let mut run = None;
+        match batch {
+            BatchState::Unreadable => {
+                fault(FindingKind::Altered, "a column of the batch in tenancy.event_batch has an invalid value", 0);
+            }
+            BatchState::Archived => (),
+            BatchState::Gone => {
+                fault(FindingKind::Missing, "the batch of this entry is missing from tenancy.event_batch", 0);
+            }
+            BatchState::Seen(SeenBatch { fault: Some(Fault { finding, text, place }), .. }) => {
+                fault(*finding, text, *place);
+            }
+            BatchState::Seen(seen) if seen.organization != organization => {
+                fault(FindingKind::Inserted, "the batch belongs to another organization", 0);
+            }
+            BatchState::Seen(seen) => {
+                let own = seen.hash == entry.batch_hash;
+                let before_it = self.current.as_ref().and_then(|(_, chain)| chain.before.as_ref()?.run);
+                run = own.then(|| Run::with(seen, before_it));
+                if own
+                    && before.is_some_and(|before| before.checked_add(i64::from(seen.events)) != Some(entry.position))
+                {
+                    fault(FindingKind::Altered, "position does not follow from the entry before and the events", 0);
+                }
                 if own && let Some((finding, text)) = self.misplaced(organization, entry, seen)? {
                     let found = Finding::in_block(finding, entry.block, text);
-                    self.found.push(found.of(organization).at(entry.position).about(entry.event));
+                    self.found.push(found.of(organization).at(first).about(entry.batch));
                 }
             }
         }
         if let Some((_, chain)) = &mut self.current {
-            chain.before = Some(Before { hash: entry.event_hash, place });
+            chain.before = Some(Before { hash: entry.batch_hash, run });
         }
         Ok(())
     }
@@ -222,26 +282,28 @@ impl<H: StoredHistory> ChainVerifier<H> {
         }
     }
 
-    /// Verifies positions without gaps, the chain value, and the stored nodes of the tree.
-    fn follow(&mut self, organization: Uuid, entry: &Entry, event: &EventState) -> Result<(), H::Error> {
+    /// Verifies leaves without gaps, the chain value, and the stored nodes of the tree. Returns the position before the
+    /// entry, unless entries before it are missing.
+    fn follow(&mut self, organization: Uuid, entry: &Entry, batch: &BatchState) -> Result<Option<i64>, H::Error> {
         let chain = self.chain(organization)?;
         let mut explained = Vec::new();
-        let expected = chain.head.position + 1;
+        let expected = chain.head.leaves + 1;
         if chain.hashes.len() < MAX_HASHES {
-            chain.hashes.push(entry.event_hash);
+            chain.hashes.push(entry.batch_hash);
         }
-        let at = |found: Finding| found.of(organization).at(entry.position).about(entry.event);
+        let at = |found: Finding| found.of(organization).at(entry.position).about(entry.batch);
         let previous = chain.head.chain;
-        let gap = entry.position > expected;
-        let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.event_hash);
+        let gap = entry.leaf > expected;
+        let before = (!gap).then_some(chain.head.position);
+        let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.batch_hash);
         let computed = follows_from(&previous);
         let recomputed_chain = chain.recomputed_chain.take().map(|before| follows_from(&before));
         let chain_differs = !gap && computed != entry.chain && recomputed_chain != Some(entry.chain);
         if chain_differs {
             chain.recomputed_chain = Some(recomputed_chain.unwrap_or(computed));
         }
-        let other_hash = match event {
-            EventState::Seen(seen) if seen.fault.is_none() && seen.hash != entry.event_hash => Some(seen.hash),
+        let other_hash = match batch {
+            BatchState::Seen(seen) if seen.fault.is_none() && seen.hash != entry.batch_hash => Some(seen.hash),
             _ => None,
         };
         if chain_differs || other_hash.is_some() {
@@ -253,15 +315,16 @@ impl<H: StoredHistory> ChainVerifier<H> {
         chain.has_gap |= gap;
         chain.chain_mismatch |= chain_differs;
         chain.head.position = entry.position;
+        chain.head.leaves = entry.leaf;
         chain.head.chain = entry.chain;
         let mut nodes = Vec::new();
         if gap {
             chain.before = None;
-            let places = range("entry", "entries", expected, entry.position - 1);
+            let places = range("entry", "entries", expected, entry.leaf - 1);
             let text = format!("{places} gone from tenancy.seal");
             self.found.push(at(Finding::in_block(FindingKind::Missing, entry.block, text)));
         } else if !chain.has_gap && !chain.chain_mismatch {
-            chain.head.frontier.push(merkle::leaf_hash(&entry.event_hash), |level, index, hash| {
+            chain.head.frontier.push(chain::leaf(entry.position, &entry.batch_hash), |level, index, hash| {
                 if level.is_multiple_of(STORED_LEVELS) {
                     nodes.push((level, index, *hash));
                 }
@@ -271,28 +334,32 @@ impl<H: StoredHistory> ChainVerifier<H> {
         for (level, index, hash) in nodes {
             let (finding, what) = match self.history.node(organization, level, index)? {
                 Some(stored) if stored == hash => continue,
-                Some(_) => (FindingKind::Altered, "is not the one over these events"),
+                Some(_) => (FindingKind::Altered, "is not the one over these batches"),
                 None => (FindingKind::Missing, "is gone"),
             };
             let text = format!("node {index} of level {level} in tenancy.tree_node {what}");
             self.found.push(Finding::in_block(finding, entry.block, text).of(organization).at(entry.position));
         }
-        Ok(())
+        Ok(before)
     }
 
-    /// Verifies the link to the previous event in the transaction, or to a head that was sealed earlier.
+    /// Verifies the link to the previous batch in the transaction, or to a head that was sealed earlier.
     fn misplaced(
         &mut self,
         organization: Uuid,
         entry: &Entry,
-        seen: &SeenEvent,
+        seen: &SeenBatch,
     ) -> Result<Option<(FindingKind, &'static str)>, H::Error> {
         let Some((_, chain)) = &mut self.current else { return Ok(None) };
+        let again = chain.before.as_ref().and_then(|before| before.run).is_some_and(|run| run.overlaps(seen));
+        if again && (seen.ordinal != 1 || !self.first_blocks.contains(&entry.block)) {
+            return Ok(Some((FindingKind::Inserted, "the transaction has an event with the same ordinal already")));
+        }
         if seen.ordinal != 1 {
             // After a gap nothing can be said.
             let unlinked = !chain.before.as_ref().map_or(chain.has_gap, |before| before.is_followed_by(seen));
             if unlinked {
-                chain.unlinked.push((entry.position, entry.event, seen.previous));
+                chain.unlinked.push((entry.position, entry.batch, seen.previous));
             }
             return Ok(None);
         }
@@ -301,15 +368,10 @@ impl<H: StoredHistory> ChainVerifier<H> {
         }
         Ok(match self.history.block_of(organization, &seen.previous)? {
             Some(block) if block < entry.block => None,
-            Some(_) => Some((
-                FindingKind::Reordered,
-                "prev_hash of the event is a head that was sealed after the \
-                event",
-            )),
+            Some(_) => Some((FindingKind::Reordered, "prev_hash of the batch is a head that was sealed after it")),
             None => Some((
                 FindingKind::Forked,
-                "prev_hash of the event does not match any head of the organization's \
-                chain",
+                "prev_hash of the batch does not match any head of the organization's chain",
             )),
         })
     }
@@ -332,19 +394,19 @@ impl<H: StoredHistory> ChainVerifier<H> {
                 value",
             ),
             HeadRow::Elsewhere => report(FindingKind::Altered, HEAD_ELSEWHERE),
-            HeadRow::Head(stored) if stored.position > chain.head.position => {
-                let places = range("entry", "entries", chain.head.position + 1, stored.position);
+            HeadRow::Head(stored) if stored.leaves > chain.head.leaves => {
+                let places = range("entry", "entries", chain.head.leaves + 1, stored.leaves);
                 let finding = if block == newest { FindingKind::Truncated } else { FindingKind::Missing };
                 report(finding, &format!("{places} gone from tenancy.seal"));
                 chain.go_on_from(stored);
             }
-            HeadRow::Head(stored) if stored.position < chain.head.position => {
-                report(FindingKind::Altered, HEAD_ELSEWHERE)
+            HeadRow::Head(stored) if stored.leaves < chain.head.leaves => report(FindingKind::Altered, HEAD_ELSEWHERE),
+            HeadRow::Head(stored) if stored.chain != chain.head.chain || stored.position != chain.head.position => {
+                report(FindingKind::Altered, HEAD_ELSEWHERE);
             }
-            HeadRow::Head(stored) if stored.chain != chain.head.chain => report(FindingKind::Altered, HEAD_ELSEWHERE),
             HeadRow::Head(stored) if chain.has_gap || chain.chain_mismatch => chain.go_on_from(stored),
             HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
-                report(FindingKind::Altered, "frontier in tenancy.head does not match the tree over these events");
+                report(FindingKind::Altered, "frontier in tenancy.head does not match the tree over these batches");
             }
             HeadRow::Head(_) => (),
         }
@@ -373,10 +435,11 @@ impl Chain {
 
     /// Continues from the stored head, after the mismatches before it were reported.
     fn go_on_from(&mut self, stored: &StoredHead) {
-        if stored.position > self.head.position {
+        if stored.leaves > self.head.leaves {
             self.head.chain = stored.chain;
         }
         self.head.position = stored.position;
+        self.head.leaves = stored.leaves;
         self.head.frontier = stored.frontier.clone();
         self.has_gap = false;
     }
@@ -389,17 +452,16 @@ impl Chain {
         let unlinked = std::mem::take(&mut self.unlinked);
         if !unlinked.is_empty() {
             let hashes: HashSet<&Digest> = self.hashes.iter().collect();
-            for (position, event, previous) in unlinked {
+            for (position, batch, previous) in unlinked {
                 let (finding, text) = if hashes.contains(&previous) {
                     (
                         FindingKind::Reordered,
-                        "prev_hash names an event of the same transaction that is at another \
-                        position",
+                        "prev_hash names a batch of the same transaction that is at another position",
                     )
                 } else {
-                    (FindingKind::Missing, "prev_hash names an event of the same transaction that is missing")
+                    (FindingKind::Missing, "prev_hash names a batch of the same transaction that is missing")
                 };
-                found.push(Finding::in_block(finding, block, text).of(organization).at(position).about(event));
+                found.push(Finding::in_block(finding, block, text).of(organization).at(position).about(batch));
             }
         }
         self.hashes.clear();
@@ -419,30 +481,30 @@ impl Chain {
         for mismatch in &mismatches {
             let (finding, text) = mismatch.explain(others);
             let place = Finding::in_block(finding, block, text).of(organization);
-            found.push(place.at(mismatch.entry.position).about(mismatch.entry.event));
+            found.push(place.at(mismatch.entry.position).about(mismatch.entry.batch));
         }
     }
 }
 
 impl Mismatch {
     fn explain(&self, others: &[Mismatch]) -> (FindingKind, &'static str) {
-        let others = || others.iter().filter(|other| other.entry.position != self.entry.position);
+        let others = || others.iter().filter(|other| other.entry.leaf != self.entry.leaf);
         if self.chain_differs {
             let belongs_here = |other: &Mismatch| {
-                let chain = chain::extend(&self.previous, self.entry.position, &other.entry.event_hash);
+                let chain = chain::extend(&self.previous, self.entry.position, &other.entry.batch_hash);
                 chain == self.entry.chain || chain == other.entry.chain
             };
             return if others().any(belongs_here) {
-                (FindingKind::Reordered, "the event that was sealed at this position is at another one")
+                (FindingKind::Reordered, "the batch that was sealed at this position is at another one")
             } else {
                 (FindingKind::Altered, "chain in tenancy.seal does not follow from the entry before")
             };
         }
-        let sealed_elsewhere = |other: &Mismatch| Some(other.entry.event_hash) == self.other_hash;
+        let sealed_elsewhere = |other: &Mismatch| Some(other.entry.batch_hash) == self.other_hash;
         if others().any(sealed_elsewhere) {
-            (FindingKind::Reordered, "the event was sealed at another position")
+            (FindingKind::Reordered, "the batch was sealed at another position")
         } else {
-            (FindingKind::Altered, "the event was rewritten together with its hash after it was sealed")
+            (FindingKind::Altered, "the batch was rewritten together with its hash after it was sealed")
         }
     }
 }
@@ -473,48 +535,50 @@ mod tests {
         }
     }
 
-    fn event(transaction: u64, ordinal: i32, previous: Digest) -> SeenEvent {
+    fn batch(transaction: u64, ordinal: i32, previous: Digest) -> SeenBatch {
         let hash = chain::extend(&previous, i64::from(ordinal), &[transaction as u8; 32]);
-        SeenEvent { organization: ORGANIZATION, transaction, ordinal, previous, hash, fault: None }
+        SeenBatch { organization: ORGANIZATION, transaction, ordinal, events: 1, previous, hash, fault: None }
     }
 
-    /// The stored rows: events, entries by block, and the head after each block.
+    /// The stored rows: batches, entries by block, and the head after each block.
     #[derive(Clone)]
     struct Log {
-        events: Vec<SeenEvent>,
+        batches: Vec<SeenBatch>,
         entries: Vec<Entry>,
         heads: Vec<StoredHead>,
         stored: Tables,
     }
 
-    fn id(event: &SeenEvent) -> Uuid {
-        Uuid::from_u128(u128::from(event.transaction) << 32 | event.ordinal as u128)
+    fn id(batch: &SeenBatch) -> Uuid {
+        Uuid::from_u128(u128::from(batch.transaction) << 32 | (batch.ordinal as u128) << 12)
     }
 
     /// Seals the transactions of each block; those of the second block follow the head after the first.
     fn log(blocks: &[&[(u64, i32)]]) -> Log {
-        let mut log = Log { events: vec![], entries: vec![], heads: vec![], stored: Tables::default() };
+        let mut log = Log { batches: vec![], entries: vec![], heads: vec![], stored: Tables::default() };
         let mut head = StoredHead::genesis(ORGANIZATION);
         for (n, block) in blocks.iter().enumerate() {
             let newest = head.chain;
             for (transaction, count) in *block {
                 let mut previous = newest;
                 for ordinal in 1..=*count {
-                    let event = event(*transaction, ordinal, previous);
-                    previous = event.hash;
+                    let batch = batch(*transaction, ordinal, previous);
+                    previous = batch.hash;
                     head.position += 1;
-                    head.chain = chain::extend(&head.chain, head.position, &event.hash);
-                    head.frontier.push(merkle::leaf_hash(&event.hash), |level, index, hash| {
+                    head.leaves += 1;
+                    head.chain = chain::extend(&head.chain, head.position, &batch.hash);
+                    head.frontier.push(chain::leaf(head.position, &batch.hash), |level, index, hash| {
                         log.stored.nodes.insert((level, index), *hash);
                     });
                     log.entries.push(Entry {
+                        leaf: head.leaves,
                         position: head.position,
-                        event: id(&event),
-                        event_hash: event.hash,
+                        batch: id(&batch),
+                        batch_hash: batch.hash,
                         chain: head.chain,
                         block: n as i64 + 1,
                     });
-                    log.events.push(event);
+                    log.batches.push(batch);
                 }
             }
             log.stored.heads.insert(head.chain, n as i64 + 1);
@@ -528,18 +592,18 @@ mod tests {
     }
 
     fn verify(log: &Log) -> Vec<(Option<i64>, FindingKind)> {
-        verify_without(log, &EventState::Gone)
+        verify_without(log, &BatchState::Gone)
     }
 
-    /// Verifies the log, with `gone` as the state of missing events.
-    fn verify_without(log: &Log, gone: &EventState) -> Vec<(Option<i64>, FindingKind)> {
-        let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64);
+    /// Verifies the log, with `gone` as the state of missing batches.
+    fn verify_without(log: &Log, gone: &BatchState) -> Vec<(Option<i64>, FindingKind)> {
+        let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64, vec![1]);
         for (n, head) in log.heads.iter().enumerate() {
             let block = n as i64 + 1;
             for entry in log.entries.iter().filter(|entry| entry.block == block) {
-                let event = log.events.iter().find(|event| id(event) == entry.event);
-                let event = event.map_or_else(|| gone.clone(), |event| EventState::Seen(event.clone()));
-                walk.entry(ORGANIZATION, entry, &event).unwrap();
+                let batch = log.batches.iter().find(|batch| id(batch) == entry.batch);
+                let batch = batch.map_or_else(|| gone.clone(), |batch| BatchState::Seen(batch.clone()));
+                walk.entry(ORGANIZATION, entry, &batch).unwrap();
             }
             walk.end_of_block(ORGANIZATION, block, &HeadRow::Head(head.clone())).unwrap();
         }
@@ -550,8 +614,8 @@ mod tests {
     fn rewrite(log: &mut Log) {
         let mut chain = chain::genesis(ORGANIZATION);
         for (n, entry) in log.entries.iter_mut().enumerate() {
-            entry.position = n as i64 + 1;
-            chain = chain::extend(&chain, entry.position, &entry.event_hash);
+            (entry.leaf, entry.position) = (n as i64 + 1, n as i64 + 1);
+            chain = chain::extend(&chain, entry.position, &entry.batch_hash);
             entry.chain = chain;
         }
     }
@@ -565,7 +629,7 @@ mod tests {
     #[test]
     fn an_event_with_a_fault_is_named() {
         let mut log = small();
-        log.events[1].fault = Some((FindingKind::Altered, "x"));
+        log.batches[1].fault = Some(Fault { finding: FindingKind::Altered, text: "x", place: 0 });
         assert_eq!(verify(&log), [(Some(2), FindingKind::Altered)]);
     }
 
@@ -573,20 +637,20 @@ mod tests {
     fn an_archived_event_is_not_missing_and_its_entry_is_verified() {
         for archived in [0..1, 1..2, 0..4, 3..6, 0..7] {
             let mut log = small();
-            log.events.drain(archived.clone());
-            assert_eq!(verify_without(&log, &EventState::Archived), [], "{archived:?}");
-            log.entries[archived.start].event_hash[0] ^= 1;
-            assert_ne!(verify_without(&log, &EventState::Archived), [], "{archived:?}, altered");
+            log.batches.drain(archived.clone());
+            assert_eq!(verify_without(&log, &BatchState::Archived), [], "{archived:?}");
+            log.entries[archived.start].batch_hash[0] ^= 1;
+            assert_ne!(verify_without(&log, &BatchState::Archived), [], "{archived:?}, altered");
         }
     }
 
     #[test]
     fn an_event_that_is_gone_is_missing() {
         let mut log = small();
-        log.events.remove(3);
+        log.batches.remove(3);
         assert_eq!(verify(&log), [(Some(4), FindingKind::Missing)]);
         let mut log = small();
-        log.events.remove(1);
+        log.batches.remove(1);
         assert_eq!(verify(&log), [(Some(2), FindingKind::Missing)], "and the next of its transaction is not suspected");
     }
 
@@ -596,7 +660,7 @@ mod tests {
         log.entries.remove(1);
         assert!(verify(&log).contains(&(Some(3), FindingKind::Missing)));
         let mut log = small();
-        log.entries.retain(|entry| entry.position != 4);
+        log.entries.retain(|entry| entry.leaf != 4);
         assert_eq!(verify(&log), [(None, FindingKind::Missing)], "at the end of the first block");
         let mut log = small();
         log.entries.pop();
@@ -609,14 +673,14 @@ mod tests {
             let mut log = small();
             let swap = |log: &mut Log| {
                 let (a, b) = (log.entries[one].clone(), log.entries[other].clone());
-                (log.entries[one].event, log.entries[other].event) = (b.event, a.event);
+                (log.entries[one].batch, log.entries[other].batch) = (b.batch, a.batch);
                 (a, b)
             };
             let (a, b) = swap(&mut log);
             let reordered = |position: usize| (Some(position as i64 + 1), FindingKind::Reordered);
             let found = verify(&log);
             assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "event: {found:?}");
-            (log.entries[one].event_hash, log.entries[other].event_hash) = (b.event_hash, a.event_hash);
+            (log.entries[one].batch_hash, log.entries[other].batch_hash) = (b.batch_hash, a.batch_hash);
             let found = verify(&log);
             assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "and its hash: {found:?}");
             (log.entries[one].chain, log.entries[other].chain) = (b.chain, a.chain);
@@ -648,11 +712,38 @@ mod tests {
     }
 
     #[test]
+    fn an_ordinal_twice_is_named_but_for_the_first_block_of_an_incarnation() {
+        let twice = |block: i64, place: usize, ordinal: i32, previous: Digest| {
+            let mut log = small();
+            let copy = SeenBatch { hash: [0xcc; 32], ..batch(log.batches[place].transaction, ordinal, previous) };
+            let id = Uuid::from_u128(0xc000);
+            let entry = Entry { batch: id, batch_hash: copy.hash, block, ..log.entries[place].clone() };
+            log.entries.insert(place + 1, entry);
+            rewrite(&mut log);
+            let mut walk = ChainVerifier::new(log.stored.clone(), 2, vec![1]);
+            for entry in log.entries.iter().filter(|entry| entry.block == block) {
+                let stored = log.batches.iter().find(|batch| self::id(batch) == entry.batch).unwrap_or(&copy);
+                walk.entry(ORGANIZATION, entry, &BatchState::Seen(stored.clone())).unwrap();
+            }
+            let inserted = walk.take_found().into_iter().filter(|found| found.finding == FindingKind::Inserted);
+            inserted.map(|found| found.position.unwrap()).collect::<Vec<i64>>()
+        };
+        let log = small();
+        let head = log.heads[0].chain;
+        // One event of the first block has the ordinal 3 of its transaction already; it follows the one with 2.
+        assert_eq!(twice(1, 2, 3, log.batches[1].hash), [4]);
+        // The first of its transaction, which follows a sealed head like the one before it.
+        assert_eq!(twice(2, 4, 1, head), [6]);
+        // Two transactions with one id: of the history that was restored, and of the one that began then.
+        assert_eq!(twice(1, 3, 1, chain::genesis(ORGANIZATION)), Vec::<i64>::new());
+    }
+
+    #[test]
     fn an_event_that_follows_another_history_is_forked() {
         let mut log = small();
-        let forged = event(20, 1, [0xee; 32]);
-        log.entries[4] = Entry { event: id(&forged), event_hash: forged.hash, ..log.entries[4].clone() };
-        log.events.push(forged);
+        let forged = batch(20, 1, [0xee; 32]);
+        log.entries[4] = Entry { batch: id(&forged), batch_hash: forged.hash, ..log.entries[4].clone() };
+        log.batches.push(forged);
         rewrite(&mut log);
         assert!(verify(&log).contains(&(Some(5), FindingKind::Forked)));
     }
@@ -663,7 +754,7 @@ mod tests {
             let mut log = small();
             log.entries[place].chain = [0; 32];
             assert_eq!(verify(&log), [(Some(place as i64 + 1), FindingKind::Altered)]);
-            log.entries[place].event_hash = [1; 32];
+            log.entries[place].batch_hash = [1; 32];
             assert!(verify(&log).contains(&(Some(place as i64 + 1), FindingKind::Altered)));
         }
     }
@@ -671,7 +762,7 @@ mod tests {
     #[test]
     fn an_event_of_another_organization_is_named() {
         let mut log = small();
-        log.events[0].organization = Uuid::from_u128(0xb);
+        log.batches[0].organization = Uuid::from_u128(0xb);
         assert_eq!(verify(&log), [(Some(1), FindingKind::Inserted)]);
     }
 

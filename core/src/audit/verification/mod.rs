@@ -9,14 +9,14 @@ mod chain;
 mod checkpoints;
 mod finding;
 mod ranges;
-mod stored_event;
+mod stored_batch;
 
 pub use blocks::Blocks;
-pub use chain::{ChainVerifier, EventState, HeadRow, SeenEvent, StoredHead, StoredHistory};
+pub use chain::{BatchState, ChainVerifier, HeadRow, SeenBatch, StoredHead, StoredHistory};
 pub use checkpoints::{Checkpoints, KeptNote, Leaves, StoredCheckpoint, compare_nodes};
 pub use finding::{Finding, FindingKind};
 pub use ranges::{Range, RangePlanner};
-pub use stored_event::Stored;
+pub use stored_batch::{Fault, Stored};
 
 /// The text for a range of missing numbers, as the beginning of a sentence.
 fn range(one: &str, several: &str, from: i64, to: i64) -> String {

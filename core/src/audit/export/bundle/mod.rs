@@ -14,7 +14,7 @@ pub mod verify;
 pub mod writer;
 
 /// The version of the format, the member `format` of the manifest.
-pub const FORMAT: &str = "pg_tenancy/bundle/1";
+pub const FORMAT: &str = "pg_tenancy/bundle/2";
 
 /// The `predicateType` of the statement about the whole bundle.
 pub const PREDICATE: &str = "pg-tenancy:bundle:1";

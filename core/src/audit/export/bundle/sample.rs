@@ -1,18 +1,19 @@
 //! A history in memory and bundles of it, for the tests of reader and verifier.
 
 use super::FORMAT;
-use super::line::{self, Absent, Checkpoint, Earlier, Event, Evidence, Exporter, Head, Key, Line, Manifest, Range};
+use super::line::{
+    self, Absent, Batch, Checkpoint, Earlier, Event, Evidence, Exporter, Head, Key, Line, Manifest, Range,
+};
 use super::writer::Writer;
 use crate::audit::export::evidence;
 use crate::audit::export::statement::Envelope;
 use crate::audit::format::encoding::Digest;
-use crate::audit::format::event::{Actor, ENCODING, payload_digest};
+use crate::audit::format::event::{Actor, ENCODING, event_id, payload_digest};
 use crate::audit::format::hex::{self, Bytes, Hash};
 use crate::audit::log::chain;
 use crate::audit::log::checkpoint::{self, Heads};
-use crate::audit::log::merkle::{self, Frontier, Nodes};
+use crate::audit::log::merkle::{self, Frontier, Leaves};
 use crate::audit::log::signed_note::{self, Signer, Verifier};
-use std::convert::Infallible;
 use uuid::Uuid;
 
 pub const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
@@ -33,34 +34,25 @@ pub fn key() -> Verifier {
     signer().verifier().clone()
 }
 
-struct Leaves<'l>(&'l [Digest]);
-
-impl Nodes for Leaves<'_> {
-    type Error = Infallible;
-    fn node(&mut self, level: u32, index: u64) -> Result<Digest, Infallible> {
-        let width = 1 << level;
-        let mut frontier = Frontier::default();
-        for leaf in &self.0[index as usize * width..][..width] {
-            frontier.push(*leaf, |_, _, _| ());
-        }
-        Ok(frontier.root())
-    }
-}
-
-/// The history of one organization, with two events in each transaction; the last event registers evidence.
+/// The history of one organization, with two batches in each transaction; the last batch registers evidence.
 pub struct History {
     pub actor: Actor,
-    pub events: Vec<Event>,
+    pub batches: Vec<Batch>,
+    /// How many of the last batches the signed head does not count, although they are in its tree.
+    pub hidden: usize,
     pub evidence: evidence::Evidence,
 }
 
+const SALT: [u8; 16] = [7; 16];
+
 impl History {
-    pub fn new(count: i64) -> Self {
+    /// A history of so many batches.
+    pub fn new(count: usize) -> Self {
         History::erasing(count, 0)
     }
 
-    /// A history whose last event but one records the erasure of the payload at a position, unless that is 0.
-    pub fn erasing(count: i64, erased: i64) -> Self {
+    /// A history whose last batch but one records the erasure of the last event of a batch, unless that is 0.
+    pub fn erasing(count: usize, erased: usize) -> Self {
         let actor = Actor {
             id: Uuid::from_u128(0xc),
             method: "token".into(),
@@ -78,83 +70,120 @@ impl History {
         };
         let named = evidence::Evidence {
             organization: ORGANIZATION,
-            events: vec![event_id(2), event_id(3)],
+            events: vec![event_id(batch_id(2), 2), batch_id(3)],
             ..evidence::tests::evidence()
         };
-        let mut history = History { actor, events: Vec::new(), evidence: named };
-        for position in 1..=count {
-            history.append(position, position == count);
-            if position == count - 1 && erased > 0 {
-                history.erase(erased);
-            }
+        let mut history = History { actor, batches: Vec::new(), hidden: 0, evidence: named };
+        for number in 1..=count {
+            history.append(number, number == count, erased * usize::from(number + 1 == count));
         }
         history
     }
 
-    fn append(&mut self, position: i64, registers: bool) {
-        let payload = match registers {
-            true => format!(r#"{{"new":{{"record":"\\x{}"}}}}"#, hex::encode(&self.evidence.record())),
-            false => r#"{"old":{"status":"open"},"new":{"status":"é\n"}}"#.into(),
+    /// Adds a batch of one, three or two events, that of the registration, or that of an erasure.
+    fn append(&mut self, number: usize, registers: bool, erases: usize) {
+        let position = self.position(number);
+        let event = |place: i64, payload: String| Event {
+            occurred_at: (position + place) * 1_000_000,
+            row_key: Some(format!(r#"{{"id":{place}}}"#)),
+            payload_digest: Hash(payload_digest(&SALT, &payload)),
+            payload: Some(payload),
+            salt: Some(Bytes(SALT.to_vec())),
         };
-        let (salt, digest) = (vec![7; 16], self.actor.digest());
-        let head = self.events.last().map_or(chain::genesis(ORGANIZATION), |event| event.chain.0);
-        let second = position % 2 == 0;
-        let previous = if second { self.events[position as usize - 2].hash.0 } else { head };
-        let mut event = Event {
+        let events = if registers {
+            let record = hex::encode(&self.evidence.record());
+            vec![event(0, format!(r#"{{"new":{{"record":"\\x{record}"}}}}"#))]
+        } else if erases > 0 {
+            let (id, digest) = self.last_event(erases);
+            let digest = hex::encode(&digest);
+            vec![event(0, format!(r#"{{"data":{{"event":"{id}","legal_basis":null,"payload_digest":"{digest}"}}}}"#))]
+        } else {
+            let payload = |place| format!(r#"{{"old":{{"status":"open"}},"new":{{"status":"é\n","n":{place}}}}}"#);
+            (0..[2, 1, 3][number % 3]).map(|place| event(place, payload(place))).collect()
+        };
+        let head = self.chain(number);
+        let before = self.batches.last().filter(|_| number.is_multiple_of(2));
+        let mut batch = Batch {
             position,
-            id: event_id(position),
+            id: batch_id(number),
             actor: self.actor.id,
-            transaction: 100 + (position as u64 - 1) / 2,
-            ordinal: if second { 2 } else { 1 },
-            occurred_at: position * 1_000_000,
-            operation: if registers { "insert" } else { "update" }.into(),
+            transaction: 100 + (number as u64 - 1) / 2,
+            ordinal: before.map_or(1, |before| before.ordinal + before.events.len() as i32),
+            operation: if registers {
+                "insert"
+            } else if erases > 0 {
+                "erase"
+            } else {
+                "update"
+            }
+            .into(),
             domain: "finding".into(),
             table_schema: Some(if registers { "tenancy" } else { "public" }.into()),
             table_name: Some(if registers { "evidence" } else { "finding" }.into()),
-            row_key: Some(r#"{"id":1}"#.into()),
             result: "success".into(),
             reason: None,
-            payload_digest: Hash(payload_digest(&salt, &payload)),
-            payload: Some(payload),
-            salt: Some(Bytes(salt)),
+            events,
             encoding: ENCODING,
-            previous: Hash(previous),
+            previous: before.map_or(Hash(head), |before| before.hash),
             hash: Hash([0; 32]),
-            chain: Hash([0; 32]),
+            chain: None,
+            leaf: None,
             proof: None,
         };
-        event.hash = Hash(event.content_hash(ORGANIZATION, &digest));
-        event.chain = Hash(chain::extend(&head, position, &event.hash.0));
-        self.events.push(event);
+        self.seal(&mut batch, &head);
+        self.batches.push(batch);
     }
 
-    /// Replaces the newest event by one that records an erasure.
-    fn erase(&mut self, position: i64) {
-        let (id, digest) = (event_id(position), hex::encode(&self.events[position as usize - 1].payload_digest.0));
-        let payload = format!(r#"{{"data":{{"event":"{id}","legal_basis":null,"payload_digest":"{digest}"}}}}"#);
-        let mut event = self.events.pop().unwrap();
-        event.operation = "erase".into();
-        event.payload_digest = Hash(payload_digest(&[7; 16], &payload));
-        event.payload = Some(payload);
-        let head = self.events.last().map_or(chain::genesis(ORGANIZATION), |event| event.chain.0);
-        event.hash = Hash(event.content_hash(ORGANIZATION, &self.actor.digest()));
-        event.chain = Hash(chain::extend(&head, event.position, &event.hash.0));
-        self.events.push(event);
+    /// Gives a batch the hash that its content requires, and the chain value after `head`.
+    pub fn seal(&self, batch: &mut Batch, head: &Digest) {
+        batch.hash = Hash(batch.content_hash(ORGANIZATION, &self.actor.digest()).unwrap());
+        batch.chain = Some(Hash(chain::extend(head, batch.last().unwrap(), &batch.hash.0)));
+    }
+
+    /// Computes the batches from this one on anew: the history of a database whose rows were changed before the seal.
+    pub fn reseal(&mut self, from: usize) {
+        for number in from..=self.batches.len() {
+            let (head, position) = (self.chain(number), self.position(number));
+            let mut batch = self.batches[number - 1].clone();
+            batch.position = position;
+            if number > from {
+                batch.previous = if batch.ordinal > 1 { self.batches[number - 2].hash } else { Hash(head) };
+            }
+            self.seal(&mut batch, &head);
+            self.batches[number - 1] = batch;
+        }
+    }
+
+    /// The position at which this batch begins; for the number after the last one, that after the head.
+    pub fn position(&self, number: usize) -> i64 {
+        number.checked_sub(2).map_or(1, |before| self.batches[before].last().unwrap() + 1)
+    }
+
+    /// The chain value before this batch.
+    pub fn chain(&self, number: usize) -> Digest {
+        number.checked_sub(2).map_or(chain::genesis(ORGANIZATION), |before| self.batches[before].chain.unwrap().0)
+    }
+
+    /// Id and payload digest of the last event of a batch.
+    fn last_event(&self, number: usize) -> (Uuid, Digest) {
+        let events = &self.batches[number - 1].events;
+        (event_id(batch_id(number), events.len() as i32 - 1), events.last().unwrap().payload_digest.0)
     }
 
     fn leaves(&self) -> Vec<Digest> {
-        self.events.iter().map(|event| merkle::leaf_hash(&event.hash.0)).collect()
+        self.batches.iter().map(|batch| chain::leaf(batch.last().unwrap(), &batch.hash.0)).collect()
     }
 
     /// The head, with those of two other organizations.
     fn heads(&self) -> [checkpoint::Head; 3] {
         let leaves = self.leaves();
         let root = merkle::root(&mut Leaves(&leaves), 0, leaves.len() as u64).unwrap();
-        let last = self.events.last().unwrap();
+        let last = &self.batches[self.batches.len() - 1 - self.hidden];
         [0x1, 0xa, 0xf].map(|organization| checkpoint::Head {
             organization: Uuid::from_u128(organization),
-            position: last.position,
-            chain: last.chain.0,
+            position: last.last().unwrap(),
+            leaves: leaves.len() as i64,
+            chain: last.chain.unwrap().0,
             root,
         })
     }
@@ -182,18 +211,18 @@ impl History {
         signer.sign(&signed_note::Checkpoint { origin, size: number as u64, root }.text()).unwrap()
     }
 
-    /// The lines of an export of these positions, without the last line.
-    pub fn lines(&self, first: i64, last: i64) -> Vec<Line> {
+    /// The lines of an export of these batches, without the last line.
+    pub fn lines(&self, first: usize, last: usize) -> Vec<Line> {
         let (leaves, heads, log) = (self.leaves(), self.heads(), self.log());
         let log_leaves: Vec<Digest> = log.iter().map(checkpoint::Entry::leaf).collect();
         let entry = &log[4];
         let manifest = Manifest {
             format: FORMAT.into(),
             organization: ORGANIZATION,
-            from: Some(first * 1_000_000),
-            to: Some((last + 1) * 1_000_000),
-            first,
-            last,
+            from: Some(self.position(first) * 1_000_000),
+            to: Some(self.position(last + 1) * 1_000_000),
+            first: self.position(first),
+            last: self.position(last + 1) - 1,
             evidence: 1,
             query: "by time".into(),
             incarnation: INCARNATION.into(),
@@ -220,16 +249,17 @@ impl History {
         };
         let head = Head {
             position: heads[1].position,
+            leaves: heads[1].leaves,
             chain: Hash(heads[1].chain),
             root: Hash(heads[1].root),
             index: 1,
             proof: line::hashes(Heads::new(&heads).proof(1).unwrap()),
         };
-        let before = first as usize - 1;
         let mut frontier = Frontier::default();
-        leaves[..before].iter().for_each(|leaf| frontier.push(*leaf, |_, _, _| ()));
+        leaves[..first - 1].iter().for_each(|leaf| frontier.push(*leaf, |_, _, _| ()));
         let range = Range {
-            chain: Hash(before.checked_sub(1).map_or(chain::genesis(ORGANIZATION), |n| self.events[n].chain.0)),
+            leaves: first as i64 - 1,
+            chain: Hash(self.chain(first)),
             frontier: line::hashes(frontier.to_bytes().as_chunks().0.iter().copied()),
             proof: line::hashes(
                 merkle::consistency_proof(&mut Leaves(&leaves), last as u64, leaves.len() as u64).unwrap(),
@@ -242,14 +272,9 @@ impl History {
             Line::Range(range),
             Line::Actor(Box::new(self.actor.clone())),
         ];
-        let event = |position: i64| self.events[position as usize - 1].clone();
-        lines.extend((first..=last).map(|position| Line::Event(Box::new(event(position)))));
-        let registration = self.events.last().unwrap();
-        if !(first..=last).contains(&registration.position) {
-            let index = registration.position as u64 - 1;
-            let proof = merkle::inclusion_proof(&mut Leaves(&leaves), index, leaves.len() as u64).unwrap();
-            let event = Event { proof: Some(line::hashes(proof)), ..registration.clone() };
-            lines.push(Line::Event(Box::new(event)));
+        lines.extend(self.batches[first - 1..last].iter().map(|batch| Line::Batch(Box::new(batch.clone()))));
+        if !(first..=last).contains(&leaves.len()) {
+            lines.push(self.elsewhere(leaves.len()));
         }
         lines.push(Line::Evidence(Box::new(self.evidence_line(&self.evidence, &signer()))));
         lines
@@ -258,20 +283,32 @@ impl History {
     pub fn evidence_line(&self, evidence: &evidence::Evidence, signer: &Signer) -> Evidence {
         Evidence {
             evidence: evidence.clone(),
-            registration: self.events.last().unwrap().id,
+            registration: self.batches.last().unwrap().id,
             envelope: Envelope::sign(&evidence.statement().unwrap(), signer),
         }
     }
 
-    /// The line of an event that shows only its position.
-    pub fn absent(&self, position: i64) -> Line {
-        let event = &self.events[position as usize - 1];
-        Line::Absent(Absent { position, id: event.id, hash: event.hash, chain: event.chain })
+    /// The line of a batch outside of the positions of the bundle.
+    pub fn elsewhere(&self, number: usize) -> Line {
+        let (leaves, batch) = (self.leaves(), self.batches[number - 1].clone());
+        let proof = merkle::inclusion_proof(&mut Leaves(&leaves), number as u64 - 1, leaves.len() as u64).unwrap();
+        Line::Batch(Box::new(batch.elsewhere(number as i64, proof)))
+    }
+
+    /// The line of a batch that shows only its place.
+    pub fn absent(&self, number: usize) -> Line {
+        let batch = &self.batches[number - 1];
+        Line::Absent(Absent {
+            position: batch.last().unwrap(),
+            id: batch.id,
+            hash: batch.hash,
+            chain: batch.chain.unwrap(),
+        })
     }
 }
 
-fn event_id(position: i64) -> Uuid {
-    Uuid::from_u128(0x100 + position as u128)
+fn batch_id(number: usize) -> Uuid {
+    Uuid::from_u128((0x100 + number as u128) << 12)
 }
 
 /// The bundle of these lines, with the last line that an owner of the key would add.

@@ -3,12 +3,13 @@
 //! Decision: `docs/decisions/45-evidence-bundle.md`.
 
 use super::failure::Failure;
-use super::line::{self, Absent, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
+use super::line::{self, Absent, Batch, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
 use super::reader::{Lines, MAX_LINE};
 use crate::audit::export::evidence;
 use crate::audit::export::statement::Envelope;
+use crate::audit::format::batch::MAX_EVENTS;
 use crate::audit::format::encoding::Digest;
-use crate::audit::format::event::{Actor, ENCODING, payload_digest};
+use crate::audit::format::event::{Actor, ENCODING, batch_of, event_id, payload_digest, place_of};
 use crate::audit::format::hex::Hash;
 use crate::audit::log::chain;
 use crate::audit::log::checkpoint;
@@ -76,7 +77,7 @@ pub struct Contents {
     pub unexplained: u64,
     /// Events outside of the requested period.
     pub outside_period: u64,
-    /// Positions without an event.
+    /// Positions whose events the database no longer had.
     pub absent: u64,
 }
 
@@ -209,6 +210,7 @@ fn check_head(manifest: &Manifest, checkpoint: &Checkpoint, head: &Head) -> Resu
     let stated = checkpoint::Head {
         organization: manifest.organization,
         position: head.position,
+        leaves: head.leaves,
         chain: head.chain.0,
         root: head.root.0,
     };
@@ -311,11 +313,20 @@ struct Found {
     evidence: Vec<Artifact>,
 }
 
-/// The previous event, for the next one in its transaction.
+/// The previous batch, for the next one in its transaction.
 struct Before {
     transaction: u64,
-    ordinal: i32,
+    /// The ordinal after that of the last event.
+    next: i32,
     hash: Digest,
+}
+
+/// A batch that the bundle has.
+struct Seen {
+    /// The number of its events.
+    events: i64,
+    /// Whether the bundle has the place of the batch only.
+    absent: bool,
 }
 
 /// Verifies the lines between the range and the end.
@@ -332,10 +343,10 @@ struct BundleVerifier<'a> {
     chains: HashSet<Digest>,
     frontier: Frontier,
     before: Option<Before>,
+    batches: HashMap<Uuid, Seen>,
     actors: HashMap<Uuid, Digest>,
     /// Actors of whom the bundle contains only the digest.
     withheld: HashSet<Uuid>,
-    events: HashSet<Uuid>,
     /// The record digest in the payload of a registration's event, by the id of the event.
     registrations: HashMap<Uuid, Option<Digest>>,
     /// Events without a payload, each with the digest of the payload.
@@ -362,6 +373,24 @@ fn erasure(payload: &str) -> Option<(Uuid, Digest)> {
     Some((data.event, data.payload_digest.0))
 }
 
+/// What a batch is called in an explanation: by its event, if it has only one.
+fn name(batch: &Batch) -> String {
+    let (id, position) = (batch.id, batch.position);
+    match batch.last() {
+        Some(last) if last > position => format!("batch {id} at positions {position} to {last}"),
+        _ => format!("event {id} at position {position}"),
+    }
+}
+
+/// Whether payload and salt have the digest that the event states, or are both erased.
+fn has_its_payload(event: &Event) -> bool {
+    match (&event.payload, &event.salt) {
+        (None, None) => true,
+        (Some(payload), Some(salt)) => payload_digest(&salt.0, payload) == event.payload_digest.0,
+        _ => false,
+    }
+}
+
 impl<'a> BundleVerifier<'a> {
     fn new(
         manifest: &'a Manifest,
@@ -377,7 +406,11 @@ impl<'a> BundleVerifier<'a> {
         if first == 1 && range.chain.0 != chain::genesis(manifest.organization) {
             return tampered("the chain does not begin with the organization");
         }
-        let frontier = Frontier::from_bytes(count(first - 1, "a position")?, &line::digests(&range.frontier).concat());
+        let leaves = count(range.leaves, "the number of batches before the first position")?;
+        if (first == 1) != (leaves == 0) {
+            return tampered("the first position and the number of batches before it contradict each other");
+        }
+        let frontier = Frontier::from_bytes(leaves, &line::digests(&range.frontier).concat());
         let Some(frontier) = frontier else { return tampered("the tree before the first position is none") };
         Ok(BundleVerifier {
             manifest,
@@ -390,9 +423,9 @@ impl<'a> BundleVerifier<'a> {
             chains: HashSet::from([range.chain.0]),
             frontier,
             before: None,
+            batches: HashMap::new(),
             actors: HashMap::new(),
             withheld: HashSet::new(),
-            events: HashSet::new(),
             registrations: HashMap::new(),
             erased: HashSet::new(),
             erasures: HashSet::new(),
@@ -405,7 +438,7 @@ impl<'a> BundleVerifier<'a> {
         match line {
             Line::Actor(actor) => self.actor(&actor),
             Line::Withheld(actor) => self.withheld(&actor),
-            Line::Event(event) => self.event(&event),
+            Line::Batch(batch) => self.batch(&batch),
             Line::Absent(absent) => self.absent(&absent),
             Line::Evidence(evidence) => self.evidence(*evidence),
             Line::Manifest(_) | Line::Checkpoint(_) | Line::Head(_) | Line::Range(_) | Line::End(_) => {
@@ -429,111 +462,154 @@ impl<'a> BundleVerifier<'a> {
         }
     }
 
-    fn event(&mut self, event: &Event) -> Checked {
-        let place = format!("event {} at position {}", event.id, event.position);
-        if !self.events.insert(event.id) {
-            return Err(format!("{place} stands twice"));
+    fn batch(&mut self, batch: &Batch) -> Checked {
+        let count = batch.events.len();
+        if !(1..=MAX_EVENTS).contains(&count) {
+            return Err(format!("batch {} has {count} events, and a batch has 1 to {MAX_EVENTS}", batch.id));
         }
-        if event.encoding != ENCODING {
-            return Err(format!("{place} is written in version {}, which this program does not know", event.encoding));
+        let (last, place) = (batch.last().ok_or("a position is out of range")?, name(batch));
+        if batch.encoding != ENCODING {
+            return Err(format!("{place} is written in version {}, which this program does not know", batch.encoding));
         }
-        let erased = match (&event.payload, &event.salt) {
-            (None, None) => true,
-            (Some(payload), Some(salt)) if payload_digest(&salt.0, payload) == event.payload_digest.0 => false,
-            _ => return Err(format!("the payload of {place} is not the one that was recorded")),
-        };
-        let actor = self.actors.get(&event.actor).ok_or_else(|| format!("{place} has no actor"))?;
-        if event.content_hash(self.manifest.organization, actor) != event.hash.0 {
-            return Err(format!("{place}, or its actor, is not what was recorded"));
+        if place_of(batch.id) != 0 {
+            return Err(format!("{place} does not have the id of a batch"));
         }
-        self.remember(event);
-        match &event.proof {
-            Some(proof) => self.elsewhere(event, &line::digests(proof), &place),
-            None => self.in_range(event, erased, &place),
+        self.add(batch.id, Seen { events: count as i64, absent: false })?;
+        for (number, event) in (0..).zip(&batch.events) {
+            if !has_its_payload(event) {
+                let (id, position) = (event_id(batch.id, number), batch.position.saturating_add(number.into()));
+                return Err(format!(
+                    "the payload of event {id} at position {position} is not the one that was recorded"
+                ));
+            }
         }
+        let actor = self.actors.get(&batch.actor).ok_or_else(|| format!("{place} has no actor"))?;
+        if batch.content_hash(self.manifest.organization, actor) != Some(batch.hash.0) {
+            return Err(format!(
+                "{place}, or its actor, is not what was recorded: it was changed, lacks an event, or is another \
+                    organization's"
+            ));
+        }
+        self.remember(batch);
+        match (&batch.chain, batch.leaf, &batch.proof) {
+            (None, Some(leaf), Some(proof)) => self.elsewhere(batch, last, leaf, &line::digests(proof), &place),
+            (Some(chain), None, None) => self.in_range(batch, last, &chain.0, &place),
+            _ => Err(format!("{place} has neither a chain value nor leaf and proof, or something of both")),
+        }
+    }
+
+    fn add(&mut self, batch: Uuid, seen: Seen) -> Checked {
+        match self.batches.insert(batch, seen) {
+            None => Ok(()),
+            Some(_) => Err(format!("batch {batch} stands twice")),
+        }
+    }
+
+    /// Whether the bundle has the event, or its place.
+    fn has(&self, event: Uuid) -> bool {
+        let batch = self.batches.get(&batch_of(event));
+        batch.is_some_and(|batch| i64::from(place_of(event)) < batch.events)
     }
 
     /// Records what evidence and erased payloads are compared with.
-    fn remember(&mut self, event: &Event) {
-        match &event.payload {
-            None => {
-                self.erased.insert((event.id, event.payload_digest.0));
-            }
-            Some(payload) if event.operation == "erase" => self.erasures.extend(erasure(payload)),
-            Some(_) => {}
-        }
+    fn remember(&mut self, batch: &Batch) {
         let is = |text: &Option<String>, expected| text.as_deref() == Some(expected);
-        if event.operation == "insert" && is(&event.table_schema, "tenancy") && is(&event.table_name, "evidence") {
-            let record = event.payload.as_deref().and_then(evidence::registered);
-            self.registrations.insert(event.id, record);
+        let registers =
+            batch.operation == "insert" && is(&batch.table_schema, "tenancy") && is(&batch.table_name, "evidence");
+        for (place, event) in (0..).zip(&batch.events) {
+            let id = event_id(batch.id, place);
+            match &event.payload {
+                None => {
+                    self.erased.insert((id, event.payload_digest.0));
+                }
+                Some(payload) if batch.operation == "erase" => self.erasures.extend(erasure(payload)),
+                Some(_) => {}
+            }
+            if registers {
+                let record = event.payload.as_deref().and_then(evidence::registered);
+                self.registrations.insert(id, record);
+            }
         }
     }
 
-    fn in_range(&mut self, event: &Event, erased: bool, place: &str) -> Checked {
-        self.link(event, place)?;
-        self.extend(event.position, &event.hash.0, &event.chain.0)?;
-        self.before = Some(Before { transaction: event.transaction, ordinal: event.ordinal, hash: event.hash.0 });
+    fn in_range(&mut self, batch: &Batch, last: i64, chain: &Digest, place: &str) -> Checked {
+        let expected = self.position.saturating_add(1);
+        if batch.position < expected {
+            return Err(format!("{place} stands at a place that the batch before it has, and {expected} is the next"));
+        }
+        if batch.position > expected {
+            return Err(format!("positions {expected} to {} are missing before {place}", batch.position - 1));
+        }
+        self.link(batch, place)?;
+        self.extend(last, &batch.hash.0, chain)?;
+        let count = batch.events.len() as u64;
+        // The hash of the batch was computed, and so this does not overflow.
+        let next = batch.ordinal.saturating_add(batch.events.len() as i32);
+        self.before = Some(Before { transaction: batch.transaction, next, hash: batch.hash.0 });
         let (from, to) = (self.manifest.from, self.manifest.to);
-        let in_period = from.is_none_or(|from| event.occurred_at >= from) && to.is_none_or(|to| event.occurred_at < to);
-        self.found.contents.events += 1;
-        self.found.contents.erased += u64::from(erased);
-        self.found.contents.withheld += u64::from(self.withheld.contains(&event.actor));
-        self.found.contents.outside_period += u64::from(!in_period);
+        let in_period = |event: &&Event| {
+            from.is_none_or(|from| event.occurred_at >= from) && to.is_none_or(|to| event.occurred_at < to)
+        };
+        let found = &mut self.found.contents;
+        found.events += count;
+        found.erased += batch.events.iter().filter(|event| event.payload.is_none()).count() as u64;
+        found.withheld += if self.withheld.contains(&batch.actor) { count } else { 0 };
+        found.outside_period += count - batch.events.iter().filter(in_period).count() as u64;
         Ok(())
     }
 
-    /// Checks the link to the previous event in the transaction, or to a head that was sealed earlier.
-    fn link(&self, event: &Event, place: &str) -> Checked {
-        let follows = match (event.ordinal, &self.before) {
-            (1, _) => self.chains.contains(&event.previous.0) || self.manifest.first > 1,
-            (_, Some(before)) => {
-                before.transaction == event.transaction
-                    && before.ordinal.checked_add(1) == Some(event.ordinal)
-                    && before.hash == event.previous.0
+    /// Checks the link to the previous batch in the transaction, or to a head that was sealed earlier.
+    fn link(&self, batch: &Batch, place: &str) -> Checked {
+        let follows = match (batch.ordinal, &self.before) {
+            (1, _) => self.chains.contains(&batch.previous.0) || self.manifest.first > 1,
+            (ordinal, Some(before)) if before.transaction == batch.transaction && ordinal < before.next => {
+                return Err(format!("{place} has an ordinal that its transaction has already: {ordinal}"));
             }
-            // The event before is not here.
+            (ordinal, Some(before)) => {
+                before.transaction == batch.transaction && before.next == ordinal && before.hash == batch.previous.0
+            }
+            // The batch before is not here.
             (ordinal, None) => ordinal > 1 && (self.found.contents.absent > 0 || self.manifest.first > 1),
         };
         if follows { Ok(()) } else { Err(format!("{place} does not follow from what is before it")) }
     }
 
     fn absent(&mut self, absent: &Absent) -> Checked {
-        if !self.events.insert(absent.id) {
-            return Err(format!("event {} stands twice", absent.id));
+        let events = absent.position.checked_sub(self.position).unwrap_or_default();
+        if !(1..=MAX_EVENTS as i64).contains(&events) {
+            let expected = self.position.saturating_add(1);
+            let (id, position) = (absent.id, absent.position);
+            return Err(format!("batch {id} cannot end at position {position}, where {expected} is the next"));
         }
+        self.add(absent.id, Seen { events, absent: true })?;
         self.extend(absent.position, &absent.hash.0, &absent.chain.0)?;
         self.before = None;
-        self.registrations.insert(absent.id, None);
-        self.found.contents.absent += 1;
+        self.found.contents.absent += events.unsigned_abs();
         Ok(())
     }
 
-    /// Checks and adds the next position of the chain and of the tree.
+    /// Checks and adds the next batch of the chain and of the tree, whose last event has this position.
     fn extend(&mut self, position: i64, hash: &Digest, chain: &Digest) -> Checked {
-        let expected = self.position.saturating_add(1);
-        if expected > self.manifest.last || position != expected {
-            return Err(format!(
-                "position {position} stands where {expected} should, and {} is the last",
-                self.manifest.last
-            ));
+        if position > self.manifest.last {
+            return Err(format!("position {position} is here, and {} is the last", self.manifest.last));
         }
         if chain::extend(&self.chain, position, hash) != *chain {
             return Err(format!("the chain is broken at position {position}"));
         }
         (self.position, self.chain) = (position, *chain);
         self.chains.insert(*chain);
-        self.frontier.push(merkle::leaf_hash(hash), |_, _, _| ());
+        self.frontier.push(chain::leaf(position, hash), |_, _, _| ());
         Ok(())
     }
 
-    /// Checks an event outside of the positions of the bundle.
-    fn elsewhere(&mut self, event: &Event, proof: &[Digest], place: &str) -> Checked {
-        let index = event.position.checked_sub(1).and_then(|index| u64::try_from(index).ok());
+    /// Checks a batch outside of the positions of the bundle.
+    fn elsewhere(&mut self, batch: &Batch, last: i64, leaf: i64, proof: &[Digest], place: &str) -> Checked {
+        let index = leaf.checked_sub(1).and_then(|index| u64::try_from(index).ok());
         let index = index.ok_or_else(|| format!("{place} has no place"))?;
-        let size = self.head.position.unsigned_abs();
-        let leaf = merkle::leaf_hash(&event.hash.0);
-        let here = (self.manifest.first..=self.manifest.last).contains(&event.position);
-        if here || !merkle::verify_inclusion(&leaf, index, size, proof, &self.head.root.0) {
+        let size = self.head.leaves.unsigned_abs();
+        let hash = chain::leaf(last, &batch.hash.0);
+        let here = last >= self.manifest.first && batch.position <= self.manifest.last;
+        if here || !merkle::verify_inclusion(&hash, index, size, proof, &self.head.root.0) {
             return Err(format!("{place} is not in the history"));
         }
         Ok(())
@@ -549,15 +625,17 @@ impl<'a> BundleVerifier<'a> {
             Some(Some(record)) if record == evidence.record() => true,
             Some(Some(_)) => return Err(format!("{what} is not what was registered")),
             Some(None) => false,
-            None if self.events.contains(&line.registration) => {
-                return Err(format!("{what} names an event that did not register it"));
-            }
-            None => false,
+            None => match self.batches.get(&batch_of(line.registration)) {
+                Some(batch) if !batch.absent => {
+                    return Err(format!("{what} names an event that did not register it"));
+                }
+                _ => false,
+            },
         };
         let by_known = check_statement(&line.envelope, evidence.statement(), self.stated, self.known);
         self.found.statements &= by_known.map_err(|error| format!("{what}: {error}"))?;
         let events: BTreeSet<&Uuid> = evidence.events.iter().collect();
-        let events_here = events.into_iter().filter(|event| self.events.contains(event)).count();
+        let events_here = events.into_iter().filter(|event| self.has(**event)).count();
         self.found.evidence.push(Artifact { evidence: line.evidence, in_history, events_here });
         Ok(())
     }
@@ -569,7 +647,10 @@ impl<'a> BundleVerifier<'a> {
             let from = self.position.saturating_add(1);
             return tampered(format!("positions {from} to {last} are missing"));
         }
-        let (size, whole) = (self.frontier.size(), count(head.position, "the position of the head")?);
+        let (size, whole) = (self.frontier.size(), count(head.leaves, "the number of leaves of the head")?);
+        if (size == whole) != (last == head.position) {
+            return tampered("positions and batches do not end together in the head that the checkpoint signs");
+        }
         if !merkle::verify_consistency(size, &self.frontier.root(), whole, &head.root.0, &self.proof) {
             return tampered("the events are not those of the history that the checkpoint signs");
         }
@@ -592,6 +673,7 @@ mod tests {
     use super::*;
     use crate::audit::export::bundle::report::{self, Verdict};
     use crate::audit::export::bundle::sample::{History, bundle, key, other_signer, signer};
+    use crate::audit::format::hex::Bytes;
     use proptest::prelude::*;
 
     fn with_key() -> Expected {
@@ -618,7 +700,9 @@ mod tests {
                 let outcome = verify(sealed(&history.lines(first, last)).as_slice(), &with_key());
                 let outcome = outcome.unwrap_or_else(|why| panic!("{first} to {last}: {why:?}"));
                 assert_eq!(outcome.verdict(), Verdict::Proved, "{first} to {last}");
-                assert_eq!(outcome.contents.events, (last + 1 - first) as u64);
+                let events = history.position(last + 1) - history.position(first);
+                assert_eq!(outcome.contents.events, events.unsigned_abs());
+                assert_eq!(outcome.contents.outside_period, 0);
                 assert_eq!(outcome.signers, [key()]);
                 assert!(outcome.whole && outcome.evidence[0].in_history);
             }
@@ -634,7 +718,7 @@ mod tests {
         let other = Expected { keys: vec![other_signer().verifier().clone()], ..Expected::default() };
         assert_eq!(verify(text.as_slice(), &other).unwrap().verdict(), Verdict::Unknown);
         let outcome = verify(text.as_slice(), &with_key()).unwrap();
-        assert!(report::lines(&outcome, &[]).join("\n").contains("These are all 4 events"));
+        assert!(report::lines(&outcome, &[]).join("\n").contains("These are all 7 events"));
     }
 
     #[test]
@@ -675,53 +759,301 @@ mod tests {
         assert!(verify([text.as_slice(), b"\n"].concat().as_slice(), &expected).is_err());
     }
 
-    #[test]
-    fn who_has_the_key_of_the_bundle_cannot_leave_out_or_change_an_event() {
-        let history = History::new(9);
-        let good = history.lines(3, 6);
-        let event = |n: usize| 5 + n;
-        let changed = |n: usize, change: &dyn Fn(&mut Event)| {
-            let mut lines = good.clone();
-            let Line::Event(stated) = &mut lines[event(n)] else { panic!() };
-            change(stated);
-            refusal(&lines)
-        };
-        assert!(changed(1, &|event| event.operation = "delete".into()).contains("is not what was recorded"));
-        assert!(changed(1, &|event| event.payload = Some("{}".into())).contains("the payload of event"));
-        assert!(changed(1, &|event| event.salt = None).contains("the payload of event"));
-        assert!(changed(1, &|event| event.chain = Hash([0; 32])).contains("the chain is broken at position 4"));
-        assert!(changed(1, &|event| event.position = 5).contains("position 5 stands where 4 should"));
-        assert!(changed(1, &|event| event.proof = Some(Vec::new())).contains("is not in the history"));
-        assert!(changed(1, &|event| event.encoding = 2).contains("version 2"));
+    /// Where the batches begin among the lines.
+    const BATCHES: usize = 5;
 
-        let without = |at: usize| {
-            let mut lines = good.clone();
-            lines.remove(at);
-            refusal(&lines)
-        };
-        assert!(without(event(0)).contains("position 4 stands where 3 should"));
-        assert!(without(event(3)).contains("positions 6 to 6 are missing"));
+    fn batch(lines: &mut [Line], at: usize) -> &mut Batch {
+        let Line::Batch(batch) = &mut lines[BATCHES + at] else { panic!() };
+        batch
+    }
+
+    /// The batches 3 to 6 of nine, with 2, 1, 3 and 2 events at the positions 5 to 12.
+    fn part() -> (History, Vec<Line>) {
+        let history = History::new(9);
+        let lines = history.lines(3, 6);
+        (history, lines)
+    }
+
+    fn refusal_of(change: impl FnOnce(&mut Vec<Line>)) -> String {
+        let (_, mut lines) = part();
+        change(&mut lines);
+        refusal(&lines)
+    }
+
+    #[test]
+    fn each_field_of_a_batch_and_of_its_events_is_verified() {
+        type Change = fn(&mut Batch);
+        let recorded = "is not what was recorded";
+        let changes: [(Change, &str); 23] = [
+            (|batch| batch.position += 1, "positions 8 to 8 are missing before batch"),
+            (|batch| batch.position = i64::MAX, "a position is out of range"),
+            (|batch| batch.id = event_id(batch.id, 1), "does not have the id of a batch"),
+            (|batch| batch.id = Uuid::from_u128(0x9000), recorded),
+            (|batch| batch.actor = Uuid::nil(), "has no actor"),
+            (|batch| batch.transaction += 1, recorded),
+            (|batch| batch.ordinal += 1, recorded),
+            (|batch| batch.ordinal = i32::MAX, recorded),
+            (|batch| batch.operation = "delete".into(), recorded),
+            (|batch| batch.domain.push('x'), recorded),
+            (|batch| batch.table_schema = None, recorded),
+            (|batch| batch.table_name = None, recorded),
+            (|batch| batch.result = "denied".into(), recorded),
+            (|batch| batch.reason = Some(String::new()), recorded),
+            (|batch| batch.encoding = 1, "is written in version 1"),
+            (|batch| batch.previous.0[0] ^= 1, recorded),
+            (|batch| batch.hash.0[0] ^= 1, recorded),
+            (|batch| batch.chain.as_mut().unwrap().0[0] ^= 1, "the chain is broken at position 10"),
+            (|batch| batch.chain = None, "has neither a chain value nor"),
+            (|batch| batch.leaf = Some(5), "or something of both"),
+            (|batch| batch.proof = Some(Vec::new()), "or something of both"),
+            (|batch| batch.events.clear(), "has 0 events"),
+            (|batch| batch.events = vec![batch.events[0].clone(); 129], "has 129 events"),
+        ];
+        for (number, (change, expected)) in changes.into_iter().enumerate() {
+            let why = refusal_of(|lines| change(batch(lines, 2)));
+            assert!(why.contains(expected), "change {number}: {why}");
+        }
+        type EventChange = fn(&mut Event);
+        let payload = "the payload of event 00000000-0000-0000-0000-000000105001 at position 9";
+        let changes: [(EventChange, &str); 7] = [
+            (|event| event.occurred_at += 1, recorded),
+            (|event| event.row_key = None, recorded),
+            (|event| event.payload = Some("{}".into()), payload),
+            (|event| event.payload = None, payload),
+            (|event| event.salt = Some(Bytes(vec![7; 15])), payload),
+            (|event| event.salt = None, payload),
+            (|event| event.payload_digest.0[0] ^= 1, payload),
+        ];
+        for (number, (change, expected)) in changes.into_iter().enumerate() {
+            let why = refusal_of(|lines| change(&mut batch(lines, 2).events[1]));
+            assert!(why.contains(expected), "change {number} of an event: {why}");
+        }
+        // Of an event without a payload only the digest is left.
+        let why = refusal_of(|lines| {
+            let event = &mut batch(lines, 2).events[1];
+            (event.payload, event.salt, event.payload_digest) = (None, None, Hash([0; 32]));
+        });
+        assert!(why.contains(recorded), "{why}");
+    }
+
+    #[test]
+    fn who_has_the_key_of_the_bundle_cannot_leave_out_a_line() {
+        let without = |at: usize| refusal_of(|lines| drop(lines.remove(at)));
+        assert!(without(BATCHES).contains("positions 5 to 6 are missing before event"));
+        assert!(without(BATCHES + 2).contains("positions 8 to 10 are missing before batch"));
+        assert!(without(BATCHES + 3).contains("positions 11 to 12 are missing"));
         assert!(without(4).contains("has no actor"));
         assert!(without(1).contains("the checkpoint is missing"));
         assert!(without(2).contains("the head is missing"));
         assert!(without(3).contains("the range is missing"));
-        assert!(without(good.len() - 1).contains("registered is missing"));
-        let mut more = good.clone();
-        let Line::Manifest(manifest) = &mut more[0] else { panic!() };
-        manifest.evidence = 2;
-        assert!(refusal(&more).contains("the number of artifacts"));
-        let mut twice = good.clone();
-        twice.insert(event(1), twice[event(0)].clone());
-        assert!(refusal(&twice).contains("stands twice"));
+        assert!(without(part().1.len() - 1).contains("registered is missing"));
+        let why = refusal_of(|lines| {
+            let Line::Manifest(manifest) = &mut lines[0] else { panic!() };
+            manifest.evidence = 2;
+        });
+        assert!(why.contains("the number of artifacts"));
+    }
 
-        // All of it anew from a place on: the root is another one.
-        let mut forged = good.clone();
-        let Line::Event(last) = &mut forged[event(3)] else { panic!() };
-        last.operation = "delete".into();
-        last.hash =
-            Hash(last.content_hash(crate::audit::export::bundle::sample::ORGANIZATION, &history.actor.digest()));
-        last.chain = Hash(chain::extend(&history.events[4].chain.0, 6, &last.hash.0));
-        assert!(refusal(&forged).contains("not those of the history that the checkpoint signs"));
+    /// Gives the batches from a place on the hashes and chain values that somebody computes who forges them.
+    fn forge(history: &History, lines: &mut [Line], mut position: i64) {
+        let mut chain = history.chain(3);
+        for line in &mut lines[BATCHES..] {
+            let Line::Batch(batch) = line else { break };
+            if batch.leaf.is_none() {
+                batch.position = position;
+                history.seal(batch, &chain);
+                (position, chain) = (batch.last().unwrap() + 1, batch.chain.unwrap().0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_cut_out_of_a_batch_or_put_into_one_is_found_whatever_is_computed_anew() {
+        type Change = fn(&mut Batch);
+        let changes: [(Change, i64); 3] = [
+            (|batch| drop(batch.events.remove(1)), -1),
+            (|batch| batch.events.push(batch.events[0].clone()), 1),
+            (|batch| batch.events.swap(0, 1), 0),
+        ];
+        for (change, more) in changes {
+            let (history, mut lines) = part();
+            change(batch(&mut lines, 2));
+            let why = refusal(&lines);
+            assert!(why.contains("lacks an event"), "{why}");
+            // Its root and its hash anew: the chain shows it.
+            let digest = history.actor.digest();
+            let forged = batch(&mut lines, 2);
+            forged.hash = Hash(forged.content_hash(history.evidence.organization, &digest).unwrap());
+            assert!(refusal(&lines).contains("the chain is broken"));
+            // The chain anew: the batches after it do not stand where they stood.
+            history.seal(batch(&mut lines, 2), &history.chain(5));
+            let why = refusal(&lines);
+            let expected = match more {
+                -1 => "positions 10 to 10 are missing",
+                1 => "stands at a place that the batch before it has",
+                _ => "does not follow",
+            };
+            assert!(why.contains(expected), "{why}");
+            // Their positions and links anew: the ordinal of the next batch stays, and then the number of events.
+            forge(&history, &mut lines, 5);
+            assert!(refusal(&lines).contains(if more > 0 { "has already" } else { "does not follow" }));
+            let (ordinal, previous) = (1 + batch(&mut lines, 2).events.len() as i32, batch(&mut lines, 2).hash);
+            let follower = batch(&mut lines, 3);
+            (follower.ordinal, follower.previous) = (ordinal, previous);
+            forge(&history, &mut lines, 5);
+            let why = refusal(&lines);
+            let expected = match more {
+                -1 => "positions 12 to 12 are missing",
+                1 => "position 13 is here, and 12 is the last",
+                _ => "not those of the history that the checkpoint signs",
+            };
+            assert!(why.contains(expected), "{why}");
+            // The range anew: another tree.
+            let Line::Manifest(manifest) = &mut lines[0] else { panic!() };
+            manifest.last += more;
+            assert!(refusal(&lines).contains("not those of the history that the checkpoint signs"));
+        }
+    }
+
+    #[test]
+    fn two_batches_of_one_place_and_a_batch_that_stands_twice_are_named() {
+        let why = refusal_of(|lines| lines.insert(BATCHES + 1, lines[BATCHES].clone()));
+        assert!(why.contains("batch 00000000-0000-0000-0000-000000103000 stands twice"), "{why}");
+        let why = refusal_of(|lines| {
+            lines.insert(BATCHES + 3, lines[BATCHES + 2].clone());
+            batch(lines, 3).id = Uuid::from_u128(0x9000);
+            let organization = History::new(1).evidence.organization;
+            let digest = History::new(1).actor.digest();
+            let second = batch(lines, 3);
+            second.hash = Hash(second.content_hash(organization, &digest).unwrap());
+        });
+        assert!(why.contains("stands at a place that the batch before it has, and 11 is the next"), "{why}");
+        // Outside of the positions, a batch cannot have the place of another either.
+        let (history, mut lines) = part();
+        let Line::Batch(mut outside) = history.elsewhere(8) else { panic!() };
+        let good = outside.clone();
+        lines.insert(BATCHES + 4, Line::Batch(outside.clone()));
+        assert_eq!(verify(sealed(&lines).as_slice(), &with_key()).unwrap().verdict(), Verdict::Proved);
+        outside.id = Uuid::from_u128(0x9000);
+        history.seal(&mut outside, &history.chain(8));
+        outside.chain = None;
+        lines[BATCHES + 4] = Line::Batch(outside);
+        assert!(refusal(&lines).contains("is not in the history"));
+        for change in [
+            (|batch: &mut Batch| batch.leaf = Some(7)) as fn(&mut Batch),
+            |batch| batch.leaf = Some(0),
+            |batch| batch.leaf = Some(i64::MIN),
+            |batch| batch.position += 1,
+            |batch| batch.position = 5,
+            |batch| batch.proof.as_mut().unwrap().truncate(1),
+        ] {
+            let mut outside = good.clone();
+            change(&mut outside);
+            lines[BATCHES + 4] = Line::Batch(outside);
+            let why = refusal(&lines);
+            assert!(why.contains("is not in the history") || why.contains("has no place"), "{why}");
+        }
+        // The chain does not lead to it: there is no value that nothing is compared with.
+        let mut outside = good.clone();
+        outside.chain = Some(Hash([1; 32]));
+        lines[BATCHES + 4] = Line::Batch(outside);
+        assert!(refusal(&lines).contains("or something of both"));
+        // A batch of the range with a proof is none outside of it.
+        let Line::Batch(inside) = history.elsewhere(5) else { panic!() };
+        lines.remove(BATCHES + 4);
+        *batch(&mut lines, 2) = *inside;
+        assert!(refusal(&lines).contains("is not in the history"));
+    }
+
+    #[test]
+    fn an_ordinal_twice_is_named_although_all_was_signed() {
+        let mut history = History::new(4);
+        history.batches[1].ordinal = 1;
+        history.reseal(2);
+        // The first of a transaction names a sealed head.
+        assert!(refusal(&history.lines(1, 4)).contains("does not follow from what is before it"));
+        let mut history = History::new(6);
+        history.batches[4].events.truncate(2);
+        history.batches[5].ordinal = 2;
+        history.reseal(5);
+        assert!(refusal(&history.lines(1, 6)).contains("has an ordinal that its transaction has already: 2"));
+    }
+
+    #[test]
+    fn a_batch_of_another_organization_is_not_taken_for_an_own_one() {
+        let (history, mut lines) = part();
+        let digest = history.actor.digest();
+        let foreign = batch(&mut lines, 2);
+        foreign.hash = Hash(foreign.content_hash(Uuid::from_u128(0xb), &digest).unwrap());
+        assert!(refusal(&lines).contains("or is another organization's"));
+        // In the sealed history as well, under an id of its own.
+        let mut history = History::new(5);
+        history.batches[2].hash.0 = history.batches[2].content_hash(Uuid::from_u128(0xb), &digest).unwrap();
+        let why = refusal(&history.lines(1, 5));
+        assert!(why.contains("103000 at positions 5 to 6") && why.contains("or is another organization's"), "{why}");
+    }
+
+    #[test]
+    fn the_positions_of_a_part_are_those_that_the_checkpoint_signs() {
+        let (history, mut lines) = part();
+        // All of the part stands one position later, with a chain that fits.
+        let Line::Manifest(manifest) = &mut lines[0] else { panic!() };
+        (manifest.first, manifest.last) = (manifest.first + 1, manifest.last + 1);
+        forge(&history, &mut lines, 6);
+        assert!(refusal(&lines).contains("not those of the history that the checkpoint signs"));
+        for (leaves, expected) in [
+            (1, "not those of the history"),
+            (7, "the tree before the first position is none"),
+            (3, "not those of the history"),
+            (0, "contradict each other"),
+            (-1, "is negative"),
+            (i64::MAX, "the tree before the first position is none"),
+        ] {
+            let why = refusal_of(|lines| {
+                let Line::Range(range) = &mut lines[3] else { panic!() };
+                range.leaves = leaves;
+                if leaves == 3 {
+                    range.frontier.push(Hash([1; 32]));
+                }
+            });
+            assert!(why.contains(expected), "{leaves}: {why}");
+        }
+        let why = refusal_of(|lines| {
+            let Line::Head(head) = &mut lines[2] else { panic!() };
+            head.leaves += 1;
+        });
+        assert!(why.contains("the head of the organization is not in the checkpoint"), "{why}");
+    }
+
+    #[test]
+    fn the_chain_of_a_part_up_to_the_head_is_that_of_the_head() {
+        let mut lines = History::new(9).lines(3, 9);
+        // Another chain before the part, and the values that follow from it. The tree has no chain values.
+        let mut chain = [7; 32];
+        let Line::Range(range) = &mut lines[3] else { panic!() };
+        range.chain = Hash(chain);
+        for line in &mut lines[BATCHES..] {
+            if let Line::Batch(batch) = line {
+                chain = chain::extend(&chain, batch.last().unwrap(), &batch.hash.0);
+                batch.chain = Some(Hash(chain));
+            }
+        }
+        assert!(refusal(&lines).contains("the chain does not end in the head"));
+    }
+
+    #[test]
+    fn a_head_that_hides_its_last_batches_is_found() {
+        let mut history = History::new(5);
+        history.hidden = 1;
+        assert!(refusal(&history.lines(1, 4)).contains("positions and batches do not end together"));
+    }
+
+    #[test]
+    fn who_computes_all_anew_has_another_tree() {
+        let (history, mut lines) = part();
+        batch(&mut lines, 3).operation = "delete".into();
+        forge(&history, &mut lines, 5);
+        assert!(refusal(&lines).contains("not those of the history that the checkpoint signs"));
     }
 
     #[test]
@@ -745,7 +1077,7 @@ mod tests {
         assert!(refusal(&lines).contains("another history"));
         let mut lines = history.lines(1, 5);
         let Line::Head(head) = &mut lines[2] else { panic!() };
-        head.position = 4;
+        head.position -= 1;
         assert!(refusal(&lines).contains("the head of the organization is not in the checkpoint"));
     }
 
@@ -796,7 +1128,7 @@ mod tests {
         line.evidence.source.push('x');
         assert!(refusal(&lines).contains("is not what was registered"));
         let Some(Line::Evidence(line)) = lines.last_mut() else { panic!() };
-        (line.evidence, line.registration) = (history.evidence.clone(), history.events[0].id);
+        (line.evidence, line.registration) = (history.evidence.clone(), history.batches[0].id);
         assert!(refusal(&lines).contains("names an event that did not register it"));
 
         let artifacts = vec![history.evidence.digest.0, [8; 32]];
@@ -814,7 +1146,7 @@ mod tests {
         let history = History::erasing(6, 2);
         let erased = |history: &History| {
             let mut lines = history.lines(1, 6);
-            let Line::Event(event) = &mut lines[6] else { panic!() };
+            let event = batch(&mut lines, 1).events.last_mut().unwrap();
             (event.payload, event.salt) = (None, None);
             lines
         };
@@ -825,15 +1157,30 @@ mod tests {
             let outcome = verify(sealed(&erased(&history)).as_slice(), &with_key()).unwrap();
             assert_eq!((outcome.verdict(), outcome.contents.unexplained), (Verdict::Incomplete, 1));
         }
-        lines[8] = history.absent(4);
+        // The erasure of one event does not explain that of another one of the batch.
+        let mut two = lines.clone();
+        let event = &mut batch(&mut two, 1).events[0];
+        (event.payload, event.salt) = (None, None);
+        let outcome = verify(sealed(&two).as_slice(), &with_key()).unwrap();
+        assert_eq!((outcome.contents.erased, outcome.contents.unexplained), (2, 1));
+
+        // Batch 3 has the positions 5 and 6.
+        lines[BATCHES + 2] = history.absent(3);
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
-        assert_eq!((outcome.verdict(), outcome.contents.absent, outcome.contents.events), (Verdict::Incomplete, 1, 5));
-        lines[10] = history.absent(6);
+        assert_eq!((outcome.verdict(), outcome.contents.absent, outcome.contents.events), (Verdict::Incomplete, 2, 7));
+        assert_eq!(outcome.evidence[0].events_here, 2);
+        lines[BATCHES + 5] = history.absent(6);
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
         assert!(!outcome.evidence[0].in_history);
         assert_eq!(outcome.verdict(), Verdict::Incomplete);
-        lines[8] = history.absent(5);
-        assert!(refusal(&lines).contains("position 5 stands where 4 should"));
+        lines[BATCHES + 3] = history.absent(3);
+        assert!(refusal(&lines).contains("cannot end at position 6, where 7 is the next"));
+        for position in [i64::MIN, 0, 4 + 129, i64::MAX] {
+            let Line::Absent(mut absent) = history.absent(3) else { panic!() };
+            absent.position = position;
+            lines[BATCHES + 2] = Line::Absent(absent);
+            assert!(refusal(&lines).contains(&format!("cannot end at position {position}, where 5 is the next")));
+        }
     }
 
     #[test]
@@ -843,18 +1190,21 @@ mod tests {
         let withheld = line::Withheld { id: history.actor.id, digest: Hash(history.actor.digest()) };
         lines[4] = Line::Withheld(withheld.clone());
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
-        assert_eq!((outcome.verdict(), outcome.contents.withheld), (Verdict::Proved, 3));
+        assert_eq!((outcome.verdict(), outcome.contents.withheld), (Verdict::Proved, 5));
         lines[4] = Line::Withheld(line::Withheld { digest: Hash([0; 32]), ..withheld });
         assert!(refusal(&lines).contains("or its actor, is not what was recorded"));
     }
 
     #[test]
-    fn an_event_that_follows_nothing_is_found() {
+    fn a_batch_that_follows_nothing_is_found() {
         let mut history = History::new(4);
-        history.events[2].previous = Hash([1; 32]);
-        let digest = history.actor.digest();
-        history.events[2].hash =
-            Hash(history.events[2].content_hash(crate::audit::export::bundle::sample::ORGANIZATION, &digest));
+        history.batches[2].previous = Hash([1; 32]);
+        history.reseal(3);
+        assert!(refusal(&history.lines(1, 4)).contains("does not follow from what is before it"));
+        // An ordinal is left out, and the batch before it is the right one.
+        let mut history = History::new(4);
+        history.batches[1].ordinal += 1;
+        history.reseal(2);
         assert!(refusal(&history.lines(1, 4)).contains("does not follow from what is before it"));
     }
 

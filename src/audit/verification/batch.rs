@@ -1,12 +1,13 @@
-//! Events by id, each compared with its own hash where it stands in its page.
+//! Batches by id, each compared with its own hash where it stands in its page.
 
-use crate::audit::log::event_row::{actor_in_page, event_in_page};
+use crate::audit::log::batch_row::{actor_in_page, batch_in_page};
 use crate::pg::spi::{Query, argument, uuid};
 use crate::pg::tables::scan::{ById, Fields};
 use crate::pg::tables::table;
 use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::format::event::batch_of;
 use pg_tenancy_core::audit::format::month::Month;
-use pg_tenancy_core::audit::verification::{EventState, SeenEvent, Stored};
+use pg_tenancy_core::audit::verification::{BatchState, SeenBatch};
 use pg_tenancy_core::error::{self, Result};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
@@ -14,8 +15,8 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// In which partition a row is that is not in the one that its id says. Planned for the parent, so it finds any.
-static EVENT_PARTITION: Query = Query::new(
-    "SELECT c.relname::text FROM tenancy.event e JOIN pg_class c ON c.oid = e.tableoid
+static BATCH_PARTITION: Query = Query::new(
+    "SELECT c.relname::text FROM tenancy.event_batch e JOIN pg_class c ON c.oid = e.tableoid
       WHERE e.id = $1",
 );
 static ACTOR_PARTITION: Query = Query::new(
@@ -23,12 +24,13 @@ static ACTOR_PARTITION: Query = Query::new(
       WHERE a.id = $1",
 );
 
-/// The event in the same chain that tells of the erasure of a payload, and whether the seal has it as it is: `NULL`
-/// before it has it at all.
+/// The event in the same chain that tells of the erasure of a payload, and whether the seal has its batch as it is:
+/// `NULL` before it has it at all.
 static ERASURE: Query = Query::new(
-    "SELECT e.id, s.event_hash = e.hash
-       FROM tenancy.erasure x JOIN tenancy.event e ON e.id = x.erase_event
-       LEFT JOIN tenancy.seal s ON s.event = e.id
+    "SELECT e.id, s.batch_hash = e.hash
+       FROM tenancy.erasure x
+       JOIN tenancy.event e ON e.batch = tenancy.batch_of(x.erase_event) AND e.id = x.erase_event
+       LEFT JOIN tenancy.seal s ON s.batch = e.batch
       WHERE x.event = $1 AND e.organization = $2 AND e.operation = 'erase'
         AND e.payload #>> '{data,event}' = $1::text
         AND e.payload #>> '{data,payload_digest}' = encode($3, 'hex')",
@@ -97,53 +99,61 @@ impl Partitions {
     }
 }
 
-/// The events of the seal.
-pub struct EventReader {
-    events: Partitions,
+/// The batches of the seal.
+pub struct BatchReader {
+    batches: Partitions,
     /// The same table, for what tells of erasures.
     tellers: Partitions,
     actors: Actors,
 }
 
-impl Default for EventReader {
+impl Default for BatchReader {
     fn default() -> Self {
         let actors = Actors { rows: Partitions::new("event_actor", &ACTOR_PARTITION), digests: HashMap::new() };
-        let events = || Partitions::new("event", &EVENT_PARTITION);
-        EventReader { events: events(), tellers: events(), actors }
+        let batches = || Partitions::new("event_batch", &BATCH_PARTITION);
+        BatchReader { batches: batches(), tellers: batches(), actors }
     }
 }
 
-impl EventReader {
+impl BatchReader {
     /// What stands under the id.
-    pub fn find(&mut self, id: &Uuid) -> Result<EventState> {
+    pub fn find(&mut self, id: &Uuid) -> Result<BatchState> {
         let (actors, tellers) = (&mut self.actors, &mut self.tellers);
-        let event = self.events.find(id, |fields| {
-            let Some(stored) = event_in_page(fields) else { return Ok(EventState::Unreadable) };
+        let batch = self.batches.find(id, |fields| {
+            let Some(stored) = batch_in_page(fields) else { return Ok(BatchState::Unreadable) };
             let actor = actors.digest(stored.actor)?;
-            let is_empty = stored.payload.is_none() && stored.payload_salt.is_none();
-            let erased = is_empty && is_erased(&stored, tellers, actors)?;
-            Ok(EventState::Seen(SeenEvent {
+            let erased = |event, digest: &Digest| is_erased(event, stored.organization, digest, tellers, actors);
+            Ok(BatchState::Seen(SeenBatch {
                 organization: stored.organization,
                 transaction: stored.transaction,
                 ordinal: stored.ordinal,
+                events: stored.events,
                 previous: stored.previous,
                 hash: stored.hash,
-                fault: stored.inconsistency(actor.as_ref(), || erased),
+                fault: stored.inconsistency(actor.as_ref(), erased)?,
             }))
         })?;
-        event.unwrap_or(Ok(EventState::Gone))
+        batch.unwrap_or(Ok(BatchState::Gone))
     }
 }
 
 /// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where
-/// one is that is not sealed is found when all events are compared with the seal.
-fn is_erased(erased: &Stored, tellers: &mut Partitions, actors: &mut Actors) -> Result<bool> {
-    let arguments = [uuid(erased.id), uuid(erased.organization), argument(erased.payload_digest.to_vec())];
+/// one is that is not sealed is found when all batches are compared with the seal.
+fn is_erased(
+    event: Uuid,
+    organization: Uuid,
+    digest: &Digest,
+    tellers: &mut Partitions,
+    actors: &mut Actors,
+) -> Result<bool> {
+    let arguments = [uuid(event), uuid(organization), argument(digest.to_vec())];
     let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();
     let Some((Some(id), None | Some(true))) = teller else { return Ok(false) };
-    let told = tellers.find(&id, |fields| {
-        let Some(teller) = event_in_page(fields) else { return Ok(false) };
-        Ok::<bool, error::Error>(teller.inconsistency(actors.digest(teller.actor)?.as_ref(), || false).is_none())
+    let told = tellers.find(&batch_of(id), |fields| {
+        let Some(teller) = batch_in_page(fields) else { return Ok(false) };
+        // An event that tells of an erasure is never erased itself; others of its batch may be.
+        let others = |erased: Uuid, _: &Digest| Ok::<bool, error::Error>(erased != id);
+        Ok(teller.inconsistency(actors.digest(teller.actor)?.as_ref(), others)?.is_none())
     })?;
     told.unwrap_or(Ok(false))
 }

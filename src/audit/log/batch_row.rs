@@ -1,45 +1,41 @@
-//! Rows of `tenancy.event` and `tenancy.event_actor`, written and read by the positions that the core lists.
+//! Rows of `tenancy.event_batch` and `tenancy.event_actor`, written and read by the positions that the core lists.
 
 use crate::pg::spi::Row;
 use crate::pg::tables::scan::Fields;
 use crate::pg::tables::table::ColumnValue;
+use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn, BatchRow};
+use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::Actor;
-use pg_tenancy_core::audit::format::event_row::{ActorColumn, EventColumn, EventRow};
-use uuid::Uuid;
 
-/// An event that owns its texts.
-pub type OwnedEvent = EventRow<String, Vec<u8>>;
+/// A batch that owns its texts.
+pub type OwnedBatch = BatchRow<String, Vec<u8>>;
 
-/// The values of an event's row. `batch` stands in one event of those that are written at once: the highest id of
-/// them, and how many they are.
-pub fn event_values<'a>(
-    event: &'a EventRow<String, [u8; 16]>,
-    batch: Option<&'a (Uuid, i32)>,
-) -> [ColumnValue<'a>; EventColumn::COUNT] {
-    EventColumn::ALL.map(|column| match column {
-        EventColumn::Id => ColumnValue::Uuid(&event.id),
-        EventColumn::Organization => ColumnValue::Uuid(&event.organization),
-        EventColumn::Actor => ColumnValue::Uuid(&event.actor),
-        EventColumn::Transaction => ColumnValue::TransactionId(event.transaction),
-        EventColumn::Ordinal => ColumnValue::Integer(event.ordinal),
-        EventColumn::OccurredAt => ColumnValue::Timestamp(event.occurred_at),
-        EventColumn::Operation => ColumnValue::Text(&event.operation),
-        EventColumn::Domain => ColumnValue::Text(&event.domain),
-        EventColumn::TableSchema => ColumnValue::optional_text(event.table_schema.as_deref()),
-        EventColumn::TableName => ColumnValue::optional_text(event.table_name.as_deref()),
-        EventColumn::RowKey => ColumnValue::optional_text(event.row_key.as_deref()),
-        EventColumn::Result => ColumnValue::Text(&event.result),
-        EventColumn::Reason => ColumnValue::optional_text(event.reason.as_deref()),
-        EventColumn::Payload => ColumnValue::optional_text(event.payload.as_deref()),
-        EventColumn::PayloadSalt => {
-            event.payload_salt.as_ref().map_or(ColumnValue::Null, |salt| ColumnValue::Bytes(salt))
+/// The values of a batch's row.
+pub fn batch_values(batch: &OwnedBatch) -> [ColumnValue<'_>; BatchColumn::COUNT] {
+    BatchColumn::ALL.map(|column| match column {
+        BatchColumn::Id => ColumnValue::Uuid(&batch.id),
+        BatchColumn::Organization => ColumnValue::Uuid(&batch.organization),
+        BatchColumn::Actor => ColumnValue::Uuid(&batch.actor),
+        BatchColumn::Transaction => ColumnValue::TransactionId(batch.transaction),
+        BatchColumn::Ordinal => ColumnValue::Integer(batch.ordinal),
+        BatchColumn::Events => ColumnValue::Integer(batch.events),
+        BatchColumn::OccurredAt => ColumnValue::Timestamp(batch.occurred_at),
+        BatchColumn::Operation => ColumnValue::Text(&batch.operation),
+        BatchColumn::Domain => ColumnValue::Text(&batch.domain),
+        BatchColumn::TableSchema => ColumnValue::optional_text(batch.table_schema.as_deref()),
+        BatchColumn::TableName => ColumnValue::optional_text(batch.table_name.as_deref()),
+        BatchColumn::Result => ColumnValue::Text(&batch.result),
+        BatchColumn::Reason => ColumnValue::optional_text(batch.reason.as_deref()),
+        BatchColumn::RowKey => ColumnValue::optional_text(batch.row_key.as_deref()),
+        BatchColumn::Payload => ColumnValue::optional_text(batch.payload.as_deref()),
+        BatchColumn::PayloadSalt => ColumnValue::optional_bytes(batch.payload_salt.as_deref()),
+        BatchColumn::PayloadDigest => {
+            ColumnValue::optional_bytes(batch.payload_digest.as_ref().map(<[u8; 32]>::as_slice))
         }
-        EventColumn::PayloadDigest => ColumnValue::Bytes(&event.payload_digest),
-        EventColumn::Encoding => ColumnValue::SmallInteger(event.encoding),
-        EventColumn::PreviousHash => ColumnValue::Bytes(&event.previous),
-        EventColumn::Hash => ColumnValue::Bytes(&event.hash),
-        EventColumn::BatchEnd => batch.map_or(ColumnValue::Null, |(highest, _)| ColumnValue::Uuid(highest)),
-        EventColumn::BatchEvents => batch.map_or(ColumnValue::Null, |(_, events)| ColumnValue::Integer(*events)),
+        BatchColumn::Packed => ColumnValue::optional_bytes(batch.packed.as_deref()),
+        BatchColumn::Encoding => ColumnValue::SmallInteger(batch.encoding),
+        BatchColumn::PreviousHash => ColumnValue::Bytes(&batch.previous),
+        BatchColumn::Hash => ColumnValue::Bytes(&batch.hash),
     })
 }
 
@@ -62,33 +58,41 @@ pub fn actor_values(actor: &Actor) -> [ColumnValue<'_>; ActorColumn::COUNT] {
     })
 }
 
-/// The event in a result that has `event_columns!` behind `before` other columns; `None` if it has a value that no
-/// event has.
-pub fn event(row: &Row, before: usize) -> Option<OwnedEvent> {
-    use EventColumn as Column;
+/// The batch in a result that has `batch_columns!` behind `before` other columns; `None` if it has a value that no
+/// batch has.
+pub fn batch(row: &Row, before: usize) -> Option<OwnedBatch> {
+    use BatchColumn as Column;
     let at = |column: Column| (before + column.number()) as i32;
     let text = |column| row.get::<String>(at(column));
-    Some(EventRow {
+    let bytes = |column| row.get::<&[u8]>(at(column)).map(<[u8]>::to_vec);
+    Some(BatchRow {
         id: row.uuid(at(Column::Id))?,
         organization: row.uuid(at(Column::Organization))?,
         actor: row.uuid(at(Column::Actor))?,
         transaction: row.transaction(at(Column::Transaction))?,
         ordinal: row.get(at(Column::Ordinal))?,
+        events: row.get(at(Column::Events))?,
         occurred_at: row.timestamp(at(Column::OccurredAt))?,
         operation: text(Column::Operation)?,
         domain: text(Column::Domain)?,
         table_schema: text(Column::TableSchema),
         table_name: text(Column::TableName),
-        row_key: text(Column::RowKey),
         result: text(Column::Result)?,
         reason: text(Column::Reason),
+        row_key: text(Column::RowKey),
         payload: text(Column::Payload),
-        payload_salt: row.get::<&[u8]>(at(Column::PayloadSalt)).map(<[u8]>::to_vec),
-        payload_digest: row.bytes(at(Column::PayloadDigest))?,
+        payload_salt: bytes(Column::PayloadSalt),
+        payload_digest: optional_digest(bytes(Column::PayloadDigest).as_deref())?,
+        packed: bytes(Column::Packed),
         encoding: row.get(at(Column::Encoding))?,
         previous: row.bytes(at(Column::PreviousHash))?,
         hash: row.bytes(at(Column::Hash))?,
     })
+}
+
+/// `None` for a value of another length.
+fn optional_digest(bytes: Option<&[u8]>) -> Option<Option<Digest>> {
+    bytes.map_or(Some(None), |bytes| bytes.try_into().ok().map(Some))
 }
 
 /// The actor in a result that has `actor_columns!` behind `before` other columns; `None` if it has a value that no
@@ -114,28 +118,30 @@ pub fn actor(row: &Row, before: usize) -> Option<Actor> {
     })
 }
 
-/// The event of a row where it stands in its page; `None` if it has a value that no event has.
-pub fn event_in_page<'f>(fields: &Fields<'f>) -> Option<EventRow<&'f str, &'f [u8]>> {
-    use EventColumn as Column;
+/// The batch of a row where it stands in its page; `None` if it has a value that no batch has.
+pub fn batch_in_page<'f>(fields: &Fields<'f>) -> Option<BatchRow<&'f str, &'f [u8]>> {
+    use BatchColumn as Column;
     let text = |column: Column| fields.text(column.number());
     let optional = |column: Column| fields.optional_text(column.number());
-    Some(EventRow {
+    Some(BatchRow {
         id: fields.uuid(Column::Id.number())?,
         organization: fields.uuid(Column::Organization.number())?,
         actor: fields.uuid(Column::Actor.number())?,
         transaction: fields.transaction(Column::Transaction.number())?,
         ordinal: fields.integer(Column::Ordinal.number())?,
+        events: fields.integer(Column::Events.number())?,
         occurred_at: fields.timestamp(Column::OccurredAt.number())?,
         operation: text(Column::Operation)?,
         domain: text(Column::Domain)?,
         table_schema: optional(Column::TableSchema)?,
         table_name: optional(Column::TableName)?,
-        row_key: optional(Column::RowKey)?,
         result: text(Column::Result)?,
         reason: optional(Column::Reason)?,
+        row_key: optional(Column::RowKey)?,
         payload: optional(Column::Payload)?,
         payload_salt: fields.bytes(Column::PayloadSalt.number()),
-        payload_digest: fields.array(Column::PayloadDigest.number())?,
+        payload_digest: optional_digest(fields.bytes(Column::PayloadDigest.number()))?,
+        packed: fields.bytes(Column::Packed.number()),
         encoding: fields.small_integer(Column::Encoding.number())?,
         previous: fields.array(Column::PreviousHash.number())?,
         hash: fields.array(Column::Hash.number())?,
