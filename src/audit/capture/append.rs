@@ -16,7 +16,9 @@ use pg_tenancy_core::audit::capture::pending::Pending;
 use pg_tenancy_core::audit::format::batch::{self, MAX_EVENTS, MAX_TEXT, MAX_TIME, PackedContent, PackedEvent};
 use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::format::event::{Actor, ENCODING, batch_id, event_id, payload_digest, time_ordered_id};
+use pg_tenancy_core::audit::format::event::{
+    Actor, ENCODING, batch_id, event_digest, event_id, payload_digest, time_ordered_id,
+};
 use pg_tenancy_core::audit::format::month::Month;
 use pg_tenancy_core::audit::log::{chain, merkle};
 use pg_tenancy_core::context::Context;
@@ -296,22 +298,36 @@ impl OpenBatch {
 
     /// The row, with its events and hash.
     fn complete(mut self) -> Waiting {
-        let packed: Vec<PackedEvent> = self.events.iter().map(OpenEvent::packed).collect();
-        let digests = (self.row.ordinal..).zip(&packed).map(|(ordinal, event)| event.digest(ordinal));
-        let root = merkle::root_of(digests);
-        if let [_, _, ..] = packed[..] {
-            self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
-        } else if let Some(event) = self.events.pop() {
-            self.row.payload_digest = Some(payload_digest(&event.salt, &event.payload));
-            self.row.row_key = event.row_key;
-            self.row.payload = Some(event.payload);
-            self.row.payload_salt = Some(event.salt.to_vec());
-        }
+        let root = match self.events.len() {
+            1 => self.store_one(),
+            _ => self.pack(),
+        };
         // The batch before was closed first.
         self.row.previous = self.previous.get().copied().unwrap_or_default();
         self.row.hash = self.row.header(&self.actor_digest).hash(&root, &self.row.previous);
         let _ = self.hash.set(self.row.hash);
         Waiting { row: self.row, month: self.month }
+    }
+
+    /// Packs the events; returns the root over them.
+    fn pack(&mut self) -> Digest {
+        let packed: Vec<PackedEvent> = self.events.iter().map(OpenEvent::packed).collect();
+        let digests = (self.row.ordinal..).zip(&packed).map(|(ordinal, event)| event.digest(ordinal));
+        let root = merkle::root_of(digests);
+        self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
+        root
+    }
+
+    /// Stores the only event in the columns of the row; returns its digest, which is the root.
+    fn store_one(&mut self) -> Digest {
+        let Some(event) = self.events.pop() else { unreachable!("a batch is opened for an event") };
+        let digest = payload_digest(&event.salt, &event.payload);
+        let root = event_digest(self.row.ordinal, event.occurred_at, event.row_key.as_deref(), &digest);
+        self.row.payload_digest = Some(digest);
+        self.row.row_key = event.row_key;
+        self.row.payload = Some(event.payload);
+        self.row.payload_salt = Some(event.salt.to_vec());
+        root
     }
 }
 
