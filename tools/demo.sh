@@ -310,13 +310,13 @@ ask 'SELECT note FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 
 shows "demo.example/[0-9a-f]{32}.*— demo.example " \
     'a signed note: the log, its size, its root, a signature by a key outside of the database'
 quietly '\pset format aligned'
-ask "SELECT tenancy.verify_inclusion(e.event_hash, e.\"position\", h.\"position\",
-           tenancy.inclusion_proof(e.organization, e.\"position\", h.\"position\"), h.root)
+ask "SELECT tenancy.verify_inclusion(int8send(e.\"position\") || e.batch_hash, e.leaf, h.leaves,
+           tenancy.inclusion_proof(e.organization, e.leaf, h.leaves), h.root)
    AND tenancy.verify_inclusion(h.digest, h.place, h.heads, h.proof, c.heads_root)
    AND tenancy.verify_inclusion(c.digest, c.number, c.number, tenancy.checkpoint_inclusion_proof(c.number), c.root) AS proved
   FROM tenancy.seal e, tenancy.head_proof(e.organization) h,
        (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
- WHERE e.event = $event"
+ WHERE e.batch = tenancy.batch_of($event)"
 shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"
 
 cat <<END
