@@ -62,7 +62,7 @@ async fn holds(client: &Client, condition: &str) -> bool {
 }
 
 /// The root of a tree over those leaves, as RFC 6962 defines it.
-fn root_by_definition(leaves: &[Vec<u8>]) -> Vec<u8> {
+pub fn root_by_definition(leaves: &[Vec<u8>]) -> Vec<u8> {
     let hash = |parts: [&[u8]; 3]| Sha256::digest(parts.concat()).to_vec();
     match leaves {
         [leaf] => hash([&[0], leaf, &[]]),

@@ -1,8 +1,8 @@
 //! The stored tree over the heads of all organizations: its roots and proofs are those of the definition however the
 //! organizations move, and what is changed in it is found.
 
+use crate::audit_proofs::root_by_definition;
 use crate::common::*;
-use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
 /// Creates organizations number `from` to `until`, whose ids are in no order.
@@ -47,18 +47,6 @@ async fn history(database: &Database) -> Client {
         run(&client, "SELECT tenancy.checkpoint()").await;
     }
     client
-}
-
-/// The root of a tree over those leaves, as RFC 6962 defines it.
-fn root_by_definition(leaves: &[Vec<u8>]) -> Vec<u8> {
-    let hash = |parts: [&[u8]; 3]| Sha256::digest(parts.concat()).to_vec();
-    match leaves {
-        [leaf] => hash([&[0], leaf, &[]]),
-        _ => {
-            let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-            hash([&[1], &root_by_definition(left), &root_by_definition(right)])
-        }
-    }
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl StoredNodes for HeadTreeRows {
     }
 }
 
-fn heads_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
+/// The keys of an organization's heads up to a block, in `head_pkey`.
+pub fn heads_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_less()]
 }
 

@@ -2,7 +2,8 @@
 //! head or entry knows of.
 
 use super::BatchReader;
-use super::range::{self, RangeCounts, VerificationScope, block_row, entry_row, head_in, heads_until};
+use super::range::{self, RangeCounts, VerificationScope, block_row, entry_row, head_in};
+use crate::audit::log::head_tree::heads_until;
 use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
 use crate::pg::tables::scan::Scan;

@@ -7,6 +7,7 @@
 
 use super::archives::Archives;
 use super::batch::BatchReader;
+use crate::audit::log::head_tree::heads_until;
 use crate::pg::tables::scan::{Fields, Scan};
 use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
@@ -382,10 +383,6 @@ impl Tables {
             nodes: Scan::by_index(c"tree_node", c"tree_node_pkey", &node_of(&Uuid::nil(), 0, 0)),
         }
     }
-}
-
-pub fn heads_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_less()]
 }
 
 fn node_of(organization: &Uuid, level: u32, index: u64) -> [IndexKey; 3] {

@@ -7,7 +7,7 @@
 //!
 //! Decision: `docs/decisions/41-checkpoint-trees.md`.
 
-use super::merkle::{self, Frontier, Nodes};
+use super::merkle::{self, Nodes};
 use crate::audit::format::encoding::{Digest, Record};
 use std::convert::Infallible;
 use uuid::Uuid;
@@ -56,7 +56,7 @@ impl Heads {
 
     /// The root of the tree of heads, the `heads_root` of a checkpoint.
     pub fn root(&self) -> Digest {
-        root_of(&self.0)
+        merkle::root_of(self.0.iter().copied())
     }
 
     /// The proof that the head at `index` is in the tree; `None` if there is no such head.
@@ -76,16 +76,8 @@ impl Nodes for Leaves<'_> {
     fn node(&mut self, level: u32, index: u64) -> Result<Digest, Infallible> {
         let width = 1usize << level;
         let from = usize::try_from(index).unwrap_or_default() * width;
-        Ok(root_of(self.0.get(from..from + width).unwrap_or_default()))
+        Ok(merkle::root_of(self.0.get(from..from + width).unwrap_or_default().iter().copied()))
     }
-}
-
-fn root_of(leaves: &[Digest]) -> Digest {
-    let mut frontier = Frontier::default();
-    for leaf in leaves {
-        frontier.push(*leaf, |_, _, _| ());
-    }
-    frontier.root()
 }
 
 /// An entry of the log of checkpoints, a row of `tenancy.checkpoint`.
