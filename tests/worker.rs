@@ -450,6 +450,71 @@ fn sealing_by_hand_ends_though_others_write_faster_than_it_seals() {
     });
 }
 
+/// What has committed is sealed, in blocks of 50 events: of the transactions below, and of `after`.
+async fn assert_one_more_is_sealed(client: &Client, after: i32) {
+    let unsealed = "SELECT count(*) FROM tenancy.audit_trail WHERE block IS NULL";
+    run(client, "SELECT tenancy.seal()").await;
+    assert_eq!(count(client, unsealed).await, 0);
+    run(client, &insert_many(after, 1)).await;
+    run(client, "SELECT tenancy.seal()").await;
+    assert_eq!(count(client, unsealed).await, 0, "the sealer stands still");
+    assert_audit_is_whole(client).await;
+}
+
+#[test]
+fn large_transactions_that_end_beside_sealed_ones_do_not_stop_the_sealer() {
+    on_a_server("worker_late", async |sealing| {
+        let client = sealing.client("postgres").await;
+        set_up(&client).await;
+        for setting in ["tenancy.seal_interval = 0", "tenancy.seal_batch = 50", "max_prepared_transactions = 5"] {
+            run(&client, &format!("ALTER SYSTEM SET {setting}")).await;
+        }
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let client = sealing.client("postgres").await;
+        run(&client, "SELECT tenancy.seal()").await;
+        for late in ["first", "second"] {
+            run(&client, &format!("BEGIN; {}; PREPARE TRANSACTION '{late}'", insert_many(0, 60))).await;
+        }
+        // Sealed between the two and after them: more than a block of them.
+        for n in 0..4 {
+            run(&client, &insert_many(n, 60)).await;
+        }
+        assert_ne!(value(&client, "SELECT tenancy.seal()").await, "0");
+        for late in ["first", "second"] {
+            run(&client, &format!("COMMIT PREPARED '{late}'")).await;
+        }
+        assert_one_more_is_sealed(&client, 5).await;
+    });
+}
+
+#[test]
+fn events_that_nothing_seals_do_not_stop_the_sealer() {
+    on_a_server("worker_unsealable", async |sealing| {
+        let client = sealing.client("postgres").await;
+        set_up(&client).await;
+        assert_sealed(&client).await;
+        for setting in ["tenancy.seal_interval = 0", "tenancy.seal_batch = 50"] {
+            run(&client, &format!("ALTER SYSTEM SET {setting}")).await;
+        }
+        sealing.server.stop("fast");
+        sealing.serve("");
+        let client = sealing.client("postgres").await;
+        // Written by hand, with a number of events that no batch has.
+        let forged = "INSERT INTO tenancy.event_batch
+            SELECT f.* FROM (SELECT b FROM tenancy.event_batch b LIMIT 1) a, generate_series(1, 60) n,
+                LATERAL jsonb_populate_record(a.b, jsonb_build_object('events', 1000, 'transaction',
+                    pg_current_xact_id(), 'id',
+                    overlay((a.b).id::text PLACING '8' || lpad(n::text, 3, '0') FROM 20))) f";
+        run(&client, forged).await;
+        run(&client, &insert_many(7, 10)).await;
+        run(&client, "SELECT tenancy.seal()").await;
+        let unsealed = "SELECT count(*) FROM tenancy.event_batch b
+             WHERE events <> 1000 AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = b.id)";
+        assert_eq!(count(&client, unsealed).await, 0, "the sealer stands still");
+    });
+}
+
 /// One transaction of as many events.
 fn insert_many(n: i32, events: i32) -> String {
     format!(

@@ -174,9 +174,10 @@ fn look_at_capture(before: i64) -> Result<()> {
 /// are left; where it is not set yet, it becomes the first that has not begun.
 fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
     let (state, batches, now, rest) = transaction::with_latest_snapshot(|| collect(limit))?;
-    // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it.
-    let begins = state.incarnation.is_none();
-    if batches.is_empty() && (!begins || state.last.is_none()) {
+    // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it. An
+    // empty block also leads past what nothing seals, where more than that is left.
+    let begins = state.incarnation.is_none() && state.last.is_some();
+    if batches.is_empty() && !begins && !rest {
         return Ok((0, false));
     }
     let number = state.last.as_ref().map_or(1, |last| last.number + 1);
@@ -229,21 +230,18 @@ fn collect(limit: &mut Option<u64>) -> Result<Collected> {
     let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
     let now = now.but_not(own);
     let limit = *limit.get_or_insert(now.end());
-    let mut now = now.until(limit);
-    let before = state.last.as_ref().filter(|_| state.same_xid_space).map(|block| &block.snapshot);
     // A restored database has sealed events of transactions that in this history have yet to come.
-    let end = now.end();
+    let before = state.last.as_ref().filter(|_| state.same_xid_space).map(|block| &block.snapshot);
     let cut = match before {
-        Some(before) => first_left(before, end, own)?,
+        Some(before) => first_left(before, limit, own)?,
         None => None,
     };
-    if let Some(cut) = cut {
-        now = now.until(cut);
-    }
+    let end = cut.unwrap_or(limit);
+    let now = now.until(end, before.unwrap_or(&Snapshot::default()));
     let mut batches = match before {
         // Seen here means committed, but for the sealer's own events: those wait for its commit.
         None => read_unsealed(ALL, &[])?.into_iter().filter(|batch| batch.transaction != own).collect(),
-        Some(before) => written_since(before, cut.unwrap_or(end), own)?,
+        Some(before) => written_since(before, end, own)?,
     };
     batches.sort_unstable_by_key(Unsealed::place);
     Ok((state, by_links(batches), now, cut.is_some()))

@@ -46,12 +46,15 @@ impl Snapshot {
         self
     }
 
-    /// Marks a transaction and all later ones as in progress, so that sealing ends before it.
-    pub fn until(mut self, transaction: u64) -> Self {
-        self.xmin = self.xmin.min(transaction);
-        self.xmax = self.xmax.min(transaction);
-        self.in_progress.retain(|other| *other < transaction);
-        self
+    /// Leaves a transaction and all later ones as they were at an earlier moment, so that sealing ends before it. What
+    /// was over then is over still: a snapshot that went back would offer sealed transactions a second time.
+    pub fn until(self, transaction: u64, before: &Snapshot) -> Self {
+        let left = before.in_progress.partition_point(|other| *other < transaction);
+        let mut in_progress = self.in_progress;
+        in_progress.retain(|other| *other < transaction);
+        in_progress.extend(&before.in_progress[left..]);
+        let xmax = self.xmax.min(transaction).max(before.xmax);
+        Snapshot { xmin: in_progress.first().map_or(xmax, |first| *first), xmax, in_progress }
     }
 }
 
@@ -104,8 +107,22 @@ mod tests {
     #[test]
     fn a_snapshot_can_end_earlier() {
         let snapshot: Snapshot = "10:20:10,15".parse().unwrap();
-        let ends = |transaction| snapshot.clone().until(transaction).to_string();
+        let ends = |transaction| snapshot.clone().until(transaction, &Snapshot::default()).to_string();
         assert_eq!([ends(13), ends(16), ends(5), ends(30)], ["10:13:10", "10:16:10,15", "5:5:", "10:20:10,15"]);
+    }
+
+    #[test]
+    fn what_was_over_is_over_wherever_a_snapshot_ends() {
+        let before: Snapshot = "10:20:10,13,15,18".parse().unwrap();
+        let now: Snapshot = "13:30:13,22".parse().unwrap();
+        for end in 8..33 {
+            let until = now.clone().until(end, &before);
+            let read: Snapshot = until.to_string().parse().unwrap();
+            for id in 5..35 {
+                let expected = before.is_over(id) || id < end && now.is_over(id);
+                assert_eq!((until.is_over(id), read.is_over(id)), (expected, expected), "{id} until {end}: {until}");
+            }
+        }
     }
 
     #[test]
