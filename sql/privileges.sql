@@ -98,7 +98,8 @@ GRANT SELECT ON tenancy.event, tenancy.event_batch, tenancy.event_actor, tenancy
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue() TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue(), tenancy.throttle_state()
+    TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(),
     tenancy.advise(text),
     tenancy.organization_columns(text) TO tenancy_auditor;

@@ -17,6 +17,7 @@ mod worker;
 
 use crate::pg::hooks::{executor, log, permission, planner, reading, statistics, transaction, utility};
 use crate::pg::planning::acting_for_all;
+use crate::pg::processes::throttle;
 use pg_tenancy_core::identity::token_redaction;
 use pgrx::pg_guard;
 
@@ -65,8 +66,10 @@ pub extern "C-unwind" fn _PG_init() {
             guardrail::transaction_ended();
             reading::rolled_back(0);
             context::transaction_ended();
-            if audit::transaction_ended(committed) {
-                worker::mark_pending();
+            throttle::transaction_ended();
+            let events = audit::transaction_ended(committed);
+            if events > 0 {
+                worker::committed(events);
             }
         },
         savepoint: |level, rolled_back| {
@@ -80,6 +83,6 @@ pub extern "C-unwind" fn _PG_init() {
         statement: context::statement_started,
         waiting: audit::events_wait,
         finished: audit::statement_finished,
-        prepared_committed: worker::mark_pending,
+        prepared_committed: worker::prepared_committed,
     });
 }

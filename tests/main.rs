@@ -46,6 +46,7 @@ mod standby;
 mod survival;
 mod tampered_batches;
 mod tampering;
+mod throttle;
 mod token_oracle;
 mod verification;
 mod worker;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config};
 
 /// A server with the library preloaded, and sealing every 100 ms.
-struct Sealing {
-    server: Server,
+pub struct Sealing {
+    pub server: Server,
     _folder: Folder,
 }
 
 /// Every how many milliseconds the worker seals.
-const OFTEN: &str = "-c tenancy.seal_interval=100";
+pub const OFTEN: &str = "-c tenancy.seal_interval=100";
 
 impl Sealing {
     fn start(name: &str) -> Option<Self> {
@@ -27,7 +27,7 @@ impl Sealing {
     }
 
     /// Starts the server.
-    fn serve(&self, settings: &str) {
+    pub fn serve(&self, settings: &str) {
         let socket = std::env::var("PGHOST").unwrap();
         self.server.start(&format!(
             "-c unix_socket_directories={socket} -c shared_preload_libraries=pg_tenancy -c max_prepared_transactions=5 \
@@ -36,18 +36,18 @@ impl Sealing {
         ));
     }
 
-    async fn client(&self, database: &str) -> Client {
+    pub async fn client(&self, database: &str) -> Client {
         connect(&self.config(database)).await
     }
 
-    fn config(&self, database: &str) -> Config {
+    pub fn config(&self, database: &str) -> Config {
         let mut config = self.server.config();
         config.dbname(database).application_name("test");
         config
     }
 }
 
-fn on_a_server(name: &str, test: impl AsyncFnOnce(&Sealing)) {
+pub fn on_a_server(name: &str, test: impl AsyncFnOnce(&Sealing)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         match Sealing::start(name) {
@@ -58,7 +58,7 @@ fn on_a_server(name: &str, test: impl AsyncFnOnce(&Sealing)) {
 }
 
 /// A protected table with a row of one organization.
-async fn set_up(client: &Client) {
+pub async fn set_up(client: &Client) {
     run(
         client,
         "CREATE EXTENSION pg_tenancy;
@@ -70,7 +70,7 @@ async fn set_up(client: &Client) {
     .await;
 }
 
-async fn insert(client: &Client, title: &str) {
+pub async fn insert(client: &Client, title: &str) {
     let sql = format!(
         "INSERT INTO finding (organization_id, title) VALUES ('aaaaaaaa-0000-4000-8000-000000000001', '{title}')"
     );
@@ -81,7 +81,7 @@ const UNSEALED: &str =
     "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.batch)";
 
 /// Waits until the worker has sealed everything, and checks what it made.
-async fn assert_sealed(client: &Client) {
+pub async fn assert_sealed(client: &Client) {
     eventually(client, &format!("SELECT ({UNSEALED}) = 0")).await;
     // In a read-only transaction verify_audit seals nothing itself.
     run(client, "BEGIN READ ONLY").await;
@@ -516,7 +516,7 @@ fn events_that_nothing_seals_do_not_stop_the_sealer() {
 }
 
 /// One transaction of as many events.
-fn insert_many(n: i32, events: i32) -> String {
+pub fn insert_many(n: i32, events: i32) -> String {
     format!(
         "INSERT INTO finding (organization_id, title)
          SELECT 'aaaaaaaa-0000-4000-8000-000000000001', '{n}' FROM generate_series(1, {events})"

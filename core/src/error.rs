@@ -193,6 +193,8 @@ kinds! {
         => true) takes that.";
     /// The launcher of the background worker found no free slot for a process that seals.
     PROCESS_MISSING, "53000", "Raise max_worker_processes, which needs a restart, or call tenancy.seal() until then.";
+    /// More events are unsealed than the setting allows, and the sealer does nothing.
+    SEALING_STANDS_STILL, "53400", "SELECT * FROM tenancy.advise() names the cause. tenancy.seal() seals by hand.";
     /// A row is requested by key, and the table has no primary key.
     ROW_KEY_MISSING, "42P17", "Add a primary key: what changes from then on has a history. tenancy.audit_trail has \
         the events of the table.";

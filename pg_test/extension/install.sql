@@ -199,6 +199,7 @@ $$, $$ VALUES
     ('sign_out',                 'v', 'u', false, false),
     ('subject',                  's', 's', false, false),
     ('test_sso',                 'v', 'u', false, true),
+    ('throttle_state',           'v', 's', false, false),
     ('tree_root',                's', 's', false, true),
     ('unpack_events',            'i', 's', true,  false),
     ('unprotect',                'v', 'u', true,  false),

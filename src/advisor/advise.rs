@@ -19,8 +19,13 @@ struct Advice {
 
 /// Rules that look at the audit's own tables, other sessions and settings, which whoever asks may not read. They are
 /// fixed queries that say when and how many, and nothing of any row.
-const OF_THE_SERVER: [&str; 4] =
-    ["checkpoints_stand_still", "old_transaction", "sealing_stands_still", "setting_shown_to_all"];
+const OF_THE_SERVER: [&str; 5] = [
+    "checkpoints_stand_still",
+    "old_transaction",
+    "sealing_stands_still",
+    "setting_shown_to_all",
+    "writers_not_slowed",
+];
 
 /// `tenancy.advise(minimum_severity)`: the worst first.
 #[allow(clippy::type_complexity)]

@@ -11,6 +11,8 @@ mod retention;
 mod sealing;
 mod verification;
 
+use pg_tenancy_core::error::Result;
+
 pub use capture::append::{NewEvent, append, events_wait, operator_acts, statement_finished};
 pub use capture::commitment_key::key as commitment_key;
 pub use capture::ddl::{as_part, cluster_changed, table_changed};
@@ -20,8 +22,8 @@ pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
-pub use sealing::sealer::seal_next_block;
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};
+pub use sealing::unsealed::nothing_to_seal;
 
 /// The transaction is about to commit: writes what waits for that.
 pub fn before_commit() {
@@ -29,9 +31,20 @@ pub fn before_commit() {
     sealing::signed_checkpoint::before_commit();
 }
 
-/// The transaction is over; true if it committed events.
-pub fn transaction_ended(committed: bool) -> bool {
+/// Seals one block, as [`sealing::sealer::seal_next_block`], and counts what is left where that is not known.
+pub fn seal_next_block_and_count(limit: &mut Option<u64>) -> Result<bool> {
+    sealing::unsealed::count_if_unknown();
+    let rest = sealing::sealer::seal_next_block(limit)?;
+    if !rest {
+        sealing::unsealed::count();
+    }
+    Ok(rest)
+}
+
+/// The transaction is over; returns how many events it committed.
+pub fn transaction_ended(committed: bool) -> i64 {
     sealing::signed_checkpoint::transaction_ended(committed);
+    sealing::unsealed::transaction_ended(committed);
     capture::append::transaction_ended(committed)
 }
 
@@ -39,4 +52,5 @@ pub fn transaction_ended(committed: bool) -> bool {
 pub fn savepoint(level: i32, rolled_back: bool) {
     capture::append::savepoint(level, rolled_back);
     sealing::signed_checkpoint::savepoint(level, rolled_back);
+    sealing::unsealed::savepoint(level, rolled_back);
 }

@@ -8,7 +8,7 @@
 
 use crate::audit;
 use crate::pg::processes::shared::{self, Shared};
-use crate::pg::processes::{progress, worker};
+use crate::pg::processes::{progress, throttle, worker};
 use crate::pg::report::{self, OrRaise};
 use crate::pg::settings::configuration;
 use crate::pg::spi::Query;
@@ -36,10 +36,17 @@ pub fn register() {
     }
 }
 
-/// This database has something to seal.
-pub fn mark_pending() {
+/// So many events were committed in this database.
+pub fn committed(events: i64) {
     if let Some(shared) = shared::shared() {
-        shared.mark_pending(progress::this_database());
+        shared.committed(progress::this_database(), events, throttle::limit(), transaction::now());
+    }
+}
+
+/// A prepared transaction of this database was committed, which may have events.
+pub fn prepared_committed() {
+    if let Some(shared) = shared::shared() {
+        shared.committed_unknown(progress::this_database());
     }
 }
 
@@ -117,7 +124,7 @@ impl Launcher {
         for _ in 0..self.waiting.len() {
             let Some(database) = self.waiting.pop_front() else { return };
             if !databases.contains(&database) {
-                self.shared.done(database);
+                self.shared.forget(database, transaction::now());
                 continue;
             }
             let room = self.running.len() < PROCESSES && self.running.iter().all(|other| other.database != database);
@@ -164,12 +171,13 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         shared.received(database);
         // A commit for each block: what is sealed is seen at once, and memory and locks are those of one block.
         let mut limit = None;
-        while worker::transaction(|| audit::seal_next_block(&mut limit).or_raise()) {}
+        while worker::transaction(|| audit::seal_next_block_and_count(&mut limit).or_raise()) {}
         // Sealing does not depend on what can go wrong from here on.
         shared.done(database);
         make_checkpoint(shared, database);
     } else {
         shared.received(database);
+        audit::nothing_to_seal();
         shared.done(database);
     }
 }

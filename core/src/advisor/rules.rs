@@ -185,6 +185,9 @@ rules! {
         "A policy is evaluated for each row. A VOLATILE function is called each time and keeps indexes from being \
             used; one that is not PARALLEL SAFE keeps queries from running in parallel; one that takes the row's \
             columns makes every row of the table be read.";
+    writers_not_slowed, Warning, "Writers not slowed",
+        "Above tenancy.max_unsealed_events writers wait for the sealer, so that little can vanish before it is sealed. \
+            Here they do not wait.";
 }
 
 #[cfg(test)]
@@ -216,6 +219,7 @@ mod tests {
             "server_too_old",
             "setting_shown_to_all",
             "several_organization_columns",
+            "writers_not_slowed",
         ];
         for rule in RULES.iter().filter(|rule| !by_others.contains(&rule.id)) {
             let leak = format!("    ('{}', ", rule.id);

@@ -151,9 +151,10 @@ pub fn before_commit() {
     }
 }
 
-/// The transaction is over; true if it committed events.
-pub fn transaction_ended(committed: bool) -> bool {
-    let wrote = committed && !WRITTEN.borrow().get().links.is_empty();
+/// The transaction is over; returns how many events it committed.
+pub fn transaction_ended(committed: bool) -> i64 {
+    let events = |links: &BTreeMap<Uuid, ChainLink>| links.values().map(|link| i64::from(link.ordinal)).sum();
+    let events = if committed { events(&WRITTEN.borrow().get().links) } else { 0 };
     let actor = WRITTEN.borrow().get().actor.clone();
     if let Some(actor) = actor.filter(|_| committed) {
         COMMITTED_ACTOR.replace(Some(actor));
@@ -163,7 +164,7 @@ pub fn transaction_ended(committed: bool) -> bool {
     PENDING.borrow_mut().clear();
     WAITING.set(false);
     WAITING_BYTES.set(0);
-    wrote
+    events
 }
 
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written

@@ -4,7 +4,7 @@ use super::append::{NewEvent, append};
 use crate::context;
 use crate::pg::ddl::grant;
 use crate::pg::json;
-use crate::pg::processes::shared;
+use crate::pg::processes::{shared, throttle};
 use crate::pg::report::OrRaise;
 use crate::pg::transaction;
 use pg_tenancy_core::error::{self, Result, require_not_null};
@@ -88,6 +88,7 @@ fn record(
         return Err(error::READ_ONLY.error("an event cannot be recorded on a standby or in a READ ONLY transaction"));
     }
     let organization = context::require()?.organization.id;
+    throttle::before_event();
     append(NewEvent {
         organization,
         operation: action,

@@ -10,6 +10,7 @@ use crate::context;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::json::{self, JsonBytes};
+use crate::pg::processes::throttle;
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
 use crate::pg::tables::catalog::{self, RowValues, Shape, TableColumn};
@@ -221,6 +222,9 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let learned = Learned::of(&call)?;
     if learned.own && restore::brings_rows()? {
         return Ok(());
+    }
+    if !learned.own {
+        throttle::before_event();
     }
     let (shape, origin) = (&*learned.shape, learned.origin()?);
     let row = |tuple| RowValues::of(call.relation(), tuple, shape);

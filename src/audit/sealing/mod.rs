@@ -4,3 +4,4 @@
 pub mod coverage;
 pub mod sealer;
 pub mod signed_checkpoint;
+pub mod unsealed;

@@ -2,7 +2,7 @@
 //!
 //! Decision: `docs/decisions/37-sealing.md`.
 
-use super::coverage;
+use super::{coverage, unsealed};
 use crate::audit::capture::partition;
 use crate::audit::log::state::{self, LogState, unreadable};
 use crate::pg::report::OrRaise;
@@ -198,6 +198,7 @@ fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
         previous: state.last.map_or_else(block::origin, |last| last.hash),
     });
     transaction::next_command();
+    unsealed::sealed(events);
     Ok((events, rest))
 }
 

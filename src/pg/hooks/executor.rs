@@ -4,7 +4,7 @@
 //! Postgres raises below jumps over their frames, which hold nothing to drop. What is heard here neither raises nor
 //! panics, or has a guard of its own.
 
-use super::{log, permission, reading, transaction};
+use super::{log, permission, reading, throttle, transaction};
 use crate::pg::backend_local::BackendLocal;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -39,6 +39,11 @@ pub fn take() {
 
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     log::executor_starts();
+    let runs = flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int == 0;
+    if runs {
+        // SAFETY: the executor gives a planned query.
+        unsafe { throttle::starts(query) };
+    }
     reading::starts();
     // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
     unsafe {
@@ -47,7 +52,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
             None => postgres_executor_start(query, flags),
         }
     }
-    if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int == 0 {
+    if runs {
         reading::started(query);
     }
 }

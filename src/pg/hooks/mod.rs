@@ -2,15 +2,15 @@
 //!
 //! | file | hook | heard by |
 //! |---|---|---|
-//! | `executor` | ExecutorStart, ExecutorRun, ExecutorFinish | `log`, `transaction`, `permission`, `reading` |
-//! | `utility` | ProcessUtility | `reading`, `statistics`, the rooms, `transaction` |
+//! | `executor` | ExecutorStart, ExecutorRun, ExecutorFinish | `log`, `transaction`, `permission`, `reading`, `throttle` |
+//! | `utility` | ProcessUtility | `throttle`, `reading`, `statistics`, the rooms, `transaction` |
 //! | `permission` | ExecutorCheckPerms | the rooms, `reading` |
 //! | `planner` | planner | `crate::pg::planning` |
 //! | `statistics` | object_access | the rooms |
 //! | `transaction` | callbacks of transactions and savepoints | the rooms |
 //! | `log` | emit_log | the rooms |
 //!
-//! `reading` takes none: it follows what statements read through `executor`, `utility` and `permission`.
+//! `reading` and `throttle` take none: they follow what statements read, and those that write, through the others.
 
 pub mod executor;
 pub mod log;
@@ -18,5 +18,6 @@ pub mod permission;
 pub mod planner;
 pub mod reading;
 pub mod statistics;
+mod throttle;
 pub mod transaction;
 pub mod utility;

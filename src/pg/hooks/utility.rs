@@ -2,7 +2,7 @@
 //!
 //! Decision: `docs/decisions/03-cursors-with-hold.md`.
 
-use super::{reading, statistics, transaction};
+use super::{reading, statistics, throttle, transaction};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::cluster_change::{self, ClusterChange};
 use crate::pg::ddl::node::{each, relation};
@@ -74,6 +74,7 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: Postgres passes a planned statement with the tree of a utility statement; the rest is passed on.
     unsafe {
         let tree = (*statement).utilityStmt;
+        throttle::runs(tree);
         let copies = reading::copy_begins(tree);
         if declares_with_hold(tree) {
             held();

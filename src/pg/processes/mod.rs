@@ -1,6 +1,8 @@
 //! Processes of the extension's own, and what processes share.
 
+mod backlog;
 pub mod parallel;
 pub mod progress;
 pub mod shared;
+pub mod throttle;
 pub mod worker;

@@ -3,6 +3,7 @@
 //!
 //! Everything in it is atomic. No lock is taken, so no backend can wait for another one or leave one locked.
 
+pub use super::backlog::Backlog;
 use crate::pg::backend_local::BackendLocal;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, UnsafeCell};
@@ -21,6 +22,8 @@ pub struct Shared {
     /// checkpoint of it was last tried that did not succeed; in microseconds since 1970, 0 for never.
     due: [AtomicI64; DATABASES],
     failed: [AtomicI64; DATABASES],
+    /// What the database at the same place has to seal.
+    backlogs: [Backlog; DATABASES],
     /// A database without a place has work.
     overflown: AtomicBool,
     messages: [Message; MESSAGES],
@@ -114,6 +117,36 @@ impl Shared {
         }
     }
 
+    /// So many events of the database were committed; more than `limit` unsealed ones are too many.
+    pub fn committed(&self, database: pg_sys::Oid, events: i64, limit: Option<i64>, now: i64) {
+        if let Some(index) = self.index(database) {
+            self.backlogs[index].add(events, limit.unwrap_or(i64::MAX), now);
+        }
+        self.mark_pending(database);
+    }
+
+    /// A transaction of the database was committed that may have any number of events.
+    pub fn committed_unknown(&self, database: pg_sys::Oid) {
+        if let Some(backlog) = self.backlog_if_any(database) {
+            backlog.lose_count();
+        }
+        self.mark_pending(database);
+    }
+
+    /// What the database has to seal, if it has a place.
+    pub fn backlog_if_any(&self, database: pg_sys::Oid) -> Option<&Backlog> {
+        let number = u64::from(database.to_u32());
+        let taken = self.databases.iter().map(|place| place.load(Ordering::Acquire)).take_while(|place| *place != 0);
+        let index = taken.enumerate().find(|(_, place)| place >> 32 == number).map(|(index, _)| index);
+        index.map(|index| &self.backlogs[index])
+    }
+
+    /// The database has something for the worker, which is not to wait for its interval.
+    pub fn call_worker(&self, database: pg_sys::Oid) {
+        self.mark_pending(database);
+        self.wake_launcher();
+    }
+
     /// The database is to be looked at again at that moment, in microseconds since 1970, or not (0). False if there
     /// is no place to remember it.
     pub fn schedule(&self, database: pg_sys::Oid, at: i64) -> bool {
@@ -164,6 +197,15 @@ impl Shared {
         if let Some(place) = self.place(database) {
             place.fetch_and(!RUNNING, Ordering::AcqRel);
         }
+    }
+
+    /// The database is gone; another one may get its oid.
+    pub fn forget(&self, database: pg_sys::Oid, now: i64) {
+        if let Some(backlog) = self.backlog_if_any(database) {
+            backlog.clear(now);
+            backlog.lose_count();
+        }
+        self.done(database);
     }
 
     /// True if a worker began with the database and ended without being done.

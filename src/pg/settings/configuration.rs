@@ -21,6 +21,8 @@ static AUDIT_VALUE_LIMIT: Integer = Integer::new(8192);
 static AUDIT_RETENTION: Integer = Integer::new(12);
 /// In events.
 static SEAL_BATCH: Integer = Integer::new(100_000);
+/// In events.
+static MAX_UNSEALED_EVENTS: Integer = Integer::new(250_000);
 /// In milliseconds.
 static SEAL_INTERVAL: Integer = Integer::new(1000);
 /// In tokens.
@@ -98,7 +100,7 @@ const TEXTS: [TextSetting; 7] = [
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 7] = [
+const INTEGERS: [IntegerSetting; 8] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -124,6 +126,16 @@ const INTEGERS: [IntegerSetting; 7] = [
         c"A block takes whole transactions, so it has more where one transaction has.",
         &SEAL_BATCH,
         [1, 10_000_000],
+        GucContext::Sighup,
+        GucFlags::empty(),
+    ),
+    (
+        // Sighup: whoever could raise it would outrun the sealer, whoever could lower it would stop others.
+        c"tenancy.max_unsealed_events",
+        c"Above how many events that are committed and not sealed yet writers wait.",
+        c"0: they never wait. It needs the background worker, which seals in the meantime.",
+        &MAX_UNSEALED_EVENTS,
+        [0, i32::MAX],
         GucContext::Sighup,
         GucFlags::empty(),
     ),
@@ -210,6 +222,12 @@ pub fn seal_interval() -> Option<Duration> {
 /// `tenancy.seal_batch`.
 pub fn seal_batch() -> i64 {
     SEAL_BATCH.get().into()
+}
+
+/// `tenancy.max_unsealed_events`; `None` where nobody waits.
+pub fn max_unsealed_events() -> Option<i64> {
+    let limit = MAX_UNSEALED_EVENTS.get();
+    (limit > 0).then(|| limit.into())
 }
 
 /// `tenancy.token_cache_size`.

@@ -619,6 +619,21 @@ pub fn is_own_function(function: pg_sys::Oid, name: &CStr) -> bool {
     }
 }
 
+/// True for a table of somebody whose rows leave events when they are changed.
+pub fn is_audited(table: pg_sys::Oid) -> bool {
+    // SAFETY: a table that is there, open for the time of a look; its description lists the triggers.
+    unsafe {
+        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let own = (*(*relation).rd_rel).relnamespace == pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
+        let description = (*relation).trigdesc;
+        let count = if own || description.is_null() { 0 } else { (*description).numtriggers as usize };
+        let mut triggers = (0..count).map(|n| &*(*description).triggers.add(n));
+        let audited = triggers.any(|trigger| is_own_function(trigger.tgfoid, c"audit_row"));
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        audited
+    }
+}
+
 /// The oid of `tenancy.<name>`; none where the extension is not installed, or not in this version.
 pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
     Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)

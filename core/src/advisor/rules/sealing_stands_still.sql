@@ -19,8 +19,8 @@ SELECT 'tenancy.seal',
            WHEN pg_is_in_recovery() THEN 'This is a standby, whose primary seals.'
            WHEN current_setting('shared_preload_libraries') !~ '\mpg_tenancy\M'
                THEN 'The library is not in shared_preload_libraries, so nothing seals but tenancy.seal().'
-           WHEN current_setting('tenancy.seal_interval', true) IN ('-1', '-1ms')
-               THEN 'tenancy.seal_interval is -1, so nothing seals but tenancy.seal().'
+           WHEN current_setting('tenancy.seal_interval', true) = '0'
+               THEN 'tenancy.seal_interval is 0, so nothing seals but tenancy.seal().'
            WHEN NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type ~ 'tenancy')
                THEN 'The background worker does not run: see the server''s log.'
            WHEN (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type !~
