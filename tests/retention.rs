@@ -62,7 +62,7 @@ async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) 
         result: "success",
         reason: None,
     };
-    let root = root_of((1..).zip(&events).map(|(ordinal, event)| event.digest(ordinal)));
+    let root = root_of(events.iter().map(PackedEvent::digest));
     let hash = header.hash(&root, &previous);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stored = match &events[..] {

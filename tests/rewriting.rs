@@ -52,8 +52,7 @@ impl Batch {
     pub fn rehash(&self, previous: &Digest) -> Digest {
         let events = self.row.events().unwrap();
         let events = events.list(self.row.occurred_at).unwrap();
-        let digests = (self.row.ordinal..).zip(&events).map(|(ordinal, event)| event.digest(ordinal));
-        self.row.header(&self.actor_digest).hash(&merkle::root_of(digests), previous)
+        self.row.header(&self.actor_digest).hash(&merkle::root_of(events.iter().map(PackedEvent::digest)), previous)
     }
 }
 

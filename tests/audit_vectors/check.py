@@ -67,16 +67,21 @@ def actor(vector):
 
 
 def payload(vector):
-    return record("pg_tenancy/payload/1", bytes.fromhex(vector["salt"]), vector["payload"])
+    salt = bytes.fromhex(vector["salt"])
+    if len(salt) != 16:
+        raise Malformed("invalid")
+    return b"\2" + salt + vector["payload"].encode()
 
 
-def event_record(ordinal, occurred_at, row_key, payload_digest):
-    return record("pg_tenancy/event/2", integer(ordinal), integer(occurred_at), row_key, payload_digest)
+def event_bytes(occurred_at, row_key, payload_digest):
+    """A leaf of the tree over a batch, with the byte 00 before its data."""
+    with_key = row_key is not None
+    return bytes([0, 2 if with_key else 1]) + payload_digest + integer(occurred_at) + (row_key or "").encode()
 
 
 def event(vector):
     row = vector["event"]
-    return event_record(row["ordinal"], row["occurred_at"], row["row_key"], bytes.fromhex(row["payload_digest"]))
+    return event_bytes(row["occurred_at"], row["row_key"], bytes.fromhex(row["payload_digest"]))
 
 
 def batch(vector):
@@ -294,11 +299,8 @@ def payload_digest(event):
     return sha256(payload(event))
 
 
-def event_digests(ordinal, events):
-    return [
-        sha256(event_record(ordinal + place, event["occurred_at"], event["row_key"], payload_digest(event)))
-        for place, event in enumerate(events)
-    ]
+def event_digests(events):
+    return [sha256(event_bytes(event["occurred_at"], event["row_key"], payload_digest(event))) for event in events]
 
 
 def packed(vector):
@@ -307,7 +309,7 @@ def packed(vector):
     events = unpack(body, len(vector["events"]), vector["occurred_at"])
     if body[0] == 0:
         assert body.endswith(text_part(vector["occurred_at"], events)), vector["name"]
-    digests = event_digests(vector["ordinal"], events)
+    digests = event_digests(events)
     return {
         "events": events,
         "digests": [digest.hex() for digest in digests],
@@ -335,7 +337,7 @@ def place(vector):
 def event_proof(vector):
     """From an event to the head of its organization, step by step."""
     row, number = vector["batch"], vector["place"]
-    (digest,) = event_digests(row["ordinal"] + number, [vector["event"]])
+    (digest,) = event_digests([vector["event"]])
     root = root_of_path(digest, number, row["events"], [bytes.fromhex(text) for text in vector["batch_path"]])
     batch_hash = sha256(batch({"batch": row | {"root": root.hex()}}))
     path = [bytes.fromhex(text) for text in vector["tree_path"]]

@@ -165,9 +165,10 @@ def check_batch(line, organization, actors):
     for event in events:
         require((event["payload"] is None) == (event["salt"] is None), "half of a payload is gone")
         if event["payload"] is not None:
+            require(len(bytes.fromhex(event["salt"])) == 16, "a salt has another length")
             require(digest(check.payload(event)).hex() == event["payload_digest"], "a payload is not what was recorded")
     row = dict(line, organization=organization, actor_digest=actors[line["actor"]].hex(), prev_hash=line["previous"],
-               events=len(events), root=check.merkle_root(check.event_digests(line["ordinal"], events)).hex())
+               events=len(events), root=check.merkle_root(check.event_digests(events)).hex())
     require(digest(check.batch({"batch": row})).hex() == line["hash"], "a batch is not what was recorded")
     return bytes.fromhex(line["hash"])
 

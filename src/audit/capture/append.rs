@@ -313,8 +313,7 @@ impl OpenBatch {
     /// Packs the events; returns the root over them.
     fn pack(&mut self) -> Digest {
         let packed: Vec<PackedEvent> = self.events.iter().map(OpenEvent::packed).collect();
-        let digests = (self.row.ordinal..).zip(&packed).map(|(ordinal, event)| event.digest(ordinal));
-        let root = merkle::root_of(digests);
+        let root = merkle::root_of(packed.iter().map(PackedEvent::digest));
         self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
         root
     }
@@ -323,7 +322,7 @@ impl OpenBatch {
     fn store_one(&mut self) -> Digest {
         let Some(event) = self.events.pop() else { unreachable!("a batch is opened for an event") };
         let digest = payload_digest(&event.salt, &event.payload);
-        let root = event_digest(self.row.ordinal, event.occurred_at, event.row_key.as_deref(), &digest);
+        let root = event_digest(event.occurred_at, event.row_key.as_deref(), &digest);
         self.row.payload_digest = Some(digest);
         self.row.row_key = event.row_key;
         self.row.payload = Some(event.payload);

@@ -4,6 +4,7 @@ use super::proof::array;
 use crate::audit::log::batch_row;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row};
+use pg_tenancy_core::audit::format::batch::PackedEvent;
 use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{Actor, batch_of, event_leaf, place_of};
@@ -87,15 +88,13 @@ fn prove(event: Uuid) -> Result<EventProof> {
     let (row, actor) = content.ok_or_else(|| unreadable(event))?;
     let packed = row.events().map_err(|_| unreadable(event))?;
     let events = packed.list(row.occurred_at).map_err(|_| unreadable(event))?;
-    let digests: Vec<Digest> =
-        (0..).zip(&events).map(|(place, event)| event.digest(row.ordinal.wrapping_add(place))).collect();
+    let digests: Vec<Digest> = events.iter().map(PackedEvent::digest).collect();
     let root = merkle::root_of(digests.iter().copied());
     if row.hash != batch_hash || row.header(&actor.digest()).hash(&root, &row.previous) != batch_hash {
         return Err(unreadable(event));
     }
     let place = usize::try_from(place_of(event)).unwrap_or_default();
     let proved = events.get(place).ok_or_else(not_found)?;
-    let ordinal = row.ordinal.wrapping_add(place_of(event));
     let Ok(proof) = merkle::inclusion_proof(&mut Leaves(&digests), place as u64, digests.len() as u64);
     let (place, events) = (place as i64 + 1, events.len() as i64);
     Ok(EventProof {
@@ -104,7 +103,7 @@ fn prove(event: Uuid) -> Result<EventProof> {
         leaf,
         place,
         events,
-        data: event_leaf(ordinal, proved.occurred_at, proved.row_key, &proved.payload_digest()),
+        data: event_leaf(proved.occurred_at, proved.row_key, &proved.payload_digest()),
         proof,
         root,
         batch_hash,

@@ -7,7 +7,7 @@
 //! Decision: `docs/decisions/55-packed-events.md`.
 
 use super::encoding::Digest;
-use super::event::{event_digest, payload_digest};
+use super::event::{SALT, event_digest, payload_digest};
 use std::borrow::Cow;
 
 /// The most events of a batch. The place of an event has twelve bits in its id.
@@ -43,8 +43,6 @@ const ERASED: u8 = 1;
 
 /// Form and length of the text part.
 const HEAD: usize = 5;
-/// The length of a payload's salt.
-pub const SALT: usize = 16;
 
 /// An event of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +78,9 @@ impl PackedEvent<'_> {
         }
     }
 
-    /// The digest of the event at this ordinal.
-    pub fn digest(&self, ordinal: i32) -> Digest {
-        event_digest(ordinal, self.occurred_at, self.row_key, &self.payload_digest())
+    /// The digest of the event.
+    pub fn digest(&self) -> Digest {
+        event_digest(self.occurred_at, self.row_key, &self.payload_digest())
     }
 }
 
@@ -336,7 +334,7 @@ mod tests {
     fn an_erased_event_keeps_the_digests_of_the_batch() {
         let texts = similar(5);
         let mut events = events(&texts);
-        let digests = |events: &[PackedEvent]| -> Vec<Digest> { events.iter().map(|event| event.digest(1)).collect() };
+        let digests = |events: &[PackedEvent]| -> Vec<Digest> { events.iter().map(PackedEvent::digest).collect() };
         let before = digests(&events);
         events[2].content = PackedContent::Erased(events[2].payload_digest());
         assert_eq!(digests(&events), before);

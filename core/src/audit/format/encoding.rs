@@ -32,14 +32,6 @@ pub fn write_field(field: &[u8], mut write: impl FnMut(&[u8])) {
     write(field);
 }
 
-/// Passes the encoding of a field that may be absent to `write`.
-pub fn write_optional(field: Option<&[u8]>, mut write: impl FnMut(&[u8])) {
-    match field {
-        Some(field) => write_field(field, write),
-        None => write(&ABSENT.to_be_bytes()),
-    }
-}
-
 /// The length prefix of a field of so many bytes.
 pub fn field_length(bytes: usize) -> [u8; 4] {
     // A field cannot reach 4 GiB: Postgres limits a value to 1 GiB, and its text in hexadecimal digits has twice as

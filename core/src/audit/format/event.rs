@@ -1,7 +1,8 @@
 //! The header of a batch of events and its actor, with the digests over both and over each event.
 
-use super::encoding::{Digest, Record, write_optional};
+use super::encoding::{Digest, Record};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Version of the canonical encoding, stored with each batch.
@@ -118,30 +119,48 @@ impl Header<'_> {
     }
 }
 
+/// The length of a payload's salt.
+pub const SALT: usize = 16;
+
+/// What the bytes of a payload begin with. Records and leaves begin with 00, nodes of trees with 01.
+const PAYLOAD: u8 = 2;
+/// What the data of a leaf begin with that is an event without a key of its row. Those of other leaves begin with 00 or
+/// are shorter.
+const WITHOUT_KEY: u8 = 1;
+/// As [`WITHOUT_KEY`], with a key.
+const WITH_KEY: u8 = 2;
+/// The data of a leaf before the key: one of the bytes above, the digest of the payload, the time.
+const BEFORE_KEY: usize = 1 + size_of::<Digest>() + size_of::<i64>();
+
 /// The digest of a payload, salted so that it does not reveal an erased payload.
 ///
-/// Without the salt, the digest of a payload with few possible values could be found by trying all of them.
-pub fn payload_digest(salt: &[u8], payload: &str) -> Digest {
-    Record::new("pg_tenancy/payload/1").bytes(salt).text(payload).digest()
+/// Without the salt, the digest of a payload with few possible values could be found by trying all of them. The salt
+/// has one length, so the bytes have one reading.
+pub fn payload_digest(salt: &[u8; SALT], payload: &str) -> Digest {
+    Sha256::new().chain_update([PAYLOAD]).chain_update(salt).chain_update(payload).finalize().into()
 }
-
-/// The tag of the record of an event.
-const EVENT: &str = "pg_tenancy/event/2";
 
 /// The digest of an event: the hash of its leaf in the tree of its batch (`docs/audit-format.md`, Event).
-pub fn event_digest(ordinal: i32, occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Digest {
-    Record::new(EVENT).integer(i64::from(ordinal)).integer(occurred_at).optional(row_key).bytes(payload_digest).digest()
+///
+/// The place in the batch has no field, because the leaf has it in the tree. A key of 13 bytes leaves the digest with
+/// one block of SHA-256.
+pub fn event_digest(occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Digest {
+    let before_key = before_key(occurred_at, row_key.is_some(), payload_digest);
+    Sha256::new().chain_update([0]).chain_update(before_key).chain_update(row_key.unwrap_or_default()).finalize().into()
 }
 
-/// The data of the leaf: the record without its first byte, which is that of RFC 6962 section 2.1.
-pub fn event_leaf(ordinal: i32, occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Vec<u8> {
-    let mut record = Vec::new();
-    let (ordinal, occurred_at) = (i64::from(ordinal).to_be_bytes(), occurred_at.to_be_bytes());
-    for field in [Some(EVENT.as_bytes()), Some(&ordinal), Some(&occurred_at), row_key.map(str::as_bytes)] {
-        write_optional(field, |bytes| record.extend_from_slice(bytes));
-    }
-    write_optional(Some(payload_digest), |bytes| record.extend_from_slice(bytes));
-    record.split_off(1)
+/// The data of the leaf, which RFC 6962 section 2.1 hashes after a byte 00.
+pub fn event_leaf(occurred_at: i64, row_key: Option<&str>, payload_digest: &Digest) -> Vec<u8> {
+    let before_key = before_key(occurred_at, row_key.is_some(), payload_digest);
+    [&before_key, row_key.unwrap_or_default().as_bytes()].concat()
+}
+
+fn before_key(occurred_at: i64, has_key: bool, payload_digest: &Digest) -> [u8; BEFORE_KEY] {
+    let mut data = [0; BEFORE_KEY];
+    data[0] = if has_key { WITH_KEY } else { WITHOUT_KEY };
+    data[1..33].copy_from_slice(payload_digest);
+    data[33..].copy_from_slice(&occurred_at.to_be_bytes());
+    data
 }
 
 /// A time-ordered id (UUID version 7, RFC 9562 section 5.7) for a time in microseconds since 1970 UTC.
@@ -204,7 +223,6 @@ pub(in crate::audit) fn actor_of(text: &str) -> Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest as _, Sha256};
 
     fn header(digest: &Digest) -> Header<'_> {
         Header {
@@ -254,18 +272,19 @@ mod tests {
 
     #[test]
     fn each_part_of_an_event_changes_its_digest_which_is_the_hash_of_a_leaf() {
-        let base = event_digest(1, 2, Some("{}"), &[3; 32]);
+        let base = event_digest(2, Some("{}"), &[3; 32]);
         let variants = [
-            event_digest(9, 2, Some("{}"), &[3; 32]),
-            event_digest(1, 9, Some("{}"), &[3; 32]),
-            event_digest(1, 2, None, &[3; 32]),
-            event_digest(1, 2, Some("{}"), &[9; 32]),
+            event_digest(9, Some("{}"), &[3; 32]),
+            event_digest(2, Some(""), &[3; 32]),
+            event_digest(2, None, &[3; 32]),
+            event_digest(2, Some("{}"), &[9; 32]),
         ];
         assert!(variants.iter().all(|variant| *variant != base));
+        assert_ne!(variants[1], variants[2], "an absent key is not an empty one");
         let long = "k".repeat(10_000);
         for row_key in [None, Some("{}"), Some(long.as_str())] {
-            let leaf = [&[0], &event_leaf(1, 2, row_key, &[3; 32])[..]].concat();
-            assert_eq!(event_digest(1, 2, row_key, &[3; 32]), <[u8; 32]>::from(Sha256::digest(leaf)));
+            let leaf = [&[0], &event_leaf(2, row_key, &[3; 32])[..]].concat();
+            assert_eq!(event_digest(2, row_key, &[3; 32]), <[u8; 32]>::from(Sha256::digest(leaf)));
         }
     }
 

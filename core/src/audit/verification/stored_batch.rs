@@ -1,10 +1,10 @@
 //! Verifies a batch by itself: whether the row agrees with its own hash.
 
 use super::FindingKind;
-use crate::audit::format::batch::{PackedContent, PackedEvent, SALT};
+use crate::audit::format::batch::PackedContent;
 use crate::audit::format::batch_row::BatchRow;
 use crate::audit::format::encoding::Digest;
-use crate::audit::format::event::{ENCODING, event_digest, event_id};
+use crate::audit::format::event::{ENCODING, SALT, event_digest, event_id};
 use crate::audit::log::merkle;
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ impl Stored<'_> {
             {
                 return Ok(Some(Fault { place, ..Fault::altered(PAYLOAD_MISSING) }));
             }
-            digests.push(digest_at(self.ordinal, place, event, &digest));
+            digests.push(event_digest(event.occurred_at, event.row_key, &digest));
         }
         let root = merkle::root_of(digests);
         if self.header(actor_digest).hash(&root, &self.previous) == self.hash {
@@ -93,14 +93,10 @@ impl Stored<'_> {
     }
 }
 
-fn digest_at(ordinal: i32, place: i32, event: &PackedEvent, payload_digest: &Digest) -> Digest {
-    event_digest(ordinal.wrapping_add(place), event.occurred_at, event.row_key, payload_digest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::format::batch::pack;
+    use crate::audit::format::batch::{PackedEvent, pack};
     use crate::audit::format::event::payload_digest;
     use std::convert::Infallible;
 
@@ -110,8 +106,7 @@ mod tests {
     fn hashed<'a>(batch: Stored<'a>) -> Stored<'a> {
         let packed = batch.events().unwrap();
         let events = packed.list(batch.occurred_at).unwrap();
-        let digests = (batch.ordinal..).zip(&events).map(|(ordinal, event)| event.digest(ordinal));
-        let root = merkle::root_of(digests);
+        let root = merkle::root_of(events.iter().map(PackedEvent::digest));
         let hash = batch.header(&ACTOR).hash(&root, &batch.previous);
         drop(events);
         drop(packed);

@@ -316,15 +316,15 @@ impl Batch {
             result: &self.result,
             reason: self.reason.as_deref(),
         };
-        let root = merkle::root_of((self.ordinal..).zip(&self.events).map(|(ordinal, event)| event.digest(ordinal)));
+        let root = merkle::root_of(self.events.iter().map(Event::digest));
         Some(header.hash(&root, &self.previous.0))
     }
 }
 
 impl Event {
-    /// The digest of the event at this ordinal, with the payload digest that the line states.
-    fn digest(&self, ordinal: i32) -> Digest {
-        event::event_digest(ordinal, self.occurred_at, self.row_key.as_deref(), &self.payload_digest.0)
+    /// The digest of the event, with the payload digest that the line states.
+    fn digest(&self) -> Digest {
+        event::event_digest(self.occurred_at, self.row_key.as_deref(), &self.payload_digest.0)
     }
 }
 
@@ -489,7 +489,7 @@ mod tests {
         for events in [1, 3] {
             let row = row(events);
             let list = row.events().unwrap();
-            let digests = (row.ordinal..).zip(list.list(TIME).unwrap()).map(|(ordinal, event)| event.digest(ordinal));
+            let digests = list.list(TIME).unwrap().into_iter().map(|event| event.digest());
             let hash = row.header(&ACTOR).hash(&merkle::root_of(digests), &row.previous);
             drop(list);
             let batch = Batch::new(row.clone(), 12, [8; 32]).unwrap();
