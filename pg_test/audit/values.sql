@@ -1,7 +1,7 @@
 -- Values: every type is told, and told the same whatever the settings of the session.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(86);
+SELECT plan(90);
 
 CREATE TYPE app.mood AS ENUM ('sad', 'it''s "fine"');
 CREATE DOMAIN app.percent AS numeric CHECK (VALUE BETWEEN 0 AND 100);
@@ -99,6 +99,75 @@ SET LOCAL "DateStyle" = 'German, DMY';
 INSERT INTO app.everything (id, organization_id, c_interval) VALUES (2, test.acme(), '1 day');
 SELECT is(current_setting('DateStyle'), 'German, DMY', 'also those that were set in the transaction');
 RESET "DateStyle";
+
+-- Each type alone: a row without a type that reads settings is told without changing them. The key reads one, too.
+CREATE TABLE test.alone (n serial, type text, sample text);
+INSERT INTO test.alone (type, sample)
+SELECT format_type(atttypid, atttypmod), quote_literal(v.value) FROM app.everything e, json_each_text(row_to_json(e)) v
+  JOIN pg_attribute a ON a.attrelid = 'app.everything'::regclass AND a.attname = v.key
+ WHERE e.id = 9223372036854775807 AND a.attname LIKE 'c\_%' AND a.atttypid NOT IN ('app.mood[]'::regtype, 'app.pair'::regtype, 'app.pair[]'::regtype, 'integer[]'::regtype, 'text[]'::regtype, 'timestamptz[]'::regtype, 'float8[]'::regtype);
+INSERT INTO test.alone (type, sample) VALUES
+    ('app.mood[]', '''{sad,NULL}'''), ('app.pair', 'ROW(1, ''2026-02-28 12:34:56+00'', ''a'')::app.pair'), ('app.pair[]', 'ARRAY[ROW(1, ''2026-02-28 12:34:56+00'', ''a'')::app.pair]'), ('integer[]', '''{1,NULL,3}'''),
+    ('text[]', '''{"a,b",NULL,"NULL"}'''), ('timestamptz[]', '''{2026-02-28 12:34:56+00}'''), ('float8[]', '''{{1,0.1},{NaN,Infinity}}'''), ('real[]', '''{0.1}'''), ('numeric[]', '''{0.10}'''),
+    ('bytea[]', 'ARRAY[''a''::bytea]'), ('date[]', '''{2026-02-28}'''), ('interval[]', '''{1 day}'''), ('inet[]', '''{10.0.0.1}'''), ('uuid[]', '''{abcdef00-0000-4000-8000-00000000000a}'''), ('jsonb[]', '''{1}'''),
+    ('macaddr8', '''08:00:2b:01:02:03:04:05'''), ('money', '''1000'''), ('regtype', '''app.mood'''), ('xml', '''<a/>''');
+DO $$
+DECLARE
+    alone record;
+BEGIN
+    FOR alone IN SELECT * FROM test.alone LOOP
+        EXECUTE format('CREATE TABLE app.alone_%s (id bytea PRIMARY KEY, organization_id uuid NOT NULL, value %s)', alone.n, alone.type);
+        PERFORM tenancy.protect(format('app.alone_%s', alone.n)::regclass);
+        EXECUTE format('INSERT INTO app.alone_%s SELECT sha256(''sample''), test.acme(), %s', alone.n, alone.sample);
+    END LOOP;
+END
+$$;
+CREATE FUNCTION test.each_alone(settings jsonb) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    answer text[];
+    name text;
+    number integer;
+BEGIN
+    BEGIN
+        FOR name IN SELECT pg_catalog.jsonb_object_keys(settings) LOOP
+            PERFORM pg_catalog.set_config(name, settings ->> name, true);
+        END LOOP;
+        FOR number IN SELECT n FROM test.alone ORDER BY n LOOP
+            EXECUTE pg_catalog.format('INSERT INTO app.alone_%s SELECT pg_catalog.sha256(''copy''), organization_id, value FROM app.alone_%1$s', number);
+            answer := answer || (SELECT pg_catalog.concat(n.row_key, n.payload) FROM test.newest n);
+        END LOOP;
+        RAISE EXCEPTION 'back' USING ERRCODE = 'P0099';
+    EXCEPTION WHEN SQLSTATE 'P0099' THEN
+        RETURN answer;
+    END;
+END
+$$;
+CREATE TEMP TABLE told_alone AS SELECT test.each_alone('{}') AS told;
+SELECT is((SELECT count(told.value) FROM told_alone, unnest(told_alone.told) told(value) WHERE told.value LIKE '{"id":"\\\\x%"value":%'), (SELECT count(*) FROM test.alone), 'each type is told alone');
+SELECT is((SELECT string_agg(a.type || ' under ' || s.settings, ', ') FROM setting s, test.each_alone(s.settings::jsonb) answer, told_alone t, test.alone a WHERE answer[a.n] IS DISTINCT FROM t.told[a.n]), NULL,
+          'each type alone is told the same whatever the settings');
+
+-- As Postgres' own JSON -------------------------------------------------------------------------------------------------
+
+CREATE TABLE app.plain (
+    id integer PRIMARY KEY, organization_id uuid NOT NULL, a timestamp, b timestamptz, c date, d time, e text, f smallint, g bigint, h uuid, i boolean, j numeric, k jsonb
+);
+SELECT tenancy.protect('app.plain') \g /dev/null
+INSERT INTO app.plain
+SELECT n, test.acme(), moment, moment AT TIME ZONE 'UTC', moment::date, moment::time, repeat(chr(1 + n % 200) || '"\é', n % 5), (random() * 65535 - 32768)::smallint, ((random() - 0.5) * 2 ^ (n % 64))::bigint,
+       gen_random_uuid(), n % 2 = 0, ((random() - 0.5) * 10 ^ (n % 20))::numeric, to_jsonb(chr(1 + n % 200))
+  FROM generate_series(1, 3000) n,
+       LATERAL (SELECT date_trunc((ARRAY['microsecond', 'millisecond', 'second', 'day', 'year'])[1 + n % 5], timestamp '0001-01-01 BC' + random() * interval '10100 years')) random (moment);
+INSERT INTO app.plain (id, organization_id, a, b)
+SELECT 10000 + n, test.acme(), moment, moment AT TIME ZONE 'UTC'
+  FROM unnest(ARRAY['-infinity', 'infinity', '4713-01-01 BC', '0001-12-31 23:59:59.999999 BC', '0001-01-01', '0001-01-01 00:00:00.000001', '1582-10-15', '1900-02-28 23:59:59.9', '1900-03-01', '1969-12-31 23:59:59.999999',
+                    '1999-12-31 23:59:59.999999', '2000-01-01', '2000-02-29 10:20:30.10', '2000-03-01', '2024-02-29', '2100-02-28', '2100-03-01', '9999-12-31 23:59:59.999999', '10000-01-01', '294276-12-31']::timestamp[])
+       WITH ORDINALITY AS edge (moment, n);
+SET LOCAL "TimeZone" = 'UTC';
+SELECT is((SELECT string_agg(told.key || ' ' || told.value, ', ') FROM tenancy.event e JOIN app.plain p ON p.id = (e.row_key ->> 'id')::integer, json_each(e.payload -> 'new') told
+            WHERE e.table_name = 'plain' AND told.value::text IS DISTINCT FROM (row_to_json(p) -> told.key)::text), NULL, 'values are told byte for byte as by to_json');
+SELECT is((SELECT count(*) FROM tenancy.event e, json_each(e.payload -> 'new') WHERE e.table_name = 'plain' AND e.operation = 'insert'), 3000 * 13 + 20 * 4::bigint, 'all of them');
+RESET "TimeZone";
 
 -- What is not a number, and what is nothing ------------------------------------------------------------------------------
 

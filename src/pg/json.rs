@@ -33,9 +33,28 @@ pub enum JsonKind {
     /// `json`, copied as it is stored; see [`push_json`] for the exception.
     Json,
     Jsonb,
+    Bytea,
     /// Any other type, by its output function, as a JSON string.
-    Output(pg_sys::Oid),
+    Output {
+        function: pg_sys::Oid,
+        reads_settings: bool,
+    },
 }
+
+/// Output functions that read no setting, as their source says.
+const WITHOUT_SETTINGS: [u32; 11] = [
+    pg_sys::F_ENUM_OUT,
+    pg_sys::F_INET_OUT,
+    pg_sys::F_CIDR_OUT,
+    pg_sys::F_MACADDR_OUT,
+    pg_sys::F_MACADDR8_OUT,
+    pg_sys::F_BIT_OUT,
+    pg_sys::F_VARBIT_OUT,
+    pg_sys::F_NAMEOUT,
+    pg_sys::F_CHAROUT,
+    pg_sys::F_OIDOUT,
+    pg_sys::F_XID8OUT,
+];
 
 impl JsonKind {
     /// The way for a type; domains are written as their base type.
@@ -57,18 +76,38 @@ impl JsonKind {
             }
             pg_sys::JSONOID => JsonKind::Json,
             pg_sys::JSONBOID => JsonKind::Jsonb,
+            pg_sys::BYTEAOID => JsonKind::Bytea,
             _ => {
                 let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
                 // SAFETY: as above; raises for a type without an output function, which no column has.
-                unsafe { pg_sys::getTypeOutputInfo(base, &mut function, &mut is_varlena) };
-                JsonKind::Output(function)
+                let element = unsafe {
+                    pg_sys::getTypeOutputInfo(base, &mut function, &mut is_varlena);
+                    pg_sys::get_element_type(base)
+                };
+                let reads_settings = if element == pg_sys::InvalidOid {
+                    !WITHOUT_SETTINGS.contains(&function.to_u32())
+                } else {
+                    // Elements are written by their own output functions.
+                    function.to_u32() != pg_sys::F_ARRAY_OUT || JsonKind::of(element).output_reads_settings()
+                };
+                JsonKind::Output { function, reads_settings }
             }
         }
     }
 
-    /// True if the output function of the type may read settings.
+    /// True if values are written by an output function that may read settings.
     pub fn reads_settings(self) -> bool {
-        matches!(self, JsonKind::Output(_))
+        matches!(self, JsonKind::Output { reads_settings: true, .. })
+    }
+
+    /// True if the output function of the type may read settings, also where values are written without it.
+    fn output_reads_settings(self) -> bool {
+        match self {
+            JsonKind::Boolean | JsonKind::Int2 | JsonKind::Int4 | JsonKind::Int8 | JsonKind::Numeric => false,
+            JsonKind::Text | JsonKind::Uuid | JsonKind::Json | JsonKind::Jsonb => false,
+            JsonKind::Float4 | JsonKind::Float8 | JsonKind::DateTime(_) | JsonKind::Bytea => true,
+            JsonKind::Output { reads_settings, .. } => reads_settings,
+        }
     }
 }
 
@@ -132,8 +171,7 @@ unsafe impl SqlTranslatable for Jsonb {
 
 /// Appends `text` as a JSON string.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to a Vec cannot fail.
-    let _ = serde_json::to_writer(out, text);
+    push_escaped(out, text.as_bytes());
 }
 
 /// Appends a value as JSON.
@@ -159,12 +197,10 @@ pub unsafe fn long_text<'a>(kind: JsonKind, datum: pg_sys::Datum) -> Option<&'a 
     // SAFETY: each branch reads the datum as the kind says.
     unsafe {
         match kind {
-            JsonKind::Text | JsonKind::Json => {
-                Some(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())))
-            }
+            JsonKind::Text | JsonKind::Json => Some(bytes(datum)),
             JsonKind::Numeric => Some(output(pg_sys::Oid::from(pg_sys::F_NUMERIC_OUT), datum)),
             JsonKind::Jsonb => Some(output(pg_sys::Oid::from(pg_sys::F_JSONB_OUT), datum)),
-            JsonKind::Output(function) => Some(output(function, datum)),
+            JsonKind::Output { function, .. } => Some(output(function, datum)),
             _ => None,
         }
     }
@@ -179,13 +215,8 @@ impl<'a> JsonBytes<'a> {
     /// # Safety
     /// As of [`long_text`].
     pub unsafe fn of(kind: JsonKind, datum: pg_sys::Datum) -> Option<Self> {
-        if kind != JsonKind::Output(pg_sys::Oid::from(pg_sys::F_BYTEAOUT)) {
-            return None;
-        }
-        // SAFETY: the output function is that of bytea, so the value is one.
-        unsafe {
-            Some(JsonBytes(varlena::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()))))
-        }
+        // SAFETY: a value of that kind is a bytea.
+        (kind == JsonKind::Bytea).then(|| unsafe { JsonBytes(bytes(datum)) })
     }
 
     /// How many bytes the text has.
@@ -195,16 +226,30 @@ impl<'a> JsonBytes<'a> {
 
     /// The text piece by piece: `\x` and hexadecimal digits, as `bytea_output = hex` has it.
     pub fn text(&self, mut piece: impl FnMut(&[u8])) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         piece(b"\\x");
         let mut text = [0; 8192];
         for bytes in self.0.chunks(text.len() / 2) {
             for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-                digits[0] = DIGITS[usize::from(byte >> 4)];
-                digits[1] = DIGITS[usize::from(byte & 15)];
+                digits[0] = HEX[usize::from(byte >> 4)];
+                digits[1] = HEX[usize::from(byte & 15)];
             }
             piece(&text[..2 * bytes.len()]);
         }
+    }
+}
+
+/// The bytes of a value of variable length, which stay where they are if they are stored in the row as they are.
+///
+/// # Safety
+/// `datum` is a value of such a type; the bytes are used before anything can free it.
+unsafe fn bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: as promised; what is neither compressed nor out of line is read as pg_detoast_datum_packed would return
+    // it (fmgr.c).
+    unsafe {
+        let value: *mut pg_sys::varlena = datum.cast_mut_ptr();
+        let as_it_is =
+            varlena::varatt_is_4b_u(value) || varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value);
+        varlena::varlena_to_byte_slice(if as_it_is { value } else { pg_sys::pg_detoast_datum_packed(value) })
     }
 }
 
@@ -219,6 +264,10 @@ pub unsafe fn text<'a>(kind: JsonKind, datum: pg_sys::Datum) -> Cow<'a, [u8]> {
             return Cow::Borrowed(text);
         }
         let mut out = Vec::new();
+        if let Some(bytes) = JsonBytes::of(kind, datum) {
+            bytes.text(|piece| out.extend_from_slice(piece));
+            return Cow::Owned(out);
+        }
         push_short(&mut out, kind, datum);
         // Strings of these types have nothing to escape.
         out.retain(|byte| *byte != b'"');
@@ -232,14 +281,37 @@ pub fn push_text(out: &mut Vec<u8>, kind: JsonKind, text: &[u8]) {
         JsonKind::Jsonb => out.extend_from_slice(text),
         JsonKind::Json => push_json(out, text),
         JsonKind::Numeric if text.last().is_some_and(u8::is_ascii_digit) => out.extend_from_slice(text),
-        _ => push_string(out, &text_of(text)),
+        _ => push_escaped(out, text),
     }
 }
 
-/// The bytes as text. Those of a UTF-8 database are, and to check that is cheaper than to look for what is not.
-fn text_of(bytes: &[u8]) -> Cow<'_, str> {
-    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+/// Appends a text as a JSON string. What is no UTF-8 stays so, and is found by [`into_text`].
+fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        out.extend_from_slice(&rest[..plain]);
+        match rest[plain] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            8 => out.extend_from_slice(b"\\b"),
+            12 => out.extend_from_slice(b"\\f"),
+            byte => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[plain + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
+
+/// Hexadecimal digits.
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// What was written as JSON, as a text.
 pub fn into_text(json: Vec<u8>) -> String {
@@ -272,8 +344,15 @@ unsafe fn push_short(out: &mut Vec<u8>, kind: JsonKind, datum: pg_sys::Datum) {
                 out.push(b'"');
             }
             JsonKind::DateTime(type_oid) => push_datetime(out, datum, type_oid),
+            JsonKind::Bytea => {
+                out.push(b'"');
+                // The backslash before the digits is escaped.
+                out.push(b'\\');
+                JsonBytes(bytes(datum)).text(|piece| out.extend_from_slice(piece));
+                out.push(b'"');
+            }
             // Long kinds, which have a text.
-            JsonKind::Numeric | JsonKind::Text | JsonKind::Json | JsonKind::Jsonb | JsonKind::Output(_) => {}
+            JsonKind::Numeric | JsonKind::Text | JsonKind::Json | JsonKind::Jsonb | JsonKind::Output { .. } => {}
         }
     }
 }
@@ -297,15 +376,69 @@ fn push_float(out: &mut Vec<u8>, value: f64, finite: impl FnOnce(&mut Vec<u8>) -
 /// make the whole payload unreadable. A value with any such escape is kept as a JSON string of its text.
 pub fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     if json.windows(2).any(|pair| pair == b"\\u") {
-        push_string(out, &text_of(json));
+        push_escaped(out, json);
     } else {
         out.extend_from_slice(json);
     }
 }
 
+/// Appends a timestamp, in microseconds since 2000, and the end of the string, as JsonEncodeDateTime (json.c) does in
+/// four times as long. False for a time out of the years 1 to 9999, which has another form.
+fn push_moment(out: &mut Vec<u8>, moment: i64, end: &str) -> bool {
+    const DAY: i64 = 86_400_000_000;
+    // 0001-01-01 and 10000-01-01.
+    const REACH: std::ops::Range<i64> = -730_119 * DAY..2_921_940 * DAY;
+    if !REACH.contains(&moment) {
+        return false;
+    }
+    let (day, time) = (moment.div_euclid(DAY), moment.rem_euclid(DAY));
+    // Years begin in March here, so that the leap day is the last one: 2000-01-01 is day 730,425 from 0000-03-01.
+    let day = day + 730_425;
+    let (era, day_of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+
+    let seconds = time / 1_000_000;
+    let mut text = *b"\"YYYY-MM-DDThh:mm:ss.ffffff";
+    let mut put = |at: std::ops::Range<usize>, mut number: i64| {
+        for place in at.rev() {
+            text[place] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(1..5, year);
+    put(6..8, month);
+    put(9..11, day_of_month);
+    put(12..14, seconds / 3600);
+    put(15..17, seconds / 60 % 60);
+    put(18..20, seconds % 60);
+    put(21..27, time % 1_000_000);
+    let mut length = text.len();
+    while matches!(text[length - 1], b'0') && length > 20 {
+        length -= 1;
+    }
+    // Without a fraction there is no point either.
+    let length = if time % 1_000_000 == 0 { 20 } else { length };
+    out.extend_from_slice(&text[..length]);
+    out.extend_from_slice(end.as_bytes());
+    true
+}
+
 /// # Safety
 /// `datum` is of the date or time type given.
 unsafe fn push_datetime(out: &mut Vec<u8>, datum: pg_sys::Datum, type_oid: pg_sys::Oid) {
+    let in_reach = match type_oid {
+        pg_sys::TIMESTAMPOID => push_moment(out, datum.value() as i64, "\""),
+        pg_sys::TIMESTAMPTZOID => push_moment(out, datum.value() as i64, "+00:00\""),
+        _ => false,
+    };
+    if in_reach {
+        return;
+    }
     // MAXDATELEN of src/include/utils/datetime.h is 128.
     let mut buffer = [0 as c_char; 129];
     let utc = 0;

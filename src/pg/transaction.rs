@@ -7,8 +7,12 @@ use std::panic::AssertUnwindSafe;
 
 /// The nesting level: 1 in the transaction itself, one more for each open savepoint.
 pub fn level() -> i32 {
-    // SAFETY: reads a counter; valid at any time.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+    unsafe extern "C-unwind" {
+        /// Without pgrx's guard, as [`statement`]: it reads a counter and raises nothing.
+        #[link_name = "GetCurrentTransactionNestLevel"]
+        safe fn postgres_level() -> i32;
+    }
+    postgres_level()
 }
 
 /// The 64-bit id of the transaction, given to it now if it has none.

@@ -1,6 +1,7 @@
 //! The database's own idea of who is connected.
 
 use pgrx::{direct_function_call, pg_sys};
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 /// True for a member of `tenancy_application` that is no superuser. A role that one of them takes by SET ROLE counts as
@@ -29,19 +30,40 @@ pub struct Session {
 
 /// The session as it is now.
 pub fn session() -> Session {
-    // SAFETY: plain reads of backend state; application_name is NULL or NUL-terminated.
-    unsafe {
-        let name = pg_sys::application_name;
-        let name = (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned());
-        Session {
-            session_user: pg_sys::GetSessionUserId(),
-            current_user: pg_sys::GetUserId(),
-            application_name: name.filter(|name| !name.is_empty()),
-        }
+    let (session_user, current_user) = users();
+    Session { session_user, current_user, application_name: application_name().map(Cow::into_owned) }
+}
+
+/// The role that logged in, and the one in force.
+fn users() -> (pg_sys::Oid, pg_sys::Oid) {
+    unsafe extern "C-unwind" {
+        /// Without pgrx's guard: it reads a variable and raises nothing, and this runs once per row.
+        #[link_name = "GetSessionUserId"]
+        safe fn postgres_session_user() -> pg_sys::Oid;
+        /// As above.
+        #[link_name = "GetUserId"]
+        safe fn postgres_user() -> pg_sys::Oid;
     }
+    (postgres_session_user(), postgres_user())
+}
+
+/// The name of the connection, if it has one; copied by who keeps it.
+fn application_name<'a>() -> Option<Cow<'a, str>> {
+    // SAFETY: a plain read of backend state; application_name is NULL or NUL-terminated.
+    let name = unsafe {
+        let name = pg_sys::application_name;
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy())
+    };
+    name.filter(|name| !name.is_empty())
 }
 
 impl Session {
+    /// True if the session is as it was.
+    pub fn is_current(&self) -> bool {
+        (self.session_user, self.current_user) == users()
+            && self.application_name.as_deref() == application_name().as_deref()
+    }
+
     /// The role that logged in.
     pub fn session_user_name(&self) -> String {
         role_name(self.session_user)

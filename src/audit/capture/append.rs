@@ -17,7 +17,7 @@ use pg_tenancy_core::audit::format::batch::{self, MAX_EVENTS, MAX_TEXT, MAX_TIME
 use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{
-    Actor, ENCODING, batch_id, event_digest, event_id, payload_digest, time_ordered_id,
+    Actor, ENCODING, SALT, batch_id, event_digest, event_id, payload_digest, time_ordered_id,
 };
 use pg_tenancy_core::audit::format::month::Month;
 use pg_tenancy_core::audit::log::{chain, merkle};
@@ -51,15 +51,17 @@ pub struct NewEvent<'a> {
 struct Written {
     actor: Option<Rc<WrittenActor>>,
     /// By organization.
-    links: BTreeMap<Uuid, ChainLink>,
+    links: BTreeMap<Uuid, Rc<ChainLink>>,
 }
 
-/// The last event of an organization in this transaction.
-#[derive(Clone)]
+/// The last batch of an organization in this transaction. The copies that savepoints keep share it: a batch takes
+/// events of one level only, so a rollback that leaves the batch leaves all its events.
+#[derive(Default)]
 struct ChainLink {
-    ordinal: i32,
-    /// The hash of its batch, once that is complete. The copies that savepoints keep share it.
-    hash: Rc<OnceCell<Digest>>,
+    /// The ordinal of its last event.
+    ordinal: Cell<i32>,
+    /// Once it is complete.
+    hash: OnceCell<Digest>,
 }
 
 /// A row of `tenancy.event_actor`, with what it was made of.
@@ -89,16 +91,15 @@ struct OpenBatch {
     events: Vec<OpenEvent>,
     /// Bytes of row keys and payloads.
     bytes: usize,
-    /// The hash of the batch before, or the newest sealed head.
-    previous: Rc<OnceCell<Digest>>,
-    hash: Rc<OnceCell<Digest>>,
+    /// The batch before, or the newest sealed head.
+    previous: Rc<ChainLink>,
+    link: Rc<ChainLink>,
 }
 
 struct OpenEvent {
     occurred_at: i64,
     row_key: Option<String>,
     payload: String,
-    salt: [u8; 16],
 }
 
 /// At how many rows, bytes of text and open batches what waits is written before the end of its statement.
@@ -153,7 +154,7 @@ pub fn before_commit() {
 
 /// The transaction is over; returns how many events it committed.
 pub fn transaction_ended(committed: bool) -> i64 {
-    let events = |links: &BTreeMap<Uuid, ChainLink>| links.values().map(|link| i64::from(link.ordinal)).sum();
+    let events = |links: &BTreeMap<Uuid, Rc<ChainLink>>| links.values().map(|link| i64::from(link.ordinal.get())).sum();
     let events = if committed { events(&WRITTEN.borrow().get().links) } else { 0 };
     let actor = WRITTEN.borrow().get().actor.clone();
     if let Some(actor) = actor.filter(|_| committed) {
@@ -170,10 +171,24 @@ pub fn transaction_ended(committed: bool) -> i64 {
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
 /// with others of its statement. Returns the id of the event.
 pub fn append(draft: NewEvent) -> Result<Uuid> {
-    let occurred_at = transaction::now();
-    let month = Month::of(occurred_at);
-    let actor = actor(transaction::level(), occurred_at, month)?;
-    Ok(append_event(actor.row.id, &actor.digest, month, occurred_at, draft))
+    let (occurred_at, level) = (transaction::now(), transaction::level());
+    let month = month_of(occurred_at);
+    let actor = actor(level, occurred_at, month)?;
+    Ok(append_event(level, &actor.row.id, &actor.digest, month, occurred_at, draft))
+}
+
+/// [`Month::of`], remembered for the day.
+fn month_of(moment: i64) -> Month {
+    static DAY: BackendLocal<Cell<Option<(i64, Month)>>> = BackendLocal::new(Cell::new(None));
+    let day = moment.div_euclid(86_400_000_000);
+    match DAY.get() {
+        Some((known, month)) if known == day => month,
+        _ => {
+            let month = Month::of(moment);
+            DAY.set(Some((day, month)));
+            month
+        }
+    }
 }
 
 /// Writes that an operator acts from now on, as which role and why: for one organization, or for all (the nil UUID).
@@ -197,12 +212,18 @@ pub fn append_as(actor: Actor, occurred_at: i64, draft: NewEvent) -> Result<()> 
     let month = Month::of(occurred_at);
     let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
     table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
-    append_event(row.id, &row.digest(), month, occurred_at, draft);
+    append_event(transaction::level(), &row.id, &row.digest(), month, occurred_at, draft);
     Ok(())
 }
 
-fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i64, draft: NewEvent) -> Uuid {
-    let level = transaction::level();
+fn append_event(
+    level: i32,
+    actor: &Uuid,
+    actor_digest: &Digest,
+    month: Month,
+    occurred_at: i64,
+    draft: NewEvent,
+) -> Uuid {
     let bytes = draft.payload.len() + draft.row_key.as_ref().map_or(0, String::len);
     let joins = |batch: &OpenBatch| {
         // A clock that was set back begins a batch too: no event is older than the id of its batch.
@@ -210,20 +231,19 @@ fn append_event(actor: Uuid, actor_digest: &Digest, month: Month, occurred_at: i
         in_time
             && batch.level == level
             && batch.month == month
-            && batch.row.actor == actor
+            && batch.row.actor == *actor
             && batch.takes(&draft, bytes)
     };
     let organization = draft.organization;
     if !OPEN.borrow().get(&organization).is_some_and(joins) {
         close(organization);
-        let batch = open(level, actor, actor_digest, month, occurred_at, &draft);
+        let batch = open(level, *actor, actor_digest, month, occurred_at, &draft);
+        WRITTEN.borrow_mut().change(level).links.insert(organization, batch.link.clone());
         OPEN.borrow_mut().insert(organization, batch);
     }
     let mut open = OPEN.borrow_mut();
     let Some(batch) = open.get_mut(&organization) else { unreachable!("it was opened above") };
     let id = batch.push(occurred_at, draft, bytes);
-    let link = ChainLink { ordinal: batch.row.ordinal + batch.row.events - 1, hash: batch.hash.clone() };
-    WRITTEN.borrow_mut().change(level).links.insert(organization, link);
     let (open_batches, bytes) = (open.len(), WAITING_BYTES.get() + bytes);
     drop(open);
     WAITING.set(true);
@@ -260,8 +280,8 @@ fn open(level: i32, actor: Uuid, actor_digest: &Digest, month: Month, occurred_a
         previous: Digest::default(),
         hash: Digest::default(),
     };
-    let (events, hash) = (Vec::new(), Rc::new(OnceCell::new()));
-    OpenBatch { level, month, actor_digest: *actor_digest, row, events, bytes: 0, previous, hash }
+    let (events, link) = (Vec::new(), Rc::new(ChainLink::default()));
+    OpenBatch { level, month, actor_digest: *actor_digest, row, events, bytes: 0, previous, link }
 }
 
 /// Completes the open batch of the organization, which then waits to be written.
@@ -292,8 +312,8 @@ impl OpenBatch {
         let id = event_id(self.row.id, self.row.events);
         self.bytes += bytes;
         self.row.events += 1;
-        let (row_key, payload, salt) = (draft.row_key, draft.payload, rand::rng().random());
-        self.events.push(OpenEvent { occurred_at, row_key, payload, salt });
+        self.link.ordinal.set(self.row.ordinal + self.row.events - 1);
+        self.events.push(OpenEvent { occurred_at, row_key: draft.row_key, payload: draft.payload });
         id
     }
 
@@ -304,15 +324,17 @@ impl OpenBatch {
             _ => self.pack(),
         };
         // The batch before was closed first.
-        self.row.previous = self.previous.get().copied().unwrap_or_default();
+        self.row.previous = self.previous.hash.get().copied().unwrap_or_default();
         self.row.hash = self.row.header(&self.actor_digest).hash(&root, &self.row.previous);
-        let _ = self.hash.set(self.row.hash);
+        let _ = self.link.hash.set(self.row.hash);
         Waiting { row: self.row, month: self.month }
     }
 
     /// Packs the events; returns the root over them.
     fn pack(&mut self) -> Digest {
-        let packed: Vec<PackedEvent> = self.events.iter().map(OpenEvent::packed).collect();
+        let mut salts = vec![[0; SALT]; self.events.len()];
+        rand::rng().fill(salts.as_flattened_mut());
+        let packed: Vec<PackedEvent> = self.events.iter().zip(salts).map(|(event, salt)| event.packed(salt)).collect();
         let root = merkle::root_of(packed.iter().map(PackedEvent::digest));
         self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
         root
@@ -321,19 +343,20 @@ impl OpenBatch {
     /// Stores the only event in the columns of the row; returns its digest, which is the root.
     fn store_one(&mut self) -> Digest {
         let Some(event) = self.events.pop() else { unreachable!("a batch is opened for an event") };
-        let digest = payload_digest(&event.salt, &event.payload);
+        let salt: [u8; SALT] = rand::rng().random();
+        let digest = payload_digest(&salt, &event.payload);
         let root = event_digest(event.occurred_at, event.row_key.as_deref(), &digest);
         self.row.payload_digest = Some(digest);
         self.row.row_key = event.row_key;
         self.row.payload = Some(event.payload);
-        self.row.payload_salt = Some(event.salt.to_vec());
+        self.row.payload_salt = Some(salt.to_vec());
         root
     }
 }
 
 impl OpenEvent {
-    fn packed(&self) -> PackedEvent<'_> {
-        let content = PackedContent::Payload { salt: self.salt, text: &self.payload };
+    fn packed(&self, salt: [u8; SALT]) -> PackedEvent<'_> {
+        let content = PackedContent::Payload { salt, text: &self.payload };
         PackedEvent { occurred_at: self.occurred_at, row_key: self.row_key.as_deref(), content }
     }
 }
@@ -353,26 +376,28 @@ fn flush(level: i32) {
     }
 }
 
-/// The ordinal of the next event of an organization, and the hash that its batch follows: that of the batch before it
-/// in the same transaction, or the newest sealed head.
-fn next_place(organization: Uuid) -> (i32, Rc<OnceCell<Digest>>) {
+/// The ordinal of the next event of an organization, and what its batch follows: the batch before it in the same
+/// transaction, or the newest sealed head.
+fn next_place(organization: Uuid) -> (i32, Rc<ChainLink>) {
     if let Some(link) = WRITTEN.borrow().get().links.get(&organization) {
-        return (link.ordinal + 1, link.hash.clone());
+        return (link.ordinal.get() + 1, link.clone());
     }
     // tenancy.head: organization, block, position, leaves, chain, frontier
     let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", IndexKey::uuid(1, &organization), 5);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
-    (1, Rc::new(OnceCell::from(head.unwrap_or_else(|| chain::genesis(organization)))))
+    let hash = OnceCell::from(head.unwrap_or_else(|| chain::genesis(organization)));
+    (1, Rc::new(ChainLink { ordinal: Cell::new(0), hash }))
 }
 
 /// The actor of this moment: the one of the event before, the one of the session's transaction before, or a new one.
 fn actor(level: i32, occurred_at: i64, month: Month) -> Result<Rc<WrittenActor>> {
     let context = context::generation();
-    let session = user::session();
-    let same = |actor: &&Rc<WrittenActor>| actor.context == context && actor.month == month && actor.session == session;
+    let same =
+        |actor: &&Rc<WrittenActor>| actor.context == context && actor.month == month && actor.session.is_current();
     if let Some(actor) = WRITTEN.borrow().get().actor.as_ref().filter(same) {
         return Ok(actor.clone());
     }
+    let session = user::session();
     let row = describe(time_ordered_id(occurred_at, rand::rng().random()), &session)?;
     let table = table::oid(c"event_actor");
     // Of the same month, so that a partition of events that is archived takes all its actors along.

@@ -17,7 +17,7 @@ use crate::pg::tables::catalog::{self, RowValues, Shape, TableColumn};
 use crate::pg::trigger::{Call, Operation};
 use crate::pg::user;
 use pg_tenancy_core::audit::format::commitment::{ColumnPath, CommitmentKey};
-use pg_tenancy_core::audit::format::payload::{Payload, Side};
+use pg_tenancy_core::audit::format::payload::{MemberName, Payload, Side};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 use sha2::{Digest as _, Sha256};
@@ -68,6 +68,10 @@ pub fn judge_rows(judge: Judge) {
 /// What a trigger says and its table is like, the same for each row until a table or a schema changes.
 struct Learned {
     shape: Rc<Shape>,
+    /// The names of the shape's columns, in the same order.
+    names: Vec<MemberName>,
+    /// The places in the shape of the columns of the primary key.
+    key: Vec<usize>,
     domain: String,
     origin: LearnedOrigin,
     /// A table of the extension's own.
@@ -133,7 +137,10 @@ impl Learned {
             }
         };
         let reads_settings = shape.columns.iter().any(|column| column.kind.reads_settings());
-        Ok(Learned { shape, domain: domain.to_owned(), origin, own, reads_settings })
+        let names = shape.columns.iter().map(|column| MemberName::new(&column.name)).collect();
+        let in_key = |n: &usize| shape.columns[*n].in_primary_key;
+        let key = (0..shape.columns.len()).filter(in_key).collect();
+        Ok(Learned { shape, names, key, domain: domain.to_owned(), origin, own, reads_settings })
     }
 
     /// The way opened, where there is one.
@@ -241,42 +248,39 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
             to,
         })?;
     }
-    let write = || record(shape, &learned.domain, old.as_ref().zip(from), new.as_ref().zip(to));
+    let write = || record(&learned, old.as_ref().zip(from), new.as_ref().zip(to));
     if learned.reads_settings { json::with_fixed_settings(write) } else { write() }
 }
 
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
-fn record(shape: &Shape, domain: &str, old: Option<(&RowValues, Uuid)>, new: Option<(&RowValues, Uuid)>) -> Result<()> {
+fn record(table: &Learned, old: Option<(&RowValues, Uuid)>, new: Option<(&RowValues, Uuid)>) -> Result<()> {
     match (old, new) {
         (Some((old, from)), Some((new, to))) if from != to => {
-            event(shape, from, "delete", domain, Some(old), None)?;
-            event(shape, to, "insert", domain, None, Some(new))
+            event(table, from, "delete", Some(old), None)?;
+            event(table, to, "insert", None, Some(new))
         }
-        (Some((old, organization)), Some((new, _))) => {
-            event(shape, organization, "update", domain, Some(old), Some(new))
-        }
-        (Some((old, organization)), None) => event(shape, organization, "delete", domain, Some(old), None),
-        (None, Some((new, organization))) => event(shape, organization, "insert", domain, None, Some(new)),
+        (Some((old, organization)), Some((new, _))) => event(table, organization, "update", Some(old), Some(new)),
+        (Some((old, organization)), None) => event(table, organization, "delete", Some(old), None),
+        (None, Some((new, organization))) => event(table, organization, "insert", None, Some(new)),
         (None, None) => Ok(()),
     }
 }
 
 fn event(
-    shape: &Shape,
+    table: &Learned,
     organization: Uuid,
     operation: &str,
-    domain: &str,
     old: Option<&RowValues>,
     new: Option<&RowValues>,
 ) -> Result<()> {
-    let key = new.or(old).and_then(|row| row_key(shape, row));
-    let payload = payload(shape, organization, old, new)?;
+    let key = new.or(old).and_then(|row| row_key(table, row));
+    let payload = payload(table, organization, old, new)?;
     append(NewEvent {
         organization,
         operation,
-        domain,
-        table_schema: Some(&shape.schema),
-        table_name: Some(&shape.name),
+        domain: &table.domain,
+        table_schema: Some(&table.shape.schema),
+        table_name: Some(&table.shape.name),
         row_key: key,
         result: "success",
         reason: None,
@@ -286,10 +290,10 @@ fn event(
 }
 
 /// `{"old":{...},"new":{...}}`: of an update the changed columns, otherwise all that are not NULL.
-fn payload(shape: &Shape, organization: Uuid, old: Option<&RowValues>, new: Option<&RowValues>) -> Result<String> {
+fn payload(table: &Learned, organization: Uuid, old: Option<&RowValues>, new: Option<&RowValues>) -> Result<String> {
     let mut writer = PayloadWriter {
         payload: Payload::default(),
-        shape,
+        shape: &table.shape,
         organization,
         limit: configuration::audit_value_limit(),
         key: None,
@@ -297,14 +301,14 @@ fn payload(shape: &Shape, organization: Uuid, old: Option<&RowValues>, new: Opti
     for (side, row, other) in [(Side::Old, old, new), (Side::New, new, old)] {
         let Some(row) = row else { continue };
         writer.payload.begin(side);
-        for column in &shape.columns {
+        for (column, name) in table.shape.columns.iter().zip(&table.names) {
             let told = match other {
                 Some(other) => !row.same(other, column),
                 None => row.get(column).is_some(),
             };
             match row.get(column) {
-                value if told && column.secret => writer.commit(side, column, value)?,
-                value if told => writer.tell(side, column, value),
+                value if told && column.secret => writer.commit(side, column, name, value)?,
+                value if told => writer.tell(side, column, name, value),
                 _ => {}
             }
         }
@@ -327,9 +331,9 @@ struct PayloadWriter<'a> {
 
 impl PayloadWriter<'_> {
     /// Tells a value, or the digest of a large one.
-    fn tell(&mut self, side: Side, column: &TableColumn, value: Option<pg_sys::Datum>) {
+    fn tell(&mut self, side: Side, column: &TableColumn, name: &MemberName, value: Option<pg_sys::Datum>) {
         let Some(value) = value else {
-            self.payload.value(side, &column.name).extend_from_slice(b"null");
+            self.payload.value(side, name).extend_from_slice(b"null");
             return;
         };
         // SAFETY: the value is of the column's type, whose kind was learned with it, and is not freed before the end.
@@ -338,22 +342,28 @@ impl PayloadWriter<'_> {
         {
             let mut digest = Sha256::new();
             bytes.text(|piece| digest.update(piece));
-            self.payload.digest(side, &column.name, &digest.finalize().into(), bytes.text_len());
+            self.payload.digest(side, name, &digest.finalize().into(), bytes.text_len());
             return;
         }
         // SAFETY: as above.
         match unsafe { json::long_text(column.kind, value) } {
             Some(text) if text.len() > self.limit => {
-                self.payload.digest(side, &column.name, &Sha256::digest(text).into(), text.len());
+                self.payload.digest(side, name, &Sha256::digest(text).into(), text.len());
             }
-            Some(text) => json::push_text(self.payload.value(side, &column.name), column.kind, text),
+            Some(text) => json::push_text(self.payload.value(side, name), column.kind, text),
             // SAFETY: as above.
-            None => unsafe { json::push_value(self.payload.value(side, &column.name), column.kind, value) },
+            None => unsafe { json::push_value(self.payload.value(side, name), column.kind, value) },
         }
     }
 
     /// Tells a value of a secret column by a commitment.
-    fn commit(&mut self, side: Side, column: &TableColumn, value: Option<pg_sys::Datum>) -> Result<()> {
+    fn commit(
+        &mut self,
+        side: Side,
+        column: &TableColumn,
+        name: &MemberName,
+        value: Option<pg_sys::Datum>,
+    ) -> Result<()> {
         let key = match &self.key {
             Some(key) => key.clone(),
             None => self.key.insert(commitment_key::key()?).clone(),
@@ -371,7 +381,7 @@ impl PayloadWriter<'_> {
                 None => key.commit(&place, &json::text(column.kind, value)),
             }
         });
-        self.payload.commitment(side, &column.name, commitment.as_ref());
+        self.payload.commitment(side, name, commitment.as_ref());
         Ok(())
     }
 }
@@ -389,18 +399,18 @@ fn check_secret(shape: &Shape, names: &[&str]) -> Result<()> {
 }
 
 /// The primary key as a JSON object; `None` for a table without one.
-fn row_key(shape: &Shape, row: &RowValues) -> Option<String> {
-    if !shape.has_primary_key {
+fn row_key(table: &Learned, row: &RowValues) -> Option<String> {
+    if !table.shape.has_primary_key {
         return None;
     }
     let mut out = Vec::with_capacity(64);
     out.push(b'{');
-    for (n, column) in shape.columns.iter().filter(|column| column.in_primary_key).enumerate() {
+    for (n, place) in table.key.iter().enumerate() {
         if n > 0 {
             out.push(b',');
         }
-        json::push_string(&mut out, &column.name);
-        out.push(b':');
+        out.extend_from_slice(table.names[*place].as_bytes());
+        let column = &table.shape.columns[*place];
         match row.get(column) {
             // SAFETY: the value is of the column's type, whose kind was learned with it.
             Some(datum) => unsafe { json::push_value(&mut out, column.kind, datum) },

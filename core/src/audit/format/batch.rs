@@ -111,16 +111,24 @@ pub fn pack(occurred_at: i64, events: &[PackedEvent]) -> Vec<u8> {
     }
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
     body[1..HEAD].copy_from_slice(&length.to_be_bytes());
-    if text.len() >= MIN_COMPRESSED {
-        let compressed = lz4_flex::block::compress(&text);
-        if compressed.len() < text.len() {
-            body[0] = LZ4;
-            body.extend_from_slice(&compressed);
-            return body;
-        }
+    if text.len() < MIN_COMPRESSED || !compress(&text, &mut body) {
+        body.extend_from_slice(&text);
     }
-    body.extend_from_slice(&text);
     body
+}
+
+/// Appends the text as an LZ4 block and changes the head, if that is shorter.
+fn compress(text: &[u8], body: &mut Vec<u8>) -> bool {
+    let fixed = body.len();
+    body.resize(fixed + lz4_flex::block::get_maximum_output_size(text.len()), 0);
+    // The output is long enough, so nothing fails.
+    let length = lz4_flex::block::compress_into(text, &mut body[fixed..]).unwrap_or(text.len());
+    let shorter = length < text.len();
+    body.truncate(if shorter { fixed + length } else { fixed });
+    if shorter {
+        body[0] = LZ4;
+    }
+    shorter
 }
 
 /// Why packed events cannot be read.

@@ -18,13 +18,22 @@ pub enum Side {
     New,
 }
 
-impl Side {
-    /// Name of the member in the payload: `old` or `new`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Old => "old",
-            Side::New => "new",
-        }
+/// The name of a member as JSON, with the colon after it: escaped once, and written for each row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberName(Vec<u8>);
+
+impl MemberName {
+    /// Escapes a name.
+    pub fn new(name: &str) -> Self {
+        let mut json = Vec::with_capacity(name.len() + 3);
+        push(&mut json, name);
+        json.push(b':');
+        MemberName(json)
+    }
+
+    /// The bytes that stand before the value.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -37,7 +46,7 @@ pub struct Payload {
     commitments: Sides,
 }
 
-/// Members `"old":{...},"new":{...}` without the braces around them.
+/// Members `"old":{...},"new":{...}`; those of values with the opening brace before them.
 #[derive(Default)]
 struct Sides {
     text: Vec<u8>,
@@ -47,11 +56,13 @@ struct Sides {
 impl Sides {
     fn begin(&mut self, side: Side) {
         self.end();
-        if !self.text.is_empty() {
+        if !matches!(self.text.last(), None | Some(b'{')) {
             self.text.push(b',');
         }
-        push(&mut self.text, side.name());
-        self.text.extend_from_slice(b":{");
+        self.text.extend_from_slice(match side {
+            Side::Old => br#""old":{"#,
+            Side::New => br#""new":{"#,
+        });
         self.open = Some(side);
     }
 
@@ -62,14 +73,13 @@ impl Sides {
     }
 
     /// The buffer to which the caller appends the value of the column.
-    fn column(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
+    fn column(&mut self, side: Side, column: &MemberName) -> &mut Vec<u8> {
         if self.open != Some(side) {
             self.begin(side);
         } else if self.text.last() != Some(&b'{') {
             self.text.push(b',');
         }
-        push(&mut self.text, column);
-        self.text.push(b':');
+        self.text.extend_from_slice(&column.0);
         &mut self.text
     }
 
@@ -82,7 +92,9 @@ impl Sides {
 
 impl Default for Payload {
     fn default() -> Self {
-        let values = Sides { text: Vec::with_capacity(256), open: None };
+        let mut text = Vec::with_capacity(256);
+        text.push(b'{');
+        let values = Sides { text, open: None };
         Payload { values, digests: Sides::default(), commitments: Sides::default() }
     }
 }
@@ -94,12 +106,12 @@ impl Payload {
     }
 
     /// The buffer to which the caller appends the value of a column as JSON.
-    pub fn value(&mut self, side: Side, column: &str) -> &mut Vec<u8> {
+    pub fn value(&mut self, side: Side, column: &MemberName) -> &mut Vec<u8> {
         self.values.column(side, column)
     }
 
     /// Adds the SHA-256 of a value's text, and the length of the text in bytes.
-    pub fn digest(&mut self, side: Side, column: &str, digest: &Digest, bytes: usize) {
+    pub fn digest(&mut self, side: Side, column: &MemberName, digest: &Digest, bytes: usize) {
         let out = self.digests.column(side, column);
         out.extend_from_slice(br#"{"sha256":"#);
         push(out, &hex::encode(digest));
@@ -109,16 +121,14 @@ impl Payload {
     }
 
     /// Adds a commitment to a value; `None` for NULL.
-    pub fn commitment(&mut self, side: Side, column: &str, commitment: Option<&Digest>) {
+    pub fn commitment(&mut self, side: Side, column: &MemberName, commitment: Option<&Digest>) {
         let out = self.commitments.column(side, column);
         push(out, &commitment.map(|commitment| hex::encode(commitment)));
     }
 
     /// Finishes the payload and returns its JSON text; `key` is the id of the commitment key.
     pub fn finish(self, key: Option<&str>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.values.text.len() + 3);
-        out.push(b'{');
-        out.append(&mut self.values.finish());
+        let mut out = self.values.finish();
         for (name, key, mut sides) in
             [("digests", None, self.digests.finish()), ("commitments", key, self.commitments.finish())]
         {
@@ -162,8 +172,8 @@ mod tests {
         let mut payload = Payload::default();
         payload.begin(Side::Old);
         payload.begin(Side::New);
-        payload.value(Side::New, "a\"b").extend_from_slice(b"1");
-        payload.value(Side::New, "c").extend_from_slice(b"null");
+        payload.value(Side::New, &MemberName::new("a\"b")).extend_from_slice(b"1");
+        payload.value(Side::New, &MemberName::new("c")).extend_from_slice(b"null");
         assert_eq!(text(payload, None), r#"{"old":{},"new":{"a\"b":1,"c":null}}"#);
     }
 
@@ -171,12 +181,12 @@ mod tests {
     fn what_is_not_told_stands_apart_from_the_values() {
         let mut payload = Payload::default();
         payload.begin(Side::Old);
-        payload.commitment(Side::Old, "secret", None);
+        payload.commitment(Side::Old, &MemberName::new("secret"), None);
         payload.begin(Side::New);
-        payload.value(Side::New, "id").extend_from_slice(b"1");
-        payload.digest(Side::New, "document", &[0xab; 32], 20_000);
-        payload.commitment(Side::New, "secret", Some(&[0x01; 32]));
-        payload.commitment(Side::New, "other", Some(&[0x02; 32]));
+        payload.value(Side::New, &MemberName::new("id")).extend_from_slice(b"1");
+        payload.digest(Side::New, &MemberName::new("document"), &[0xab; 32], 20_000);
+        payload.commitment(Side::New, &MemberName::new("secret"), Some(&[0x01; 32]));
+        payload.commitment(Side::New, &MemberName::new("other"), Some(&[0x02; 32]));
         let expected = format!(
             r#"{{"old":{{}},"new":{{"id":1}},"digests":{{"new":{{"document":{{"sha256":"{}","bytes":20000}}}}}},"commitments":{{"key":"k1","old":{{"secret":null}},"new":{{"secret":"{}","other":"{}"}}}}}}"#,
             "ab".repeat(32),
