@@ -3,7 +3,7 @@
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
 //! machine in the same mood; the figure is the median of the pairs' ratios.
 //! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history` chooses some. `BENCH_ORGANIZATIONS` and `BENCH_EVENTS`
-//! say how large the last two become.
+//! say how large the last two become. `FIGURES=sustained` takes minutes, so it must be asked for.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
@@ -12,6 +12,7 @@ mod history;
 mod scale;
 mod shapes;
 mod sign_in;
+mod sustained;
 mod verification;
 mod writes;
 
@@ -67,6 +68,9 @@ async fn main() -> Result<()> {
     if wanted("history") {
         history::measure(&client, &signer).await?;
     }
+    if !chosen.is_empty() && wanted("sustained") {
+        sustained::measure(&client, &signer).await?;
+    }
     Ok(())
 }
 
@@ -76,8 +80,12 @@ fn size(variable: &str, otherwise: u32) -> Result<u32> {
 }
 
 async fn connect() -> Result<Client> {
+    connect_as(&env::var("PGUSER")?).await
+}
+
+async fn connect_as(user: &str) -> Result<Client> {
     let mut config = Config::new();
-    config.host(env::var("PGHOST")?).port(env::var("PGPORT")?.parse()?).user(env::var("PGUSER")?).dbname("postgres");
+    config.host(env::var("PGHOST")?).port(env::var("PGPORT")?.parse()?).user(user).dbname("postgres");
     if let Ok(password) = env::var("PGPASSWORD") {
         config.password(password);
     }
