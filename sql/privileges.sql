@@ -117,6 +117,9 @@ GRANT SELECT ON tenancy.erasure TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.row_history(regclass, jsonb), tenancy.row_as_of(regclass, jsonb, timestamptz, boolean)
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 
+-- The index by which they find the events of a row. Nobody has to read it.
+GRANT EXECUTE ON FUNCTION tenancy.rebuild_row_index() TO tenancy_auditor, tenancy_admin;
+
 -- Evidence. Row-level security binds who may read it.
 GRANT EXECUTE ON FUNCTION tenancy.add_evidence(bytea, text, text, text, timestamptz, text, text, uuid[], text)
 TO tenancy_application, tenancy_admin, tenancy_operator;

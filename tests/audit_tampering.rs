@@ -256,8 +256,8 @@ fn an_event_that_was_deleted_or_put_in_is_named_by_its_place_or_its_row() {
                     "INSERT INTO tenancy.event_batch
                      SELECT (left(id::text, 24) || left(md5(id::text), 9) || '000')::uuid, organization, actor,
                             transaction, ordinal + 1, events, occurred_at, operation, domain, table_schema, table_name,
-                            result, reason, row_key, payload, payload_salt, payload_digest, packed, encoding, hash,
-                            sha256('x')
+                            result, reason, row_key, payload, payload_salt, payload_digest, packed, row_hashes,
+                            encoding, hash, sha256('x')
                        FROM tenancy.event_batch WHERE id = e('a5')",
                     &[r#"inserted a- public.finding {"id":3}"#],
                 ),

@@ -40,6 +40,7 @@ mod redaction;
 mod remembered;
 mod retention;
 mod rewriting;
+mod row_index;
 mod sql_reference;
 mod sso;
 mod standby;

@@ -14,7 +14,7 @@ const SEQUENCES: u64 = 2000;
 const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event_batch) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.events, e.occurred_at, e.operation, e.domain, \
     e.table_schema, e.table_name, e.result, e.reason,
-            e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest, e.packed, e.encoding, \
+            e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest, e.packed, e.row_hashes, e.encoding, \
             e.prev_hash, e.hash)::text
            || coalesce((SELECT a::text FROM tenancy.event_actor a WHERE a.id = e.actor), 'gone') $$";
 

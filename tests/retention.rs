@@ -3,6 +3,7 @@
 use crate::common::*;
 use pg_tenancy_core::audit::format::batch::{PackedContent, PackedEvent, pack};
 use pg_tenancy_core::audit::format::event::{Actor, Header, batch_id, time_ordered_id};
+use pg_tenancy_core::audit::history::row_hash::HashedBatch;
 use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::merkle::root_of;
 use tokio_postgres::Client;
@@ -64,6 +65,13 @@ async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) 
     };
     let root = root_of(events.iter().map(PackedEvent::digest));
     let hash = header.hash(&root, &previous);
+    let batch = HashedBatch {
+        operation: header.operation,
+        domain: header.domain,
+        table_schema: header.table_schema,
+        table_name: header.table_name,
+    };
+    let row_hashes = batch.row_hashes(&events).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stored = match &events[..] {
         [event] => {
@@ -79,12 +87,13 @@ async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) 
                 'none', 'old', 'old');
               INSERT INTO tenancy.event_batch VALUES ('{}', '{organization}', '{}', '{transaction}', 1, {},
                   to_timestamp({at} / 1000000), 'insert', 'finding', 'public', 'Finding', 'success', NULL, {stored},
-                  2, '\x{}', '\x{}');
+                  '\x{}', 2, '\x{}', '\x{}');
               COMMIT"#,
             actor.id,
             header.id,
             actor.id,
             events.len(),
+            hex(&row_hashes),
             hex(&previous),
             hex(&hash),
         ),
@@ -173,10 +182,17 @@ fn what_is_left_of_an_archived_month_verifies_and_what_comes_back_is_verified_ag
         run(&admin, "DROP TABLE tenancy.archived_event_batch_2025_01, tenancy.archived_event_actor_2025_01").await;
         assert_eq!(found(&admin).await, Vec::<String>::new());
         assert_eq!(refused(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'x')").await.sqlstate, "42P01");
+        let history =
+            r#"SELECT count(*) FROM tenancy.row_history('"Finding"', '{"id":1}') WHERE occurred_at < '2025-02-01Z'"#;
+        assert_eq!(count(&admin, history).await, 0);
+        run(&admin, "SELECT tenancy.rebuild_row_index()").await;
+        assert_eq!(found(&admin).await, Vec::<String>::new(), "an index without the month");
         run_script(database.program("psql"), &dump.stdout);
         run(&admin, "SELECT tenancy.attach_audit('2025-01-01', reason => 'a question')").await;
         assert_eq!(count(&admin, before).await, 12);
+        assert_eq!(count(&admin, history).await, 12, "before the index is made anew");
         assert_eq!(found(&admin).await, Vec::<String>::new());
+        assert_eq!(count(&admin, history).await, 12);
         let titles = format!(
             "SELECT payload -> 'new' ->> 'title' FROM tenancy.event
               WHERE batch < tenancy.lowest_id('2025-02-01Z') AND organization = '{ACME}' ORDER BY id"
@@ -415,8 +431,8 @@ fn a_month_is_kept_until_it_may_go() {
             "BEGIN; INSERT INTO tenancy.event_batch SELECT (left(id::text, 24) || 'ffffffffffff')::uuid, \
             organization, actor, transaction, 9, events, occurred_at, operation, domain, table_schema, table_name, \
                 result,
-                         reason, row_key, payload, payload_salt, payload_digest, packed, encoding, prev_hash, \
-                         sha256('x') FROM tenancy.event_batch WHERE id < tenancy.lowest_id('2025-02-01Z')",
+                         reason, row_key, payload, payload_salt, payload_digest, packed, row_hashes, encoding, \
+                         prev_hash, sha256('x') FROM tenancy.event_batch WHERE id < tenancy.lowest_id('2025-02-01Z')",
         )
         .await;
         assert_eq!(refused_within(&admin, ARCHIVE).await.message, "1 events of 2025-01 are not sealed");

@@ -7,6 +7,7 @@ use crate::common::*;
 use pg_tenancy_core::audit::format::batch::{PackedContent, PackedEvent, pack};
 use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
+use pg_tenancy_core::audit::history::row_hash::HashedBatch;
 use pg_tenancy_core::audit::log::block::{self, Block, Entries};
 use pg_tenancy_core::audit::log::chain::{self, Entry};
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, STORED_LEVELS};
@@ -54,6 +55,12 @@ impl Batch {
         let events = events.list(self.row.occurred_at).unwrap();
         self.row.header(&self.actor_digest).hash(&merkle::root_of(events.iter().map(PackedEvent::digest)), previous)
     }
+
+    /// The hashes of the keys of its events; what is stored where they cannot be read.
+    pub fn row_hashes(&self) -> Option<Vec<u8>> {
+        let Ok(events) = self.row.events() else { return self.row.row_hashes.clone() };
+        HashedBatch::of(&self.row).row_hashes(&events.list(self.row.occurred_at).unwrap())
+    }
 }
 
 fn digest(bytes: Vec<u8>) -> Digest {
@@ -65,8 +72,8 @@ pub async fn batches(client: &Client) -> Vec<Batch> {
     let sql = "SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal, e.events,
                       (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
                       e.table_name, e.result, e.reason, e.row_key::text, e.payload::text, e.payload_salt,
-                      e.payload_digest, e.packed, e.encoding, e.prev_hash, e.hash, s.organization, s.leaf, s.position,
-                      s.block, s.chain
+                      e.payload_digest, e.packed, e.row_hashes, e.encoding, e.prev_hash, e.hash, s.organization,
+                      s.leaf, s.position, s.block, s.chain
                  FROM tenancy.seal s JOIN tenancy.event_batch e ON e.id = s.batch
                 ORDER BY s.block, s.organization, s.leaf";
     let actors = actors(client).await;
@@ -92,15 +99,16 @@ pub async fn batches(client: &Client) -> Vec<Batch> {
             payload_salt: row.get(15),
             payload_digest: row.get::<_, Option<Vec<u8>>>(16).map(digest),
             packed: row.get(17),
-            encoding: row.get(18),
-            previous: digest(row.get(19)),
-            hash: digest(row.get(20)),
+            row_hashes: row.get(18),
+            encoding: row.get(19),
+            previous: digest(row.get(20)),
+            hash: digest(row.get(21)),
         },
-        organization: row.get(21),
-        leaf: row.get(22),
-        position: row.get(23),
-        block: row.get(24),
-        chain: digest(row.get(25)),
+        organization: row.get(22),
+        leaf: row.get(23),
+        position: row.get(24),
+        block: row.get(25),
+        chain: digest(row.get(26)),
     };
     rows.iter().map(batch).collect()
 }
@@ -230,9 +238,11 @@ async fn follow(
         entries.entry(batch.block).or_default().add(organization, &written);
         *events.entry(batch.block).or_default() += i64::from(batch.row.events);
         heads.insert((organization, batch.block), (batch.position, *chain, frontier.to_bytes()));
-        let update = "UPDATE tenancy.event_batch SET (prev_hash, hash, ordinal) = ($2, $3, $4) WHERE id = $1";
+        let update =
+            "UPDATE tenancy.event_batch SET (prev_hash, hash, ordinal, row_hashes) = ($2, $3, $4, $5) WHERE id = $1";
         let (previous, hash) = (batch.row.previous.as_slice(), batch.row.hash.as_slice());
-        client.execute(update, &[&batch.row.id, &previous, &hash, &batch.row.ordinal]).await.unwrap();
+        let row_hashes = batch.row_hashes();
+        client.execute(update, &[&batch.row.id, &previous, &hash, &batch.row.ordinal, &row_hashes]).await.unwrap();
         if far >= Rewritten::Entry {
             let update = "UPDATE tenancy.seal SET batch_hash = $3 WHERE organization = $1 AND leaf = $2";
             client.execute(update, &[&organization, &batch.leaf, &hash]).await.unwrap();
@@ -261,6 +271,7 @@ async fn follow(
     if far >= Rewritten::Block {
         let last = if far >= Rewritten::Blocks { i64::MAX } else { first_block };
         rewrite_blocks(client, entries, &events, first_block, last).await;
+        run(client, "SELECT tenancy.rebuild_row_index()").await;
     }
 }
 
@@ -594,6 +605,7 @@ async fn cut_off(superuser: &Client) {
     let sql = format!(
         "DELETE FROM tenancy.event_batch WHERE id IN (SELECT batch FROM tenancy.seal WHERE block >= {newest} - 1);
          DELETE FROM tenancy.seal WHERE block >= {newest} - 1; DELETE FROM tenancy.head WHERE block >= {newest} - 1;
+         DELETE FROM tenancy.row_index WHERE last_block >= {newest} - 1;
          DELETE FROM tenancy.block WHERE number >= {newest} - 1"
     );
     run(superuser, &sql).await;

@@ -98,7 +98,8 @@ async fn found_after(client: &Client, sql: &str) -> Vec<String> {
 /// Writes packed events and the hash over them.
 async fn write(client: &Client, batch: &Batch) {
     let sql = "UPDATE tenancy.event_batch SET (organization, ordinal, events, row_key, payload, payload_salt,
-                      payload_digest, packed, hash) = ($2, $3, $4, $5::text::json, $6::text::json, $7, $8, $9, $10)
+                      payload_digest, packed, hash, row_hashes)
+                    = ($2, $3, $4, $5::text::json, $6::text::json, $7, $8, $9, $10, $11)
                 WHERE id = $1";
     let row = &batch.row;
     let digest = row.payload_digest.map(|digest| digest.to_vec());
@@ -117,6 +118,7 @@ async fn write(client: &Client, batch: &Batch) {
                 &digest,
                 &row.packed,
                 &hash,
+                &batch.row_hashes(),
             ],
         )
         .await;
@@ -336,7 +338,7 @@ async fn put_in(client: &Client, batch: &Batch, change: impl FnOnce(&mut Batch))
     copy.row.id = Uuid::from_u128(batch.row.id.as_u128() ^ 0xabc_0000_0000_0000);
     let sql = "INSERT INTO tenancy.event_batch SELECT $2, organization, actor, transaction, ordinal, events,
                       occurred_at, operation, domain, table_schema, table_name, result, reason, row_key, payload,
-                      payload_salt, payload_digest, packed, encoding, prev_hash, hash
+                      payload_salt, payload_digest, packed, row_hashes, encoding, prev_hash, hash
                  FROM tenancy.event_batch WHERE id = $1";
     assert_eq!(client.execute(sql, &[&batch.row.id, &copy.row.id]).await.unwrap(), 1);
     change(&mut copy);
@@ -430,7 +432,7 @@ fn an_ordinal_twice_is_named_though_the_sealer_sealed_it() {
             let sql = "INSERT INTO tenancy.event_batch SELECT $2, organization, actor, transaction, ordinal, events,
                               occurred_at, operation, domain, table_schema, table_name, result, reason, row_key, \
                                   payload,
-                              payload_salt, payload_digest, packed, encoding, prev_hash, hash
+                              payload_salt, payload_digest, packed, row_hashes, encoding, prev_hash, hash
                          FROM tenancy.event_batch WHERE id = $1";
             superuser.execute(sql, &[&id, &copy]).await.unwrap();
             let mut forged = batch;

@@ -226,7 +226,7 @@ fn an_event_inserted_by_hand_into_the_past_is_found() {
                 "INSERT INTO tenancy.event_batch SELECT (left(id::text, 24) || left(md5(random()::text), 9) || \
                     '000')::uuid, organization, actor, transaction, ordinal + 1, events, occurred_at, 'delete',
                         domain, table_schema, table_name, result, reason, '{{\"id\":86}}', payload, payload_salt, \
-                        payload_digest, packed, encoding,
+                        payload_digest, packed, row_hashes, encoding,
                         hash, sha256(hash) FROM tenancy.event_batch WHERE id = {}",
                 at(position)
             );

@@ -166,7 +166,7 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
                 "INSERT INTO tenancy.event_batch SELECT (left(id::text, 24) || left(md5(random()::text), 9) || \
                     '000')::uuid, organization, actor, {transaction}, ordinal, events, occurred_at,
                         operation, domain, table_schema, table_name, result, reason, row_key, payload, payload_salt, \
-                        payload_digest, packed, encoding, prev_hash, hash
+                        payload_digest, packed, row_hashes, encoding, prev_hash, hash
                    FROM tenancy.event_batch WHERE id = (SELECT batch FROM tenancy.seal WHERE block = {block} ORDER BY \
                    batch OFFSET 1 LIMIT 1)"
             )

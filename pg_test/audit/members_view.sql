@@ -20,8 +20,8 @@ CREATE FUNCTION pg_temp.acted(method text, subject text, organization uuid, reas
                'login_role', 'current_role', '192.0.2.7', 'secret program'
         RETURNING id)
     INSERT INTO tenancy.event_batch
-    SELECT tenancy.batch_of(overlay(gen_random_uuid()::text PLACING left(tenancy.lowest_id(now())::text, 13) FROM 1)::uuid), of_event, actor.id, '7', 1, 1, now(), 'insert', 'finding', 'app', 'finding', 'success', NULL, '{}', '{}', NULL,
-           sha256(actor.id::text::bytea), NULL, 2, sha256(''), sha256(actor.id::text::bytea)
+    SELECT tenancy.batch_of(overlay(gen_random_uuid()::text PLACING left(tenancy.lowest_id(now())::text, 13) FROM 1)::uuid), of_event, actor.id, pg_current_xact_id(), 1, 1, now(), 'insert', 'finding', 'app', 'finding', 'success', NULL, '{}', '{}', NULL,
+           sha256(actor.id::text::bytea), NULL, '\x47cbabd1', 2, sha256(''), sha256(actor.id::text::bytea)
       FROM actor
 $$;
 SELECT pg_temp.acted('assumed', 'ops', test.acme(), 'ticket 7', test.acme()) \g /dev/null
@@ -171,7 +171,7 @@ CREATE FUNCTION pg_temp.many(organization uuid, first bigint) RETURNS void LANGU
     WITH event AS (
         INSERT INTO tenancy.event_batch
         SELECT (left(tenancy.lowest_id(now())::text, 14) || '7000-' || left(organization::text, 4) || '-' || lpad(to_hex(n), 9, '0') || '000')::uuid, organization,
-               (SELECT id FROM tenancy.event_actor ORDER BY id LIMIT 1), '7', n, 1, now(), 'insert', 'finding', 'app', 'finding', 'success', NULL, '{}', '{}', NULL, sha256(''), NULL, 2, sha256(''), sha256('')
+               (SELECT id FROM tenancy.event_actor ORDER BY id LIMIT 1), '7', n, 1, now(), 'insert', 'finding', 'app', 'finding', 'success', NULL, '{}', '{}', NULL, sha256(''), NULL, NULL, 2, sha256(''), sha256('')
           FROM generate_series(1, 20000) n RETURNING id, ordinal, hash)
     INSERT INTO tenancy.seal SELECT organization, first + ordinal, first + ordinal, 1, id, hash, hash FROM event
 $$;

@@ -47,5 +47,5 @@ CREATE FUNCTION tenancy.erase_row_payloads(organization uuid, "table" regclass, 
 COMMENT ON FUNCTION tenancy.erase_row_payloads(uuid, regclass, jsonb, text, text) IS
 'Erases the payload of every event of a row in an organization''s chain, as tenancy.erase_payload does. The events are
 those of the table or one of its partitions and children with this primary key, for example {"id": 7}. Returns how
-many payloads it erased. It reads the events of all months. Raises 55000, and erases none, if one of the events is
+many payloads it erased. Raises 55000, and erases none, if one of the events is
 not sealed. No role may call the function until EXECUTE is granted.';

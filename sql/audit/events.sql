@@ -59,12 +59,13 @@ CREATE TABLE tenancy.event_batch (
     payload_salt bytea,
     payload_digest bytea CHECK (octet_length(payload_digest) = 32),
     packed bytea,
+    row_hashes bytea,
     encoding smallint NOT NULL,
     prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
     hash bytea NOT NULL CHECK (octet_length(hash) = 32)
 ) PARTITION BY RANGE (id);
--- Compressed already, where that makes it smaller.
-ALTER TABLE tenancy.event_batch ALTER COLUMN packed SET STORAGE EXTERNAL;
+-- Compressed already, where that makes it smaller; and what no compression makes smaller.
+ALTER TABLE tenancy.event_batch ALTER COLUMN packed SET STORAGE EXTERNAL, ALTER COLUMN row_hashes SET STORAGE EXTERNAL;
 COMMENT ON TABLE tenancy.event_batch IS
 'Audit events as they are stored: a batch has the events of one statement with the same organization, actor,
 operation and table, 128 at most. Written by triggers in the transaction of the change. Also those of refusals,
@@ -107,6 +108,9 @@ COMMENT ON COLUMN tenancy.event_batch.payload_digest IS
 COMMENT ON COLUMN tenancy.event_batch.packed IS
 'Times, keys, payloads and salts of several events (docs/audit-format.md); NULL in a batch of one.
 tenancy.unpack_events reads it.';
+COMMENT ON COLUMN tenancy.event_batch.row_hashes IS
+'Four bytes for the key of each row, by which tenancy.row_history finds the batch (docs/audit-format.md). NULL if no
+event has a key. An erasure leaves them.';
 COMMENT ON COLUMN tenancy.event_batch.encoding IS 'Version of the encoding that is hashed.';
 COMMENT ON COLUMN tenancy.event_batch.prev_hash IS
 'Hash of the previous batch of the transaction in the same organization; for the first one, the newest sealed head of

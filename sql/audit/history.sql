@@ -59,8 +59,8 @@ The column complete is false if values are undisclosed or may be missing:
 
 tenancy_auditor without a context sees the events of every organization. With a context, the caller sees the events
 of its organization and needs the permission audit:read. Of actors, members see what tenancy.organization_audit_trail
-shows. The function finds events by the former and present names of the table, its partitions and children, and reads
-all months.
+shows. The function finds events of all months by the former and present names of the table, its partitions and
+children, through tenancy.row_index.
 
 Raises 42501 without the permission, 28000 with neither a context nor tenancy_auditor, 42P17 (row_key_missing) for a
 table without a primary key.';

@@ -20,6 +20,7 @@ use pg_tenancy_core::audit::format::event::{
     Actor, ENCODING, SALT, batch_id, event_digest, event_id, payload_digest, time_ordered_id,
 };
 use pg_tenancy_core::audit::format::month::Month;
+use pg_tenancy_core::audit::history::row_hash::HashedBatch;
 use pg_tenancy_core::audit::log::{chain, merkle};
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::Result;
@@ -276,6 +277,7 @@ fn open(level: i32, actor: Uuid, actor_digest: &Digest, month: Month, occurred_a
         payload_salt: None,
         payload_digest: None,
         packed: None,
+        row_hashes: None,
         encoding: ENCODING,
         previous: Digest::default(),
         hash: Digest::default(),
@@ -337,6 +339,7 @@ impl OpenBatch {
         let packed: Vec<PackedEvent> = self.events.iter().zip(salts).map(|(event, salt)| event.packed(salt)).collect();
         let root = merkle::root_of(packed.iter().map(PackedEvent::digest));
         self.row.packed = Some(batch::pack(self.row.occurred_at, &packed));
+        self.row.row_hashes = HashedBatch::of(&self.row).row_hashes(&packed);
         root
     }
 
@@ -346,6 +349,7 @@ impl OpenBatch {
         let salt: [u8; SALT] = rand::rng().random();
         let digest = payload_digest(&salt, &event.payload);
         let root = event_digest(event.occurred_at, event.row_key.as_deref(), &digest);
+        self.row.row_hashes = HashedBatch::of(&self.row).row_hashes(&[event.packed(salt)]);
         self.row.payload_digest = Some(digest);
         self.row.row_key = event.row_key;
         self.row.payload = Some(event.payload);

@@ -1,6 +1,7 @@
 //! `tenancy.row_history` and `tenancy.row_as_of`: the events of a row, to auditors of all organizations, to members
 //! of their own.
 
+use super::row_index::{self, Candidate};
 use crate::context;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
@@ -9,17 +10,18 @@ use crate::pg::tables::catalog;
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::history::names::{self, Era, Name, Naming};
+use pg_tenancy_core::audit::history::row_hash;
 use pg_tenancy_core::audit::history::row_history::{
     self, CurrentColumns, EventSource, HistoryChange, RowEvent, RowHistory,
 };
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// The events of rows of a table, its partitions and children that have or had a key, and truncations. A member is
-/// told of the actors what `tenancy.organization_audit_trail` tells.
+/// The events of rows of a table, its partitions and children that have or had a key, and truncations: of these
+/// batches. A member is told of the actors what `tenancy.organization_audit_trail` tells.
 ///
 /// Of one table under the name that it had between two events.
 static EVENTS: Query = Query::new(
@@ -29,7 +31,7 @@ static EVENTS: Query = Query::new(
                     FROM json_each(e.row_key) k
                    WHERE e.operation = 'update')::jsonb AS old_key
            FROM tenancy.event e
-          WHERE e.table_schema = $1 AND e.table_name = $4
+          WHERE e.batch = ANY ($7) AND e.table_schema = $1 AND e.table_name = $4
             AND ($5 IS NULL OR e.id > $5) AND ($6 IS NULL OR e.id < $6)
             AND ($2 IS NULL OR e.organization = $2 OR e.operation = 'rewrite')
             AND (e.operation IN ('insert', 'update', 'delete', 'truncate')
@@ -66,14 +68,14 @@ static NAMES: Query = Query::new(
       ORDER BY p.oid <> $1",
 );
 
-/// What gave tables, columns and schemas their names: id, kind of object, table, and what was called how before and
-/// after.
+/// What gave tables, columns and schemas their names, in these batches: id, kind of object, table, and what was called
+/// how before and after.
 static NAMINGS: Query = Query::new(
     "SELECT e.id, CASE WHEN e.operation = 'drop_table' THEN 'dropped' ELSE n.new ->> 'object_type' END, \
         e.table_schema, e.table_name,
             n.new ->> 'renamed_from', n.new ->> 'renamed_to', n.new ->> 'moved_from'
        FROM tenancy.event e CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS n (new)
-      WHERE e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
+      WHERE e.batch = ANY ($1) AND e.organization = '00000000-0000-0000-0000-000000000000' AND e.domain = 'schema'
         AND (e.operation = 'drop_table' AND n.new ->> 'object_type' = 'table'
              OR e.operation IN ('alter_table', 'alter_schema')
                 AND (n.new ->> 'renamed_to' IS NOT NULL OR n.new ->> 'moved_from' IS NOT NULL))
@@ -115,10 +117,20 @@ impl EventSource for TableEvents {
 
     fn events(&mut self, key: &str) -> Result<Vec<RowEvent>> {
         let unreadable = || error::STATE_INVALID.error("a column of an event of the table has an invalid value");
-        let mut events = Vec::new();
-        for (name, era) in &self.eras {
+        let (mut events, mut hashes, mut keys) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for (_, era) in &self.eras {
             let then = |today: &str| era.columns.get(today).cloned().unwrap_or_else(|| today.to_owned());
             let key = row_history::with_names(key, then).ok_or_else(unreadable)?;
+            hashes.extend(row_hash::of_key(&key));
+            hashes.insert(row_hash::of_table(&era.table.0, &era.table.1));
+            keys.push(key);
+        }
+        let mut batches: HashMap<Name, Vec<pgrx::Uuid>> = HashMap::new();
+        for Candidate { batch, table } in row_index::candidates(&hashes)? {
+            batches.entry(table.unwrap_or_default()).or_default().push(row_index::to_pg(batch));
+        }
+        for ((name, era), key) in self.eras.iter().zip(&keys) {
+            let Some(batches) = batches.get(&era.table) else { continue };
             let arguments = [
                 argument(era.table.0.as_str()),
                 spi::uuid(self.organization),
@@ -126,8 +138,9 @@ impl EventSource for TableEvents {
                 argument(era.table.1.as_str()),
                 spi::uuid(era.after),
                 spi::uuid(era.before),
+                argument(batches.clone()),
             ];
-            for found in user::as_superuser(|| EVENTS.read(&arguments, read)) {
+            for found in user::as_superuser(|| EVENTS.read_by_index(&arguments, read)) {
                 let (mut event, mut shown) = found.ok_or_else(unreadable)?;
                 if !era.columns.is_empty() {
                     let today = |then: &str| {
@@ -182,7 +195,9 @@ fn read(row: &spi::Row) -> Option<(RowEvent, Shown)> {
 fn eras(table: pg_sys::Oid) -> Result<Vec<(Name, Era)>> {
     let read = |row: &spi::Row| Some((row.get::<String>(1)?, row.get::<String>(2)?));
     let today: Vec<Name> = user::as_superuser(|| NAMES.read(&[argument(table)], read)).into_iter().flatten().collect();
-    let namings = user::as_superuser(|| NAMINGS.read(&[], naming));
+    let batches = row_index::candidates(&BTreeSet::from([row_hash::of_names()]))?;
+    let batches: Vec<pgrx::Uuid> = batches.into_iter().map(|found| row_index::to_pg(found.batch)).collect();
+    let namings = user::as_superuser(|| NAMINGS.read_by_index(&[argument(batches)], naming));
     let namings: Vec<(Uuid, Naming)> = namings.into_iter().flatten().collect();
     let Some(own) = today.first() else { return Ok(Vec::new()) };
     let of_parent = names::eras(own.clone(), &namings);

@@ -33,6 +33,7 @@ pub fn batch_values(batch: &OwnedBatch) -> [ColumnValue<'_>; BatchColumn::COUNT]
             ColumnValue::optional_bytes(batch.payload_digest.as_ref().map(<[u8; 32]>::as_slice))
         }
         BatchColumn::Packed => ColumnValue::optional_bytes(batch.packed.as_deref()),
+        BatchColumn::RowHashes => ColumnValue::optional_bytes(batch.row_hashes.as_deref()),
         BatchColumn::Encoding => ColumnValue::SmallInteger(batch.encoding),
         BatchColumn::PreviousHash => ColumnValue::Bytes(&batch.previous),
         BatchColumn::Hash => ColumnValue::Bytes(&batch.hash),
@@ -84,6 +85,7 @@ pub fn batch(row: &Row, before: usize) -> Option<OwnedBatch> {
         payload_salt: bytes(Column::PayloadSalt),
         payload_digest: optional_digest(bytes(Column::PayloadDigest).as_deref())?,
         packed: bytes(Column::Packed),
+        row_hashes: bytes(Column::RowHashes),
         encoding: row.get(at(Column::Encoding))?,
         previous: row.bytes(at(Column::PreviousHash))?,
         hash: row.bytes(at(Column::Hash))?,
@@ -142,6 +144,7 @@ pub fn batch_in_page<'f>(fields: &Fields<'f>) -> Option<BatchRow<&'f str, &'f [u
         payload_salt: fields.bytes(Column::PayloadSalt.number()),
         payload_digest: optional_digest(fields.bytes(Column::PayloadDigest.number()))?,
         packed: fields.bytes(Column::Packed.number()),
+        row_hashes: fields.bytes(Column::RowHashes.number()),
         encoding: fields.small_integer(Column::Encoding.number())?,
         previous: fields.array(Column::PreviousHash.number())?,
         hash: fields.array(Column::Hash.number())?,

@@ -3,6 +3,7 @@
 //! Decision: `docs/decisions/48-payload-erasure.md`.
 
 use crate::audit::capture::append::{NewEvent, append};
+use crate::audit::history::row_index;
 use crate::audit::log::batch_row;
 use crate::pg::json::Jsonb;
 use crate::pg::report::OrRaise;
@@ -15,8 +16,9 @@ use pg_tenancy_core::audit::format::batch_row::BatchColumn;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{batch_of, place_of};
 use pg_tenancy_core::audit::format::hex;
+use pg_tenancy_core::audit::history::row_hash;
 use pg_tenancy_core::batch_columns;
-use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
 use std::ffi::CString;
@@ -63,13 +65,14 @@ static BATCH: Query = Query::new(concat!(
     " FROM tenancy.event_batch b JOIN pg_class c ON c.oid = b.tableoid WHERE b.id = $1"
 ));
 
+/// Of a row, in these batches.
 static OF_ROW: Query = Query::new(concat!(
     "WITH RECURSIVE part (oid) AS (
          SELECT $2
           UNION
          SELECT i.inhrelid FROM pg_inherits i JOIN part p ON i.inhparent = p.oid) ",
     columns!(),
-    " WHERE e.organization = $1 AND e.row_key::jsonb = $3::jsonb
+    " WHERE e.batch = ANY ($4) AND e.organization = $1 AND e.row_key::jsonb = $3::jsonb
         AND (e.payload IS NOT NULL OR e.payload_salt IS NOT NULL)
         AND EXISTS (SELECT FROM part p
                       JOIN pg_class t ON t.oid = p.oid
@@ -149,7 +152,7 @@ fn erase_by_row(
     let (table, key) = (require_not_null(table, "the table")?, require_not_null(key, "key")?);
     let grounds = Grounds::new(reason, legal_basis)?;
     one_at_a_time()?;
-    let found = find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key.0)])?;
+    let found = find_of_row(organization, table, key.0)?;
     found.iter().try_for_each(ErasableEvent::check)?;
     found.iter().try_for_each(|event| erase(event, &grounds).map(drop))?;
     Ok(found.len() as i64)
@@ -167,9 +170,22 @@ fn one_at_a_time() -> Result<()> {
 /// The newest state, whatever the isolation level, and in the name of the extension's owner: whoever may erase need
 /// not be able to read.
 fn find(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<ErasableEvent>> {
-    let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read(arguments, read)));
-    let unreadable = || error::STATE_INVALID.error("a column of the event in tenancy.event has an invalid value");
+    let found = transaction::with_latest_snapshot(|| user::as_superuser(|| query.read_by_index(arguments, read)));
     found.into_iter().map(|event| event.ok_or_else(unreadable)).collect()
+}
+
+/// As [`find`], the events of a row that have a payload.
+fn find_of_row(organization: Uuid, table: pg_sys::Oid, key: String) -> Result<Vec<ErasableEvent>> {
+    let hashes = row_hash::of_key(&key).into_iter().collect();
+    transaction::with_latest_snapshot(|| {
+        let batches = row_index::candidates(&hashes)?.into_iter().map(|found| row_index::to_pg(found.batch));
+        let batches: Vec<pgrx::Uuid> = batches.collect();
+        find(&OF_ROW, &[spi::uuid(organization), argument(table), argument(key), argument(batches)])
+    })
+}
+
+fn unreadable() -> Error {
+    error::STATE_INVALID.error("a column of the event in tenancy.event has an invalid value")
 }
 
 impl ErasableEvent {

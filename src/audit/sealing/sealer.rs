@@ -4,6 +4,7 @@
 
 use super::{coverage, unsealed};
 use crate::audit::capture::partition;
+use crate::audit::history::row_index;
 use crate::audit::log::state::{self, LogState, unreadable};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
@@ -130,6 +131,7 @@ pub fn seal() -> Result<i64> {
     let (mut sealed, mut limit) = (0, None);
     loop {
         let (count, rest) = seal_block(&mut limit)?;
+        row_index::extend()?;
         sealed += count;
         if !rest {
             break;
@@ -144,6 +146,7 @@ pub fn seal() -> Result<i64> {
 pub fn seal_next_block(limit: &mut Option<u64>) -> Result<bool> {
     let before = begin_sealing()?;
     let (sealed, rest) = seal_block(limit)?;
+    row_index::extend()?;
     look_at_capture(before)?;
     if sealed > 0 && !rest {
         partition::create_ahead();

@@ -5,6 +5,7 @@ use super::parallel::{self, MAX_FINDINGS};
 use super::phase::{self, Phase};
 use super::range::VerificationScope;
 use super::{checkpoints, earlier_run, edges};
+use crate::audit::history::row_index;
 use crate::audit::sealing::coverage;
 use crate::audit::sealing::sealer;
 use crate::pg::processes::progress;
@@ -137,6 +138,7 @@ impl VerificationRequest {
         edges::unsealed(&scope, range, outcome.seen, &mut found)?;
         if self.organization.is_none() {
             checkpoints::compare(&scope, range, &mut found)?;
+            row_index::verify(range, &|id| scope.archives.have_month_of(id), &mut found)?;
         }
         // Of an organization nothing is told to whoever asks for another.
         found.retain(|found| {

@@ -198,6 +198,26 @@ impl<'s> Fields<'s> {
         }
     }
 
+    /// The number of bytes of a `bytea` column, without reading it.
+    pub fn length(&self, column: usize) -> Option<usize> {
+        let stored = self.datum(column)?;
+        // SAFETY: the column is of variable length.
+        let size = unsafe { pg_sys::toast_raw_datum_size(stored) };
+        Some(size.saturating_sub(pg_sys::VARHDRSZ))
+    }
+
+    /// Some bytes of a `bytea` column that is not compressed. Of one stored out of line, no other piece is read.
+    pub fn slice(&self, column: usize, first: usize, count: usize) -> Option<&'s [u8]> {
+        let stored: *mut pg_sys::varlena = self.datum(column)?.cast_mut_ptr();
+        let (first, count) = (i32::try_from(first).ok()?, i32::try_from(count).ok()?);
+        // SAFETY: the column is of variable length. The slice is a copy in the memory of the scan, which stays until
+        // the scan moves on.
+        unsafe {
+            let slice = self.in_memory(|| pg_sys::pg_detoast_datum_slice(stored, first, count));
+            Some(varlena::varlena_to_byte_slice(slice))
+        }
+    }
+
     /// A `pg_snapshot` column as text.
     pub fn snapshot(&self, column: usize) -> Option<String> {
         let snapshot = self.datum(column)?;

@@ -89,6 +89,7 @@ table_columns! {
     PayloadSalt "payload_salt" "bytea" "",
     PayloadDigest "payload_digest" "bytea" "",
     Packed "packed" "bytea" "",
+    RowHashes "row_hashes" "bytea" "",
     Encoding "encoding" "smallint" "",
     PreviousHash "prev_hash" "bytea" "",
     Hash "hash" "bytea" "",
@@ -158,6 +159,8 @@ pub struct BatchRow<T, B> {
     pub payload_digest: Option<Digest>,
     /// Times, keys and payloads of several events, as [`super::batch`] packs them.
     pub packed: Option<B>,
+    /// Hashes of the keys of the rows, by which the batch is found. The hash of the batch does not cover them.
+    pub row_hashes: Option<B>,
     /// Version of the encoding of the hashed records.
     pub encoding: i16,
     /// Hash of the previous batch in the same transaction and organization, or the newest sealed head.

@@ -5,6 +5,7 @@ use crate::audit::format::batch::PackedContent;
 use crate::audit::format::batch_row::BatchRow;
 use crate::audit::format::encoding::Digest;
 use crate::audit::format::event::{ENCODING, SALT, event_digest, event_id};
+use crate::audit::history::row_hash::HashedBatch;
 use crate::audit::log::merkle;
 use uuid::Uuid;
 
@@ -29,6 +30,7 @@ impl Fault {
 }
 
 const PAYLOAD_ALTERED: &str = "the payload (old and new values) is not the one that was written";
+const ROW_HASHES_ALTERED: &str = "the hashes of the rows' keys (row_hashes) are not those of the events";
 const PAYLOAD_MISSING: &str = "the payload (old and new values) is missing, and no erasure is recorded";
 
 impl Stored<'_> {
@@ -82,7 +84,8 @@ impl Stored<'_> {
         }
         let root = merkle::root_of(digests);
         if self.header(actor_digest).hash(&root, &self.previous) == self.hash {
-            return Ok(None);
+            let has_hashes = HashedBatch::of(self).has(self.row_hashes, &events);
+            return Ok((!has_hashes).then(|| Fault::altered(ROW_HASHES_ALTERED)));
         }
         let text = if events.len() > 1 {
             "the events of the batch or their actor are not what was written"
@@ -98,6 +101,7 @@ mod tests {
     use super::*;
     use crate::audit::format::batch::{PackedEvent, pack};
     use crate::audit::format::event::payload_digest;
+    use crate::audit::history::row_hash;
     use std::convert::Infallible;
 
     const ACTOR: Digest = [9; 32];
@@ -133,6 +137,7 @@ mod tests {
             payload_salt: Some(&BYTES),
             payload_digest: Some(payload_digest(&BYTES, "{}")),
             packed: None,
+            row_hashes: None,
             encoding: ENCODING,
             previous: [7; 32],
             hash: [0; 32],
@@ -212,6 +217,7 @@ mod tests {
             (Stored { packed: Some(&[]), ..one() }, "columns"),
             (Stored { payload_salt: Some(&[1; 15]), ..one() }, "payload"),
             (Stored { hash: [0; 32], ..one() }, "event"),
+            (Stored { row_hashes: Some(&[1; 4]), ..one() }, "row_hashes"),
             (Stored { encoding: 1, ..one() }, "encoding"),
         ];
         for (stored, word) in changed {
@@ -221,6 +227,19 @@ mod tests {
         let of = |digest: Option<&Digest>| one().inconsistency(digest, |_, _| Ok::<bool, Infallible>(false));
         assert_eq!(of(Some(&[8; 32])).unwrap().unwrap().finding, FindingKind::Altered);
         assert_eq!(of(None).unwrap().unwrap().finding, FindingKind::Missing);
+    }
+
+    #[test]
+    fn hashes_of_keys_are_compared_with_the_keys() {
+        let key = r#"{"id":1}"#;
+        let hash = row_hash::of_key(key).unwrap().to_be_bytes();
+        let keyed = hashed(Stored { row_key: Some(key), row_hashes: Some(&hash), ..one() });
+        assert_eq!(fault(&keyed, false), None);
+        let other = row_hash::of_key(r#"{"id":2}"#).unwrap().to_be_bytes();
+        for hashes in [None, Some(&other[..]), Some(&hash[..3]), Some(&[]), Some(&[hash, other].concat()[..])] {
+            let Fault { finding, text, .. } = fault(&Stored { row_hashes: hashes, ..keyed.clone() }, false).unwrap();
+            assert_eq!((finding, text), (FindingKind::Altered, ROW_HASHES_ALTERED));
+        }
     }
 
     #[test]

@@ -478,6 +478,7 @@ mod tests {
             payload_salt: one.map(|()| SALT.to_vec()),
             payload_digest: one.map(|()| payload_digest(&SALT, "{1}")),
             packed: (events > 1).then(|| pack(TIME, &packed_events())),
+            row_hashes: None,
             encoding: ENCODING,
             previous: [6; 32],
             hash: [0; 32],
