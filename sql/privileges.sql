@@ -92,13 +92,14 @@ TO tenancy_admin, tenancy_auditor;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.coverage TO tenancy_auditor;
-GRANT SELECT ON tenancy.event, tenancy.event_batch, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.head,
+GRANT SELECT ON tenancy.event, tenancy.event_batch, tenancy.event_actor, tenancy.block, tenancy.seal, tenancy.entry,
     tenancy.tree_node,
     tenancy.incarnation, tenancy.audit_trail
 TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal() TO tenancy_auditor, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) TO tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.refusal_queue(), tenancy.throttle_state()
+GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.place_of(uuid, uuid, xid8), tenancy.refusal_queue(),
+    tenancy.throttle_state()
     TO tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(),
     tenancy.advise(text),
@@ -151,7 +152,7 @@ GRANT SELECT ON tenancy.event_batch, tenancy.event_actor, tenancy.seal TO tenanc
 -- Called in views, in the name of whoever reads them.
 GRANT EXECUTE ON FUNCTION tenancy.unpack_events(uuid, integer, integer, timestamptz, bytea) TO tenancy_application,
     tenancy_admin, tenancy_operator, tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.batch_of(uuid) TO tenancy_application, tenancy_admin, tenancy_operator,
+GRANT EXECUTE ON FUNCTION tenancy.unpack_entries(bigint, bigint, bytea), tenancy.batch_of(uuid) TO tenancy_application, tenancy_admin, tenancy_operator,
     tenancy_auditor;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin,

@@ -59,7 +59,7 @@ fn a_checkpoint_seals_first_and_is_over_the_heads_of_everybody() {
     in_database(async |database| {
         let client = write(database).await;
         assert_eq!(make(&client).await, 1);
-        let sealed = "SELECT count(*) FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch
+        let sealed = "SELECT count(*) FROM tenancy.entry s JOIN tenancy.event e ON e.batch = s.batch
                        WHERE e.domain = 'finding'";
         assert_eq!(count(&client, sealed).await, 305);
         // Of both organizations and of nobody; and it is the first leaf of its log.

@@ -43,7 +43,7 @@ async fn history(database: &Database, batches_of_acme: i64) -> Client {
         change(GLOBEX, 5 * n - i64::from(n == 20), 1_000_000).await;
         run(&client, "SELECT tenancy.checkpoint()").await;
     }
-    let batches = format!("SELECT max(leaf) FROM tenancy.seal WHERE organization = '{GLOBEX}'");
+    let batches = format!("SELECT max(leaf) FROM tenancy.entry WHERE organization = '{GLOBEX}'");
     assert_eq!(count(&client, &batches).await, 1051);
     client
 }
@@ -97,7 +97,7 @@ fn the_root_of_any_size_is_that_of_the_definition() {
     in_database(async |database| {
         let client = history(database, SHORT).await;
         let sql = format!(
-            "SELECT int8send(position) || batch_hash FROM tenancy.seal WHERE organization = '{GLOBEX}' ORDER BY leaf"
+            "SELECT int8send(position) || batch_hash FROM tenancy.entry WHERE organization = '{GLOBEX}' ORDER BY leaf"
         );
         let leaves: Vec<Vec<u8>> = client.query(&sql, &[]).await.unwrap().into_iter().map(|row| row.get(0)).collect();
         assert_eq!(leaves.len(), 1051);
@@ -119,7 +119,7 @@ fn in_trees_of_hundreds_of_sizes_each_batch_is_proved_and_each_tree_continues_th
                                                tenancy.inclusion_proof(s.organization, s.leaf, n),
                                                tenancy.tree_root(s.organization, n)))
              FROM generate_series(1, 700) n
-             JOIN tenancy.seal s ON s.organization = '{GLOBEX}' AND s.leaf <= n
+             JOIN tenancy.entry s ON s.organization = '{GLOBEX}' AND s.leaf <= n
                                 AND (s.leaf % 61 = n % 61 OR s.leaf = n)"
         );
         assert!(holds(&client, &included).await);
@@ -141,7 +141,7 @@ fn a_long_history_is_proved_with_as_many_hashes_as_its_tree_is_high() {
                                                tenancy.inclusion_proof(s.organization, s.leaf, n),
                                                tenancy.tree_root(s.organization, n)))
              FROM unnest('{{66001,65536,65537,65535,65000}}'::int[]) n
-             JOIN tenancy.seal s ON s.organization = '{ACME}' AND s.leaf <= n
+             JOIN tenancy.entry s ON s.organization = '{ACME}' AND s.leaf <= n
                                 AND s.leaf IN (1, 256, 257, 32768, 65000, 65535, 65536, 65537, 66001)"
         );
         assert!(holds(&client, &included).await);
@@ -152,7 +152,7 @@ fn a_long_history_is_proved_with_as_many_hashes_as_its_tree_is_high() {
                              h.leaves, tenancy.tree_root(h.organization, h.leaves),
                              n.leaves, tenancy.tree_root(n.organization, n.leaves),
                              tenancy.consistency_proof(h.organization, h.leaves, n.leaves)))
-             FROM tenancy.head h JOIN tenancy.head n ON n.organization = h.organization AND n.leaves >= h.leaves";
+             FROM tenancy.seal h JOIN tenancy.seal n ON n.organization = h.organization AND n.leaves >= h.leaves";
         assert!(holds(&client, continued).await);
     });
 }
@@ -170,14 +170,14 @@ fn a_proof_is_of_one_batch_in_a_tree_of_one_size() {
             "bool_or(tenancy.verify_inclusion(int8send(s.position) || s.batch_hash, 77, 300,
                                               tenancy.inclusion_proof(s.organization, 77, 300),
                                               tenancy.tree_root(s.organization, 300)))
-             FROM tenancy.seal s WHERE s.organization = '{GLOBEX}' AND s.leaf <> 77"
+             FROM tenancy.entry s WHERE s.organization = '{GLOBEX}' AND s.leaf <> 77"
         );
         assert!(!holds(&client, &another).await, "the proof of one batch proves another");
         let elsewhere = format!(
             "bool_or(tenancy.verify_inclusion(int8send(at) || s.batch_hash, s.leaf, 300,
                                               tenancy.inclusion_proof(s.organization, s.leaf, 300),
                                               tenancy.tree_root(s.organization, 300)))
-             FROM tenancy.seal s, generate_series(s.position - 3, s.position + 3) at
+             FROM tenancy.entry s, generate_series(s.position - 3, s.position + 3) at
             WHERE s.organization = '{GLOBEX}' AND s.leaf = 77 AND at <> s.position"
         );
         assert!(!holds(&client, &elsewhere).await, "the proof of a batch proves it at another position");
@@ -322,7 +322,7 @@ fn each_organization_is_shown_its_head_in_each_checkpoint() {
         let shown =
             "SELECT count(*), bool_and(tenancy.verify_inclusion(p.digest, p.place, p.heads, p.proof, c.heads_root)
                                                AND p.root = tenancy.tree_root(o, p.leaves) AND p.heads = c.heads)
-                       FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o,
+                       FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.seal) o,
                             tenancy.head_proof(o, c.number) p";
         assert_eq!(rows(&client, shown).await, [[Some("80".to_owned()), Some("t".to_owned())]]);
     });

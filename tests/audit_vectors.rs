@@ -9,10 +9,10 @@ use pg_tenancy_core::audit::format::event::{
     Actor, Header, batch_of, event_digest, event_id, payload_digest, place_of,
 };
 use pg_tenancy_core::audit::format::hex;
-use pg_tenancy_core::audit::log::block::{self, Block, Entries};
+use pg_tenancy_core::audit::log::block::{self, Block, Heads};
 use pg_tenancy_core::audit::log::chain;
-use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::checkpoint::{self, Head};
+use pg_tenancy_core::audit::log::entries::{self, EntriesDigest, Entry};
 use pg_tenancy_core::audit::log::merkle;
 use serde_json::Value;
 use uuid::Uuid;
@@ -164,20 +164,44 @@ fn assert_event_proof(vector: &Value) {
     assert_eq!(head.digest(), digest(&vector["head_digest"]));
 }
 
-fn entries(list: &Value) -> Digest {
-    let mut all = Entries::default();
-    for row in list.as_array().unwrap() {
-        let entry = Entry {
-            leaf: number(&row["leaf"]),
-            position: number(&row["position"]),
-            batch: id(&row["batch"]),
-            batch_hash: digest(&row["batch_hash"]),
-            chain: digest(&row["chain"]),
-            block: 1,
-        };
-        all.add(id(&row["organization"]), &entry);
+fn entry(row: &Value) -> Entry {
+    Entry {
+        leaf: number(&row["leaf"]),
+        position: number(&row["position"]),
+        events: row["events"].as_i64().unwrap_or(1),
+        batch: id(&row["batch"]),
+        batch_hash: digest(&row["batch_hash"]),
+        block: 1,
     }
+}
+
+fn entries(list: &Value) -> Digest {
+    let mut all = EntriesDigest::default();
+    list.as_array().unwrap().iter().for_each(|row| all.add(id(&row["organization"]), &entry(row)));
     all.digest()
+}
+
+/// A row of the seal has these entries, which lead from the chain value before to that of the row.
+fn assert_seal(vector: &Value) {
+    let (row, mut chain) = (&vector["seal"], digest(&vector["chain_before"]));
+    let (position, leaves) = (number(&row["position"]), number(&row["leaves"]));
+    let read: Vec<Entry> = entries::entries(1, position, leaves, &bytes(&row["entries"])).unwrap().collect();
+    let expected: Vec<Entry> = vector["entries"].as_array().unwrap().iter().map(entry).collect();
+    assert_eq!(read, expected);
+    read.iter().for_each(|entry| chain = entry.extend(&chain));
+    assert_eq!(chain, digest(&row["chain"]));
+    let mut list = Vec::new();
+    read.iter().for_each(|entry| entries::put(&mut list, &entry.batch, entry.events, &entry.batch_hash));
+    assert_eq!(list, bytes(&row["entries"]));
+}
+
+fn heads(list: &Value) -> Digest {
+    let mut heads = Heads::default();
+    for row in list.as_array().unwrap() {
+        let (position, leaves) = (number(&row["position"]), number(&row["leaves"]));
+        heads.add(id(&row["organization"]), position, leaves, &digest(&row["chain"]));
+    }
+    heads.digest()
 }
 
 fn block(row: &Value) -> Block {
@@ -186,9 +210,8 @@ fn block(row: &Value) -> Block {
         sealed_at: number(&row["sealed_at"]),
         snapshot: text(&row["snapshot"]).to_owned(),
         incarnation: text(&row["incarnation"]).to_owned(),
-        entries: number(&row["entries"]),
         events: number(&row["events"]),
-        entries_digest: digest(&row["entries_digest"]),
+        heads_digest: digest(&row["heads_digest"]),
         previous: digest(&row["prev_hash"]),
     }
 }
@@ -255,6 +278,11 @@ fn every_hash_is_the_one_that_an_independent_program_computes_from_the_documenta
             }
             "origin" => block::origin(),
             "entries" => entries(&vector["entries"]),
+            "heads" => heads(&vector["heads"]),
+            "seal" => {
+                assert_seal(vector);
+                continue;
+            }
             "block" => block(&vector["block"]).hash(),
             "head" => head(&vector["head"], &vector["head"]["root"]).digest(),
             "checkpoint" => checkpoint(&vector["checkpoint"]).digest(),

@@ -520,7 +520,7 @@ fn an_event_that_is_erased_within_a_batch_is_gone_from_heap_and_toast_and_the_ot
             let digest = format!("SELECT payload_digest FROM tenancy.event WHERE batch = {batch} AND id = '{event}'");
             // To the root of the batch, and from there to the one that the organization's tree had then.
             let size =
-                count(&superuser, &format!("SELECT max(leaf) FROM tenancy.seal WHERE organization = '{ACME}'")).await;
+                count(&superuser, &format!("SELECT max(leaf) FROM tenancy.entry WHERE organization = '{ACME}'")).await;
             let proof = |place: i64| {
                 format!(
                     "SELECT p::text || tenancy.inclusion_proof('{ACME}', p.leaf, {size})::text || ' '
@@ -529,7 +529,7 @@ fn an_event_that_is_erased_within_a_batch_is_gone_from_heap_and_toast_and_the_ot
                                    tenancy.inclusion_proof('{ACME}', s.leaf, {size}), tenancy.tree_root('{ACME}', \
                                        {size}))
                        FROM tenancy.event e, tenancy.event_proof(e.id) p
-                       JOIN tenancy.seal s ON s.organization = p.organization AND s.leaf = p.leaf
+                       JOIN tenancy.entry s ON s.organization = p.organization AND s.leaf = p.leaf
                       WHERE e.batch = {batch} AND e.place = {place}"
                 )
             };
@@ -655,7 +655,7 @@ fn a_restored_dump_has_every_event_of_the_batches() {
         let event = value(
             &superuser,
             "SELECT max(id::text) FROM tenancy.event WHERE batch_events > 100 AND place = \
-            50 AND batch IN (SELECT batch FROM tenancy.seal)",
+            50 AND batch IN (SELECT batch FROM tenancy.entry)",
         )
         .await;
         run(&superuser, &format!("SELECT tenancy.erase_payload('{event}', 'r')")).await;

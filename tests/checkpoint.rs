@@ -179,10 +179,7 @@ const STATE: &str = "SELECT json_build_object(
         'digest', encode(digest, 'hex'), 'root', encode(root, 'hex'), 'note', note) ORDER BY block, number) FROM \
         tenancy.checkpoint),
     'heads', (SELECT json_agg(json_build_object('organization', organization, 'block', block, 'position', position, \
-    'leaves', leaves, 'chain', encode(chain, 'hex'))) FROM tenancy.head),
-    'seals', (SELECT json_agg(json_build_object('organization', organization, 'leaf', leaf, 'position', position, \
-    'batch', batch, 'batch_hash', encode(batch_hash, 'hex'), 'chain', encode(chain, 'hex')) ORDER BY leaf) FROM \
-    tenancy.seal),
+    'leaves', leaves, 'chain', encode(chain, 'hex'), 'entries', encode(entries, 'hex'))) FROM tenancy.seal),
     'actors', (SELECT json_agg(a) FROM tenancy.event_actor a),
     'batches', (SELECT json_agg(json_build_object('id', id, 'organization', organization, 'actor', actor, \
     'transaction', transaction::text::bigint, 'ordinal', ordinal, 'events', events, 'occurred_at', \
@@ -193,19 +190,19 @@ const STATE: &str = "SELECT json_build_object(
     tenancy.event_batch),
     'head_proofs', (SELECT json_agg(json_build_object('incarnation', c.incarnation, 'number', c.number, \
     'organization', o, 'place', p.place, 'position', p.position, 'leaves', p.leaves, 'proof', p.proof))
-        FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.head) o, tenancy.head_proof(o, \
+        FROM tenancy.checkpoint c, (SELECT DISTINCT organization AS o FROM tenancy.seal) o, tenancy.head_proof(o, \
         c.number, c.incarnation) p),
     'event_proofs', (SELECT json_agg(json_build_object('batch', e.batch, 'position', p.position, 'leaf', p.leaf, \
     'place', p.place, 'events', p.events, 'data', encode(p.data, 'hex'), 'root', encode(p.root, 'hex'), 'proof', \
-    p.proof)) FROM tenancy.event e JOIN tenancy.seal s ON s.batch = e.batch, tenancy.event_proof(e.id) p WHERE \
-    e.ordinal % 7 IN (0, 1)),
+    p.proof)) FROM (SELECT e.batch, e.id FROM tenancy.event e JOIN tenancy.entry s ON s.batch = e.batch \
+    WHERE e.ordinal % 7 IN (0, 1) OFFSET 0) e, tenancy.event_proof(e.id) p),
     'inclusion_proofs', (SELECT json_agg(json_build_object('organization', s.organization, 'leaf', s.leaf, 'size', \
     h.leaves, 'proof', tenancy.inclusion_proof(s.organization, s.leaf, h.leaves)))
-        FROM tenancy.seal s JOIN tenancy.head h ON h.organization = s.organization AND h.leaves >= s.leaf WHERE \
+        FROM tenancy.entry s JOIN tenancy.seal h ON h.organization = s.organization AND h.leaves >= s.leaf WHERE \
         s.leaf % 7 IN (0, 1)),
     'consistency_proofs', (SELECT json_agg(json_build_object('organization', a.organization, 'old', a.leaves, \
     'new', b.leaves, 'proof', tenancy.consistency_proof(a.organization, a.leaves, b.leaves)))
-        FROM tenancy.head a JOIN tenancy.head b ON a.organization = b.organization AND a.leaves <= b.leaves),
+        FROM tenancy.seal a JOIN tenancy.seal b ON a.organization = b.organization AND a.leaves <= b.leaves),
     'log_inclusion_proofs', (SELECT json_agg(json_build_object('incarnation', a.incarnation, 'number', a.number, \
     'size', b.number, 'proof', tenancy.checkpoint_inclusion_proof(a.number, b.number, a.incarnation)))
         FROM tenancy.checkpoint a JOIN tenancy.checkpoint b ON a.incarnation = b.incarnation AND a.number <= b.number),
@@ -316,8 +313,7 @@ fn a_second_implementation_finds_what_is_altered() {
             ("checkpoints", "block_hash"),
             ("checkpoints", "root"),
             ("checkpoints", "digest"),
-            ("seals", "batch_hash"),
-            ("seals", "chain"),
+            ("heads", "entries"),
             ("batches", "hash"),
             ("batches", "prev_hash"),
             ("batches", "operation"),
@@ -357,7 +353,7 @@ fn a_second_implementation_finds_what_is_altered() {
             state[list][some]["proof"][0] = hash;
             altered += 1;
         }
-        assert_eq!(altered, 19);
+        assert_eq!(altered, 18);
         assert!(second_opinion(&state.to_string()).1);
     });
 }

@@ -100,7 +100,7 @@ async fn event_of_several(superuser: &Client) -> String {
 
 /// The number of Acme's events that are sealed.
 async fn sealed_events(superuser: &Client) -> i64 {
-    count(superuser, &format!("SELECT max(position) FROM tenancy.seal WHERE organization = '{ACME}'")).await
+    count(superuser, &format!("SELECT max(position) FROM tenancy.entry WHERE organization = '{ACME}'")).await
 }
 
 /// The bundle, as psql writes it into a file.
@@ -228,9 +228,10 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
                 EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t); END LOOP; END $$",
         )
         .await;
+        forge_entries(&superuser).await;
         let batch = async |events: i64| {
             let sql = format!(
-                "SELECT s.batch FROM tenancy.seal s JOIN tenancy.event_batch b ON b.id = s.batch
+                "SELECT s.batch FROM tenancy.entry s JOIN tenancy.event_batch b ON b.id = s.batch
                   WHERE s.organization = '{ACME}' AND b.events = {events} AND b.operation = 'insert'
                   ORDER BY s.leaf LIMIT 1"
             );
@@ -250,7 +251,7 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
             // A byte of a salt.
             (packed(7), 1),
             ("UPDATE tenancy.event_actor SET subject = 'mallory' WHERE subject = 'alice'".into(), 1),
-            (format!("UPDATE tenancy.seal SET chain = sha256('') WHERE organization = '{ACME}' AND leaf = 2"), 1),
+            (format!("UPDATE forged SET batch_hash = sha256('') WHERE organization = '{ACME}' AND leaf = 2"), 1),
             (format!("UPDATE tenancy.event_batch SET payload = NULL, payload_salt = NULL {one}"), 4),
             (format!("DELETE FROM tenancy.event_batch {one}"), 4),
             (format!("DELETE FROM tenancy.event_batch {three}"), 4),
@@ -270,7 +271,7 @@ fn a_bundle_or_a_history_that_was_changed_is_found() {
         for statement in [
             format!("UPDATE tenancy.event_batch SET organization = '{GLOBEX}' {one}"),
             format!("UPDATE tenancy.event_batch SET organization = '{GLOBEX}' {three}"),
-            format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND leaf = 2"),
+            format!("DELETE FROM forged WHERE organization = '{ACME}' AND leaf = 2"),
             format!("UPDATE tenancy.event_batch SET events = 2 {three}"),
             format!("UPDATE tenancy.event_batch SET packed = packed || '\\x00' {three}"),
             format!("UPDATE tenancy.event_batch SET packed = substr(packed, 1, 20) {three}"),
@@ -381,7 +382,7 @@ fn any_part_of_a_long_history_is_proved() {
         let key = Verifier::parse(&public_key(&superuser).await).unwrap();
         let expected = Expected { keys: vec![key], ..Expected::default() };
         let head = sealed_events(&superuser).await;
-        let leaves = format!("SELECT max(leaf) FROM tenancy.seal WHERE organization = '{ACME}'");
+        let leaves = format!("SELECT max(leaf) FROM tenancy.entry WHERE organization = '{ACME}'");
         assert!(count(&superuser, &leaves).await > 520);
         for (first, last) in [
             (1, head),

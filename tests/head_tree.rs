@@ -60,7 +60,7 @@ fn each_checkpoint_has_the_root_over_all_heads_in_the_order_of_their_first_block
                             AND tenancy.verify_inclusion(p.digest, p.place, p.heads, p.proof, c.heads_root)
                             AND p.root = tenancy.tree_root(h.organization, p.position))
                        FROM (SELECT organization, row_number() OVER (ORDER BY min(block), organization) AS place
-                               FROM tenancy.head GROUP BY organization) h
+                               FROM tenancy.seal GROUP BY organization) h
                        JOIN tenancy.checkpoint c ON c.number = $1,
                             tenancy.head_proof(h.organization, c.number) p";
         for number in 1..=numbers {
@@ -138,7 +138,7 @@ async fn found_in(client: &Client, change: &str, call: &str) -> Vec<String> {
 
 const UNGUARDED: &str = "ALTER TABLE tenancy.head_node DISABLE TRIGGER append_only;
     ALTER TABLE tenancy.head_leaf DISABLE TRIGGER append_only;
-    ALTER TABLE tenancy.head DISABLE TRIGGER append_only;
+    ALTER TABLE tenancy.seal DISABLE TRIGGER append_only;
     ALTER TABLE tenancy.verification DISABLE TRIGGER append_only";
 
 #[test]
@@ -239,7 +239,7 @@ fn a_proof_out_of_changed_rows_is_refused() {
             "DELETE FROM tenancy.head_node WHERE level = 6".to_owned(),
             "DELETE FROM tenancy.head_leaf WHERE leaf = 20".to_owned(),
             "DELETE FROM tenancy.head_leaf WHERE leaf = 21".to_owned(),
-            format!("UPDATE tenancy.head SET chain = sha256('x') WHERE organization = '{organization}'"),
+            format!("UPDATE tenancy.seal SET chain = sha256('x') WHERE organization = '{organization}'"),
             format!("UPDATE tenancy.head_leaf SET leaf = 9999 WHERE organization = '{organization}'"),
         ] {
             run(&client, "BEGIN").await;

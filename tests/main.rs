@@ -41,6 +41,7 @@ mod remembered;
 mod retention;
 mod rewriting;
 mod row_index;
+mod seal_rows;
 mod sql_reference;
 mod sso;
 mod standby;

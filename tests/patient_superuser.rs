@@ -62,10 +62,11 @@ async fn record(database: &Database) -> (Client, Option<(String, String)>) {
     seal(&superuser).await;
     run(&superuser, CONTENT).await;
     let copy = "CREATE TABLE public.kept AS SELECT e.id, e.organization, public.content(e) AS content, s.block, \
-        s.batch_hash, s.chain, s.leaf, s.position
-                  FROM tenancy.event_batch e JOIN tenancy.seal s ON s.batch = e.id";
+        s.batch_hash, s.leaf, s.position
+                  FROM tenancy.event_batch e JOIN tenancy.entry s ON s.batch = e.id";
     run(&superuser, copy).await;
-    run(&superuser, "CREATE TABLE public.kept_head AS SELECT * FROM tenancy.head; ANALYZE; SET jit = off").await;
+    run(&superuser, "CREATE TABLE public.kept_head AS SELECT * FROM tenancy.seal; ANALYZE; SET jit = off").await;
+    forge_entries(&superuser).await;
     assert_audit_is_whole(&superuser).await;
     (superuser, kept)
 }
@@ -122,7 +123,7 @@ fn some_rows(random: &mut StdRng, table: &str) -> String {
 
 /// One change of the audit.
 fn change(random: &mut StdRng, tables: &[Table]) -> String {
-    const LIKELY: [&str; 7] = ["event_batch", "event_batch", "event_actor", "seal", "archive", "erasure", "head"];
+    const LIKELY: [&str; 7] = ["event_batch", "event_batch", "event_actor", "seal", "archive", "erasure", "seal"];
     let named = |name: &str| tables.iter().find(|table| table.name == name).unwrap();
     let table =
         if random.random_bool(0.6) { named(LIKELY.choose(random).unwrap()) } else { tables.choose(random).unwrap() };
@@ -186,7 +187,7 @@ fn change(random: &mut StdRng, tables: &[Table]) -> String {
             let both = some_rows(random, "event_batch");
             format!(
                 "WITH gone AS (DELETE FROM tenancy.event_batch t WHERE {both} RETURNING t.id) DELETE FROM \
-                    tenancy.seal s \
+                    forged s \
                     USING gone WHERE s.batch = gone.id"
             )
         }
@@ -220,18 +221,17 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
         return Vec::new();
     }
     let sql = "SELECT coalesce(k.id, e.id)::text FROM public.kept k FULL JOIN tenancy.event_batch e ON e.id = k.id
-                 LEFT JOIN tenancy.seal s ON s.batch = k.id
+                 LEFT JOIN tenancy.entry s ON s.batch = k.id
                 WHERE (k.id IS NULL OR e.id IS NULL OR public.content(e) IS DISTINCT FROM k.content)
                   AND e.transaction IS DISTINCT FROM pg_current_xact_id()
                   AND NOT EXISTS (SELECT FROM told t WHERE tenancy.batch_of(t.event) = coalesce(k.id, e.id) OR \
                       t.event = coalesce(k.id, e.id)
-                       OR (s.batch IS NULL OR s.block <> k.block OR s.batch_hash <> k.batch_hash OR s.chain <> \
-                       k.chain OR s.leaf <> k.leaf OR s.position <> k.position
+                       OR (s.batch IS NULL OR s.block <> k.block OR s.batch_hash <> k.batch_hash OR s.leaf <> k.leaf OR s.position <> k.position
                            OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND \
-                           h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.head n
+                           h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.seal n
                                        WHERE n.organization = h.organization AND n.block = h.block AND n.position = \
                                        h.position AND n.leaves = h.leaves AND n.chain = h.chain AND n.frontier = \
-                                           h.frontier)))
+                                           h.frontier AND n.entries = h.entries)))
                           AND (t.organization_id = k.organization OR t.block = k.block OR t.organization_id IS NULL))";
     column(superuser, sql).await
 }

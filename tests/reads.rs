@@ -217,7 +217,7 @@ fn every_statement_that_reads_a_sensitive_table_is_recorded() {
         assert_eq!(value(&admin, queue).await, "0 0");
         eventually(
             &admin,
-            "SELECT NOT EXISTS (SELECT FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal \
+            "SELECT NOT EXISTS (SELECT FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.entry \
             s WHERE s.batch = e.batch))",
         )
         .await;

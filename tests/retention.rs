@@ -35,7 +35,7 @@ async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) 
     run(client, "BEGIN").await;
     let transaction: i64 = count(client, "SELECT pg_current_xact_id()").await;
     let head = format!(
-        "SELECT encode(chain, 'hex') FROM tenancy.head WHERE organization = '{organization}' ORDER BY block DESC \
+        "SELECT encode(chain, 'hex') FROM tenancy.seal WHERE organization = '{organization}' ORDER BY block DESC \
             LIMIT 1"
     );
     let previous = column(client, &head).await.first().map_or(chain::genesis(organization), |hex| {
@@ -261,11 +261,12 @@ fn an_archive_hides_nothing() {
             );
             run(&admin, "ROLLBACK").await;
         }
+        forge_entries(&admin).await;
         // The seal of what is archived still counts.
         run(
             &admin,
-            "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE tenancy.seal SET batch_hash = \
-            sha256('') WHERE batch = (SELECT batch FROM tenancy.seal ORDER BY batch LIMIT 1)",
+            "BEGIN; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; UPDATE forged SET batch_hash = \
+            sha256('') WHERE batch = (SELECT batch FROM tenancy.entry ORDER BY batch LIMIT 1)",
         )
         .await;
         let found_now = found(&admin).await;
@@ -490,7 +491,8 @@ fn a_month_that_came_back_is_not_archived_because_what_tells_of_it_is_gone() {
         assert!(found_now.iter().any(|text| text == told), "{found_now:?}");
         run(&admin, "ROLLBACK").await;
         // Together with the entry of that event.
-        let entry = "DELETE FROM tenancy.seal s USING tenancy.event e WHERE s.batch = e.batch AND e.table_name = \
+        forge_entries(&admin).await;
+        let entry = "DELETE FROM forged s USING tenancy.event e WHERE s.batch = e.batch AND e.table_name = \
             'archive' AND e.payload -> 'new' ->> 'attached' = 'true'";
         run(&admin, &format!("BEGIN; {OPEN}; ALTER TABLE tenancy.seal DISABLE TRIGGER ALL; {entry}; {gone}")).await;
         let found_now = found(&admin).await;

@@ -8,8 +8,9 @@ use pg_tenancy_core::audit::format::batch::{PackedContent, PackedEvent, pack};
 use pg_tenancy_core::audit::format::batch_row::BatchRow;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::history::row_hash::HashedBatch;
-use pg_tenancy_core::audit::log::block::{self, Block, Entries};
-use pg_tenancy_core::audit::log::chain::{self, Entry};
+use pg_tenancy_core::audit::log::block::{self, Block, Heads};
+use pg_tenancy_core::audit::log::chain;
+use pg_tenancy_core::audit::log::entries;
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, STORED_LEVELS};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -23,10 +24,8 @@ enum Rewritten {
     Hash,
     /// The hash in the seal.
     Entry,
-    /// All later chain values of the organization.
+    /// All later positions and chain values of the organization.
     Chain,
-    /// The same in `tenancy.head`.
-    Heads,
     /// The trees.
     Trees,
     /// The block.
@@ -45,6 +44,7 @@ pub struct Batch {
     leaf: i64,
     pub position: i64,
     block: i64,
+    /// That of the row which the entry is in.
     chain: Digest,
 }
 
@@ -72,9 +72,10 @@ pub async fn batches(client: &Client) -> Vec<Batch> {
     let sql = "SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal, e.events,
                       (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
                       e.table_name, e.result, e.reason, e.row_key::text, e.payload::text, e.payload_salt,
-                      e.payload_digest, e.packed, e.row_hashes, e.encoding, e.prev_hash, e.hash, s.organization,
-                      s.leaf, s.position, s.block, s.chain
-                 FROM tenancy.seal s JOIN tenancy.event_batch e ON e.id = s.batch
+                      e.payload_digest, e.packed, e.row_hashes, e.encoding, e.prev_hash, e.hash, s.organization, s.leaf, s.position,
+                      s.block, r.chain
+                 FROM tenancy.entry s JOIN tenancy.event_batch e ON e.id = s.batch
+                 JOIN tenancy.seal r ON r.organization = s.organization AND r.block = s.block
                 ORDER BY s.block, s.organization, s.leaf";
     let actors = actors(client).await;
     let rows = client.query(sql, &[]).await.unwrap();
@@ -196,7 +197,7 @@ async fn follow(
     let mut chains: HashMap<Uuid, (Digest, Frontier)> = HashMap::new();
     // What old heads are now, and what the hashes of batches of a transaction are.
     let (mut moved, mut links) = (HashMap::new(), HashMap::new());
-    let mut entries: HashMap<i64, Entries> = HashMap::new();
+    let mut lists: HashMap<(Uuid, i64), Vec<u8>> = HashMap::new();
     let (mut heads, mut nodes, mut events) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut positions: HashMap<Uuid, i64> = HashMap::new();
     for (n, batch) in batches.iter_mut().enumerate() {
@@ -227,38 +228,29 @@ async fn follow(
             }
         });
         moved.insert(batch.chain, *chain);
-        let written = Entry {
-            leaf: batch.leaf,
-            position: batch.position,
-            batch: batch.row.id,
-            batch_hash: batch.row.hash,
-            chain: *chain,
-            block: batch.block,
-        };
-        entries.entry(batch.block).or_default().add(organization, &written);
+        let list = lists.entry((organization, batch.block)).or_default();
+        entries::put(list, &batch.row.id, i64::from(batch.row.events), &batch.row.hash);
         *events.entry(batch.block).or_default() += i64::from(batch.row.events);
-        heads.insert((organization, batch.block), (batch.position, *chain, frontier.to_bytes()));
+        heads.insert((organization, batch.block), (batch.position, batch.leaf, *chain, frontier.to_bytes()));
         let update =
             "UPDATE tenancy.event_batch SET (prev_hash, hash, ordinal, row_hashes) = ($2, $3, $4, $5) WHERE id = $1";
         let (previous, hash) = (batch.row.previous.as_slice(), batch.row.hash.as_slice());
         let row_hashes = batch.row_hashes();
         client.execute(update, &[&batch.row.id, &previous, &hash, &batch.row.ordinal, &row_hashes]).await.unwrap();
+    }
+    for ((organization, block), list) in &lists {
         if far >= Rewritten::Entry {
-            let update = "UPDATE tenancy.seal SET batch_hash = $3 WHERE organization = $1 AND leaf = $2";
-            client.execute(update, &[&organization, &batch.leaf, &hash]).await.unwrap();
-        }
-        if far >= Rewritten::Chain {
-            let update = "UPDATE tenancy.seal SET (position, chain) = ($3, $4) WHERE organization = $1 AND leaf = $2";
-            client.execute(update, &[&organization, &batch.leaf, &batch.position, &chain.as_slice()]).await.unwrap();
+            let update = "UPDATE tenancy.seal SET entries = $3 WHERE organization = $1 AND block = $2";
+            client.execute(update, &[organization, block, list]).await.unwrap();
         }
     }
-    for ((organization, block), (position, chain, frontier)) in &heads {
-        if far >= Rewritten::Heads {
-            let update = "UPDATE tenancy.head SET (position, chain) = ($3, $4) WHERE organization = $1 AND block = $2";
+    for ((organization, block), (position, _, chain, frontier)) in &heads {
+        if far >= Rewritten::Chain {
+            let update = "UPDATE tenancy.seal SET (position, chain) = ($3, $4) WHERE organization = $1 AND block = $2";
             client.execute(update, &[organization, block, position, &chain.as_slice()]).await.unwrap();
         }
         if far >= Rewritten::Trees {
-            let update = "UPDATE tenancy.head SET frontier = $3 WHERE organization = $1 AND block = $2";
+            let update = "UPDATE tenancy.seal SET frontier = $3 WHERE organization = $1 AND block = $2";
             client.execute(update, &[organization, block, frontier]).await.unwrap();
         }
     }
@@ -270,49 +262,56 @@ async fn follow(
     }
     if far >= Rewritten::Block {
         let last = if far >= Rewritten::Blocks { i64::MAX } else { first_block };
-        rewrite_blocks(client, entries, &events, first_block, last).await;
+        rewrite_blocks(client, &heads, &events, first_block, last).await;
         run(client, "SELECT tenancy.rebuild_row_index()").await;
     }
 }
 
+/// Position, leaves, chain value and frontier of a row of the seal.
+type RowHead = (i64, i64, Digest, Vec<u8>);
+
 async fn rewrite_blocks(
     client: &Client,
-    mut entries: HashMap<i64, Entries>,
+    heads: &HashMap<(Uuid, i64), RowHead>,
     events: &HashMap<i64, i64>,
     first: i64,
     last: i64,
 ) {
-    let sql =
-        "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, entries, \
+    let sql = "SELECT number, (extract(epoch FROM sealed_at) * 1000000)::bigint, snapshot::text, incarnation, \
         prev_hash, hash
                  FROM tenancy.block ORDER BY number";
     let mut previous = block::origin();
     for row in client.query(sql, &[]).await.unwrap() {
+        let number: i64 = row.get(0);
+        let mut of_block: Vec<_> = heads.iter().filter(|((_, block), _)| *block == number).collect();
+        of_block.sort_by_key(|((organization, _), _)| *organization);
+        let mut digest_of = Heads::default();
+        for ((organization, _), (position, leaves, chain, _)) in of_block {
+            digest_of.add(*organization, *position, *leaves, chain);
+        }
         let mut written = Block {
-            number: row.get(0),
+            number,
             sealed_at: row.get(1),
             snapshot: row.get(2),
             incarnation: row.get(3),
-            entries: row.get(4),
-            events: events.get(&row.get::<_, i64>(0)).copied().unwrap_or_default(),
-            entries_digest: entries.remove(&row.get::<_, i64>(0)).unwrap_or_default().digest(),
-            previous: digest(row.get(5)),
+            events: events.get(&number).copied().unwrap_or_default(),
+            heads_digest: digest_of.digest(),
+            previous: digest(row.get(4)),
         };
-        let number = written.number;
         if (first..=last).contains(&number) {
             if number > first {
                 written.previous = previous;
             }
-            let update = "UPDATE tenancy.block SET entries_digest = $2, prev_hash = $3, hash = $4, events = $5 WHERE \
+            let update = "UPDATE tenancy.block SET heads_digest = $2, prev_hash = $3, hash = $4, events = $5 WHERE \
                 number = $1";
-            let (entries, before, hash) = (written.entries_digest, written.previous, written.hash());
+            let (heads, before, hash) = (written.heads_digest, written.previous, written.hash());
             client
-                .execute(update, &[&number, &entries.as_slice(), &before.as_slice(), &hash.as_slice(), &written.events])
+                .execute(update, &[&number, &heads.as_slice(), &before.as_slice(), &hash.as_slice(), &written.events])
                 .await
                 .unwrap();
             previous = hash;
         } else {
-            previous = digest(row.get(6));
+            previous = digest(row.get(5));
         }
     }
 }
@@ -339,7 +338,7 @@ async fn record(database: &Database) -> Client {
 
 /// The position of the event in the middle of Acme's first transaction of these.
 async fn middle(superuser: &Client) -> i64 {
-    let of = "SELECT s.position FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch";
+    let of = "SELECT s.position FROM tenancy.entry s JOIN tenancy.event e ON e.batch = s.batch";
     let row = "operation = 'insert' AND row_key ->> 'id' = '82'";
     count(superuser, &format!("{of} WHERE s.organization = '{ACME}' AND {row}")).await
 }
@@ -367,7 +366,7 @@ async fn record_several(database: &Database) -> (Client, i64, i64) {
     assert_audit_is_whole(&superuser).await;
     let of = |operation: &str| {
         format!(
-            "SELECT s.position FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch
+            "SELECT s.position FROM tenancy.entry s JOIN tenancy.event e ON e.batch = s.batch
               WHERE e.operation = '{operation}' AND e.row_key ->> 'id' = '201' ORDER BY 1 LIMIT 1"
         )
     };
@@ -388,9 +387,8 @@ fn whoever_forges_a_batch_of_several_events_is_found_until_everything_after_it_i
             let cases = [
                 (Rewritten::Column, vec![first]),
                 (Rewritten::Hash, vec![format!("altered a{place}")]),
-                (Rewritten::Entry, vec![format!("altered a{place}"), format!("missing a{next}"), block.clone()]),
+                (Rewritten::Entry, vec!["altered a-".into(), format!("missing a{moved}")]),
                 (Rewritten::Chain, vec!["altered a-".into(), format!("missing a{moved}"), block.clone()]),
-                (Rewritten::Heads, vec!["altered a-".into(), format!("missing a{moved}"), block.clone()]),
                 (Rewritten::Trees, vec![format!("missing a{moved}"), block]),
                 (Rewritten::Block, vec![format!("missing a{moved}"), "forked block".into()]),
                 (Rewritten::Blocks, vec![format!("missing a{moved}"), format!("forked a{}", moved + 1)]),
@@ -429,9 +427,8 @@ fn whoever_rewrites_an_event_is_found_until_everything_after_it_is_rewritten() {
         let cases = [
             (Rewritten::Column, vec![at("altered", place)]),
             (Rewritten::Hash, vec![at("altered", place)]),
-            (Rewritten::Entry, vec![at("altered", place), at("missing", place + 1), "altered block".into()]),
+            (Rewritten::Entry, vec!["altered a-".into(), at("missing", place + 1)]),
             (Rewritten::Chain, vec!["altered a-".into(), at("missing", place + 1), "altered block".into()]),
-            (Rewritten::Heads, vec!["altered a-".into(), at("missing", place + 1), "altered block".into()]),
             (Rewritten::Trees, vec![at("missing", place + 1), at("forked", place + 3), "altered block".into()]),
             (Rewritten::Block, vec![at("missing", place + 1), at("forked", place + 3), "forked block".into()]),
             (Rewritten::Blocks, vec![at("missing", place + 1), at("forked", place + 2), at("forked", place + 3)]),
@@ -603,8 +600,8 @@ fn the_newest_blocks_cut_off_with_all_that_belongs_to_them_are_missed_by_the_las
 async fn cut_off(superuser: &Client) {
     let newest = count(superuser, "SELECT max(number) FROM tenancy.block").await;
     let sql = format!(
-        "DELETE FROM tenancy.event_batch WHERE id IN (SELECT batch FROM tenancy.seal WHERE block >= {newest} - 1);
-         DELETE FROM tenancy.seal WHERE block >= {newest} - 1; DELETE FROM tenancy.head WHERE block >= {newest} - 1;
+        "DELETE FROM tenancy.event_batch WHERE id IN (SELECT batch FROM tenancy.entry WHERE block >= {newest} - 1);
+         DELETE FROM tenancy.seal WHERE block >= {newest} - 1;
          DELETE FROM tenancy.row_index WHERE last_block >= {newest} - 1;
          DELETE FROM tenancy.block WHERE number >= {newest} - 1"
     );

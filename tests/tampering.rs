@@ -32,10 +32,11 @@ async fn record(database: &Database) -> Client {
     assert_audit_is_whole(&superuser).await;
     let guards = "DO $$ DECLARE t regclass; BEGIN
         FOREACH t IN ARRAY ARRAY['tenancy.event_batch', 'tenancy.event_actor', 'tenancy.seal', 'tenancy.block', \
-        'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[] LOOP
+        'tenancy.tree_node', 'tenancy.incarnation']::regclass[] LOOP
             EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t);
         END LOOP; END $$";
     run(&superuser, guards).await;
+    forge_entries(&superuser).await;
     superuser
 }
 
@@ -53,7 +54,7 @@ async fn found_after(superuser: &Client, sql: &str) -> Vec<String> {
 
 /// The event at a position of Acme's chain.
 fn at(position: i32) -> String {
-    format!("(SELECT batch FROM tenancy.seal WHERE organization = '{ACME}' AND position = {position})")
+    format!("(SELECT batch FROM tenancy.entry WHERE organization = '{ACME}' AND position = {position})")
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_deleted_event_is_found_with_its_place() {
             assert!(found.contains(&format!("missing {position} -")), "{position}: {found:?}");
         }
         // With those of the triggers that were switched off for this.
-        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await;
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.entry").await;
         let found = found_after(&superuser, "DELETE FROM tenancy.event_batch").await;
         assert_eq!(found.iter().filter(|found| !found.starts_with("inserted - ")).count() as i64, sealed, "{found:?}");
         // What the sealer wrote of what captures is told by nobody then.
@@ -174,30 +175,26 @@ fn a_deleted_event_is_found_with_its_place() {
 }
 
 #[test]
-fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
+fn an_event_deleted_together_with_its_entry_is_missed_by_the_row_of_the_seal() {
     in_database(async |database| {
         let superuser = record(database).await;
         for position in 1..=4 {
             let sql = format!(
-                "DELETE FROM tenancy.event_batch WHERE id = {}; DELETE FROM tenancy.seal WHERE organization = \
+                "DELETE FROM tenancy.event_batch WHERE id = {}; DELETE FROM forged WHERE organization = \
                     '{ACME}' AND \
                     position = {position}",
                 at(position)
             );
             let found = found_after(&superuser, &sql).await;
-            let next = position + 1;
-            // The last of a block is missed by its head.
-            let expected = if position == 4 { "missing - -".into() } else { format!("missing {next} {}", next + 80) };
-            assert!(found.contains(&expected), "{position}: {found:?}");
+            // The row has an entry less than its leaves.
+            assert!(found.contains(&"missing - -".to_owned()), "{position}: {found:?}");
             // Closing the gap in the numbers does not hide it.
             let sql = format!(
-                "{sql}; UPDATE tenancy.seal SET leaf = -leaf WHERE organization = '{ACME}' AND \
-                position > {position};
-                UPDATE tenancy.seal SET (leaf, position) = (-leaf - 1, position - 1) WHERE organization = '{ACME}' \
-                AND leaf < 0"
+                "{sql}; UPDATE tenancy.seal SET (leaves, position) = (leaves - 1, position - 1)
+                 WHERE organization = '{ACME}'"
             );
             let found = found_after(&superuser, &sql).await;
-            assert!(found.contains(&format!("altered {position} {}", next + 80)), "{position}: {found:?}");
+            assert!(found.contains(&"altered - -".to_owned()), "{position}: {found:?}");
         }
     });
 }
@@ -206,13 +203,13 @@ fn an_event_deleted_together_with_its_entry_is_found_at_the_entry_after_it() {
 fn entries_taken_from_the_end_of_the_seal_betray_the_events_they_leave() {
     in_database(async |database| {
         let superuser = record(database).await;
-        let sql = format!("DELETE FROM tenancy.seal WHERE organization = '{ACME}' AND position >= 4");
+        let sql = format!("DELETE FROM forged WHERE organization = '{ACME}' AND position >= 4");
         let found = found_after(&superuser, &sql).await;
         for line in ["inserted - 84", "inserted - 85"] {
             assert!(found.contains(&line.to_owned()), "{found:?}");
         }
-        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await;
-        let found = found_after(&superuser, "DELETE FROM tenancy.seal").await;
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.entry").await;
+        let found = found_after(&superuser, "DELETE FROM forged").await;
         assert_eq!(found.iter().filter(|line| line.starts_with("inserted")).count() as i64, sealed, "{found:?}");
     });
 }
@@ -233,11 +230,13 @@ fn an_event_inserted_by_hand_into_the_past_is_found() {
             assert_eq!(found_after(&superuser, &sql).await, ["inserted - 86"]);
             // With an entry of its own at the end of the chain it is found there.
             let sealed = format!(
-                "{sql}; INSERT INTO tenancy.seal SELECT organization, 6, 6, 2, id, hash, sha256('') FROM \
-                    tenancy.event_batch \
-                    WHERE row_key ->> 'id' = '86'"
+                "{sql}; UPDATE tenancy.seal s SET (leaves, position, entries) = (s.leaves + 1, s.position + 1, s.entries \
+                    || uuid_send(e.id) || '\\x00' || e.hash) FROM tenancy.event_batch e WHERE s.block = 2 AND \
+                    s.organization = '{ACME}' AND e.row_key ->> 'id' = '86'"
             );
-            assert_eq!(found_after(&superuser, &sealed).await, ["inserted 6 86"]);
+            let found = found_after(&superuser, &sealed).await;
+            assert!(found.contains(&"altered - -".to_owned()), "{found:?}");
+            assert!(found.iter().any(|line| line.ends_with(" 6 86")), "{found:?}");
         }
     });
 }
@@ -248,28 +247,32 @@ fn events_that_changed_places_are_found() {
         let superuser = record(database).await;
         let swap = |columns: &str, one: i32, other: i32| {
             format!(
-                "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM tenancy.seal WHERE organization = '{ACME}' \
+                "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM forged WHERE organization = '{ACME}' \
                     AND position IN ({one}, {other});
-                 UPDATE tenancy.seal s SET batch = gen_random_uuid() FROM kept k WHERE (s.organization, s.leaf) = \
-                 (k.organization, k.leaf);
-                 UPDATE tenancy.seal s SET ({columns}) = (SELECT {columns} FROM kept k WHERE k.position = {one} + \
+                 UPDATE forged s SET ({columns}) = (SELECT {columns} FROM kept k WHERE k.position = {one} + \
                  {other} - s.position)
                   WHERE organization = '{ACME}' AND position IN ({one}, {other})"
             )
         };
         for (one, other) in [(1, 2), (2, 3), (3, 4), (1, 4)] {
-            for columns in ["batch, block", "batch, block, batch_hash"] {
-                let found = found_after(&superuser, &swap(columns, one, other)).await;
-                for position in [one, other] {
-                    let row = one + other - position + 80;
-                    let expected = format!("reordered {position} {row}");
-                    assert!(found.contains(&expected), "{columns} of {one} and {other}: {found:?}");
-                }
+            let found = found_after(&superuser, &swap("batch, events", one, other)).await;
+            for position in [one, other] {
+                let row = one + other - position + 80;
+                let expected = format!("reordered {position} {row}");
+                assert!(found.contains(&expected), "{one} and {other}: {found:?}");
             }
+            // With their hashes: chain and block tell.
+            let found = found_after(&superuser, &swap("batch, events, batch_hash", one, other)).await;
+            assert!(found.contains(&"altered - -".to_owned()), "{one} and {other}: {found:?}");
         }
         // Across two blocks each is told by itself.
-        let found = found_after(&superuser, &swap("batch", 1, 5)).await;
+        let found = found_after(&superuser, &swap("batch, events", 1, 5)).await;
         assert!(found.contains(&"altered 1 85".to_owned()) && found.contains(&"altered 5 81".to_owned()), "{found:?}");
+        // With their hashes: neither block sealed that transaction.
+        let found = found_after(&superuser, &swap("batch, events, batch_hash", 1, 5)).await;
+        for line in ["reordered 1 85", "reordered 5 81"] {
+            assert!(found.contains(&line.to_owned()), "{found:?}");
+        }
     });
 }
 
@@ -278,18 +281,19 @@ fn a_changed_entry_of_the_seal_is_found() {
     in_database(async |database| {
         let superuser = record(database).await;
         let update = |change: &str, position: i32| {
-            format!("UPDATE tenancy.seal SET {change} WHERE organization = '{ACME}' AND position = {position}")
+            format!("UPDATE forged SET {change} WHERE organization = '{ACME}' AND position = {position}")
         };
         for position in 1..=5 {
-            let found = found_after(&superuser, &update("chain = sha256('')", position)).await;
-            assert!(found.contains(&format!("altered {position} {}", position + 80)), "{found:?}");
             let found = found_after(&superuser, &update("batch_hash = sha256('')", position)).await;
             assert!(found.contains(&format!("altered {position} {}", position + 80)), "{found:?}");
             let found = found_after(&superuser, &update("batch = gen_random_uuid()", position)).await;
             assert!(found.contains(&format!("missing {position} -")), "{found:?}");
             assert!(found.contains(&format!("inserted - {}", position + 80)), "{found:?}");
-            let found = found_after(&superuser, &update("leaf = 9, position = 9", position)).await;
-            assert!(found.contains(&format!("inserted 9 {}", position + 80)), "{found:?}");
+            for events in [2, 128, 129, 256] {
+                let found = found_after(&superuser, &update(&format!("events = {events}"), position)).await;
+                assert!(found.iter().any(|line| line.ends_with(&format!(" {}", position + 80))), "{found:?}");
+                assert!(found.contains(&"altered - -".to_owned()), "{found:?}");
+            }
         }
         let found = found_after(
             &superuser,
@@ -350,7 +354,7 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
             ("UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 2".to_owned(), "altered"),
             ("UPDATE tenancy.block SET incarnation = 'x' WHERE number = 2".to_owned(), "altered"),
             ("UPDATE tenancy.block SET events = events - 1 WHERE number = 2".to_owned(), "altered"),
-            ("UPDATE tenancy.block SET entries_digest = sha256('x') WHERE number = 2".to_owned(), "altered"),
+            ("UPDATE tenancy.block SET heads_digest = sha256('x') WHERE number = 2".to_owned(), "altered"),
             ("UPDATE tenancy.block SET prev_hash = sha256('x') WHERE number = 2".to_owned(), "altered"),
             ("UPDATE tenancy.block SET hash = sha256('x') WHERE number = 2".to_owned(), "altered"),
             ("DELETE FROM tenancy.block WHERE number = 1".to_owned(), "missing"),
@@ -358,33 +362,33 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
             ("DELETE FROM tenancy.block WHERE number = 3".to_owned(), "truncated"),
             ("DELETE FROM tenancy.block".to_owned(), "truncated"),
             (
-                "INSERT INTO tenancy.block SELECT 4, sealed_at, snapshot, incarnation, 0, 0, sha256('x'), hash, \
+                "INSERT INTO tenancy.block SELECT 4, sealed_at, snapshot, incarnation, 0, sha256('x'), hash, \
                 sha256('y') \
                 FROM tenancy.block WHERE number = 3"
                     .to_owned(),
                 "altered",
             ),
-            (format!("UPDATE tenancy.head SET organization = '{INITECH}' WHERE {acme} AND block = 2"), "missing"),
-            (format!("UPDATE tenancy.head SET block = 9 WHERE {acme} AND block = 2"), "truncated"),
-            (format!("UPDATE tenancy.head SET block = -1 WHERE {acme} AND block = 1"), "inserted"),
-            (format!("UPDATE tenancy.head SET position = position + 1 WHERE {acme} AND block = 1"), "altered"),
-            (format!("UPDATE tenancy.head SET position = position - 1 WHERE {acme} AND block = 2"), "altered"),
-            (format!("UPDATE tenancy.head SET chain = sha256('x') WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.seal SET organization = '{INITECH}' WHERE {acme} AND block = 2"), "missing"),
+            (format!("UPDATE tenancy.seal SET block = 9 WHERE {acme} AND block = 2"), "truncated"),
+            (format!("UPDATE tenancy.seal SET block = -1 WHERE {acme} AND block = 1"), "inserted"),
+            (format!("UPDATE tenancy.seal SET position = position + 1 WHERE {acme} AND block = 1"), "altered"),
+            (format!("UPDATE tenancy.seal SET position = position - 1 WHERE {acme} AND block = 2"), "altered"),
+            (format!("UPDATE tenancy.seal SET chain = sha256('x') WHERE {acme} AND block = 1"), "altered"),
             (
                 format!(
-                    "UPDATE tenancy.head SET frontier = overlay(frontier PLACING sha256('x') FROM 1) WHERE {acme} \
+                    "UPDATE tenancy.seal SET frontier = overlay(frontier PLACING sha256('x') FROM 1) WHERE {acme} \
                 AND block = 1"
                 ),
                 "altered",
             ),
-            (format!("UPDATE tenancy.head SET frontier = '' WHERE {acme} AND block = 1"), "altered"),
-            (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 1"), "missing"),
-            (format!("DELETE FROM tenancy.head WHERE {acme} AND block = 3"), "inserted"),
-            ("DELETE FROM tenancy.head".to_owned(), "inserted"),
+            (format!("UPDATE tenancy.seal SET frontier = '' WHERE {acme} AND block = 1"), "altered"),
+            (format!("DELETE FROM tenancy.seal WHERE {acme} AND block = 1"), "missing"),
+            (format!("DELETE FROM tenancy.seal WHERE {acme} AND block = 3"), "inserted"),
+            ("DELETE FROM tenancy.seal".to_owned(), "inserted"),
             (
                 format!(
-                    "INSERT INTO tenancy.head SELECT '{INITECH}', block, position, leaves, chain, frontier FROM \
-                tenancy.head \
+                    "INSERT INTO tenancy.seal SELECT '{INITECH}', block, position, leaves, chain, frontier, entries FROM \
+                tenancy.seal \
                 WHERE {acme} AND block = 2"
                 ),
                 "missing",
@@ -418,14 +422,16 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
         let unbounded = "DO $$ DECLARE t text; c text; BEGIN
             FOR t, c IN SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'c' AND connamespace = \
             'tenancy'::regnamespace
-                AND conrelid IN ('tenancy.seal'::regclass, 'tenancy.head'::regclass, 'tenancy.block'::regclass, \
+                AND conrelid IN ('tenancy.seal'::regclass, 'tenancy.block'::regclass, \
                 'tenancy.tree_node'::regclass) LOOP
                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', t, c); END LOOP; END $$";
         for change in [
-            r"UPDATE tenancy.seal SET batch_hash = '\x00' WHERE position = 2",
-            r"UPDATE tenancy.seal SET chain = '' WHERE position = 2",
-            r"UPDATE tenancy.head SET chain = '' WHERE block = 1",
-            r"UPDATE tenancy.head SET frontier = '\x00' WHERE block = 1",
+            r"UPDATE tenancy.seal SET entries = substr(entries, 2) WHERE block = 1",
+            r"UPDATE tenancy.seal SET entries = entries || '\x00' WHERE block = 2",
+            r"UPDATE tenancy.seal SET entries = '' WHERE block = 2",
+            r"UPDATE tenancy.seal SET entries = decode(repeat('00', 4097 * 49), 'hex') WHERE block = 1",
+            r"UPDATE tenancy.seal SET chain = '' WHERE block = 1",
+            r"UPDATE tenancy.seal SET frontier = '\x00' WHERE block = 1",
             r"UPDATE tenancy.block SET hash = '\x00' WHERE number = 1",
             r"UPDATE tenancy.block SET prev_hash = '' WHERE number = 2",
             r"UPDATE tenancy.tree_node SET hash = ''",
@@ -446,7 +452,7 @@ fn a_partition_that_is_taken_away_leaves_all_its_events_missing() {
     in_database(async |database| {
         let superuser = record(database).await;
         let name = value(&superuser, "SELECT tableoid::regclass FROM tenancy.event_batch LIMIT 1").await;
-        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.seal").await as usize;
+        let sealed = count(&superuser, "SELECT count(*) FROM tenancy.entry").await as usize;
         for sql in [
             // The event of the statement itself would have no partition to go to, so that it is refused.
             format!(

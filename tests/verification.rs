@@ -40,6 +40,7 @@ async fn disarm(superuser: &Client) {
             EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', t);
         END LOOP; END $$";
     run(superuser, guards).await;
+    forge_entries(superuser).await;
     // That has events, which are not to be mixed up with what is damaged.
     seal(superuser).await;
 }
@@ -101,7 +102,7 @@ fn a_run_goes_on_from_where_the_last_one_ended_that_found_nothing() {
         // A run that found something is not gone on from.
         disarm(&superuser).await;
         fill(&superuser, 1, 3).await;
-        let change = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.seal ORDER \
+        let change = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.entry ORDER \
             BY block \
             DESC LIMIT 1)";
         run(&superuser, change).await;
@@ -124,14 +125,13 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
             (format!("DELETE FROM tenancy.block WHERE number = {edge}"), "truncated"),
             (format!("UPDATE tenancy.block SET sealed_at = now() WHERE number = {edge}"), "altered"),
             (format!("UPDATE tenancy.block SET hash = sha256('x') WHERE number = {edge}"), "altered"),
-            (format!("UPDATE tenancy.head SET chain = sha256('x') {newest}"), "altered"),
+            (format!("UPDATE tenancy.seal SET chain = sha256('x') {newest}"), "altered"),
             (
-                format!("UPDATE tenancy.head SET frontier = decode(repeat('00', length(frontier)), 'hex') {newest}"),
+                format!("UPDATE tenancy.seal SET frontier = decode(repeat('00', length(frontier)), 'hex') {newest}"),
                 "altered",
             ),
-            (format!("DELETE FROM tenancy.head {newest} AND organization = '{ACME}'"), "altered"),
-            (format!("DELETE FROM tenancy.seal {newest} AND organization = '{ACME}'"), "missing"),
-            (format!("UPDATE tenancy.seal SET chain = sha256('x') {newest}"), "altered"),
+            (format!("DELETE FROM tenancy.seal {newest} AND organization = '{ACME}'"), "altered"),
+            (format!("DELETE FROM forged {newest} AND organization = '{ACME}'"), "altered"),
         ];
         for (damage, finding) in cases {
             let found = found_after(&superuser, &damage, "").await;
@@ -144,7 +144,7 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
         );
         assert_ne!(found_after(&superuser, &rewritten, "").await, Vec::<String>::new());
         // Further back.
-        let damage = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.seal ORDER BY \
+        let damage = "UPDATE tenancy.event_batch SET reason = 'x' WHERE id = (SELECT batch FROM tenancy.entry ORDER BY \
             block, position LIMIT 1)";
         assert_eq!(found_after(&superuser, damage, "").await, Vec::<String>::new());
         assert_eq!(found_after(&superuser, damage, "whole => true").await, ["altered 1 1"]);
@@ -167,7 +167,7 @@ fn an_event_put_in_by_hand_is_found_by_a_run_over_the_time_that_its_id_names() {
                     '000')::uuid, organization, actor, {transaction}, ordinal, events, occurred_at,
                         operation, domain, table_schema, table_name, result, reason, row_key, payload, payload_salt, \
                         payload_digest, packed, row_hashes, encoding, prev_hash, hash
-                   FROM tenancy.event_batch WHERE id = (SELECT batch FROM tenancy.seal WHERE block = {block} ORDER BY \
+                   FROM tenancy.event_batch WHERE id = (SELECT batch FROM tenancy.entry WHERE block = {block} ORDER BY \
                    batch OFFSET 1 LIMIT 1)"
             )
         };
@@ -201,10 +201,10 @@ fn several_processes_share_the_work_and_find_what_one_finds() {
             "UPDATE tenancy.event_batch SET reason = 'x' WHERE id IN (SELECT batch FROM tenancy.event WHERE row_key \
                 ->> 'id' \
                 LIKE '%777')",
-            "DELETE FROM tenancy.seal WHERE position % 1000 = 7",
+            "DELETE FROM forged WHERE position % 1000 = 7",
             "DELETE FROM tenancy.block WHERE number % 3 = 2",
-            "DELETE FROM tenancy.head WHERE block % 4 = 1",
-            "UPDATE tenancy.seal SET block = block + 1 WHERE position % 500 = 3",
+            "DELETE FROM tenancy.seal WHERE block % 4 = 1",
+            "UPDATE tenancy.seal SET block = block + 1 WHERE block % 5 = 3",
             "UPDATE tenancy.event_batch SET packed = overlay(packed PLACING '\\x7f' FROM 8) WHERE events > 100",
             "UPDATE tenancy.tree_node SET hash = sha256('x') WHERE index % 7 = 2",
         ] {

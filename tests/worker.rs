@@ -78,7 +78,7 @@ pub async fn insert(client: &Client, title: &str) {
 }
 
 const UNSEALED: &str =
-    "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.batch)";
+    "SELECT count(*) FROM tenancy.event e WHERE NOT EXISTS (SELECT FROM tenancy.entry s WHERE s.batch = e.batch)";
 
 /// Waits until the worker has sealed everything, and checks what it made.
 pub async fn assert_sealed(client: &Client) {
@@ -120,7 +120,7 @@ fn what_is_committed_is_sealed_without_being_asked_for() {
         run(&again, "COMMIT PREPARED 'p'").await;
         eventually(
             &one,
-            "SELECT count(*) = 4 FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch AND e.domain = \
+            "SELECT count(*) = 4 FROM tenancy.entry s JOIN tenancy.event e ON e.batch = s.batch AND e.domain = \
                 'finding'",
         )
         .await;
@@ -510,7 +510,7 @@ fn events_that_nothing_seals_do_not_stop_the_sealer() {
         run(&client, &insert_many(7, 10)).await;
         run(&client, "SELECT tenancy.seal()").await;
         let unsealed = "SELECT count(*) FROM tenancy.event_batch b
-             WHERE events <> 1000 AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = b.id)";
+             WHERE events <> 1000 AND NOT EXISTS (SELECT FROM tenancy.entry s WHERE s.batch = b.id)";
         assert_eq!(count(&client, unsealed).await, 0, "the sealer stands still");
     });
 }

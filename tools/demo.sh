@@ -314,7 +314,7 @@ ask "SELECT tenancy.verify_inclusion(int8send(e.\"position\") || e.batch_hash, e
            tenancy.inclusion_proof(e.organization, e.leaf, h.leaves), h.root)
    AND tenancy.verify_inclusion(h.digest, h.place, h.heads, h.proof, c.heads_root)
    AND tenancy.verify_inclusion(c.digest, c.number, c.number, tenancy.checkpoint_inclusion_proof(c.number), c.root) AS proved
-  FROM tenancy.seal e, tenancy.head_proof(e.organization) h,
+  FROM tenancy.entry e, tenancy.head_proof(e.organization) h,
        (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
  WHERE e.batch = tenancy.batch_of($event)"
 shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"

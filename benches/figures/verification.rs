@@ -14,7 +14,7 @@ const READ: &str = "SELECT sum(pg_column_size(e.id) + pg_column_size(e.organizat
           + octet_length(e.result) + coalesce(octet_length(e.reason), 0) + coalesce(octet_length(e.payload::text), 0)
           + coalesce(octet_length(e.payload_salt), 0) + coalesce(octet_length(e.payload_digest), 0)
           + pg_column_size(e.encoding) + octet_length(e.prev_hash) + octet_length(e.hash))
-          + (SELECT sum(pg_column_size(s)) FROM tenancy.seal s),
+          + (SELECT sum(pg_column_size(s)) FROM tenancy.entry s),
         count(*)
    FROM tenancy.event e";
 

@@ -16,8 +16,8 @@ SELECT results_eq('SELECT oldest_open_since, oldest_open_pid, oldest_open_gid FR
 SELECT is_empty('SELECT FROM tenancy.oldest_open_transaction() WHERE pid = pg_backend_pid()', 'which is not one''s own');
 
 -- A block that has all of what was written before: by hand, because the sealer leaves its own transaction out.
-INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, entries, events, entries_digest, prev_hash, hash)
-SELECT (SELECT coalesce(max(number), 0) + 1 FROM tenancy.block), now(), format('%s:%s:', n, n)::pg_snapshot, 'x', 1, 1, sha256(''), sha256(''), sha256('')
+INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, heads_digest, prev_hash, hash)
+SELECT (SELECT coalesce(max(number), 0) + 1 FROM tenancy.block), now(), format('%s:%s:', n, n)::pg_snapshot, 'x', 1, sha256(''), sha256(''), sha256('')
   FROM CAST(pg_current_xact_id()::text::bigint + 1 AS bigint) n;
 SELECT is((SELECT (unsealed_events, unsealed_seconds)::text FROM tenancy.audit_lag), '(0,0.000)', 'nothing is left after a block that has all');
 CREATE FUNCTION pg_temp.events_read() RETURNS bigint LANGUAGE sql VOLATILE AS $$

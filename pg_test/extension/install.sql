@@ -158,6 +158,7 @@ $$, $$ VALUES
     ('org_id_text',              's', 's', false, false),
     ('org_id_text',              's', 's', false, false),
     ('organization_columns',     's', 's', false, false),
+    ('place_of',                 's', 's', true,  false),
     ('plan',                     'v', 'u', false, false),
     ('pre_request',              'v', 'u', false, false),
     ('protect',                  'v', 'u', false, false),
@@ -202,6 +203,7 @@ $$, $$ VALUES
     ('test_sso',                 'v', 'u', false, true),
     ('throttle_state',           'v', 's', false, false),
     ('tree_root',                's', 's', false, true),
+    ('unpack_entries',           'i', 's', true,  false),
     ('unpack_events',            'i', 's', true,  false),
     ('unprotect',                'v', 'u', true,  false),
     ('unprotect_schema',         'v', 'u', false, false),
@@ -225,9 +227,9 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('archive'::name, 'r'::"char"), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'),
-    ('erasure', 'r'),
+    ('entry', 'v'), ('erasure', 'r'),
     ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('guardrail', 'r'), ('head', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
+    ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
@@ -251,7 +253,7 @@ SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1
 $$, $$ VALUES ('tenancy.archive', 'A'::"char"), ('tenancy.block', 'A'), ('tenancy.checkpoint', 'A'), ('tenancy.coverage', 'A'),
     ('tenancy.erasure', 'A'),
-    ('tenancy.event_actor', 'A'), ('tenancy.event_batch', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head', 'A'), ('tenancy.head_leaf', 'A'), ('tenancy.head_node', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
+    ('tenancy.event_actor', 'A'), ('tenancy.event_batch', 'A'), ('tenancy.evidence', 'A'), ('tenancy.head_leaf', 'A'), ('tenancy.head_node', 'A'), ('tenancy.incarnation', 'A'), ('tenancy.seal', 'A'), ('tenancy.signing_key', 'A'),
     ('tenancy.tree_node', 'A'), ('tenancy.verification', 'A') $$,
     'the guard of the audit''s tables fires under session_replication_role = replica too');
 

@@ -181,7 +181,7 @@ COMMENT ON FUNCTION tenancy.inclusion_proof(uuid, bigint, bigint) IS
 'Returns the proof that a batch of events is the leaf with this number, from 1, in the organization''s tree of size
 leaves. The proof has the sibling hashes on the path from the leaf to the root (RFC 9162 section 2.1.3). Without size,
 the tree has all sealed batches. The data of the leaf are int8send(s.position) || s.batch_hash of its row of
-tenancy.seal. The function reads a few hundred rows at most, however long the history is.
+tenancy.entry. The function reads a few hundred rows at most, however long the history is.
 
 Raises 22004 and 22023 (argument_missing, argument_invalid) for arguments that cannot be, 42704 (not_found) for a
 checkpoint that does not exist, XX001 (state_invalid) if rows that the proof needs are missing. The other proof

@@ -158,9 +158,8 @@ CREATE TABLE tenancy.block (
     sealed_at timestamptz NOT NULL,
     snapshot pg_snapshot NOT NULL,
     incarnation text NOT NULL,
-    entries bigint NOT NULL,
     events bigint NOT NULL,
-    entries_digest bytea NOT NULL CHECK (octet_length(entries_digest) = 32),
+    heads_digest bytea NOT NULL CHECK (octet_length(heads_digest) = 32),
     prev_hash bytea NOT NULL CHECK (octet_length(prev_hash) = 32),
     hash bytea NOT NULL CHECK (octet_length(hash) = 32)
 );
@@ -170,54 +169,70 @@ COMMENT ON COLUMN tenancy.block.sealed_at IS 'When the block was sealed.';
 COMMENT ON COLUMN tenancy.block.snapshot IS
 'Snapshot of the run. The next block contains the events of transactions that were not finished in it.';
 COMMENT ON COLUMN tenancy.block.incarnation IS 'Name of the incarnation, in tenancy.incarnation.';
-COMMENT ON COLUMN tenancy.block.entries IS 'Number of entries of the block in tenancy.seal.';
 COMMENT ON COLUMN tenancy.block.events IS 'Number of events that the block sealed.';
-COMMENT ON COLUMN tenancy.block.entries_digest IS 'SHA-256 over the entries of the block in tenancy.seal.';
+COMMENT ON COLUMN tenancy.block.heads_digest IS
+'SHA-256 over position, leaves and chain of each organization''s last row of the block in tenancy.seal.';
 COMMENT ON COLUMN tenancy.block.prev_hash IS 'Hash of the previous block.';
-COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its entries_digest and prev_hash.';
+COMMENT ON COLUMN tenancy.block.hash IS 'SHA-256 over the block, its heads_digest and prev_hash.';
 
 CREATE TABLE tenancy.seal (
-    organization uuid NOT NULL,
-    leaf bigint NOT NULL,
-    position bigint NOT NULL,
-    block bigint NOT NULL,
-    batch uuid NOT NULL UNIQUE,
-    batch_hash bytea NOT NULL CHECK (octet_length(batch_hash) = 32),
-    chain bytea NOT NULL CHECK (octet_length(chain) = 32),
-    PRIMARY KEY (organization, leaf)
-);
-COMMENT ON TABLE tenancy.seal IS
-'The entries of the sealer: the place of each batch of events in the chain of its organization.';
-COMMENT ON COLUMN tenancy.seal.organization IS 'The organization of the chain.';
-COMMENT ON COLUMN tenancy.seal.leaf IS
-'Number of the entry in the chain, from 1 without gaps; the leaf of the organization''s tree.';
-COMMENT ON COLUMN tenancy.seal.position IS
-'Position of the last event of the batch. The events of an organization have the positions 1, 2 and so on.';
-COMMENT ON COLUMN tenancy.seal.block IS 'Number of the block, in tenancy.block.';
-COMMENT ON COLUMN tenancy.seal.batch IS 'Id of the batch, in tenancy.event_batch.';
-COMMENT ON COLUMN tenancy.seal.batch_hash IS 'Hash of the batch at the time of sealing.';
-COMMENT ON COLUMN tenancy.seal.chain IS
-'SHA-256 over the previous chain value, the position and the hash of the batch.';
-
-CREATE TABLE tenancy.head (
     organization uuid NOT NULL,
     block bigint NOT NULL,
     position bigint NOT NULL,
     leaves bigint NOT NULL,
     chain bytea NOT NULL CHECK (octet_length(chain) = 32),
     frontier bytea NOT NULL CHECK (octet_length(frontier) % 32 = 0),
-    PRIMARY KEY (organization, block)
+    entries bytea NOT NULL CHECK (octet_length(entries) % 49 = 0),
+    PRIMARY KEY (organization, block, leaves)
 );
-CREATE INDEX head_block_idx ON tenancy.head (block, organization);
-COMMENT ON TABLE tenancy.head IS 'The head of each organization''s chain and tree after each block that extended them.';
-COMMENT ON COLUMN tenancy.head.organization IS 'The organization of the chain.';
-COMMENT ON COLUMN tenancy.head.block IS 'Number of the block, in tenancy.block.';
-COMMENT ON COLUMN tenancy.head.position IS 'The newest position: the number of events of the organization.';
-COMMENT ON COLUMN tenancy.head.leaves IS 'The newest leaf: the number of batches, and of leaves of the tree.';
-COMMENT ON COLUMN tenancy.head.chain IS 'The chain value after that leaf.';
-COMMENT ON COLUMN tenancy.head.frontier IS
+CREATE INDEX seal_block_idx ON tenancy.seal (block, organization, leaves);
+-- Ids and hashes do not compress.
+ALTER TABLE tenancy.seal ALTER COLUMN entries SET STORAGE EXTERNAL;
+COMMENT ON TABLE tenancy.seal IS
+'The entries of the sealer, and where each organization''s chain and tree stand after them: one row for each
+organization and block. A block with more than 4096 batches of an organization has several. The view tenancy.entry has
+a row for each entry.';
+COMMENT ON COLUMN tenancy.seal.organization IS 'The organization of the chain.';
+COMMENT ON COLUMN tenancy.seal.block IS 'Number of the block, in tenancy.block.';
+COMMENT ON COLUMN tenancy.seal.position IS
+'Position of the last event. The events of an organization have the positions 1, 2 and so on.';
+COMMENT ON COLUMN tenancy.seal.leaves IS
+'Number of the last entry in the chain, from 1 without gaps: the number of batches, and of leaves of the organization''s
+tree.';
+COMMENT ON COLUMN tenancy.seal.chain IS
+'The chain value after the last entry. That of an entry is SHA-256 over the value before, the position and the hash of
+the batch.';
+COMMENT ON COLUMN tenancy.seal.frontier IS
 'Roots of the perfect subtrees of the Merkle tree (RFC 6962) over the hashes of the batches, largest first, 32 bytes
 each.';
+COMMENT ON COLUMN tenancy.seal.entries IS
+'The batches in the order of the chain, 49 bytes each: id of the batch in tenancy.event_batch, its number of events less
+one, and its hash at the time of sealing.';
+
+CREATE FUNCTION tenancy.unpack_entries("position" bigint, leaves bigint, entries bytea)
+    RETURNS TABLE (leaf bigint, last bigint, events bigint, batch uuid, batch_hash bytea)
+    LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'tenancy_unpack_entries_wrapper';
+COMMENT ON FUNCTION tenancy.unpack_entries(bigint, bigint, bytea) IS
+'Returns the entries of a row of tenancy.seal, from its columns: the number of the entry in the chain, the position of
+the last event of its batch, the number of events, and id and hash of the batch. The view tenancy.entry uses it. It
+reads nothing but its arguments. No row for a value that cannot be read: tenancy.verify_audit names that row.';
+
+CREATE FUNCTION tenancy.place_of(batch uuid, organization uuid, transaction xid8) RETURNS bigint[]
+    LANGUAGE c STABLE PARALLEL SAFE STRICT COST 100 AS 'MODULE_PATHNAME', 'tenancy_place_of_wrapper';
+COMMENT ON FUNCTION tenancy.place_of(uuid, uuid, xid8) IS
+'Returns block, leaf and position of the last event of a batch, by its id, organization and transaction. NULL until the
+batch is sealed. The transaction tells which block sealed the batch, so that no index by batch is needed.';
+
+CREATE VIEW tenancy.entry WITH (security_invoker = true) AS
+SELECT s.organization, e.leaf, e.last AS "position", e.events, s.block, e.batch, e.batch_hash
+  FROM tenancy.seal s
+ CROSS JOIN LATERAL tenancy.unpack_entries(s."position", s.leaves, s.entries) e;
+COMMENT ON VIEW tenancy.entry IS
+'The entries of tenancy.seal, one row each: the place of each batch of events in the chain of its organization. The
+columns are organization, leaf (number of the entry in the chain, from 1 without gaps), position (of the last event of
+the batch), events (number of events), block, batch (id of the batch) and batch_hash. A condition on organization and
+block reads the rows of these alone. A condition on batch reads all entries: tenancy.place_of and tenancy.audit_trail
+find one batch quickly.';
 
 CREATE TABLE tenancy.tree_node (
     organization uuid NOT NULL,
@@ -257,7 +272,6 @@ COMMENT ON COLUMN tenancy.incarnation.began_at IS 'When the first block of the i
 COMMENT ON COLUMN tenancy.incarnation.salt IS
 '16 random bytes, so that two copies that begin at the same moment have different names.';
 
-SELECT pg_extension_config_dump('tenancy.head', '');
 SELECT pg_extension_config_dump('tenancy.tree_node', '');
 SELECT pg_extension_config_dump('tenancy.incarnation', '');
 SELECT pg_extension_config_dump('tenancy.block', '');
@@ -292,7 +306,7 @@ DECLARE
     kept regclass;
 BEGIN
     FOREACH kept IN ARRAY ARRAY['tenancy.event_actor', 'tenancy.event_batch', 'tenancy.block',
-        'tenancy.seal', 'tenancy.head', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[]
+        'tenancy.seal', 'tenancy.tree_node', 'tenancy.incarnation']::regclass[]
     LOOP
         PERFORM tenancy.keep_append_only(kept);
     END LOOP;
@@ -448,17 +462,18 @@ how many can wait, and how many were dropped since the start of the server. No r
 shared_preload_libraries; refusals are then lines of the server''s log only.';
 
 CREATE VIEW tenancy.audit_trail WITH (security_invoker = true) AS
-SELECT s."position" - e.batch_events + e.place + 1 AS "position", e.id, e.organization, e.occurred_at, a.subject,
+SELECT s.place[3] - e.batch_events + e.place + 1 AS "position", e.id, e.organization, e.occurred_at, a.subject,
        a.role, a.method, e.operation, e.domain, e.table_schema, e.table_name,
        e.row_key, e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values, e.payload -> 'digests' AS digests,
            e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, e.result, e.reason,
        a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address,
            a.application_name,
-       e.transaction, e.ordinal, s.block, e.batch, s.leaf, e.prev_hash, e.hash
+       e.transaction, e.ordinal, s.place[1] AS block, e.batch, s.place[2] AS leaf, e.prev_hash, e.hash
   FROM tenancy.event e
   LEFT JOIN tenancy.event_actor a ON a.id = e.actor
-  LEFT JOIN tenancy.seal s ON s.batch = e.batch;
+  -- OFFSET 0 asks once for each row.
+ CROSS JOIN LATERAL (SELECT tenancy.place_of(e.batch, e.organization, e.transaction) AS place OFFSET 0) s;
 COMMENT ON VIEW tenancy.audit_trail IS
 'Events with their actors and positions. For tenancy_auditor, who sees every organization. The columns are position
 (NULL until the event is sealed), id, organization, occurred_at, subject, role, method, operation, domain,

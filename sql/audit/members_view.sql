@@ -27,14 +27,16 @@ $$;
 -- the policies of seal and event_batch before any condition of the query (those of event_actor let all pass), and
 -- OFFSET 0 keeps such a condition from the actors of other events: it is not moved into a subquery that has one.
 CREATE VIEW tenancy.organization_audit_trail AS
-SELECT coalesce(s."position" - b.events + e.place + 1, s."position") AS "position", coalesce(e.id, s.batch) AS id,
+SELECT coalesce(n.last - b.events + e.place + 1, n.last) AS "position", coalesce(e.id, n.batch) AS id,
        e.occurred_at, a.subject, a.role, a.method, b.operation, b.domain, b.table_schema, b.table_name, e.row_key,
        e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values,
        e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, b.result, b.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
-       a.session_user_name, a.client_address, a.application_name, s.block, s.batch, s.leaf, s.batch_hash, s.chain
+       a.session_user_name, a.client_address, a.application_name, s.block, n.batch, n.leaf, n.batch_hash
   FROM tenancy.seal s
-  LEFT JOIN tenancy.event_batch b ON b.id = s.batch
+  -- As in tenancy.entry, which would ask for the rights of the reader.
+ CROSS JOIN LATERAL tenancy.unpack_entries(s."position", s.leaves, s.entries) n
+  LEFT JOIN tenancy.event_batch b ON b.id = n.batch
   -- As in tenancy.event, which would ask for the rights of the reader.
   LEFT JOIN LATERAL (
        SELECT 0 AS place, b.id, b.occurred_at, b.row_key, b.payload WHERE b.packed IS NULL
@@ -60,7 +62,7 @@ the position of its last event. Raises 28000 without a context, 42501 without th
 The columns are position, id, occurred_at, subject, role, method, operation, domain, table_schema, table_name,
 row_key, old_values, new_values, digests, commitments, data, result, reason, access_reason (the reason of an
 operator), correlation_id, issuer, session_id, session_user_name, client_address, application_name, block, and of the
-batch: batch (its id), leaf (its number in the chain), batch_hash and chain. In the order leaf, position,
+batch: batch (its id), leaf (its number in the chain) and batch_hash. In the order block, position,
 the newest events are found quickly.
 
 The permission audit:read shows old and new values of every domain, whatever else the role may read. Of actors who

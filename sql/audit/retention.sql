@@ -16,7 +16,7 @@ CREATE TABLE tenancy.archive (
 );
 COMMENT ON TABLE tenancy.archive IS
 'Months whose events were detached or attached again. The newest row of a month counts. The entries of these events in
-tenancy.seal, the heads, trees and blocks remain. Written by tenancy.archive_audit and tenancy.attach_audit;
+tenancy.seal, the trees and blocks remain. Written by tenancy.archive_audit and tenancy.attach_audit;
 append-only.';
 COMMENT ON COLUMN tenancy.archive.month IS 'First day of the month, in UTC as the partitions are.';
 COMMENT ON COLUMN tenancy.archive.changed_at IS 'When the month was detached or attached.';
@@ -40,8 +40,8 @@ CREATE FUNCTION tenancy.seal_digest(from_event uuid, to_event uuid, through_bloc
     AS 'MODULE_PATHNAME', 'tenancy_seal_digest_wrapper';
 COMMENT ON FUNCTION tenancy.seal_digest(uuid, uuid, bigint) IS
 'Returns the digest of a range of events in tenancy.seal, in one row. The range begins with from_event and ends before
-to_event. The digest is a SHA-256 over their entries in the order of organization and leaf, as a block has it of
-its entries. The row also has the number of events and the first and last block that sealed them.
+to_event. The digest is a SHA-256 over their entries in the order of organization and leaf. The row also has the number
+of events and the first and last block that sealed them. The function reads all entries.
 
 - through_block: Leaves out entries of later blocks.
 
@@ -80,8 +80,8 @@ DECLARE
     found bigint;
 BEGIN
     EXECUTE format(
-        'SELECT coalesce(sum(e.events), 0) FROM %s e LEFT JOIN tenancy.seal s ON s.batch = e.id AND s.block <= $1
-          WHERE s.batch IS NULL', events)
+        'SELECT coalesce(sum(e.events), 0) FROM %s e
+          WHERE ((tenancy.place_of(e.id, e.organization, e.transaction))[1] <= $1) IS NOT TRUE', events)
         INTO found USING through_block;
     IF found > 0 THEN
         RAISE EXCEPTION '% events of % are not sealed', found, to_char(month, 'YYYY-MM') USING ERRCODE =
@@ -89,7 +89,7 @@ BEGIN
             HINT = 'Call tenancy.seal() and tenancy.verify_audit(), and look at what they say.';
     END IF;
     EXECUTE format(
-        'SELECT count(*) FROM tenancy.seal s LEFT JOIN %s e ON e.id = s.batch AND e.hash = s.batch_hash
+        'SELECT count(*) FROM tenancy.entry s LEFT JOIN %s e ON e.id = s.batch AND e.hash = s.batch_hash
            LEFT JOIN %s a ON a.id = e.actor
           WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3 AND a.id IS NULL', events, actors)
         INTO found USING from_event, to_event, through_block;

@@ -4,7 +4,7 @@
 //!
 //! Decision: `docs/decisions/53-thin-pgrx.md`.
 
-use pgrx::{pg_sys, varlena};
+use pgrx::{PgMemoryContexts, pg_sys, varlena};
 
 /// Declares a function of the C calling convention, version 1, with its `pg_finfo_` record (fmgr.h).
 ///
@@ -47,5 +47,19 @@ pub unsafe fn text_in_place<'a>(datum: pg_sys::Datum) -> Option<&'a str> {
         let value: *const pg_sys::varlena = datum.cast_mut_ptr();
         let plain = varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value) || varlena::varatt_is_4b_u(value);
         plain.then(|| varlena::varlena_to_byte_slice(value)).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+}
+
+/// Works with a value that a call site keeps from call to call, until the plan that it is in has run.
+pub fn with_kept<T: Default, R>(call: pg_sys::FunctionCallInfo, work: impl FnOnce(&mut T) -> R) -> R {
+    // SAFETY: Postgres calls with its own call site. What stands in fn_extra is of this type, because it belongs to the
+    // function that is called, and is dropped with the memory of the call site. The function is not called by itself.
+    unsafe {
+        let site = (*call).flinfo;
+        if (*site).fn_extra.is_null() {
+            let kept = PgMemoryContexts::For((*site).fn_mcxt).leak_and_drop_on_delete(T::default());
+            (*site).fn_extra = kept.cast();
+        }
+        work(&mut *(*site).fn_extra.cast::<T>())
     }
 }

@@ -373,21 +373,51 @@ def entries(vector):
     fields = []
     for entry in vector["entries"]:
         fields += [identifier(entry["organization"]), integer(entry["leaf"]), integer(entry["position"])]
-        fields += [identifier(entry["batch"]), bytes.fromhex(entry["batch_hash"]), bytes.fromhex(entry["chain"])]
-    return record("pg_tenancy/entries/2", *fields)
+        fields += [identifier(entry["batch"]), bytes.fromhex(entry["batch_hash"])]
+    return record("pg_tenancy/entries/3", *fields)
+
+
+def heads(vector):
+    fields = []
+    for row in vector["heads"]:
+        fields += [identifier(row["organization"]), integer(row["position"]), integer(row["leaves"])]
+        fields += [bytes.fromhex(row["chain"])]
+    return record("pg_tenancy/heads/1", *fields)
+
+
+def seal_entries(row):
+    """The entries of a row of tenancy.seal: leaf, position, events, batch and its hash."""
+    data = bytes.fromhex(row["entries"])
+    if not data or len(data) % 49 or len(data) > 4096 * 49:
+        raise Malformed("length")
+    parts = [data[at : at + 49] for at in range(0, len(data), 49)]
+    position = row["position"] - sum(part[16] + 1 for part in parts)
+    entries = []
+    for leaf, part in enumerate(parts, row["leaves"] - len(parts) + 1):
+        position += part[16] + 1
+        entry = {"leaf": leaf, "position": position, "events": part[16] + 1}
+        entries.append(entry | {"batch": str(uuid.UUID(bytes=part[:16])), "batch_hash": part[17:].hex()})
+    return entries
+
+
+def seal(vector):
+    """The entries of a row and the chain value that they lead to."""
+    entries, value = seal_entries(vector["seal"]), vector["chain_before"]
+    for entry in entries:
+        value = sha256(chain(entry | {"head": value})).hex()
+    return {"entries": entries, "seal": vector["seal"] | {"chain": value}}
 
 
 def block(vector):
     row = vector["block"]
     return record(
-        "pg_tenancy/block/2",
+        "pg_tenancy/block/3",
         integer(row["number"]),
         integer(row["sealed_at"]),
         row["snapshot"],
         row["incarnation"],
-        integer(row["entries"]),
         integer(row["events"]),
-        bytes.fromhex(row["entries_digest"]),
+        bytes.fromhex(row["heads_digest"]),
         bytes.fromhex(row["prev_hash"]),
     )
 
@@ -467,6 +497,7 @@ RECORDS = {
     "chain": chain,
     "origin": origin,
     "entries": entries,
+    "heads": heads,
     "block": block,
     "head": head,
     "checkpoint": checkpoint,
@@ -474,7 +505,7 @@ RECORDS = {
 }
 
 # Each gives fields of the vector.
-OTHERS = {"packed": packed, "malformed": malformed, "tree": tree, "place": place, "event_proof": event_proof}
+OTHERS = {"packed": packed, "malformed": malformed, "tree": tree, "place": place, "event_proof": event_proof, "seal": seal}
 
 
 def compute(vector):

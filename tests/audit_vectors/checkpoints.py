@@ -189,7 +189,7 @@ def batch_events(row):
 
 
 def check_batches(state):
-    """Each batch has the hash of its entry, and the entries make the chain; returns the digests of the events."""
+    """Each batch has the hash of its entry, and entries make chains; returns the digests of events, and the entries."""
     actors = {row["id"]: sha256(check.actor({"actor": row})).hex() for row in state["actors"]}
     digests, heads = {}, {}
     for row in state["batches"]:
@@ -204,17 +204,22 @@ def check_batches(state):
         header = row | {"actor_digest": actors[row["actor"]], "root": root}
         demand(row["hash"] == sha256(check.batch({"batch": header})).hex(), f"{what} has another hash")
     hashes_of = {row["id"]: (row["hash"], row["events"]) for row in state["batches"]}
-    for seal in state["seals"]:
-        organization, what = seal["organization"], f"entry {seal['leaf']} of {seal['organization']}"
+    entries = []
+    for row in sorted(state["heads"], key=lambda row: row["leaves"]):
+        organization, what = row["organization"], f"the row of block {row['block']} of {row['organization']}"
         genesis = sha256(check.genesis({"organization": organization})).hex()
         number, position, chain = heads.get(organization, (0, 0, genesis))
-        batch_hash, events = hashes_of[seal["batch"]]
-        demand(batch_hash == seal["batch_hash"], f"{what} is of another batch")
-        demand((seal["leaf"], seal["position"]) == (number + 1, position + events), f"{what} has another place")
-        entry = {"head": chain, "position": seal["position"], "batch_hash": batch_hash}
-        demand(seal["chain"] == sha256(check.chain(entry)).hex(), f"{what} does not continue the chain")
-        heads[organization] = (seal["leaf"], seal["position"], seal["chain"])
-    return digests
+        computed = check.seal({"seal": row, "chain_before": chain})
+        demand(computed["seal"]["chain"] == row["chain"], f"{what} does not continue the chain")
+        for entry in computed["entries"]:
+            number, position = number + 1, position + entry["events"]
+            demand((entry["leaf"], entry["position"]) == (number, position), f"{what} has another place")
+            of_batch = (entry["batch_hash"], entry["events"])
+            demand(of_batch == hashes_of[entry["batch"]], f"{what} has another batch")
+            entries.append(entry | {"organization": organization})
+        heads[organization] = (row["leaves"], row["position"], row["chain"])
+        demand(heads[organization][:2] == (number, position), f"{what} ends at another place")
+    return digests, entries
 
 
 def head_digest(row, root):
@@ -279,8 +284,8 @@ def check_checkpoints(state, trees, logs):
                 demand(good, f"{what}: the proof of a head is wrong")
 
 
-def check_proofs(state, digests, trees, logs):
-    ends = {seal["batch"]: (seal["leaf"], seal["position"]) for seal in state["seals"]}
+def check_proofs(state, digests, entries, trees, logs):
+    ends = {seal["batch"]: (seal["leaf"], seal["position"]) for seal in entries}
     for proof in state["event_proofs"] or []:
         leaves, place = digests[proof["batch"]], proof["place"] - 1
         what = f"event {place} of batch {proof['batch']}"
@@ -308,14 +313,14 @@ def check_proofs(state, digests, trees, logs):
 
 def main():
     state = json.load(sys.stdin)
-    digests, leaves = check_batches(state), {}
-    for seal in state["seals"]:
+    (digests, entries), leaves = check_batches(state), {}
+    for seal in entries:
         leaves.setdefault(seal["organization"], []).append(
             check.batch_leaf(seal["position"], bytes.fromhex(seal["batch_hash"]))
         )
     trees, logs = {organization: Tree(hashed) for organization, hashed in leaves.items()}, {}
     check_checkpoints(state, trees, logs)
-    check_proofs(state, digests, trees, logs)
+    check_proofs(state, digests, entries, trees, logs)
     proofs = sum(len(state[name] or []) for name in state if name.endswith("_proofs"))
     print(f"{len(state['batches'])} batches, {len(state['checkpoints'])} checkpoints, {len(state['keys'])} keys, {proofs} proofs")
 

@@ -11,8 +11,8 @@ const KINDS: &str = include_str!("kinds.sql");
 pub const ITEMS: &str = include_str!("protection.sql");
 
 /// Tables that two databases with one history each cannot have alike: a restore is audited where settings are.
-const AUDIT: [&str; 6] =
-    ["tenancy.seal", "tenancy.block", "tenancy.head", "tenancy.tree_node", "tenancy.incarnation", "tenancy.coverage"];
+const AUDIT: [&str; 5] =
+    ["tenancy.seal", "tenancy.block", "tenancy.tree_node", "tenancy.incarnation", "tenancy.coverage"];
 
 /// The roots and tables that were protected, by name.
 pub const PROTECTED: [&str; 10] = [

@@ -190,19 +190,48 @@ pub async fn assert_audit_is_whole(client: &Client) {
     let sql = "SELECT (SELECT count(*) FROM tenancy.event), (SELECT count(DISTINCT id) FROM tenancy.event),
                       (SELECT count(DISTINCT (organization, \"position\")) FROM tenancy.audit_trail),
                       (SELECT coalesce(sum(events), 0) FROM tenancy.block),
-                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.seal GROUP BY \
+                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(position) AS n FROM tenancy.entry GROUP BY \
                       organization) s),
                       (SELECT coalesce(sum(events), 0) FROM tenancy.event_batch)";
     let numbers = rows(client, sql).await.remove(0);
     assert!(numbers.iter().all(|number| *number == numbers[0]), "events, ids, positions, blocks: {numbers:?}");
     // Every batch of them as well.
-    let sql = "SELECT (SELECT count(*) FROM tenancy.event_batch), (SELECT count(*) FROM tenancy.seal),
-                      (SELECT count(DISTINCT batch) FROM tenancy.seal), (SELECT coalesce(sum(entries), 0) FROM \
-                      tenancy.block),
-                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(leaf) AS n FROM tenancy.seal GROUP BY \
+    let sql = "SELECT (SELECT count(*) FROM tenancy.event_batch), (SELECT count(*) FROM tenancy.entry),
+                      (SELECT count(DISTINCT batch) FROM tenancy.entry),
+                      (SELECT coalesce(sum(n), 0) FROM (SELECT max(leaf) AS n FROM tenancy.entry GROUP BY \
                       organization) s)";
     let numbers = rows(client, sql).await.remove(0);
-    assert!(numbers.iter().all(|number| *number == numbers[0]), "batches, entries, blocks, leaves: {numbers:?}");
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "batches, entries, leaves: {numbers:?}");
+}
+
+/// Makes `forged`, a view in which a forger changes and removes entries of the seal. What follows from them, chain,
+/// tree and block, stays as it is.
+pub async fn forge_entries(client: &Client) {
+    let sql = r"
+        CREATE TEMP VIEW forged AS
+        SELECT s.organization, s.block, s.leaves, e.leaf, e.last AS position, e.events, e.batch, e.batch_hash
+          FROM tenancy.seal s, LATERAL tenancy.unpack_entries(s.position, s.leaves, s.entries) e;
+        CREATE FUNCTION pg_temp.forge() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            entry bytea := uuid_send(OLD.batch) || set_byte('\x00', 0, (OLD.events - 1)::int) || OLD.batch_hash;
+        BEGIN
+            IF TG_OP = 'DELETE' THEN
+                UPDATE tenancy.seal s
+                   SET entries = overlay(s.entries PLACING ''::bytea FROM position(entry IN s.entries) FOR 49)
+                 WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves);
+                DELETE FROM tenancy.seal s
+                 WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves) AND s.entries = '';
+                RETURN OLD;
+            END IF;
+            UPDATE tenancy.seal s
+               SET entries = overlay(s.entries PLACING
+                       uuid_send(NEW.batch) || set_byte('\x00', 0, (NEW.events - 1)::int) || NEW.batch_hash
+                       FROM octet_length(s.entries) + 1 - 49 * (OLD.leaves - OLD.leaf + 1)::int FOR 49)
+             WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER forge INSTEAD OF UPDATE OR DELETE ON forged FOR EACH ROW EXECUTE FUNCTION pg_temp.forge()";
+    run(client, sql).await;
 }
 
 /// A checkpoint that is handed out: its note, and the public key.

@@ -386,8 +386,8 @@ fn next_place(organization: Uuid) -> (i32, Rc<ChainLink>) {
     if let Some(link) = WRITTEN.borrow().get().links.get(&organization) {
         return (link.ordinal.get() + 1, link.clone());
     }
-    // tenancy.head: organization, block, position, leaves, chain, frontier
-    let head: Option<Vec<u8>> = table::last(c"head", c"head_pkey", IndexKey::uuid(1, &organization), 5);
+    // tenancy.seal: organization, block, position, leaves, chain
+    let head: Option<Vec<u8>> = table::last(c"seal", c"seal_pkey", IndexKey::uuid(1, &organization), 5);
     let head = head.and_then(|bytes| Digest::try_from(bytes).ok());
     let hash = OnceCell::from(head.unwrap_or_else(|| chain::genesis(organization)));
     (1, Rc::new(ChainLink { ordinal: Cell::new(0), hash }))

@@ -4,10 +4,12 @@ use super::proof::{BatchTree, CheckpointTree};
 use crate::audit::capture::append::{self, NewEvent, append};
 use crate::audit::log::batch_row;
 use crate::audit::log::head_tree::{self, HeadTreeVersion};
+use crate::audit::log::place::Places;
+use crate::audit::log::seal;
 use crate::audit::sealing::signed_checkpoint;
 use crate::context;
 use crate::pg::report::{self, OrRaise};
-use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::spi::{self, Query, Row};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::export::bundle::FORMAT;
@@ -22,8 +24,8 @@ use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{Actor, batch_of, event_id, time_ordered_id};
 use pg_tenancy_core::audit::format::hex::Hash;
-use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::checkpoint;
+use pg_tenancy_core::audit::log::entries::Entry;
 use pg_tenancy_core::audit::log::merkle::{self, Frontier, Nodes};
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::context::Context;
@@ -33,7 +35,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::SetOfIterator;
 use pgrx::{pg_extern, pg_sys};
 use serde_json::json;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
 /// How many batches are read at a time: some ten megabytes, if all are full.
@@ -51,89 +53,35 @@ static NEWEST: Query = Query::new(
 
 static KEYS: Query = Query::new("SELECT epoch, public_key, retired_at IS NULL FROM tenancy.signing_key ORDER BY epoch");
 
-/// Whether a batch of `alias` begins in the period, or not long before it and has an event in it.
-macro_rules! of_period {
-    ($alias:literal, $id:literal) => {
-        concat!(
-            $alias,
-            ".organization = $1 AND ",
-            $alias,
-            ".",
-            $id,
-            " >= $2 AND ",
-            $alias,
-            ".",
-            $id,
-            " < $4
-                AND (",
-            $alias,
-            ".",
-            $id,
-            " >= $3
-                     OR EXISTS (SELECT FROM tenancy.event w WHERE w.batch = ",
-            $alias,
-            ".",
-            $id,
-            "
-                                   AND w.occurred_at >= $5))"
-        )
-    };
-}
+/// Whether a batch has an event that occurred at a time or later.
+static REACHES: Query =
+    Query::new("SELECT EXISTS (SELECT FROM tenancy.event w WHERE w.batch = $1 AND w.occurred_at >= $2)");
 
-/// The first and the last batch of the period, and whether one stands past the head.
-static PERIOD: &str = concat!(
-    "SELECT min(s.leaf) FILTER (WHERE s.leaf <= $6), max(s.leaf) FILTER (WHERE s.leaf <= $6),
-            coalesce(max(s.leaf), 0) > $6
-       FROM tenancy.seal s
-      WHERE ",
-    of_period!("s", "batch")
-);
+/// Whether there is a batch of the period that was not sealed when the newest block was made: one that begins in it,
+/// or not long before it and has an event in it.
+static UNSEALED: &str = "SELECT 1::int8 FROM tenancy.event_batch e
+      WHERE e.organization = $1 AND e.id >= $2 AND e.id < $4
+        AND (e.id >= $3
+             OR EXISTS (SELECT FROM tenancy.event w WHERE w.batch = e.id AND w.occurred_at >= $5))
+        AND e.transaction >= (SELECT pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
+        AND tenancy.place_of(e.id, e.organization, e.transaction) IS NULL
+      LIMIT 1";
 
-/// Whether there is a batch of the period that was not sealed when the newest block was made.
-static UNSEALED: &str = concat!(
-    "SELECT 1::int8 FROM tenancy.event_batch e
-      WHERE ",
-    of_period!("e", "id"),
-    " AND e.transaction >= (SELECT pg_snapshot_xmin(b.snapshot) FROM tenancy.block b ORDER BY b.number DESC LIMIT 1)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
-      LIMIT 1"
-);
+/// A batch and its actor; of a batch that is not there, NULL in all columns.
+static BATCH: Query = Query::new(concat!(
+    "SELECT ",
+    batch_columns!("e"),
+    ", ",
+    actor_columns!("a"),
+    "
+       FROM (VALUES (1)) one (row)
+       LEFT JOIN tenancy.event_batch e ON e.id = $1
+       LEFT JOIN tenancy.event_actor a ON a.id = e.actor"
+));
 
-/// Where a batch ends.
-static END_OF_BATCH: Query =
-    Query::new("SELECT position, chain FROM tenancy.seal WHERE organization = $1 AND leaf = $2");
-
-/// The columns of an entry, its batch and its actor. OFFSET 0 keeps the planner from reading all batches for a few.
-macro_rules! batches {
-    ($condition:literal) => {
-        concat!(
-            "SELECT s.leaf, s.position, s.batch, s.batch_hash, s.chain, ",
-            batch_columns!("e"),
-            ", ",
-            actor_columns!("a"),
-            "
-               FROM tenancy.seal s
-               LEFT JOIN LATERAL (SELECT * FROM tenancy.event_batch i WHERE i.id = s.batch OFFSET 0) e ON true
-               LEFT JOIN LATERAL (SELECT * FROM tenancy.event_actor i WHERE i.id = e.actor OFFSET 0) a ON true
-              WHERE s.organization = $1 AND ",
-            $condition
-        )
-    };
-}
-
-static PAGE_OF_BATCHES: Query = Query::new(batches!("s.leaf >= $2 AND s.leaf <= $3 ORDER BY s.leaf"));
-
-static ONE_BATCH: Query = Query::new(batches!("s.batch = $2"));
-
-/// Evidence that the head covers: registered by an event that is exported, or naming one.
-const EVIDENCE: &str = "SELECT v.id FROM tenancy.evidence v
-       JOIN tenancy.seal r ON r.batch = tenancy.batch_of(v.registration) AND r.organization = v.organization
-      WHERE v.organization = $1 AND r.leaf <= $4
-        AND (r.leaf >= $2 AND r.leaf <= $3
-             OR EXISTS (SELECT FROM unnest(v.events) w (id)
-                          JOIN tenancy.seal s ON s.batch = tenancy.batch_of(w.id)
-                         WHERE s.organization = v.organization AND s.leaf >= $2 AND s.leaf <= $3))
-      ORDER BY v.id";
+/// Evidence, with what registered it and the events that it names.
+const EVIDENCE: &str = "SELECT v.id, v.registration, v.events FROM tenancy.evidence v
+      WHERE v.organization = $1 ORDER BY v.id";
 
 static ERASURE: Query = Query::new(
     "SELECT erase_event FROM tenancy.erasure
@@ -174,14 +122,20 @@ struct Period {
 }
 
 impl Period {
-    /// The arguments of [`of_period`] after the organization: the lowest id that a batch with an event at `from` can
-    /// have, the lowest of a batch that begins then, the lowest at `to`, and `from`.
-    fn arguments(self) -> [spi::Argument; 4] {
+    /// The lowest id that a batch with an event at `from` can have, the lowest of a batch that begins then, and the
+    /// lowest at `to`.
+    fn ids(self) -> [Uuid; 3] {
         let lowest = |at: i64| time_ordered_id(at, [0; 8]);
         let from = self.from.map_or(Uuid::nil(), lowest);
         let before = self.from.map_or(Uuid::nil(), |from| lowest(from.saturating_sub(MAX_TIME)));
-        let to = self.to.map_or(Uuid::max(), lowest);
-        [spi::uuid(before), spi::uuid(from), spi::uuid(to), spi::timestamp(self.from.unwrap_or_default())]
+        [before, from, self.to.map_or(Uuid::max(), lowest)]
+    }
+
+    /// Whether a batch begins in the period, or not long before it and has an event in it.
+    fn has(self, [before, from, to]: &[Uuid; 3], batch: &Uuid) -> bool {
+        let reaches = |from| REACHES.read(&[spi::uuid(*batch), spi::timestamp(from)], |row| row.get::<bool>(1));
+        (before..to).contains(&batch)
+            && (batch >= from || self.from.is_some_and(|from| reaches(from).pop().flatten() == Some(true)))
     }
 }
 
@@ -205,6 +159,8 @@ struct Export {
     manifest: Manifest,
     head: checkpoint::Head,
     leaves: Leaves,
+    /// The chain value before the next batch.
+    chain: Digest,
     checkpoint: i64,
     signer: Signer,
     /// Whether actors who are no members of the organization are shown.
@@ -294,18 +250,24 @@ impl Export {
 
     fn batches(&mut self, first: i64, last: i64) -> Result<()> {
         let organization = self.manifest.organization;
-        let arguments = [spi::uuid(organization), argument(first), argument(last)];
-        let entries = PAGE_OF_BATCHES.read(&arguments, |row| sealed(row, organization));
-        let entries: Option<Vec<SealedEntry>> = entries.into_iter().collect();
-        let entries = entries.ok_or_else(unreadable)?;
-        if entries.len() as i64 != last - first + 1 {
+        let mut entries = Vec::new();
+        seal::entries_from(&organization, first, |entry| {
+            entries.push(entry.clone());
+            Ok(entry.leaf < last)
+        })?;
+        if !entries.iter().map(|entry| entry.leaf).eq(first..=last) {
             return Err(error::STATE_INVALID.error(format!("leaves {first} to {last} of the seal are not whole")));
         }
-        entries.into_iter().try_for_each(|entry| self.entry(entry))
+        for entry in entries {
+            self.chain = entry.extend(&self.chain);
+            let content = content(&entry, self.chain, organization)?;
+            self.content(content)?;
+        }
+        Ok(())
     }
 
-    fn entry(&mut self, entry: SealedEntry) -> Result<()> {
-        match entry.content {
+    fn content(&mut self, content: SealedContent) -> Result<()> {
+        match content {
             SealedContent::Present { batch, actor } => {
                 self.actor(actor)?;
                 self.explain(&batch);
@@ -350,14 +312,14 @@ impl Export {
     fn elsewhere(&mut self, event: Uuid) -> Result<()> {
         let id = batch_of(event);
         let organization = self.manifest.organization;
-        let found = ONE_BATCH.read(&[spi::uuid(organization), spi::uuid(id)], |row| sealed(row, organization)).pop();
-        let Some(entry) = found else { return Ok(()) };
-        let entry = entry.ok_or_else(unreadable)?;
-        let SealedContent::Present { batch, actor } = entry.content else { return Ok(()) };
+        let Some(entry) = entry_of(organization, id)? else { return Ok(()) };
         let here = (self.leaves.first..=self.leaves.last).contains(&entry.leaf);
-        if here || entry.leaf > self.head.leaves || !self.elsewhere.insert(id) {
+        if here || entry.leaf > self.head.leaves || self.elsewhere.contains(&id) {
             return Ok(());
         }
+        let (_, chain) = seal::standing_at(&organization, entry.leaf)?.ok_or_else(unreadable)?;
+        let SealedContent::Present { batch, actor } = content(&entry, chain, organization)? else { return Ok(()) };
+        self.elsewhere.insert(id);
         let mut nodes = BatchTree(organization);
         let index = (entry.leaf - 1).unsigned_abs();
         let proof = merkle::inclusion_proof(&mut nodes, index, self.head.leaves.unsigned_abs())?;
@@ -435,12 +397,6 @@ struct CoveringCheckpoint {
     frontier: Vec<Digest>,
 }
 
-/// Where the chain stands after a batch.
-struct EndOfBatch {
-    position: i64,
-    chain: Digest,
-}
-
 impl ExportRequest {
     /// Chooses checkpoint and batches, and writes what stands before the batches.
     fn open(self, signers: Vec<Signer>) -> Result<Export> {
@@ -456,8 +412,9 @@ impl ExportRequest {
         let head = proved.head;
         let leaves = self.leaves(head.leaves)?;
         let evidence = self.evidence(leaves, head.leaves)?;
-        let (before, last) = (self.end_of(leaves.first - 1)?, self.end_of(leaves.last)?);
-        let manifest = self.manifest((before.position + 1, last.position), evidence.len(), &stored.entry);
+        let end_of = |leaf| seal::standing_at(&self.organization, leaf)?.ok_or_else(unreadable);
+        let ((before, chain), (last, _)) = (end_of(leaves.first - 1)?, end_of(leaves.last)?);
+        let manifest = self.manifest((before + 1, last), evidence.len(), &stored.entry);
         let head_line = Line::Head(Head {
             position: head.position,
             leaves: head.leaves,
@@ -466,11 +423,12 @@ impl ExportRequest {
             index: proved.leaf as i64,
             proof: line::hashes(proved.proof),
         });
-        let range_line = Line::Range(self.range(leaves, before.chain, head.leaves)?);
+        let range_line = Line::Range(self.range(leaves, chain, head.leaves)?);
         let mut export = Export {
             checkpoint: stored.entry.number,
             head,
             leaves,
+            chain,
             signer,
             all_actors: self.auditor,
             evidence: evidence.into(),
@@ -491,17 +449,26 @@ impl ExportRequest {
 
     /// The leaves of the period; an empty range after the head where there are none.
     fn leaves(&self, head: i64) -> Result<Leaves> {
-        let mut found = (None, None, false);
-        let [before, from, to, at] = self.period.arguments();
-        spi::stream(PERIOD, &[spi::uuid(self.organization), before, from, to, at, argument(head)], |row| {
-            found = (row.get(1), row.get(2), row.get(3).unwrap_or_default());
-            Ok::<(), Error>(())
-        })?;
-        if self.period.to.is_some() && (found.2 || self.unsealed()?) {
+        let (mut first, mut last, mut beyond) = (None, None, false);
+        // Who asks for all of it need not look for its beginning and its end.
+        if self.period.from.is_some() || self.period.to.is_some() {
+            let ids = self.period.ids();
+            seal::entries_from(&self.organization, 1, |entry| {
+                if self.period.has(&ids, &entry.batch) {
+                    beyond |= entry.leaf > head;
+                    if entry.leaf <= head {
+                        first = first.or(Some(entry.leaf));
+                        last = Some(entry.leaf);
+                    }
+                }
+                Ok(true)
+            })?;
+        }
+        if self.period.to.is_some() && (beyond || self.unsealed()?) {
             return Err(not_covered("the newest checkpoint does not cover the whole period"));
         }
-        let first = if self.period.from.is_none() { Some(1) } else { found.0 };
-        let last = if self.period.to.is_none() { Some(head) } else { found.1 };
+        let first = if self.period.from.is_none() { Some(1) } else { first };
+        let last = if self.period.to.is_none() { Some(head) } else { last };
         Ok(match (first, last) {
             (Some(first), Some(last)) if first <= last => Leaves { first, last },
             _ => Leaves { first: head + 1, last: head },
@@ -510,7 +477,9 @@ impl ExportRequest {
 
     fn unsealed(&self) -> Result<bool> {
         let mut found = false;
-        let [before, from, to, at] = self.period.arguments();
+        let ids = self.period.ids().map(spi::uuid);
+        let [before, from, to] = ids;
+        let at = spi::timestamp(self.period.from.unwrap_or_default());
         spi::stream(UNSEALED, &[spi::uuid(self.organization), before, from, to, at], |_| {
             found = true;
             Ok::<(), Error>(())
@@ -518,24 +487,36 @@ impl ExportRequest {
         Ok(found)
     }
 
+    /// Evidence that the head covers: registered by an event that is exported, or naming one.
     fn evidence(&self, leaves: Leaves, head: i64) -> Result<Vec<Uuid>> {
-        let mut found = Vec::new();
-        let arguments = [spi::uuid(self.organization), argument(leaves.first), argument(leaves.last), argument(head)];
-        spi::stream(EVIDENCE, &arguments, |row| {
-            found.push(row.uuid(1).ok_or_else(unreadable)?);
+        let mut all = Vec::new();
+        spi::stream(EVIDENCE, &[spi::uuid(self.organization)], |row| {
+            let evidence = || {
+                let events = row.get::<Vec<pgrx::Uuid>>(3)?;
+                let batches = events.iter().map(|id| batch_of(Uuid::from_bytes(*id.as_bytes()))).collect();
+                Some((row.uuid(1)?, batch_of(row.uuid(2)?), batches))
+            };
+            all.push(evidence().ok_or_else(unreadable)?);
             Ok::<(), Error>(())
         })?;
-        Ok(found)
-    }
-
-    /// Position and chain value after a batch.
-    fn end_of(&self, leaf: i64) -> Result<EndOfBatch> {
-        if leaf == 0 {
-            return Ok(EndOfBatch { position: 0, chain: chain::genesis(self.organization) });
+        let named = |(_, registration, events): &(Uuid, Uuid, Vec<Uuid>)| [&[*registration], &events[..]].concat();
+        let mut places: HashMap<Uuid, Option<i64>> = all.iter().flat_map(named).map(|batch| (batch, None)).collect();
+        if places.is_empty() {
+            return Ok(Vec::new());
         }
-        let read = |row: &Row| Some(EndOfBatch { position: row.get(1)?, chain: row.bytes(2)? });
-        let found = END_OF_BATCH.read(&[spi::uuid(self.organization), argument(leaf)], read);
-        found.into_iter().flatten().next().ok_or_else(unreadable)
+        // Some may be archived, so that no row tells their transactions: all entries up to the head are gone through.
+        seal::entries_from(&self.organization, 1, |entry| {
+            if let Some(leaf) = places.get_mut(&entry.batch) {
+                *leaf = Some(entry.leaf);
+            }
+            Ok(entry.leaf < head)
+        })?;
+        let leaf = |batch: &Uuid| places.get(batch).copied().flatten().filter(|leaf| *leaf <= head);
+        let is_here = |batch: &Uuid| leaf(batch).is_some_and(|leaf| (leaves.first..=leaves.last).contains(&leaf));
+        all.retain(|(_, registration, events)| {
+            leaf(registration).is_some() && (is_here(registration) || events.iter().any(is_here))
+        });
+        Ok(all.into_iter().map(|(id, ..)| id).collect())
     }
 
     fn manifest(&self, (first, last): (i64, i64), evidence: usize, entry: &checkpoint::Entry) -> Manifest {
@@ -632,35 +613,40 @@ fn keys() -> Result<Vec<(Key, bool)>> {
     keys.ok_or_else(unreadable)
 }
 
-/// An entry of the seal with what is there of its batch.
-struct SealedEntry {
-    leaf: i64,
-    content: SealedContent,
-}
-
+/// What is there of the batch of an entry.
 enum SealedContent {
     Present { batch: Box<Batch>, actor: Box<Actor> },
     Gone(Absent),
 }
 
-/// The columns of an entry before those of its batch.
-const OF_ENTRY: usize = 5;
+/// The entry of a batch, by its transaction; where the batch is archived, by going through all entries.
+fn entry_of(organization: Uuid, id: Uuid) -> Result<Option<Entry>> {
+    let read = |row: &Row| row.transaction(BatchColumn::Transaction.number() as i32);
+    if let Some(transaction) = BATCH.read(&[spi::uuid(id)], read).pop().flatten() {
+        return Ok(Places::default().find(&organization, transaction, &id));
+    }
+    let mut found = None;
+    seal::entries_from(&organization, 1, |entry| {
+        found = (entry.batch == id).then(|| entry.clone());
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
 
-/// `None` for what cannot be read, and for a batch that is another organization's: it is not for this bundle.
-fn sealed(row: &Row, organization: Uuid) -> Option<SealedEntry> {
-    let (leaf, position, id): (i64, i64, Uuid) = (row.get(1)?, row.get(2)?, row.uuid(3)?);
-    let (hash, chain): (Digest, Digest) = (row.bytes(4)?, row.bytes(5)?);
-    let (of_batch, of_actor) =
-        (OF_ENTRY + BatchColumn::Id.number(), OF_ENTRY + BatchColumn::COUNT + ActorColumn::Id.number());
-    let content = if row.uuid(of_batch as i32).is_none() || row.uuid(of_actor as i32).is_none() {
-        SealedContent::Gone(Absent { position, id, hash: Hash(hash), chain: Hash(chain) })
-    } else {
-        let batch = batch_row::batch(row, OF_ENTRY).filter(|batch| batch.organization == organization)?;
-        let batch = Batch::new(batch, position, chain).ok()?;
-        let actor = batch_row::actor(row, OF_ENTRY + BatchColumn::COUNT)?;
-        SealedContent::Present { batch: Box::new(batch), actor: Box::new(actor) }
+/// Refuses what cannot be read, and a batch that is another organization's: it is not for this bundle.
+fn content(entry: &Entry, chain: Digest, organization: Uuid) -> Result<SealedContent> {
+    let content = |row: &Row| {
+        let of_actor = BatchColumn::COUNT + ActorColumn::Id.number();
+        if row.uuid(BatchColumn::Id.number() as i32).is_none() || row.uuid(of_actor as i32).is_none() {
+            let (position, id, hash) = (entry.position, entry.batch, Hash(entry.batch_hash));
+            return Some(SealedContent::Gone(Absent { position, id, hash, chain: Hash(chain) }));
+        }
+        let batch = batch_row::batch(row, 0).filter(|batch| batch.organization == organization)?;
+        let batch = Batch::new(batch, entry.position, chain).ok()?;
+        let actor = batch_row::actor(row, BatchColumn::COUNT)?;
+        Some(SealedContent::Present { batch: Box::new(batch), actor: Box::new(actor) })
     };
-    Some(SealedEntry { leaf, content })
+    BATCH.read(&[spi::uuid(entry.batch)], content).pop().flatten().ok_or_else(unreadable)
 }
 
 fn evidence(row: &Row) -> Option<evidence::Evidence> {

@@ -2,12 +2,15 @@
 
 use super::proof::array;
 use crate::audit::log::batch_row;
+use crate::audit::log::place::Places;
+use crate::audit::log::seal;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row};
 use pg_tenancy_core::audit::format::batch::PackedEvent;
 use pg_tenancy_core::audit::format::batch_row::{ActorColumn, BatchColumn};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::{Actor, batch_of, event_leaf, place_of};
+use pg_tenancy_core::audit::log::entries::Entry;
 use pg_tenancy_core::audit::log::merkle::{self, Leaves};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::{actor_columns, batch_columns};
@@ -15,21 +18,17 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
 
-/// An entry of the seal with its batch and its actor.
-static SEALED: Query = Query::new(concat!(
-    "SELECT s.leaf, s.position, s.batch_hash, ",
+/// A batch and its actor.
+static BATCH: Query = Query::new(concat!(
+    "SELECT ",
     batch_columns!("b"),
     ", ",
     actor_columns!("a"),
     "
-       FROM tenancy.seal s
-       LEFT JOIN tenancy.event_batch b ON b.id = s.batch AND b.organization = s.organization
+       FROM tenancy.event_batch b
        LEFT JOIN tenancy.event_actor a ON a.id = b.actor
-      WHERE s.batch = $1"
+      WHERE b.id = $1"
 ));
-
-/// The columns of an entry before those of its batch.
-const OF_ENTRY: usize = 3;
 
 struct EventProof {
     organization: Uuid,
@@ -42,16 +41,6 @@ struct EventProof {
     proof: Vec<Digest>,
     root: Digest,
     batch_hash: Digest,
-}
-
-/// The entry that was read.
-struct SealedBatch {
-    leaf: i64,
-    /// Of the last event.
-    position: i64,
-    batch_hash: Digest,
-    /// `None` if they are gone or cannot be read.
-    content: Option<(batch_row::OwnedBatch, Actor)>,
 }
 
 /// `tenancy.event_proof(event)`.
@@ -83,9 +72,10 @@ fn tenancy_event_proof(
 
 fn prove(event: Uuid) -> Result<EventProof> {
     let not_found = || error::NOT_FOUND.error(format!("there is no sealed event {event}"));
-    let sealed = SEALED.read(&[spi::uuid(batch_of(event))], read).pop().ok_or_else(not_found)?;
-    let SealedBatch { leaf, position, batch_hash, content } = sealed.ok_or_else(|| unreadable(event))?;
-    let (row, actor) = content.ok_or_else(|| unreadable(event))?;
+    let found = BATCH.read(&[spi::uuid(batch_of(event))], read).pop().ok_or_else(|| not_sealed(event))?;
+    let (row, actor) = found.ok_or_else(|| unreadable(event))?;
+    let entry = Places::default().find(&row.organization, row.transaction, &row.id).ok_or_else(|| not_sealed(event))?;
+    let Entry { leaf, position, batch_hash, .. } = entry;
     let packed = row.events().map_err(|_| unreadable(event))?;
     let events = packed.list(row.occurred_at).map_err(|_| unreadable(event))?;
     let digests: Vec<Digest> = events.iter().map(PackedEvent::digest).collect();
@@ -110,18 +100,22 @@ fn prove(event: Uuid) -> Result<EventProof> {
     })
 }
 
+/// Where the row of a batch is gone or was changed, no place can be looked up: all entries tell whether it was sealed.
+fn not_sealed(event: Uuid) -> Error {
+    let (batch, mut is_sealed) = (batch_of(event), false);
+    seal::all_entries(i64::MAX, |_, entry| is_sealed |= entry.batch == batch);
+    if is_sealed {
+        return unreadable(event);
+    }
+    error::NOT_FOUND.error(format!("there is no sealed event {event}"))
+}
+
 fn unreadable(event: Uuid) -> Error {
     error::STATE_INVALID.error(format!("the batch of event {event} is missing, or is not the one that was sealed"))
 }
 
-fn read(row: &Row) -> Option<SealedBatch> {
-    let content = || Some((batch_row::batch(row, OF_ENTRY)?, batch_row::actor(row, OF_ENTRY + BatchColumn::COUNT)?));
-    let there = |column: usize| row.uuid((OF_ENTRY + column) as i32).is_some();
-    let here = there(BatchColumn::Id.number()) && there(BatchColumn::COUNT + ActorColumn::Id.number());
-    Some(SealedBatch {
-        leaf: row.get(1)?,
-        position: row.get(2)?,
-        batch_hash: row.bytes(3)?,
-        content: if here { content() } else { None },
-    })
+/// `None` where the actor is gone, or something cannot be read.
+fn read(row: &Row) -> Option<(batch_row::OwnedBatch, Actor)> {
+    row.uuid((BatchColumn::COUNT + ActorColumn::Id.number()) as i32)?;
+    Some((batch_row::batch(row, 0)?, batch_row::actor(row, BatchColumn::COUNT)?))
 }

@@ -30,10 +30,8 @@ static FOREIGN_EVENT: Query = Query::new(
             LATERAL (SELECT tenancy.batch_of(w.id) AS batch, ('x' || right(w.id::text, 3))::bit(12)::integer AS place) i
       WHERE NOT EXISTS (SELECT FROM tenancy.event_batch e
                          WHERE e.id = i.batch AND e.organization = $1 AND e.events > i.place)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s
-                          LEFT JOIN tenancy.seal p ON p.organization = s.organization AND p.leaf = s.leaf - 1
-                         WHERE s.batch = i.batch AND s.organization = $1
-                           AND s.position - coalesce(p.position, 0) > i.place)
+        AND NOT EXISTS (SELECT FROM tenancy.entry s
+                         WHERE s.organization = $1 AND s.batch = i.batch AND s.events > i.place)
       LIMIT 1",
 );
 

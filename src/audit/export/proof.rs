@@ -2,22 +2,15 @@
 //! head is in a checkpoint, and that a checkpoint is in the signed log. Each reads a few rows of a long history.
 
 use crate::audit::log::head_tree::{self, HeadTreeVersion, ProvedHead};
+use crate::audit::log::seal;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::log::chain;
 use pg_tenancy_core::audit::log::merkle::{self, Nodes, STORED_LEVELS};
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
-
-static SIZE: Query = Query::new("SELECT leaf FROM tenancy.seal WHERE organization = $1 ORDER BY leaf DESC LIMIT 1");
-
-static LEAVES: Query = Query::new(
-    "SELECT batch_hash, position FROM tenancy.seal
-      WHERE organization = $1 AND leaf >= $2 AND leaf < $3 ORDER BY leaf",
-);
 
 static STORED: Query = Query::new(
     "SELECT hash FROM tenancy.tree_node
@@ -42,17 +35,20 @@ pub struct BatchTree(pub Uuid);
 impl BatchTree {
     fn of(organization: Option<pgrx::Uuid>) -> Result<(Self, i64)> {
         let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
-        let size = SIZE.read(&[spi::uuid(organization)], |row| row.get::<i64>(1)).pop().flatten();
-        Ok((BatchTree(organization), size.unwrap_or(0)))
+        Ok((BatchTree(organization), seal::leaves_of(&organization)))
     }
 
     /// `count` stored nodes of a level (0: leaves) from `start` on.
     fn stored(&self, level: u32, start: u64, count: u64) -> Result<Vec<Digest>> {
         let (start, count) = (start as i64, count as i64);
         let found: Option<Vec<Digest>> = if level == 0 {
-            let range = [spi::uuid(self.0), argument(start + 1), argument(start + 1 + count)];
-            let leaf = |row: &Row| Some(chain::leaf(row.get(2)?, &row.bytes(1)?));
-            LEAVES.read(&range, leaf).into_iter().collect()
+            let mut leaves = Vec::new();
+            seal::entries_from(&self.0, start + 1, |entry| {
+                let is_next = entry.leaf == start + 1 + leaves.len() as i64;
+                leaves.push(is_next.then(|| entry.leaf_hash()));
+                Ok((leaves.len() as i64) < count)
+            })?;
+            leaves.into_iter().collect()
         } else {
             let range = [spi::uuid(self.0), argument(level as i16), argument(start), argument(start + count)];
             STORED.read(&range, |row| row.bytes(1)).into_iter().collect()

@@ -41,7 +41,7 @@ static EVENTS: Query = Query::new(
             e.payload::text,
             e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb,
             CASE WHEN e.old_key <> e.row_key::jsonb THEN e.old_key::text END,
-            s.position - e.batch_events + e.place + 1, s.block, a.subject, a.role, a.method, a.session_user_name, \
+            s.at[3] - e.batch_events + e.place + 1, s.at[1], a.subject, a.role, a.method, a.session_user_name, \
                 a.correlation_id,
             (e.payload -> 'old')::text, (e.payload -> 'new')::text
        FROM about e
@@ -50,7 +50,7 @@ static EVENTS: Query = Query::new(
              UNION ALL
             SELECT o.* FROM tenancy.event_actor w CROSS JOIN LATERAL tenancy.actor_for_members(w, $2) o
              WHERE w.id = e.actor AND $2 IS NOT NULL) a ON true
-       LEFT JOIN tenancy.seal s ON s.batch = e.batch
+      CROSS JOIN LATERAL (SELECT tenancy.place_of(e.batch, e.organization, e.transaction) AS at OFFSET 0) s
       WHERE e.operation IN ('truncate', 'rewrite') OR e.row_key::jsonb = $3::jsonb
          OR e.old_key = $3::jsonb",
 );

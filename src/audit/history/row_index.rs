@@ -5,8 +5,8 @@
 //!
 //! Decision: `docs/decisions/60-row-index.md`.
 
-use crate::audit::log::entries::BlockEntries;
 use crate::audit::log::partitions::Partitions;
+use crate::audit::log::seal::BlockEntries;
 use crate::audit::log::state::{self, LogState, unreadable};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};

@@ -1,18 +1,17 @@
 //! The tree over the heads of all organizations, as it is stored: which leaf is whose, and the nodes by the block of
 //! the checkpoint that changed them.
 //!
-//! Only this file and the verification read `tenancy.head` by organization and block.
-//!
 //! Decision: `docs/decisions/58-stored-head-tree.md`.
 
+use super::seal::{head_in, open_heads, rows_until};
 use super::state::unreadable;
-use crate::pg::tables::scan::{Fields, Scan};
+use crate::pg::tables::scan::Scan;
 use crate::pg::tables::table::{self, ColumnValue, IndexKey};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::checkpoint::Head;
 use pg_tenancy_core::audit::log::head_tree::{HeadNode, HeadTree, StoredNodes};
-use pg_tenancy_core::audit::log::merkle::{self, Frontier};
+use pg_tenancy_core::audit::log::merkle;
 use pg_tenancy_core::error::{self, Error, Result};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -43,7 +42,7 @@ impl HeadTreeRows {
             heads_at,
             leaves: Scan::by_index(c"head_leaf", c"head_leaf_pkey", &[IndexKey::uuid(1, &nobody)]),
             organizations: Scan::by_index(c"head_leaf", c"head_leaf_leaf_key", &[IndexKey::big_integer(2, 0)]),
-            heads: Scan::by_index(c"head", c"head_pkey", &heads_until(&nobody, 0)),
+            heads: open_heads(),
             nodes: Scan::by_index(c"head_node", c"head_node_pkey", &nodes_until(0, 0, 0)),
         }
     }
@@ -55,16 +54,17 @@ impl HeadTreeRows {
     }
 
     fn head(&mut self, organization: &Uuid) -> Result<Option<Head>> {
-        self.heads.seek(&heads_until(organization, self.heads_at));
+        self.heads.seek(&rows_until(organization, self.heads_at));
         let Some(fields) = self.heads.back() else { return Ok(None) };
-        head_in(&fields, *organization).map(Some).ok_or_else(|| unreadable("a row of tenancy.head"))
+        let head = head_in(&fields).ok_or_else(|| unreadable("a row of tenancy.seal"))?;
+        Ok(Some(head.of(*organization)))
     }
 
     fn leaf_hash(&mut self, leaf: u64) -> Result<Digest> {
         self.organizations.seek(&[IndexKey::big_integer(2, leaf as i64)]);
         let organization = self.organizations.next().and_then(|fields| fields.uuid(1));
         let organization = organization.ok_or_else(|| gone("tenancy.head_leaf"))?;
-        self.head(&organization)?.map(|head| head.leaf()).ok_or_else(|| gone("tenancy.head"))
+        self.head(&organization)?.map(|head| head.leaf()).ok_or_else(|| gone("tenancy.seal"))
     }
 }
 
@@ -80,23 +80,12 @@ impl StoredNodes for HeadTreeRows {
     }
 }
 
-/// The keys of an organization's heads up to a block, in `head_pkey`.
-pub fn heads_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_less()]
-}
-
 fn nodes_until(level: u32, index: u64, block: i64) -> [IndexKey; 3] {
     [
         IndexKey::small_integer(1, level as i16),
         IndexKey::big_integer(2, index as i64),
         IndexKey::big_integer(3, block).or_less(),
     ]
-}
-
-fn head_in(fields: &Fields, organization: Uuid) -> Option<Head> {
-    let (position, leaves) = (fields.big_integer(3)?, fields.big_integer(4)?);
-    let frontier = Frontier::from_bytes(u64::try_from(leaves).ok()?, fields.bytes(6)?)?;
-    Some(Head { organization, position, leaves, chain: fields.array(5)?, root: frontier.root() })
 }
 
 fn gone(table: &str) -> Error {
@@ -106,7 +95,7 @@ fn gone(table: &str) -> Error {
 /// The organizations whose heads these blocks moved, in the order of the first such block and of their ids.
 fn moved(after: i64, until: i64) -> Vec<Uuid> {
     let between = [IndexKey::big_integer(2, after).more(), IndexKey::big_integer(2, until).or_less()];
-    let mut heads = Scan::by_index(c"head", c"head_block_idx", &between);
+    let mut heads = Scan::by_index(c"seal", c"seal_block_idx", &between);
     let (mut seen, mut moved) = (HashSet::new(), Vec::new());
     while let Some(organization) = heads.next().map(|fields| fields.uuid(1).unwrap_or_default()) {
         if seen.insert(organization) {
@@ -138,7 +127,7 @@ impl HeadTreeChange {
         let mut rows = HeadTreeRows::open(before.block, block);
         let (mut changed, mut leaves) = (Vec::new(), Vec::new());
         for organization in moved(before.block, block) {
-            let head = rows.head(&organization)?.ok_or_else(|| gone("tenancy.head"))?;
+            let head = rows.head(&organization)?.ok_or_else(|| gone("tenancy.seal"))?;
             let leaf = rows.leaf(&organization, before.heads).unwrap_or_else(|| {
                 let leaf = before.heads.saturating_add(leaves.len() as i64);
                 leaves.push((organization, leaf));
@@ -210,7 +199,7 @@ pub fn prove(organization: Uuid, version: HeadTreeVersion, root: &Digest) -> Res
     let proof = HeadTree::new(rows, size).proof(leaf)?;
     if !merkle::verify_inclusion(&head.leaf(), leaf, size, &proof, root) {
         let message =
-            "the rows of tenancy.head, tenancy.head_leaf and tenancy.head_node are not those of the checkpoint";
+            "the rows of tenancy.seal, tenancy.head_leaf and tenancy.head_node are not those of the checkpoint";
         return Err(error::STATE_INVALID.error(message));
     }
     Ok(Some(ProvedHead { head, leaf, proof }))

@@ -1,8 +1,10 @@
-//! `tenancy.unpack_events` and `tenancy.batch_of`: a batch as events, for the view `tenancy.event`.
+//! `tenancy.unpack_events`, `tenancy.unpack_entries` and `tenancy.batch_of`: a batch as events and a row of the seal as
+//! entries, for views.
 
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::batch::{Packed, PackedContent};
 use pg_tenancy_core::audit::format::event::{batch_of, event_id};
+use pg_tenancy_core::audit::log::entries::{self, Entry};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use uuid::Uuid;
@@ -51,6 +53,24 @@ fn unpack(batch: Uuid, ordinal: i32, events: i32, occurred_at: i64, packed: &[u8
         (place, id, ordinal.wrapping_add(place), at, row_key, payload, salt, digest)
     });
     Some(columns.collect())
+}
+
+/// `tenancy.unpack_entries(position, leaves, entries)`. No row for a list that cannot be read.
+#[allow(clippy::type_complexity)]
+#[pg_extern(sql = false)]
+fn tenancy_unpack_entries(
+    position: i64,
+    leaves: i64,
+    entries: &[u8],
+) -> TableIterator<
+    'static,
+    (name!(leaf, i64), name!(last, i64), name!(events, i64), name!(batch, pgrx::Uuid), name!(batch_hash, Vec<u8>)),
+> {
+    let entries: Vec<Entry> = entries::entries(0, position, leaves, entries).into_iter().flatten().collect();
+    TableIterator::new(entries.into_iter().map(|entry| {
+        let batch = pgrx::Uuid::from_bytes(*entry.batch.as_bytes());
+        (entry.leaf, entry.position, entry.events, batch, entry.batch_hash.to_vec())
+    }))
 }
 
 /// `tenancy.batch_of(event)`.

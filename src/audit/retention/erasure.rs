@@ -51,7 +51,7 @@ macro_rules! columns {
     () => {
         "SELECT e.id, e.organization, e.operation, e.domain, e.table_schema, e.table_name,
                 e.payload IS NOT NULL OR e.payload_salt IS NOT NULL, e.payload_digest,
-                EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.batch)
+                tenancy.place_of(e.batch, e.organization, e.transaction) IS NOT NULL
            FROM tenancy.event e"
     };
 }

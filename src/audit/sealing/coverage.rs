@@ -69,14 +69,12 @@ macro_rules! statements {
     };
 }
 
-/// Those that are sealed in blocks after one: by their positions, and so however many events others have.
+/// Those that are sealed in blocks after one, however many events others have.
 static SEALED: Query = Query::new(statements!(
     // OFFSET keeps the look-up of each batch: a join could read all events.
-    "tenancy.seal s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.batch = s.batch OFFSET 0) e",
+    "tenancy.entry s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.batch = s.batch OFFSET 0) e",
     "s.organization = '00000000-0000-0000-0000-000000000000'
-     AND s.position > coalesce((SELECT h.position FROM tenancy.head h
-             WHERE h.organization = '00000000-0000-0000-0000-000000000000' AND h.block <= $1
-             ORDER BY h.block DESC LIMIT 1), 0)"
+     AND s.block > $1"
 ));
 
 /// Those that no block has yet, of transactions that were not over at the newest one.

@@ -5,6 +5,8 @@
 use super::{coverage, unsealed};
 use crate::audit::capture::partition;
 use crate::audit::history::row_index;
+use crate::audit::log::place::Places;
+use crate::audit::log::seal;
 use crate::audit::log::state::{self, LogState, unreadable};
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
@@ -13,12 +15,13 @@ use crate::pg::tables::table::{self, ColumnValue};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation};
-use pg_tenancy_core::audit::log::block::{self, Block, Entries};
+use pg_tenancy_core::audit::log::block::{self, Block, Heads};
 use pg_tenancy_core::audit::log::chain;
-use pg_tenancy_core::audit::log::chain::Entry;
-use pg_tenancy_core::audit::log::merkle::{Frontier, STORED_LEVELS};
+use pg_tenancy_core::audit::log::entries::{self, ENTRY, MAX_ENTRIES};
+use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
 use pg_tenancy_core::audit::sealing::order::{Unsealed, by_links};
+use pg_tenancy_core::audit::verification::StoredHead;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{pg_extern, pg_sys};
 use rand::RngExt as _;
@@ -54,9 +57,9 @@ macro_rules! written {
 
 const WRITTEN: [&str; 2] = [written!(in_progress), written!(not_begun)];
 
-/// What the sealer reads of batches, where no entry names them. A hash of another length was written by hand:
-/// `verify_audit` names it, nothing seals it.
-macro_rules! unsealed_batches {
+/// What the sealer reads of a batch. A hash of another length was written by hand: `verify_audit` names it, nothing
+/// seals it.
+macro_rules! batches {
     ($which:expr) => {
         concat!(
             "SELECT e.id, e.organization, e.transaction, e.hash, e.ordinal, e.prev_hash, e.events FROM \
@@ -64,50 +67,50 @@ macro_rules! unsealed_batches {
             $which,
             " AND octet_length(e.hash) = 32
               AND octet_length(e.prev_hash) = 32
-              AND e.events BETWEEN 1 AND 128
-              AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)"
+              AND e.events BETWEEN 1 AND 128"
         )
     };
 }
 
-/// In a new history, whose transactions count anew: whatever there is.
-const ALL: &str = unsealed_batches!("true");
+/// The order of a block, in which Postgres sorts: on disk, where there is much.
+macro_rules! in_order {
+    ($columns:literal, $from:expr) => {
+        concat!(
+            "SELECT u.*, ",
+            $columns,
+            " FROM (",
+            $from,
+            ") u ORDER BY u.organization, u.transaction, u.ordinal, u.id"
+        )
+    };
+}
 
-const SINCE: [&str; 2] =
-    [unsealed_batches!(since_the_block_before!(in_progress)), unsealed_batches!(since_the_block_before!(not_begun))];
+/// In a new history, whose transactions count anew: whatever there is. The last column: whether two transactions of
+/// one id may be there, of the history that was restored and of the one that began then.
+const ALL: &str = in_order!(
+    "count(*) FILTER (WHERE u.ordinal = 1) OVER (PARTITION BY u.organization, u.transaction) > 1",
+    batches!("true")
+);
+
+/// Batches of transactions that had not ended at the block before. None of them is sealed.
+const SINCE: &str = in_order!(
+    "false",
+    concat!(
+        batches!("e.transaction = ANY ($1::xid8[]) AND e.transaction < $3::xid8"),
+        " UNION ALL ",
+        batches!("e.transaction >= $2::xid8 AND e.transaction < $3::xid8")
+    )
+);
 
 static BLOCK: Query = Query::new(
-    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, entries, events, entries_digest, prev_hash, \
-     hash)
-     VALUES ($1, $2, $3::pg_snapshot, $4, $5, $6, $7, $8, $9)",
+    "INSERT INTO tenancy.block (number, sealed_at, snapshot, incarnation, events, heads_digest, prev_hash, hash)
+     VALUES ($1, $2, $3::pg_snapshot, $4, $5, $6, $7, $8)",
 );
 
 static INCARNATION: Query = Query::new(
     "INSERT INTO tenancy.incarnation (name, first_block, system_identifier, database, timeline, began_at, salt)
      VALUES ($1, $2, $3, $4, $5, $6, $7)",
 );
-
-static HEAD: Query = Query::new(
-    "SELECT position, leaves, chain, frontier FROM tenancy.head WHERE organization = $1
-      ORDER BY block DESC LIMIT 1",
-);
-
-/// What one block adds, besides the block.
-#[derive(Default)]
-struct Additions {
-    entries: Entries,
-    seals: Vec<(Uuid, Entry)>,
-    heads: Vec<(Uuid, NewHead)>,
-    nodes: Vec<(Uuid, i16, i64, Digest)>,
-}
-
-/// Where the chain and the tree of an organization stand.
-struct NewHead {
-    position: i64,
-    leaves: i64,
-    chain: Digest,
-    frontier: Frontier,
-}
 
 /// `tenancy.seal()`: seals what has committed; returns how many events that were.
 #[pg_extern(sql = false)]
@@ -176,28 +179,24 @@ fn look_at_capture(before: i64) -> Result<()> {
 /// Seals one block; returns how many events, and whether some are left for another one. Transactions from `limit` on
 /// are left; where it is not set yet, it becomes the first that has not begun.
 fn seal_block(limit: &mut Option<u64>) -> Result<(i64, bool)> {
-    let (state, batches, now, rest) = transaction::with_latest_snapshot(|| collect(limit))?;
+    let mut rows = Rows::default();
+    let Run { state, now, rest } = transaction::with_latest_snapshot(|| run(limit, &mut rows))?;
     // A new history begins with a block of its own, even an empty one: the ids of the old one mean nothing in it. An
     // empty block also leads past what nothing seals, where more than that is left.
     let begins = state.incarnation.is_none() && state.last.is_some();
-    if batches.is_empty() && !begins && !rest {
+    let events = rows.heads.events();
+    if events == 0 && !begins && !rest {
         return Ok((0, false));
     }
     let number = state.last.as_ref().map_or(1, |last| last.number + 1);
-    let events = batches.iter().map(|batch| i64::from(batch.events)).sum();
-    let mut additions = Additions::default();
-    for chain in batches.chunk_by(|one, other| one.organization == other.organization) {
-        additions.extend(number, chain)?;
-    }
     let incarnation = state.incarnation.unwrap_or_else(|| begin(state.identity, number));
-    additions.write(Block {
+    write(&Block {
         number,
         sealed_at: transaction::now(),
         snapshot: now.to_string(),
         incarnation,
-        entries: batches.len() as i64,
         events,
-        entries_digest: additions.entries.clone().digest(),
+        heads_digest: rows.heads.digest(),
         previous: state.last.map_or_else(block::origin, |last| last.hash),
     });
     transaction::next_command();
@@ -223,11 +222,16 @@ fn begin(identity: DatabaseIdentity, first_block: i64) -> String {
     name
 }
 
-type Collected = (LogState, Vec<Unsealed>, Snapshot, bool);
+/// What a block needs besides its rows. `rest` is true if events are left that were too many for one block.
+struct Run {
+    state: LogState,
+    now: Snapshot,
+    rest: bool,
+}
 
-/// What is to be sealed, and the moment it was looked at; all under one snapshot, so that the two agree. The last is
-/// true if events are left that were too many for one block.
-fn collect(limit: &mut Option<u64>) -> Result<Collected> {
+/// Writes the rows of what is to be sealed, and returns the moment it was looked at; all under one snapshot, so that
+/// the two agree.
+fn run(limit: &mut Option<u64>, rows: &mut Rows) -> Result<Run> {
     let state = state::state()?;
     let own = transaction::id();
     let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
@@ -242,37 +246,56 @@ fn collect(limit: &mut Option<u64>) -> Result<Collected> {
     };
     let end = cut.unwrap_or(limit);
     let now = now.until(end, before.unwrap_or(&Snapshot::default()));
-    let mut batches = match before {
-        // Seen here means committed, but for the sealer's own events: those wait for its commit.
-        None => read_unsealed(ALL, &[])?.into_iter().filter(|batch| batch.transaction != own).collect(),
-        Some(before) => written_since(before, end, own)?,
-    };
-    batches.sort_unstable_by_key(Unsealed::place);
-    Ok((state, by_links(batches), now, cut.is_some()))
-}
-
-/// The batches of transactions that were not over and are below `end`.
-fn written_since(before: &Snapshot, end: u64, own: u64) -> Result<Vec<Unsealed>> {
-    let mut batches = Vec::new();
-    for (query, which) in SINCE.into_iter().zip(which(before)) {
-        batches.extend(read_unsealed(query, &[argument(which), argument(end.to_string())])?);
+    rows.block = state.last.as_ref().map_or(1, |last| last.number + 1);
+    // Else what the block sealed would be sealed again: its snapshot is gone with it.
+    if seal::has_rows_from(rows.block) {
+        let message = format!("block {} is gone from tenancy.block, although tenancy.seal has its rows", rows.block);
+        return Err(error::STATE_INVALID.error(message));
     }
-    batches.retain(|batch| batch.transaction != own);
-    Ok(batches)
+    // Seen here means committed, but for the sealer's own events: those wait for its commit.
+    match before {
+        None => {
+            let (mut places, mut group) = (Places::default(), Vec::new());
+            let mut is_sealed =
+                |batch: &Unsealed| places.find(&batch.organization, batch.transaction, &batch.id).is_some();
+            spi::stream(ALL, &[], |row| {
+                let batch = unsealed(row)?;
+                if batch.transaction == own || is_sealed(&batch) {
+                    return Ok(());
+                }
+                if !is_of(&group, &batch) {
+                    rows.add_all(by_links(std::mem::take(&mut group)))?;
+                }
+                if row.get::<bool>(8) == Some(true) {
+                    group.push(batch);
+                    return Ok(());
+                }
+                rows.add(&batch)
+            })?;
+            rows.add_all(by_links(group))?;
+        }
+        Some(before) => {
+            let arguments =
+                [argument(before.in_progress()), argument(before.end().to_string()), argument(end.to_string())];
+            spi::stream(SINCE, &arguments, |row| {
+                let batch = unsealed(row)?;
+                if batch.transaction == own { Ok(()) } else { rows.add(&batch) }
+            })?;
+        }
+    }
+    rows.end();
+    Ok(Run { state, now, rest: cut.is_some() })
 }
 
-/// The first arguments of the pairs of queries above.
+/// True if the batch belongs to the group, which is of one organization and transaction.
+fn is_of(group: &[Unsealed], batch: &Unsealed) -> bool {
+    let of = |batch: &Unsealed| (batch.organization, batch.transaction);
+    group.first().is_none_or(|first| of(first) == of(batch))
+}
+
+/// The first arguments of the pair of queries above.
 fn which(before: &Snapshot) -> [String; 2] {
     [before.in_progress(), before.end().to_string()]
-}
-
-fn read_unsealed(query: &str, arguments: &[spi::Argument]) -> Result<Vec<Unsealed>> {
-    let mut batches = Vec::new();
-    spi::stream(query, arguments, |row| {
-        batches.push(unsealed(row)?);
-        Ok::<(), error::Error>(())
-    })?;
-    Ok(batches)
 }
 
 /// The first transaction that is left to the next block because this one has events enough. A transaction is never
@@ -314,68 +337,95 @@ fn unsealed(row: &Row) -> Result<Unsealed> {
     event().ok_or_else(|| unreadable("a row of tenancy.event_batch"))
 }
 
-impl Additions {
-    /// Extends the chain and the tree of one organization.
-    fn extend(&mut self, block: i64, batches: &[Unsealed]) -> Result<()> {
-        let Some(first) = batches.first() else { return Ok(()) };
-        let organization = first.organization;
-        let mut head = head(organization)?;
-        for batch in batches {
-            head.leaves += 1;
-            head.position += i64::from(batch.events);
-            head.chain = chain::extend(&head.chain, head.position, &batch.hash);
-            let nodes = &mut self.nodes;
-            head.frontier.push(chain::leaf(head.position, &batch.hash), |level, index, hash| {
-                if level.is_multiple_of(STORED_LEVELS) {
-                    nodes.push((organization, level as i16, index as i64, *hash));
-                }
-            });
-            let entry = Entry {
-                leaf: head.leaves,
-                position: head.position,
-                batch: batch.id,
-                batch_hash: batch.hash,
-                chain: head.chain,
-                block,
-            };
-            self.entries.add(organization, &entry);
-            self.seals.push((organization, entry));
+/// The rows of a block, written as they fill: however large a transaction is, no more is in memory.
+#[derive(Default)]
+struct Rows {
+    block: i64,
+    heads: Heads,
+    /// The organization whose batches are being sealed, and where it stands.
+    current: Option<(Uuid, StoredHead)>,
+    entries: Vec<u8>,
+    /// Organization, where it stands after the row, frontier, entries.
+    full: Vec<(Uuid, StoredHead, Vec<u8>, Vec<u8>)>,
+    /// The bytes of the entries in `full`.
+    bytes: usize,
+    nodes: Vec<(Uuid, i16, i64, Digest)>,
+}
+
+impl Rows {
+    fn add_all(&mut self, batches: Vec<Unsealed>) -> Result<()> {
+        batches.iter().try_for_each(|batch| self.add(batch))
+    }
+
+    /// Extends the chain and the tree of the batch's organization. The batches come in the order of the organizations.
+    fn add(&mut self, batch: &Unsealed) -> Result<()> {
+        let organization = batch.organization;
+        if self.current.as_ref().is_none_or(|(current, _)| *current != organization) {
+            self.end_organization();
+            self.current = Some((organization, head(organization)?));
         }
-        self.heads.push((organization, head));
+        if self.entries.len() == MAX_ENTRIES * ENTRY {
+            self.end_row();
+        }
+        let Some((_, head)) = &mut self.current else { return Ok(()) };
+        let events = i64::from(batch.events);
+        head.leaves += 1;
+        head.position += events;
+        head.chain = chain::extend(&head.chain, head.position, &batch.hash);
+        let nodes = &mut self.nodes;
+        head.frontier.push(chain::leaf(head.position, &batch.hash), |level, index, hash| {
+            if level.is_multiple_of(STORED_LEVELS) {
+                nodes.push((organization, level as i16, index as i64, *hash));
+            }
+        });
+        entries::put(&mut self.entries, &batch.id, events, &batch.hash);
+        self.heads.count(events);
         Ok(())
     }
 
-    /// Writes the rows, the columns in the order of the tables.
-    fn write(&self, block: Block) {
-        for seals in self.seals.chunks(BATCH) {
-            table::insert_all(c"seal", seals, |(organization, entry)| {
-                [
-                    ColumnValue::Uuid(organization),
-                    ColumnValue::BigInteger(entry.leaf),
-                    ColumnValue::BigInteger(entry.position),
-                    ColumnValue::BigInteger(entry.block),
-                    ColumnValue::Uuid(&entry.batch),
-                    ColumnValue::Bytes(&entry.batch_hash),
-                    ColumnValue::Bytes(&entry.chain),
-                ]
-            });
+    fn end_row(&mut self) {
+        let Some((organization, head)) = &self.current else { return };
+        let entries = std::mem::take(&mut self.entries);
+        if entries.is_empty() {
+            return;
         }
-        let frontiers: Vec<(&Uuid, &NewHead, Vec<u8>)> =
-            self.heads.iter().map(|(organization, head)| (organization, head, head.frontier.to_bytes())).collect();
-        for heads in frontiers.chunks(BATCH) {
-            table::insert_all(c"head", heads, |(organization, head, frontier)| {
+        self.bytes += entries.len();
+        self.full.push((*organization, head.clone(), head.frontier.to_bytes(), entries));
+        if self.full.len() >= ROWS_AT_A_TIME || self.bytes >= BYTES_AT_A_TIME {
+            self.write();
+        }
+    }
+
+    fn end_organization(&mut self) {
+        self.end_row();
+        if let Some((organization, head)) = self.current.take() {
+            self.heads.add(organization, head.position, head.leaves, &head.chain);
+        }
+    }
+
+    fn end(&mut self) {
+        self.end_organization();
+        self.write();
+    }
+
+    /// Writes the rows, the columns in the order of the tables.
+    fn write(&mut self) {
+        let block = self.block;
+        if !self.full.is_empty() {
+            table::insert_all(c"seal", &self.full, |(organization, head, frontier, entries)| {
                 [
                     ColumnValue::Uuid(organization),
-                    ColumnValue::BigInteger(block.number),
+                    ColumnValue::BigInteger(block),
                     ColumnValue::BigInteger(head.position),
                     ColumnValue::BigInteger(head.leaves),
                     ColumnValue::Bytes(&head.chain),
                     ColumnValue::Bytes(frontier),
+                    ColumnValue::Bytes(entries),
                 ]
             });
         }
-        for nodes in self.nodes.chunks(BATCH) {
-            table::insert_all(c"tree_node", nodes, |(organization, level, index, hash)| {
+        if !self.nodes.is_empty() {
+            table::insert_all(c"tree_node", &self.nodes, |(organization, level, index, hash)| {
                 [
                     ColumnValue::Uuid(organization),
                     ColumnValue::SmallInteger(*level),
@@ -384,25 +434,27 @@ impl Additions {
                 ]
             });
         }
-        write(&block);
+        self.full.clear();
+        self.nodes.clear();
+        self.bytes = 0;
+        transaction::check_for_interrupts();
     }
 }
 
-/// How many rows are written at a time.
-const BATCH: usize = 500;
+/// How many rows, or bytes of entries, are written at a time.
+const ROWS_AT_A_TIME: usize = 500;
+const BYTES_AT_A_TIME: usize = 2 << 20;
 
-/// The newest head of an organization, or the one before its first event.
-fn head(organization: Uuid) -> Result<NewHead> {
-    let read = |row: &Row| {
-        let (position, leaves): (i64, i64) = (row.get(1)?, row.get(2)?);
-        let frontier = Frontier::from_bytes(leaves.unsigned_abs(), row.get::<&[u8]>(4)?)?;
-        Some(NewHead { position, leaves, chain: row.bytes(3)?, frontier })
-    };
-    match transaction::with_latest_snapshot(|| HEAD.read(&[spi::uuid(organization)], read)).pop() {
-        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.head")),
-        None => {
-            Ok(NewHead { position: 0, leaves: 0, chain: chain::genesis(organization), frontier: Frontier::default() })
-        }
+/// Where an organization stands, also if that is before its first event.
+fn head(organization: Uuid) -> Result<StoredHead> {
+    let newest = transaction::with_latest_snapshot(|| {
+        let mut rows = seal::open_heads();
+        rows.seek(&seal::rows_until(&organization, i64::MAX));
+        rows.back().map(|fields| seal::head_in(&fields))
+    });
+    match newest {
+        Some(head) => head.ok_or_else(|| unreadable("a row of tenancy.seal")),
+        None => Ok(StoredHead::genesis(organization)),
     }
 }
 
@@ -413,9 +465,8 @@ fn write(block: &Block) {
         spi::timestamp(block.sealed_at),
         argument(block.snapshot.as_str()),
         argument(block.incarnation.as_str()),
-        argument(block.entries),
         argument(block.events),
-        argument(block.entries_digest.as_slice()),
+        argument(block.heads_digest.as_slice()),
         argument(block.previous.as_slice()),
         argument(hash.as_slice()),
     ];

@@ -4,13 +4,13 @@
 
 use super::BatchReader;
 use crate::audit::capture::partition;
-use crate::audit::log::state;
+use crate::audit::log::place::Places;
+use crate::audit::log::{seal, state};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::batch_of;
-use pg_tenancy_core::audit::log::block::Entries;
-use pg_tenancy_core::audit::log::chain::Entry;
+use pg_tenancy_core::audit::log::entries::{EntriesDigest, Entry};
 use pg_tenancy_core::audit::log::snapshot::Snapshot;
 use pg_tenancy_core::audit::verification::{BatchState, Finding, FindingKind, SeenBatch};
 use pg_tenancy_core::error::{self, Result};
@@ -24,8 +24,7 @@ static ANY: Query = Query::new("SELECT EXISTS (SELECT FROM tenancy.archive WHERE
 
 /// The newest row of each month, unless it is attached again, with the event that tells of it: one that was written
 /// with the row, has the same values, and is the last that the chain has about the month. Only after the end of a
-/// month can it tell. The last two: its transaction, and whether the seal has it as it is (`NULL` where it does not
-/// have it).
+/// month can it tell. The last two: transaction and hash of its batch.
 static ARCHIVED: Query = Query::new(
     "WITH newest AS MATERIALIZED (
          SELECT a.*, tenancy.lowest_id(a.month::timestamp AT TIME ZONE 'UTC') AS first_id,
@@ -34,15 +33,15 @@ static ARCHIVED: Query = Query::new(
           WHERE NOT a.attached),
      told AS MATERIALIZED (
          SELECT e.id, e.payload -> 'new' ->> 'month' AS month
-           FROM tenancy.seal s JOIN tenancy.event e ON e.batch = s.batch
+           FROM tenancy.entry s CROSS JOIN LATERAL (SELECT * FROM tenancy.event f WHERE f.batch = s.batch OFFSET 0) e
           WHERE s.organization = '00000000-0000-0000-0000-000000000000'
             AND s.batch >= tenancy.lowest_id((SELECT min(n.changed_at) - interval '1 minute' FROM newest n))
             AND e.operation = 'insert' AND e.table_schema = 'tenancy' AND e.table_name = 'archive')
      SELECT to_char(a.month, 'YYYY_MM'), a.through_block, a.events, a.digest, a.first_id, a.end_id, e.id, \
-     e.transaction, e.sealed
+     e.transaction, e.hash
        FROM newest a LEFT JOIN LATERAL (
-            SELECT e.id, e.transaction, s.batch_hash = e.hash AS sealed
-              FROM tenancy.event e LEFT JOIN tenancy.seal s ON s.batch = e.batch
+            SELECT e.id, e.transaction, e.hash
+              FROM tenancy.event e
              CROSS JOIN LATERAL (SELECT e.payload -> 'new') AS p (new)
              WHERE e.batch >= GREATEST(a.end_id, tenancy.lowest_id(a.changed_at - interval '1 minute'))
                AND e.batch < tenancy.lowest_id(a.changed_at + interval '1 minute')
@@ -63,8 +62,9 @@ static ARCHIVED: Query = Query::new(
 
 /// Whether one of the batches that went is there.
 static IS_THERE: Query = Query::new(
-    "SELECT EXISTS (SELECT FROM tenancy.seal s JOIN tenancy.event_batch e ON e.id = s.batch
-                     WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3)",
+    "SELECT EXISTS (SELECT FROM tenancy.event_batch e
+                     WHERE e.id >= $1 AND e.id < $2
+                       AND (tenancy.place_of(e.id, e.organization, e.transaction))[1] <= $3)",
 );
 
 /// Rows that no event tells of, as one does that was written with the row. That of an older row of a month may be
@@ -84,20 +84,23 @@ static UNRECORDED: Query = Query::new(
                AND (e.payload -> 'new') ->> 'attached' = a.attached::text)",
 );
 
-/// The events of a batch are those between the positions of its entry and of the entry before.
-const ENTRIES: &str = "SELECT s.organization, s.leaf, s.position, s.batch, s.batch_hash, s.chain, s.block,
-            s.position - coalesce((SELECT p.position FROM tenancy.seal p
-                                    WHERE p.organization = s.organization AND p.leaf = s.leaf - 1), 0)
-       FROM tenancy.seal s
-      WHERE s.batch >= $1 AND s.batch < $2 AND s.block <= $3
-      ORDER BY s.organization, s.leaf";
-
 /// What the seal has of the batches between two ids.
+#[derive(Default)]
 struct SealedRange {
     /// The number of events in these batches.
     events: i64,
     blocks: Option<(i64, i64)>,
-    digest: Digest,
+    digest: EntriesDigest,
+}
+
+impl SealedRange {
+    /// Adds the next entry, in the order of organization and leaf.
+    fn add(&mut self, organization: Uuid, entry: &Entry) {
+        self.digest.add(organization, entry);
+        self.events += entry.events;
+        let (first, last) = self.blocks.unwrap_or((entry.block, entry.block));
+        self.blocks = Some((entry.block.min(first), entry.block.max(last)));
+    }
 }
 
 /// `tenancy.seal_digest(from_event, to_event, through_block)`.
@@ -114,43 +117,25 @@ fn tenancy_seal_digest(
     let given =
         |id, name| error::require_not_null(id, name).map(|id: pgrx::Uuid| Uuid::from_bytes(*id.as_bytes())).or_raise();
     let (from, to) = (given(from_event, "from_event"), given(to_event, "to_event"));
-    let sealed = sealed(from, to, through_block.unwrap_or(i64::MAX)).or_raise();
+    let mut sealed = [((from, to, through_block.unwrap_or(i64::MAX)), SealedRange::default())];
+    read_sealed(&mut sealed);
+    let [(_, sealed)] = sealed;
     let (first, last) = sealed.blocks.unzip();
-    TableIterator::once((sealed.events, first, last, sealed.digest.to_vec()))
+    TableIterator::once((sealed.events, first, last, sealed.digest.digest().to_vec()))
 }
 
-fn sealed(from: Uuid, to: Uuid, through_block: i64) -> Result<SealedRange> {
-    let (mut entries, mut blocks, mut events) = (Entries::default(), None, 0);
-    spi::stream(ENTRIES, &[spi::uuid(from), spi::uuid(to), argument(through_block)], |row| {
-        let (organization, entry) =
-            entry(row).ok_or_else(|| error::STATE_INVALID.error("a row of tenancy.seal cannot be read"))?;
-        entries.add(organization, &entry);
-        events += row.get::<i64>(8).unwrap_or_default();
-        let (first, last) = blocks.unwrap_or((entry.block, entry.block));
-        blocks = Some((entry.block.min(first), entry.block.max(last)));
-        Ok::<(), error::Error>(())
-    })?;
-    Ok(SealedRange { events, blocks, digest: entries.digest() })
+/// What the seal has of ranges: the lowest id, that after the last, and the last block. Reads all entries once: there
+/// is no index by batch.
+fn read_sealed(ranges: &mut [((Uuid, Uuid, i64), SealedRange)]) {
+    let Some(through) = ranges.iter().map(|((.., through), _)| *through).max() else { return };
+    seal::all_entries(through, |organization, entry| {
+        for ((from, to, through), range) in &mut *ranges {
+            if entry.block <= *through && (*from..*to).contains(&entry.batch) {
+                range.add(organization, entry);
+            }
+        }
+    });
 }
-
-fn entry(row: &Row) -> Option<(Uuid, Entry)> {
-    let (leaf, position, batch) = (row.get(2)?, row.get(3)?, row.uuid(4)?);
-    let entry = Entry { leaf, position, batch, batch_hash: row.bytes(5)?, chain: row.bytes(6)?, block: row.get(7)? };
-    Some((row.uuid(1)?, entry))
-}
-
-/// The entries of the chain of no organization after that of a batch: leaf, batch, its hash, block.
-const AFTER: &str = "SELECT s.leaf, s.batch, s.batch_hash, s.block FROM tenancy.seal s
-      WHERE s.organization = '00000000-0000-0000-0000-000000000000'
-        AND s.leaf > (SELECT t.leaf FROM tenancy.seal t WHERE t.batch = $1)
-      ORDER BY s.leaf";
-
-/// The leaf of a batch in that chain, and that of its newest head.
-static PLACE: Query = Query::new(
-    "SELECT (SELECT t.leaf FROM tenancy.seal t WHERE t.batch = $1),
-            (SELECT h.leaves FROM tenancy.head h WHERE h.organization = '00000000-0000-0000-0000-000000000000'
-              ORDER BY h.block DESC LIMIT 1)",
-);
 
 /// A month that is archived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -170,49 +155,40 @@ struct Archive {
 struct Teller {
     id: Uuid,
     transaction: u64,
-    /// Whether the seal has it as it is; `None` where it does not have it at all.
-    sealed: Option<bool>,
+    hash: Option<Digest>,
 }
 
 impl Teller {
-    /// True if the event is what was written, and is sealed or has yet to be.
-    fn is_believed(&self, batches: &mut BatchReader, sealed: Option<&Snapshot>) -> Result<bool> {
+    fn entry(&self, places: &mut Places) -> Option<Entry> {
+        places.find(&Uuid::nil(), self.transaction, &batch_of(self.id))
+    }
+
+    /// True if the event is what was written, and is sealed as it is or has yet to be sealed.
+    fn is_believed(&self, batches: &mut BatchReader, places: &mut Places, sealed: Option<&Snapshot>) -> Result<bool> {
         let waits = || sealed.is_some_and(|sealed| !sealed.is_over(self.transaction));
-        let in_chain = self.sealed.unwrap_or_else(waits);
+        let in_chain = self.entry(places).map_or_else(waits, |entry| Some(entry.batch_hash) == self.hash);
         Ok(in_chain && matches!(batches.find(&batch_of(self.id))?, BatchState::Seen(SeenBatch { fault: None, .. })))
     }
 
     /// True if the chain that the event is in has everything that came after it, but for what went with months that
     /// are known to be archived: what is gone could have told that the month was attached again.
-    fn is_last_word(&self, batches: &mut BatchReader, known: &Archives) -> Result<bool> {
-        if self.sealed.is_none() {
-            return Ok(true);
+    fn is_last_word(&self, batches: &mut BatchReader, places: &mut Places, known: &Archives) -> Result<bool> {
+        let Some(entry) = self.entry(places) else { return Ok(true) };
+        if !seal::is_whole_from(&Uuid::nil(), entry.block) {
+            return Ok(false);
         }
-        let place = PLACE.read(&[spi::uuid(batch_of(self.id))], |row| (row.get::<i64>(1), row.get::<i64>(2))).pop();
-        let Some((Some(mut leaf), Some(newest))) = place else { return Ok(false) };
-        // Gathered first: the memory of a batch of rows is gone after it, and what looks for events keeps scans open.
-        let mut after = Vec::new();
-        spi::stream(AFTER, &[spi::uuid(batch_of(self.id))], |row| {
-            after.push((
-                row.get::<i64>(1),
-                row.uuid(2).unwrap_or_default(),
-                row.bytes::<32>(3),
-                row.get(4).unwrap_or_default(),
-            ));
-            Ok::<(), error::Error>(())
-        })?;
-        for (place, id, hash, block) in after {
+        let (mut leaf, mut is_whole) = (entry.leaf, true);
+        seal::entries_from(&Uuid::nil(), leaf + 1, |entry| {
             leaf += 1;
-            let is_whole = match batches.find(&id)? {
-                BatchState::Seen(seen) => seen.fault.is_none() && hash == Some(seen.hash),
-                BatchState::Gone => known.have(&id, block),
-                BatchState::Archived | BatchState::Unreadable => false,
-            };
-            if place != Some(leaf) || !is_whole {
-                return Ok(false);
-            }
-        }
-        Ok(leaf == newest)
+            is_whole = entry.leaf == leaf
+                && match batches.find(&entry.batch)? {
+                    BatchState::Seen(seen) => seen.fault.is_none() && entry.batch_hash == seen.hash,
+                    BatchState::Gone => known.have(&entry.batch, entry.block),
+                    BatchState::Archived | BatchState::Unreadable => false,
+                };
+            Ok(is_whole)
+        })?;
+        Ok(is_whole && leaf == seal::leaves_of(&Uuid::nil()))
     }
 }
 
@@ -228,7 +204,7 @@ impl Archives {
         let read = |row: &Row| {
             let month: String = row.get(1)?;
             let has_partition = partition::is_there("event_batch", &month);
-            let teller = || Some(Teller { id: row.uuid(7)?, transaction: row.transaction(8)?, sealed: row.get(9) });
+            let teller = || Some(Teller { id: row.uuid(7)?, transaction: row.transaction(8)?, hash: row.bytes(9) });
             let archive = Archive {
                 month,
                 through_block: row.get(2)?,
@@ -240,17 +216,17 @@ impl Archives {
             Some((archive, teller()))
         };
         let mut rows: Vec<_> = ARCHIVED.read(&[], read).into_iter().flatten().collect();
-        let (mut archives, mut batches, sealed) =
-            (Archives(Vec::new()), BatchReader::default(), state::sealed_until()?);
+        let (mut archives, mut batches, mut places, sealed) =
+            (Archives(Vec::new()), BatchReader::default(), Places::default(), state::sealed_until()?);
         // The newest first: events after an older one may have gone with the month of a newer one.
         rows.sort_by_key(|(_, teller)| std::cmp::Reverse(teller.as_ref().map(|teller| teller.id)));
         for (archive, teller) in rows {
             let month = archive.month.replace('_', "-");
             match teller {
-                Some(teller) if teller.is_believed(&mut batches, sealed.as_ref())? => {
+                Some(teller) if teller.is_believed(&mut batches, &mut places, sealed.as_ref())? => {
                     // A month goes as a whole: one whose events are there excuses none that is not.
                     let is_away = !archive.is_there();
-                    if is_away && teller.is_last_word(&mut batches, &archives)? {
+                    if is_away && teller.is_last_word(&mut batches, &mut places, &archives)? {
                         archives.0.push(archive);
                     } else if is_away {
                         let text = format!("events after the one that records the archive of {month} are missing");
@@ -284,9 +260,11 @@ impl Archives {
 
     /// Archives that are not of what the seal has, or that nobody made.
     pub fn verify(&self, found: &mut Vec<Finding>) -> Result<()> {
-        for archive in &self.0 {
-            let sealed = sealed(archive.ids.0, archive.ids.1, archive.through_block)?;
-            if sealed.events != archive.events || Some(sealed.digest) != archive.digest {
+        let range = |archive: &Archive| ((archive.ids.0, archive.ids.1, archive.through_block), SealedRange::default());
+        let mut sealed: Vec<_> = self.0.iter().map(range).collect();
+        read_sealed(&mut sealed);
+        for (archive, (_, sealed)) in self.0.iter().zip(sealed) {
+            if sealed.events != archive.events || Some(sealed.digest.digest()) != archive.digest {
                 let text = format!(
                     "the archive of {} does not match the entries in tenancy.seal",
                     archive.month.replace('_', "-")

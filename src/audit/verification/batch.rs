@@ -2,7 +2,8 @@
 
 use crate::audit::log::batch_row::{actor_in_page, batch_in_page};
 use crate::audit::log::partitions::Partitions;
-use crate::pg::spi::{Query, argument, uuid};
+use crate::audit::log::place::Places;
+use crate::pg::spi::{Query, Row, argument, uuid};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::batch_of;
 use pg_tenancy_core::audit::verification::{BatchState, SeenBatch};
@@ -10,13 +11,11 @@ use pg_tenancy_core::error::{self, Result};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The event in the same chain that tells of the erasure of a payload, and whether the seal has its batch as it is:
-/// `NULL` before it has it at all.
+/// The event in the same chain that tells of the erasure of a payload, with transaction and hash of its batch.
 static ERASURE: Query = Query::new(
-    "SELECT e.id, s.batch_hash = e.hash
+    "SELECT e.id, e.transaction, e.hash
        FROM tenancy.erasure x
        JOIN tenancy.event e ON e.batch = tenancy.batch_of(x.erase_event) AND e.id = x.erase_event
-       LEFT JOIN tenancy.seal s ON s.batch = e.batch
       WHERE x.event = $1 AND e.organization = $2 AND e.operation = 'erase'
         AND e.payload #>> '{data,event}' = $1::text
         AND e.payload #>> '{data,payload_digest}' = encode($3, 'hex')",
@@ -31,23 +30,26 @@ pub struct BatchReader {
     /// The same table, for what tells of erasures.
     tellers: Partitions,
     actors: Actors,
+    places: Places,
 }
 
 impl Default for BatchReader {
     fn default() -> Self {
         let actors = Actors { rows: Partitions::of_actors(), digests: HashMap::new() };
-        BatchReader { batches: Partitions::of_batches(), tellers: Partitions::of_batches(), actors }
+        let batches = Partitions::of_batches;
+        BatchReader { batches: batches(), tellers: batches(), actors, places: Places::default() }
     }
 }
 
 impl BatchReader {
     /// What stands under the id.
     pub fn find(&mut self, id: &Uuid) -> Result<BatchState> {
-        let (actors, tellers) = (&mut self.actors, &mut self.tellers);
+        let (actors, tellers, places) = (&mut self.actors, &mut self.tellers, &mut self.places);
         let batch = self.batches.find(id, |fields| {
             let Some(stored) = batch_in_page(fields) else { return Ok(BatchState::Unreadable) };
             let actor = actors.digest(stored.actor)?;
-            let erased = |event, digest: &Digest| is_erased(event, stored.organization, digest, tellers, actors);
+            let erased =
+                |event, digest: &Digest| is_erased((event, stored.organization), digest, tellers, actors, places);
             Ok(BatchState::Seen(SeenBatch {
                 organization: stored.organization,
                 transaction: stored.transaction,
@@ -65,15 +67,19 @@ impl BatchReader {
 /// True if the chain tells that the payload of this event was erased, by an event that is what was written. Where
 /// one is that is not sealed is found when all batches are compared with the seal.
 fn is_erased(
-    event: Uuid,
-    organization: Uuid,
+    (event, organization): (Uuid, Uuid),
     digest: &Digest,
     tellers: &mut Partitions,
     actors: &mut Actors,
+    places: &mut Places,
 ) -> Result<bool> {
     let arguments = [uuid(event), uuid(organization), argument(digest.to_vec())];
-    let teller = ERASURE.read(&arguments, |row| (row.uuid(1), row.get::<bool>(2))).pop();
-    let Some((Some(id), None | Some(true))) = teller else { return Ok(false) };
+    let read = |row: &Row| Some((row.uuid(1)?, row.transaction(2)?, row.bytes::<32>(3)?));
+    let Some((id, transaction, hash)) = ERASURE.read(&arguments, read).pop().flatten() else { return Ok(false) };
+    let sealed = places.find(&organization, transaction, &batch_of(id));
+    if sealed.is_some_and(|entry| entry.batch_hash != hash) {
+        return Ok(false);
+    }
     let told = tellers.find(&batch_of(id), |fields| {
         let Some(teller) = batch_in_page(fields) else { return Ok(false) };
         // An event that tells of an erasure is never erased itself; others of its batch may be.

@@ -138,7 +138,7 @@ impl HeadTrees {
                 None
             }
             Ok(_) => {
-                Some((FindingKind::Altered, "rows in tenancy.head, head_leaf or head_node were changed".to_owned()))
+                Some((FindingKind::Altered, "rows in tenancy.seal, head_leaf or head_node were changed".to_owned()))
             }
             Err(error) => Some((FindingKind::Missing, error.message)),
         };
@@ -181,7 +181,7 @@ fn heads_of(entry: &Entry, newest: bool, found: &mut Vec<Finding>) {
         let order: Vec<Uuid> = heads.iter().map(|head| head.organization).collect();
         leaves_of(&order, newest, found);
     } else {
-        let text = format!("the rows of tenancy.head are not those that checkpoint {} was made over", entry.number);
+        let text = format!("the rows of tenancy.seal are not those that checkpoint {} was made over", entry.number);
         found.push(Finding::in_block(FindingKind::Altered, entry.block, text));
     }
 }

@@ -68,7 +68,7 @@ impl Verified {
         let heads = edges::heads_at(number, found);
         if (heads.len() as i64, Some(Heads::new(&heads).root())) != (self.heads, self.heads_root) {
             let text = format!(
-                "the rows of tenancy.head up to block {number} are not those that were verified; verify the whole to \
+                "the rows of tenancy.seal up to block {number} are not those that were verified; verify the whole to \
                     see which"
             );
             found.push(Finding::in_block(FindingKind::Altered, number, text));

@@ -1,9 +1,9 @@
 //! What stands at the edges of the ranges and beside them: the heads between two verifications, and rows that no block,
 //! head or entry knows of.
 
-use super::BatchReader;
-use super::range::{self, RangeCounts, VerificationScope, block_row, entry_row, head_in};
-use crate::audit::log::head_tree::heads_until;
+use super::range::{self, RangeCounts, VerificationScope, block_row};
+use crate::audit::log::place::Places;
+use crate::audit::log::seal::{all_entries, head_in, open_heads, rows_until};
 use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
 use crate::pg::tables::scan::Scan;
@@ -12,24 +12,24 @@ use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::incarnation::{DatabaseIdentity, Incarnation};
-use pg_tenancy_core::audit::log::chain::Entry;
 use pg_tenancy_core::audit::log::checkpoint;
 use pg_tenancy_core::audit::log::merkle::STORED_LEVELS;
-use pg_tenancy_core::audit::verification::{BatchState, Finding, FindingKind, Range, SeenBatch, StoredHead};
+use pg_tenancy_core::audit::verification::{Finding, FindingKind, Range};
 use pg_tenancy_core::error::{Error, Result};
 use pgrx::pg_sys;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 const INCARNATIONS: &str = "SELECT name, first_block, system_identifier, database, timeline, began_at, salt FROM \
     tenancy.incarnation ORDER BY first_block";
 
-/// Heads of blocks that are not there.
-const HEADS_BEYOND: &str = "SELECT block FROM tenancy.head
+/// Blocks that are not there and have rows in the seal.
+const ROWS_BEYOND: &str = "SELECT block FROM tenancy.seal
     WHERE (block > $1 OR block < 1) AND ($2 IS NULL OR organization = $2)
     GROUP BY block ORDER BY block";
 
-/// Organizations that have heads of blocks after the newest there is.
-const BEYOND: &str = "SELECT DISTINCT organization FROM tenancy.head
+/// Organizations that have rows of blocks after the newest there is.
+const BEYOND: &str = "SELECT DISTINCT organization FROM tenancy.seal
     WHERE block > $1 AND ($2 IS NULL OR organization = $2) ORDER BY organization";
 
 const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number < 1 ORDER BY number";
@@ -37,8 +37,8 @@ const BLOCKS_BEFORE: &str = "SELECT number FROM tenancy.block WHERE number < 1 O
 /// Nodes that no tree has.
 const NODES_BEYOND: &str = "SELECT n.organization, n.level, n.index
        FROM tenancy.tree_node n
-       LEFT JOIN LATERAL (SELECT h.leaves FROM tenancy.head h WHERE h.organization = n.organization
-                           ORDER BY h.block DESC LIMIT 1) newest ON true
+       LEFT JOIN LATERAL (SELECT h.leaves FROM tenancy.seal h WHERE h.organization = n.organization
+                           ORDER BY h.block DESC, h.leaves DESC LIMIT 1) newest ON true
       WHERE ($1 IS NULL OR n.organization = $1)
         AND (newest.leaves IS NULL OR n.index < 0 OR n.level < $2
              OR n.level > 62 OR n.level % $2 <> 0
@@ -60,12 +60,10 @@ const ERASURES_BEYOND: &str = "SELECT x.event, x.organization, x.erase_event
                    AND t.payload #>> '{data,payload_digest}' = encode(x.payload_digest, 'hex')))
       ORDER BY x.event";
 
-/// Batches that no entry names, of those that a range could have: written since a moment, or with an id between those
-/// of the range.
-const UNSEALED: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event_batch e
+/// The batches that a range could have: written since a moment, or with an id between those of the range.
+const BATCHES: &str = "SELECT e.id, e.organization, e.transaction FROM tenancy.event_batch e
       WHERE ($1 IS NULL OR e.organization = $1)
         AND (e.id >= $2 OR e.id >= $3 AND e.id <= $4)
-        AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
       ORDER BY e.id";
 
 /// The first block of each history with its name, and what is wrong with the rows.
@@ -115,18 +113,16 @@ pub fn block_at(number: i64) -> std::result::Result<Digest, Finding> {
 }
 
 /// Where all organizations stood after a block, in the order of their leaves: of their first blocks and, in a block, of
-/// their ids. Finds whose newest entry is not the one that the head names.
+/// their ids.
 pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
     let mut heads = Vec::new();
-    let mut each = Organizations::open(c"head", c"head_pkey");
-    let mut newest = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
-    let mut entries =
-        Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &Uuid::nil()), IndexKey::big_integer(2, 0)]);
+    let mut each = Organizations::open();
+    let mut newest = open_heads();
     while let Some((organization, first)) = each.next() {
-        newest.seek(&heads_until(&organization, block));
+        newest.seek(&rows_until(&organization, block));
         let Some(fields) = newest.back() else { continue };
         let Some(head) = head_in(&fields) else {
-            let text = "a column of the row in tenancy.head has an invalid value";
+            let text = "a column of the row in tenancy.seal has an invalid value";
             found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
             // The others keep their leaves.
             heads.push((
@@ -135,33 +131,25 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
             ));
             continue;
         };
-        entries.seek(&[IndexKey::uuid(1, &organization), IndexKey::big_integer(2, head.leaves)]);
-        let chain: Option<Digest> = entries.next().and_then(|fields| fields.array(7));
-        if chain != Some(head.chain) {
-            let finding = if chain.is_some() { FindingKind::Altered } else { FindingKind::Missing };
-            let text = "the entry in tenancy.seal that the organization's head names is missing or changed";
-            found.push(Finding::in_block(finding, block, text).of(organization).at(head.position));
-        }
-        let root = head.frontier.root();
-        let StoredHead { position, leaves, chain, .. } = head;
-        heads.push((first, checkpoint::Head { organization, position, leaves, chain, root }));
+        heads.push((first, head.of(organization)));
     }
     heads.sort_unstable_by_key(|(first, head)| (*first, head.organization));
     heads.into_iter().map(|(_, head)| head).collect()
 }
 
-/// The organizations that have rows in a table whose index begins with them.
+/// The organizations that have rows in the seal.
 struct Organizations {
     scan: Scan,
     at: Option<Uuid>,
 }
 
 impl Organizations {
-    fn open(table: &std::ffi::CStr, index: &std::ffi::CStr) -> Self {
-        Organizations { scan: Scan::by_index(table, index, &[IndexKey::uuid(1, &Uuid::nil()).or_more()]), at: None }
+    fn open() -> Self {
+        let keys = [IndexKey::uuid(1, &Uuid::nil()).or_more()];
+        Organizations { scan: Scan::by_index(c"seal", c"seal_pkey", &keys), at: None }
     }
 
-    /// The next one, and the block or position of its first row.
+    /// The next one, and the block of its first row.
     fn next(&mut self) -> Option<(Uuid, i64)> {
         transaction::check_for_interrupts();
         if let Some(at) = self.at {
@@ -174,7 +162,7 @@ impl Organizations {
     }
 }
 
-/// What heads of blocks that are gone from the end lead to: the events are there, or named.
+/// What rows of blocks that are gone from the end lead to: the events are there, or named.
 pub fn events_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
     let mut organizations = Vec::new();
     spi::stream(BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
@@ -189,77 +177,12 @@ pub fn events_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Res
     Ok(())
 }
 
-/// What is wrong with the batch that an entry names, without its chain.
-fn fault(
-    batches: &mut BatchReader,
-    scope: &VerificationScope,
-    organization: Uuid,
-    entry: &Entry,
-) -> Result<Option<(FindingKind, &'static str)>> {
-    Ok(match batches.find(&entry.batch)? {
-        BatchState::Archived => None,
-        BatchState::Gone if scope.archives.have(&entry.batch, entry.block) => None,
-        BatchState::Gone => Some((FindingKind::Missing, "the batch of this entry is missing from tenancy.event_batch")),
-        BatchState::Unreadable => {
-            Some((FindingKind::Altered, "a column of the batch in tenancy.event_batch has an invalid value"))
-        }
-        BatchState::Seen(SeenBatch { fault: Some(fault), .. }) => Some((fault.finding, fault.text)),
-        BatchState::Seen(seen) if seen.organization != organization || seen.hash != entry.batch_hash => {
-            Some((FindingKind::Altered, "the batch is not the one that was sealed"))
-        }
-        BatchState::Seen(_) => None,
-    })
-}
-
-/// Entries before the first place and after the newest head of their organization, and batches of the latter that are
-/// not what was sealed: no walk gets to them.
-pub fn entries_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
-    let mut batches = BatchReader::default();
-    let mut each = Organizations::open(c"seal", c"seal_pkey");
-    let mut heads = Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0));
-    let leaves =
-        |organization: &Uuid, from: i64| [IndexKey::uuid(1, organization), IndexKey::big_integer(2, from).or_more()];
-    let mut entries = Scan::by_index(c"seal", c"seal_pkey", &leaves(&Uuid::nil(), 0));
-    let mut only = scope.organization;
-    let mut next = || if scope.organization.is_some() { only.take() } else { each.next().map(|(id, _)| id) };
-    while let Some(organization) = next() {
-        heads.seek(&heads_until(&organization, i64::MAX));
-        let newest = heads.back().and_then(|fields| fields.big_integer(4)).unwrap_or(0);
-        entries.seek(&leaves(&organization, i64::MIN));
-        let lowest =
-            entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.big_integer(3)?, fields.uuid(5)?)));
-        let before = lowest.filter(|(leaf, ..)| *leaf < 1);
-        entries.seek(&leaves(&organization, newest.saturating_add(1)));
-        let after =
-            entries.next().and_then(|fields| Some((fields.big_integer(2)?, fields.big_integer(3)?, fields.uuid(5)?)));
-        let texts =
-            ["an entry is before the first", "entries from here on are after the newest head of the organization"];
-        for (entry, text) in [before, after].into_iter().zip(texts) {
-            if let Some((_, position, batch)) = entry {
-                let text = format!("{text}, where nothing was sealed");
-                found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).at(position).about(batch));
-            }
-        }
-        // The first of them is named by now.
-        entries.seek(&leaves(&organization, newest.saturating_add(2)));
-        while let Some(fields) = entries.next() {
-            transaction::check_for_interrupts();
-            let Some(entry) = entry_row(&fields) else { continue };
-            if let Some((finding, text)) = fault(&mut batches, scope, organization, &entry)? {
-                let place = Finding::in_block(finding, entry.block, text).of(organization);
-                found.push(place.at(entry.position).about(entry.batch));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Heads and blocks outside of the blocks that there are.
+/// Rows of the seal and blocks outside of the blocks that there are.
 pub fn blocks_beyond(scope: &VerificationScope, found: &mut Vec<Finding>) -> Result<()> {
-    spi::stream(HEADS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
+    spi::stream(ROWS_BEYOND, &[argument(scope.newest), spi::uuid(scope.organization)], |row| {
         let number = row.get(1).unwrap_or_default();
         let finding = if number < 1 { FindingKind::Inserted } else { FindingKind::Truncated };
-        let text = format!("block {number} is missing, although tenancy.head names it");
+        let text = format!("block {number} is missing, although tenancy.seal names it");
         found.push(Finding::in_block(finding, number, text));
         Ok::<(), Error>(())
     })?;
@@ -314,14 +237,24 @@ pub fn unsealed(scope: &VerificationScope, range: Range, seen: RangeCounts, foun
     };
     let (lowest, highest) = seen.ids.unwrap_or((Uuid::max(), Uuid::nil()));
     let arguments = [spi::uuid(scope.organization), spi::uuid(since), spi::uuid(lowest), spi::uuid(highest)];
-    spi::stream(UNSEALED, &arguments, |row| {
+    let (mut places, mut unsealed) = (Places::default(), BTreeMap::new());
+    spi::stream(BATCHES, &arguments, |row| {
         let (id, organization) = (row.uuid(1).unwrap_or_default(), row.uuid(2).unwrap_or_default());
         let transaction = row.transaction(3).unwrap_or_default();
-        if Some(transaction) != own && sealed.is_over(transaction) {
-            let text =
-                "the batch has no entry in tenancy.seal, although its transaction had ended when the block was made";
-            found.push(Finding::anywhere(FindingKind::Inserted, text).of(organization).about(id));
+        let was_over = Some(transaction) != own && sealed.is_over(transaction);
+        if was_over && places.find(&organization, transaction, &id).is_none() {
+            unsealed.insert(id, organization);
         }
-        Ok(())
-    })
+        Ok::<(), Error>(())
+    })?;
+    // Of a batch whose transaction or organization was changed, the entry stands elsewhere.
+    if !unsealed.is_empty() {
+        all_entries(scope.newest, |_, entry| {
+            unsealed.remove(&entry.batch);
+        });
+    }
+    let text = "the batch has no entry in tenancy.seal, although its transaction had ended when the block was made";
+    let finding = |(id, organization)| Finding::anywhere(FindingKind::Inserted, text).of(organization).about(id);
+    found.extend(unsealed.into_iter().map(finding));
+    Ok(())
 }

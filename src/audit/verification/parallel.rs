@@ -155,12 +155,12 @@ fn ranges_of(scope: &VerificationScope, range: Range) -> Vec<Range> {
         None => {
             let mut rows = Scan::by_index(c"block", c"block_pkey", &between(1));
             while let Some(row) = rows.next() {
-                add(row.big_integer(1).unwrap_or(range.first), row.big_integer(6).unwrap_or(0));
+                add(row.big_integer(1).unwrap_or(range.first), row.big_integer(5).unwrap_or(0));
             }
         }
         Some(organization) => {
             let [first, last] = between(2);
-            let mut rows = Scan::by_index(c"head", c"head_pkey", &[IndexKey::uuid(1, &organization), first, last]);
+            let mut rows = Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &organization), first, last]);
             let mut before = None;
             while let Some(row) = rows.next() {
                 let position = row.big_integer(3).unwrap_or(0);

@@ -7,20 +7,19 @@
 
 use super::archives::Archives;
 use super::batch::BatchReader;
-use crate::audit::log::head_tree::heads_until;
+use crate::audit::log::seal::{entries_in, head_in, head_until, open_heads, rows_until};
 use crate::pg::tables::scan::{Fields, Scan};
 use crate::pg::tables::table::IndexKey;
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::encoding::Digest;
-use pg_tenancy_core::audit::log::block::{Block, Entries};
-use pg_tenancy_core::audit::log::chain::Entry;
-use pg_tenancy_core::audit::log::merkle::Frontier;
+use pg_tenancy_core::audit::log::block::{Block, Heads};
+use pg_tenancy_core::audit::log::entries::Entry;
+use pg_tenancy_core::audit::log::snapshot::{Snapshot, Turn};
 use pg_tenancy_core::audit::verification::{
-    BatchState, Blocks, ChainVerifier, Finding, FindingKind, HeadRow, Range, StoredHead, StoredHistory,
+    BatchState, Blocks, ChainVerifier, Finding, Range, SealRow, StoredHead, StoredHistory,
 };
 use pg_tenancy_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use uuid::Uuid;
 
 /// What is verified, of which the ranges are parts.
@@ -32,6 +31,8 @@ pub struct VerificationScope {
     pub newest: i64,
     /// The first block of each history, and its name.
     pub incarnations: Vec<(i64, String)>,
+    /// The first blocks after which transactions are counted anew.
+    pub counters: Vec<i64>,
     /// The months whose events are gone and need not be there.
     pub archives: Archives,
 }
@@ -72,19 +73,12 @@ pub fn verify<'r>(
     range: Range,
     report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
 ) -> Result<()> {
+    let firsts = scope.incarnations.iter().map(|(first, _)| *first).collect();
     let mut verifier = RangeVerifier {
-        walk: ChainVerifier::new(
-            Tables::open(range.first),
-            scope.newest,
-            scope.incarnations.iter().map(|(first, _)| *first).collect(),
-        ),
-        leaves: HashMap::new(),
+        walk: ChainVerifier::new(Tables::open(range.first), firsts),
         batch: EntryBatch::default(),
-        entries: Scan::by_index(c"seal", c"seal_pkey", &entries_of(&Uuid::nil(), 0, 0)),
-        entry: Scan::by_index(c"seal", c"seal_pkey", &entry_of(&Uuid::nil(), 0)),
-        head: Scan::by_index(c"head", c"head_pkey", &head_of(&Uuid::nil(), 0)),
-        later_head: Scan::by_index(c"head", c"head_pkey", &heads_after(&Uuid::nil(), 0, 0)),
-        last: range.last,
+        turns: Turns::open(scope),
+        block: None,
         stored: BatchReader::default(),
         archives: &scope.archives,
         seen: RangeCounts::default(),
@@ -100,15 +94,10 @@ pub fn verify<'r>(
 struct RangeVerifier<'r> {
     archives: &'r Archives,
     walk: ChainVerifier<Tables>,
-    /// Up to which leaf the entries of each organization were read, ahead of the walk.
-    leaves: HashMap<Uuid, i64>,
     batch: EntryBatch,
-    entries: Scan,
-    entry: Scan,
-    head: Scan,
-    later_head: Scan,
-    /// The last block of the range.
-    last: i64,
+    turns: Turns,
+    /// The block whose rows were read last.
+    block: Option<i64>,
     stored: BatchReader,
     seen: RangeCounts,
     report: &'r mut dyn FnMut(Vec<Finding>, RangeCounts),
@@ -123,25 +112,14 @@ struct EntryBatch {
 }
 
 enum Step {
+    Block(Option<Turn>),
+    /// Organization, block, and the position and leaf before the first entry of the row.
+    Row(Uuid, i64, i64, i64),
     Entry(Uuid, Entry),
-    /// The end of an organization's entries in a block.
-    Head(Uuid, i64, HeadRow),
-}
-
-fn entries_of(organization: &Uuid, after: i64, until: i64) -> [IndexKey; 3] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, after).more(), IndexKey::big_integer(2, until).or_less()]
-}
-
-fn entry_of(organization: &Uuid, leaf: i64) -> [IndexKey; 2] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, leaf)]
-}
-
-fn head_of(organization: &Uuid, block: i64) -> [IndexKey; 2] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block)]
-}
-
-fn heads_after(organization: &Uuid, block: i64, until: i64) -> [IndexKey; 3] {
-    [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).more(), IndexKey::big_integer(2, until).or_less()]
+    /// The end of a row.
+    RowEnd(Uuid, i64, SealRow),
+    /// The end of an organization's rows in a block.
+    BlockEnd(Uuid, i64),
 }
 
 impl RangeVerifier<'_> {
@@ -159,11 +137,16 @@ impl RangeVerifier<'_> {
         let mut batches = batches.into_iter().flatten();
         for step in steps {
             match step {
-                Step::Head(organization, number, row) => self.walk.end_of_block(organization, number, &row)?,
+                Step::Block(turn) => self.walk.begin_block(turn),
+                Step::Row(organization, block, position, leaves) => {
+                    self.walk.begin_row(organization, block, position, leaves)?;
+                }
                 Step::Entry(organization, entry) => {
                     let batch = batches.next().unwrap_or(BatchState::Gone);
                     self.walk.entry(organization, &entry, &batch)?;
                 }
+                Step::RowEnd(organization, block, row) => self.walk.end_row(organization, block, &row)?,
+                Step::BlockEnd(organization, block) => self.walk.end_block(organization, block)?,
             }
         }
         (self.report)(self.walk.take_found(), std::mem::take(&mut self.seen));
@@ -186,22 +169,30 @@ impl RangeVerifier<'_> {
             [IndexKey::big_integer(column, range.first).or_more(), IndexKey::big_integer(column, range.last).or_less()]
         };
         let mut blocks = Scan::by_index(c"block", c"block_pkey", &between(1));
-        let mut heads = Scan::by_index(c"head", c"head_block_idx", &between(2));
+        let mut rows = Scan::by_index(c"seal", c"seal_block_idx", &between(2));
         let before = range.first - 1;
         let mut chain = Blocks::after(before, hash_of(before), scope.newest, scope.incarnations.clone());
         let mut block = blocks.next().map(|row| block_row(&row));
-        let mut head = heads.next().map(|row| head_row(&row));
+        let mut row = rows.next().map(|row| SealFields::read(&row));
         loop {
-            let numbers = [block.as_ref().map(|(number, _)| *number), head.as_ref().map(|(_, number, _)| *number)];
+            let numbers = [block.as_ref().map(|(number, _)| *number), row.as_ref().map(|row| row.block)];
             let Some(number) = numbers.into_iter().flatten().min() else { break };
-            let mut entries = Entries::default();
-            while let Some((organization, _, row)) = head.take_if(|(_, of, _)| *of == number) {
-                self.organization_in_block(organization, number, row, &mut entries)?;
-                head = heads.next().map(|row| head_row(&row));
+            let (mut heads, mut last) = (Heads::default(), None);
+            while let Some(of_block) = row.take_if(|row| row.block == number) {
+                if let Some(ended) = last.take_if(|ended: &mut SealFields| ended.organization != of_block.organization)
+                {
+                    self.end_of_block(&ended, &mut heads)?;
+                }
+                heads.count(of_block.entries.iter().map(|entry| entry.events).sum());
+                last = Some(self.row(of_block)?);
+                row = rows.next().map(|row| SealFields::read(&row));
+            }
+            if let Some(ended) = last {
+                self.end_of_block(&ended, &mut heads)?;
             }
             if let Some((_, row)) = block.take_if(|(of, _)| *of == number) {
                 let found = match row {
-                    Some((row, hash)) => chain.next(&row, &hash, entries),
+                    Some((row, hash)) => chain.next(&row, &hash, heads),
                     None => chain.unreadable(number),
                 };
                 found.into_iter().for_each(|found| self.walk.report(found));
@@ -213,115 +204,129 @@ impl RangeVerifier<'_> {
         Ok(())
     }
 
-    /// The entries of one organization, block by block.
+    /// The rows of one organization, block by block.
     fn organization(&mut self, organization: Uuid, range: Range) -> Result<()> {
         let blocks = [
             IndexKey::uuid(1, &organization),
             IndexKey::big_integer(2, range.first).or_more(),
             IndexKey::big_integer(2, range.last).or_less(),
         ];
-        let mut heads = Scan::by_index(c"head", c"head_pkey", &blocks);
-        while let Some((_, number, row)) = heads.next().map(|row| head_row(&row)) {
-            self.organization_in_block(organization, number, row, &mut Entries::default())?;
+        let mut rows = Scan::by_index(c"seal", c"seal_pkey", &blocks);
+        let mut last: Option<SealFields> = None;
+        while let Some(row) = rows.next().map(|row| SealFields::read(&row)) {
+            if let Some(ended) = last.take_if(|ended| ended.block != row.block) {
+                self.end_of_block(&ended, &mut Heads::default())?;
+                self.seen.blocks += 1;
+            }
+            last = Some(self.row(row)?);
+        }
+        if let Some(ended) = last {
+            self.end_of_block(&ended, &mut Heads::default())?;
             self.seen.blocks += 1;
         }
         Ok(())
     }
 
-    /// The entries that a row of `tenancy.head` tells of: those after the head before, up to its leaf.
-    fn organization_in_block(
-        &mut self,
-        organization: Uuid,
-        number: i64,
-        mut row: HeadRow,
-        entries: &mut Entries,
-    ) -> Result<()> {
-        let until = match &row {
-            HeadRow::Head(head) => head.leaves,
-            _ => i64::MAX,
-        };
-        let mut leaf = match self.leaves.get(&organization) {
-            Some(leaf) => *leaf,
-            None => self.walk.standing(organization)?.leaves,
-        };
-        self.entries.seek(&entries_of(&organization, leaf, until));
-        let (mut agrees, mut headless) = (None, None);
-        while let Some(fields) = self.entries.next() {
-            let Some(entry) = entry_row(&fields) else {
-                let found = Finding::anywhere(
-                    FindingKind::Altered,
-                    "a column of the entry in tenancy.seal has an invalid \
-                        value",
-                );
-                let position = fields.big_integer(3).unwrap_or_default();
-                self.walk.report(Finding {
-                    block: Some(number),
-                    event: fields.uuid(5),
-                    ..found.of(organization).at(position)
-                });
-                continue;
-            };
-            if entry.block != number {
-                // The next head leads to the entries from here on; where there is none, this one has to.
-                if !*agrees.get_or_insert_with(|| agree(&mut self.entry, organization, &row))
-                    && self.has_later_head(organization, number)
-                {
-                    row = if row == HeadRow::Unreadable { row } else { HeadRow::Elsewhere };
-                    break;
-                }
-                if headless != Some(entry.block) && !self.misplaced(organization, number, &entry) {
-                    headless = Some(entry.block);
-                }
-            }
-            entries.add(organization, &entry);
-            leaf = entry.leaf;
-            self.batch.batches.push((entry.batch, self.batch.batches.len(), entry.block));
+    /// Reads a row, whose entries are walked when enough of them are together. Returns the rest of it.
+    fn row(&mut self, mut row: SealFields) -> Result<SealFields> {
+        let (organization, block) = (row.organization, row.block);
+        if self.block.replace(block) != Some(block) {
+            let turn = self.turns.of(block);
+            self.batch.steps.push(Step::Block(turn));
+        }
+        if let Some(first) = row.entries.first() {
+            let (position, leaves) = (first.position - first.events, first.leaf - 1);
+            self.batch.steps.push(Step::Row(organization, block, position, leaves));
+        }
+        for entry in std::mem::take(&mut row.entries) {
+            self.batch.batches.push((entry.batch, self.batch.batches.len(), block));
             self.batch.steps.push(Step::Entry(organization, entry));
             if self.batch.batches.len() == BATCH {
                 self.settle()?;
             }
         }
-        if let HeadRow::Head(head) = &row {
-            leaf = leaf.max(head.leaves);
+        self.batch.steps.push(Step::RowEnd(organization, block, row.state.clone()));
+        if self.batch.steps.len() >= 2 * BATCH {
+            self.settle()?;
         }
-        self.leaves.insert(organization, leaf);
-        self.batch.steps.push(Step::Head(organization, number, row));
-        if self.batch.steps.len() >= 2 * BATCH { self.settle() } else { Ok(()) }
+        Ok(row)
     }
 
-    /// True if the range has a head of the organization after that of the block.
-    fn has_later_head(&mut self, organization: Uuid, block: i64) -> bool {
-        self.later_head.seek(&heads_after(&organization, block, self.last));
-        self.later_head.next().is_some()
-    }
-
-    /// Reports an entry that names another block than the one whose head tells of it; false if that is because the
-    /// head of its own block is gone.
-    fn misplaced(&mut self, organization: Uuid, number: i64, entry: &Entry) -> bool {
-        self.head.seek(&head_of(&organization, entry.block));
-        let headless = entry.block < number && self.head.next().is_none();
-        let found = if headless {
-            let text = "the row of the organization in tenancy.head is gone, from here on";
-            Finding::in_block(FindingKind::Missing, entry.block, text)
-        } else {
-            let text = format!("the entry names block {}, which did not seal it", entry.block);
-            Finding::in_block(FindingKind::Reordered, number, text)
-        };
-        self.walk.report(found.of(organization).at(entry.position).about(entry.batch));
-        !headless
+    /// After the last row of an organization in a block.
+    fn end_of_block(&mut self, last: &SealFields, heads: &mut Heads) -> Result<()> {
+        if let Some((position, leaves, chain)) = &last.head {
+            heads.add(last.organization, *position, *leaves, chain);
+        }
+        self.batch.steps.push(Step::BlockEnd(last.organization, last.block));
+        Ok(())
     }
 }
 
-/// True if the entry that the head names is there and has its chain value.
-fn agree(entry: &mut Scan, organization: Uuid, row: &HeadRow) -> bool {
-    let HeadRow::Head(head) = row else { return false };
-    entry.seek(&entry_of(&organization, head.leaves));
-    entry.next().and_then(|fields| fields.array(7)) == Some(head.chain)
+/// A row of `tenancy.seal`.
+struct SealFields {
+    organization: Uuid,
+    block: i64,
+    /// What its block covers, where that can be read: position, leaves and chain value.
+    head: Option<(i64, i64, Digest)>,
+    state: SealRow,
+    entries: Vec<Entry>,
+}
+
+impl SealFields {
+    fn read(fields: &Fields) -> Self {
+        let head = || Some((fields.big_integer(3)?, fields.big_integer(4)?, fields.array(5)?));
+        let (entries, malformed) = match entries_in(fields) {
+            Ok(entries) => (entries, None),
+            Err(malformed) => (Vec::new(), Some(malformed)),
+        };
+        let state = match (head_in(fields), malformed) {
+            (Some(head), None) => SealRow::Head(head),
+            (Some(head), Some(malformed)) => SealRow::Malformed(head, malformed),
+            (None, _) => SealRow::Unreadable,
+        };
+        let (organization, block) = (fields.uuid(1).unwrap_or_default(), fields.big_integer(2).unwrap_or_default());
+        SealFields { organization, block, head: head(), state, entries }
+    }
+}
+
+/// Which transactions the blocks sealed.
+struct Turns {
+    blocks: Scan,
+    counters: Vec<i64>,
+    /// The snapshot of the block that was read last.
+    last: Option<(i64, Option<Snapshot>)>,
+}
+
+impl Turns {
+    fn open(scope: &VerificationScope) -> Self {
+        let blocks = Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, 0)]);
+        Turns { blocks, counters: scope.counters.clone(), last: None }
+    }
+
+    /// `None` where a block that tells it is not what was written.
+    fn of(&mut self, block: i64) -> Option<Turn> {
+        let begins = self.counters.contains(&block);
+        let before = if begins { None } else { Some(self.snapshot(block - 1)?) };
+        Some(Turn { before, snapshot: self.snapshot(block)? })
+    }
+
+    fn snapshot(&mut self, block: i64) -> Option<Snapshot> {
+        if let Some((_, snapshot)) = self.last.as_ref().filter(|(number, _)| *number == block) {
+            return snapshot.clone();
+        }
+        self.blocks.seek(&[IndexKey::big_integer(1, block)]);
+        // A snapshot that was changed tells nothing of the batches: the block is named.
+        let row = self.blocks.next().and_then(|fields| block_row(&fields).1);
+        let snapshot: Option<Snapshot> =
+            row.filter(|(block, hash)| block.hash() == *hash).and_then(|(block, _)| block.snapshot.parse().ok());
+        self.last = Some((block, snapshot.clone()));
+        snapshot
+    }
 }
 
 /// The hash that a block is stored with.
 fn hash_of(number: i64) -> Option<Digest> {
-    Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]).next()?.array(9)
+    Scan::by_index(c"block", c"block_pkey", &[IndexKey::big_integer(1, number)]).next()?.array(8)
 }
 
 /// A row of `tenancy.block`.
@@ -333,38 +338,13 @@ pub fn block_row(fields: &Fields) -> (i64, Option<(Block, Digest)>) {
             sealed_at: fields.timestamp(2)?,
             snapshot: fields.snapshot(3)?,
             incarnation: fields.text(4)?.to_owned(),
-            entries: fields.big_integer(5)?,
-            events: fields.big_integer(6)?,
-            entries_digest: fields.array(7)?,
-            previous: fields.array(8)?,
+            events: fields.big_integer(5)?,
+            heads_digest: fields.array(6)?,
+            previous: fields.array(7)?,
         };
-        Some((block, fields.array(9)?))
+        Some((block, fields.array(8)?))
     };
     (number, block())
-}
-
-/// A row of `tenancy.head`.
-fn head_row(fields: &Fields) -> (Uuid, i64, HeadRow) {
-    let row = head_in(fields).map_or(HeadRow::Unreadable, HeadRow::Head);
-    (fields.uuid(1).unwrap_or_default(), fields.big_integer(2).unwrap_or_default(), row)
-}
-
-/// Where a row of `tenancy.head` says that the organization stands.
-pub fn head_in(fields: &Fields) -> Option<StoredHead> {
-    let (position, leaves) = (fields.big_integer(3)?, fields.big_integer(4)?);
-    let frontier = Frontier::from_bytes(u64::try_from(leaves).ok()?, fields.bytes(6)?)?;
-    Some(StoredHead { position, leaves, chain: fields.array(5)?, frontier })
-}
-
-pub fn entry_row(fields: &Fields) -> Option<Entry> {
-    Some(Entry {
-        leaf: fields.big_integer(2)?,
-        position: fields.big_integer(3)?,
-        block: fields.big_integer(4)?,
-        batch: fields.uuid(5)?,
-        batch_hash: fields.array(6)?,
-        chain: fields.array(7)?,
-    })
 }
 
 /// What the walk looks up beside the entries.
@@ -379,7 +359,7 @@ impl Tables {
     fn open(first: i64) -> Self {
         Tables {
             first,
-            heads: Scan::by_index(c"head", c"head_pkey", &heads_until(&Uuid::nil(), 0)),
+            heads: open_heads(),
             nodes: Scan::by_index(c"tree_node", c"tree_node_pkey", &node_of(&Uuid::nil(), 0, 0)),
         }
     }
@@ -393,18 +373,13 @@ impl StoredHistory for Tables {
     type Error = Error;
 
     fn start(&mut self, organization: Uuid) -> Result<StoredHead> {
-        self.heads.seek(&heads_until(&organization, self.first - 1));
         // A row that cannot be read is a finding of the range that it belongs to.
-        while let Some(fields) = self.heads.back() {
-            if let Some(head) = head_in(&fields) {
-                return Ok(head);
-            }
-        }
-        Ok(StoredHead::genesis(organization))
+        let head = head_until(&mut self.heads, &organization, self.first - 1);
+        Ok(head.unwrap_or_else(|| StoredHead::genesis(organization)))
     }
 
     fn block_of(&mut self, organization: Uuid, chain: &Digest) -> Result<Option<i64>> {
-        self.heads.seek(&heads_until(&organization, i64::MAX));
+        self.heads.seek(&rows_until(&organization, i64::MAX));
         while let Some(fields) = self.heads.back() {
             if fields.array(5) == Some(*chain) {
                 return Ok(fields.big_integer(2));

@@ -6,6 +6,7 @@ use super::phase::{self, Phase};
 use super::range::VerificationScope;
 use super::{checkpoints, earlier_run, edges};
 use crate::audit::history::row_index;
+use crate::audit::log::place;
 use crate::audit::sealing::coverage;
 use crate::audit::sealing::sealer;
 use crate::pg::processes::progress;
@@ -116,7 +117,8 @@ impl VerificationRequest {
         let newest = edges::newest_block();
         let incarnations = edges::incarnations(&mut found)?;
         let archives = Archives::read(&mut found)?;
-        let scope = VerificationScope { organization: self.organization, newest, incarnations, archives };
+        let counters = place::first_blocks_of_counters();
+        let scope = VerificationScope { organization: self.organization, newest, incarnations, counters, archives };
         let range = self.range(newest, &mut found);
         phase::enter(Phase::Blocks);
         let workers = self.workers.map(|workers| workers as usize);
@@ -125,7 +127,6 @@ impl VerificationRequest {
         found.extend(outcome.found);
         phase::enter(Phase::Beside);
         edges::events_beyond(&scope, &mut found)?;
-        edges::entries_beyond(&scope, &mut found)?;
         edges::blocks_beyond(&scope, &mut found)?;
         if range.first == 1 {
             edges::nodes_beyond(&scope, &mut found)?;
@@ -222,7 +223,8 @@ impl VerificationRequest {
         let newest = edges::newest_block();
         let incarnations = edges::incarnations(&mut found)?;
         let archives = Archives::read(&mut found)?;
-        let scope = VerificationScope { organization: None, newest, incarnations, archives };
+        let counters = place::first_blocks_of_counters();
+        let scope = VerificationScope { organization: None, newest, incarnations, counters, archives };
         let last = checkpoints::compare_kept(kept, newest, &mut found)?;
         phase::enter(Phase::Blocks);
         let range = Range { first: 1, last: last.unwrap_or(0).min(newest) };

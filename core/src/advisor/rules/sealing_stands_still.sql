@@ -6,7 +6,7 @@ WITH newest AS (SELECT max(b.sealed_at) AS sealed_at FROM tenancy.block b),
      WHERE e.id >= tenancy.lowest_id(GREATEST(coalesce(n.sealed_at, '-infinity') - interval '1 day', now() - interval
          '1 year'))
        AND e.occurred_at < now() - interval '5 minutes'
-       AND NOT EXISTS (SELECT FROM tenancy.seal s WHERE s.batch = e.id)
+       AND tenancy.place_of(e.id, e.organization, e.transaction) IS NULL
      LIMIT 1000000)
 SELECT 'tenancy.seal',
        format('%s events are not sealed, the oldest since %s: they can vanish without a trace. %s', w.events, w.since,

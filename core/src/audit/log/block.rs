@@ -1,9 +1,8 @@
-//! The block: one run of the sealer, linked to its entries and to the previous block.
+//! The block: one run of the sealer, linked to where it left each organization and to the previous block.
 //!
-//! The chains link the events of one organization. The blocks link the entries of all organizations, so that removing
+//! The chains link the events of one organization. The blocks link the chains of all organizations, so that removing
 //! the newest entries leaves a trace too.
 
-use super::chain::Entry;
 use crate::audit::format::encoding::{Digest, Record};
 use uuid::Uuid;
 
@@ -18,12 +17,10 @@ pub struct Block {
     pub snapshot: String,
     /// Name of the incarnation that the block belongs to.
     pub incarnation: String,
-    /// The number of entries, which is that of the batches.
-    pub entries: i64,
-    /// The number of events in these batches.
+    /// The number of events that the block sealed.
     pub events: i64,
-    /// The digest over the entries, as [`Entries::digest`] computes it.
-    pub entries_digest: Digest,
+    /// The digest over where the block left the organizations, as [`Heads::digest`] computes it.
+    pub heads_digest: Digest,
     /// Hash of the previous block; for block 1 the value of [`origin`].
     pub previous: Digest,
 }
@@ -36,51 +33,49 @@ pub fn origin() -> Digest {
 impl Block {
     /// The hash of the block (`docs/audit-format.md`, Block).
     pub fn hash(&self) -> Digest {
-        Record::new("pg_tenancy/block/2")
+        Record::new("pg_tenancy/block/3")
             .integer(self.number)
             .integer(self.sealed_at)
             .text(&self.snapshot)
             .text(&self.incarnation)
-            .integer(self.entries)
             .integer(self.events)
-            .bytes(&self.entries_digest)
+            .bytes(&self.heads_digest)
             .bytes(&self.previous)
             .digest()
     }
 }
 
-/// Computes the digest over the entries of a block, added in the order of organization and leaf.
+/// Computes the digest over where a block left each organization, added in the order of the organizations.
 #[derive(Clone)]
-pub struct Entries {
-    count: i64,
+pub struct Heads {
+    events: i64,
     record: Record,
 }
 
-impl Default for Entries {
+impl Default for Heads {
     fn default() -> Self {
-        Entries { count: 0, record: Record::new("pg_tenancy/entries/2") }
+        Heads { events: 0, record: Record::new("pg_tenancy/heads/1") }
     }
 }
 
-impl Entries {
-    /// Adds the next entry; the order is organization (as bytes), then leaf.
-    pub fn add(&mut self, organization: Uuid, entry: &Entry) {
-        self.count += 1;
-        self.record
-            .put(organization.as_bytes())
-            .put(&entry.leaf.to_be_bytes())
-            .put(&entry.position.to_be_bytes())
-            .put(entry.batch.as_bytes())
-            .put(&entry.batch_hash)
-            .put(&entry.chain);
+impl Heads {
+    /// Adds the next organization, by the order of its bytes: position, leaves and chain value after its last entry of
+    /// the block. The chain value covers the entries.
+    pub fn add(&mut self, organization: Uuid, position: i64, leaves: i64, chain: &Digest) {
+        self.record.put(organization.as_bytes()).put(&position.to_be_bytes()).put(&leaves.to_be_bytes()).put(chain);
     }
 
-    /// The number of entries that were added.
-    pub fn count(&self) -> i64 {
-        self.count
+    /// Counts the events of a row.
+    pub fn count(&mut self, events: i64) {
+        self.events = self.events.saturating_add(events);
     }
 
-    /// The digest over the entries that were added.
+    /// The number of events that were counted.
+    pub fn events(&self) -> i64 {
+        self.events
+    }
+
+    /// The digest over the organizations that were added.
     pub fn digest(self) -> Digest {
         self.record.digest()
     }
@@ -97,9 +92,8 @@ mod tests {
             sealed_at: 2,
             snapshot: "3:3:".into(),
             incarnation: "4/5".into(),
-            entries: 6,
             events: 8,
-            entries_digest: [7; 32],
+            heads_digest: [7; 32],
             previous: origin(),
         };
         let variants = [
@@ -107,9 +101,8 @@ mod tests {
             Block { sealed_at: 9, ..base.clone() },
             Block { snapshot: "9:9:".into(), ..base.clone() },
             Block { incarnation: "9/9".into(), ..base.clone() },
-            Block { entries: 9, ..base.clone() },
             Block { events: 9, ..base.clone() },
-            Block { entries_digest: [9; 32], ..base.clone() },
+            Block { heads_digest: [9; 32], ..base.clone() },
             Block { previous: [9; 32], ..base.clone() },
         ];
         for variant in variants {
@@ -118,12 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_less_changes_the_digest_of_the_entries() {
-        let entry =
-            Entry { leaf: 1, position: 1, batch: Uuid::from_u128(1), batch_hash: [1; 32], chain: [2; 32], block: 1 };
-        let mut one = Entries::default();
-        one.add(Uuid::from_u128(1), &entry);
-        assert_eq!(one.count(), 1);
-        assert_ne!(one.digest(), Entries::default().digest());
+    fn each_part_of_a_head_changes_the_digest() {
+        let of = |id, position, leaves, chain| {
+            let mut heads = Heads::default();
+            heads.add(Uuid::from_u128(id), position, leaves, &[chain; 32]);
+            heads.digest()
+        };
+        let others = [of(2, 1, 1, 1), of(1, 2, 1, 1), of(1, 1, 2, 1), of(1, 1, 1, 2), Heads::default().digest()];
+        assert!(others.iter().all(|other| *other != of(1, 1, 1, 1)));
     }
 }

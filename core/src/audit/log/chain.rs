@@ -4,23 +4,6 @@ use super::merkle;
 use crate::audit::format::encoding::{Digest, Record};
 use uuid::Uuid;
 
-/// An entry of the seal, a row of `tenancy.seal`: the place of a batch of events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The number of the entry in the organization's order, from 1, without gaps: the leaf of the tree.
-    pub leaf: i64,
-    /// The position of the batch's last event in the organization's order, from 1.
-    pub position: i64,
-    /// Id of the batch in `tenancy.event_batch`.
-    pub batch: Uuid,
-    /// Hash of the batch when it was sealed.
-    pub batch_hash: Digest,
-    /// The chain value after the batch, as [`extend`] computes it.
-    pub chain: Digest,
-    /// Number of the block that sealed the batch.
-    pub block: i64,
-}
-
 /// The head of a chain without events. It covers the organization, so that no event fits two chains.
 pub fn genesis(organization: Uuid) -> Digest {
     Record::new("pg_tenancy/genesis/1").bytes(organization.as_bytes()).digest()

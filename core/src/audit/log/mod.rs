@@ -3,6 +3,7 @@
 pub mod block;
 pub mod chain;
 pub mod checkpoint;
+pub mod entries;
 pub mod head_tree;
 pub mod merkle;
 pub mod signed_note;

@@ -58,6 +58,24 @@ impl Snapshot {
     }
 }
 
+/// Which transactions a block sealed.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// The snapshot of the block before; `None` for the first block whose transactions are counted anew, as in a
+    /// restored database. It sealed whatever there was.
+    pub before: Option<Snapshot>,
+    /// The snapshot of the block.
+    pub snapshot: Snapshot,
+}
+
+impl Turn {
+    /// Whether the block sealed the events of the transaction: it had ended, and had not at the block before.
+    pub fn is_of(&self, transaction: u64) -> bool {
+        let is_new = |before: &Snapshot| !before.is_over(transaction) && self.snapshot.is_over(transaction);
+        self.before.as_ref().is_none_or(is_new)
+    }
+}
+
 impl FromStr for Snapshot {
     type Err = ();
 
@@ -123,6 +141,15 @@ mod tests {
                 assert_eq!((until.is_over(id), read.is_over(id)), (expected, expected), "{id} until {end}: {until}");
             }
         }
+    }
+
+    #[test]
+    fn a_block_seals_what_ended_since_the_block_before() {
+        let read = |text: &str| text.parse::<Snapshot>().unwrap();
+        let turn = Turn { before: Some(read("10:20:10,15")), snapshot: read("15:30:15,22") };
+        let sealed: Vec<u64> = (8..32).filter(|id| turn.is_of(*id)).collect();
+        assert_eq!(sealed, [10, 20, 21, 23, 24, 25, 26, 27, 28, 29]);
+        assert!((8..32).all(|id| Turn { before: None, ..turn.clone() }.is_of(id)));
     }
 
     #[test]

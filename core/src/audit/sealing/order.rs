@@ -23,26 +23,16 @@ pub struct Unsealed {
     pub hash: Digest,
 }
 
-impl Unsealed {
-    /// The sort key of events before their links are examined.
-    pub fn place(&self) -> (Uuid, u64, i32, Uuid) {
-        (self.organization, self.transaction, self.ordinal, self.id)
-    }
-}
-
-/// Sorts events by their links. The input is sorted by organization, transaction, ordinal and id.
+/// Sorts the batches of an organization and transaction by their links. They are sorted by ordinal and id.
 ///
 /// Both orders are equal except in a restored database. There, a transaction of the old history and one of the new
-/// history may share an id. Their events then alternate, and only the links show the order.
-pub fn by_links(mut events: Vec<Unsealed>) -> Vec<Unsealed> {
-    for group in
-        events.chunk_by_mut(|one, other| (one.organization, one.transaction) == (other.organization, other.transaction))
-    {
-        if group.iter().filter(|event| event.ordinal == 1).count() > 1 {
-            untangle(group);
-        }
+/// history may share an id: the group then has several batches with ordinal 1. Their events alternate, and only the
+/// links show the order.
+pub fn by_links(mut group: Vec<Unsealed>) -> Vec<Unsealed> {
+    if group.iter().filter(|event| event.ordinal == 1).count() > 1 {
+        untangle(&mut group);
     }
-    events
+    group
 }
 
 /// Follows each first event to its last; events that no link reaches come last, so that verification reports them.

@@ -1,9 +1,9 @@
-//! Verifies the chain of blocks, and that each block has the entries it sealed.
+//! Verifies the chain of blocks, and that each block has the rows of the seal that it wrote.
 
 use super::range;
 use super::{Finding, FindingKind};
 use crate::audit::format::encoding::Digest;
-use crate::audit::log::block::{self, Block, Entries};
+use crate::audit::log::block::{self, Block, Heads};
 
 /// Verifies the blocks of a range, in order.
 pub struct Blocks {
@@ -27,21 +27,28 @@ impl Blocks {
         Blocks { number, hash, newest, incarnations }
     }
 
-    /// Verifies the next block, in order of number, against its stored hash and the entries that name it.
-    pub fn next(&mut self, block: &Block, hash: &Digest, entries: Entries) -> Vec<Finding> {
+    /// Verifies the next block, in order of number, against its stored hash and its rows of `tenancy.seal`.
+    pub fn next(&mut self, block: &Block, hash: &Digest, heads: Heads) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut report = |finding, text: String| found.push(Finding::in_block(finding, block.number, text));
         let number = block.number;
-        let (count, promised) = (entries.count(), block.entries);
+        let (count, promised) = (heads.events(), block.events);
         if block.hash() != *hash {
             report(FindingKind::Altered, format!("block {number} is not what was written"));
         } else if count < promised {
             let finding = if number == self.newest { FindingKind::Truncated } else { FindingKind::Missing };
-            report(finding, format!("{} entries of block {number} are gone", promised - count));
+            report(
+                finding,
+                format!("{} events of block {number} are gone from tenancy.seal", promised.saturating_sub(count)),
+            );
         } else if count > promised {
-            report(FindingKind::Inserted, format!("block {number} has {} entries too many", count - promised));
-        } else if entries.digest() != block.entries_digest {
-            report(FindingKind::Altered, format!("the entries of block {number} are not those it sealed"));
+            let more = count.saturating_sub(promised);
+            report(FindingKind::Inserted, format!("block {number} has {more} events too many in tenancy.seal"));
+        } else if heads.digest() != block.heads_digest {
+            report(
+                FindingKind::Altered,
+                format!("the rows of block {number} in tenancy.seal are not those that it wrote"),
+            );
         }
         if let Some(gone) = self.gone_before(number) {
             report(FindingKind::Missing, gone);
@@ -86,18 +93,16 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::log::chain::Entry;
     use uuid::Uuid;
 
-    fn entries(block: i64) -> Entries {
-        let mut entries = Entries::default();
-        let entry =
-            Entry { leaf: block, position: block, batch: Uuid::nil(), batch_hash: [1; 32], chain: [2; 32], block };
-        entries.add(Uuid::from_u128(1), &entry);
-        entries
+    fn heads(block: i64) -> Heads {
+        let mut heads = Heads::default();
+        heads.count(1);
+        heads.add(Uuid::from_u128(1), block, block, &[2; 32]);
+        heads
     }
 
-    fn three() -> Vec<(Block, Digest, Entries)> {
+    fn three() -> Vec<(Block, Digest, Heads)> {
         let mut previous = block::origin();
         let one = |number| {
             let block = Block {
@@ -105,20 +110,19 @@ mod tests {
                 sealed_at: 5,
                 snapshot: "1:1:".into(),
                 incarnation: if number < 3 { "a".into() } else { "b".into() },
-                entries: 1,
                 events: 1,
-                entries_digest: entries(number).digest(),
+                heads_digest: heads(number).digest(),
                 previous,
             };
             previous = block.hash();
-            (block, previous, entries(number))
+            (block, previous, heads(number))
         };
         (1..=3).map(one).collect()
     }
 
-    fn verify(blocks: Vec<(Block, Digest, Entries)>) -> Vec<(i64, FindingKind)> {
+    fn verify(blocks: Vec<(Block, Digest, Heads)>) -> Vec<(i64, FindingKind)> {
         let mut verifier = Blocks::after(0, None, 3, vec![(1, "a".into()), (3, "b".into())]);
-        let each = |(block, hash, entries): (Block, Digest, Entries)| verifier.next(&block, &hash, entries);
+        let each = |(block, hash, heads): (Block, Digest, Heads)| verifier.next(&block, &hash, heads);
         let mut found: Vec<Finding> = blocks.into_iter().flat_map(each).collect();
         found.extend(verifier.finish(3));
         found.into_iter().map(|found| (found.block.unwrap(), found.finding)).collect()
@@ -129,20 +133,20 @@ mod tests {
         assert_eq!(verify(three()), []);
         let blocks = three();
         let mut verifier = Blocks::after(2, Some(blocks[1].1), 3, vec![(1, "a".into()), (3, "b".into())]);
-        assert_eq!(verifier.next(&blocks[2].0, &blocks[2].1, entries(3)), []);
+        assert_eq!(verifier.next(&blocks[2].0, &blocks[2].1, heads(3)), []);
     }
 
     #[test]
     fn each_change_is_named() {
-        let change = |change: fn(&mut Vec<(Block, Digest, Entries)>)| {
+        let change = |change: fn(&mut Vec<(Block, Digest, Heads)>)| {
             let mut blocks = three();
             change(&mut blocks);
             verify(blocks)
         };
         assert_eq!(change(|blocks| blocks[1].0.sealed_at = 6), [(2, FindingKind::Altered)]);
-        assert_eq!(change(|blocks| blocks[1].2 = entries(9)), [(2, FindingKind::Altered)]);
-        assert_eq!(change(|blocks| blocks[1].2 = Entries::default()), [(2, FindingKind::Missing)]);
-        assert_eq!(change(|blocks| blocks[2].2 = Entries::default()), [(3, FindingKind::Truncated)]);
+        assert_eq!(change(|blocks| blocks[1].2 = heads(9)), [(2, FindingKind::Altered)]);
+        assert_eq!(change(|blocks| blocks[1].2 = Heads::default()), [(2, FindingKind::Missing)]);
+        assert_eq!(change(|blocks| blocks[2].2 = Heads::default()), [(3, FindingKind::Truncated)]);
         assert_eq!(change(|blocks| drop(blocks.remove(1))), [(3, FindingKind::Missing)]);
         assert_eq!(change(|blocks| drop(blocks.pop())), [(3, FindingKind::Missing)]);
         let rewritten = change(|blocks| {
@@ -158,10 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_too_many_is_named() {
+    fn an_event_too_many_is_named() {
         let mut blocks = three();
-        let entry = Entry { leaf: 9, position: 9, batch: Uuid::nil(), batch_hash: [1; 32], chain: [2; 32], block: 2 };
-        blocks[1].2.add(Uuid::from_u128(1), &entry);
+        blocks[1].2.count(1);
         assert_eq!(verify(blocks), [(2, FindingKind::Inserted)]);
     }
 }

@@ -3,11 +3,13 @@
 use super::range;
 use super::stored_batch::Fault;
 use super::{Finding, FindingKind};
-use crate::audit::format::batch::MAX_EVENTS;
 use crate::audit::format::encoding::Digest;
 use crate::audit::format::event::event_id;
-use crate::audit::log::chain::{self, Entry};
+use crate::audit::log::chain;
+use crate::audit::log::checkpoint::Head;
+use crate::audit::log::entries::Entry;
 use crate::audit::log::merkle::{Frontier, STORED_LEVELS};
+use crate::audit::log::snapshot::Turn;
 use std::collections::{HashMap, HashSet, VecDeque};
 use uuid::Uuid;
 
@@ -43,7 +45,7 @@ pub enum BatchState {
     Archived,
 }
 
-/// A row of `tenancy.head`: the end of an organization's chain and tree after a block.
+/// The columns of a row of `tenancy.seal` that say where the organization's chain and tree stand after its entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHead {
     /// The newest position; 0 before the first event.
@@ -56,14 +58,14 @@ pub struct StoredHead {
     pub frontier: Frontier,
 }
 
-/// The state of the row of `tenancy.head` for an organization and a block.
+/// The state of a row of `tenancy.seal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeadRow {
+pub enum SealRow {
     /// The row can be read.
     Head(StoredHead),
-    /// The row names an entry of a later block.
-    Elsewhere,
-    /// The row has an invalid value.
+    /// The entries of the row cannot be read, for this reason.
+    Malformed(StoredHead, &'static str),
+    /// Another column has an invalid value.
     Unreadable,
 }
 
@@ -71,6 +73,12 @@ impl StoredHead {
     /// The head of an organization before its first event.
     pub fn genesis(organization: Uuid) -> Self {
         StoredHead { position: 0, leaves: 0, chain: chain::genesis(organization), frontier: Frontier::default() }
+    }
+
+    /// The same as a checkpoint covers it.
+    pub fn of(self, organization: Uuid) -> Head {
+        let root = self.frontier.root();
+        Head { organization, position: self.position, leaves: self.leaves, chain: self.chain, root }
     }
 }
 
@@ -100,8 +108,8 @@ const MAX_HASHES: usize = 100_000;
 /// Verifies the chains of the organizations in a range of blocks.
 pub struct ChainVerifier<H> {
     history: H,
-    /// The newest block in the database: entries missing from its end were truncated.
-    newest: i64,
+    /// Which transactions the current block sealed; `None` if its row, or that of the block before, cannot be read.
+    turn: Option<Turn>,
     /// The first block of each incarnation. In it, a transaction of a restored history and a new one may have the same
     /// id.
     first_blocks: Vec<i64>,
@@ -112,21 +120,25 @@ pub struct ChainVerifier<H> {
     found: Vec<Finding>,
 }
 
-/// The head of an organization's chain so far, and data about the entries in the current block.
+/// The head of an organization's chain so far, and data about the entries in the current row and block.
 struct Chain {
     head: StoredHead,
-    /// The chain value that was computed, if the stored one differs.
+    /// The chain value that was computed before the row, if the stored one differs.
     ///
-    /// If the next entry follows from the computed value, only the stored value was changed.
+    /// If the row follows from the computed value, only the stored value was changed.
     recomputed_chain: Option<Digest>,
     /// The newest chain values of the organization, at most [`RECENT`].
     recent: VecDeque<Digest>,
     /// The previous batch; `None` at the beginning and after a gap.
     before: Option<Before>,
-    /// Whether there was a gap: the tree cannot be computed until the next stored head.
+    /// Whether there was a gap: chain and tree cannot be computed until the next stored head.
     has_gap: bool,
-    /// Whether an entry of this block does not follow from the previous one, so that its tree differs.
-    chain_mismatch: bool,
+    /// Whether the row before could not be read, so that it is not known where this one begins.
+    is_lost: bool,
+    /// The highest transaction of this block so far.
+    transaction: u64,
+    /// The nodes of the tree that the entries of this row complete: level, index, hash, position.
+    nodes: Vec<(u32, u64, Digest, i64)>,
     /// Hashes of the batches of this block.
     hashes: Vec<Digest>,
     /// Entries of this block that do not match.
@@ -177,22 +189,17 @@ impl Before {
     }
 }
 
-/// An entry that does not match.
+/// An entry whose batch has another hash.
 struct Mismatch {
     entry: Entry,
-    /// The chain value before the entry.
-    previous: Digest,
-    /// Whether the chain value of the entry does not follow from the previous one.
-    chain_differs: bool,
-    /// The hash of the batch, if it differs from the entry's.
-    other_hash: Option<Digest>,
+    /// The hash of the batch.
+    other_hash: Digest,
 }
 
 impl<H: StoredHistory> ChainVerifier<H> {
-    /// Makes a verifier; `newest` is the number of the newest block in the database, and `first_blocks` has that of the
-    /// first block of each incarnation.
-    pub fn new(history: H, newest: i64, first_blocks: Vec<i64>) -> Self {
-        ChainVerifier { history, newest, first_blocks, current: None, chains: HashMap::new(), found: Vec::new() }
+    /// Makes a verifier; `first_blocks` has the number of the first block of each incarnation.
+    pub fn new(history: H, first_blocks: Vec<i64>) -> Self {
+        ChainVerifier { history, turn: None, first_blocks, current: None, chains: HashMap::new(), found: Vec::new() }
     }
 
     /// Removes and returns the findings since the last call.
@@ -200,9 +207,37 @@ impl<H: StoredHistory> ChainVerifier<H> {
         std::mem::take(&mut self.found)
     }
 
-    /// The head of the organization after the entries verified so far.
-    pub fn standing(&mut self, organization: Uuid) -> Result<&StoredHead, H::Error> {
-        Ok(&self.chain(organization)?.head)
+    /// Goes on to another block. `turn` says which transactions it sealed.
+    pub fn begin_block(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
+    }
+
+    /// Begins a row of the organization, whose first entry follows this position and leaf.
+    pub fn begin_row(&mut self, organization: Uuid, block: i64, position: i64, leaves: i64) -> Result<(), H::Error> {
+        let chain = self.chain(organization)?;
+        let expected = chain.head.leaves;
+        if leaves == expected {
+            return Ok(());
+        }
+        chain.before = None;
+        chain.has_gap = true;
+        (chain.head.position, chain.head.leaves) = (position, leaves);
+        let (finding, text) = match () {
+            () if std::mem::take(&mut chain.is_lost) => return Ok(()),
+            () if leaves > expected => {
+                let gone = leaves.saturating_sub(expected);
+                let text = format!(
+                    "{gone} entries of the organization are gone from tenancy.seal, in this block or before it"
+                );
+                (FindingKind::Missing, text)
+            }
+            () => {
+                let places = range("entry", "entries", leaves.saturating_add(1), expected);
+                (FindingKind::Inserted, format!("{places} in tenancy.seal twice"))
+            }
+        };
+        self.found.push(Finding::in_block(finding, block, text).of(organization));
+        Ok(())
     }
 
     /// Adds a finding of the caller.
@@ -210,25 +245,19 @@ impl<H: StoredHistory> ChainVerifier<H> {
         self.found.push(found);
     }
 
-    /// Verifies the next entry with its batch, in the order of block, organization and leaf.
+    /// Verifies the next entry of the row with its batch.
     pub fn entry(&mut self, organization: Uuid, entry: &Entry, batch: &BatchState) -> Result<(), H::Error> {
-        let before = self.follow(organization, entry, batch)?;
-        let first = match batch {
-            // The number of events in a row that was changed may be another.
-            BatchState::Seen(SeenBatch { fault: Some(_), .. })
-                if let Some(before) =
-                    before.filter(|before| (0..MAX_EVENTS as i64).contains(&(entry.position - 1 - before))) =>
-            {
-                before + 1
-            }
-            BatchState::Seen(seen) => entry.position.saturating_sub(i64::from(seen.events) - 1).max(1),
-            _ => entry.position,
-        };
+        // The position of a row that says another one is reported at its end.
+        let entry = &Entry { position: self.follow(organization, entry, batch)?, ..entry.clone() };
+        let first = entry.position.saturating_sub(entry.events - 1).max(1);
         let mut fault = |finding, text: &str, place: i32| {
             let found = Finding::in_block(finding, entry.block, text);
             let found = found.of(organization).at(first.saturating_add(i64::from(place)));
             self.found.push(found.about(event_id(entry.batch, place)));
         };
+        if !entry.has_possible_events() {
+            fault(FindingKind::Altered, "the entry in tenancy.seal has more events than a batch can have", 0);
+        }
         let mut run = None;
         match batch {
             BatchState::Unreadable => {
@@ -248,10 +277,8 @@ impl<H: StoredHistory> ChainVerifier<H> {
                 let own = seen.hash == entry.batch_hash;
                 let before_it = self.current.as_ref().and_then(|(_, chain)| chain.before.as_ref()?.run);
                 run = own.then(|| Run::with(seen, before_it));
-                if own
-                    && before.is_some_and(|before| before.checked_add(i64::from(seen.events)) != Some(entry.position))
-                {
-                    fault(FindingKind::Altered, "position does not follow from the entry before and the events", 0);
+                if own && i64::from(seen.events) != entry.events {
+                    fault(FindingKind::Altered, "the entry in tenancy.seal has another number of events", 0);
                 }
                 if own && let Some((finding, text)) = self.misplaced(organization, entry, seen)? {
                     let found = Finding::in_block(finding, entry.block, text);
@@ -261,6 +288,10 @@ impl<H: StoredHistory> ChainVerifier<H> {
         }
         if let Some((_, chain)) = &mut self.current {
             chain.before = Some(Before { hash: entry.batch_hash, run });
+            chain.transaction = chain.transaction.max(run.map_or(0, |run| run.transaction));
+            if chain.hashes.len() < MAX_HASHES {
+                chain.hashes.push(entry.batch_hash);
+            }
         }
         Ok(())
     }
@@ -282,65 +313,55 @@ impl<H: StoredHistory> ChainVerifier<H> {
         }
     }
 
-    /// Verifies leaves without gaps, the chain value, and the stored nodes of the tree. Returns the position before the
-    /// entry, unless entries before it are missing.
-    fn follow(&mut self, organization: Uuid, entry: &Entry, batch: &BatchState) -> Result<Option<i64>, H::Error> {
-        let chain = self.chain(organization)?;
+    /// Extends chain and tree. Returns the position of the entry.
+    fn follow(&mut self, organization: Uuid, entry: &Entry, batch: &BatchState) -> Result<i64, H::Error> {
         let mut explained = Vec::new();
-        let expected = chain.head.leaves + 1;
-        if chain.hashes.len() < MAX_HASHES {
-            chain.hashes.push(entry.batch_hash);
-        }
-        let at = |found: Finding| found.of(organization).at(entry.position).about(entry.batch);
-        let previous = chain.head.chain;
-        let gap = entry.leaf > expected;
-        let before = (!gap).then_some(chain.head.position);
-        let follows_from = |before: &Digest| chain::extend(before, entry.position, &entry.batch_hash);
-        let computed = follows_from(&previous);
-        let recomputed_chain = chain.recomputed_chain.take().map(|before| follows_from(&before));
-        let chain_differs = !gap && computed != entry.chain && recomputed_chain != Some(entry.chain);
-        if chain_differs {
-            chain.recomputed_chain = Some(recomputed_chain.unwrap_or(computed));
-        }
-        let other_hash = match batch {
-            BatchState::Seen(seen) if seen.fault.is_none() && seen.hash != entry.batch_hash => Some(seen.hash),
-            _ => None,
-        };
-        if chain_differs || other_hash.is_some() {
+        let chain = self.chain(organization)?;
+        let position = chain.head.position.saturating_add(entry.events);
+        if let BatchState::Seen(seen) = batch
+            && seen.fault.is_none()
+            && seen.hash != entry.batch_hash
+        {
             if chain.mismatches.len() == 2 * MAX_MISMATCHES {
                 chain.explain(organization, entry.block, &mut explained);
             }
-            chain.mismatches.push(Mismatch { entry: entry.clone(), previous, chain_differs, other_hash });
+            let entry = Entry { position, ..entry.clone() };
+            chain.mismatches.push(Mismatch { entry, other_hash: seen.hash });
         }
-        chain.has_gap |= gap;
-        chain.chain_mismatch |= chain_differs;
-        chain.head.position = entry.position;
+        chain.head.position = position;
         chain.head.leaves = entry.leaf;
-        chain.head.chain = entry.chain;
-        let mut nodes = Vec::new();
-        if gap {
-            chain.before = None;
-            let places = range("entry", "entries", expected, entry.leaf - 1);
-            let text = format!("{places} gone from tenancy.seal");
-            self.found.push(at(Finding::in_block(FindingKind::Missing, entry.block, text)));
-        } else if !chain.has_gap && !chain.chain_mismatch {
-            chain.head.frontier.push(chain::leaf(entry.position, &entry.batch_hash), |level, index, hash| {
+        if !chain.has_gap {
+            let placed = Entry { position, ..entry.clone() };
+            chain.head.chain = placed.extend(&chain.head.chain);
+            chain.recomputed_chain = chain.recomputed_chain.map(|before| placed.extend(&before));
+            let nodes = &mut chain.nodes;
+            chain.head.frontier.push(placed.leaf_hash(), |level, index, hash| {
                 if level.is_multiple_of(STORED_LEVELS) {
-                    nodes.push((level, index, *hash));
+                    nodes.push((level, index, *hash, position));
                 }
             });
         }
         self.found.append(&mut explained);
-        for (level, index, hash) in nodes {
+        Ok(position)
+    }
+
+    /// Compares the nodes of the tree that a row completed with the stored ones.
+    fn compare_nodes(
+        &mut self,
+        organization: Uuid,
+        block: i64,
+        nodes: Vec<(u32, u64, Digest, i64)>,
+    ) -> Result<(), H::Error> {
+        for (level, index, hash, position) in nodes {
             let (finding, what) = match self.history.node(organization, level, index)? {
                 Some(stored) if stored == hash => continue,
                 Some(_) => (FindingKind::Altered, "is not the one over these batches"),
                 None => (FindingKind::Missing, "is gone"),
             };
             let text = format!("node {index} of level {level} in tenancy.tree_node {what}");
-            self.found.push(Finding::in_block(finding, entry.block, text).of(organization).at(entry.position));
+            self.found.push(Finding::in_block(finding, block, text).of(organization).at(position));
         }
-        Ok(before)
+        Ok(())
     }
 
     /// Verifies the link to the previous batch in the transaction, or to a head that was sealed earlier.
@@ -352,8 +373,15 @@ impl<H: StoredHistory> ChainVerifier<H> {
     ) -> Result<Option<(FindingKind, &'static str)>, H::Error> {
         let Some((_, chain)) = &mut self.current else { return Ok(None) };
         let again = chain.before.as_ref().and_then(|before| before.run).is_some_and(|run| run.overlaps(seen));
-        if again && (seen.ordinal != 1 || !self.first_blocks.contains(&entry.block)) {
+        let may_repeat = seen.ordinal == 1 && self.first_blocks.contains(&entry.block);
+        if again && !may_repeat || may_repeat && chain.hashes.contains(&seen.hash) {
             return Ok(Some((FindingKind::Inserted, "the transaction has an event with the same ordinal already")));
+        }
+        if self.turn.as_ref().is_some_and(|turn| !turn.is_of(seen.transaction)) {
+            return Ok(Some((FindingKind::Reordered, "the block did not seal the transaction of the batch")));
+        }
+        if seen.transaction < chain.transaction {
+            return Ok(Some((FindingKind::Reordered, "a batch of a later transaction stands before it in the block")));
         }
         if seen.ordinal != 1 {
             // After a gap nothing can be said.
@@ -376,47 +404,64 @@ impl<H: StoredHistory> ChainVerifier<H> {
         })
     }
 
-    /// Compares the organization's head with its row of `tenancy.head`, after its last entry in this block.
-    pub fn end_of_block(&mut self, organization: Uuid, block: i64, stored: &HeadRow) -> Result<(), H::Error> {
-        let newest = self.newest;
+    /// Compares where the entries of a row lead to with its other columns.
+    pub fn end_row(&mut self, organization: Uuid, block: i64, stored: &SealRow) -> Result<(), H::Error> {
         let mut found = Vec::new();
         let chain = self.chain(organization)?;
+        let mut nodes = std::mem::take(&mut chain.nodes);
+        let recomputed = chain.recomputed_chain.take();
         let mut report = |finding, text: &str| found.push(Finding::in_block(finding, block, text).of(organization));
-        if let HeadRow::Head(stored) = stored
-            && chain.recomputed_chain.take() == Some(stored.chain)
-        {
-            chain.head.chain = stored.chain;
-        }
         match stored {
-            HeadRow::Unreadable => report(
-                FindingKind::Altered,
-                "a column of the row in tenancy.head has an invalid \
-                value",
-            ),
-            HeadRow::Elsewhere => report(FindingKind::Altered, HEAD_ELSEWHERE),
-            HeadRow::Head(stored) if stored.leaves > chain.head.leaves => {
-                let places = range("entry", "entries", chain.head.leaves + 1, stored.leaves);
-                let finding = if block == newest { FindingKind::Truncated } else { FindingKind::Missing };
-                report(finding, &format!("{places} gone from tenancy.seal"));
+            SealRow::Unreadable => {
+                report(FindingKind::Altered, "a column of the row in tenancy.seal has an invalid value");
+                (chain.is_lost, chain.has_gap, chain.before) = (true, true, None);
+            }
+            SealRow::Malformed(stored, text) => {
+                report(FindingKind::Altered, text);
+                chain.go_on_from(stored);
+                chain.before = None;
+            }
+            SealRow::Head(stored) if chain.has_gap => {
+                nodes.clear();
                 chain.go_on_from(stored);
             }
-            HeadRow::Head(stored) if stored.leaves < chain.head.leaves => report(FindingKind::Altered, HEAD_ELSEWHERE),
-            HeadRow::Head(stored) if stored.chain != chain.head.chain || stored.position != chain.head.position => {
-                report(FindingKind::Altered, HEAD_ELSEWHERE);
+            SealRow::Head(stored) if stored.chain != chain.head.chain && recomputed != Some(stored.chain) => {
+                let text = format!(
+                    "the entries of the organization in block {block} do not lead to the chain value in tenancy.seal"
+                );
+                report(FindingKind::Altered, &text);
+                nodes.clear();
+                let recomputed = recomputed.unwrap_or(chain.head.chain);
+                chain.go_on_from(stored);
+                chain.recomputed_chain = Some(recomputed);
             }
-            HeadRow::Head(stored) if chain.has_gap || chain.chain_mismatch => chain.go_on_from(stored),
-            HeadRow::Head(stored) if stored.frontier != chain.head.frontier => {
-                report(FindingKind::Altered, "frontier in tenancy.head does not match the tree over these batches");
+            SealRow::Head(stored) => {
+                if stored.position != chain.head.position {
+                    let text = "position in tenancy.seal does not follow from the row before and the events";
+                    report(FindingKind::Altered, text);
+                }
+                if stored.frontier != chain.head.frontier {
+                    report(FindingKind::Altered, "frontier in tenancy.seal does not match the tree over these batches");
+                }
+                chain.head.chain = stored.chain;
             }
-            HeadRow::Head(_) => (),
         }
-        chain.settle(organization, block, &mut found);
+        if chain.recent.len() == RECENT {
+            chain.recent.pop_front();
+        }
+        chain.recent.push_back(chain.head.chain);
+        self.found.append(&mut found);
+        self.compare_nodes(organization, block, nodes)
+    }
+
+    /// Reports what did not match in this block, after the last row of the organization in it.
+    pub fn end_block(&mut self, organization: Uuid, block: i64) -> Result<(), H::Error> {
+        let mut found = Vec::new();
+        self.chain(organization)?.settle(organization, block, &mut found);
         self.found.append(&mut found);
         Ok(())
     }
 }
-
-const HEAD_ELSEWHERE: &str = "the row in tenancy.head is not where the chain stands";
 
 impl Chain {
     fn from(head: StoredHead) -> Self {
@@ -426,7 +471,9 @@ impl Chain {
             recomputed_chain: None,
             before: None,
             has_gap: false,
-            chain_mismatch: false,
+            is_lost: false,
+            transaction: 0,
+            nodes: Vec::new(),
             hashes: Vec::new(),
             mismatches: Vec::new(),
             unlinked: Vec::new(),
@@ -435,13 +482,8 @@ impl Chain {
 
     /// Continues from the stored head, after the mismatches before it were reported.
     fn go_on_from(&mut self, stored: &StoredHead) {
-        if stored.leaves > self.head.leaves {
-            self.head.chain = stored.chain;
-        }
-        self.head.position = stored.position;
-        self.head.leaves = stored.leaves;
-        self.head.frontier = stored.frontier.clone();
-        self.has_gap = false;
+        self.head = stored.clone();
+        (self.has_gap, self.is_lost) = (false, false);
     }
 }
 
@@ -465,11 +507,7 @@ impl Chain {
             }
         }
         self.hashes.clear();
-        self.chain_mismatch = false;
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(self.head.chain);
+        self.transaction = 0;
     }
 }
 
@@ -488,20 +526,9 @@ impl Chain {
 
 impl Mismatch {
     fn explain(&self, others: &[Mismatch]) -> (FindingKind, &'static str) {
-        let others = || others.iter().filter(|other| other.entry.leaf != self.entry.leaf);
-        if self.chain_differs {
-            let belongs_here = |other: &Mismatch| {
-                let chain = chain::extend(&self.previous, self.entry.position, &other.entry.batch_hash);
-                chain == self.entry.chain || chain == other.entry.chain
-            };
-            return if others().any(belongs_here) {
-                (FindingKind::Reordered, "the batch that was sealed at this position is at another one")
-            } else {
-                (FindingKind::Altered, "chain in tenancy.seal does not follow from the entry before")
-            };
-        }
-        let sealed_elsewhere = |other: &Mismatch| Some(other.entry.batch_hash) == self.other_hash;
-        if others().any(sealed_elsewhere) {
+        let sealed_elsewhere =
+            |other: &Mismatch| other.entry.leaf != self.entry.leaf && other.entry.batch_hash == self.other_hash;
+        if others.iter().any(sealed_elsewhere) {
             (FindingKind::Reordered, "the batch was sealed at another position")
         } else {
             (FindingKind::Altered, "the batch was rewritten together with its hash after it was sealed")
@@ -512,6 +539,7 @@ impl Mismatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::log::snapshot::Snapshot;
     use std::convert::Infallible;
 
     const ORGANIZATION: Uuid = Uuid::from_u128(0xa);
@@ -573,9 +601,9 @@ mod tests {
                     log.entries.push(Entry {
                         leaf: head.leaves,
                         position: head.position,
+                        events: 1,
                         batch: id(&batch),
                         batch_hash: batch.hash,
-                        chain: head.chain,
                         block: n as i64 + 1,
                     });
                     log.batches.push(batch);
@@ -597,26 +625,44 @@ mod tests {
 
     /// Verifies the log, with `gone` as the state of missing batches.
     fn verify_without(log: &Log, gone: &BatchState) -> Vec<(Option<i64>, FindingKind)> {
-        let mut walk = ChainVerifier::new(log.stored.clone(), log.heads.len() as i64, vec![1]);
+        let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
         for (n, head) in log.heads.iter().enumerate() {
-            let block = n as i64 + 1;
-            for entry in log.entries.iter().filter(|entry| entry.block == block) {
-                let batch = log.batches.iter().find(|batch| id(batch) == entry.batch);
-                let batch = batch.map_or_else(|| gone.clone(), |batch| BatchState::Seen(batch.clone()));
-                walk.entry(ORGANIZATION, entry, &batch).unwrap();
-            }
-            walk.end_of_block(ORGANIZATION, block, &HeadRow::Head(head.clone())).unwrap();
+            row(&mut walk, log, n as i64 + 1, SealRow::Head(head.clone()), gone);
         }
         walk.take_found().into_iter().map(|found| (found.position, found.finding)).collect()
     }
 
-    /// Recomputes positions and chain from the entries, as an attacker who knows the format can.
+    /// Verifies the row of a block; without entries, it is gone.
+    fn row(walk: &mut ChainVerifier<Tables>, log: &Log, block: i64, head: SealRow, gone: &BatchState) {
+        let entries: Vec<&Entry> = log.entries.iter().filter(|entry| entry.block == block).collect();
+        let [first, ..] = entries[..] else { return };
+        let (position, leaves) = match &head {
+            SealRow::Head(head) => (head.position - entries.len() as i64, head.leaves - entries.len() as i64),
+            _ => (first.position - 1, first.leaf - 1),
+        };
+        walk.begin_row(ORGANIZATION, block, position, leaves).unwrap();
+        for (place, entry) in (1..).zip(entries) {
+            let batch = log.batches.iter().find(|batch| id(batch) == entry.batch);
+            let batch = batch.map_or_else(|| gone.clone(), |batch| BatchState::Seen(batch.clone()));
+            let entry = Entry { leaf: leaves + place, ..entry.clone() };
+            walk.entry(ORGANIZATION, &entry, &batch).unwrap();
+        }
+        walk.end_row(ORGANIZATION, block, &head).unwrap();
+        walk.end_block(ORGANIZATION, block).unwrap();
+    }
+
+    /// Recomputes heads from the entries, as an attacker who knows the format can.
     fn rewrite(log: &mut Log) {
-        let mut chain = chain::genesis(ORGANIZATION);
-        for (n, entry) in log.entries.iter_mut().enumerate() {
-            (entry.leaf, entry.position) = (n as i64 + 1, n as i64 + 1);
-            chain = chain::extend(&chain, entry.position, &entry.batch_hash);
-            entry.chain = chain;
+        let mut head = StoredHead::genesis(ORGANIZATION);
+        for (block, stored) in (1..).zip(&mut log.heads) {
+            for entry in log.entries.iter_mut().filter(|entry| entry.block == block) {
+                head.leaves += 1;
+                head.position += entry.events;
+                (entry.leaf, entry.position) = (head.leaves, head.position);
+                head.chain = entry.extend(&head.chain);
+                head.frontier.push(entry.leaf_hash(), |_, _, _| ());
+            }
+            *stored = head.clone();
         }
     }
 
@@ -655,16 +701,13 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_gone_are_missing_or_truncated() {
+    fn entries_that_are_gone_are_missing() {
         let mut log = small();
         log.entries.remove(1);
-        assert!(verify(&log).contains(&(Some(3), FindingKind::Missing)));
+        assert!(verify(&log).contains(&(None, FindingKind::Missing)), "its row begins later");
         let mut log = small();
-        log.entries.retain(|entry| entry.leaf != 4);
-        assert_eq!(verify(&log), [(None, FindingKind::Missing)], "at the end of the first block");
-        let mut log = small();
-        log.entries.pop();
-        assert_eq!(verify(&log), [(None, FindingKind::Truncated)]);
+        log.entries.retain(|entry| entry.block != 1);
+        assert_eq!(verify(&log), [(None, FindingKind::Missing)], "the first row");
     }
 
     #[test]
@@ -681,11 +724,7 @@ mod tests {
             let found = verify(&log);
             assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "event: {found:?}");
             (log.entries[one].batch_hash, log.entries[other].batch_hash) = (b.batch_hash, a.batch_hash);
-            let found = verify(&log);
-            assert!(found.contains(&reordered(one)) && found.contains(&reordered(other)), "and its hash: {found:?}");
-            (log.entries[one].chain, log.entries[other].chain) = (b.chain, a.chain);
-            let found = verify(&log);
-            assert!(found.contains(&reordered(one)), "and the chain: {found:?}");
+            assert!(verify(&log).contains(&(None, FindingKind::Altered)), "and its hash");
         }
     }
 
@@ -720,10 +759,10 @@ mod tests {
             let entry = Entry { batch: id, batch_hash: copy.hash, block, ..log.entries[place].clone() };
             log.entries.insert(place + 1, entry);
             rewrite(&mut log);
-            let mut walk = ChainVerifier::new(log.stored.clone(), 2, vec![1]);
-            for entry in log.entries.iter().filter(|entry| entry.block == block) {
-                let stored = log.batches.iter().find(|batch| self::id(batch) == entry.batch).unwrap_or(&copy);
-                walk.entry(ORGANIZATION, entry, &BatchState::Seen(stored.clone())).unwrap();
+            let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
+            for number in 1..=block {
+                let head = SealRow::Head(log.heads[number as usize - 1].clone());
+                row(&mut walk, &log, number, head, &BatchState::Seen(copy.clone()));
             }
             let inserted = walk.take_found().into_iter().filter(|found| found.finding == FindingKind::Inserted);
             inserted.map(|found| found.position.unwrap()).collect::<Vec<i64>>()
@@ -750,13 +789,76 @@ mod tests {
 
     #[test]
     fn a_changed_chain_value_is_named_and_not_what_follows_it() {
+        for block in [0, 1] {
+            let mut log = small();
+            log.heads[block].chain = [0; 32];
+            let found = verify(&log);
+            assert_eq!(found[0], (None, FindingKind::Altered));
+            // What followed it before names a chain value that is gone.
+            assert!(found[1..].iter().all(|(_, finding)| *finding == FindingKind::Forked), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_entry_is_named_with_its_batch_and_its_block() {
         for place in [0, 3, 6] {
             let mut log = small();
-            log.entries[place].chain = [0; 32];
-            assert_eq!(verify(&log), [(Some(place as i64 + 1), FindingKind::Altered)]);
             log.entries[place].batch_hash = [1; 32];
-            assert!(verify(&log).contains(&(Some(place as i64 + 1), FindingKind::Altered)));
+            let found = verify(&log);
+            assert!(found.contains(&(Some(place as i64 + 1), FindingKind::Altered)), "{found:?}");
+            assert!(found.contains(&(None, FindingKind::Altered)), "{found:?}");
         }
+        let mut log = small();
+        log.entries[1].events = 2;
+        assert!(verify(&log).contains(&(Some(2), FindingKind::Altered)));
+        log.entries[1].events = 129;
+        assert!(verify(&log).contains(&(Some(2), FindingKind::Altered)));
+    }
+
+    #[test]
+    fn a_batch_twice_is_named_although_all_was_computed_anew() {
+        let turns = |log: &Log| {
+            let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
+            let snapshots = ["1:12:", "12:14:"].map(|text| text.parse::<Snapshot>().unwrap());
+            let before = [Some(Snapshot::default()), Some(snapshots[0].clone())];
+            for (n, (snapshot, before)) in snapshots.into_iter().zip(before).enumerate() {
+                walk.begin_block(Some(Turn { before, snapshot }));
+                let head = SealRow::Head(log.heads[n].clone());
+                row(&mut walk, log, n as i64 + 1, head, &BatchState::Gone);
+            }
+            let found = walk.take_found().into_iter();
+            found.map(|found| (found.position, found.finding)).collect::<Vec<_>>()
+        };
+        assert_eq!(turns(&small()), []);
+        // Of the first block again in the second; of the second in the first; again in its own block.
+        for (from, to, block) in [(0, 7, 2), (4, 4, 1), (4, 7, 2)] {
+            let mut log = small();
+            let twice = Entry { block, ..log.entries[from].clone() };
+            log.entries.insert(to, twice);
+            rewrite(&mut log);
+            let found = turns(&log);
+            assert!(found.contains(&(Some(to as i64 + 1), FindingKind::Reordered)), "{from} at {to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_overlap_or_cannot_be_read_are_named() {
+        let log = small();
+        let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
+        row(&mut walk, &log, 1, SealRow::Head(log.heads[0].clone()), &BatchState::Gone);
+        row(&mut walk, &log, 1, SealRow::Head(log.heads[0].clone()), &BatchState::Gone);
+        let found = walk.take_found();
+        assert!(found.iter().any(|found| found.explanation == "entries 1 to 4 are in tenancy.seal twice"), "{found:?}");
+        let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
+        row(&mut walk, &log, 1, SealRow::Unreadable, &BatchState::Gone);
+        row(&mut walk, &log, 2, SealRow::Head(log.heads[1].clone()), &BatchState::Gone);
+        let found = walk.take_found();
+        assert!(found.len() == 1 && found[0].explanation.contains("invalid value"), "{found:?}");
+        let mut walk = ChainVerifier::new(log.stored.clone(), vec![1]);
+        walk.end_row(ORGANIZATION, 1, &SealRow::Malformed(log.heads[0].clone(), "x")).unwrap();
+        row(&mut walk, &log, 2, SealRow::Head(log.heads[1].clone()), &BatchState::Gone);
+        let found = walk.take_found();
+        assert!(found.len() == 1 && found[0].explanation == "x", "{found:?}");
     }
 
     #[test]
@@ -768,9 +870,6 @@ mod tests {
 
     #[test]
     fn the_rows_beside_the_chain_are_compared() {
-        let mut log = small();
-        log.heads[0].chain = [0; 32];
-        assert_eq!(verify(&log), [(None, FindingKind::Altered)]);
         let mut log = small();
         log.heads[1].frontier = Frontier::default();
         assert_eq!(verify(&log), [(None, FindingKind::Altered)]);

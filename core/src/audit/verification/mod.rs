@@ -12,7 +12,7 @@ mod ranges;
 mod stored_batch;
 
 pub use blocks::Blocks;
-pub use chain::{BatchState, ChainVerifier, HeadRow, SeenBatch, StoredHead, StoredHistory};
+pub use chain::{BatchState, ChainVerifier, SealRow, SeenBatch, StoredHead, StoredHistory};
 pub use checkpoints::{Checkpoints, KeptNote, Leaves, StoredCheckpoint, compare_nodes};
 pub use finding::{Finding, FindingKind};
 pub use ranges::{Range, RangePlanner};
