@@ -359,6 +359,30 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
 }
 
 #[test]
+fn messages_that_cannot_be_recorded_do_not_stop_the_sealer() {
+    on_a_server("worker-message", async |sealing| {
+        let one = sealing.client("postgres").await;
+        set_up(&one).await;
+        run(&one, "CREATE ROLE app LOGIN; GRANT tenancy_application TO app").await;
+        insert(&one, "a").await;
+        assert_sealed(&one).await;
+        let app = connect(sealing.config("postgres").user("app")).await;
+        let locker = sealing.client("postgres").await;
+        let actors = value(&one, "SELECT 'event_actor_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')").await;
+        // As CREATE INDEX does it. The next event of this session has the actor of the one before.
+        run(&locker, &format!("BEGIN; LOCK TABLE tenancy.{actors} IN SHARE MODE")).await;
+        assert_eq!(authenticate(&app, "x").await.unwrap_err().sqlstate, "28000");
+        insert(&one, "b").await;
+        assert_sealed(&one).await;
+        let recorded = "SELECT count(*) FROM tenancy.event WHERE result = 'denied'";
+        assert_eq!(count(&one, recorded).await, 0);
+        run(&locker, "COMMIT").await;
+        eventually(&one, &format!("SELECT ({recorded}) = 1")).await;
+        assert_sealed(&one).await;
+    });
+}
+
+#[test]
 fn nothing_is_sealed_while_a_restore_has_not_made_its_keys() {
     on_a_server("worker-restore", async |sealing| {
         let one = sealing.client("postgres").await;

@@ -167,12 +167,18 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         if worker::transaction(audit::restore_is_under_way) {
             return;
         }
-        worker::transaction(|| messages.iter().try_for_each(|message| audit::record_message(message)).or_raise());
-        shared.received(database);
+        let record = || messages.iter().try_for_each(|message| audit::record_message(message)).or_raise();
+        let recorded = worker::transaction(|| transaction::attempt(record));
+        if recorded.is_ok() {
+            shared.received(database);
+        }
         // A commit for each block: what is sealed is seen at once, and memory and locks are those of one block.
         let mut limit = None;
         while worker::transaction(|| audit::seal_next_block_and_count(&mut limit).or_raise()) {}
-        // Sealing does not depend on what can go wrong from here on.
+        // Sealing depends neither on the messages nor on what can go wrong from here on.
+        if let Err(failure) = recorded {
+            failure.raise();
+        }
         shared.done(database);
         make_checkpoint(shared, database);
     } else {
