@@ -2,6 +2,7 @@
 //!
 //! A verdict from memory reads no table, so the scans that Postgres counts in the transaction tell one from the other.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::common::issuer::{AUDIENCE, ISSUER};
@@ -235,24 +236,29 @@ fn a_transaction_sees_its_own_changes_and_leaves_none_of_them_in_memory() {
     });
 }
 
+/// A function that a statement can sign in with in the middle of its work.
+async fn with_question(superuser: &Client) {
+    run(
+        superuser,
+        "CREATE FUNCTION public.asked(token text) RETURNS text LANGUAGE plpgsql AS $$
+         BEGIN
+             PERFORM 1;
+             PERFORM tenancy.authenticate(token);
+             RETURN 'admitted';
+         EXCEPTION WHEN invalid_authorization_specification THEN
+             RETURN 'refused';
+         END $$",
+    )
+    .await;
+}
+
 /// A statement that changes a table and asks in the middle of it, before its triggers fire.
 #[test]
 fn what_a_statement_saw_of_its_own_rows_before_it_failed_is_not_remembered() {
     in_database(async |database| {
         let superuser = database.superuser().await;
         let (token, stranger) = (database.token("alice"), database.token("dora"));
-        run(
-            &superuser,
-            "CREATE FUNCTION public.asked(token text) RETURNS text LANGUAGE plpgsql AS $$
-             BEGIN
-                 PERFORM 1;
-                 PERFORM tenancy.authenticate(token);
-                 RETURN 'admitted';
-             EXCEPTION WHEN invalid_authorization_specification THEN
-                 RETURN 'refused';
-             END $$",
-        )
-        .await;
+        with_question(&superuser).await;
         remember(&superuser, &token).await;
         let asked = "WITH changed AS (UPDATE tenancy.membership SET status = 'suspended' WHERE subject = 'alice'
                                        RETURNING public.asked($1) AS answer)
@@ -308,6 +314,177 @@ fn nothing_is_remembered_while_a_trigger_may_not_fire() {
         run(&superuser, "DROP TRIGGER announce_identity_change ON tenancy.membership").await;
         assert_eq!(way(&client, &token).await, Ok(Anew));
         assert_eq!(way(&client, &token).await, Ok(Anew));
+    });
+}
+
+/// A token of alice that no session has seen, of the same organization, role and login each time.
+fn new_token(database: &Database) -> String {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut claims = database.issuer.claims("alice");
+    for (name, value) in [("org", json!("org_1")), ("role", json!("helper")), ("number", json!(number))] {
+        claims[name] = value;
+    }
+    database.issuer.sign(Algorithm::HS256, &claims)
+}
+
+/// What a token that was never seen gives, and which tables are read for it.
+async fn sign_in(client: &Client, database: &Database) -> (String, Vec<String>) {
+    let counted = "SELECT relname || ' ' || coalesce(seq_scan, 0) + coalesce(idx_scan, 0)
+                     FROM pg_stat_xact_all_tables WHERE schemaname = 'tenancy' ORDER BY 1";
+    run(client, "BEGIN").await;
+    let before = column(client, counted).await;
+    let given = match client.execute("SELECT tenancy.authenticate($1)", &[&new_token(database)]).await {
+        Ok(_) => {
+            let who = whoami(client).await;
+            json!([who["organization"], who["role"], who["permissions"]]).to_string()
+        }
+        Err(error) => {
+            run(client, "ROLLBACK").await;
+            return (Refusal::of(&error).message, Vec::new());
+        }
+    };
+    let mut read = column(client, counted).await;
+    run(client, "ROLLBACK").await;
+    read.retain(|table| !before.contains(table));
+    (given, read.into_iter().filter_map(|table| Some(table.split_once(' ')?.0.to_owned())).collect())
+}
+
+/// Signs in with new tokens until what they have in common is from memory; other tests may empty it at any time.
+async fn with_rows_from_memory(client: &Client, database: &Database) -> (String, Vec<String>) {
+    for _ in 0..100 {
+        let (given, read) = sign_in(client, database).await;
+        if !["issuer", "organization", "role", "role_permission"]
+            .iter()
+            .any(|table| read.contains(&(*table).to_owned()))
+        {
+            return (given, read);
+        }
+    }
+    panic!("never from memory");
+}
+
+async fn with_names_of_the_issuer(superuser: &Client) {
+    run(
+        superuser,
+        &format!(
+            "UPDATE tenancy.issuer SET organization_claim = '/org', role_claim = '/role', role_rule = 'claim';
+             SELECT tenancy.create_role('helper'), tenancy.grant_permission('helper', 'finding', 'read');
+             SELECT tenancy.set_external_organization('{ACME}', '{ISSUER}', 'org_1')"
+        ),
+    )
+    .await;
+}
+
+#[test]
+fn a_new_token_has_its_membership_read_and_nothing_that_others_share() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        with_names_of_the_issuer(&superuser).await;
+        assert_eq!(with_rows_from_memory(&superuser, database).await.1, ["membership"]);
+        // Tables of revocations that hold rows are read, whatever is remembered.
+        run(
+            &superuser,
+            &format!(
+                "SELECT tenancy.revoke_session('{ISSUER}', 'of nobody'), tenancy.revoke_subject('{ISSUER}', 'nobody')"
+            ),
+        )
+        .await;
+        let read = with_rows_from_memory(&superuser, database).await.1;
+        assert_eq!(read, ["membership", "revoked_session", "revoked_subject"]);
+        // No rows are kept where none may be.
+        let other = database.superuser().await;
+        run(&other, "SET tenancy.token_cache_size = 0").await;
+        sign_in(&other, database).await;
+        assert!(sign_in(&other, database).await.1.contains(&"issuer".to_owned()));
+    });
+}
+
+#[test]
+fn a_new_token_meets_each_change_of_the_rows_that_others_share() {
+    in_database(async |database| {
+        let (client, superuser) = (database.superuser().await, database.superuser().await);
+        with_names_of_the_issuer(&superuser).await;
+        let connection = format!(
+            "INSERT INTO tenancy.sso_connection (organization, name, issuer, state, break_glass_issuer,
+                 break_glass_subject) VALUES ('{ACME}', 'sso', '{ISSUER}', 'enforced', '{ISSUER}', 'nobody');
+             UPDATE tenancy.sso_connection SET accepted_amr = '{{never}}'"
+        );
+        let revoked_session = format!("SELECT tenancy.revoke_session('{ISSUER}', 'session of alice')");
+        let revoked_subject = format!("SELECT tenancy.revoke_subject('{ISSUER}', 'alice', now() + interval '1 hour')");
+        let changes = [
+            ("UPDATE tenancy.issuer SET status = 'disabled'", "UPDATE tenancy.issuer SET status = 'active'"),
+            (
+                "UPDATE tenancy.organization SET status = 'suspended'",
+                "UPDATE tenancy.organization SET status = 'active'",
+            ),
+            (
+                "UPDATE tenancy.external_organization SET external_id = 'org_2'",
+                "UPDATE tenancy.external_organization SET external_id = 'org_1'",
+            ),
+            (
+                "DELETE FROM tenancy.role_permission WHERE role = 'helper'",
+                "SELECT tenancy.grant_permission('helper', 'finding', 'read')",
+            ),
+            (
+                "DELETE FROM tenancy.role WHERE name = 'helper'",
+                "SELECT tenancy.create_role('helper'), tenancy.grant_permission('helper', 'finding', 'read')",
+            ),
+            (SUSPEND, ACTIVATE),
+            (&connection, "DELETE FROM tenancy.sso_connection"),
+            (&revoked_session, "DELETE FROM tenancy.revoked_session"),
+            (&revoked_subject, "DELETE FROM tenancy.revoked_subject"),
+        ];
+        for (change, undo) in changes {
+            let given = with_rows_from_memory(&client, database).await.0;
+            for step in [change, undo] {
+                let before = sign_in(&client, database).await.0;
+                run(&superuser, "BEGIN").await;
+                run(&superuser, step).await;
+                assert_eq!(sign_in(&client, database).await.0, before, "{step}: not committed yet");
+                run(&superuser, "COMMIT").await;
+                let after = sign_in(&client, database).await.0;
+                assert_ne!(after, before, "{step}: from memory");
+                // A session that remembers nothing says the same.
+                assert_eq!(after, sign_in(&database.superuser().await, database).await.0, "{step}");
+            }
+            assert_eq!(sign_in(&client, database).await.0, given, "{undo}");
+        }
+    });
+}
+
+#[test]
+fn rows_that_a_transaction_wrote_and_rolled_back_are_not_remembered() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        with_names_of_the_issuer(&superuser).await;
+        let given = with_rows_from_memory(&superuser, database).await.0;
+        let own = [
+            "UPDATE tenancy.organization SET status = 'suspended'",
+            "SELECT tenancy.grant_permission('helper', 'finding', 'delete')",
+            "UPDATE tenancy.issuer SET status = 'disabled'",
+        ];
+        for own in own {
+            run(&superuser, "BEGIN; SAVEPOINT s").await;
+            run(&superuser, own).await;
+            let token = new_token(database);
+            let within = match authenticate(&superuser, &token).await {
+                Ok(()) => whoami(&superuser).await["permissions"].to_string(),
+                Err(refusal) => refusal.message,
+            };
+            assert!(!given.contains(&within), "{own}: {within} is from memory");
+            run(&superuser, "ROLLBACK").await;
+            assert_eq!(sign_in(&superuser, database).await.0, given, "{own}");
+        }
+        // Before the triggers of the statement have fired, and then they never do.
+        with_question(&superuser).await;
+        let failing = "WITH changed AS (UPDATE tenancy.organization SET status = 'suspended'
+                                         RETURNING public.asked($1) AS answer)
+                       SELECT 1 / (answer <> 'refused')::int FROM changed";
+        assert_eq!(with_rows_from_memory(&superuser, database).await.0, given);
+        let failed = superuser.query(failing, &[&new_token(database)]).await.unwrap_err();
+        assert_eq!(Refusal::of(&failed).sqlstate, "22012", "by the statement's own change");
+        assert_eq!(sign_in(&superuser, database).await.0, given);
     });
 }
 

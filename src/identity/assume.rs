@@ -3,7 +3,7 @@
 //! Decision: `docs/decisions/13-operator-identity.md`.
 
 use super::authenticate::check_correlation_id;
-use super::lookup;
+use super::lookup::Tables;
 use crate::audit::{self, Refused};
 use crate::context;
 use crate::pg::report::{self, OrRaise};
@@ -52,11 +52,11 @@ fn assume(
     }
     let id = Uuid::from_bytes(*given_id.as_bytes());
     let (organization, permissions) = transaction::with_latest_snapshot(|| {
-        let found = lookup::organization(&id).map(|(organization, _)| organization);
+        let found = Tables::READ.organization(&id).map(|(organization, _)| organization);
         let organization = found.ok_or_else(|| error::NOT_FOUND.error("there is no such organization"))?;
         let permissions = match role {
             None => Permissions::all(),
-            Some(role) if lookup::is_role(role) => lookup::permissions(role),
+            Some(role) if Tables::READ.is_role(role) => Tables::READ.permissions(role),
             Some(_) => return Err(error::NOT_FOUND.error("there is no such role")),
         };
         Ok((organization, permissions))

@@ -3,7 +3,7 @@
 //! Decision: `docs/decisions/07-token-verification.md`.
 
 use super::issuer::{self, Issuer};
-use super::lookup;
+use super::lookup::Tables;
 use super::sso;
 use super::verdict::{self, Verdict};
 use crate::audit::{self, Refused};
@@ -98,7 +98,8 @@ pub(super) fn check_correlation_id(id: Option<&str>) -> Result<()> {
 /// The context and its encoding. `attempted` gets the token once it is verified: who is refused after that is known.
 fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Result<(Rc<Context>, String)> {
     check_correlation_id(request.correlation_id)?;
-    let key = Fingerprint::of(request.token).map(|token| (token, request.organization));
+    let given = GivenToken::new(request.token);
+    let key = given.fingerprint.map(|token| (token, request.organization));
     // Before the snapshot: what is committed after this is news by the time that the verdict is asked for again.
     let (state, now) = (remembered::state(), transaction::now());
     if let (Some(key), Some(state)) = (&key, state)
@@ -108,11 +109,13 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
     }
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     let verdict = transaction::with_latest_snapshot(|| {
-        let (issuer, token) = verify(request.token)?;
+        // News of what the snapshot shows already would make the memory older than it.
+        let tables = Tables::in_state(state.filter(|_| remembered::state() == state));
+        let (issuer, token) = verify(tables, &given)?;
         let token = &*attempted.insert(token);
-        let membership = membership(&issuer, token, request.organization)?;
-        let role = role(&issuer, token, &membership)?;
-        let method = sso::check_sso(membership.organization.id, sso::presented(token), &role.permissions)?;
+        let membership = membership(tables, &issuer, token, request.organization)?;
+        let role = role(tables, &issuer, token, &membership)?;
+        let method = sso::check_sso(tables, membership.organization.id, sso::presented(token), &role.permissions)?;
         Verdict::new(&issuer, token, build_context(&issuer, token, membership, role, method))
     })?;
     let answer = verdict.for_call(request.scope, request.correlation_id);
@@ -122,11 +125,23 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
     answer
 }
 
+/// What was given as a token, and its fingerprint.
+pub(super) struct GivenToken<'a> {
+    text: &'a str,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> GivenToken<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        GivenToken { text, fingerprint: Fingerprint::of(text) }
+    }
+}
+
 /// A token whose signature and claims are good now, and that nobody revoked.
-pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
-    let (issuer, token) = signed(token)?;
+pub(super) fn verify(tables: Tables, token: &GivenToken) -> Result<(Rc<Issuer>, VerifiedToken)> {
+    let (issuer, token) = signed(tables, token)?;
     let token = token.check_claims(&issuer.policy, transaction::now().div_euclid(SECOND))?;
-    match lookup::revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
+    match tables.revocation(&token.issuer, &token.subject, &token.claims, token.issued_at) {
         None => Ok((issuer, token)),
         Some(why) => Err(revoked(why)),
     }
@@ -136,27 +151,26 @@ pub(super) fn verify(token: &str) -> Result<(Rc<Issuer>, VerifiedToken)> {
 type Signed = (Rc<SignedToken>, u64);
 
 /// A token that its issuer has signed, as this session has found out before or finds out now.
-fn signed(token: &str) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
+fn signed(tables: Tables, token: &GivenToken) -> Result<(Rc<Issuer>, Rc<SignedToken>)> {
     static SIGNED: BackendLocal<RefCell<Option<BoundedCache<Fingerprint, Signed>>>> =
         BackendLocal::new(RefCell::new(None));
     let mut signed = SIGNED.borrow_mut();
     let signed = signed.get_or_insert_default();
 
-    let fingerprint = Fingerprint::of(token);
-    let known = fingerprint.and_then(|fingerprint| signed.get(&fingerprint)).cloned();
+    let known = token.fingerprint.and_then(|fingerprint| signed.get(&fingerprint)).cloned();
     if let Some((known, generation)) = known
-        && let Some(issuer) = issuer::find(known.issuer())?
+        && let Some(issuer) = issuer::find(tables, known.issuer())?
         && issuer.generation == generation
     {
         return Ok((issuer, known));
     }
 
-    let bytes = token.len();
-    let token = UnverifiedToken::parse(token)?;
-    let issuer = issuer::find(token.issuer())?.ok_or_else(|| token.unknown_issuer())?;
+    let GivenToken { text, fingerprint } = *token;
+    let token = UnverifiedToken::parse(text)?;
+    let issuer = issuer::find(tables, token.issuer())?.ok_or_else(|| token.unknown_issuer())?;
     let token = Rc::new(token.verify_signature(&issuer.policy)?);
     if let Some(fingerprint) = fingerprint {
-        signed.keep(fingerprint, (token.clone(), issuer.generation), bytes, verdict::bounds());
+        signed.keep(fingerprint, (token.clone(), issuer.generation), text.len(), verdict::bounds());
     }
     Ok((issuer, token))
 }
@@ -167,35 +181,40 @@ pub(super) fn revoked(why: &str) -> error::Error {
 }
 
 /// The membership that token and caller choose.
-pub(super) fn membership(issuer: &Issuer, token: &VerifiedToken, organization: Option<Uuid>) -> Result<Membership> {
+pub(super) fn membership(
+    tables: Tables,
+    issuer: &Issuer,
+    token: &VerifiedToken,
+    organization: Option<Uuid>,
+) -> Result<Membership> {
     let named = match &issuer.organization_claim {
         Some(pointer) => claim_mapping::organizations(&token.claims, pointer, issuer.organization_form)?,
         None => None,
     };
     // Names of nothing are left out.
-    let resolve = |name| lookup::organization_named(&token.issuer, name);
+    let resolve = |name| tables.organization_named(&token.issuer, name);
     let claim = named.map(|named| named.into_iter().filter_map(resolve).collect());
     let named = Named { claim, argument: organization };
     let candidates = named.candidates();
-    let memberships = lookup::memberships(&token.issuer, &token.subject, candidates.as_deref());
+    let memberships = tables.memberships(&token.issuer, &token.subject, candidates.as_deref());
     choose(&named, &memberships, transaction::now()).cloned()
 }
 
 /// The role that token and membership agree on.
-pub(super) fn role(issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
+pub(super) fn role(tables: Tables, issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
     let mut claimed: Vec<String> = match &issuer.role_claim {
         Some(pointer) if issuer.role_rule != claim_mapping::RoleRule::Membership => {
             claim_mapping::roles(&token.claims, pointer)?
                 .into_iter()
                 .map(|name| issuer.role_named(name).to_owned())
-                .filter(|name| lookup::is_role(name))
+                .filter(|name| tables.is_role(name))
                 .collect()
         }
         _ => Vec::new(),
     };
     claimed.sort();
     claimed.dedup();
-    role::choose(issuer.role_rule, &claimed, &membership.role, lookup::permissions)
+    role::choose(issuer.role_rule, &claimed, &membership.role, |name| tables.permissions(name))
 }
 
 fn build_context(issuer: &Issuer, token: &VerifiedToken, membership: Membership, role: Role, method: &str) -> Context {

@@ -1,6 +1,6 @@
 //! The registered issuers: written by `tenancy.set_issuer`, read at each authentication, parsed once per change.
 
-use super::lookup;
+use super::lookup::Tables;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::settings::configuration;
@@ -122,8 +122,8 @@ static LOADED: BackendLocal<RefCell<Option<BoundedCache<String, Loaded>>>> = Bac
 const KEY_SET_BYTES: usize = 16 * 1024;
 
 /// The issuer of that name, with the keys that it has now; `None` if it is not registered or disabled.
-pub fn find(name: &str) -> Result<Option<Rc<Issuer>>> {
-    let Some(row) = lookup::issuer(name).filter(|row| row.active) else {
+pub fn find(tables: Tables, name: &str) -> Result<Option<Rc<Issuer>>> {
+    let Some(row) = tables.issuer(name).filter(|row| row.active) else {
         return Ok(None);
     };
     let mut cache = LOADED.borrow_mut();

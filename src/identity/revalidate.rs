@@ -3,7 +3,8 @@
 //! Decision: `docs/decisions/04-session-identity.md`.
 
 use super::authenticate::revoked;
-use super::{lookup, sso};
+use super::lookup::Tables;
+use super::sso;
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::context::Context;
@@ -18,11 +19,11 @@ use serde_json::Value;
 /// Called by the accessors in the name of whoever reads, who has no rights on the tables, and in parallel workers.
 pub fn revalidate(context: &Context) -> Result<()> {
     transaction::with_latest_snapshot(|| {
-        let now = transaction::now();
-        if !lookup::issuer(&context.issuer).is_some_and(|issuer| issuer.active) {
+        let (tables, now) = (Tables::READ, transaction::now());
+        if !tables.issuer(&context.issuer).is_some_and(|issuer| issuer.active) {
             return Err(ended("Its issuer is not active any more."));
         }
-        let retirement = context.key_id.as_ref().and_then(|key_id| lookup::retirement(&context.issuer, key_id));
+        let retirement = context.key_id.as_ref().and_then(|key_id| tables.retirement(&context.issuer, key_id));
         if retirement.is_some_and(|at| at <= now) {
             return Err(retired_key());
         }
@@ -30,11 +31,11 @@ pub fn revalidate(context: &Context) -> Result<()> {
         let claims = Claims::kept(&context.claims).ok_or_else(unreadable)?;
         // An "iat" with a fraction is a moment older here, never newer.
         let issued_at = claims.get("iat").and_then(Value::as_f64).map(|seconds| seconds.floor() as i64);
-        if let Some(why) = lookup::revocation(&context.issuer, &context.subject, &claims, issued_at) {
+        if let Some(why) = tables.revocation(&context.issuer, &context.subject, &claims, issued_at) {
             return Err(revoked(why));
         }
         let organization = [context.organization.id];
-        let membership = lookup::memberships(&context.issuer, &context.subject, Some(&organization)).pop();
+        let membership = tables.memberships(&context.issuer, &context.subject, Some(&organization)).pop();
         let unchanged = membership.is_some_and(|found| {
             found.obstacle(now).is_none()
                 && found.role == context.membership_role
@@ -44,7 +45,7 @@ pub fn revalidate(context: &Context) -> Result<()> {
             return Err(ended("It was changed, suspended or removed since tenancy.authenticate_session."));
         }
         let token = Presented { issuer: &context.issuer, subject: &context.subject, claims: &claims };
-        match user::as_superuser(|| sso::check_sso(context.organization.id, token, &context.permissions))? {
+        match user::as_superuser(|| sso::check_sso(tables, context.organization.id, token, &context.permissions))? {
             "token" => Ok(()),
             method if method == context.method => Ok(()),
             _ => Err(ended("The organization has required single sign-on since.")),

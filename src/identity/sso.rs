@@ -2,7 +2,7 @@
 //!
 //! Decision: `docs/decisions/12-enforced-single-sign-on.md`.
 
-use super::lookup;
+use super::lookup::Tables;
 use crate::pg::spi::{self, Query, Row};
 use pg_tenancy_core::context::Permissions;
 use pg_tenancy_core::error::{self, Error, Result};
@@ -28,8 +28,13 @@ static ENFORCED: Query = Query::new(concat!(connection_columns!(), "c.organizati
 ///
 /// `permissions` are those it will act with: whoever is no admin any more does not break the glass, though nobody took
 /// the name away. Called with the newest committed state as the active snapshot. Errors: [`error::SSO_REQUIRED`].
-pub fn check_sso(organization: Uuid, token: Presented, permissions: &Permissions) -> Result<&'static str> {
-    if !lookup::enforces_sso(&organization) {
+pub fn check_sso(
+    tables: Tables,
+    organization: Uuid,
+    token: Presented,
+    permissions: &Permissions,
+) -> Result<&'static str> {
+    if !tables.enforces_sso(&organization) {
         return Ok("token");
     }
     let enforced = enforced(organization)?;

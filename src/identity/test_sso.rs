@@ -1,6 +1,7 @@
 //! `tenancy.test_sso`: a sign-in that is only tried.
 
-use super::authenticate;
+use super::authenticate::{self, GivenToken};
+use super::lookup::Tables;
 use super::sso::{connection, connection_columns, damaged, presented};
 use crate::pg::hooks::log;
 use crate::pg::report::OrRaise;
@@ -79,12 +80,12 @@ fn tested(id: Uuid) -> Result<Tested> {
 }
 
 fn try_token(tested: &Tested, token: &str) -> TestOutcome {
-    let (issuer, token) = match authenticate::verify(token) {
+    let (issuer, token) = match authenticate::verify(Tables::READ, &GivenToken::new(token)) {
         Ok(verified) => verified,
         Err(error) => return TestOutcome { subject: None, failure: Some(reason(error)) },
     };
-    let role = authenticate::membership(&issuer, &token, Some(tested.organization))
-        .and_then(|membership| authenticate::role(&issuer, &token, &membership));
+    let role = authenticate::membership(Tables::READ, &issuer, &token, Some(tested.organization))
+        .and_then(|membership| authenticate::role(Tables::READ, &issuer, &token, &membership));
     let failure = match role {
         Err(error) => Some(reason(error)),
         Ok(_) => {

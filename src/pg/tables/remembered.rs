@@ -78,6 +78,23 @@ pub fn state() -> Option<u64> {
     (ANNOUNCED.get() && !news).then(|| CHANGES.get())
 }
 
+/// What was read of the tables in one state of them.
+#[derive(Default)]
+pub struct OfState<T> {
+    state: u64,
+    rows: T,
+}
+
+impl<T: Default> OfState<T> {
+    /// What is known of this state, a number of [`state`]; nothing yet of one that is not the last.
+    pub fn at(&mut self, state: u64) -> &mut T {
+        if self.state != state {
+            *self = OfState { state, rows: T::default() };
+        }
+        &mut self.rows
+    }
+}
+
 /// Looks up the oids and the triggers. News in between leaves the count behind, and so the next caller looks again.
 fn learn() {
     let Some(watched) = WATCHED.get() else { return };

@@ -639,6 +639,18 @@ pub fn oid_if_any(name: &CStr) -> Option<pg_sys::Oid> {
     Some(find_oid(name)).filter(|oid| *oid != pg_sys::InvalidOid)
 }
 
+/// False for a table without a page, which holds no row of any snapshot: a row has its page before it is committed, and
+/// keeps it as long as a snapshot may see the row.
+pub fn has_pages(table: &CStr) -> bool {
+    // SAFETY: the relation is open for the time of a look.
+    unsafe {
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock as i32);
+        let pages = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        pages > 0
+    }
+}
+
 /// True if `tenancy.<name>` is there and has, or had, partitions.
 pub fn has_partitions(name: &CStr) -> bool {
     let oid = find_oid(name);
