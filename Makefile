@@ -67,7 +67,7 @@ instructions: private ## count instructions of operations, compare with benches/
 	@tools/instructions.sh $(if $(RECORD),record,compare)
 
 .PHONY: fuzz
-fuzz: ## fuzz the readers of tokens, keys, bundles and packed events (FUZZ_SECONDS=60)
+fuzz: ## fuzz the readers of tokens, keys, bundles, packed events and sealed values (FUZZ_SECONDS=60)
 	@tools/setup.sh build fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh
 

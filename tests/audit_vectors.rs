@@ -22,7 +22,7 @@ fn optional(value: &Value) -> Option<&str> {
     value.as_str()
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
@@ -30,11 +30,11 @@ fn owned(value: &Value) -> Option<String> {
     optional(value).map(str::to_owned)
 }
 
-fn id(value: &Value) -> Uuid {
+pub fn id(value: &Value) -> Uuid {
     text(value).parse().unwrap()
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub fn bytes(value: &Value) -> Vec<u8> {
     let text = text(value);
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }

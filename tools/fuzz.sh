@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of tokens, key sets, JSON, bundles and packed events for FUZZ_SECONDS in all (60), guided by
-# coverage, on one core: fuzz.sh [TARGET]... (token, key_set, strict_json, bundle, packed). A finding stays in
-# target/fuzz/findings; once mended it belongs into tests/hostile_tokens or tests/audit_vectors, which the seeds are
-# made of.
+# Fuzzes the readers of tokens, key sets, JSON, bundles, packed events and sealed values for FUZZ_SECONDS in all (60),
+# guided by coverage, on one core: fuzz.sh [TARGET]... (token, key_set, strict_json, bundle, packed, sealed). A finding
+# stays in target/fuzz/findings; once mended it belongs into tests/hostile_tokens, tests/audit_vectors or
+# tests/secret_vectors, which the seeds are made of.
 #
 # libFuzzer with the stable toolchain: cargo-fuzz would set the same flags and wants a nightly one for -Zsanitizer only.
 # Without AddressSanitizer, which has little to find here: neither the readers nor serde_json use `unsafe` much.
@@ -11,7 +11,7 @@ source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 seconds=${FUZZ_SECONDS:-60}
 targets=("$@")
-if ((${#targets[@]} == 0)); then targets=(token key_set strict_json bundle packed); fi
+if ((${#targets[@]} == 0)); then targets=(token key_set strict_json bundle packed sealed); fi
 triple=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
 folder=target/fuzz
 

@@ -14,3 +14,4 @@ pub mod guardrail;
 pub mod identity;
 pub mod policy;
 pub mod savepoint_stack;
+pub mod secrets;

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -12,7 +13,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::identity::keys::KeySet;
 use pg_tenancy_core::identity::token::IssuerPolicy;
+use pg_tenancy_core::secrets::envelope::SecretPlace;
+use pg_tenancy_core::secrets::key::{DataKey, SecretKey};
 use serde_json::json;
+use uuid::uuid;
 
 /// The moment at which every token is checked, in Unix seconds.
 pub const NOW: i64 = 1_800_000_000;
@@ -114,4 +118,20 @@ impl<'i> Input<'i> {
             }
         }
     }
+}
+
+/// Sealed values, good and bad.
+pub const SEALED: &str = include_str!("../../tests/secret_vectors/vectors.json");
+
+/// The key and the place of most values in [`SEALED`]: `KEY` and `PLACE` of the script beside them.
+pub fn sealed_by() -> (DataKey, SecretPlace<'static>) {
+    let secret = digest(&SHA256, b"a data key");
+    let secret = secret.as_ref().try_into().expect("SHA-256 has 32 bytes");
+    let key = DataKey {
+        id: uuid!("0199a000-0000-7000-8000-000000000001"),
+        organization: uuid!("aaaaaaaa-0000-4000-8000-000000000001"),
+        key: SecretKey::new(secret),
+    };
+    let secret = uuid!("0199a000-0000-7000-8000-000000000002");
+    (key, SecretPlace { secret, name: "aws production", version: 1, kind: "opaque", scope: "read_only" })
 }

@@ -1,12 +1,13 @@
 //! Writes the seed corpora from tests/hostile_tokens: `seeds FOLDER` makes FOLDER/token, key_set and
-//! strict_json, FOLDER/bundle from tests/evidence, and FOLDER/packed from tests/audit_vectors.
+//! strict_json, FOLDER/bundle from tests/evidence, FOLDER/packed from tests/audit_vectors, and
+//! FOLDER/sealed from tests/secret_vectors.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
 // Built with coverage like everything else here, so it needs the functions that count.
 use libfuzzer_sys as _;
-use pg_tenancy_fuzz::{BUNDLE, Input, NOW, SIGNED};
+use pg_tenancy_fuzz::{BUNDLE, Input, NOW, SEALED, SIGNED};
 use serde_json::{Value, json};
 
 const TOKENS: &str = include_str!("../../tests/hostile_tokens/tokens.json");
@@ -50,6 +51,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let count = count.and_then(|count| u8::try_from(count).ok()).ok_or("a vector without a number of events")?;
         packed.add(&[&[count], &from_hex(stored)?[..]].concat())?;
     }
+
+    let mut sealed = Corpus::new(&below, "sealed")?;
+    for vector in serde_json::from_str::<Value>(SEALED)?["sealed"].as_array().into_iter().flatten() {
+        let envelope = vector["envelope"].as_str().ok_or("a vector without an envelope")?;
+        sealed.add(&[&[1], &from_hex(envelope)?[..]].concat())?;
+    }
+    sealed.add(b"\x00value")?;
+    sealed.add(b"\x02# a ring\na.1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")?;
 
     let good_header = r#"{"alg":"HS256","kid":"h"}"#;
     let good_claims = json!({"iss": "joe", "sub": "user_1", "aud": ["web", "db"], "exp": NOW + 300, "nbf": NOW,
@@ -104,7 +113,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     key_sets.add(good.to_string().as_bytes())?;
     let (tokens, key_sets, texts) = (tokens.written, key_sets.written, texts.written);
-    let (bundles, packed) = (bundles.written, packed.written);
-    println!("{tokens} tokens, {key_sets} key sets, {texts} JSON texts, {bundles} bundle, {packed} packed events");
+    let (bundles, packed, sealed) = (bundles.written, packed.written, sealed.written);
+    println!("{tokens} tokens, {key_sets} key sets, {texts} JSON texts, {bundles} bundle, {packed} packed events,");
+    println!("{sealed} sealed values and rings");
     Ok(())
 }

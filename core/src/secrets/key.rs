@@ -1,0 +1,70 @@
+//! Keys in memory, and the ids of those outside of the database.
+
+use rand::RngExt as _;
+use std::fmt;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// The bytes of a key.
+pub const KEY_BYTES: usize = 32;
+
+/// A key that is zeroized when it is dropped.
+#[derive(Clone)]
+pub struct SecretKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl SecretKey {
+    /// The key of these bytes; the caller zeroizes its own copy.
+    pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        SecretKey(Zeroizing::new(*bytes))
+    }
+
+    /// A random key.
+    pub fn generate() -> Self {
+        let mut key = SecretKey(Zeroizing::new([0; KEY_BYTES]));
+        rand::rng().fill(&mut key.0[..]);
+        key
+    }
+
+    /// The bytes of the key.
+    pub fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+/// A data key: the key of an organization, from which the keys of its values are derived.
+#[derive(Clone)]
+pub struct DataKey {
+    /// Id of the key in `tenancy.data_key`. The envelope of a value names it.
+    pub id: Uuid,
+    /// The organization whose values it seals.
+    pub organization: Uuid,
+    /// The key itself.
+    pub key: SecretKey,
+}
+
+/// The id of a key-encryption key: 1 to 64 characters of `a-z0-9._-`, the first a letter or digit. No such id means
+/// anything to a shell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The id, if the text is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let valid = (1..=64).contains(&text.len())
+            && text.bytes().all(inner)
+            && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit());
+        valid.then(|| KeyId(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,5 @@
+//! Secrets of organizations: how a value is sealed, and by which keys.
+
+pub mod envelope;
+pub mod key;
+pub mod key_ring;
