@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use pg_tenancy_core::error::{Error, KEY_FILE_INVALID, Result};
 use pg_tenancy_core::identity::keys::{KeySet, MAX_KEY_SET_BYTES};
+use zeroize::Zeroizing;
 
 /// The longest name of a file, in bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -101,12 +102,12 @@ pub fn read(path: &Path) -> (Version, Result<Keys>) {
 ///
 /// The reason is the end of a sentence and contains nothing of the secret. The file may have at most `max_bytes` bytes,
 /// and other users of the machine may neither read nor write it.
-pub fn read_secret(path: &Path, max_bytes: u64) -> (Version, std::result::Result<String, String>) {
+pub fn read_secret(path: &Path, max_bytes: u64) -> (Version, std::result::Result<Zeroizing<String>, String>) {
     let (version, opened) = open(path);
     (version, opened.and_then(|(file, metadata)| secret(file, &metadata, max_bytes)))
 }
 
-fn secret(file: File, metadata: &Metadata, max_bytes: u64) -> std::result::Result<String, String> {
+fn secret(file: File, metadata: &Metadata, max_bytes: u64) -> std::result::Result<Zeroizing<String>, String> {
     // As Postgres asks of the key of its certificate: what others can read is no secret.
     if metadata.mode() & 0o007 != 0 {
         return Err("every user of the machine may read or write it".into());
@@ -114,7 +115,8 @@ fn secret(file: File, metadata: &Metadata, max_bytes: u64) -> std::result::Resul
     if metadata.len() > max_bytes {
         return Err(format!("it has more than {max_bytes} bytes"));
     }
-    let mut text = String::new();
+    // Room for all of it, so that no copy stays behind where it grew.
+    let mut text = Zeroizing::new(String::with_capacity(max_bytes as usize + 64));
     let read = file.take(max_bytes).read_to_string(&mut text);
     read.map_err(|error| format!("it cannot be read: {}", error.kind()))?;
     Ok(text)
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn a_file_that_is_nothing_but_a_secret_is_only_the_servers() {
         let folder = Folder::new("bare-secret");
-        let text = |path: &Path| read_secret(path, 100).1;
+        let text = |path: &Path| read_secret(path, 100).1.map(|text| text.to_string());
         assert_eq!(text(&folder.write("a", "x\n", 0o600)).as_deref(), Ok("x\n"));
         assert_eq!(text(&folder.write("a", "x\n", 0o640)).as_deref(), Ok("x\n"));
         for mode in [0o644, 0o604, 0o602, 0o601] {

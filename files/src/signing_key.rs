@@ -4,12 +4,11 @@ use pg_tenancy_core::audit::log::signed_note::Signer;
 use pg_tenancy_core::error::{Error, Result, SIGNING_KEY_INVALID};
 use std::fs;
 use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+
+use super::command;
+use zeroize::Zeroizing;
 
 /// The most bytes of a file, or of the output of a command.
 const MAX_BYTES: usize = 64 * 1024;
@@ -17,10 +16,6 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_KEYS: usize = 8;
 /// The longest name of a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
-/// The longest run time of a command.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The interval at which a running command is polled.
-const STEP: Duration = Duration::from_millis(50);
 
 /// The source of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +99,7 @@ pub fn parse(text: &str, name: Option<&str>) -> Result<Vec<Signer>> {
     }
 }
 
-fn read_file(path: &Path) -> Result<String> {
+fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     let failed = |error: std::io::Error| refused(&format!("the file cannot be read: {}", error.kind()));
     // Not blocking, so that a named pipe cannot hold the backend.
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
@@ -116,89 +111,22 @@ fn read_file(path: &Path) -> Result<String> {
     if metadata.mode() & 0o007 != 0 {
         return Err(refused("every user of the machine may read or write the file"));
     }
-    let mut text = String::new();
+    // Room for all of it, so that no copy stays behind where it grew.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES + 64));
     file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    bounded(text)
-}
-
-fn bounded(text: String) -> Result<String> {
     if text.len() > MAX_BYTES { Err(refused("there are more than 64 kB")) } else { Ok(text) }
 }
 
-/// A running command in a process group of its own; dropping the value kills the group.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(group) = i32::try_from(self.0.id()) {
-            // SAFETY: the group of a child that was not waited for, so its number is nobody else's.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// Runs a command and returns its standard output.
-///
-/// Its standard error is discarded because it may contain secrets, which must not reach the log.
-fn run(command: &str, mut interrupted: impl FnMut()) -> Result<String> {
-    let child = Command::new("/bin/sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
-    let mut child = Running(child.map_err(|error| refused(&format!("the command cannot be run: {}", error.kind())))?);
-    let deadline = Instant::now() + PATIENCE;
-    let mut printed = Vec::new();
-    if let Some(mut output) = child.0.stdout.take() {
-        let mut buffer = [0; 4096];
-        loop {
-            interrupted();
-            if !readable(&output, deadline)? {
-                continue;
-            }
-            match output.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => printed.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(refused(&format!("the command cannot be read: {}", error.kind()))),
-            }
-            if printed.len() > MAX_BYTES {
-                return Err(refused("there are more than 64 kB"));
-            }
+/// The keys that a command prints.
+fn run(command: &str, interrupted: impl FnMut()) -> Result<Zeroizing<String>> {
+    let mut printed = command::run(command, None, MAX_BYTES, interrupted).map_err(|why| refused(&why))?;
+    match String::from_utf8(std::mem::take(&mut *printed)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(refused("the command printed what is no text"))
         }
     }
-    let status = wait(&mut child.0, deadline, interrupted)?;
-    if !status.success() {
-        return Err(refused(&format!("the command failed: {status}")));
-    }
-    String::from_utf8(printed).map_err(|_| refused("the command printed what is no text"))
-}
-
-/// Waits for output to read, at most for [`STEP`]; an error after the deadline.
-fn readable(output: &impl AsRawFd, deadline: Instant) -> Result<bool> {
-    in_time(deadline)?;
-    let mut poll = libc::pollfd { fd: output.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one descriptor, open for the time of the call.
-    Ok(unsafe { libc::poll(&mut poll, 1, STEP.as_millis() as i32) } > 0)
-}
-
-fn wait(child: &mut Child, deadline: Instant, mut interrupted: impl FnMut()) -> Result<ExitStatus> {
-    loop {
-        interrupted();
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) => in_time(deadline)?,
-            Err(error) => return Err(refused(&format!("the command cannot be waited for: {}", error.kind()))),
-        }
-        std::thread::sleep(STEP);
-    }
-}
-
-fn in_time(deadline: Instant) -> Result<()> {
-    if Instant::now() < deadline { Ok(()) } else { Err(refused("the command took longer than 10 seconds")) }
 }
 
 fn refused(why: &str) -> Error {
@@ -275,27 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_bounded_in_time_and_size_and_must_succeed() {
+    fn a_command_prints_keys_and_must_succeed() {
         assert_eq!(names(command(&format!("echo '{LINE}'"))), ["PeterNeumann"]);
         assert!(reason(command(&format!("echo '{LINE}'; exit 3"))).contains("exit status: 3"));
         assert!(reason(command("yes")).contains("64 kB"));
         assert!(reason(command("printf '\\377'")).contains("no text"));
         assert!(reason(command("true")).contains("no key"));
-    }
-
-    #[test]
-    fn a_command_that_is_interrupted_or_late_ends_with_all_its_children() {
-        let mark = std::env::temp_dir().join(format!("pg_tenancy-late-{}", std::process::id()));
-        let sleeping = format!("(sleep 2; touch {0}) & sleep 2; touch {0}", mark.display());
-        let began = Instant::now();
-        let run = std::panic::catch_unwind(|| {
-            let interrupted = || assert!(began.elapsed() < Duration::from_millis(200), "cancelled");
-            Source::Command(sleeping).read(None, interrupted)
-        });
-        assert!(run.is_err());
-        std::thread::sleep(Duration::from_millis(2500));
-        assert!(!mark.exists(), "a child lived on");
-        assert!(reason(command("sleep 20")).contains("10 seconds"));
     }
 
     #[test]

@@ -9,18 +9,27 @@ use zeroize::Zeroizing;
 pub const KEY_BYTES: usize = 32;
 
 /// A key that is zeroized when it is dropped.
-#[derive(Clone)]
-pub struct SecretKey(Zeroizing<[u8; KEY_BYTES]>);
+///
+/// It is on the heap, so that moving the value moves a pointer and leaves no copy of the key on the stack.
+pub struct SecretKey(Box<Zeroizing<[u8; KEY_BYTES]>>);
+
+impl Clone for SecretKey {
+    fn clone(&self) -> Self {
+        SecretKey::new(self.bytes())
+    }
+}
 
 impl SecretKey {
     /// The key of these bytes; the caller zeroizes its own copy.
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
-        SecretKey(Zeroizing::new(*bytes))
+        let mut key = SecretKey(Box::default());
+        key.0.copy_from_slice(bytes);
+        key
     }
 
     /// A random key.
     pub fn generate() -> Self {
-        let mut key = SecretKey(Zeroizing::new([0; KEY_BYTES]));
+        let mut key = SecretKey(Box::default());
         rand::rng().fill(&mut key.0[..]);
         key
     }
