@@ -3,7 +3,8 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA tenancy FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA tenancy FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT USAGE ON SCHEMA tenancy TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor,
+    tenancy_custodian;
 
 -- Authenticating, and reading the own context. Policies and defaults call these in the name of whoever queries.
 GRANT EXECUTE ON FUNCTION
@@ -165,3 +166,20 @@ GRANT SELECT ON tenancy.sensitive_table TO tenancy_admin, tenancy_auditor;
 -- What was archived. Detaching and attaching is granted to nobody: a superuser says who may.
 GRANT SELECT ON tenancy.archive TO tenancy_admin, tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.seal_digest(uuid, uuid, bigint) TO tenancy_auditor;
+
+-- Keys of secrets. Whoever manages them reads no wrapped key, and whoever reveals a value manages none.
+GRANT EXECUTE ON FUNCTION
+    tenancy.add_key_encryption_key(text, text, text),
+    tenancy.set_current_key_encryption_key(text, text),
+    tenancy.retire_key_encryption_key(text, text),
+    tenancy.rotate_data_key(uuid, text),
+    tenancy.begin_rewrap(integer, text),
+    tenancy.rewrap_batch(),
+    tenancy.end_rewrap()
+TO tenancy_custodian;
+GRANT EXECUTE ON PROCEDURE tenancy.rewrap_data_keys(integer, text) TO tenancy_custodian;
+GRANT EXECUTE ON FUNCTION tenancy.key_status() TO tenancy_custodian, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.forget_keys() TO tenancy_custodian, tenancy_application, tenancy_admin,
+    tenancy_operator;
+GRANT SELECT ON tenancy.key_encryption_key, tenancy.rewrap_run, tenancy.rewrap_progress
+TO tenancy_custodian, tenancy_auditor;

@@ -39,7 +39,7 @@ BEGIN
        AND NOT (a.privilege_type = 'USAGE' AND NOT a.is_grantable
                 AND EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.grantee
                                AND r.rolname IN ('tenancy_application', 'tenancy_admin', 'tenancy_operator',
-                                   'tenancy_auditor', 'tenancy_trail')))
+                                   'tenancy_auditor', 'tenancy_custodian', 'tenancy_trail')))
      ORDER BY 1 LIMIT 1;
     IF found IS NOT NULL THEN
         RAISE EXCEPTION 'schema "tenancy" exists and has grants'
@@ -73,6 +73,7 @@ BEGIN
             ('tenancy_admin', 'pg_tenancy: may register issuers, organizations, roles and members, and protect tables it owns.'),
             ('tenancy_operator', 'pg_tenancy: may assume an organization for a reason, without a token. For jobs and maintenance; each use is audited.'),
             ('tenancy_auditor', 'pg_tenancy: may read the events of every organization, seal and verify them.'),
+            ('tenancy_custodian', 'pg_tenancy: may manage the keys that secrets are sealed under, and reveal none of them.'),
             ('tenancy_trail', 'pg_tenancy: owns the view tenancy.organization_audit_trail, so that policies bind it. Grant it to nobody.')
         ) AS r (name, comment)
     LOOP

@@ -13,6 +13,7 @@ mod guardrail;
 mod identity;
 mod pg;
 mod policy;
+mod secrets;
 mod worker;
 
 use crate::pg::hooks::{executor, log, permission, planner, reading, statistics, transaction, utility};
@@ -66,6 +67,7 @@ pub extern "C-unwind" fn _PG_init() {
             guardrail::transaction_ended();
             reading::rolled_back(0);
             context::transaction_ended();
+            secrets::transaction_ended(committed);
             throttle::transaction_ended();
             let events = audit::transaction_ended(committed);
             if events > 0 {

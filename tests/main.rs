@@ -42,6 +42,8 @@ mod retention;
 mod rewriting;
 mod row_index;
 mod seal_rows;
+mod secret_keys;
+mod secret_rewrapping;
 mod secret_vectors;
 mod sql_reference;
 mod sso;

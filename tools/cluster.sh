@@ -49,6 +49,11 @@ configure() {
         (umask 077 && openssl genpkey -algorithm ed25519 | as_server tee "$state/signing_key" >/dev/null)
         as_server chmod 600 "$state/signing_key"
     fi
+    if [[ ! -e $state/secret_keys ]]; then
+        for id in first second; do echo "$id $(head -c 32 /dev/urandom | base64)"; done \
+            | as_server tee "$state/secret_keys" >/dev/null
+        chmod 600 "$state/secret_keys"
+    fi
     {
         cat <<EOF
 listen_addresses = '127.0.0.1'
@@ -60,6 +65,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 tenancy.jwks_directory = '$state/jwks'
 tenancy.commitment_key_file = '$key'
 tenancy.signing_key_file = '$state/signing_key'
+tenancy.secret_key_file = '$state/secret_keys'
 tenancy.checkpoint_origin = '$name.example'
 EOF
         # The tests look at what is not sealed yet, and seal when they mean to; tests/worker.rs has a server of its own.

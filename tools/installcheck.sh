@@ -16,7 +16,7 @@ admin -d postgres -c "CREATE DATABASE $PG_TENANCY_TEMPLATE TEMPLATE template0"
 finish() {
     admin -d postgres -c "DROP DATABASE $PG_TENANCY_TEMPLATE WITH (FORCE)"
     # Other suites may be running on the same server.
-    admin -d postgres -c 'DROP ROLE IF EXISTS test_application, test_owner, test_auditor, test_stranger' 2>/dev/null || true
+    admin -d postgres -c 'DROP ROLE IF EXISTS test_application, test_owner, test_auditor, test_custodian, test_stranger' 2>/dev/null || true
 }
 trap finish EXIT
 admin -d "$PG_TENANCY_TEMPLATE" -c 'CREATE EXTENSION pgtap' -c 'CREATE EXTENSION pg_tenancy' -f pg_test/helpers/roles.sql

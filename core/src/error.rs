@@ -214,6 +214,35 @@ kinds! {
     /// No checkpoint covers the requested export.
     CHECKPOINT_MISSING, "55000", "Call tenancy.checkpoint(), or let the background worker do it: \
         tenancy.signing_key_file and tenancy.checkpoint_interval.";
+    /// A key-encryption key that is needed is not where it should come from.
+    SECRET_KEY_MISSING, "F0000", "Add the key to tenancy.secret_key_file, or to what tenancy.secret_key_command \
+        prints; tenancy.key_status() tells which keys can be used.";
+    /// A key has the right id and is another one.
+    SECRET_KEY_WRONG, "F0000", "Put back the key that had this id when it was registered; a new key needs a new id. \
+        tenancy.key_status() tells which keys can be used.";
+    /// The keys cannot be read.
+    SECRET_KEY_INVALID, "F0000", "See tenancy.secret_key_file and tenancy.secret_key_command (lines of an id and the \
+        base64 of 32 bytes), and tenancy.key_wrap_command.";
+    /// The command that wraps keys did not do it.
+    KEY_COMMAND_FAILED, "F0000", "Run tenancy.key_wrap_command by hand as the server's user; docs/key-management.md \
+        has its protocol.";
+    /// Something sealed does not open although its key is right.
+    SECRET_ALTERED, "XX001", "Restore the row from a backup; tenancy.verify_audit() tells whether the history was \
+        altered too.";
+    /// The id of a key-encryption key that is registered.
+    KEY_EXISTS, "23505", "Give a new key a new id; the id of a retired key is not used again.";
+    /// No key-encryption key is current, so that no data key can be made.
+    KEY_NOT_CHOSEN, "55000", "Register a key with tenancy.add_key_encryption_key, and make it current with \
+        tenancy.set_current_key_encryption_key.";
+    /// Somebody else writes the tables of keys.
+    KEY_TABLE_REFUSED, "42501", "Call the functions of docs/key-management.md.";
+    /// Another run wraps data keys.
+    REWRAP_RUNS, "55P03", "CALL tenancy.rewrap_data_keys() when the run has ended; tenancy.rewrap_progress shows it.";
+    /// A key-encryption key that data keys are wrapped under.
+    KEY_IN_USE, "55000", "Make another key current, and CALL tenancy.rewrap_data_keys(); tenancy.key_status() counts \
+        the data keys under each key.";
+    /// A key-encryption key that is retired, or that must not be.
+    KEY_STATE, "55000", "tenancy.key_status() has the states of the keys.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function that only Postgres may call, such as a trigger function, was called in another way.

@@ -1,5 +1,5 @@
 //! What pg_tenancy asks of the operating system: files of secrets, signing keys and published checkpoints, commands
-//! that hand over keys.
+//! that hand over keys, and memory that keys are kept in.
 //!
 //! The crate does not depend on Postgres.
 
@@ -7,5 +7,6 @@
 
 pub mod checkpoint_files;
 pub mod command;
+pub mod locked_keys;
 pub mod secret_file;
 pub mod signing_key;

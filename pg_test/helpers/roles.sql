@@ -4,7 +4,7 @@ DO $$
 DECLARE
     wanted record;
 BEGIN
-    FOR wanted IN VALUES ('test_application', 'tenancy_application'), ('test_owner', 'tenancy_admin'), ('test_auditor', 'tenancy_auditor'),
+    FOR wanted IN VALUES ('test_application', 'tenancy_application'), ('test_owner', 'tenancy_admin'), ('test_auditor', 'tenancy_auditor'), ('test_custodian', 'tenancy_custodian'),
                          ('test_stranger', NULL) LOOP
         IF to_regrole(wanted.column1) IS NULL THEN
             EXECUTE format('CREATE ROLE %I', wanted.column1);

@@ -20,6 +20,7 @@ pub use capture::partition::create_ahead as create_partitions;
 pub use capture::read::{LISTENER as READS, read_for_the_audit};
 pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
+pub use capture::restore::brings_rows as restore_brings_rows;
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};

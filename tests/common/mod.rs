@@ -222,6 +222,7 @@ async fn prepare_cluster(admin: &Client) {
         "tenancy_admin",
         "tenancy_operator",
         "tenancy_auditor",
+        "tenancy_custodian",
         "tenancy_trail",
         APPLICATION,
         OWNER,

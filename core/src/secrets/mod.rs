@@ -2,4 +2,6 @@
 
 pub mod envelope;
 pub mod key;
+pub mod key_cache;
+pub mod key_command;
 pub mod key_ring;

@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 20] = [
+const OWN: [&str; 25] = [
     "insert",
     "update",
     "delete",
@@ -33,6 +33,11 @@ const OWN: [&str; 20] = [
     "coverage",
     "rewrite",
     "maintenance",
+    "key_added",
+    "key_current",
+    "key_retired",
+    "data_key_rotated",
+    "rewrap",
 ];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 

@@ -14,6 +14,9 @@ static SIGNING_KEY_FILE: Text = Text::new(Some(c""));
 static SIGNING_KEY_COMMAND: Text = Text::new(Some(c""));
 static CHECKPOINT_ORIGIN: Text = Text::new(Some(c""));
 static CHECKPOINT_DIRECTORY: Text = Text::new(Some(c""));
+static SECRET_KEY_FILE: Text = Text::new(Some(c""));
+static SECRET_KEY_COMMAND: Text = Text::new(Some(c""));
+static KEY_WRAP_COMMAND: Text = Text::new(Some(c""));
 
 /// In bytes.
 static AUDIT_VALUE_LIMIT: Integer = Integer::new(8192);
@@ -31,13 +34,17 @@ static TOKEN_CACHE_SIZE: Integer = Integer::new(512);
 static ISSUER_CACHE_SIZE: Integer = Integer::new(256);
 /// In milliseconds.
 static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
+/// In keys.
+static KEY_CACHE_SIZE: Integer = Integer::new(64);
+/// In milliseconds.
+static KEY_CACHE_LIFETIME: Integer = Integer::new(300_000);
 
 /// A setting that holds a text: name, what it is, more about it, where it is kept, who may set it, flags.
 type TextSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Text, GucContext, GucFlags);
 
 // GucContext::Sighup, and not Suset: whoever could choose a folder or a command in a session would choose the keys,
 // and what the server's user reads, runs and writes.
-const TEXTS: [TextSetting; 7] = [
+const TEXTS: [TextSetting; 10] = [
     (
         c"tenancy.jwks_directory",
         c"The folder with the key files of issuers, as an absolute path.",
@@ -95,12 +102,36 @@ const TEXTS: [TextSetting; 7] = [
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     ),
+    (
+        c"tenancy.secret_key_file",
+        c"The file with the key-encryption keys of the provider ring, as an absolute path.",
+        c"Lines of an id and the base64 of 32 random bytes. Read again when it changes.",
+        &SECRET_KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    ),
+    (
+        c"tenancy.secret_key_command",
+        c"A shell command that prints the key-encryption keys of the provider ring.",
+        c"Run by the server's user, for 10 seconds at most. Its output is kept for tenancy.key_cache_lifetime.",
+        &SECRET_KEY_COMMAND,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    ),
+    (
+        c"tenancy.key_wrap_command",
+        c"A shell command that wraps and unwraps data keys for the provider command.",
+        c"%o is wrap or unwrap, %k the id of the key. Run by the server's user, for 10 seconds at most.",
+        &KEY_WRAP_COMMAND,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    ),
 ];
 
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 8] = [
+const INTEGERS: [IntegerSetting; 10] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -177,6 +208,25 @@ const INTEGERS: [IntegerSetting; 8] = [
         GucContext::Suset,
         GucFlags::empty(),
     ),
+    (
+        // Suset, as the lifetime: it is the server's memory, and where keys stand.
+        c"tenancy.key_cache_size",
+        c"How many unwrapped data keys each session keeps.",
+        c"The least recently used one is forgotten first. 0: none is kept.",
+        &KEY_CACHE_SIZE,
+        [0, 4096],
+        GucContext::Suset,
+        GucFlags::empty(),
+    ),
+    (
+        c"tenancy.key_cache_lifetime",
+        c"How long each session keeps an unwrapped data key.",
+        c"Also how long it keeps what tenancy.secret_key_command printed. 0: not at all.",
+        &KEY_CACHE_LIFETIME,
+        [0, 86_400_000],
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    ),
 ];
 
 /// Defines the settings. Called once from `_PG_init`, before the prefix is reserved.
@@ -207,6 +257,31 @@ pub fn checkpoint_origin() -> Option<String> {
 /// `tenancy.checkpoint_directory`; `None` when it is not set.
 pub fn checkpoint_directory() -> Option<String> {
     text(&CHECKPOINT_DIRECTORY)
+}
+
+/// `tenancy.secret_key_file`; `None` when it is not set.
+pub fn secret_key_file() -> Option<String> {
+    text(&SECRET_KEY_FILE)
+}
+
+/// `tenancy.secret_key_command`; `None` when it is not set.
+pub fn secret_key_command() -> Option<String> {
+    text(&SECRET_KEY_COMMAND)
+}
+
+/// `tenancy.key_wrap_command`; `None` when it is not set.
+pub fn key_wrap_command() -> Option<String> {
+    text(&KEY_WRAP_COMMAND)
+}
+
+/// `tenancy.key_cache_size`.
+pub fn key_cache_size() -> usize {
+    size(&KEY_CACHE_SIZE)
+}
+
+/// `tenancy.key_cache_lifetime`, in microseconds.
+pub fn key_cache_lifetime() -> i64 {
+    i64::from(KEY_CACHE_LIFETIME.get()) * 1000
 }
 
 /// `tenancy.checkpoint_interval`; `None` where the worker makes no checkpoints.

@@ -4,4 +4,5 @@ pub mod catalog;
 pub mod parent;
 pub mod remembered;
 pub mod scan;
+pub mod session_lock;
 pub mod table;

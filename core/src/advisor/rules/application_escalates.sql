@@ -17,6 +17,7 @@ power (name, what) AS (VALUES
     ('tenancy_admin', 'changes members, roles, policies and guardrails'),
     ('tenancy_operator', 'assumes any organization without a token'),
     ('tenancy_auditor', 'reads the events of all organizations'),
+    ('tenancy_custodian', 'manages the keys of secrets'),
     ('tenancy_trail', 'changes the view that shows members their events'),
     ('pg_read_server_files', 'reads the files of the server, those of tables and keys among them'),
     ('pg_write_server_files', 'writes the files of the server'),

@@ -1,0 +1,20 @@
+//! Secrets of organizations: the keys that their values are sealed under.
+//!
+//! Sealing itself, and the format of what is read here, are in the core's room of the same name.
+
+mod data_key;
+mod guard;
+mod key_cache;
+mod key_encryption_key;
+mod key_ring;
+mod keys;
+mod locked_key;
+mod provider;
+mod rewrapping;
+
+/// The transaction is over: keys that have had their time leave the session's memory.
+pub fn transaction_ended(committed: bool) {
+    rewrapping::transaction_ended(committed);
+    key_cache::expire();
+    key_ring::expire();
+}
