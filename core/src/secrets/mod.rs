@@ -5,3 +5,4 @@ pub mod key;
 pub mod key_cache;
 pub mod key_command;
 pub mod key_ring;
+pub mod rotation;
