@@ -2,11 +2,14 @@
 //! (`secret_vectors/check.py`) writes and reads by `docs/secret-format.md`.
 
 use pg_tenancy_core::audit::format::hex;
+use pg_tenancy_core::secrets::delivery::{Delivery, Submission, accept, deliver, public_key, receive, submit};
 use pg_tenancy_core::secrets::envelope::{NotOpened, SecretPlace, fingerprint, open, seal_with, unwrap, wrap_with};
 use pg_tenancy_core::secrets::key::{DataKey, KeyId, SecretKey};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use uuid::Uuid;
 
 use crate::audit_vectors::{bytes, id, text};
 use crate::common::skipped;
@@ -83,14 +86,60 @@ fn fingerprints_are_those_of_the_other_program() {
     }
 }
 
-#[test]
-fn the_other_program_reads_and_writes_the_same() {
+/// The script beside the vectors, to be run; `None` where its package is not installed.
+fn script() -> Option<Command> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = folder.join("target/clients/python/bin/python");
     if !python.exists() {
         skipped("tools/setup.sh clients has not installed the package cryptography");
-        return;
+        return None;
     }
-    let checked = Command::new(python).arg("-B").arg(folder.join("tests/secret_vectors/check.py")).output().unwrap();
+    let mut script = Command::new(python);
+    script.arg("-B").arg(folder.join("tests/secret_vectors/check.py"));
+    Some(script)
+}
+
+#[test]
+fn the_other_program_reads_and_writes_the_same() {
+    let Some(mut script) = script() else { return };
+    let checked = script.output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn messages_are_exchanged_with_the_other_program() {
+    let Some(mut script) = script() else { return };
+    let (organization, name) = (Uuid::from_u128(7), "aws \"Prüfung\"");
+    let delivery = Delivery { organization, name, version: 3, purpose: "nightly import" };
+    let submission = Submission { organization, name };
+    let mut sent = Vec::new();
+    for number in 0..20 {
+        let key = SecretKey::generate();
+        let value: Vec<u8> = (0..number * 97).map(|byte| byte as u8).collect();
+        let recipient = public_key(&key).unwrap();
+        let deliver_it = number % 2 == 0;
+        let message =
+            if deliver_it { deliver(&recipient, &delivery, &value) } else { submit(&recipient, &submission, &value) };
+        let line = json!({
+            "what": if deliver_it { "delivery" } else { "submission" }, "key": hex::encode(key.bytes()),
+            "organization": organization, "name": name, "version": 3, "purpose": "nightly import",
+            "message": hex::encode(&message.unwrap()),
+        });
+        sent.push((key, value, recipient, deliver_it, line));
+    }
+    let mut running = script.arg("--exchange").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = running.stdin.take().unwrap();
+    sent.iter().for_each(|(.., line)| writeln!(input, "{line}").unwrap());
+    drop(input);
+    let answered = running.wait_with_output().unwrap();
+    let answers = String::from_utf8(answered.stdout).unwrap();
+    assert_eq!(answers.lines().count(), sent.len());
+    for (line, (key, value, recipient, delivered, _)) in answers.lines().zip(sent) {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(answer["value"], hex::encode(&value));
+        assert_eq!(answer["public_key"], hex::encode(&recipient));
+        let message = bytes(&answer["message"]);
+        let opened = if delivered { receive(&key, &delivery, &message) } else { accept(&key, &submission, &message) };
+        assert_eq!(opened.unwrap()[..], value);
+    }
 }

@@ -3,6 +3,7 @@
 
     check.py             compares; exit status 1 and the name of each vector that differs
     check.py --write     makes the file anew, out of the inputs below
+    check.py --exchange  opens the message of each line of standard input, and seals the value to the same key again
 """
 
 import hashlib
@@ -14,7 +15,8 @@ import sys
 import uuid
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -107,6 +109,28 @@ def outcome(vector):
 def fingerprint(key, organization, value):
     message = record("pg_tenancy/fingerprint/1", identifier(organization)) + value
     return hmac.new(key, message, hashlib.sha512).digest()[:32]
+
+
+# Messages
+
+SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+def message_info(message):
+    organization, name = identifier(message["organization"]), message["name"].encode()
+    if message["what"] == "submission":
+        return record("pg_tenancy/submission/1", organization, name)
+    version, purpose = struct.pack(">q", message["version"]), message["purpose"].encode()
+    return record("pg_tenancy/delivery/1", organization, name, version, purpose)
+
+
+def exchange(message):
+    """The value of a message, and a message of our own with the same value."""
+    private_key, info = X25519PrivateKey.from_private_bytes(bytes.fromhex(message["key"])), message_info(message)
+    value = SUITE.decrypt(bytes.fromhex(message["message"]), private_key, info)
+    sealed = SUITE.encrypt(value, private_key.public_key(), info)
+    return {"value": value.hex(), "message": sealed.hex(),
+            "public_key": private_key.public_key().public_bytes_raw().hex()}
 
 
 # Inputs
@@ -238,6 +262,10 @@ def document():
 
 
 def main():
+    if sys.argv[1:] == ["--exchange"]:
+        for line in sys.stdin:
+            print(json.dumps(exchange(json.loads(line))))
+        return
     made = document()
     opened = [vector for vector in made["sealed"] if set(vector["outcome"]) <= set("0123456789abcdef")]
     assert len(opened) == len(list(good())) >= 30 and len(made["sealed"]) - len(opened) >= 60

@@ -6,7 +6,7 @@
 //!
 //! Format: `docs/secret-format.md`.
 
-use crate::audit::format::encoding::write_field;
+use crate::audit::format::encoding::record;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{self, HKDF_SHA512};
@@ -167,16 +167,6 @@ fn value_context(key: &DataKey, place: &SecretPlace) -> Vec<u8> {
 fn wrap_context(id: &KeyId, organization: Uuid, data_key: Uuid) -> Vec<u8> {
     let fields: [&[u8]; 4] = [&[SUITE], data_key.as_bytes(), organization.as_bytes(), id.as_str().as_bytes()];
     record("pg_tenancy/data-key/1", &fields)
-}
-
-/// Tag and fields, each preceded by its length, as the records of the audit.
-fn record(tag: &str, fields: &[&[u8]]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(256);
-    write_field(tag.as_bytes(), |bytes| record.extend_from_slice(bytes));
-    for field in fields {
-        write_field(field, |bytes| record.extend_from_slice(bytes));
-    }
-    record
 }
 
 struct Header<'s> {

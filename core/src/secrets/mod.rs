@@ -1,5 +1,6 @@
 //! Secrets of organizations: how a value is sealed, and by which keys.
 
+pub mod delivery;
 pub mod envelope;
 pub mod key;
 pub mod key_cache;

@@ -39,6 +39,16 @@ pub fn field_length(bytes: usize) -> [u8; 4] {
     u32::try_from(bytes).unwrap_or(ABSENT - 1).to_be_bytes()
 }
 
+/// The bytes of a record, where they are needed and not their digest.
+pub fn record(tag: &str, fields: &[&[u8]]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(256);
+    write_field(tag.as_bytes(), |bytes| record.extend_from_slice(bytes));
+    for field in fields {
+        write_field(field, |bytes| record.extend_from_slice(bytes));
+    }
+    record
+}
+
 impl Record {
     /// Starts a record of the kind and version that `tag` names, such as `pg_tenancy/event/1`.
     pub fn new(tag: &str) -> Self {
