@@ -153,7 +153,8 @@ GRANT SELECT ON tenancy.event_batch, tenancy.event_actor, tenancy.seal TO tenanc
 -- Called in views, in the name of whoever reads them.
 GRANT EXECUTE ON FUNCTION tenancy.unpack_events(uuid, integer, integer, timestamptz, bytea) TO tenancy_application,
     tenancy_admin, tenancy_operator, tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.unpack_entries(bigint, bigint, bytea), tenancy.batch_of(uuid) TO tenancy_application, tenancy_admin, tenancy_operator,
+GRANT EXECUTE ON FUNCTION tenancy.unpack_entries(bigint, bigint, bytea), tenancy.batch_of(uuid)
+    TO tenancy_application, tenancy_admin, tenancy_operator,
     tenancy_auditor;
 GRANT SELECT ON tenancy.organization_audit_trail TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT EXECUTE ON FUNCTION tenancy.actor_for_members(tenancy.event_actor, uuid) TO tenancy_application, tenancy_admin,

@@ -331,7 +331,7 @@ fn a_place_that_was_changed_is_named_with_its_row_and_its_block() {
             assert!(found.iter().all(|line| whole.contains(&line.to_string())), "{change}: {whole:?}");
         }
         let swap = "UPDATE forged a SET (batch, batch_hash) = (SELECT b.batch, b.batch_hash FROM forged b
-                                                                WHERE b.organization = a.organization AND b.leaf = 3 - a.leaf)
+                         WHERE b.organization = a.organization AND b.leaf = 3 - a.leaf)
                      WHERE batch IN (e('a1'), e('a2'))";
         assert_ne!(found_after(&superuser, swap).await, NOTHING, "two events that changed places");
         assert_eq!(verified(&superuser).await, NOTHING, "the damage is taken back");
@@ -372,7 +372,7 @@ fn a_block_that_was_changed_or_deleted_is_named() {
                     &["altered block 3"],
                 ),
                 ("UPDATE tenancy.block SET snapshot = '1:1:' WHERE number = 3", &["altered block 3"]),
-                // By the gap, and the newest one by its rows in the seal and in the index of rows. Nothing more is sealed.
+                // By the gap, and the newest one by its rows in the seal and in the index of rows: no more is sealed.
                 ("DELETE FROM tenancy.block WHERE number = 3", &["missing block 4"]),
                 ("DELETE FROM tenancy.block WHERE number = 4", &["truncated block 4", "altered block 4", "altered"]),
             ],

@@ -226,7 +226,8 @@ async fn unnamed(superuser: &Client, kept: Option<&(String, String)>) -> Vec<Str
                   AND e.transaction IS DISTINCT FROM pg_current_xact_id()
                   AND NOT EXISTS (SELECT FROM told t WHERE tenancy.batch_of(t.event) = coalesce(k.id, e.id) OR \
                       t.event = coalesce(k.id, e.id)
-                       OR (s.batch IS NULL OR s.block <> k.block OR s.batch_hash <> k.batch_hash OR s.leaf <> k.leaf OR s.position <> k.position
+                       OR (s.batch IS NULL OR s.block <> k.block OR s.batch_hash <> k.batch_hash OR s.leaf <> k.leaf
+                           OR s.position <> k.position
                            OR EXISTS (SELECT FROM public.kept_head h WHERE h.organization = k.organization AND \
                            h.block >= k.block AND NOT EXISTS (SELECT FROM tenancy.seal n
                                        WHERE n.organization = h.organization AND n.block = h.block AND n.position = \

@@ -72,8 +72,8 @@ pub async fn batches(client: &Client) -> Vec<Batch> {
     let sql = "SELECT e.id, e.organization, e.actor, e.transaction::text, e.ordinal, e.events,
                       (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.operation, e.domain, e.table_schema,
                       e.table_name, e.result, e.reason, e.row_key::text, e.payload::text, e.payload_salt,
-                      e.payload_digest, e.packed, e.row_hashes, e.encoding, e.prev_hash, e.hash, s.organization, s.leaf, s.position,
-                      s.block, r.chain
+                      e.payload_digest, e.packed, e.row_hashes, e.encoding, e.prev_hash, e.hash, s.organization,
+                      s.leaf, s.position, s.block, r.chain
                  FROM tenancy.entry s JOIN tenancy.event_batch e ON e.id = s.batch
                  JOIN tenancy.seal r ON r.organization = s.organization AND r.block = s.block
                 ORDER BY s.block, s.organization, s.leaf";
@@ -267,12 +267,9 @@ async fn follow(
     }
 }
 
-/// Position, leaves, chain value and frontier of a row of the seal.
-type RowHead = (i64, i64, Digest, Vec<u8>);
-
 async fn rewrite_blocks(
     client: &Client,
-    heads: &HashMap<(Uuid, i64), RowHead>,
+    heads: &HashMap<(Uuid, i64), (i64, i64, Digest, Vec<u8>)>,
     events: &HashMap<i64, i64>,
     first: i64,
     last: i64,

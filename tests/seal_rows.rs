@@ -64,7 +64,8 @@ fn a_transaction_of_many_statements_has_several_rows_in_its_block() {
         // Proofs out of each row, to the tree of today and to that of a row within the block.
         let proved = format!(
             "SELECT count(*) FILTER (WHERE tenancy.verify_inclusion(int8send(s.position) || s.batch_hash, s.leaf, z,
-                        tenancy.inclusion_proof('{ACME}', s.leaf, z), tenancy.tree_root('{ACME}', z))) || ' ' || count(*)
+                        tenancy.inclusion_proof('{ACME}', s.leaf, z), tenancy.tree_root('{ACME}', z))) || ' '
+                        || count(*)
                FROM unnest(ARRAY[1, 2, 4096, 4097, 4101, 4102, 8197, 8198, 9000]) l
                JOIN tenancy.entry s ON s.organization = '{ACME}' AND s.leaf = l
               CROSS JOIN unnest(ARRAY[4097, 5000, 9001]) z WHERE z >= l"

@@ -230,8 +230,9 @@ fn an_event_inserted_by_hand_into_the_past_is_found() {
             assert_eq!(found_after(&superuser, &sql).await, ["inserted - 86"]);
             // With an entry of its own at the end of the chain it is found there.
             let sealed = format!(
-                "{sql}; UPDATE tenancy.seal s SET (leaves, position, entries) = (s.leaves + 1, s.position + 1, s.entries \
-                    || uuid_send(e.id) || '\\x00' || e.hash) FROM tenancy.event_batch e WHERE s.block = 2 AND \
+                "{sql}; UPDATE tenancy.seal s SET (leaves, position, entries) = (s.leaves + 1, s.position + 1, \
+                    s.entries || uuid_send(e.id) || '\\x00' || e.hash) \
+                    FROM tenancy.event_batch e WHERE s.block = 2 AND \
                     s.organization = '{ACME}' AND e.row_key ->> 'id' = '86'"
             );
             let found = found_after(&superuser, &sealed).await;
@@ -387,9 +388,8 @@ fn each_changed_column_of_the_tables_beside_the_events_is_found() {
             ("DELETE FROM tenancy.seal".to_owned(), "inserted"),
             (
                 format!(
-                    "INSERT INTO tenancy.seal SELECT '{INITECH}', block, position, leaves, chain, frontier, entries FROM \
-                tenancy.seal \
-                WHERE {acme} AND block = 2"
+                    "INSERT INTO tenancy.seal SELECT '{INITECH}', block, position, leaves, chain, frontier, entries \
+                       FROM tenancy.seal WHERE {acme} AND block = 2"
                 ),
                 "missing",
             ),

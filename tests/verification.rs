@@ -132,6 +132,7 @@ fn a_run_sees_what_was_changed_at_the_place_where_it_begins_and_a_whole_one_what
             ),
             (format!("DELETE FROM tenancy.seal {newest} AND organization = '{ACME}'"), "altered"),
             (format!("DELETE FROM forged {newest} AND organization = '{ACME}'"), "altered"),
+            (format!("UPDATE forged SET batch_hash = sha256('x') {newest}"), "altered"),
         ];
         for (damage, finding) in cases {
             let found = found_after(&superuser, &damage, "").await;

@@ -7,7 +7,7 @@
 
 pub mod checkpoint_files;
 pub mod command;
-pub mod locked_keys;
 pub mod journal;
+pub mod locked_keys;
 pub mod secret_file;
 pub mod signing_key;

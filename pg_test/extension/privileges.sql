@@ -42,7 +42,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{unpack_events,unpack_entries,batch_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{row_history,row_as_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,place_of,rebuild_row_index,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,throttle_state,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,rebuild_row_index,place_of,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,throttle_state,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         event_proof,head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'

@@ -220,7 +220,8 @@ pub async fn forge_entries(client: &Client) {
                    SET entries = overlay(s.entries PLACING ''::bytea FROM position(entry IN s.entries) FOR 49)
                  WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves);
                 DELETE FROM tenancy.seal s
-                 WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves) AND s.entries = '';
+                 WHERE (s.organization, s.block, s.leaves) = (OLD.organization, OLD.block, OLD.leaves)
+                   AND s.entries = '';
                 RETURN OLD;
             END IF;
             UPDATE tenancy.seal s

@@ -52,24 +52,6 @@ pub fn entries_in(fields: &Fields) -> std::result::Result<Vec<Entry>, &'static s
     Ok(entries::entries(block, position, leaves, list).map_err(malformed)?.collect())
 }
 
-/// Reads which batches a block sealed.
-pub struct BlockEntries(Scan);
-
-impl BlockEntries {
-    pub fn open() -> Self {
-        BlockEntries(Scan::by_index(c"seal", c"seal_block_idx", &[IndexKey::big_integer(2, 0)]))
-    }
-
-    /// Hands the id of each batch that the block sealed to `each`.
-    pub fn of_block(&mut self, block: i64, mut each: impl FnMut(Uuid)) {
-        self.0.seek(&[IndexKey::big_integer(2, block)]);
-        while let Some(fields) = self.0.next() {
-            entries_in(&fields).into_iter().flatten().for_each(|entry| each(entry.batch));
-            transaction::check_for_interrupts();
-        }
-    }
-}
-
 /// The newest row of an organization up to a block that can be read.
 pub fn head_until(rows: &mut Scan, organization: &Uuid, block: i64) -> Option<StoredHead> {
     rows.seek(&rows_until(organization, block));
@@ -200,6 +182,24 @@ pub fn all_entries(through_block: i64, mut each: impl FnMut(Uuid, &Entry)) {
         }
         let organization = fields.uuid(1).unwrap_or_default();
         entries_in(&fields).iter().flatten().for_each(|entry| each(organization, entry));
+    }
+}
+
+/// Reads which batches a block sealed, of all organizations.
+pub struct BlockEntries(Scan);
+
+impl BlockEntries {
+    pub fn open() -> Self {
+        BlockEntries(Scan::by_index(c"seal", c"seal_block_idx", &[IndexKey::big_integer(2, 0)]))
+    }
+
+    /// Hands the id of each batch that the block sealed to `each`, but for rows that cannot be read.
+    pub fn of_block(&mut self, block: i64, mut each: impl FnMut(Uuid)) {
+        self.0.seek(&[IndexKey::big_integer(2, block)]);
+        while let Some(fields) = self.0.next() {
+            entries_in(&fields).iter().flatten().for_each(|entry| each(entry.batch));
+            transaction::check_for_interrupts();
+        }
     }
 }
 

@@ -36,8 +36,12 @@ pub struct BatchReader {
 impl Default for BatchReader {
     fn default() -> Self {
         let actors = Actors { rows: Partitions::of_actors(), digests: HashMap::new() };
-        let batches = Partitions::of_batches;
-        BatchReader { batches: batches(), tellers: batches(), actors, places: Places::default() }
+        BatchReader {
+            batches: Partitions::of_batches(),
+            tellers: Partitions::of_batches(),
+            actors,
+            places: Places::default(),
+        }
     }
 }
 

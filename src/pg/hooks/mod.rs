@@ -2,7 +2,7 @@
 //!
 //! | file | hook | heard by |
 //! |---|---|---|
-//! | `executor` | ExecutorStart, ExecutorRun, ExecutorFinish | `log`, `transaction`, `permission`, `reading`, `throttle` |
+//! | `executor` | ExecutorStart, ExecutorRun, ExecutorFinish | `log`, `transaction`, `permission` and those below |
 //! | `utility` | ProcessUtility | `throttle`, `reading`, `statistics`, the rooms, `transaction` |
 //! | `permission` | ExecutorCheckPerms | the rooms, `reading` |
 //! | `planner` | planner | `crate::pg::planning` |

@@ -1,7 +1,7 @@
 //! Makes writers wait while more events are unsealed than the setting allows.
 //!
-//! Nothing that the sealer needs is held by a session that waits, so neither waits for the other for good; and where the
-//! sealer does nothing, sessions go on.
+//! Nothing that the sealer needs is held by a session that waits, so neither waits for the other for good; and where
+//! the sealer does nothing, sessions go on.
 //!
 //! Decision: `docs/decisions/59-slowed-writers.md`.
 
