@@ -48,6 +48,7 @@ mod secret_vectors;
 mod sql_reference;
 mod sso;
 mod standby;
+mod stored_history;
 mod survival;
 mod tampered_batches;
 mod tampering;
