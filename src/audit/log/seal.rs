@@ -27,6 +27,14 @@ pub fn rows_from(organization: &Uuid, block: i64) -> [IndexKey; 2] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_more()]
 }
 
+fn rows_between(organization: &Uuid, first: i64, last: i64) -> [IndexKey; 3] {
+    [
+        IndexKey::uuid(1, organization),
+        IndexKey::big_integer(2, first).or_more(),
+        IndexKey::big_integer(2, last).or_less(),
+    ]
+}
+
 /// The keys of an organization's rows of a block, after so many leaves.
 fn rows_of(organization: &Uuid, block: i64, leaves: i64) -> [IndexKey; 3] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block), IndexKey::big_integer(4, leaves).more()]
@@ -150,9 +158,26 @@ pub fn standing_at(organization: &Uuid, leaf: i64) -> Result<Option<(i64, Digest
 
 /// Whether the rows of an organization from a block on follow from the row before and from each other.
 pub fn is_whole_from(organization: &Uuid, block: i64) -> bool {
+    is_whole_between(organization, block, i64::MAX)
+}
+
+/// The organizations whose rows of a block do not follow from the row before and from each other.
+pub fn broken_in(block: i64) -> Vec<Uuid> {
+    let mut rows = Scan::by_index(c"seal", c"seal_block_idx", &[IndexKey::big_integer(2, block)]);
+    let (mut last, mut broken) = (None, Vec::new());
+    while let Some(organization) = rows.next().map(|fields| fields.uuid(1).unwrap_or_default()) {
+        transaction::check_for_interrupts();
+        if last.replace(organization) != Some(organization) && !is_whole_between(&organization, block, block) {
+            broken.push(organization);
+        }
+    }
+    broken
+}
+
+fn is_whole_between(organization: &Uuid, block: i64, last: i64) -> bool {
     let before = head_until(&mut open_heads(), organization, block - 1);
     let mut before = before.unwrap_or_else(|| StoredHead::genesis(*organization));
-    let mut rows = Scan::by_index(c"seal", c"seal_pkey", &rows_from(organization, block));
+    let mut rows = Scan::by_index(c"seal", c"seal_pkey", &rows_between(organization, block, last));
     while let Some(fields) = rows.next() {
         let (Some(head), Ok(entries)) = (head_in(&fields), entries_in(&fields)) else { return false };
         for entry in entries {

@@ -3,7 +3,7 @@
 
 use super::range::{self, RangeCounts, VerificationScope, block_row};
 use crate::audit::log::place::Places;
-use crate::audit::log::seal::{all_entries, head_in, open_heads, rows_until};
+use crate::audit::log::seal::{self, all_entries, head_in, open_heads, rows_until};
 use crate::audit::log::state;
 use crate::pg::spi::{self, Row, argument};
 use crate::pg::tables::scan::Scan;
@@ -135,6 +135,16 @@ pub fn heads_at(block: i64, found: &mut Vec<Finding>) -> Vec<checkpoint::Head> {
     }
     heads.sort_unstable_by_key(|(first, head)| (*first, head.organization));
     heads.into_iter().map(|(_, head)| head).collect()
+}
+
+/// Entries of a block that do not lead to where it says that their organizations stand: where a run begins, which does
+/// not walk through that block again.
+pub fn entries_at(block: i64, found: &mut Vec<Finding>) {
+    for organization in seal::broken_in(block) {
+        let text =
+            format!("the entries of the organization in block {block} do not lead to the chain value in tenancy.seal");
+        found.push(Finding::in_block(FindingKind::Altered, block, text).of(organization));
+    }
 }
 
 /// The organizations that have rows in the seal.

@@ -168,6 +168,9 @@ impl VerificationRequest {
             earlier_run::compare_all(found);
         }
         let verified = verified.filter(|_| !self.whole);
+        if let Some(verified) = &verified {
+            edges::entries_at(verified.block, found);
+        }
         Range { first: verified.map_or(0, |verified| verified.block) + 1, last: newest }
     }
 
