@@ -267,9 +267,12 @@ async fn follow(
     }
 }
 
+/// Position, leaves, chain value and frontier.
+type RewrittenHead = (i64, i64, Digest, Vec<u8>);
+
 async fn rewrite_blocks(
     client: &Client,
-    heads: &HashMap<(Uuid, i64), (i64, i64, Digest, Vec<u8>)>,
+    heads: &HashMap<(Uuid, i64), RewrittenHead>,
     events: &HashMap<i64, i64>,
     first: i64,
     last: i64,
