@@ -2,9 +2,10 @@
 # Has pgspot judge the extension's script: whether a caller's objects can stand in the place of Postgres' own.
 # pgspot.sh SCRIPT
 #
-# Two functions have no SET search_path, and qualify every operator and function instead:
+# These have no SET search_path, and qualify every operator and function instead:
 #   tenancy.actor_for_members      with the setting it could not become part of the query of whoever calls it
-#   tenancy.backfill_in_batches    a procedure with the setting cannot COMMIT
+#   tenancy.backfill_in_batches,
+#   tenancy.rewrap_data_keys       a procedure with the setting cannot COMMIT
 # pgspot fails at bodies that the SQL standard has (BEGIN ATOMIC), so it gets them as texts.
 source "$(dirname "$0")/lib.sh"
 
@@ -15,6 +16,7 @@ sed -e 's/^BEGIN ATOMIC$/AS $body$/; s/^END;$/$body$;/' "$1" >"$script"
 qualified=(
     'tenancy.actor_for_members(actor tenancy.event_actor,organization uuid)'
     'tenancy.backfill_in_batches("table" regclass,organization_column text,expression text,pages integer)'
+    'tenancy.rewrap_data_keys(batch_size integer,key text)'
 )
 if ! found=$("$ROOT/target/tools/pgspot/bin/pgspot" "${qualified[@]/#/--proc-without-search-path=}" "$script"); then
     die "pgspot found in $1:"$'\n'"$found"
