@@ -110,7 +110,7 @@ INSERT INTO test.alone (type, sample) VALUES
     ('app.mood[]', '''{sad,NULL}'''), ('app.pair', 'ROW(1, ''2026-02-28 12:34:56+00'', ''a'')::app.pair'), ('app.pair[]', 'ARRAY[ROW(1, ''2026-02-28 12:34:56+00'', ''a'')::app.pair]'), ('integer[]', '''{1,NULL,3}'''),
     ('text[]', '''{"a,b",NULL,"NULL"}'''), ('timestamptz[]', '''{2026-02-28 12:34:56+00}'''), ('float8[]', '''{{1,0.1},{NaN,Infinity}}'''), ('real[]', '''{0.1}'''), ('numeric[]', '''{0.10}'''),
     ('bytea[]', 'ARRAY[''a''::bytea]'), ('date[]', '''{2026-02-28}'''), ('interval[]', '''{1 day}'''), ('inet[]', '''{10.0.0.1}'''), ('uuid[]', '''{abcdef00-0000-4000-8000-00000000000a}'''), ('jsonb[]', '''{1}'''),
-    ('macaddr8', '''08:00:2b:01:02:03:04:05'''), ('money', '''1000'''), ('regtype', '''app.mood'''), ('xml', '''<a/>''');
+    ('macaddr8', '''08:00:2b:01:02:03:04:05'''), ('money', '''1000'''), ('regtype', '''app.mood''');
 DO $$
 DECLARE
     alone record;
