@@ -27,12 +27,7 @@ use rand::RngExt as _;
 use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
-/// A lock that the sealer takes, too.
-static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
-
 static DELETE: Query = Query::new("DELETE FROM tenancy.row_index WHERE first_block BETWEEN $1 AND $2");
-
-static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
 
 /// Of a block whose snapshot speaks of the transactions of the newest block.
 static SNAPSHOT: Query = Query::new(
@@ -143,9 +138,7 @@ pub fn candidates(hashes: &BTreeSet<RowHash>) -> Result<Vec<Candidate>> {
         };
         match sealed_until(&state, until) {
             Some(sealed) => {
-                let now: Option<Snapshot> =
-                    NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
-                let now = now.ok_or_else(|| unreadable("the current snapshot"))?.end();
+                let now = state::now()?.end();
                 let end = now.max(transaction::id_if_any().map_or(0, |own| own + 1)).max(sealed.end());
                 let arguments = [sealed.in_progress(), sealed.end().to_string(), end.to_string()].map(argument);
                 spi::stream(NOT_OVER, &arguments, &mut add)?;
@@ -432,7 +425,7 @@ fn rebuild() -> Result<i64> {
         return Err(error::READ_ONLY.error("nothing can be indexed on a standby or in a READ ONLY transaction"));
     }
     table::keep_extension();
-    LOCK.write(&[], |_| ());
+    state::keep_sealers_away();
     DELETE.write(&[argument(i64::MIN), argument(i64::MAX)], |_| ());
     extend_by(usize::MAX, i64::MAX).map(|entries| entries as i64)
 }

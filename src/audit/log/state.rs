@@ -30,6 +30,12 @@ static PLACE: Query = Query::new(
       WHERE d.datname = current_database()",
 );
 
+/// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
+/// forever. It conflicts with itself and lets events be written and blocks be read.
+static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
+
+static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
+
 /// The newest block, as far as the next one needs it.
 pub struct NewestBlock {
     pub number: i64,
@@ -79,6 +85,17 @@ pub fn last_block() -> Result<Option<NewestBlock>> {
         Some(None) => Err(unreadable("the newest row of tenancy.block")),
         block => Ok(block.flatten()),
     }
+}
+
+/// Keeps others from sealing, until the transaction ends.
+pub fn keep_sealers_away() {
+    LOCK.write(&[], |_| ());
+}
+
+/// Which transactions the active snapshot sees as over.
+pub fn now() -> Result<Snapshot> {
+    let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
+    now.ok_or_else(|| unreadable("the current snapshot"))
 }
 
 /// Which transactions the newest block saw as over; `None` before the first block of this history of the database.

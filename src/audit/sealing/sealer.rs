@@ -27,12 +27,6 @@ use pgrx::{pg_extern, pg_sys};
 use rand::RngExt as _;
 use uuid::Uuid;
 
-/// A lock that only a role with rights on the table can take, unlike an advisory lock, which any role could hold
-/// forever. It conflicts with itself and lets events be written and blocks be read.
-static LOCK: Query = Query::new("LOCK TABLE tenancy.block IN SHARE UPDATE EXCLUSIVE MODE");
-
-static NOW: Query = Query::new("SELECT pg_current_snapshot()::text");
-
 /// Of which transactions batches are read: of those that were in progress at the block before, and of those that had
 /// not begun. An open transaction makes the former no more than they are, however much has been sealed since it began.
 macro_rules! since_the_block_before {
@@ -163,7 +157,7 @@ fn begin_sealing() -> Result<i64> {
         return Err(error::READ_ONLY.error("events cannot be sealed on a standby or in a READ ONLY transaction"));
     }
     table::keep_extension();
-    LOCK.write(&[], |_| ());
+    state::keep_sealers_away();
     Ok(transaction::with_latest_snapshot(state::last_block)?.map_or(0, |last| last.number))
 }
 
@@ -234,9 +228,7 @@ struct Run {
 fn run(limit: &mut Option<u64>, rows: &mut Rows) -> Result<Run> {
     let state = state::state()?;
     let own = transaction::id();
-    let now = NOW.read(&[], |row| row.get::<String>(1)).pop().flatten().and_then(|text| text.parse().ok());
-    let now: Snapshot = now.ok_or_else(|| unreadable("the current snapshot"))?;
-    let now = now.but_not(own);
+    let now = state::now()?.but_not(own);
     let limit = *limit.get_or_insert(now.end());
     // A restored database has sealed events of transactions that in this history have yet to come.
     let before = state.last.as_ref().filter(|_| state.same_xid_space).map(|block| &block.snapshot);
