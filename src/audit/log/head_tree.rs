@@ -80,7 +80,7 @@ impl StoredNodes for HeadTreeRows {
     }
 }
 
-fn nodes_until(level: u32, index: u64, block: i64) -> [IndexKey; 3] {
+fn nodes_until(level: u32, index: u64, block: i64) -> [IndexKey<'static>; 3] {
     [
         IndexKey::small_integer(1, level as i16),
         IndexKey::big_integer(2, index as i64),

@@ -18,16 +18,16 @@ const BLOCK: usize = 2;
 const ENTRIES: usize = 7;
 
 /// The keys of an organization's rows up to a block, in `seal_pkey`.
-pub fn rows_until(organization: &Uuid, block: i64) -> [IndexKey; 2] {
+pub fn rows_until(organization: &Uuid, block: i64) -> [IndexKey<'_>; 2] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_less()]
 }
 
 /// The keys of an organization's rows from a block on, in `seal_pkey`.
-pub fn rows_from(organization: &Uuid, block: i64) -> [IndexKey; 2] {
+pub fn rows_from(organization: &Uuid, block: i64) -> [IndexKey<'_>; 2] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block).or_more()]
 }
 
-fn rows_between(organization: &Uuid, first: i64, last: i64) -> [IndexKey; 3] {
+fn rows_between(organization: &Uuid, first: i64, last: i64) -> [IndexKey<'_>; 3] {
     [
         IndexKey::uuid(1, organization),
         IndexKey::big_integer(2, first).or_more(),
@@ -36,7 +36,7 @@ fn rows_between(organization: &Uuid, first: i64, last: i64) -> [IndexKey; 3] {
 }
 
 /// The keys of an organization's rows of a block, after so many leaves.
-fn rows_of(organization: &Uuid, block: i64, leaves: i64) -> [IndexKey; 3] {
+fn rows_of(organization: &Uuid, block: i64, leaves: i64) -> [IndexKey<'_>; 3] {
     [IndexKey::uuid(1, organization), IndexKey::big_integer(2, block), IndexKey::big_integer(4, leaves).more()]
 }
 
@@ -198,8 +198,7 @@ fn is_whole_between(organization: &Uuid, block: i64, last: i64) -> bool {
 /// Hands the entries of all organizations up to a block to `each`, in the order of organization and leaf, but for rows
 /// that cannot be read.
 pub fn all_entries(through_block: i64, mut each: impl FnMut(Uuid, &Entry)) {
-    let keys = [IndexKey::uuid(1, &Uuid::nil()).or_more()];
-    let mut rows = Scan::by_index(c"seal", c"seal_pkey", &keys);
+    let mut rows = Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &Uuid::nil()).or_more()]);
     while let Some(fields) = rows.next() {
         transaction::check_for_interrupts();
         if fields.big_integer(BLOCK).is_some_and(|block| block > through_block) {

@@ -155,8 +155,8 @@ struct Organizations {
 
 impl Organizations {
     fn open() -> Self {
-        let keys = [IndexKey::uuid(1, &Uuid::nil()).or_more()];
-        Organizations { scan: Scan::by_index(c"seal", c"seal_pkey", &keys), at: None }
+        let scan = Scan::by_index(c"seal", c"seal_pkey", &[IndexKey::uuid(1, &Uuid::nil()).or_more()]);
+        Organizations { scan, at: None }
     }
 
     /// The next one, and the block of its first row.

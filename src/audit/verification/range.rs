@@ -365,7 +365,7 @@ impl Tables {
     }
 }
 
-fn node_of(organization: &Uuid, level: u32, index: u64) -> [IndexKey; 3] {
+fn node_of(organization: &Uuid, level: u32, index: u64) -> [IndexKey<'_>; 3] {
     [IndexKey::uuid(1, organization), IndexKey::small_integer(2, level as i16), IndexKey::big_integer(3, index as i64)]
 }
 

@@ -61,7 +61,7 @@ impl Scan {
     }
 
     fn open(relation: pg_sys::Relation, index: pg_sys::Oid, keys: &[IndexKey]) -> Self {
-        let mut ids: Box<[Uuid]> = keys.iter().map(|key| key.id().unwrap_or_default()).collect();
+        let mut ids: Box<[Uuid]> = vec![Uuid::nil(); keys.len()].into();
         let keys = keys.iter().zip(&mut ids);
         let mut keys: Vec<pg_sys::ScanKeyData> = keys.map(|(key, id)| key.scan_key_kept_in(id)).collect();
         // SAFETY: closed by `drop`, or by Postgres at the end of a transaction that fails. The keys name columns of the

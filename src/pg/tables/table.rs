@@ -407,20 +407,21 @@ unsafe fn insert_into_indexes(relation: pg_sys::Relation, indexes: &[OpenIndex],
     }
 }
 
-/// What a column of an index must equal.
+/// What a column of an index must equal; its datum points at the id that it borrows.
 #[derive(Clone, Copy)]
-pub struct IndexKey {
+pub struct IndexKey<'k> {
     /// The column's number in its table, from 1.
     column: i16,
     strategy: u32,
     comparison: pg_sys::Oid,
     datum: pg_sys::Datum,
+    id: Option<&'k Uuid>,
 }
 
-impl IndexKey {
-    /// The id must live as long as the key.
-    pub fn uuid(column: i16, id: &Uuid) -> Self {
-        IndexKey::equal(column, pg_sys::F_UUID_EQ, Some(pg_sys::Datum::from(id.as_bytes().as_ptr())))
+impl<'k> IndexKey<'k> {
+    pub fn uuid(column: i16, id: &'k Uuid) -> Self {
+        let datum = pg_sys::Datum::from(id.as_bytes().as_ptr());
+        IndexKey { id: Some(id), ..IndexKey::equal(column, pg_sys::F_UUID_EQ, Some(datum)) }
     }
 
     /// A column of collation "C", which is what a scan key made here compares by.
@@ -438,7 +439,7 @@ impl IndexKey {
 
     fn equal(column: i16, comparison: u32, datum: Option<pg_sys::Datum>) -> Self {
         let datum = datum.unwrap_or(pg_sys::Datum::null());
-        IndexKey { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum }
+        IndexKey { column, strategy: pg_sys::BTEqualStrategyNumber, comparison: comparison.into(), datum, id: None }
     }
 
     /// The same for what is equal or greater.
@@ -466,20 +467,11 @@ impl IndexKey {
         IndexKey { strategy, comparison: comparison.into(), ..self }
     }
 
-    /// The id that a key of the type `uuid` compares with.
-    pub(in crate::pg) fn id(&self) -> Option<Uuid> {
-        let of_ids = [pg_sys::F_UUID_EQ, pg_sys::F_UUID_GE, pg_sys::F_UUID_GT, pg_sys::F_UUID_LE];
-        // SAFETY: the id lives as long as the key, as `uuid` says.
-        of_ids
-            .contains(&self.comparison.to_u32())
-            .then(|| Uuid::from_bytes(unsafe { *self.datum.cast_mut_ptr::<[u8; 16]>() }))
-    }
-
     /// The same key with its id, if it has one, at a place that outlives the key.
     pub(in crate::pg) fn scan_key_kept_in(&self, place: &mut Uuid) -> pg_sys::ScanKeyData {
-        match self.id() {
+        match self.id {
             Some(id) => {
-                *place = id;
+                *place = *id;
                 IndexKey { datum: pg_sys::Datum::from(place.as_bytes().as_ptr()), ..*self }.scan_key()
             }
             None => self.scan_key(),
