@@ -24,6 +24,7 @@ mod hostile_tokens;
 mod house;
 mod identity;
 mod isolation;
+mod key_services;
 mod keys;
 mod leaks;
 mod lifecycle;

@@ -48,7 +48,7 @@ impl Keys {
         Some(keys)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.0.join(name)
     }
 
@@ -61,6 +61,11 @@ impl Keys {
 
     pub fn read(&self, name: &str) -> String {
         succeeds(as_server("cat").arg(self.path(name)))
+    }
+
+    /// What the server tells its log.
+    pub fn log(&self) -> PathBuf {
+        self.server.data.join("server.log")
     }
 
     /// How often the service has run since the last call.
@@ -308,7 +313,7 @@ fn a_service_that_fails_in_any_way_leaves_nothing_behind() {
         keys.write("service", "echo MARKER-OUT; echo MARKER-ERR >&2; exit 1");
         let refusal = refused(client, &rotate(ACME)).await;
         assert!(!format!("{refusal:?}").contains("MARKER"), "{refusal:?}");
-        let log = succeeds(as_server("cat").arg(keys.server.data.join("server.log")));
+        let log = succeeds(as_server("cat").arg(keys.log()));
         assert!(!log.contains("MARKER") && log.contains("could not be wrapped or unwrapped"));
 
         keys.write("service", SERVICE);

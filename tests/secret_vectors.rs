@@ -7,12 +7,11 @@ use pg_tenancy_core::secrets::envelope::{NotOpened, SecretPlace, fingerprint, op
 use pg_tenancy_core::secrets::key::{DataKey, KeyId, SecretKey};
 use serde_json::{Value, json};
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use uuid::Uuid;
 
 use crate::audit_vectors::{bytes, id, text};
-use crate::common::skipped;
+use crate::common::python;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("secret_vectors/vectors.json")).unwrap()
@@ -88,14 +87,8 @@ fn fingerprints_are_those_of_the_other_program() {
 
 /// The script beside the vectors, to be run; `None` where its package is not installed.
 fn script() -> Option<Command> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = folder.join("target/clients/python/bin/python");
-    if !python.exists() {
-        skipped("tools/setup.sh clients has not installed the package cryptography");
-        return None;
-    }
-    let mut script = Command::new(python);
-    script.arg("-B").arg(folder.join("tests/secret_vectors/check.py"));
+    let mut script = Command::new(python()?);
+    script.arg("-B").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/secret_vectors/check.py"));
     Some(script)
 }
 

@@ -3,7 +3,7 @@
 # setup.sh [build|server|clients|lint|fuzz|instructions]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
-#   clients  PgBouncer, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
+#   clients  PgBouncer, age, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
 #   lint     shellcheck, cargo-deny and pgspot
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
@@ -159,7 +159,7 @@ setup_clients() {
         cp "$ROOT/tests/clients/node/package-lock.json" "$clients/node/.installed"
     fi
 
-    packages python3-venv
+    packages python3-venv age
     if ! cmp -s "$ROOT/tests/clients/python/requirements.txt" "$clients/python/.installed"; then
         say "Installing the Python packages of tests/clients/python"
         python_packages "$ROOT/tests/clients/python/requirements.txt" "$clients/python"

@@ -14,7 +14,7 @@ pub mod signer;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -131,6 +131,16 @@ pub fn skipped(why: &str) {
          eval \"$(tools/cluster.sh env test)\". PG_TENANCY_SKIP=1 lets what cannot run here pass."
     );
     println!("skipped: {why}");
+}
+
+/// The Python with the packages of tests/clients/python/requirements.txt.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/python/bin/python");
+    if !python.exists() {
+        skipped("tools/setup.sh clients has not installed the packages of Python");
+        return None;
+    }
+    Some(python)
 }
 
 /// The server of the environment, if one is named.
