@@ -7,11 +7,13 @@ use tokio_postgres::{Client, GenericClient};
 
 const FEW: u32 = 10_000;
 const ROWS_OF_STATEMENT: u32 = 5_000;
+/// After so many events the sealer runs, about as often as the worker does under this load: each second.
+const EVENTS_OF_BLOCK: u32 = 125_000;
 const ORGANIZATIONS: u32 = 100;
 const ROUNDS: usize = 9;
 
 const ROW: &str = "SELECT * FROM tenancy.row_history('remembered', '{\"id\": 7}')";
-const NEWEST: &str = "SELECT * FROM tenancy.organization_audit_trail ORDER BY position DESC LIMIT 100";
+const NEWEST: &str = "SELECT * FROM tenancy.organization_audit_trail ORDER BY block DESC, position DESC LIMIT 100";
 
 /// `BENCH_EVENTS` says how many events are many.
 pub async fn measure(client: &Client, signer: &Signer) -> Result<()> {
@@ -54,6 +56,9 @@ async fn write(client: &Client, from: u32, to: u32) -> Result<()> {
                    FROM generate_series({first}, {first} + {ROWS_OF_STATEMENT} - 1) n"
             ))
             .await?;
+        if first % EVENTS_OF_BLOCK == 0 {
+            seal(client).await?;
+        }
     }
     for _ in 0..if from == 0 { 10 } else { 1 } {
         client.batch_execute("UPDATE remembered SET cost = cost + 1 WHERE id = 7").await?;
