@@ -184,3 +184,11 @@ GRANT EXECUTE ON FUNCTION tenancy.forget_keys() TO tenancy_custodian, tenancy_ap
     tenancy_operator;
 GRANT SELECT ON tenancy.key_encryption_key, tenancy.rewrap_run, tenancy.rewrap_progress
 TO tenancy_custodian, tenancy_auditor;
+
+-- Secrets. Functions ask for the permission of the role, row-level security binds who reads what is told of them.
+GRANT EXECUTE ON FUNCTION
+    tenancy.put_secret(text, text, text, text, text, text, text, timestamptz),
+    tenancy.destroy_secret(text, text)
+TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

@@ -46,6 +46,7 @@ mod seal_rows;
 mod secret_keys;
 mod secret_rewrapping;
 mod secret_vectors;
+mod secrets;
 mod sql_reference;
 mod sso;
 mod standby;

@@ -234,7 +234,7 @@ kinds! {
     /// No key-encryption key is current, so that no data key can be made.
     KEY_NOT_CHOSEN, "55000", "Register a key with tenancy.add_key_encryption_key, and make it current with \
         tenancy.set_current_key_encryption_key.";
-    /// Somebody else writes the tables of keys.
+    /// Somebody else writes the tables of keys and secrets.
     KEY_TABLE_REFUSED, "42501", "Call the functions of docs/key-management.md.";
     /// Another run wraps data keys.
     REWRAP_RUNS, "55P03", "CALL tenancy.rewrap_data_keys() when the run has ended; tenancy.rewrap_progress shows it.";
@@ -243,6 +243,16 @@ kinds! {
         the data keys under each key.";
     /// A key-encryption key that is retired, or that must not be.
     KEY_STATE, "55000", "tenancy.key_status() has the states of the keys.";
+    /// The name of a secret that the organization has, or had.
+    SECRET_EXISTS, "23505", "Store another version with a rotation, or choose another name; the name of a destroyed \
+        secret is not free again.";
+    /// A secret that is not there, or that the caller may not read.
+    SECRET_UNKNOWN, "42704", "SELECT name, domain FROM tenancy.secret; has the secrets that the role may read.";
+    /// A value that cannot be stored.
+    SECRET_VALUE_INVALID, "22023", "tenancy.secret_kind has the members of each kind's values; the kind opaque takes \
+        any text.";
+    /// A value allows changes at the provider, and no kind of action is approved for it.
+    ACTION_NOT_APPROVED, "42501", "Store credentials that only read, with the scope read_only.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function that only Postgres may call, such as a trigger function, was called in another way.

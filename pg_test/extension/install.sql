@@ -129,6 +129,7 @@ $$, $$ VALUES
     ('create_organization',      'v', 'u', false, true),
     ('create_role',              'v', 'u', false, true),
     ('create_sso_connection',    'v', 'u', false, true),
+    ('destroy_secret',           'v', 'u', false, false),
     ('drift',                    'v', 'u', false, false),
     ('drop_sso_connection',      'v', 'u', false, true),
     ('end_rewrap',               'v', 'u', false, true),
@@ -171,6 +172,7 @@ $$, $$ VALUES
     ('protect_schema',           'v', 'u', false, false),
     ('protected_tables',         's', 'r', false, false),
     ('purge_revocations',        'v', 'u', true,  true),
+    ('put_secret',               'v', 'u', false, false),
     ('rebuild_row_index',        'v', 'u', false, true),
     ('record_event',             'v', 'u', false, false),
     ('refresh_issuer_keys',      'v', 'u', false, true),
@@ -241,7 +243,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('entry', 'v'), ('erasure', 'r'),
     ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
-    ('role', 'r'), ('role_permission', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sensitive_table', 'r'),
+    ('role', 'r'), ('role_permission', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sealed_value', 'r'), ('secret', 'r'), ('secret_kind', 'r'), ('secret_version', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
     ('verification', 'r'), ('verify_progress', 'v')
@@ -256,9 +258,9 @@ $$, 'every view asks for the rights of whoever reads it, or belongs to a role th
 
 SELECT is_empty($$
     SELECT c.relname FROM test.extension_relation c
-     WHERE c.relkind = 'r' AND c.relname <> 'row_index'
+     WHERE c.relkind = 'r' AND c.relname NOT IN ('row_index', 'secret_kind')
        AND c.oid <> ALL (SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'pg_tenancy')
-$$, 'the rows of every table are part of a dump, but for those that are made of others');
+$$, 'the rows of every table are part of a dump, but for those that are made of others or come with the extension');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1

@@ -2,7 +2,7 @@
 -- server has the keys "first" and "second"; broken ones are in tests/secret_keys.rs.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(84);
+SELECT plan(85);
 
 -- Arguments ----------------------------------------------------------------------------------------------------------
 
@@ -72,15 +72,15 @@ SELECT results_eq($$ SELECT reason, (new_values ->> 'organization')::uuid, new_v
 SELECT is_empty($$ SELECT FROM tenancy.event e, tenancy.data_key d WHERE e.payload::text LIKE '%' || encode(substr(d.wrapped, 19, 32), 'hex') || '%' OR e.payload::text LIKE '%' || encode(substr(d.wrapped, 19, 32), 'base64') || '%' $$,
     'and none holds a wrapped key');
 CALL test.sign_in('ada', test.acme());
-SELECT test.refused($$ SELECT tenancy.record_event('key_retired', 'secret_key') $$, '22023', '%the extension itself records', '%', 'an application cannot write such an event');
+SELECT test.refused(format($$ SELECT tenancy.record_event('reveal', %L) $$, domain), '22023', '%the extension itself records in', '%', 'an application cannot write such an event') FROM unnest('{secret,secret_key}'::text[]) domain;
 
 -- Changes by others --------------------------------------------------------------------------------------------------
 
-SELECT test.refused(statement, '42501', 'the tables of keys are written by their functions alone', '%', 'a superuser is refused: ' || statement) FROM unnest(ARRAY[
-    'UPDATE tenancy.key_encryption_key SET is_current = false', 'DELETE FROM tenancy.data_key', 'TRUNCATE tenancy.data_key', 'INSERT INTO tenancy.data_key SELECT * FROM tenancy.data_key',
+SELECT test.refused(statement, '42501', 'the tables of keys and secrets are written by their functions alone', '%', 'a superuser is refused: ' || statement) FROM unnest(ARRAY[
+    'UPDATE tenancy.key_encryption_key SET is_current = false', 'DELETE FROM tenancy.data_key', 'TRUNCATE tenancy.data_key CASCADE', 'INSERT INTO tenancy.data_key SELECT * FROM tenancy.data_key',
     'UPDATE tenancy.data_key SET organization = test.bolt()', 'COPY tenancy.data_key FROM PROGRAM ''true''']) statement;
 SET LOCAL session_replication_role = replica;
-SELECT test.refused('UPDATE tenancy.data_key SET organization = test.bolt()', '42501', 'the tables of keys are written by their functions alone', '%', 'in the role of a replica too');
+SELECT test.refused('UPDATE tenancy.data_key SET organization = test.bolt()', '42501', 'the tables of keys and secrets are written by their functions alone', '%', 'in the role of a replica too');
 RESET session_replication_role;
 
 -- Roles --------------------------------------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ SELECT pg_extension_config_dump('tenancy.data_key', '');
 CREATE FUNCTION tenancy.keep_secret_keys() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_keep_secret_keys';
 COMMENT ON FUNCTION tenancy.keep_secret_keys() IS
-'Trigger function of the tables of keys: refuses every change that does not come from a function of the extension or
-from the restore of a dump, to superusers too. Raises 42501.';
+'Trigger function of the tables of keys and secrets: refuses every change that does not come from a function of the
+extension or from the restore of a dump, to superusers too. Raises 42501.';
 
 DO $$
 DECLARE

@@ -1,5 +1,5 @@
-//! Who may write the tables of keys: the functions of this room, and the restore of a dump. Nobody else, whatever their
-//! rights are, unless they take the trigger away, which the sealer records.
+//! Who may write the tables of keys and secrets: the functions of this room, and the restore of a dump. Nobody else,
+//! whatever their rights are, unless they take the trigger away, which the sealer records.
 
 use crate::audit;
 use crate::pg::backend_local::BackendLocal;
@@ -14,12 +14,13 @@ use std::cell::Cell;
 static WRITING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
 fmgr_function! {
-    /// `tenancy.keep_secret_keys()`: trigger of the tables of keys.
+    /// `tenancy.keep_secret_keys()`: trigger of the tables of keys and secrets.
     tenancy_keep_secret_keys, pg_finfo_tenancy_keep_secret_keys, |call| {
         let call = Call::new(call).or_raise();
         let restored = call.operation() == Operation::Insert && audit::restore_brings_rows().or_raise();
         if !WRITING.get() && !restored {
-            raise(error::KEY_TABLE_REFUSED.error("the tables of keys are written by their functions alone"));
+            let message = "the tables of keys and secrets are written by their functions alone";
+            raise(error::KEY_TABLE_REFUSED.error(message));
         }
         pg_sys::Datum::null()
     }
@@ -34,7 +35,7 @@ impl Drop for Leave {
     }
 }
 
-/// Runs a statement that writes the tables of keys.
+/// Runs a statement that writes the tables of keys and secrets.
 pub fn writing<T>(statement: impl FnOnce() -> T) -> T {
     WRITING.set(true);
     let _leave = Leave;

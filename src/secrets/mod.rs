@@ -1,4 +1,4 @@
-//! Secrets of organizations: the keys that their values are sealed under.
+//! Secrets of organizations: the keys that their values are sealed under, and the values.
 //!
 //! Sealing itself, and the format of what is read here, are in the core's room of the same name.
 
@@ -11,6 +11,9 @@ mod keys;
 mod locked_key;
 mod provider;
 mod rewrapping;
+mod secret;
+mod store;
+mod value;
 
 /// The transaction is over: keys that have had their time leave the session's memory.
 pub fn transaction_ended(committed: bool) {

@@ -6,4 +6,5 @@ pub mod key;
 pub mod key_cache;
 pub mod key_command;
 pub mod key_ring;
+pub mod kind;
 pub mod rotation;

@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 /// The operations that the extension itself writes: an application cannot pass its own events off as those.
-const OWN: [&str; 25] = [
+const OWN: [&str; 20] = [
     "insert",
     "update",
     "delete",
@@ -33,12 +33,9 @@ const OWN: [&str; 25] = [
     "coverage",
     "rewrite",
     "maintenance",
-    "key_added",
-    "key_current",
-    "key_retired",
-    "data_key_rotated",
-    "rewrap",
 ];
+/// Domains in which the extension alone records.
+const OWN_DOMAINS: [&str; 2] = ["secret", "secret_key"];
 const RESULTS: [&str; 3] = ["success", "denied", "failed"];
 
 const MAX_NAME_BYTES: usize = 63;
@@ -74,6 +71,10 @@ fn record(
             let what = "must be of 1 to 63 lower-case letters, digits, and the characters _ . : -";
             return Err(error::ARGUMENT_INVALID.error(format!("{name} {what}")));
         }
+    }
+    if OWN_DOMAINS.contains(&domain) {
+        let message = format!("domain \"{domain}\" is one that the extension itself records in");
+        return Err(error::ARGUMENT_INVALID.error(message));
     }
     if OWN.contains(&action) || grant::is_name_of_statement(action) {
         let message = format!("action \"{action}\" is one that the extension itself records");

@@ -1,0 +1,214 @@
+-- Secrets of organizations: credentials that they handed over, their versions, and the values, which are sealed under
+-- keys that the database does not have. Code: src/secrets/. Format: docs/secret-format.md.
+-- The library reads and writes secret, secret_version and sealed_value by the order of their columns.
+
+CREATE TABLE tenancy.secret_kind (
+    name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    members text[] NOT NULL,
+    long_lived boolean NOT NULL,
+    rotate_every interval NOT NULL CHECK (rotate_every > '0'),
+    max_live_versions integer NOT NULL CHECK (max_live_versions BETWEEN 2 AND 100),
+    health_max_age interval NOT NULL CHECK (health_max_age > '0'),
+    health_required integer NOT NULL CHECK (health_required BETWEEN 1 AND 100),
+    observe_for interval NOT NULL CHECK (observe_for >= '0')
+);
+COMMENT ON TABLE tenancy.secret_kind IS
+'Kinds of secrets: what a value of the kind looks like, and the rules of its rotation where a secret has none of its
+own. See tenancy.set_secret_policy.';
+COMMENT ON COLUMN tenancy.secret_kind.name IS 'Name of the kind.';
+COMMENT ON COLUMN tenancy.secret_kind.members IS
+'Members that a value must have, which is a JSON object then; empty for a value of any text.';
+COMMENT ON COLUMN tenancy.secret_kind.long_lived IS
+'Whether a value is valid until somebody changes it. A kind that names a role or a federated identity is not.';
+COMMENT ON COLUMN tenancy.secret_kind.rotate_every IS 'Age of a value at which its rotation is due.';
+COMMENT ON COLUMN tenancy.secret_kind.max_live_versions IS
+'The most versions that are not retired. AWS allows two access keys.';
+COMMENT ON COLUMN tenancy.secret_kind.health_max_age IS 'Age up to which a health report counts.';
+COMMENT ON COLUMN tenancy.secret_kind.health_required IS 'How many positive reports in a row verify a version.';
+COMMENT ON COLUMN tenancy.secret_kind.observe_for IS
+'How long the version before can come back after a promotion.';
+
+INSERT INTO tenancy.secret_kind VALUES
+    ('aws_role', '{role_arn}', false, '365 days', 2, '1 day', 1, '1 day'),
+    ('aws_access_key', '{access_key_id,secret_access_key}', true, '90 days', 2, '1 hour', 1, '1 day'),
+    ('azure_client_secret', '{tenant_id,client_id,client_secret}', true, '90 days', 2, '1 hour', 1, '1 day'),
+    ('azure_federated', '{tenant_id,client_id}', false, '365 days', 2, '1 day', 1, '1 day'),
+    ('gcp_service_account_key', '{client_email,private_key_id,private_key}', true, '90 days', 2, '1 hour', 1, '1 day'),
+    ('gcp_workload_identity', '{audience,service_account}', false, '365 days', 2, '1 day', 1, '1 day'),
+    ('api_token', '{}', true, '90 days', 2, '1 hour', 1, '1 day'),
+    ('database_password', '{}', true, '90 days', 2, '1 hour', 1, '1 day'),
+    ('opaque', '{}', true, '90 days', 2, '1 hour', 1, '1 day');
+
+CREATE TABLE tenancy.secret (
+    id uuid PRIMARY KEY,
+    organization uuid NOT NULL REFERENCES tenancy.organization,
+    name text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 200),
+    kind text COLLATE "C" NOT NULL REFERENCES tenancy.secret_kind,
+    scope text COLLATE "C" NOT NULL CHECK (scope IN ('read_only', 'write')),
+    domain text COLLATE "C" NOT NULL,
+    owner_issuer text,
+    owner_subject text NOT NULL,
+    description text,
+    rotate_every interval,
+    max_live_versions integer,
+    health_max_age interval,
+    health_required integer,
+    observe_for interval,
+    created_at timestamptz NOT NULL,
+    created_by text NOT NULL,
+    destroyed_at timestamptz,
+    UNIQUE (organization, name)
+);
+COMMENT ON TABLE tenancy.secret IS
+'Secrets of organizations, without their values. Written by tenancy.put_secret and its like. Members read the secrets of
+their organization in whose domain they have the permission read.';
+
+CREATE TABLE tenancy.secret_version (
+    secret uuid NOT NULL REFERENCES tenancy.secret,
+    organization uuid NOT NULL,
+    number integer NOT NULL CHECK (number > 0),
+    state text COLLATE "C" NOT NULL
+        CHECK (state IN ('announced', 'pending', 'verified', 'failed', 'current', 'previous', 'retired')),
+    scope text COLLATE "C" NOT NULL CHECK (scope IN ('read_only', 'write')),
+    data_key uuid REFERENCES tenancy.data_key,
+    sealed_digest bytea CHECK (octet_length(sealed_digest) = 32),
+    fingerprint bytea,
+    provider_key_id text,
+    expires_at timestamptz,
+    announced_at timestamptz NOT NULL,
+    valued_at timestamptz,
+    verified_at timestamptz,
+    promoted_at timestamptz,
+    superseded_at timestamptz,
+    failed_at timestamptz,
+    retired_at timestamptz,
+    PRIMARY KEY (secret, number),
+    CHECK ((state = 'retired') = (retired_at IS NOT NULL)),
+    CHECK (state <> 'announced' OR valued_at IS NULL)
+);
+CREATE UNIQUE INDEX secret_version_current_idx ON tenancy.secret_version (secret) WHERE state = 'current';
+CREATE INDEX secret_version_data_key_idx ON tenancy.secret_version (data_key);
+
+CREATE TABLE tenancy.sealed_value (
+    secret uuid NOT NULL,
+    number integer NOT NULL,
+    sealed bytea NOT NULL,
+    PRIMARY KEY (secret, number),
+    FOREIGN KEY (secret, number) REFERENCES tenancy.secret_version
+);
+-- A compressed value would tell something of the plaintext by its length, and what is deleted is to be one tuple.
+ALTER TABLE tenancy.sealed_value ALTER COLUMN sealed SET STORAGE EXTERNAL;
+COMMENT ON TABLE tenancy.sealed_value IS
+'Sealed values of versions, see docs/secret-format.md. No role may read the table. The value of a retired version is
+deleted.';
+COMMENT ON COLUMN tenancy.secret.id IS 'Time-ordered id (UUID version 7). It is authenticated with each value.';
+COMMENT ON COLUMN tenancy.secret.organization IS 'The organization that handed the secret over.';
+COMMENT ON COLUMN tenancy.secret.name IS 'Name of the secret within its organization, 1 to 200 bytes.';
+COMMENT ON COLUMN tenancy.secret.kind IS 'What the values are, in tenancy.secret_kind.';
+COMMENT ON COLUMN tenancy.secret.scope IS
+'What the values allow at the provider: read_only, or write, which needs an approved action type.';
+COMMENT ON COLUMN tenancy.secret.domain IS 'Domain of the permissions that functions ask for.';
+COMMENT ON COLUMN tenancy.secret.owner_issuer IS 'Issuer of the owner. With owner_subject it names a member.';
+COMMENT ON COLUMN tenancy.secret.owner_subject IS 'Subject of the owner: at first, who stored the secret.';
+COMMENT ON COLUMN tenancy.secret.description IS 'Description for readers.';
+COMMENT ON COLUMN tenancy.secret.rotate_every IS 'As in tenancy.secret_kind; NULL: as the kind has it.';
+COMMENT ON COLUMN tenancy.secret.max_live_versions IS 'As in tenancy.secret_kind; NULL: as the kind has it.';
+COMMENT ON COLUMN tenancy.secret.health_max_age IS 'As in tenancy.secret_kind; NULL: as the kind has it.';
+COMMENT ON COLUMN tenancy.secret.health_required IS 'As in tenancy.secret_kind; NULL: as the kind has it.';
+COMMENT ON COLUMN tenancy.secret.observe_for IS 'As in tenancy.secret_kind; NULL: as the kind has it.';
+COMMENT ON COLUMN tenancy.secret.created_at IS 'When the secret was stored.';
+COMMENT ON COLUMN tenancy.secret.created_by IS 'Subject of the context that stored it.';
+COMMENT ON COLUMN tenancy.secret.destroyed_at IS 'When its values were deleted; NULL before.';
+COMMENT ON TABLE tenancy.secret_version IS
+'Versions of secrets, without their values. Members read them as they read tenancy.secret.';
+COMMENT ON COLUMN tenancy.secret_version.secret IS 'The secret, in tenancy.secret.';
+COMMENT ON COLUMN tenancy.secret_version.organization IS 'The organization of the secret.';
+COMMENT ON COLUMN tenancy.secret_version.number IS 'Number of the version, from 1. No number is used again.';
+COMMENT ON COLUMN tenancy.secret_version.state IS
+'announced: there is no value yet; pending: nothing proves that the value works; verified; failed: it does not work, or
+was rolled back; current: it is handed out; previous: it was current before; retired: the value was deleted.';
+COMMENT ON COLUMN tenancy.secret_version.scope IS 'Scope of the secret when the value came.';
+COMMENT ON COLUMN tenancy.secret_version.data_key IS 'The key that the value is sealed under, in tenancy.data_key.';
+COMMENT ON COLUMN tenancy.secret_version.sealed_digest IS 'SHA-256 of the sealed value. Events contain it.';
+COMMENT ON COLUMN tenancy.secret_version.fingerprint IS
+'Tells that two values of an organization are the same, and nothing else about them.';
+COMMENT ON COLUMN tenancy.secret_version.provider_key_id IS 'Id of the credential at the provider.';
+COMMENT ON COLUMN tenancy.secret_version.expires_at IS 'When the credential ends at the provider.';
+COMMENT ON COLUMN tenancy.secret_version.announced_at IS 'When the version was made.';
+COMMENT ON COLUMN tenancy.secret_version.valued_at IS 'When the value came.';
+COMMENT ON COLUMN tenancy.secret_version.verified_at IS 'When health reports had proved the value.';
+COMMENT ON COLUMN tenancy.secret_version.promoted_at IS 'When the version became current for the last time.';
+COMMENT ON COLUMN tenancy.secret_version.superseded_at IS 'When another version became current.';
+COMMENT ON COLUMN tenancy.secret_version.failed_at IS 'When the version failed.';
+COMMENT ON COLUMN tenancy.secret_version.retired_at IS 'When the value was deleted.';
+COMMENT ON COLUMN tenancy.sealed_value.secret IS 'The secret.';
+COMMENT ON COLUMN tenancy.sealed_value.number IS 'Number of the version.';
+COMMENT ON COLUMN tenancy.sealed_value.sealed IS 'The envelope.';
+
+SELECT pg_extension_config_dump('tenancy.secret', '');
+SELECT pg_extension_config_dump('tenancy.secret_version', '');
+SELECT pg_extension_config_dump('tenancy.sealed_value', '');
+
+DO $$
+DECLARE
+    kept text;
+BEGIN
+    FOREACH kept IN ARRAY ARRAY['secret_kind', 'secret', 'secret_version', 'sealed_value'] LOOP
+        EXECUTE format(
+            'CREATE TRIGGER keep_secret_keys BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON tenancy.%I
+                 FOR EACH STATEMENT EXECUTE FUNCTION tenancy.keep_secret_keys()', kept);
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ALWAYS TRIGGER keep_secret_keys', kept);
+        EXECUTE format('COMMENT ON TRIGGER keep_secret_keys ON tenancy.%I IS
+            ''Refuses changes that do not come from the extension.''', kept);
+    END LOOP;
+    FOREACH kept IN ARRAY ARRAY['secret', 'secret_version', 'sealed_value'] LOOP
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', kept);
+    END LOOP;
+END
+$$;
+CREATE POLICY own_organization ON tenancy.secret FOR SELECT TO tenancy_application, tenancy_admin, tenancy_operator
+    USING (organization = tenancy.org_id() AND tenancy.allowed(domain, 'read'));
+CREATE POLICY every_organization ON tenancy.secret FOR SELECT TO tenancy_auditor USING (true);
+CREATE POLICY own_organization ON tenancy.secret_version FOR SELECT
+    TO tenancy_application, tenancy_admin, tenancy_operator
+    USING (organization = tenancy.org_id() AND EXISTS (SELECT FROM tenancy.secret s WHERE s.id = secret));
+CREATE POLICY every_organization ON tenancy.secret_version FOR SELECT TO tenancy_auditor USING (true);
+
+CREATE FUNCTION tenancy.put_secret(
+    name text, value text, kind text DEFAULT 'opaque', scope text DEFAULT 'read_only', domain text DEFAULT 'secret',
+    description text DEFAULT NULL, provider_key_id text DEFAULT NULL, expires_at timestamptz DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_put_secret_wrapper';
+COMMENT ON FUNCTION tenancy.put_secret(text, text, text, text, text, text, text, timestamptz) IS
+'Stores a credential of the context''s organization, sealed under a key that the database does not have, and returns
+the id of the secret. The value is version 1, which is current at once. Pass the value as a bind parameter: a value
+within the statement''s text is in logs and statistics. Needs the permission create in the domain.
+
+- name: 1 to 200 bytes without control characters, unique within the organization. A name is not free again after
+  tenancy.destroy_secret.
+- value: 1 to 65,536 bytes. Some kinds take a JSON object, with the members of tenancy.secret_kind.
+- kind: Name of a row of tenancy.secret_kind.
+- scope: What the value allows at the provider. read_only is the only scope that is taken so far.
+- domain: Domain of the permissions that functions ask for.
+- description: Text for readers.
+- provider_key_id: Id of the credential at the provider.
+- expires_at: When the credential ends at the provider.
+
+Raises 23505 (secret_exists) for a name that is taken, 22023 (secret_value_invalid) for a value that cannot be; the
+message does not contain the value. Raises 22023 and 22004 for another argument, 42501 without the permission or for
+the scope write (action_not_approved), 55000 (key_not_chosen) if no key-encryption key is current. Raises F0000
+(secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, 25006 in a
+read-only transaction or on a standby.';
+
+CREATE FUNCTION tenancy.destroy_secret(name text, reason text) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_destroy_secret_wrapper';
+COMMENT ON FUNCTION tenancy.destroy_secret(text, text) IS
+'Deletes the sealed values of a secret for ever, and returns how many there were. What was recorded of the secret stays,
+and so do the rows of its versions. Copies of the sealed values in backups and in WAL stay sealed. Needs the
+permission destroy in the secret''s domain.
+
+- name: Name of the secret.
+- reason: 1 to 1000 bytes. It is audited.
+
+Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed before, or that the
+caller may not read. Raises 42501 without the permission, 22023 and 22004 for an argument, 25006 in a read-only
+transaction or on a standby.';

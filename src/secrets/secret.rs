@@ -1,0 +1,124 @@
+//! A secret of the context's organization, found by its name, and the events that are written of it.
+
+use crate::audit::{NewEvent, append};
+use crate::context;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
+use crate::pg::user;
+use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::secrets::envelope::SecretPlace;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const MAX_NAME_BYTES: usize = 200;
+const MAX_REASON_BYTES: usize = 1000;
+const MAX_TEXT_BYTES: usize = 1000;
+
+/// Whoever changes a secret holds its row until the end of the transaction, and sees the newest state.
+static HOLD: Query = Query::new(
+    "SELECT id, kind, scope, domain FROM tenancy.secret
+      WHERE organization = $1 AND name = $2 AND destroyed_at IS NULL FOR UPDATE",
+);
+
+/// A row of `tenancy.secret` that is not destroyed.
+pub struct Secret {
+    pub id: Uuid,
+    pub organization: Uuid,
+    pub name: String,
+    pub kind: String,
+    pub scope: String,
+    pub domain: String,
+}
+
+impl Secret {
+    /// The place of a version's value.
+    pub fn place(&self, version: i32) -> SecretPlace<'_> {
+        SecretPlace { secret: self.id, name: &self.name, version, kind: &self.kind, scope: &self.scope }
+    }
+
+    /// The secret with this name, for a caller who may do `action` with it. Its row is locked.
+    ///
+    /// Errors: [`error::SECRET_UNKNOWN`], also for one that the caller may not read; [`error::PERMISSION_DENIED`].
+    pub fn held(name: Option<&str>, action: &str) -> Result<Self> {
+        let name = valid_name(name)?;
+        let organization = context::require()?.organization.id;
+        must_write()?;
+        let read = |row: &Row| {
+            Some(Secret {
+                id: row.uuid(1)?,
+                organization,
+                name: name.to_owned(),
+                kind: row.get(2)?,
+                scope: row.get(3)?,
+                domain: row.get(4)?,
+            })
+        };
+        let keys = [spi::uuid(organization), argument(name)];
+        let held = user::as_superuser(|| HOLD.write(&keys, read)).pop().flatten();
+        let held = held.filter(|secret| context::allowed(&secret.domain, "read"));
+        let secret = held.ok_or_else(|| error::SECRET_UNKNOWN.error(format!("there is no secret \"{name}\"")))?;
+        context::authorize(&secret.domain, action)?;
+        Ok(secret)
+    }
+
+    /// Writes the event of a change of this secret.
+    pub fn record(&self, operation: &str, reason: Option<&str>, mut new: Value) -> Result<()> {
+        new["secret"] = json!(self.id);
+        new["name"] = json!(self.name);
+        append(NewEvent {
+            organization: self.organization,
+            operation,
+            domain: "secret",
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "success",
+            reason,
+            payload: json!({ "new": new }).to_string(),
+        })
+        .map(drop)
+    }
+}
+
+pub fn must_write() -> Result<()> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.error("secrets cannot be changed on a standby or in a READ ONLY transaction"));
+    }
+    Ok(())
+}
+
+pub fn valid_name(name: Option<&str>) -> Result<&str> {
+    let name = require_not_null(name, "name")?;
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let message = format!("the name of a secret has 1 to {MAX_NAME_BYTES} bytes and no control characters");
+        return Err(error::ARGUMENT_INVALID.error(message));
+    }
+    Ok(name)
+}
+
+pub fn valid_reason(reason: Option<&str>) -> Result<&str> {
+    let reason = require_not_null(reason, "reason")?;
+    if reason.trim().is_empty() || reason.len() > MAX_REASON_BYTES {
+        return Err(error::ARGUMENT_INVALID.error("the reason is blank, or longer than 1000 bytes"));
+    }
+    Ok(reason)
+}
+
+/// Refuses a text for readers that says nothing, or too much.
+pub fn require_text(text: Option<&str>, name: &str) -> Result<()> {
+    if text.is_some_and(|text| text.trim().is_empty() || text.len() > MAX_TEXT_BYTES) {
+        return Err(error::ARGUMENT_INVALID.error(format!("{name} is blank, or longer than {MAX_TEXT_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+/// The end of a credential, which is not over yet.
+pub fn future(expires_at: Option<TimestampWithTimeZone>, now: i64) -> Result<Option<TimestampWithTimeZone>> {
+    let moment = expires_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at)));
+    if moment.is_some_and(|moment| moment <= now) {
+        return Err(error::ARGUMENT_INVALID.error("expires_at is in the past"));
+    }
+    Ok(expires_at)
+}

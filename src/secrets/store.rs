@@ -1,0 +1,174 @@
+//! Storing a secret: the first version of its value, sealed; and the end of all its values.
+
+use super::guard;
+use super::secret::{Secret, future, must_write, require_text, valid_name, valid_reason};
+use super::value::{SealedValue, require_valid};
+use crate::context;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::transaction;
+use crate::pg::user;
+use pg_tenancy_core::audit::format::event::time_ordered_id;
+use pg_tenancy_core::audit::format::hex;
+use pg_tenancy_core::error::{self, Result, require_not_null};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_extern;
+use rand::RngExt as _;
+use serde_json::json;
+use uuid::Uuid;
+
+/// Held until the end of the transaction: an organization gets one data key, and a name is given once.
+static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
+
+static HAS_NAME: Query = Query::new("SELECT 1 FROM tenancy.secret WHERE organization = $1 AND name = $2");
+
+static ADD_SECRET: Query = Query::new(
+    "INSERT INTO tenancy.secret (id, organization, name, kind, scope, domain, owner_issuer, owner_subject, description,
+                                 created_at, created_by)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8)",
+);
+
+static ADD_VERSION: Query = Query::new(
+    "INSERT INTO tenancy.secret_version (secret, organization, number, state, scope, data_key, sealed_digest,
+                                         fingerprint, provider_key_id, expires_at, announced_at, valued_at, promoted_at)
+     VALUES ($1, $2, 1, 'current', $3, $4, $5, $6, $7, $8, $9, $9, $9)",
+);
+
+static DELETE_VALUES: Query = Query::new("DELETE FROM tenancy.sealed_value WHERE secret = $1 RETURNING number");
+
+static RETIRE_VERSIONS: Query = Query::new(
+    "UPDATE tenancy.secret_version SET state = 'retired', retired_at = $2 WHERE secret = $1 AND state <> 'retired'",
+);
+
+static DESTROYED: Query = Query::new("UPDATE tenancy.secret SET destroyed_at = $2 WHERE id = $1");
+
+/// `tenancy.put_secret(...)`: returns the id of the secret.
+#[allow(clippy::too_many_arguments)]
+#[pg_extern(sql = false)]
+fn tenancy_put_secret(
+    name: Option<&str>,
+    value: Option<&str>,
+    kind: Option<&str>,
+    scope: Option<&str>,
+    domain: Option<&str>,
+    description: Option<&str>,
+    provider_key_id: Option<&str>,
+    expires_at: Option<TimestampWithTimeZone>,
+) -> pgrx::Uuid {
+    let given = Given { name, value, kind, scope, domain, description, provider_key_id, expires_at };
+    pgrx::Uuid::from_bytes(*put(given).or_raise().as_bytes())
+}
+
+/// `tenancy.destroy_secret(name, reason)`: returns how many values were deleted.
+#[pg_extern(sql = false)]
+fn tenancy_destroy_secret(name: Option<&str>, reason: Option<&str>) -> i32 {
+    destroy(name, reason).or_raise()
+}
+
+/// The arguments as they came.
+struct Given<'a> {
+    name: Option<&'a str>,
+    value: Option<&'a str>,
+    kind: Option<&'a str>,
+    scope: Option<&'a str>,
+    domain: Option<&'a str>,
+    description: Option<&'a str>,
+    provider_key_id: Option<&'a str>,
+    expires_at: Option<TimestampWithTimeZone>,
+}
+
+fn put(given: Given) -> Result<Uuid> {
+    let domain = require_not_null(given.domain, "domain")?;
+    context::authorize(domain, "create")?;
+    let context = context::require()?;
+    must_write()?;
+    let name = valid_name(given.name)?;
+    let value = require_not_null(given.value, "value")?;
+    let kind = require_not_null(given.kind, "kind")?;
+    let scope = valid_scope(given.scope)?;
+    require_text(given.description, "description")?;
+    require_text(given.provider_key_id, "provider_key_id")?;
+    let now = transaction::now();
+    let expires_at = future(given.expires_at, now)?;
+    let organization = context.organization.id;
+    user::as_superuser(|| {
+        require_valid(value, kind)?;
+        HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
+        let taken = [spi::uuid(organization), argument(name)];
+        if !transaction::with_latest_snapshot(|| HAS_NAME.read(&taken, |_| ())).is_empty() {
+            return Err(error::SECRET_EXISTS.error(format!("the organization has, or had, a secret \"{name}\"")));
+        }
+        let secret = Secret {
+            id: time_ordered_id(now, rand::rng().random()),
+            organization,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            scope: scope.to_owned(),
+            domain: domain.to_owned(),
+        };
+        let sealed = SealedValue::new(organization, &secret.place(1), value)?;
+        let rows = [
+            spi::uuid(secret.id),
+            spi::uuid(organization),
+            argument(name),
+            argument(kind),
+            argument(scope),
+            argument(domain),
+            argument(context.issuer.as_str()),
+            argument(context.subject.as_str()),
+            argument(given.description),
+            spi::timestamp(now),
+        ];
+        guard::writing(|| ADD_SECRET.write(&rows, |_| ()));
+        let version = [
+            spi::uuid(secret.id),
+            spi::uuid(organization),
+            argument(scope),
+            spi::uuid(sealed.data_key),
+            argument(sealed.digest.as_slice()),
+            argument(sealed.fingerprint.as_slice()),
+            argument(given.provider_key_id),
+            argument(expires_at),
+            spi::timestamp(now),
+        ];
+        guard::writing(|| ADD_VERSION.write(&version, |_| ()));
+        sealed.store(secret.id, 1);
+        let new = json!({
+            "version": 1,
+            "kind": kind,
+            "scope": scope,
+            "domain": domain,
+            "data_key": sealed.data_key,
+            "sealed_digest": hex::encode(&sealed.digest),
+            "provider_key_id": given.provider_key_id,
+        });
+        secret.record("put", None, new)?;
+        Ok(secret.id)
+    })
+}
+
+fn destroy(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
+    let reason = valid_reason(reason)?;
+    let secret = Secret::held(name, "destroy")?;
+    user::as_superuser(|| {
+        let (id, now) = (secret.id, transaction::now());
+        let values = guard::writing(|| {
+            let values = DELETE_VALUES.write(&[spi::uuid(id)], |_| ()).len();
+            RETIRE_VERSIONS.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
+            DESTROYED.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
+            values
+        });
+        secret.record("destroy", Some(reason), json!({ "values": values }))?;
+        Ok(values as i32)
+    })
+}
+
+fn valid_scope(scope: Option<&str>) -> Result<&str> {
+    match require_not_null(scope, "scope")? {
+        scope @ "read_only" => Ok(scope),
+        "write" => {
+            Err(error::ACTION_NOT_APPROVED.error("a value of the scope \"write\" needs an approved action type"))
+        }
+        scope => Err(error::ARGUMENT_INVALID.error(format!("a scope is read_only or write, not \"{scope}\""))),
+    }
+}

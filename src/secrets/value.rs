@@ -1,0 +1,65 @@
+//! A value of a secret: what may be stored, how it is sealed, and where it goes.
+
+use super::data_key::{self, Purpose, StoredKey};
+use crate::pg::spi::{Query, argument};
+use crate::pg::tables::table::{self, ColumnValue};
+use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::secrets::envelope::{self, MAX_VALUE, SecretPlace};
+use pg_tenancy_core::secrets::kind;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+static KIND: Query = Query::new("SELECT members FROM tenancy.secret_kind WHERE name = $1");
+
+/// A value as it is stored, and what is told of it.
+pub struct SealedValue {
+    pub data_key: Uuid,
+    pub digest: [u8; 32],
+    pub fingerprint: [u8; 32],
+    bytes: Vec<u8>,
+}
+
+impl SealedValue {
+    /// Seals a value under the current data key of the organization, which gets one with its first value.
+    pub fn new(organization: Uuid, place: &SecretPlace, value: &str) -> Result<Self> {
+        let fingerprint = fingerprint(organization, value)?;
+        let key = usable_key(organization, Purpose::Seal)?.open()?;
+        let bytes = envelope::seal(&key, place, value.as_bytes());
+        let bytes = bytes.ok_or_else(|| error::STATE_INVALID.error("the value could not be sealed"))?;
+        Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, bytes })
+    }
+
+    /// Writes the value below SQL, so that no statement has it, and no log of statements.
+    pub fn store(&self, secret: Uuid, version: i32) {
+        let row = [ColumnValue::Uuid(&secret), ColumnValue::Integer(version), ColumnValue::Bytes(&self.bytes)];
+        table::insert(c"sealed_value", &row);
+    }
+}
+
+/// Tells that two values of the organization are the same.
+pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
+    let key = usable_key(organization, Purpose::Fingerprint)?.open()?;
+    Ok(envelope::fingerprint(&key.key, organization, value.as_bytes()))
+}
+
+/// Refuses a value that cannot be one of this kind. The error has no part of the value.
+pub fn require_valid(value: &str, kind: &str) -> Result<()> {
+    if value.is_empty() || value.len() > MAX_VALUE {
+        return Err(error::SECRET_VALUE_INVALID.error(format!("a value has 1 to {MAX_VALUE} bytes")));
+    }
+    let members = KIND.read(&[argument(kind)], |row| row.get::<Vec<String>>(1).unwrap_or_default()).pop();
+    let unknown = || error::ARGUMENT_INVALID.error(format!("there is no kind \"{kind}\" of secrets"));
+    let members = members.ok_or_else(unknown)?;
+    if kind::has_members(value, &members) {
+        return Ok(());
+    }
+    let detail = format!("It is a JSON object with the members {}, each once.", members.join(", "));
+    Err(error::SECRET_VALUE_INVALID.error(format!("the value is not one of the kind \"{kind}\"")).detail(detail))
+}
+
+fn usable_key(organization: Uuid, purpose: Purpose) -> Result<StoredKey> {
+    match data_key::current(organization, purpose)? {
+        Some(key) => Ok(key),
+        None => data_key::make(organization, purpose, &data_key::current_key_encryption_key()?),
+    }
+}
