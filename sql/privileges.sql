@@ -188,7 +188,15 @@ TO tenancy_custodian, tenancy_auditor;
 -- Secrets. Functions ask for the permission of the role, row-level security binds who reads what is told of them.
 GRANT EXECUTE ON FUNCTION
     tenancy.put_secret(text, text, text, text, text, text, text, timestamptz),
-    tenancy.destroy_secret(text, text)
+    tenancy.destroy_secret(text, text),
+    tenancy.begin_rotation(text, text, text, text, timestamptz),
+    tenancy.supply_value(text, integer, text, text, timestamptz),
+    tenancy.report_health(text, integer, boolean, text, timestamptz),
+    tenancy.promote(text, integer),
+    tenancy.roll_back(text, text),
+    tenancy.retire(text, integer, text),
+    tenancy.abandon_rotation(text, text),
+    tenancy.set_secret_policy(text, interval, integer, interval, integer, interval, text, text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
-GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version
+GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version, tenancy.rotation, tenancy.health_report
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

@@ -41,6 +41,7 @@ mod redaction;
 mod remembered;
 mod retention;
 mod rewriting;
+mod rotation;
 mod row_index;
 mod seal_rows;
 mod secret_keys;

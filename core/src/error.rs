@@ -251,6 +251,21 @@ kinds! {
     /// A value that cannot be stored.
     SECRET_VALUE_INVALID, "22023", "tenancy.secret_kind has the members of each kind's values; the kind opaque takes \
         any text.";
+    /// The new value of a secret is the value of one of its versions.
+    SECRET_UNCHANGED, "22023", "Have the provider make a new credential, and pass that.";
+    /// A rotation of the secret is open or observing.
+    ROTATION_OPEN, "55000", "End it first: tenancy.promote, tenancy.abandon_rotation, tenancy.roll_back, or \
+        tenancy.retire with the version before; tenancy.rotation has its state.";
+    /// A version or a rotation is not in the state that the call needs.
+    ROTATION_STATE, "55000", "tenancy.rotation and tenancy.secret_version have the states; docs/secrets.md has what \
+        leads from one to the next.";
+    /// Another session changed the secret while a transaction with an older snapshot was open.
+    ROTATION_CONFLICT, "40001", "Run the transaction again.";
+    /// No health report proves that the version works.
+    HEALTH_MISSING, "55000", "Try the value at the provider, and report it with tenancy.report_health; \
+        tenancy.health_report has the reports so far.";
+    /// A version that may still be in use.
+    SECRET_IN_USE, "55000", "Retire it when observe_for has passed; tenancy.set_secret_policy can shorten that.";
     /// A value allows changes at the provider, and no kind of action is approved for it.
     ACTION_NOT_APPROVED, "42501", "Store credentials that only read, with the scope read_only.";
     /// A stored value of the extension itself cannot be read.

@@ -58,7 +58,7 @@ SELECT test.same($$ SELECT v.organization, subject, new_values ->> 'version', ne
 -- Changes by others ----------------------------------------------------------------------------------------------------
 
 SELECT test.refused(statement, '42501', 'the tables of keys and secrets are written by their functions alone', '%', 'a superuser is refused: ' || statement) FROM unnest(ARRAY[
-    'UPDATE tenancy.secret SET scope = ''write''', 'DELETE FROM tenancy.sealed_value', 'TRUNCATE tenancy.secret, tenancy.secret_version, tenancy.sealed_value', 'INSERT INTO tenancy.sealed_value SELECT * FROM tenancy.sealed_value',
+    'UPDATE tenancy.secret SET scope = ''write''', 'DELETE FROM tenancy.sealed_value', 'TRUNCATE tenancy.secret, tenancy.secret_version, tenancy.sealed_value, tenancy.rotation, tenancy.health_report', 'INSERT INTO tenancy.sealed_value SELECT * FROM tenancy.sealed_value',
     'UPDATE tenancy.secret_version SET number = 9', 'UPDATE tenancy.secret_kind SET members = ''{}''']) statement;
 SET LOCAL ROLE test_application;
 SELECT throws_ok(statement, '42501', NULL, 'an application may not: ' || statement) FROM unnest(ARRAY['UPDATE tenancy.secret SET scope = ''write''', 'DELETE FROM tenancy.secret_version', 'UPDATE tenancy.secret_kind SET members = ''{}''']) statement;

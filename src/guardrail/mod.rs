@@ -9,6 +9,7 @@ mod statistics;
 pub use bypass::accessed;
 pub use crossing::row_changed;
 pub use ddl::before_commit;
+pub use state::{record, state};
 pub use statistics::statistics_used;
 
 /// The transaction is over.

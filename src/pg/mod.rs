@@ -1,6 +1,7 @@
 //! The only place that touches raw Postgres. Rooms call these functions and see ordinary Rust.
 
 pub mod backend_local;
+pub mod clock;
 pub mod cursor;
 pub mod ddl;
 pub mod fmgr;

@@ -11,9 +11,12 @@ mod keys;
 mod locked_key;
 mod provider;
 mod rewrapping;
+mod rotation;
+mod rules;
 mod secret;
 mod store;
 mod value;
+mod versions;
 
 /// The transaction is over: keys that have had their time leave the session's memory.
 pub fn transaction_ended(committed: bool) {

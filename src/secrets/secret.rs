@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const MAX_NAME_BYTES: usize = 200;
-const MAX_REASON_BYTES: usize = 1000;
 const MAX_TEXT_BYTES: usize = 1000;
 
 /// Whoever changes a secret holds its row until the end of the transaction, and sees the newest state.
@@ -100,13 +99,14 @@ pub fn valid_name(name: Option<&str>) -> Result<&str> {
 
 pub fn valid_reason(reason: Option<&str>) -> Result<&str> {
     let reason = require_not_null(reason, "reason")?;
-    if reason.trim().is_empty() || reason.len() > MAX_REASON_BYTES {
-        return Err(error::ARGUMENT_INVALID.error("the reason is blank, or longer than 1000 bytes"));
+    if reason.trim().is_empty() || reason.len() > MAX_TEXT_BYTES {
+        let message = format!("the reason is blank, or longer than {MAX_TEXT_BYTES} bytes");
+        return Err(error::ARGUMENT_INVALID.error(message));
     }
     Ok(reason)
 }
 
-/// Refuses a text for readers that says nothing, or too much.
+/// Refuses a text that says nothing, or too much. There may be none.
 pub fn require_text(text: Option<&str>, name: &str) -> Result<()> {
     if text.is_some_and(|text| text.trim().is_empty() || text.len() > MAX_TEXT_BYTES) {
         return Err(error::ARGUMENT_INVALID.error(format!("{name} is blank, or longer than {MAX_TEXT_BYTES} bytes")));

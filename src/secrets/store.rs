@@ -3,7 +3,9 @@
 use super::guard;
 use super::secret::{Secret, future, must_write, require_text, valid_name, valid_reason};
 use super::value::{SealedValue, require_valid};
+use super::versions::{self, StoredVersions};
 use crate::context;
+use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::transaction;
@@ -88,7 +90,7 @@ fn put(given: Given) -> Result<Uuid> {
     let scope = valid_scope(given.scope)?;
     require_text(given.description, "description")?;
     require_text(given.provider_key_id, "provider_key_id")?;
-    let now = transaction::now();
+    let now = clock::now();
     let expires_at = future(given.expires_at, now)?;
     let organization = context.organization.id;
     user::as_superuser(|| {
@@ -151,13 +153,16 @@ fn destroy(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
     let reason = valid_reason(reason)?;
     let secret = Secret::held(name, "destroy")?;
     user::as_superuser(|| {
-        let (id, now) = (secret.id, transaction::now());
+        // Refuses a snapshot that lacks a version, whose value would stay.
+        StoredVersions::read(&secret, None)?;
+        let (id, now) = (secret.id, clock::now());
         let values = guard::writing(|| {
             let values = DELETE_VALUES.write(&[spi::uuid(id)], |_| ()).len();
             RETIRE_VERSIONS.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
             DESTROYED.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
             values
         });
+        versions::end_rotation(&secret, reason, now);
         secret.record("destroy", Some(reason), json!({ "values": values }))?;
         Ok(values as i32)
     })

@@ -47,6 +47,14 @@ pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
               that no policy binds. warn: a WARNING, recorded; enforce: refused.",
 };
 
+/// Negative health reports of a version that was promoted lately.
+pub static FAILED_ROTATION: Guardrail = Guardrail {
+    name: "failed_rotation",
+    default: State::Enforce,
+    meaning: "A negative health report of the current version of a secret, while its promotion is observed. warn: \
+              reported only; enforce: the version before is current again.",
+};
+
 /// New tables with an organization column in a protected schema.
 pub static NEW_TABLES: Guardrail = Guardrail {
     name: "new_tables",
@@ -60,6 +68,14 @@ pub static PROTECTED_TABLES: Guardrail = Guardrail {
     name: "protected_tables",
     default: State::Enforce,
     meaning: "A statement that takes from a table what tenancy.protect made. warn: a WARNING; enforce: refused.",
+};
+
+/// Versions of secrets that were revealed lately.
+pub static RETIRE_IN_USE: Guardrail = Guardrail {
+    name: "retire_in_use",
+    default: State::Enforce,
+    meaning: "tenancy.retire of a version of a secret that was revealed within its observe_for. warn: a WARNING; \
+              enforce: refused.",
 };
 
 /// Access to protected tables by roles that row-level security does not bind.
@@ -80,8 +96,15 @@ pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 5] =
-    [&CROSS_TENANT_CHANGE, &NEW_TABLES, &PROTECTED_TABLES, &ROW_SECURITY_BYPASS, &STATEMENT_STATISTICS];
+pub static ALL: [&Guardrail; 7] = [
+    &CROSS_TENANT_CHANGE,
+    &FAILED_ROTATION,
+    &NEW_TABLES,
+    &PROTECTED_TABLES,
+    &RETIRE_IN_USE,
+    &ROW_SECURITY_BYPASS,
+    &STATEMENT_STATISTICS,
+];
 
 #[cfg(test)]
 mod tests {

@@ -63,7 +63,7 @@ pub struct Version {
     pub promoted_at: Option<Time>,
     /// When the value was handed out for the last time.
     pub revealed_at: Option<Time>,
-    /// The reports, in the order in which they came.
+    /// The newest reports, by the time at which they were checked. At one time, a negative one is the later.
     pub reports: Vec<HealthReport>,
 }
 
@@ -135,6 +135,27 @@ pub struct Changes {
 }
 
 impl VersionState {
+    const ALL: [Self; 7] =
+        [Self::Announced, Self::Pending, Self::Verified, Self::Failed, Self::Current, Self::Previous, Self::Retired];
+
+    /// The word in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            VersionState::Announced => "announced",
+            VersionState::Pending => "pending",
+            VersionState::Verified => "verified",
+            VersionState::Failed => "failed",
+            VersionState::Current => "current",
+            VersionState::Previous => "previous",
+            VersionState::Retired => "retired",
+        }
+    }
+
+    /// The state that the word in SQL names; `None` for any other text.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// Whether the value may still exist outside, or be about to.
     pub fn is_live(self) -> bool {
         self != VersionState::Retired
@@ -147,6 +168,24 @@ impl VersionState {
 }
 
 impl RotationState {
+    const ALL: [Self; 5] = [Self::Open, Self::Observing, Self::Completed, Self::RolledBack, Self::Abandoned];
+
+    /// The word in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            RotationState::Open => "open",
+            RotationState::Observing => "observing",
+            RotationState::Completed => "completed",
+            RotationState::RolledBack => "rolled_back",
+            RotationState::Abandoned => "abandoned",
+        }
+    }
+
+    /// The state that the word in SQL names; `None` for any other text.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// Whether the rotation keeps another one from beginning.
     pub fn is_under_way(self) -> bool {
         matches!(self, RotationState::Open | RotationState::Observing)
@@ -173,11 +212,26 @@ impl Version {
         self.reports.len() >= required && self.reports.iter().rev().take(required).all(counts)
     }
 
-    /// Whether the last report is positive, fresh, and of after a moment.
-    fn works_since(&self, moment: Time, policy: &RotationPolicy, now: Time) -> bool {
-        self.reports.last().is_some_and(|report| {
-            report.healthy && report.checked_at > moment && now - report.checked_at <= policy.health_max_age
-        })
+    /// Whether the last report is positive, and of after a moment.
+    fn works_since(&self, moment: Time) -> bool {
+        self.reports.last().is_some_and(|report| report.healthy && report.checked_at > moment)
+    }
+
+    /// Whether the last report is positive and fresh.
+    fn works_now(&self, policy: &RotationPolicy, now: Time) -> bool {
+        self.is_healthy(&RotationPolicy { health_required: 1, ..*policy }, now)
+    }
+
+    /// Takes a report in its order, whenever it comes; false for one that came before.
+    fn take_report(&mut self, report: HealthReport) -> bool {
+        let place = |report: &HealthReport| (report.checked_at, !report.healthy);
+        match self.reports.binary_search_by_key(&place(&report), place) {
+            Ok(_) => false,
+            Err(at) => {
+                self.reports.insert(at, report);
+                true
+            }
+        }
     }
 
     fn is_observed(&self, policy: &RotationPolicy, now: Time) -> bool {
@@ -257,7 +311,10 @@ impl VersionedSecret {
         if report.checked_at > now || report.checked_at < valued_at {
             return Err(Refused::ReportTime);
         }
-        version.reports.push(report);
+        if !version.take_report(report) {
+            // Called again.
+            return Ok(Changes::default());
+        }
         let (state, observed) = (version.state, version.is_observed(policy, now));
         let verified = state == VersionState::Pending && version.is_healthy(policy, now);
         let observing = self.rotation_in(RotationState::Observing).is_ok_and(|rotation| rotation.to == number);
@@ -287,11 +344,10 @@ impl VersionedSecret {
         if !matches!(version.state, VersionState::Pending | VersionState::Verified) {
             return Err(Refused::State);
         }
-        if version.state == VersionState::Pending || !version.is_healthy(policy, now) {
+        if version.state == VersionState::Pending || !version.works_now(policy, now) {
             return Err(Refused::HealthMissing);
         }
         let current = self.only(VersionState::Current).ok_or(Refused::State)?.number;
-        // One that was previous before, of a rotation that ended otherwise, is not the one that can come back.
         let states = [(current, VersionState::Previous), (number, VersionState::Current)];
         Ok(self.change(&states, Some(RotationState::Observing), now))
     }
@@ -318,7 +374,7 @@ impl VersionedSecret {
             VersionState::Previous => {
                 let current = self.only(VersionState::Current).ok_or(Refused::State)?;
                 let promoted_at = current.promoted_at.ok_or(Refused::State)?;
-                if !current.works_since(promoted_at, policy, now) {
+                if !current.works_since(promoted_at) {
                     return Err(Refused::HealthMissing);
                 }
                 let used = version.revealed_at.is_some_and(|at| now - at < policy.observe_for);
@@ -408,6 +464,13 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_read_as_it_is_written() {
+        assert!(VersionState::ALL.into_iter().all(|state| VersionState::parse(state.name()) == Some(state)));
+        assert!(RotationState::ALL.into_iter().all(|state| RotationState::parse(state.name()) == Some(state)));
+        assert_eq!((VersionState::parse("new"), RotationState::parse("Open")), (None, None));
+    }
+
+    #[test]
     fn a_rotation_goes_from_the_announcement_to_its_completion() {
         let mut secret = VersionedSecret::new(0);
         assert_eq!(secret.begin(false, &POLICY, 10), Ok(2));
@@ -432,6 +495,8 @@ mod tests {
         assert_eq!(secret.retire(1, &POLICY, 63), Err(Refused::InUse), "observed until 64");
         secret.reveal(1, 40).unwrap();
         assert_eq!(secret.retire(1, &POLICY, 89), Err(Refused::InUse), "handed out at 40");
+        let changes = secret.clone().retire(1, &POLICY, 500).unwrap();
+        assert_eq!(changes.versions, [(1, Retired)], "a report of after the promotion is enough, however old");
         let changes = secret.retire(1, &POLICY, 90).unwrap();
         assert_eq!((changes.versions, changes.rotation), (vec![(1, Retired)], Some(RotationState::Completed)));
         assert_eq!(secret.retire(1, &POLICY, 90), Ok(Changes::default()), "again");
@@ -464,6 +529,40 @@ mod tests {
             secret.report(1, healthy(at), &POLICY, at).unwrap();
         }
         assert_eq!(secret.promote(2, &POLICY, 14), Err(Refused::HealthMissing));
+    }
+
+    #[test]
+    fn a_report_counts_once_and_by_the_time_of_its_check() {
+        let mut secret = VersionedSecret::new(0);
+        secret.begin(true, &POLICY, 10).unwrap();
+        for _ in 0..3 {
+            secret.report(2, healthy(11), &POLICY, 15).unwrap();
+        }
+        assert_eq!(states(&secret), [Current, Pending], "three times the same report");
+        secret.report(2, healthy(12), &POLICY, 15).unwrap();
+        assert_eq!(states(&secret), [Current, Verified]);
+
+        let mut secret = promoted();
+        let only_told = RotationPolicy { rolls_back: false, ..POLICY };
+        assert!(secret.report(2, ill(30), &only_told, 31).unwrap().alert);
+        assert!(!secret.report(2, ill(30), &only_told, 31).unwrap().alert, "again");
+        for at in [29, 30] {
+            secret.report(2, healthy(at), &only_told, 100).unwrap();
+            assert_eq!(secret.retire(1, &only_told, 100), Err(Refused::HealthMissing), "what came late is older");
+        }
+        secret.report(2, healthy(31), &only_told, 100).unwrap();
+        secret.retire(1, &only_told, 100).unwrap();
+    }
+
+    #[test]
+    fn the_last_report_alone_has_to_be_fresh_at_the_promotion() {
+        let mut secret = VersionedSecret::new(0);
+        secret.begin(true, &POLICY, 10).unwrap();
+        for at in [11, 80] {
+            secret.report(2, healthy(at), &POLICY, at).unwrap();
+        }
+        assert_eq!(secret.clone().promote(2, &POLICY, 181), Err(Refused::HealthMissing));
+        secret.promote(2, &POLICY, 180).unwrap();
     }
 
     #[test]
@@ -549,8 +648,10 @@ mod tests {
                         let promoted = secret.promote(number, &policy, now);
                         if promoted.as_ref().is_ok_and(|changes| !changes.versions.is_empty()) {
                             let reports = &before.version(number).unwrap().reports;
-                            let last = &reports[reports.len() - health_required as usize..];
-                            assert!(last.iter().all(|r| r.healthy && now - r.checked_at <= policy.health_max_age));
+                            let last = reports.last().unwrap();
+                            assert!(last.healthy && now - last.checked_at <= policy.health_max_age);
+                            let proved = reports.windows(health_required as usize);
+                            assert!(proved.into_iter().any(|window| window.iter().all(|report| report.healthy)));
                         }
                         promoted.map(|_| ())
                     }
@@ -575,6 +676,12 @@ mod tests {
                     }
                     Call::Retire(number) => secret.clone().retire(number, &policy, now).map(|changes| changes.versions),
                     Call::RollBack => secret.clone().roll_back(now).map(|changes| changes.versions),
+                    Call::Abandon => secret.clone().abandon(now).map(|changes| changes.versions),
+                    Call::Begin(valued) => secret.clone().begin(valued, &policy, now).map(|to| vec![(to, Pending)]),
+                    Call::Report(number, healthy, ago) => {
+                        let report = HealthReport { healthy, checked_at: now + ago };
+                        secret.clone().report(number, report, &policy, now).map(|changes| changes.versions)
+                    }
                     _ => Ok(vec![]),
                 };
                 prop_assert!(again.is_err() || again == Ok(vec![]), "{:?} twice on {:?}", call, secret);
