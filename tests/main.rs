@@ -42,6 +42,7 @@ mod remembered;
 mod retention;
 mod rewriting;
 mod rotation;
+mod rotation_model;
 mod row_index;
 mod seal_rows;
 mod secret_keys;

@@ -14,6 +14,10 @@ if [[ $one == pooler* || $one == clients* ]]; then
     tools/pooler.sh start test
     eval "$(tools/pooler.sh env test)"
 fi
+if [[ $one == rotation* ]]; then
+    PG_TENANCY_CLOCK_BIN=$(tools/clock.sh)
+    export PG_TENANCY_CLOCK_BIN
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 "${CARGO:-cargo}" test "${flags[@]}" "$one" 2>&1 | tee "$log"

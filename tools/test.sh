@@ -24,6 +24,8 @@ done
 # With shared_preload_libraries, as production runs it, unless LOADING left that out.
 say "Rust tests on Postgres $PG, library loaded: $loading"
 read -ra flags <<<"${CARGOFLAGS:-}"
+PG_TENANCY_CLOCK_BIN=$("$ROOT/tools/clock.sh") || failed+=("the library with a clock of its own")
+export PG_TENANCY_CLOCK_BIN
 "$ROOT/tools/pooler.sh" start test
 eval "$("$ROOT/tools/pooler.sh" env test)"
 # Many tests wait for a server of their own, so there are more of them at a time than processors.

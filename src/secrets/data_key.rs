@@ -4,6 +4,7 @@ use super::guard;
 use super::key_cache;
 use super::key_encryption_key::{self, KeyEncryptionKey};
 use super::provider::BoundKey;
+use crate::pg::clock;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
@@ -66,7 +67,7 @@ pub fn current(organization: Uuid, purpose: Purpose) -> Result<Option<StoredKey>
 
 /// Makes a key for the organization, which has no current one, wrapped under `under`.
 pub fn make(organization: Uuid, purpose: Purpose, under: &KeyEncryptionKey) -> Result<StoredKey> {
-    let now = transaction::now();
+    let now = clock::now();
     let id = time_ordered_id(now, rand::rng().random());
     let key = DataKey { id, organization, key: SecretKey::generate() };
     let wrapped = under.wrap(std::slice::from_ref(&key))?.pop();

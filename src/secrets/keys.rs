@@ -8,6 +8,7 @@ use super::key_encryption_key::{self, KeyEncryptionKey};
 use super::key_ring;
 use super::provider::Provider;
 use crate::audit::{NewEvent, append};
+use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
@@ -130,7 +131,7 @@ fn add(id: Option<&str>, reason: Option<&str>, provider: Option<&str>) -> Result
         argument(provider.name()),
         argument(canary),
         argument(digest),
-        spi::timestamp(transaction::now()),
+        spi::timestamp(clock::now()),
         argument(reason),
     ];
     guard::writing(|| ADD.write(&arguments, |_| ()));
@@ -168,7 +169,7 @@ fn retire(id: Option<&str>, reason: Option<&str>) -> Result<()> {
         let message = format!("{keys} {plural} wrapped under key-encryption key \"{id}\"");
         return Err(error::KEY_IN_USE.error(message));
     }
-    guard::writing(|| RETIRE.write(&[argument(id.as_str()), spi::timestamp(transaction::now())], |_| ()));
+    guard::writing(|| RETIRE.write(&[argument(id.as_str()), spi::timestamp(clock::now())], |_| ()));
     record("key_retired", "success", Some(reason), json!({ "id": id.as_str() }))
 }
 

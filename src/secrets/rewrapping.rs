@@ -9,10 +9,10 @@ use super::key_encryption_key::{self, KeyEncryptionKey};
 use super::keys::{key_id, must_write, record};
 use super::provider::BoundKey;
 use crate::pg::backend_local::BackendLocal;
+use crate::pg::clock;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::session_lock;
-use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pg_tenancy_core::secrets::key::{DataKey, KeyId};
@@ -108,16 +108,16 @@ fn begin(batch_size: Option<i32>, key: Option<&str>) -> Result<()> {
         return Err(error::REWRAP_RUNS.error("data keys are being wrapped by another run"));
     }
     // From here on an error lets go of the lock.
-    let id = time_ordered_id(transaction::now(), rand::rng().random());
+    let id = time_ordered_id(clock::now(), rand::rng().random());
     let run = Run { id, key, batch_size, after: Uuid::nil() };
     let now = spi::timestamp;
-    let earlier = guard::writing(|| END_EARLIER.write(&[now(transaction::now())], outcome));
+    let earlier = guard::writing(|| END_EARLIER.write(&[now(clock::now())], outcome));
     earlier.into_iter().try_for_each(|earlier| earlier.record("failed"))?;
     let target = run.target()?;
     let arguments = [
         spi::uuid(id),
         argument(run.key.as_ref().map(|key| key.as_str().to_owned())),
-        now(transaction::now()),
+        now(clock::now()),
         argument(target.id.as_str()),
         argument(target.version()?),
     ];
@@ -145,7 +145,7 @@ fn batch() -> Result<bool> {
     let (after, full) = (last.id, found.len() as i32 == run.batch_size);
     let keys = unwrapped(&found)?;
     let wrapped = if keys.is_empty() { Vec::new() } else { target.wrap(&keys)? };
-    let now = transaction::now();
+    let now = clock::now();
     guard::writing(|| {
         for (key, wrapped) in keys.iter().zip(&wrapped) {
             let arguments = [
@@ -166,7 +166,7 @@ fn batch() -> Result<bool> {
 
 fn end() -> Result<()> {
     let run = current()?;
-    let ended = guard::writing(|| END.write(&[spi::uuid(run.id), spi::timestamp(transaction::now())], outcome));
+    let ended = guard::writing(|| END.write(&[spi::uuid(run.id), spi::timestamp(clock::now())], outcome));
     for outcome in ended {
         outcome.record(if outcome.failed == 0 { "success" } else { "failed" })?;
         if outcome.failed > 0 {

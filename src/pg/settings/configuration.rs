@@ -17,6 +17,8 @@ static CHECKPOINT_DIRECTORY: Text = Text::new(Some(c""));
 static SECRET_KEY_FILE: Text = Text::new(Some(c""));
 static SECRET_KEY_COMMAND: Text = Text::new(Some(c""));
 static KEY_WRAP_COMMAND: Text = Text::new(Some(c""));
+#[cfg(feature = "test_clock")]
+static TEST_CLOCK: Text = Text::new(Some(c""));
 
 /// In bytes.
 static AUDIT_VALUE_LIMIT: Integer = Integer::new(8192);
@@ -237,6 +239,21 @@ pub fn define() {
     for (name, short, long, setting, [least, most], context, flags) in INTEGERS {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, context, flags);
     }
+    #[cfg(feature = "test_clock")]
+    GucRegistry::define_string_guc(
+        c"tenancy.test_clock",
+        c"The time of secrets in tests, in microseconds since 1970.",
+        c"Empty: the time of the server.",
+        &TEST_CLOCK,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+}
+
+/// `tenancy.test_clock`; `None` when it is not set to a time.
+#[cfg(feature = "test_clock")]
+pub fn test_clock() -> Option<i64> {
+    text(&TEST_CLOCK)?.parse().ok()
 }
 
 /// `tenancy.signing_key_file`; `None` when it is not set.
