@@ -200,3 +200,14 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version, tenancy.rotation, tenancy.health_report
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
+-- Action types: an administrator adds them for all, members ask for and approve them in their organization.
+GRANT EXECUTE ON FUNCTION tenancy.add_action_type(text, text) TO tenancy_admin;
+GRANT EXECUTE ON FUNCTION
+    tenancy.request_action_type(text, text, interval),
+    tenancy.decide_action_type(uuid, boolean, text),
+    tenancy.withdraw_action_type(text, text),
+    tenancy.action_approval(text)
+TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT SELECT ON tenancy.action_type, tenancy.action_type_request
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

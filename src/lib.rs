@@ -9,6 +9,7 @@
 mod advisor;
 mod audit;
 mod context;
+mod controls;
 mod guardrail;
 mod identity;
 mod pg;

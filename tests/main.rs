@@ -3,6 +3,7 @@
 //! `make test` runs all of it, `make check ONE=context::a_name` one test. What needs no server is tested in the
 //! crates below core/, files/ and verifier/.
 
+mod action_types;
 mod audit;
 mod audit_checkpoint;
 mod audit_coverage;

@@ -299,7 +299,10 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
             &one,
             "CREATE ROLE app LOGIN; GRANT tenancy_application TO app; GRANT SELECT, INSERT ON finding TO app;
              SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read'),
-                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer')",
+                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer'),
+                    tenancy.create_role('boss'), tenancy.grant_permission('boss', '*', '*'),
+                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'boss', 'boss'),
+                    tenancy.add_action_type('stop', 'test')",
         )
         .await;
         let app = connect(sealing.config("postgres").user("app")).await;
@@ -311,13 +314,21 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         let insert = "INSERT INTO finding (title) VALUES ('x')";
         assert_eq!(refused(&app, insert).await.sqlstate, "42501");
         run(&app, "ROLLBACK").await;
-        eventually(&one, "SELECT count(*) = 3 FROM tenancy.event WHERE result = 'denied'").await;
+        as_tenant(&app, &issuer.token("boss")).await;
+        let store = "SELECT tenancy.put_secret('n', 'v', scope => 'write')";
+        assert_eq!(refused_within(&app, store).await.sqlstate, "42501");
+        let approve = "SELECT tenancy.decide_action_type(tenancy.request_action_type('stop', 'test'), true, 'test')";
+        assert_eq!(refused(&app, approve).await.sqlstate, "42501");
+        run(&app, "ROLLBACK").await;
+        eventually(&one, "SELECT count(*) = 5 FROM tenancy.event WHERE result = 'denied'").await;
         assert_eq!(
             column(&one, REFUSED).await,
             [
                 "0 authenticate identity - token_malformed",
                 "0 authenticate identity stranger membership_missing",
-                "a authorize finding victor permission_denied"
+                "a authorize action boss self_approval",
+                "a authorize finding victor permission_denied",
+                "a authorize secret boss action_not_approved"
             ]
         );
         // What a guardrail refused is told too, with the table.

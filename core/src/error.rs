@@ -266,8 +266,20 @@ kinds! {
         tenancy.health_report has the reports so far.";
     /// A version that may still be in use.
     SECRET_IN_USE, "55000", "Retire it when observe_for has passed; tenancy.set_secret_policy can shorten that.";
-    /// A value allows changes at the provider, and no kind of action is approved for it.
-    ACTION_NOT_APPROVED, "42501", "Store credentials that only read, with the scope read_only.";
+    /// No approval of the action type is in force.
+    ACTION_NOT_APPROVED, "42501", "Ask for it with tenancy.request_action_type(action_type, reason); somebody else \
+        approves it with tenancy.decide_action_type(request, true, reason).";
+    /// Somebody would approve what they asked for.
+    SELF_APPROVAL, "42501", "Somebody else with the permission action:approve decides: \
+        tenancy.decide_action_type(request, approve, reason).";
+    /// The name of an action type that exists.
+    ACTION_TYPE_EXISTS, "23505", "tenancy.action_type lists the action types; give a new one a new name.";
+    /// A request or an approval is in another state than the call needs.
+    APPROVAL_STATE, "55000", "tenancy.action_type_request has the state of each request.";
+    /// A request came or changed after the transaction's snapshot was taken.
+    APPROVAL_CONFLICT, "40001", "Call the function again, in a new transaction.";
+    /// Somebody else writes the tables of approvals.
+    CONTROL_TABLE_REFUSED, "42501", "Call the functions of docs/least-privilege.md.";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function that only Postgres may call, such as a trigger function, was called in another way.

@@ -9,6 +9,7 @@
 pub mod advisor;
 pub mod audit;
 pub mod context;
+pub mod controls;
 pub mod error;
 pub mod guardrail;
 pub mod identity;

@@ -90,8 +90,10 @@ SELECT results_eq($$
     SELECT proname, provolatile, proparallel, proisstrict, prosecdef FROM test.extension_function ORDER BY proname
 $$, $$ VALUES
     ('abandon_rotation'::name,   'v'::"char", 'u'::"char", false, false),
+    ('action_approval',          'v', 'u', false, false),
     ('actor_for_members',        'i', 's', false, false),
     ('actor_role',               's', 's', false, false),
+    ('add_action_type',          'v', 'u', false, true),
     ('add_evidence',             'v', 'u', false, false),
     ('add_key_encryption_key',   'v', 'u', false, true),
     ('add_sso_domain',           'v', 'u', false, true),
@@ -131,6 +133,7 @@ $$, $$ VALUES
     ('create_organization',      'v', 'u', false, true),
     ('create_role',              'v', 'u', false, true),
     ('create_sso_connection',    'v', 'u', false, true),
+    ('decide_action_type',       'v', 'u', false, false),
     ('destroy_secret',           'v', 'u', false, false),
     ('drift',                    'v', 'u', false, false),
     ('drop_sso_connection',      'v', 'u', false, true),
@@ -152,6 +155,7 @@ $$, $$ VALUES
     ('include',                  'v', 'u', false, true),
     ('inclusion_proof',          's', 's', false, true),
     ('keep_append_only',         'v', 'u', false, false),
+    ('keep_controls',            'v', 'u', false, false),
     ('keep_secret_keys',         'v', 'u', false, false),
     ('keep_signing_key',         'v', 'u', false, false),
     ('key_status',               'v', 'u', false, true),
@@ -190,6 +194,7 @@ $$, $$ VALUES
     ('renew_revision',           'v', 'u', false, false),
     ('renew_sensitive_tables',   'v', 'u', false, false),
     ('report_health',            'v', 'u', false, false),
+    ('request_action_type',      'v', 'u', false, false),
     ('require_argument',         'i', 's', false, false),
     ('require_issuer',           's', 's', false, false),
     ('retire',                   'v', 'u', false, false),
@@ -234,7 +239,8 @@ $$, $$ VALUES
     ('verify_inclusion',         'i', 's', true,  false),
     ('verify_progress',          'v', 'r', false, false),
     ('verify_sso_domain',        'v', 'u', false, true),
-    ('whoami',                   's', 's', false, false)
+    ('whoami',                   's', 's', false, false),
+    ('withdraw_action_type',     'v', 'u', false, false)
 $$, 'volatility, parallel safety, strictness and SECURITY DEFINER of every function are as meant');
 
 SELECT is_empty($$
@@ -245,7 +251,7 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('archive'::name, 'r'::"char"), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
+    ('action_type'::name, 'r'::"char"), ('action_type_request', 'r'), ('archive', 'r'), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'), ('data_key', 'r'),
     ('entry', 'v'), ('erasure', 'r'),

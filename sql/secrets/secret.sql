@@ -187,17 +187,18 @@ within the statement''s text is in logs and statistics. Needs the permission cre
   tenancy.destroy_secret.
 - value: 1 to 65,536 bytes. Some kinds take a JSON object, with the members of tenancy.secret_kind.
 - kind: Name of a row of tenancy.secret_kind.
-- scope: What the value allows at the provider. read_only is the only scope that is taken so far.
+- scope: What the value allows at the provider: read_only, or write, which takes an action type that is approved in the
+  organization (tenancy.request_action_type). The event contains the id of the approval.
 - domain: Domain of the permissions that functions ask for.
 - description: Text for readers.
 - provider_key_id: Id of the credential at the provider.
 - expires_at: When the credential ends at the provider.
 
 Raises 23505 (secret_exists) for a name that is taken, 22023 (secret_value_invalid) for a value that cannot be; the
-message does not contain the value. Raises 22023 and 22004 for another argument, 42501 without the permission or for
-the scope write (action_not_approved), 55000 (key_not_chosen) if no key-encryption key is current. Raises F0000
-(secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, 25006 in a
-read-only transaction or on a standby.';
+message does not contain the value. Raises 22023 and 22004 for another argument, 42501 without the permission or, for
+the scope write, without an approved action type (action_not_approved), 55000 (key_not_chosen) if no key-encryption key
+is current. Raises F0000 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot
+be used, 25006 in a read-only transaction or on a standby.';
 
 CREATE FUNCTION tenancy.destroy_secret(name text, reason text) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_destroy_secret_wrapper';

@@ -9,7 +9,7 @@ use crate::context;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::transaction;
 use crate::pg::user;
-use pg_tenancy_core::context::{Context, Permissions, Scope};
+use pg_tenancy_core::context::{ASSUMED, Context, Permissions, Scope};
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::pg_extern;
 use uuid::Uuid;
@@ -65,7 +65,7 @@ fn assume(
     let role = role.unwrap_or(EVERYTHING).to_owned();
     context::begin(Context {
         scope: Scope::Transaction,
-        method: "assumed".into(),
+        method: ASSUMED.into(),
         organization,
         subject: subject.clone(),
         issuer: ISSUER.into(),

@@ -340,6 +340,7 @@ fn describe(new: &mut Value, sealed: Option<&SealedValue>, credential: &Credenti
     if let Some(sealed) = sealed {
         new["data_key"] = json!(sealed.data_key);
         new["sealed_digest"] = json!(hex::encode(&sealed.digest));
+        new["approval"] = json!(sealed.approval);
     }
 }
 

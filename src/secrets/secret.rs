@@ -1,7 +1,8 @@
 //! A secret of the context's organization, found by its name, and the events that are written of it.
 
-use crate::audit::{NewEvent, append};
+use crate::audit::{self, NewEvent, append};
 use crate::context;
+use crate::controls;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
 use crate::pg::user;
@@ -14,6 +15,12 @@ use uuid::Uuid;
 
 const MAX_NAME_BYTES: usize = 200;
 const MAX_TEXT_BYTES: usize = 1000;
+
+/// The scope of values that change nothing at the provider.
+pub const READ_ONLY: &str = "read_only";
+
+/// The scope of values that may change something, for which an action type must be approved.
+pub const WRITE: &str = "write";
 
 /// Whoever changes a secret holds its row until the end of the transaction, and sees the newest state.
 static HOLD: Query = Query::new(
@@ -78,6 +85,28 @@ impl Secret {
             payload: json!({ "new": new }).to_string(),
         })
         .map(drop)
+    }
+}
+
+/// Held until the end of the transaction, so that no withdrawal comes before a value is stored.
+static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
+
+/// The approval under which a new value of this scope may be stored; `None` if it takes none.
+///
+/// Errors: [`error::ACTION_NOT_APPROVED`], which is recorded.
+pub fn approval_to_store(organization: Uuid, scope: &str) -> Result<Option<Uuid>> {
+    if scope == READ_ONLY {
+        return Ok(None);
+    }
+    HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
+    match controls::approval_in_force(organization, None) {
+        Some(approval) => Ok(Some(approval)),
+        None => {
+            let message = format!("a value of the scope \"{scope}\" needs an approved action type");
+            let error = error::ACTION_NOT_APPROVED.error(message);
+            audit::operation_refused("secret", &error);
+            Err(error)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Storing a secret: the first version of its value, sealed; and the end of all its values.
 
 use super::guard;
-use super::secret::{Secret, future, must_write, require_text, valid_name, valid_reason};
+use super::secret::{READ_ONLY, Secret, WRITE, future, must_write, require_text, valid_name, valid_reason};
 use super::value::{SealedValue, require_valid};
 use super::versions::{self, StoredVersions};
 use crate::context;
@@ -143,6 +143,7 @@ fn put(given: Given) -> Result<Uuid> {
             "data_key": sealed.data_key,
             "sealed_digest": hex::encode(&sealed.digest),
             "provider_key_id": given.provider_key_id,
+            "approval": sealed.approval,
         });
         secret.record("put", None, new)?;
         Ok(secret.id)
@@ -170,10 +171,7 @@ fn destroy(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
 
 fn valid_scope(scope: Option<&str>) -> Result<&str> {
     match require_not_null(scope, "scope")? {
-        scope @ "read_only" => Ok(scope),
-        "write" => {
-            Err(error::ACTION_NOT_APPROVED.error("a value of the scope \"write\" needs an approved action type"))
-        }
+        scope @ (READ_ONLY | WRITE) => Ok(scope),
         scope => Err(error::ARGUMENT_INVALID.error(format!("a scope is read_only or write, not \"{scope}\""))),
     }
 }

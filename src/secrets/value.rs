@@ -1,6 +1,7 @@
 //! A value of a secret: what may be stored, how it is sealed, and where it goes.
 
 use super::data_key::{self, Purpose, StoredKey};
+use super::secret::approval_to_store;
 use crate::pg::spi::{Query, argument};
 use crate::pg::tables::table::{self, ColumnValue};
 use pg_tenancy_core::error::{self, Result};
@@ -16,17 +17,22 @@ pub struct SealedValue {
     pub data_key: Uuid,
     pub digest: [u8; 32],
     pub fingerprint: [u8; 32],
+    /// The approval that a value of the scope `write` takes.
+    pub approval: Option<Uuid>,
     bytes: Vec<u8>,
 }
 
 impl SealedValue {
-    /// Seals a value under the current data key of the organization, which gets one with its first value.
+    /// Seals a new value under the current data key of the organization, which gets one with its first value.
+    ///
+    /// Errors: [`error::ACTION_NOT_APPROVED`] for the scope `write`, and those of the keys.
     pub fn new(organization: Uuid, place: &SecretPlace, value: &str) -> Result<Self> {
+        let approval = approval_to_store(organization, place.scope)?;
         let fingerprint = fingerprint(organization, value)?;
         let key = usable_key(organization, Purpose::Seal)?.open()?;
         let bytes = envelope::seal(&key, place, value.as_bytes());
         let bytes = bytes.ok_or_else(|| error::STATE_INVALID.error("the value could not be sealed"))?;
-        Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, bytes })
+        Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, approval, bytes })
     }
 
     /// Writes the value below SQL, so that no statement has it, and no log of statements.

@@ -4,4 +4,4 @@ mod transaction_identity;
 mod value;
 
 pub use transaction_identity::TransactionIdentity;
-pub use value::{Context, Organization, Permissions, Scope};
+pub use value::{ASSUMED, Context, Organization, Permissions, Scope};

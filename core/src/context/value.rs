@@ -26,6 +26,9 @@ impl Scope {
     }
 }
 
+/// The method of an operator who assumed an organization.
+pub const ASSUMED: &str = "assumed";
+
 /// The verified identity of a transaction or session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
@@ -140,6 +143,11 @@ impl Context {
     fn beginning(&self) -> Result<String> {
         let (scope, correlation_id) = (self.scope.name(), to_json(&self.correlation_id)?);
         Ok(format!("{{\"scope\":\"{scope}\",\"correlation_id\":{correlation_id},"))
+    }
+
+    /// Whether an operator assumed the organization, without a token.
+    pub fn is_assumed(&self) -> bool {
+        self.method == ASSUMED
     }
 
     /// Whether both contexts have the same subject, issuer and organization.

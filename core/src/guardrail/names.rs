@@ -63,6 +63,14 @@ pub static NEW_TABLES: Guardrail = Guardrail {
               protected at once, or the transaction cannot commit.",
 };
 
+/// Reveals by an operator who assumed an organization without a token.
+pub static OPERATOR_REVEAL: Guardrail = Guardrail {
+    name: "operator_reveal",
+    default: State::Enforce,
+    meaning: "A reveal of a secret by an operator who assumed the organization without a token. warn: a WARNING, \
+              recorded; enforce: refused.",
+};
+
 /// Statements that remove something that `tenancy.protect` created.
 pub static PROTECTED_TABLES: Guardrail = Guardrail {
     name: "protected_tables",
@@ -86,6 +94,14 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
               organization. warn: recorded; enforce: refused.",
 };
 
+/// Approvals of an action type by the person who asked for it.
+pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
+    name: "self_approved_action",
+    default: State::Enforce,
+    meaning: "An approval of an action type by the person who asked for it. warn: a WARNING, recorded; enforce: \
+              refused.",
+};
+
 /// EXPLAIN ANALYZE and statistics functions, used by members of `tenancy_application`.
 pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
     name: "statement_statistics",
@@ -96,13 +112,15 @@ pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 7] = [
+pub static ALL: [&Guardrail; 9] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &NEW_TABLES,
+    &OPERATOR_REVEAL,
     &PROTECTED_TABLES,
     &RETIRE_IN_USE,
     &ROW_SECURITY_BYPASS,
+    &SELF_APPROVED_ACTION,
     &STATEMENT_STATISTICS,
 ];
 

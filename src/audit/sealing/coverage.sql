@@ -4,7 +4,7 @@ WITH capture AS MATERIALIZED (
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE n.nspname = 'tenancy'
        AND p.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'audit_ddl', 'audit_drop', 'guard_ddl',
-           'guard_drop', 'guard_rewrite', 'keep_secret_keys'))
+           'guard_drop', 'guard_rewrite', 'keep_secret_keys', 'keep_controls'))
 SELECT 'pg_class ' || c.oid::text AS object, c.relname::text AS name, n.nspname::text AS schema,
        string_agg(format('%I %s %s %s', t.tgname, t.tgenabled, f.name, t.xmin), ', ' ORDER BY t.tgname) AS state,
        bool_and(t.tgenabled = 'A') AS whole

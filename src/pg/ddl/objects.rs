@@ -145,7 +145,8 @@ static CAPTURES: Query = Query::new(
        FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
        JOIN pg_namespace n ON n.oid = f.pronamespace
       WHERE t.tgrelid = $1 AND n.nspname = 'tenancy'
-        AND f.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'keep_secret_keys')",
+        AND f.proname IN ('audit_row', 'audit_truncate', 'refuse_change', 'keep_secret_keys',
+                          'keep_controls')",
 );
 
 /// The schema that a table was in before the statement, whose snapshot still tells it.

@@ -1,0 +1,3 @@
+//! What is asked for, approved by others, and ends.
+
+pub mod approval;

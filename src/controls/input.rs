@@ -1,0 +1,53 @@
+//! What callers give.
+
+use crate::pg::transaction;
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
+use pgrx::datum::Interval;
+
+const MAX_TEXT_BYTES: usize = 1000;
+const MAX_NAME_BYTES: usize = 63;
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+const MAX_VALID_DAYS: i64 = 366;
+
+/// A text that says something, and that a terminal or a log shows as it is.
+pub fn text<'a>(text: Option<&'a str>, what: &str) -> Result<&'a str> {
+    let text = require_not_null(text, what)?;
+    if text.trim().is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
+        let message = format!("the {what} is blank, longer than {MAX_TEXT_BYTES} bytes, or has control characters");
+        return Err(error::ARGUMENT_INVALID.error(message));
+    }
+    Ok(text)
+}
+
+/// The name of an action type.
+pub fn name<'a>(name: Option<&'a str>, what: &str) -> Result<&'a str> {
+    let name = require_not_null(name, what)?;
+    let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.:-".contains(&byte);
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if !begins || name.len() > MAX_NAME_BYTES || !name.bytes().all(rest) {
+        let message = "the name of an action type has 1 to 63 characters a-z, 0-9, _ . : -, the first a letter";
+        return Err(error::ARGUMENT_INVALID.error(message));
+    }
+    Ok(name)
+}
+
+/// How long an approval is to count, in microseconds.
+pub fn valid_for(interval: Option<Interval>) -> Result<i64> {
+    let given = require_not_null(interval, "valid_for")?.as_micros();
+    let bounded = i64::try_from(given).ok().filter(|given| (1..=MAX_VALID_DAYS * DAY).contains(given));
+    bounded.ok_or_else(|| {
+        error::ARGUMENT_INVALID.error(format!("valid_for is more than 0 and at most {MAX_VALID_DAYS} days"))
+    })
+}
+
+/// The error of an action type that nobody has added.
+pub fn unknown_action_type(name: &str) -> Error {
+    error::NOT_FOUND.error(format!("there is no action type \"{name}\""))
+}
+
+pub fn must_write() -> Result<()> {
+    if transaction::read_only() {
+        return Err(error::READ_ONLY.error("nothing can be approved on a standby or in a READ ONLY transaction"));
+    }
+    Ok(())
+}

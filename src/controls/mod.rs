@@ -1,0 +1,10 @@
+//! Controls: what an organization allows itself only after somebody else has approved it.
+//!
+//! The rules of an approval are in the core's room of the same name.
+
+mod action_type;
+mod action_type_request;
+mod guard;
+mod input;
+
+pub use action_type_request::approval_in_force;
