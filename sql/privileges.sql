@@ -187,7 +187,9 @@ TO tenancy_custodian, tenancy_auditor;
 
 -- Secrets. Functions ask for the permission of the role, row-level security binds who reads what is told of them.
 GRANT EXECUTE ON FUNCTION
-    tenancy.put_secret(text, text, text, text, text, text, text, timestamptz),
+    tenancy.put_secret(text, text, text, text, text, text, text, timestamptz, boolean),
+    tenancy.secret_recipient(text),
+    tenancy.reveal_secret(text, text, integer, text, bytea),
     tenancy.destroy_secret(text, text),
     tenancy.begin_rotation(text, text, text, text, timestamptz),
     tenancy.supply_value(text, integer, text, text, timestamptz),
@@ -200,6 +202,9 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version, tenancy.rotation, tenancy.health_report
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.verify_secrets(uuid) TO tenancy_custodian, tenancy_auditor;
+GRANT SELECT ON tenancy.secret_use TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT SELECT ON tenancy.reveal_journal TO tenancy_auditor;
 
 -- Action types: an administrator adds them for all, members ask for and approve them in their organization.
 GRANT EXECUTE ON FUNCTION tenancy.add_action_type(text, text) TO tenancy_admin;

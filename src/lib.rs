@@ -54,6 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
         nobody: || matches!(context::current(), Ok(None)),
     });
     audit::judge_rows(guardrail::row_changed);
+    audit::take_in_by(secrets::take_in_reveals);
     statistics::watch(guardrail::statistics_used);
     reading::watch(audit::READS);
     worker::register();
@@ -79,6 +80,7 @@ pub extern "C-unwind" fn _PG_init() {
             guardrail::savepoint(level, rolled_back);
             context::savepoint(level, rolled_back);
             audit::savepoint(level, rolled_back);
+            secrets::savepoint(level, rolled_back);
             if rolled_back {
                 reading::rolled_back(level);
             }

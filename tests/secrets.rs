@@ -1,8 +1,12 @@
 //! Secrets over real connections: who stores and destroys them, what others see, and what two sessions do at once.
 
 use crate::common::*;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::future::join;
+use pg_tenancy_core::secrets::delivery::{self, Delivery, Submission};
+use pg_tenancy_core::secrets::key::SecretKey;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 /// Begins with secrets: a key of the test server's ring, and an editor who may read and create them.
 pub async fn with_a_key(superuser: &Client) {
@@ -13,9 +17,166 @@ pub async fn with_a_key(superuser: &Client) {
 }
 
 /// Stores a value as an application should, which never writes it into a statement.
-pub async fn put(client: &Client, name: &str, value: &str) -> Result<uuid::Uuid, Refusal> {
+pub async fn put(client: &Client, name: &str, value: &str) -> Result<Uuid, Refusal> {
     let put = client.query_one("SELECT tenancy.put_secret($1, $2)", &[&name, &value]).await;
     put.map(|row| row.get(0)).map_err(|error| Refusal::of(&error))
+}
+
+/// Reveals the current value.
+pub async fn reveal(client: &Client, name: &str) -> Result<String, Refusal> {
+    let revealed = client.query_one("SELECT tenancy.reveal_secret($1, 'test')", &[&name]).await;
+    revealed.map(|row| row.get(0)).map_err(|error| Refusal::of(&error))
+}
+
+#[test]
+fn what_was_stored_is_revealed_in_every_session_and_kind_of_transaction() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        let values = ["x".to_owned(), "ä€\u{10ffff}\n'\";".to_owned(), "64".repeat(32), "x".repeat(65_536)];
+        for (n, value) in values.iter().enumerate() {
+            put(&client, &format!("value {n}"), value).await.unwrap();
+            assert_eq!(
+                reveal(&client, &format!("value {n}")).await.as_deref(),
+                Ok(value.as_str()),
+                "in its transaction"
+            );
+        }
+        run(&client, "COMMIT").await;
+        let other = database.application().await;
+        for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "SERIALIZABLE, READ ONLY, DEFERRABLE"] {
+            as_tenant(&other, &database.token("alice")).await;
+            run(&other, "COMMIT").await;
+            run(&other, &format!("BEGIN ISOLATION LEVEL {isolation}")).await;
+            authenticate(&other, &database.token("alice")).await.unwrap();
+            for (n, value) in values.iter().enumerate() {
+                assert_eq!(reveal(&other, &format!("value {n}")).await.as_deref(), Ok(value.as_str()), "{isolation}");
+            }
+            run(&other, "COMMIT").await;
+        }
+        // What was destroyed a moment ago is not read with an older snapshot.
+        run(&other, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+        authenticate(&other, &database.token("alice")).await.unwrap();
+        assert_eq!(count(&other, "SELECT count(*) FROM tenancy.secret").await, 4);
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "SELECT tenancy.destroy_secret('value 0', 'test'); COMMIT").await;
+        assert_eq!(reveal(&other, "value 0").await.unwrap_err().sqlstate, "42704");
+    });
+}
+
+#[test]
+fn a_value_is_revealed_to_who_may_have_it_and_nobody_else() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        put(&client, "aws", "a value").await.unwrap();
+        run(&client, "SELECT tenancy.put_secret('of finance', 'v', domain => 'finance'); COMMIT").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+
+        as_tenant(&client, &database.token("victor")).await;
+        let seen = refused_within(&client, "SELECT tenancy.reveal_secret('aws', 'test')").await;
+        assert_eq!((seen.sqlstate.as_str(), seen.message.contains("may not reveal")), ("42501", true), "{seen:?}");
+        let unseen = refused_within(&client, "SELECT tenancy.reveal_secret('of finance', 'test')").await;
+        let absent = refused_within(&client, "SELECT tenancy.reveal_secret('of nobody', 'test')").await;
+        assert_eq!(unseen.message.replace("finance", "nobody"), absent.message);
+        assert_eq!((&unseen.sqlstate, &unseen.hint, &unseen.detail), (&absent.sqlstate, &absent.hint, &absent.detail));
+        let version = refused_within(&client, "SELECT tenancy.reveal_secret('aws', 'test', 7)").await;
+        assert_eq!(version.message, seen.message, "nor does it tell which versions there are");
+        run(&client, "COMMIT").await;
+
+        as_tenant(&client, &database.token("bob")).await;
+        let theirs = reveal(&client, "aws").await.unwrap_err();
+        assert_eq!((theirs.sqlstate.as_str(), theirs.message.as_str()), ("42704", "there is no secret \"aws\""));
+        run(&client, "ROLLBACK").await;
+
+        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'reveal')").await;
+        as_tenant(&client, &database.token("victor")).await;
+        assert_eq!(reveal(&client, "aws").await.as_deref(), Ok("a value"));
+        for version in ["2", "0", "-1", "2147483647"] {
+            let unknown =
+                refused_within(&client, &format!("SELECT tenancy.reveal_secret('aws', 'x', {version})")).await;
+            assert_eq!((unknown.sqlstate.as_str(), unknown.message.contains("has no version")), ("42704", true));
+        }
+        run(&client, "COMMIT").await;
+        assert_eq!(reveal(&client, "aws").await.unwrap_err().sqlstate, "28000", "without a context");
+    });
+}
+
+#[test]
+fn a_value_travels_sealed_both_ways() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        let recipient = client.query_one("SELECT * FROM tenancy.secret_recipient()", &[]).await.unwrap();
+        let (key_id, public_key): (String, Vec<u8>) = (recipient.get(0), recipient.get(1));
+        let seal = |organization, name, value: &[u8]| {
+            let message = delivery::submit(&public_key, &Submission { organization, name }, value).unwrap();
+            BASE64_STANDARD.encode([Uuid::parse_str(&key_id).unwrap().as_bytes().as_slice(), &message].concat())
+        };
+        let put = async |name: &str, text: &str| {
+            let sql = "SELECT tenancy.put_secret($1, $2, sealed => true)::text";
+            client.batch_execute("SAVEPOINT before").await.unwrap();
+            let put = client.query_one(sql, &[&name, &text]).await.map_err(|error| Refusal::of(&error)).map(drop);
+            if put.is_err() {
+                client.batch_execute("ROLLBACK TO before").await.unwrap();
+            }
+            put
+        };
+        put("aws", &seal(ACME, "aws", b"a value")).await.unwrap();
+        assert_eq!(reveal(&client, "aws").await.as_deref(), Ok("a value"));
+        let good = seal(ACME, "gcp", b"a value");
+        let mut altered = BASE64_STANDARD.decode(&good).unwrap();
+        *altered.last_mut().unwrap() ^= 1;
+        for (bad, why) in [
+            (seal(ACME, "aws", b"v"), "for another secret"),
+            (seal(GLOBEX, "gcp", b"v"), "for another organization"),
+            (seal(ACME, "gcp", b"a\0b"), "a zero byte"),
+            (seal(ACME, "gcp", b"\xff"), "not UTF-8"),
+            (seal(ACME, "gcp", b""), "empty"),
+            (seal(ACME, "gcp", &[b'x'; 65_537]), "too long"),
+            (seal(ACME, "gcp", &[b'x'; 200_000]), "much too long"),
+            (BASE64_STANDARD.encode(&altered), "altered"),
+            (BASE64_STANDARD.encode(&altered[..20]), "cut off"),
+            (BASE64_STANDARD.encode(&BASE64_STANDARD.decode(&good).unwrap()[16..]), "without the key's id"),
+            ("a value".to_owned(), "not sealed"),
+            (String::new(), "nothing"),
+        ] {
+            let refusal = put("gcp", &bad).await.expect_err(why);
+            assert_eq!(refusal.sqlstate, "22023", "{why}: {refusal:?}");
+        }
+        put("gcp", &good).await.unwrap();
+        run(&client, "COMMIT").await;
+
+        let private_key = SecretKey::generate();
+        let public_key = delivery::public_key(&private_key).unwrap();
+        as_tenant(&client, &database.token("alice")).await;
+        let sql = "SELECT tenancy.reveal_secret('aws', 'nightly import', recipient => $1)";
+        let message: String = client.query_one(sql, &[&public_key.as_slice()]).await.unwrap().get(0);
+        let message = BASE64_STANDARD.decode(message).unwrap();
+        let delivery = Delivery { organization: ACME, name: "aws", version: 1, purpose: "nightly import" };
+        assert_eq!(delivery::receive(&private_key, &delivery, &message).unwrap()[..], *b"a value");
+        for low in [&[0u8; 32][..], &[9; 31], &[9; 33], &[]] {
+            run(&client, "SAVEPOINT before").await;
+            let refusal = Refusal::of(&client.query_one(sql, &[&low]).await.unwrap_err());
+            assert_eq!(refusal.sqlstate, "22023", "{low:?}: {refusal:?}");
+            run(&client, "ROLLBACK TO before").await;
+        }
+        run(&client, "COMMIT").await;
+
+        // Two ask at once for the first key of an organization, and get the same one.
+        let other = database.application().await;
+        let ask = async |client: &Client| {
+            as_tenant(client, &database.token("bob")).await;
+            let id = value(client, "SELECT key_id FROM tenancy.secret_recipient()").await;
+            run(client, "COMMIT").await;
+            id
+        };
+        let (one, two) = join(ask(&client), ask(&other)).await;
+        assert_eq!(one, two);
+    });
 }
 
 #[test]

@@ -251,6 +251,9 @@ kinds! {
     /// A value that cannot be stored.
     SECRET_VALUE_INVALID, "22023", "tenancy.secret_kind has the members of each kind's values; the kind opaque takes \
         any text.";
+    /// A public key that nothing can be sealed to.
+    RECIPIENT_INVALID, "22023", "A recipient is the 32 bytes of an X25519 public key (RFC 7748); docs/secret-format.md \
+        has the format of the messages.";
     /// The new value of a secret is the value of one of its versions.
     SECRET_UNCHANGED, "22023", "Have the provider make a new credential, and pass that.";
     /// A rotation of the secret is open or observing.
@@ -280,6 +283,12 @@ kinds! {
     APPROVAL_CONFLICT, "40001", "Call the function again, in a new transaction.";
     /// Somebody else writes the tables of approvals.
     CONTROL_TABLE_REFUSED, "42501", "Call the functions of docs/least-privilege.md.";
+    /// A reveal could not be recorded durably, and the guardrail `unrecorded_reveal` refuses it.
+    REVEAL_UNRECORDED, "55000", "Reveal it on the primary server, whose data folder can be written. Where a reveal may \
+        go unrecorded: tenancy.set_guardrail('unrecorded_reveal', 'warn', reason).";
+    /// The files of recorded reveals cannot be read.
+    REVEAL_JOURNAL_INVALID, "58030", "See the folder pg_tenancy in the data folder: the server's user must be \
+        able to read and delete its files. What was not taken in is taken in by the next tenancy.seal().";
     /// A stored value of the extension itself cannot be read.
     STATE_INVALID, "XX001", "Check the extension's version with \\dx, and the rows with tenancy.verify_audit().";
     /// A function that only Postgres may call, such as a trigger function, was called in another way.

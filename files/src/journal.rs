@@ -102,6 +102,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Deletes the journal. Nobody may append to it any more, and all of it was read.
+    pub fn delete(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The newest segment, locked, with room for a record.
     fn writable(&self) -> io::Result<Locked> {
         loop {
@@ -128,13 +136,16 @@ impl Journal {
         }
     }
 
+    /// Makes the folder, and the one around it, which journals share.
     fn create(&self) -> io::Result<()> {
-        match fs::DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        if let Some(above) = self.folder.parent() {
-            sync_folder(above)?;
+        match create_folder(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if let Some(around) = self.folder.parent() {
+                    create_folder(around)?;
+                }
+                create_folder(&self.folder)?;
+            }
+            created => created?,
         }
         self.begin(0)
     }
@@ -193,6 +204,14 @@ fn flock(file: &File, operation: i32) -> io::Result<()> {
             return Err(error);
         }
     }
+}
+
+fn create_folder(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    folder.parent().map_or(Ok(()), sync_folder)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -334,6 +353,24 @@ mod tests {
         journal.forget(Position { segment: 9, offset: 0 }).unwrap();
         assert_eq!(journal.segments().unwrap(), [2], "the newest stays, so that no number is used again");
         assert_eq!(all(&journal, end).0.len(), 0);
+    }
+
+    #[test]
+    fn a_journal_makes_its_folder_and_the_one_around_it_and_is_deleted_as_a_whole() {
+        let around = Folder::new("around");
+        let [one, other] = ["one", "other"].map(|name| Journal::at(around.0.join(name)));
+        for journal in [&one, &other] {
+            journal.append(b"record").unwrap();
+        }
+        assert_eq!(fs::metadata(&around.0).unwrap().mode() & 0o777, 0o700);
+        one.delete().unwrap();
+        one.delete().unwrap();
+        assert_eq!(all(&one, Position::default()).0.len(), 0);
+        assert_eq!(all(&other, Position::default()).0, ["record"]);
+        let deep = Journal::at(around.0.join("no/such/folder"));
+        assert_eq!(deep.append(b"record").unwrap_err().kind(), ErrorKind::NotFound);
+        std::os::unix::fs::symlink("/dev/full", around.0.join("other/0000000000000001.journal")).unwrap();
+        assert_eq!(other.append(b"record").unwrap_err().kind(), ErrorKind::StorageFull);
     }
 
     /// What a process of its own does: appends until it is killed, and tells after each record that it is durable.

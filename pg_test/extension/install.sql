@@ -200,6 +200,7 @@ $$, $$ VALUES
     ('retire',                   'v', 'u', false, false),
     ('retire_key',               'v', 'u', false, true),
     ('retire_key_encryption_key', 'v', 'u', false, true),
+    ('reveal_secret',            'v', 'u', false, false),
     ('revoke_permission',        'v', 'u', true,  true),
     ('revoke_session',           'v', 'u', false, true),
     ('revoke_subject',           'v', 'u', false, true),
@@ -211,6 +212,7 @@ $$, $$ VALUES
     ('row_history',              'v', 'u', false, false),
     ('seal',                     'v', 'u', false, true),
     ('seal_digest',              'v', 'u', false, true),
+    ('secret_recipient',         'v', 'u', false, false),
     ('set_current_key_encryption_key', 'v', 'u', false, true),
     ('set_external_organization', 'v', 'u', false, true),
     ('set_external_role',        'v', 'u', false, true),
@@ -238,6 +240,7 @@ $$, $$ VALUES
     ('verify_consistency',       'i', 's', true,  false),
     ('verify_inclusion',         'i', 's', true,  false),
     ('verify_progress',          'v', 'r', false, false),
+    ('verify_secrets',           'v', 'u', false, true),
     ('verify_sso_domain',        'v', 'u', false, true),
     ('whoami',                   's', 's', false, false),
     ('withdraw_action_type',     'v', 'u', false, false)
@@ -256,8 +259,8 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('coverage', 'r'), ('data_key', 'r'),
     ('entry', 'v'), ('erasure', 'r'),
     ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('health_report', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
-    ('role', 'r'), ('role_permission', 'r'), ('rotation', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sealed_value', 'r'), ('secret', 'r'), ('secret_kind', 'r'), ('secret_version', 'r'), ('sensitive_table', 'r'),
+    ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('health_report', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('reveal_journal', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
+    ('role', 'r'), ('role_permission', 'r'), ('rotation', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sealed_value', 'r'), ('secret', 'r'), ('secret_kind', 'r'), ('secret_use', 'r'), ('secret_version', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
     ('verification', 'r'), ('verify_progress', 'v')
@@ -272,9 +275,9 @@ $$, 'every view asks for the rights of whoever reads it, or belongs to a role th
 
 SELECT is_empty($$
     SELECT c.relname FROM test.extension_relation c
-     WHERE c.relkind = 'r' AND c.relname NOT IN ('row_index', 'secret_kind')
+     WHERE c.relkind = 'r' AND c.relname NOT IN ('row_index', 'secret_kind', 'reveal_journal')
        AND c.oid <> ALL (SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'pg_tenancy')
-$$, 'the rows of every table are part of a dump, but for those that are made of others or come with the extension');
+$$, 'the rows of every table are part of a dump, but for those that are made of others, come with the extension or are about files');
 
 SELECT results_eq($$
     SELECT tgrelid::regclass::text, tgenabled FROM pg_trigger WHERE tgname = 'append_only' AND NOT (SELECT relispartition FROM pg_class c WHERE c.oid = tgrelid) ORDER BY 1

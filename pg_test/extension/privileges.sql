@@ -47,9 +47,9 @@ $$, $$
         event_proof,head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
     UNION ALL SELECT 'tenancy_custodian', unnest('{add_key_encryption_key,set_current_key_encryption_key,retire_key_encryption_key,rotate_data_key,rewrap_data_keys,begin_rewrap,rewrap_batch,end_rewrap}'::text[])
-    UNION ALL SELECT unnest('{tenancy_custodian,tenancy_auditor}'::text[]), 'key_status'
+    UNION ALL SELECT role, unnest('{key_status,verify_secrets}'::text[]) FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_custodian,tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'forget_keys'
-    UNION ALL SELECT role, unnest('{put_secret,destroy_secret,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_checkpoint'
@@ -67,10 +67,10 @@ $$, $$
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', privilege_type FROM pg_class c, aclexplode(acldefault('r', c.relowner))
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification,reveal_journal}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status,audit_lag}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
-    UNION ALL SELECT role, unnest('{secret_kind,secret,secret_version,rotation,health_report}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{secret_kind,secret,secret_version,secret_use,rotation,health_report}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{action_type,action_type_request}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{key_encryption_key,rewrap_run,rewrap_progress}'::text[]), 'SELECT' FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
 $$, 'each role may read what is listed here, and none may write');

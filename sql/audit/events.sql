@@ -434,7 +434,9 @@ CREATE FUNCTION tenancy.seal() RETURNS bigint
     AS 'MODULE_PATHNAME', 'tenancy_seal_wrapper';
 COMMENT ON FUNCTION tenancy.seal() IS
 'Assigns the events of committed transactions their positions in the chains of their organizations. Returns how many
-events it sealed. One session seals at a time. Transactions that write events do not wait for it.';
+events it sealed. One session seals at a time. Transactions that write events do not wait for it.
+
+In a READ COMMITTED transaction, it first makes events of the records of reveals. The next call seals those.';
 
 CREATE FUNCTION tenancy.record_event(action text, domain text DEFAULT 'application', data json DEFAULT NULL, result text
     DEFAULT 'success', reason text DEFAULT NULL)

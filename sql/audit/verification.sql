@@ -91,5 +91,5 @@ SELECT p.pid, r.rolname AS user_name, p.phase, p.blocks_total, p.blocks_done, p.
 COMMENT ON VIEW tenancy.verify_progress IS
 'The verifications that run in this database, one row each, like pg_stat_progress_vacuum for VACUUM. For
 tenancy_auditor and tenancy_admin. The columns are pid, user_name, phase (sealing, preparing, verifying blocks,
-looking for rows outside of all blocks), blocks_total, blocks_done, events_total, events_done, findings and processes.
-For a verification of one organization, blocks are those with its events.';
+looking for rows outside of all blocks, opening secrets), blocks_total, blocks_done, events_total, events_done,
+findings and processes. For a verification of one organization, blocks are those with its events.';

@@ -39,7 +39,7 @@ COMMENT ON COLUMN tenancy.key_encryption_key.retired_at IS 'When the key was ret
 CREATE TABLE tenancy.data_key (
     id uuid PRIMARY KEY,
     organization uuid NOT NULL REFERENCES tenancy.organization,
-    purpose text COLLATE "C" NOT NULL CHECK (purpose IN ('seal', 'fingerprint')),
+    purpose text COLLATE "C" NOT NULL CHECK (purpose IN ('seal', 'fingerprint', 'recipient')),
     key_encryption_key text COLLATE "C" NOT NULL REFERENCES tenancy.key_encryption_key,
     key_version text COLLATE "C",
     wrapped bytea,
@@ -56,7 +56,8 @@ the table.';
 COMMENT ON COLUMN tenancy.data_key.id IS 'Id of the key. Sealed values name it.';
 COMMENT ON COLUMN tenancy.data_key.organization IS 'The organization whose values the key seals.';
 COMMENT ON COLUMN tenancy.data_key.purpose IS
-'seal: the keys of values are derived from it. fingerprint: it tells that two values are the same.';
+'seal: the keys of values are derived from it. fingerprint: it tells that two values are the same.
+recipient: values are sealed to its public key before they are sent.';
 COMMENT ON COLUMN tenancy.data_key.key_encryption_key IS 'The key that it is wrapped under.';
 COMMENT ON COLUMN tenancy.data_key.key_version IS
 'The version of the service''s key that it is wrapped under; NULL for the provider ring and for services without

@@ -87,7 +87,7 @@ CREATE TABLE tenancy.secret_version (
     CHECK (state <> 'announced' OR valued_at IS NULL)
 );
 CREATE UNIQUE INDEX secret_version_current_idx ON tenancy.secret_version (secret) WHERE state = 'current';
-CREATE INDEX secret_version_data_key_idx ON tenancy.secret_version (data_key);
+CREATE INDEX secret_version_data_key_idx ON tenancy.secret_version (data_key, secret, number);
 
 CREATE TABLE tenancy.sealed_value (
     secret uuid NOT NULL,
@@ -176,9 +176,10 @@ CREATE POLICY every_organization ON tenancy.secret_version FOR SELECT TO tenancy
 
 CREATE FUNCTION tenancy.put_secret(
     name text, value text, kind text DEFAULT 'opaque', scope text DEFAULT 'read_only', domain text DEFAULT 'secret',
-    description text DEFAULT NULL, provider_key_id text DEFAULT NULL, expires_at timestamptz DEFAULT NULL) RETURNS uuid
+    description text DEFAULT NULL, provider_key_id text DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+    sealed boolean DEFAULT false) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_put_secret_wrapper';
-COMMENT ON FUNCTION tenancy.put_secret(text, text, text, text, text, text, text, timestamptz) IS
+COMMENT ON FUNCTION tenancy.put_secret(text, text, text, text, text, text, text, timestamptz, boolean) IS
 'Stores a credential of the context''s organization, sealed under a key that the database does not have, and returns
 the id of the secret. The value is version 1, which is current at once. Pass the value as a bind parameter: a value
 within the statement''s text is in logs and statistics. Needs the permission create in the domain.
@@ -193,12 +194,53 @@ within the statement''s text is in logs and statistics. Needs the permission cre
 - description: Text for readers.
 - provider_key_id: Id of the credential at the provider.
 - expires_at: When the credential ends at the provider.
+- sealed: Whether value is sealed to the key of tenancy.secret_recipient: the base64 of the key''s id and the HPKE
+  message, see docs/secret-format.md. Then no statement, parameter or log has the value.
 
 Raises 23505 (secret_exists) for a name that is taken, 22023 (secret_value_invalid) for a value that cannot be; the
-message does not contain the value. Raises 22023 and 22004 for another argument, 42501 without the permission or, for
-the scope write, without an approved action type (action_not_approved), 55000 (key_not_chosen) if no key-encryption key
-is current. Raises F0000 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot
-be used, 25006 in a read-only transaction or on a standby.';
+message does not contain the value. Raises 22023 (recipient_invalid) for a value that is sealed to an expired key,
+22023 and 22004 for another argument, 42501 without the permission or, for the scope write, without an approved action
+type (action_not_approved), 55000 (key_not_chosen) if no key-encryption key is current. Raises F0000
+(secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, 25006 in a
+read-only transaction or on a standby.';
+
+CREATE FUNCTION tenancy.reveal_secret(
+    name text, purpose text, version integer DEFAULT NULL, action_type text DEFAULT NULL, recipient bytea DEFAULT NULL)
+    RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_reveal_secret_wrapper';
+COMMENT ON FUNCTION tenancy.reveal_secret(text, text, integer, text, bytea) IS
+'Returns the value of a secret of the context''s organization. The reveal is recorded durably before the value leaves,
+whatever becomes of the transaction, and a failed one as well. Needs the permission reveal in the secret''s domain; for
+a version that is neither current nor previous the permission rotate.
+
+- name: Name of the secret.
+- purpose: What the value is needed for, 1 to 500 bytes. It is audited.
+- version: Number of a version; NULL for the current one.
+- action_type: What the value is used for, for the scope write.
+- recipient: An X25519 public key of 32 bytes (RFC 7748). The function then returns the base64 of an HPKE message
+  (RFC 9180) that only the private key opens, see docs/secret-format.md.
+
+Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed, or that the role may
+neither read nor reveal, and for an unknown version. Raises 42501 without the permission or without an approved action
+type (action_not_approved), 55000 (rotation_state) for a version without a value, 55000 (reveal_unrecorded) if the
+reveal cannot be recorded. Raises F0000 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed)
+if a key cannot be used, XX001 (secret_altered) if something stored was altered, 22023 (recipient_invalid) for another
+recipient, 22023 and 22004 for another argument.';
+
+CREATE FUNCTION tenancy.secret_recipient(domain text DEFAULT 'secret')
+    RETURNS TABLE (key_id text, public_key bytea, not_after timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_secret_recipient_wrapper';
+COMMENT ON FUNCTION tenancy.secret_recipient(text) IS
+'Returns the key of the context''s organization that a value can be sealed to before it is sent. Needs the permission
+create in the domain. The function makes a key if there is none, or if the last one ends within 30 days.
+
+- key_id: Id of the key, a UUID. Its 16 bytes stand before the message.
+- public_key: The X25519 public key, 32 bytes (RFC 7748).
+- not_after: Until when values that are sealed to it are taken, 90 days after it was made.
+
+Raises 42501 without the permission, 22004 for a NULL domain, 55000 (key_not_chosen) if no key-encryption key is
+current. Raises F0000 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be
+used, 25006 in a read-only transaction or on a standby if a key would have to be made.';
 
 CREATE FUNCTION tenancy.destroy_secret(name text, reason text) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_destroy_secret_wrapper';
@@ -213,3 +255,22 @@ permission destroy in the secret''s domain.
 Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed before, or that the
 caller may not read. Raises 42501 without the permission, 22023 and 22004 for an argument, 25006 in a read-only
 transaction or on a standby.';
+
+CREATE FUNCTION tenancy.verify_secrets(organization uuid DEFAULT NULL)
+    RETURNS TABLE (organization uuid, name text, version integer, outcome text, detail text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_verify_secrets_wrapper';
+COMMENT ON FUNCTION tenancy.verify_secrets(uuid) IS
+'Opens every value that is stored, and returns none of them: a row for each that does not open. No row: all open. Run it
+after a restore, and after changes of keys. It works on a standby, too. tenancy.verify_progress shows how far it is;
+events are values there.
+
+- organization: Verifies the secrets of one organization; NULL verifies all.
+
+The outcome is one of these, and detail says more:
+
+- key_missing: the key-encryption key is not there, or cannot be used now.
+- key_wrong: another key has the id of the key-encryption key.
+- altered: the sealed value, its digest, or its wrapped data key was altered.
+- misplaced: the value is sealed for another place, or under another data key; the value itself may be intact.
+- value_missing: there is no sealed value.';

@@ -13,7 +13,10 @@ mod verification;
 
 use pg_tenancy_core::error::Result;
 
-pub use capture::append::{NewEvent, append, events_wait, operator_acts, statement_finished};
+pub use capture::append::{
+    NewEvent, OtherActor, append, describe_now, describe_without_context, events_wait, operator_acts,
+    statement_finished,
+};
 pub use capture::commitment_key::key as commitment_key;
 pub use capture::ddl::{as_part, cluster_changed, table_changed};
 pub use capture::partition::create_ahead as create_partitions;
@@ -23,8 +26,11 @@ pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statemen
 pub use capture::restore::brings_rows as restore_brings_rows;
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
+pub use sealing::records::keep as take_in_by;
+pub use sealing::sealer::take_in as take_in_records;
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};
 pub use sealing::unsealed::nothing_to_seal;
+pub use verification::phase as verification_phase;
 
 /// The transaction is about to commit: writes what waits for that.
 pub fn before_commit() {

@@ -148,6 +148,12 @@ pub fn read_only() -> bool {
     unsafe { pg_sys::RecoveryInProgress() || pg_sys::XactReadOnly }
 }
 
+/// True if each statement sees what others have committed by then: READ COMMITTED.
+pub fn sees_commits() -> bool {
+    // SAFETY: a plain read of a setting of the transaction.
+    unsafe { pg_sys::XactIsoLevel <= pg_sys::XACT_READ_COMMITTED as i32 }
+}
+
 /// True in a parallel worker, and in a session while it leads some.
 pub fn is_parallel() -> bool {
     // SAFETY: reads state of the transaction.
@@ -186,6 +192,12 @@ pub fn commit_durably() {
             );
         }
     }
+}
+
+/// True if the last commit of this session that wrote something has reached the disk.
+pub fn last_commit_is_durable() -> bool {
+    // SAFETY: a plain read of backend state, and of shared memory; the timeline is not asked for.
+    unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) >= pg_sys::XactLastCommitEnd }
 }
 
 /// Raises if the statement was cancelled or the server ends.

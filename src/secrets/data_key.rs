@@ -5,7 +5,7 @@ use super::key_cache;
 use super::key_encryption_key::{self, KeyEncryptionKey};
 use super::provider::BoundKey;
 use crate::pg::clock;
-use crate::pg::spi::{self, Query, argument};
+use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
@@ -22,6 +22,8 @@ pub enum Purpose {
     Seal,
     /// Fingerprints of values are made with it. It stays when data keys are rotated.
     Fingerprint,
+    /// A private key of X25519: values are sealed to its public key before they are sent.
+    Recipient,
 }
 
 impl Purpose {
@@ -29,7 +31,12 @@ impl Purpose {
         match self {
             Purpose::Seal => "seal",
             Purpose::Fingerprint => "fingerprint",
+            Purpose::Recipient => "recipient",
         }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Purpose::Seal, Purpose::Fingerprint, Purpose::Recipient].into_iter().find(|purpose| purpose.name() == name)
     }
 }
 
@@ -37,8 +44,11 @@ impl Purpose {
 pub struct StoredKey {
     pub id: Uuid,
     pub organization: Uuid,
+    pub purpose: Purpose,
     pub key_encryption_key: KeyId,
     pub wrapped: Vec<u8>,
+    /// In microseconds since 1970.
+    pub created_at: i64,
 }
 
 static CURRENT_KEY: Query = Query::new("SELECT id FROM tenancy.key_encryption_key WHERE is_current FOR SHARE");
@@ -56,13 +66,43 @@ static PUT_ASIDE: Query = Query::new("UPDATE tenancy.data_key SET state = 'old' 
 /// The current key of an organization, in the newest committed state.
 pub fn current(organization: Uuid, purpose: Purpose) -> Result<Option<StoredKey>> {
     let keys = [IndexKey::uuid(2, &organization), IndexKey::text(3, purpose.name())];
-    let read = |row: &Tuple| {
-        let key_encryption_key = KeyId::parse(row.get(4)?)?;
-        Some(StoredKey { id: row.uuid(1)?, organization: row.uuid(2)?, key_encryption_key, wrapped: row.get(6)? })
-    };
-    let found = transaction::with_latest_snapshot(|| find(c"data_key", c"data_key_current_idx", &keys, read).pop());
+    let found = transaction::with_latest_snapshot(|| find(c"data_key", c"data_key_current_idx", &keys, stored).pop());
     let damaged = || error::STATE_INVALID.error(format!("the row of a data key of {organization} cannot be read"));
     found.map(|found| found.ok_or_else(damaged)).transpose()
+}
+
+/// The key with this id, which values name.
+///
+/// Errors: [`error::KEY_STATE`] if it is destroyed.
+pub fn find_by_id(id: Uuid) -> Result<StoredKey> {
+    let keys = [IndexKey::uuid(1, &id)];
+    let found = transaction::with_latest_snapshot(|| {
+        find(c"data_key", c"data_key_pkey", &keys, |row| (row.get::<&str>(7) == Some("destroyed"), stored(row))).pop()
+    });
+    match found {
+        Some((false, Some(key))) => Ok(key),
+        Some((true, _)) => Err(error::KEY_STATE.error(format!("data key {id} is destroyed"))),
+        _ => Err(error::STATE_INVALID.error(format!("the row of data key {id} is missing or cannot be read"))),
+    }
+}
+
+fn stored(row: &Tuple) -> Option<StoredKey> {
+    Some(StoredKey {
+        id: row.uuid(1)?,
+        organization: row.uuid(2)?,
+        purpose: Purpose::parse(row.get(3)?)?,
+        key_encryption_key: KeyId::parse(row.get(4)?)?,
+        wrapped: row.get(6)?,
+        created_at: row.timestamp(8)?,
+    })
+}
+
+/// The current key of the organization, which is made if there is none.
+pub fn current_or_made(organization: Uuid, purpose: Purpose) -> Result<StoredKey> {
+    match current(organization, purpose)? {
+        Some(key) => Ok(key),
+        None => make(organization, purpose, &current_key_encryption_key()?),
+    }
 }
 
 /// Makes a key for the organization, which has no current one, wrapped under `under`.
@@ -82,7 +122,8 @@ pub fn make(organization: Uuid, purpose: Purpose, under: &KeyEncryptionKey) -> R
         spi::timestamp(now),
     ];
     guard::writing(|| ADD.write(&arguments, |_| ()));
-    let stored = StoredKey { id, organization, key_encryption_key: under.id.clone(), wrapped: wrapped.bytes };
+    let key_encryption_key = under.id.clone();
+    let stored = StoredKey { id, organization, purpose, key_encryption_key, wrapped: wrapped.bytes, created_at: now };
     key_cache::keep(stored.as_stored(), &key.key);
     Ok(stored)
 }
@@ -112,6 +153,18 @@ pub fn held_key_encryption_key(id: &KeyId) -> Result<KeyEncryptionKey> {
 }
 
 impl StoredKey {
+    /// Of a query for id, organization, purpose, key_encryption_key, wrapped and created_at.
+    pub fn read(row: &Row) -> Option<Self> {
+        Some(StoredKey {
+            id: row.uuid(1)?,
+            organization: row.uuid(2)?,
+            purpose: Purpose::parse(row.get(3)?)?,
+            key_encryption_key: KeyId::parse(row.get(4)?)?,
+            wrapped: row.get(5)?,
+            created_at: row.timestamp(6)?,
+        })
+    }
+
     /// Unwraps the key, or takes it from this session's memory.
     ///
     /// Errors: as those of [`KeyEncryptionKey::unwrap`], and [`error::KEY_STATE`] under a retired key.

@@ -131,6 +131,17 @@ impl KeyEncryptionKey {
         Ok(keys.iter().zip(unwrapped).map(judge).collect())
     }
 
+    /// As [`Self::unwrap`]. A service refuses all keys for one: if it does the canary alone, it is asked for each.
+    pub fn unwrap_each(&self, keys: &[BoundKey]) -> Result<Vec<Result<DataKey>>> {
+        self.unwrap(keys).or_else(|error| {
+            if *error.kind != error::KEY_COMMAND_FAILED || self.prove().is_err() {
+                return Err(error);
+            }
+            let one = |key| self.unwrap(std::slice::from_ref(key)).unwrap_or_else(|error| vec![Err(error)]);
+            Ok(keys.iter().flat_map(one).collect())
+        })
+    }
+
     /// The version of the service's key that is used now; `None` where there are no versions.
     pub fn version(&self) -> Result<Option<String>> {
         let probe = [canary_of(SecretKey::generate())];

@@ -10,16 +10,28 @@ mod key_ring;
 mod keys;
 mod locked_key;
 mod provider;
+mod recipient;
+mod reveal;
+mod reveal_record;
 mod rewrapping;
 mod rotation;
 mod rules;
 mod secret;
 mod store;
 mod value;
+mod verification;
 mod versions;
+
+pub use reveal_record::take_in as take_in_reveals;
+
+/// A savepoint was rolled back or released.
+pub fn savepoint(level: i32, rolled_back: bool) {
+    reveal_record::savepoint(level, rolled_back);
+}
 
 /// The transaction is over: keys that have had their time leave the session's memory.
 pub fn transaction_ended(committed: bool) {
+    reveal_record::transaction_ended(committed);
     rewrapping::transaction_ended(committed);
     key_cache::expire();
     key_ring::expire();

@@ -54,7 +54,7 @@ static BEGIN: Query = Query::new(
 );
 
 static BATCH: Query = Query::new(
-    "SELECT d.id, d.organization, d.key_encryption_key, d.wrapped FROM tenancy.data_key d
+    "SELECT d.id, d.organization, d.purpose, d.key_encryption_key, d.wrapped, d.created_at FROM tenancy.data_key d
       WHERE d.id > $1 AND d.state <> 'destroyed'
         AND (d.key_encryption_key <> $2 OR d.key_version IS DISTINCT FROM $3)
       ORDER BY d.id LIMIT $4 FOR UPDATE",
@@ -135,11 +135,7 @@ fn batch() -> Result<bool> {
         argument(target.version()?),
         argument(i64::from(run.batch_size)),
     ];
-    let read = |row: &Row| {
-        let key_encryption_key = KeyId::parse(row.get(3)?)?;
-        Some(StoredKey { id: row.uuid(1)?, organization: row.uuid(2)?, key_encryption_key, wrapped: row.get(4)? })
-    };
-    let found: Option<Vec<StoredKey>> = BATCH.write(&arguments, read).into_iter().collect();
+    let found: Option<Vec<StoredKey>> = BATCH.write(&arguments, StoredKey::read).into_iter().collect();
     let found = found.ok_or_else(|| error::STATE_INVALID.error("the row of a data key cannot be read"))?;
     let Some(last) = found.last() else { return Ok(false) };
     let (after, full) = (last.id, found.len() as i32 == run.batch_size);
@@ -223,19 +219,7 @@ fn unwrapped(stored: &[StoredKey]) -> Result<Vec<DataKey>> {
     }
     let mut unwrapped = Vec::with_capacity(stored.len());
     for (id, keys) in by_key {
-        let under = key_encryption_key::usable(id)?;
-        let opened = under.unwrap(&keys).or_else(|error| {
-            // A service refuses all for one. If it does the canary alone, it is asked for each.
-            if *error.kind != error::KEY_COMMAND_FAILED || under.prove().is_err() {
-                return Err(error);
-            }
-            Ok(keys.iter().flat_map(|key| one(under.unwrap(std::slice::from_ref(key)))).collect())
-        })?;
-        unwrapped.extend(opened.into_iter().flatten());
+        unwrapped.extend(key_encryption_key::usable(id)?.unwrap_each(&keys)?.into_iter().flatten());
     }
     Ok(unwrapped)
-}
-
-fn one(opened: Result<Vec<Result<DataKey>>>) -> Vec<Result<DataKey>> {
-    opened.unwrap_or_else(|error| vec![Err(error)])
 }

@@ -4,9 +4,10 @@ use crate::audit::{self, NewEvent, append};
 use crate::context;
 use crate::controls;
 use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use crate::pg::user;
-use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::secrets::envelope::SecretPlace;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -21,6 +22,9 @@ pub const READ_ONLY: &str = "read_only";
 
 /// The scope of values that may change something, for which an action type must be approved.
 pub const WRITE: &str = "write";
+
+/// Held until the end of the transaction.
+static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 /// Whoever changes a secret holds its row until the end of the transaction, and sees the newest state.
 static HOLD: Query = Query::new(
@@ -38,7 +42,32 @@ pub struct Secret {
     pub domain: String,
 }
 
+/// The answer to who asks for a secret that is not there, or that the role may not see.
+pub fn unknown(name: &str) -> Error {
+    error::SECRET_UNKNOWN.error(format!("there is no secret \"{name}\""))
+}
+
 impl Secret {
+    /// The secret with this name, in the state of the active snapshot; `None` for one that is destroyed, too.
+    pub fn find(organization: Uuid, name: &str) -> Result<Option<Self>> {
+        let read = |row: &Tuple| {
+            let secret = Secret {
+                id: row.uuid(1)?,
+                organization,
+                name: name.to_owned(),
+                kind: row.get(4)?,
+                scope: row.get(5)?,
+                domain: row.get(6)?,
+            };
+            Some((secret, row.timestamp(17).is_some()))
+        };
+        let keys = [IndexKey::uuid(2, &organization), IndexKey::text(3, name)];
+        let found = find(c"secret", c"secret_organization_name_key", &keys, read).pop();
+        let damaged = || error::STATE_INVALID.error(format!("the row of the secret \"{name}\" cannot be read"));
+        let found = found.map(|row| row.ok_or_else(damaged)).transpose()?;
+        Ok(found.and_then(|(secret, destroyed)| (!destroyed).then_some(secret)))
+    }
+
     /// The place of a version's value.
     pub fn place(&self, version: i32) -> SecretPlace<'_> {
         SecretPlace { secret: self.id, name: &self.name, version, kind: &self.kind, scope: &self.scope }
@@ -64,7 +93,7 @@ impl Secret {
         let keys = [spi::uuid(organization), argument(name)];
         let held = user::as_superuser(|| HOLD.write(&keys, read)).pop().flatten();
         let held = held.filter(|secret| context::allowed(&secret.domain, "read"));
-        let secret = held.ok_or_else(|| error::SECRET_UNKNOWN.error(format!("there is no secret \"{name}\"")))?;
+        let secret = held.ok_or_else(|| unknown(name))?;
         context::authorize(&secret.domain, action)?;
         Ok(secret)
     }
@@ -73,23 +102,9 @@ impl Secret {
     pub fn record(&self, operation: &str, reason: Option<&str>, mut new: Value) -> Result<()> {
         new["secret"] = json!(self.id);
         new["name"] = json!(self.name);
-        append(NewEvent {
-            organization: self.organization,
-            operation,
-            domain: "secret",
-            table_schema: None,
-            table_name: None,
-            row_key: None,
-            result: "success",
-            reason,
-            payload: json!({ "new": new }).to_string(),
-        })
-        .map(drop)
+        record(self.organization, operation, reason, new)
     }
 }
-
-/// Held until the end of the transaction, so that no withdrawal comes before a value is stored.
-static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 /// The approval under which a new value of this scope may be stored; `None` if it takes none.
 ///
@@ -98,7 +113,8 @@ pub fn approval_to_store(organization: Uuid, scope: &str) -> Result<Option<Uuid>
     if scope == READ_ONLY {
         return Ok(None);
     }
-    HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
+    // So no withdrawal comes before the value is stored.
+    hold_organization(organization);
     match controls::approval_in_force(organization, None) {
         Some(approval) => Ok(Some(approval)),
         None => {
@@ -108,6 +124,27 @@ pub fn approval_to_store(organization: Uuid, scope: &str) -> Result<Option<Uuid>
             Err(error)
         }
     }
+}
+
+/// Writes an event of secrets into the chain of an organization.
+pub fn record(organization: Uuid, operation: &str, reason: Option<&str>, new: Value) -> Result<()> {
+    append(NewEvent {
+        organization,
+        operation,
+        domain: "secret",
+        table_schema: None,
+        table_name: None,
+        row_key: None,
+        result: "success",
+        reason,
+        payload: json!({ "new": new }).to_string(),
+    })
+    .map(drop)
+}
+
+/// Held until the end of the transaction: an organization gets one key of each purpose, and a name is given once.
+pub fn hold_organization(organization: Uuid) {
+    HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
 }
 
 pub fn must_write() -> Result<()> {

@@ -1,8 +1,10 @@
 //! Storing a secret: the first version of its value, sealed; and the end of all its values.
 
 use super::guard;
-use super::secret::{READ_ONLY, Secret, WRITE, future, must_write, require_text, valid_name, valid_reason};
-use super::value::{SealedValue, require_valid};
+use super::secret::{
+    READ_ONLY, Secret, WRITE, future, hold_organization, must_write, require_text, valid_name, valid_reason,
+};
+use super::value::{Received, SealedValue, require_valid};
 use super::versions::{self, StoredVersions};
 use crate::context;
 use crate::pg::clock;
@@ -18,9 +20,6 @@ use pgrx::pg_extern;
 use rand::RngExt as _;
 use serde_json::json;
 use uuid::Uuid;
-
-/// Held until the end of the transaction: an organization gets one data key, and a name is given once.
-static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 static HAS_NAME: Query = Query::new("SELECT 1 FROM tenancy.secret WHERE organization = $1 AND name = $2");
 
@@ -56,8 +55,9 @@ fn tenancy_put_secret(
     description: Option<&str>,
     provider_key_id: Option<&str>,
     expires_at: Option<TimestampWithTimeZone>,
+    sealed: Option<bool>,
 ) -> pgrx::Uuid {
-    let given = Given { name, value, kind, scope, domain, description, provider_key_id, expires_at };
+    let given = Given { name, value, kind, scope, domain, description, provider_key_id, expires_at, sealed };
     pgrx::Uuid::from_bytes(*put(given).or_raise().as_bytes())
 }
 
@@ -77,6 +77,7 @@ struct Given<'a> {
     description: Option<&'a str>,
     provider_key_id: Option<&'a str>,
     expires_at: Option<TimestampWithTimeZone>,
+    sealed: Option<bool>,
 }
 
 fn put(given: Given) -> Result<Uuid> {
@@ -85,7 +86,6 @@ fn put(given: Given) -> Result<Uuid> {
     let context = context::require()?;
     must_write()?;
     let name = valid_name(given.name)?;
-    let value = require_not_null(given.value, "value")?;
     let kind = require_not_null(given.kind, "kind")?;
     let scope = valid_scope(given.scope)?;
     require_text(given.description, "description")?;
@@ -93,9 +93,11 @@ fn put(given: Given) -> Result<Uuid> {
     let now = clock::now();
     let expires_at = future(given.expires_at, now)?;
     let organization = context.organization.id;
+    let received = Received::new(organization, name, given.value, given.sealed)?;
+    let value = received.text();
     user::as_superuser(|| {
         require_valid(value, kind)?;
-        HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
+        hold_organization(organization);
         let taken = [spi::uuid(organization), argument(name)];
         if !transaction::with_latest_snapshot(|| HAS_NAME.read(&taken, |_| ())).is_empty() {
             return Err(error::SECRET_EXISTS.error(format!("the organization has, or had, a secret \"{name}\"")));

@@ -1,16 +1,41 @@
 //! A value of a secret: what may be stored, how it is sealed, and where it goes.
 
-use super::data_key::{self, Purpose, StoredKey};
+use super::data_key::{self, Purpose};
+use super::recipient;
 use super::secret::approval_to_store;
 use crate::pg::spi::{Query, argument};
-use crate::pg::tables::table::{self, ColumnValue};
-use pg_tenancy_core::error::{self, Result};
+use crate::pg::tables::table::{self, ColumnValue, IndexKey, find};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pg_tenancy_core::secrets::envelope::{self, MAX_VALUE, SecretPlace};
 use pg_tenancy_core::secrets::kind;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 static KIND: Query = Query::new("SELECT members FROM tenancy.secret_kind WHERE name = $1");
+
+/// A value as it came, in the clear or sealed to the organization. What was sealed is zeroized when it is dropped.
+pub enum Received<'a> {
+    Clear(&'a str),
+    Delivered(recipient::Delivered),
+}
+
+impl<'a> Received<'a> {
+    /// The value of the argument `value`, for the secret with this name; `sealed` tells how it came.
+    pub fn new(organization: Uuid, name: &str, value: Option<&'a str>, sealed: Option<bool>) -> Result<Self> {
+        let value = require_not_null(value, "value")?;
+        if require_not_null(sealed, "sealed")? {
+            return recipient::accept(organization, name, value).map(Received::Delivered);
+        }
+        Ok(Received::Clear(value))
+    }
+
+    pub fn text(&self) -> &str {
+        match self {
+            Received::Clear(value) => value,
+            Received::Delivered(value) => value.text(),
+        }
+    }
+}
 
 /// A value as it is stored, and what is told of it.
 pub struct SealedValue {
@@ -29,7 +54,7 @@ impl SealedValue {
     pub fn new(organization: Uuid, place: &SecretPlace, value: &str) -> Result<Self> {
         let approval = approval_to_store(organization, place.scope)?;
         let fingerprint = fingerprint(organization, value)?;
-        let key = usable_key(organization, Purpose::Seal)?.open()?;
+        let key = data_key::current_or_made(organization, Purpose::Seal)?.open()?;
         let bytes = envelope::seal(&key, place, value.as_bytes());
         let bytes = bytes.ok_or_else(|| error::STATE_INVALID.error("the value could not be sealed"))?;
         Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, approval, bytes })
@@ -42,9 +67,15 @@ impl SealedValue {
     }
 }
 
+/// The sealed value of a version.
+pub fn sealed(secret: Uuid, version: i32) -> Option<Vec<u8>> {
+    let keys = [IndexKey::uuid(1, &secret), IndexKey::integer(2, version)];
+    find(c"sealed_value", c"sealed_value_pkey", &keys, |row| row.get::<Vec<u8>>(3)).pop().flatten()
+}
+
 /// Tells that two values of the organization are the same.
 pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
-    let key = usable_key(organization, Purpose::Fingerprint)?.open()?;
+    let key = data_key::current_or_made(organization, Purpose::Fingerprint)?.open()?;
     Ok(envelope::fingerprint(&key.key, organization, value.as_bytes()))
 }
 
@@ -61,11 +92,4 @@ pub fn require_valid(value: &str, kind: &str) -> Result<()> {
     }
     let detail = format!("It is a JSON object with the members {}, each once.", members.join(", "));
     Err(error::SECRET_VALUE_INVALID.error(format!("the value is not one of the kind \"{kind}\"")).detail(detail))
-}
-
-fn usable_key(organization: Uuid, purpose: Purpose) -> Result<StoredKey> {
-    match data_key::current(organization, purpose)? {
-        Some(key) => Ok(key),
-        None => data_key::make(organization, purpose, &data_key::current_key_encryption_key()?),
-    }
 }

@@ -172,11 +172,12 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         if recorded.is_ok() {
             shared.received(database);
         }
+        let taken_in = take_in();
         // A commit for each block: what is sealed is seen at once, and memory and locks are those of one block.
         let mut limit = None;
         while worker::transaction(|| audit::seal_next_block_and_count(&mut limit).or_raise()) {}
         // Sealing depends neither on the messages nor on what can go wrong from here on.
-        if let Err(failure) = recorded {
+        if let Err(failure) = recorded.and(taken_in) {
             failure.raise();
         }
         shared.done(database);
@@ -186,6 +187,13 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         audit::nothing_to_seal();
         shared.done(database);
     }
+}
+
+/// Takes in what waits outside of the tables, with a commit for each part.
+fn take_in() -> Result<(), transaction::CaughtFailure> {
+    let part = || transaction::attempt(|| audit::take_in_records().or_raise());
+    while worker::transaction(part)? {}
+    Ok(())
 }
 
 /// Makes a checkpoint if it is time for one, or has the launcher come back when it is.

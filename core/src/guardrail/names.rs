@@ -111,8 +111,17 @@ pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
               many rows of other organizations were read. warn: a WARNING; enforce: refused.",
 };
 
+/// Reveals of secrets whose record cannot be made durable.
+pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
+    name: "unrecorded_reveal",
+    default: State::Enforce,
+    meaning: "A reveal of a secret that cannot be recorded durably: on a standby, or where the disk is full. off: \
+              recorded in the transaction alone, which may roll back; warn: in the transaction and the server's log; \
+              enforce: refused.",
+};
+
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 9] = [
+pub static ALL: [&Guardrail; 10] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &NEW_TABLES,
@@ -122,6 +131,7 @@ pub static ALL: [&Guardrail; 9] = [
     &ROW_SECURITY_BYPASS,
     &SELF_APPROVED_ACTION,
     &STATEMENT_STATISTICS,
+    &UNRECORDED_REVEAL,
 ];
 
 #[cfg(test)]

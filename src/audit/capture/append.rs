@@ -210,11 +210,39 @@ pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &s
 
 /// As [`append`], for what somebody else did a while ago.
 pub fn append_as(actor: Actor, occurred_at: i64, draft: NewEvent) -> Result<()> {
-    let month = Month::of(occurred_at);
-    let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
-    table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
-    append_event(transaction::level(), &row.id, &row.digest(), month, occurred_at, draft);
+    OtherActor::default().append(actor, occurred_at, draft);
     Ok(())
+}
+
+/// Appends what others did a while ago. One who did several things in a row is written once.
+#[derive(Default)]
+pub struct OtherActor(Option<WrittenOther>);
+
+struct WrittenOther {
+    row: Actor,
+    digest: Digest,
+    month: Month,
+    occurred_at: i64,
+}
+
+impl OtherActor {
+    /// As [`append`]. All calls belong to one transaction and savepoint.
+    pub fn append(&mut self, actor: Actor, occurred_at: i64, draft: NewEvent) {
+        let month = Month::of(occurred_at);
+        // No actor is younger than what they did: their ids tell their times.
+        let known = self.0.take().filter(|known| {
+            known.month == month
+                && known.occurred_at <= occurred_at
+                && known.row == Actor { id: known.row.id, ..actor.clone() }
+        });
+        let written = known.unwrap_or_else(|| {
+            let row = Actor { id: time_ordered_id(occurred_at, rand::rng().random()), ..actor };
+            table::insert(&partition::of("event_actor", month, occurred_at), &actor_values(&row));
+            WrittenOther { digest: row.digest(), row, month, occurred_at }
+        });
+        append_event(transaction::level(), &written.row.id, &written.digest, month, occurred_at, draft);
+        self.0 = Some(written);
+    }
 }
 
 fn append_event(

@@ -2,6 +2,7 @@
 //! checkpoints.
 
 pub mod coverage;
+pub mod records;
 pub mod sealer;
 pub mod signed_checkpoint;
 pub mod unsealed;

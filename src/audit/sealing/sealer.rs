@@ -2,7 +2,7 @@
 //!
 //! Decision: `docs/decisions/37-sealing.md`.
 
-use super::{coverage, unsealed};
+use super::{coverage, records, unsealed};
 use crate::audit::capture::partition;
 use crate::audit::history::row_index;
 use crate::audit::log::place::Places;
@@ -125,6 +125,7 @@ pub fn seal_and_prepare() -> Result<i64> {
 /// takes. What begins later is left, so that it ends however fast others write.
 pub fn seal() -> Result<i64> {
     let before = begin_sealing()?;
+    records::take_in_all();
     let (mut sealed, mut limit) = (0, None);
     loop {
         let (count, rest) = seal_block(&mut limit)?;
@@ -149,6 +150,12 @@ pub fn seal_next_block(limit: &mut Option<u64>) -> Result<bool> {
         partition::create_ahead();
     }
     Ok(rest)
+}
+
+/// Takes in a part of what waits outside of the tables, for a caller that commits. Returns whether there may be more.
+pub fn take_in() -> Result<bool> {
+    begin_sealing()?;
+    records::take_in()
 }
 
 /// Keeps other sealers away; returns the number of the newest block.

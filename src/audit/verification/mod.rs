@@ -6,7 +6,7 @@ mod checkpoints;
 mod earlier_run;
 mod edges;
 mod parallel;
-mod phase;
+pub mod phase;
 mod range;
 mod verify_audit;
 

@@ -11,10 +11,12 @@ pub enum Phase {
     Preparing,
     Blocks,
     Beside,
+    /// Of `tenancy.verify_secrets`, whose events are values.
+    Secrets,
 }
 
 impl Phase {
-    const ALL: [Phase; 4] = [Phase::Sealing, Phase::Preparing, Phase::Blocks, Phase::Beside];
+    const ALL: [Phase; 5] = [Phase::Sealing, Phase::Preparing, Phase::Blocks, Phase::Beside, Phase::Secrets];
 
     fn name(self) -> &'static str {
         match self {
@@ -22,6 +24,7 @@ impl Phase {
             Phase::Preparing => "preparing",
             Phase::Blocks => "verifying blocks",
             Phase::Beside => "looking for rows outside of all blocks",
+            Phase::Secrets => "opening secrets",
         }
     }
 }

@@ -433,6 +433,10 @@ impl<'k> IndexKey<'k> {
         IndexKey::equal(column, pg_sys::F_INT8EQ, number.into_datum())
     }
 
+    pub fn integer(column: i16, number: i32) -> Self {
+        IndexKey::equal(column, pg_sys::F_INT4EQ, number.into_datum())
+    }
+
     pub fn small_integer(column: i16, number: i16) -> Self {
         IndexKey::equal(column, pg_sys::F_INT2EQ, number.into_datum())
     }

@@ -66,31 +66,26 @@ impl Refusal<'_> {
 
 /// Cuts the texts of the actor to their maximum length.
 pub(super) fn shorten_actor(actor: &mut Actor) {
-    let texts = [&mut actor.method, &mut actor.session_user, &mut actor.current_user];
-    let optional = [
-        &mut actor.subject,
-        &mut actor.issuer,
-        &mut actor.role,
-        &mut actor.session_id,
-        &mut actor.correlation_id,
-        &mut actor.reason,
-        &mut actor.client_address,
-        &mut actor.application_name,
-    ];
-    texts.into_iter().chain(optional.into_iter().flatten()).for_each(shorten);
+    actor.texts().for_each(shorten);
 }
 
 /// Cuts the text to [`TEXT_BYTES`], counted as JSON with its escapes.
 pub(super) fn shorten(text: &mut String) {
+    shorten_to(text, TEXT_BYTES);
+}
+
+/// Cuts the text to so many bytes, counted as JSON with its escapes. Returns whether something was cut off.
+pub fn shorten_to(text: &mut String, most: usize) -> bool {
     let mut bytes = 0;
     let end = text.char_indices().find_map(|(place, character)| {
         bytes +=
             if character.is_control() { 6 } else { character.len_utf8() + usize::from("\"\\".contains(character)) };
-        (bytes > TEXT_BYTES).then_some(place)
+        (bytes > most).then_some(place)
     });
     if let Some(end) = end {
         text.truncate(end);
     }
+    end.is_some()
 }
 
 #[cfg(test)]

@@ -42,6 +42,22 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// All texts, to be changed.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        let texts = [&mut self.method, &mut self.session_user, &mut self.current_user];
+        let optional = [
+            &mut self.subject,
+            &mut self.issuer,
+            &mut self.role,
+            &mut self.session_id,
+            &mut self.correlation_id,
+            &mut self.reason,
+            &mut self.client_address,
+            &mut self.application_name,
+        ];
+        texts.into_iter().chain(optional.into_iter().flatten())
+    }
+
     /// The digest of the actor, which is part of each event's hash (`docs/audit-format.md`, Actor).
     pub fn digest(&self) -> Digest {
         Record::new("pg_tenancy/actor/1")
@@ -201,7 +217,7 @@ pub fn place_of(event: Uuid) -> i32 {
 
 /// An actor with this text in every text field, for tests.
 #[cfg(test)]
-pub(in crate::audit) fn actor_of(text: &str) -> Actor {
+pub(crate) fn actor_of(text: &str) -> Actor {
     let some = || Some(text.to_owned());
     Actor {
         id: Uuid::max(),
