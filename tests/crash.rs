@@ -4,10 +4,9 @@
 //! `CRASH_ROUNDS` says how often each kind is killed; by default that is a few times.
 
 use std::cell::{Cell, RefCell};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::server::{Folder, Server, as_server, programs};
+use crate::common::server::{Folder, Server, kill, programs, reconnect};
 use crate::common::*;
 use futures_util::future::join_all;
 use rand::RngExt as _;
@@ -43,27 +42,6 @@ impl Victim {
              tenancy.jwks_directory={}",
             self.server.data.display()
         ));
-    }
-
-    fn kill(&self, pid: &str) {
-        as_server("kill").args(["-9", pid]).status().unwrap();
-    }
-
-    /// Kills the postmaster, and waits until its last process is gone: as long as one is there no other can start.
-    async fn kill_postmaster(&self) {
-        let file = as_server("head").arg("-1").arg(self.server.data.join("postmaster.pid")).output().unwrap();
-        let pid = String::from_utf8(file.stdout).unwrap().trim().to_owned();
-        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
-        let children = String::from_utf8(children.stdout).unwrap();
-        self.kill(&pid);
-        let alive = |pid: &str| std::path::Path::new("/proc").join(pid).exists();
-        for _ in 0..800 {
-            if !children.split_whitespace().chain([&*pid]).any(alive) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("processes of the server outlived its postmaster");
     }
 }
 
@@ -126,16 +104,6 @@ async fn write(client: Client, token: &str, name: &str, told: &Told) {
     }
 }
 
-async fn reconnect(database: &Database) -> Client {
-    for _ in 0..400 {
-        if let Ok(client) = try_connect(&database.config()).await {
-            return client;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the server did not come back");
-}
-
 /// Lets writers work, kills at some moment, and looks at what is there afterwards.
 async fn round(victim: &Victim, database: &Database, number: u32, postmaster: bool) {
     let told = Told::default();
@@ -149,9 +117,9 @@ async fn round(victim: &Victim, database: &Database, number: u32, postmaster: bo
     let killer = async {
         tokio::time::sleep(moment).await;
         if postmaster {
-            victim.kill_postmaster().await;
+            victim.server.kill_postmaster().await;
         } else {
-            victim.kill(&pid);
+            kill(&pid);
         }
         // A backend that was idle when it was killed takes nobody's answer away.
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -164,7 +132,7 @@ async fn round(victim: &Victim, database: &Database, number: u32, postmaster: bo
         victim.serve();
     }
 
-    let superuser = reconnect(database).await;
+    let superuser = reconnect(&database.config()).await;
     // What was prepared and not yet committed is decided now, as a transaction manager does.
     for gid in column(&superuser, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").await {
         run(&superuser, &format!("ROLLBACK PREPARED '{gid}'")).await;

@@ -44,6 +44,7 @@ mod retention;
 mod reveal_record;
 mod rewriting;
 mod rotation;
+mod rotation_crash;
 mod rotation_model;
 mod row_index;
 mod seal_rows;

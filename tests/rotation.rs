@@ -57,7 +57,7 @@ pub async fn assert_invariants(superuser: &Client) {
 }
 
 /// The states of a secret's versions, and of its rotations.
-async fn states(superuser: &Client, name: &str) -> String {
+pub async fn states(superuser: &Client, name: &str) -> String {
     let sql = format!(
         "SELECT (SELECT string_agg(v.state, ' ' ORDER BY v.number) FROM tenancy.secret_version v WHERE v.secret = s.id)
                 || '; ' || coalesce((SELECT string_agg(r.state, ' ' ORDER BY r.to_version)
@@ -196,15 +196,19 @@ fn a_call_that_is_repeated_is_no_second_transition() {
         let token = database.token("alice");
         for (state, steps) in STATES {
             for (number, each) in CALLS.into_iter().enumerate() {
-                // Without a time of its own a report says that the value was tried again.
-                let each = each.replace("true)", "true, checked_at => clock_timestamp())");
                 let name = format!("{state} {number}");
                 prepare(&client, &token, &name, steps).await;
+                // Without a time of its own a report says that the value was tried again.
+                let now = value(&superuser, "SELECT clock_timestamp()").await;
+                let each = each.replace("true)", &format!("true, checked_at => '{now}')"));
+                let each = each.replace("false)", &format!("false, checked_at => '{now}')"));
                 let sql = call(&each, &name);
+                let reports = "SELECT count(*) FROM tenancy.health_report";
                 let first = one_call(&client, &token, &sql, &name).await;
-                let after = states(&superuser, &name).await;
+                let after = (states(&superuser, &name).await, count(&superuser, reports).await);
                 let again = one_call(&client, &token, &sql, &name).await;
-                assert_eq!(states(&superuser, &name).await, after, "{each} twice when {state}");
+                let after_that = (states(&superuser, &name).await, count(&superuser, reports).await);
+                assert_eq!(after_that, after, "{each} twice when {state}");
                 assert!(again == first || again.starts_with("55000"), "{each} twice when {state}: {first}, {again}");
             }
         }

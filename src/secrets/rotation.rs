@@ -165,7 +165,7 @@ fn begin(name: Option<&str>, value: Option<&str>, reason: Option<&str>, credenti
         guard::writing(|| ADD_ROTATION.write(&row, |_| ()));
         let mut new = json!({ "version": number, "from_version": from, "rotation": rotation });
         describe(&mut new, sealed.as_ref(), credential);
-        finish(&secret, "begin_rotation", reason, new)?;
+        secret.record("begin_rotation", reason, new)?;
         Ok(number)
     })
 }
@@ -184,7 +184,7 @@ fn supply(name: Option<&str>, version: Option<i32>, value: Option<&str>, credent
         store(&secret, number, &sealed, credential, now);
         let mut new = json!({ "version": number });
         describe(&mut new, Some(&sealed), credential);
-        finish(&secret, "supply", None, new)
+        secret.record("supply", None, new)
     })
 }
 
@@ -227,7 +227,7 @@ fn report(
         guard::writing(|| ADD_REPORT.write(&row, |_| ()));
         stored.write(&changes, Some("a health report was negative"), now);
         let new = json!({ "version": number, "healthy": healthy, "state": state, "changed": changed(&changes) });
-        finish(&secret, "health", None, new)?;
+        secret.record("health", None, new)?;
         Ok(state)
     })
 }
@@ -245,7 +245,7 @@ fn promote(name: Option<&str>, version: Option<i32>) -> Result<i32> {
         let from = from.ok_or_else(|| error::STATE_INVALID.error("a promotion left no rotation"))?;
         if !changes.versions.is_empty() {
             stored.write(&changes, None, now);
-            finish(&secret, "promote", None, json!({ "version": number, "from_version": from }))?;
+            secret.record("promote", None, json!({ "version": number, "from_version": from }))?;
         }
         Ok(from)
     })
@@ -262,7 +262,7 @@ fn roll_back(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
         stored.write(&changes, Some(reason), now);
         let current = changes.versions.last().map(|(number, _)| *number);
         let current = current.ok_or_else(|| error::STATE_INVALID.error("a roll-back left no current version"))?;
-        finish(&secret, "roll_back", Some(reason), json!({ "version": current, "changed": changed(&changes) }))?;
+        secret.record("roll_back", Some(reason), json!({ "version": current, "changed": changed(&changes) }))?;
         Ok(current)
     })
 }
@@ -289,7 +289,7 @@ fn retire(name: Option<&str>, version: Option<i32>, reason: Option<&str>) -> Res
             return Ok(());
         }
         stored.write(&changes, Some(reason), now);
-        finish(&secret, "retire", Some(reason), json!({ "version": number, "changed": changed(&changes) }))
+        secret.record("retire", Some(reason), json!({ "version": number, "changed": changed(&changes) }))
     })
 }
 
@@ -303,7 +303,7 @@ fn abandon(name: Option<&str>, reason: Option<&str>) -> Result<()> {
         let abandoned = stored.versions.abandon(now);
         let changes = stored.judged(None, "open", abandoned)?;
         stored.write(&changes, Some(reason), now);
-        finish(&secret, "abandon", Some(reason), json!({ "version": version, "changed": changed(&changes) }))
+        secret.record("abandon", Some(reason), json!({ "version": version, "changed": changed(&changes) }))
     })
 }
 
@@ -347,10 +347,4 @@ fn describe(new: &mut Value, sealed: Option<&SealedValue>, credential: &Credenti
 /// The new states of an event, by the number of the version.
 fn changed(changes: &Changes) -> Value {
     changes.versions.iter().map(|(number, state)| (number.to_string(), json!(state.name()))).collect()
-}
-
-/// Writes the event. Something outside may depend on the change as soon as it is committed, so that is durable.
-fn finish(secret: &Secret, operation: &str, reason: Option<&str>, new: Value) -> Result<()> {
-    transaction::commit_durably();
-    secret.record(operation, reason, new)
 }

@@ -98,8 +98,10 @@ impl Secret {
         Ok(secret)
     }
 
-    /// Writes the event of a change of this secret.
+    /// Writes the event of a change of this secret. Something outside may depend on the change as soon as it is
+    /// committed, so the commit waits for the disk.
     pub fn record(&self, operation: &str, reason: Option<&str>, mut new: Value) -> Result<()> {
+        transaction::commit_durably();
         new["secret"] = json!(self.id);
         new["name"] = json!(self.name);
         record(self.organization, operation, reason, new)

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use tokio_postgres::Config;
+use tokio_postgres::{Client, Config, NoTls};
 
 /// Where the programs of the environment's server are; `None` where nobody named the folder.
 pub fn programs() -> Option<PathBuf> {
@@ -64,6 +65,23 @@ impl Drop for Folder {
     }
 }
 
+/// Kills a process of a server at once.
+pub fn kill(pid: &str) {
+    as_server("kill").args(["-9", pid]).status().unwrap();
+}
+
+/// A superuser's connection to a server that comes back.
+pub async fn reconnect(config: &Config) -> Client {
+    for _ in 0..400 {
+        if let Ok((client, connection)) = config.connect(NoTls).await {
+            tokio::spawn(connection);
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the server did not come back");
+}
+
 /// A server of the test's own, whose socket is beside that of the environment's. Its end stops it.
 pub struct Server {
     /// Where its programs are.
@@ -108,6 +126,37 @@ impl Server {
 
     pub fn stop(&self, mode: &str) {
         self.program("pg_ctl").args(["stop", "-m", mode, "-s", "-D"]).arg(&self.data).output().ok();
+    }
+
+    /// Kills the postmaster, and waits until its last process is gone: as long as one is there no other can start.
+    pub async fn kill_postmaster(&self) {
+        let pid = self.postmaster();
+        let children = self.children();
+        kill(&pid);
+        self.wait_for_the_end(&pid, &children).await;
+    }
+
+    /// The id of the postmaster's process.
+    pub fn postmaster(&self) -> String {
+        succeeds(as_server("head").arg("-1").arg(self.data.join("postmaster.pid"))).trim().to_owned()
+    }
+
+    /// The ids of its processes.
+    pub fn children(&self) -> Vec<String> {
+        let children = Command::new("pgrep").args(["-P", &self.postmaster()]).output().unwrap();
+        String::from_utf8(children.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Waits until a postmaster that was killed and all its processes are gone.
+    pub async fn wait_for_the_end(&self, postmaster: &str, children: &[String]) {
+        let alive = |pid: &str| Path::new("/proc").join(pid).exists();
+        for _ in 0..800 {
+            if !children.iter().map(String::as_str).chain([postmaster]).any(alive) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("processes of the server outlived its postmaster");
     }
 
     pub fn config(&self) -> Config {
