@@ -627,6 +627,50 @@ fn another_history_takes_in_nothing_of_this_one() {
     });
 }
 
+#[test]
+fn a_version_that_was_revealed_stays_for_as_long_as_a_promotion_is_observed() {
+    on_a_host("reveal-use", BY_HAND, async |_, database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        run(&superuser, "SELECT tenancy.grant_permission('admin', 'secret', 'rotate', 'report')").await;
+        as_tenant(&client, &database.token("alice")).await;
+        client.query_one("SELECT tenancy.begin_rotation('aws', $1)", &[&"another value"]).await.unwrap();
+        run(&client, "SELECT tenancy.report_health('aws', 2, true)").await;
+        run(&client, "SELECT tenancy.promote('aws', 2); COMMIT").await;
+        let long_ago = async |table: &str, column: &str| {
+            run(&superuser, &format!("ALTER TABLE tenancy.{table} DISABLE TRIGGER keep_secret_keys")).await;
+            let sql = format!("UPDATE tenancy.{table} SET {column} = {column} - interval '2 days'");
+            run(&superuser, &sql).await;
+            run(&superuser, &format!("ALTER TABLE tenancy.{table} ENABLE ALWAYS TRIGGER keep_secret_keys")).await;
+        };
+        // A day longer ago than it is observed.
+        long_ago("secret_version", "promoted_at").await;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "SELECT tenancy.report_health('aws', 2, true); COMMIT").await;
+
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "SELECT tenancy.reveal_secret('aws', 'still in use', 1)").await;
+        run(&client, "ROLLBACK").await;
+        let retire = "SELECT tenancy.retire('aws', 1, 'over')";
+        let refusal = async || {
+            as_tenant(&client, &database.token("alice")).await;
+            let refusal = refused(&client, retire).await;
+            run(&client, "ROLLBACK").await;
+            (refusal.sqlstate, refusal.message)
+        };
+        let in_use = ("55000".to_owned(), r#"version 1 of the secret "aws" may still be in use"#.to_owned());
+        assert_eq!(refusal().await, in_use, "by the record");
+        take_in(&superuser).await;
+        assert_eq!(refusal().await, in_use, "by tenancy.secret_use");
+        long_ago("secret_use", "last_used_at").await;
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, "SELECT tenancy.reveal_secret('aws', 'the current one')").await;
+        run(&client, retire).await;
+        run(&client, "COMMIT").await;
+        take_in(&superuser).await;
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
 /// The bytes of a record in a segment, as `docs/decisions/75-journal.md` has them.
 fn framed(record: &[u8]) -> Vec<u8> {
     use pg_tenancy_core::audit::format::encoding::Record;

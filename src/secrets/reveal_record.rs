@@ -57,6 +57,9 @@ static COUNT_USES: Query = Query::new(
          SET last_used_at = greatest(u.last_used_at, EXCLUDED.last_used_at), uses = u.uses + EXCLUDED.uses",
 );
 
+static LAST_USE: Query =
+    Query::new("SELECT max(last_used_at) FROM tenancy.secret_use WHERE secret = $1 AND number = $2");
+
 /// A reveal that is about to happen, or that is refused.
 pub struct Reveal<'a> {
     pub organization: Uuid,
@@ -157,6 +160,28 @@ pub fn take_in() -> Result<bool> {
     let is_full = part.is_full();
     part.count_uses();
     Ok(is_full)
+}
+
+/// The newest use of a version, also of one whose record was not taken in yet, in microseconds since 1970.
+pub fn last_use(secret: Uuid, number: i32) -> Result<Option<i64>> {
+    let mut newest = None;
+    if !transaction::in_recovery() {
+        let own = own_folder();
+        // Before the table: what is taken in meanwhile is found there.
+        for folder in folders().map_err(unreadable)?.into_iter().filter(|folder| own.reads(folder)) {
+            let each = |record: &[u8], _| {
+                transaction::check_for_interrupts();
+                let used = RevealRecord::from_bytes(record).filter(|record| record.used() == Some((secret, number)));
+                newest = newest.max(used.map(|record| record.occurred_at));
+                true
+            };
+            Journal::at(path(&folder)).read(position(&folder), each).map_err(unreadable)?;
+        }
+    }
+    let stored = |row: &Row| row.timestamp(1);
+    let key = [spi::uuid(secret), argument(number)];
+    let stored = user::as_superuser(|| transaction::with_latest_snapshot(|| LAST_USE.read(&key, stored)));
+    Ok(newest.max(stored.into_iter().flatten().next()))
 }
 
 /// A savepoint was rolled back, and the positions that were stored under it, or released.

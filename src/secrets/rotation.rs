@@ -2,6 +2,7 @@
 //! writes what they change, and one event.
 
 use super::guard;
+use super::reveal_record;
 use super::secret::{Secret, future, require_text, valid_reason};
 use super::value::{SealedValue, require_valid};
 use super::versions::{PATIENCE, StoredVersions};
@@ -274,6 +275,9 @@ fn retire(name: Option<&str>, version: Option<i32>, reason: Option<&str>) -> Res
     let reason = valid_reason(reason)?;
     user::as_superuser(|| {
         let mut stored = StoredVersions::read(&secret, None)?;
+        let revealed_at = reveal_record::last_use(secret.id, number)?;
+        let versions = stored.versions.versions.iter_mut().filter(|version| version.number == number);
+        versions.for_each(|version| version.revealed_at = revealed_at);
         let policy = stored.policy;
         if guardrail::state(&RETIRE_IN_USE) == State::Warn {
             let strict = RotationPolicy { keeps_in_use: true, ..policy };
