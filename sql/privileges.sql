@@ -214,5 +214,5 @@ GRANT EXECUTE ON FUNCTION
     tenancy.withdraw_action_type(text, text),
     tenancy.action_approval(text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
-GRANT SELECT ON tenancy.action_type, tenancy.action_type_request
+GRANT SELECT ON tenancy.action_type, tenancy.action_type_request, tenancy.alert
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

@@ -4,6 +4,7 @@
 //! crates below core/, files/ and verifier/.
 
 mod action_types;
+mod alerts;
 mod audit;
 mod audit_checkpoint;
 mod audit_coverage;

@@ -254,7 +254,7 @@ $$, 'every argument has a name');
 -- Relations -----------------------------------------------------------------------------------------------------------
 
 SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER BY relname $$, $$ VALUES
-    ('action_type'::name, 'r'::"char"), ('action_type_request', 'r'), ('archive', 'r'), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
+    ('action_type'::name, 'r'::"char"), ('action_type_request', 'r'), ('alert', 'r'), ('archive', 'r'), ('audit_lag', 'v'), ('audit_trail', 'v'), ('block', 'r'),
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'), ('data_key', 'r'),
     ('entry', 'v'), ('erasure', 'r'),

@@ -3,6 +3,7 @@
 //! Decision: `docs/decisions/76-approvals.md`.
 
 use super::action_type_request::{self, StoredRequest};
+use super::alert::raise_alert;
 use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
 use crate::context;
@@ -12,6 +13,7 @@ use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::context::Context;
+use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::{Person, Refusal, State};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail as rules;
@@ -110,6 +112,7 @@ fn request(action_type: Option<&str>, reason: Option<&str>, valid_for: Option<In
             "decide_before": timestamp::text(made.approval.decide_before),
         });
         record(organization, "action_requested", Some(reason), new)?;
+        raise_alert(organization, DOMAIN, AlertKind::ActionRequested, made.described());
         Ok(made.id)
     })
 }
@@ -170,6 +173,7 @@ fn withdraw(action_type: Option<&str>, reason: Option<&str>) -> Result<()> {
             stored.approval.withdraw(now).map_err(|refusal| refused(stored.id, refusal))?;
             stored.store_withdrawal(&by, reason, now)?;
             record(organization, "action_withdrawn", Some(reason), stored.described())?;
+            raise_alert(organization, DOMAIN, AlertKind::ActionWithdrawn, stored.described());
         }
         Ok(())
     })

@@ -1,10 +1,12 @@
-//! Controls: what an organization allows itself only after somebody else has approved it.
+//! Controls: what an organization allows itself only after somebody else has approved it, and what it is alerted of.
 //!
 //! The rules of an approval are in the core's room of the same name.
 
 mod action_type;
 mod action_type_request;
+mod alert;
 mod guard;
 mod input;
 
 pub use action_type_request::approval_in_force;
+pub use alert::raise_alert;

@@ -227,6 +227,9 @@ fn report(
         ];
         guard::writing(|| ADD_REPORT.write(&row, |_| ()));
         stored.write(&changes, Some("a health report was negative"), now);
+        if changes.alert {
+            stored.alert(Some(number), &changes);
+        }
         let new = json!({ "version": number, "healthy": healthy, "state": state, "changed": changed(&changes) });
         secret.record("health", None, new)?;
         Ok(state)
@@ -261,6 +264,7 @@ fn roll_back(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
         let rolled_back = stored.versions.roll_back(now);
         let changes = stored.judged(None, "observing", rolled_back)?;
         stored.write(&changes, Some(reason), now);
+        stored.alert(None, &changes);
         let current = changes.versions.last().map(|(number, _)| *number);
         let current = current.ok_or_else(|| error::STATE_INVALID.error("a roll-back left no current version"))?;
         secret.record("roll_back", Some(reason), json!({ "version": current, "changed": changed(&changes) }))?;

@@ -4,14 +4,17 @@ use super::guard;
 use super::rules;
 use super::secret::Secret;
 use crate::audit;
+use crate::controls;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::transaction;
+use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::secrets::rotation::{
     Changes, HealthReport, Refused, Rotation, RotationPolicy, RotationState, Time, Version, VersionState,
     VersionedSecret,
 };
 use pgrx::datum::TimestampWithTimeZone;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// How long a rotation may stay where it is, without the time of its observation, until it counts as stuck.
@@ -127,6 +130,19 @@ impl<'s> StoredVersions<'s> {
             ];
             guard::writing(|| CHANGE_ROTATION.write(&row, |_| ()));
         }
+    }
+
+    /// Tells that somebody should look at the secret, of whose version `number` a call was.
+    pub fn alert(&self, number: Option<i32>, changes: &Changes) {
+        let kind = match changes.rotation {
+            Some(RotationState::RolledBack) => AlertKind::RolledBack,
+            _ => AlertKind::HealthFailed,
+        };
+        let states: serde_json::Map<String, Value> =
+            changes.versions.iter().map(|(number, state)| (number.to_string(), json!(state.name()))).collect();
+        let Secret { id, organization, name, domain, .. } = &self.secret;
+        let detail = json!({ "secret": id, "name": name, "version": number, "changed": states });
+        controls::raise_alert(*organization, domain, kind, detail);
     }
 
     /// What the rules have decided, with a refusal recorded. `needs` is the state of a rotation that the call needs.

@@ -1,3 +1,4 @@
-//! What is asked for, approved by others, and ends.
+//! What is asked for, approved by others, and ends; and what somebody should look at.
 
+pub mod alert;
 pub mod approval;

@@ -1,0 +1,46 @@
+//! What somebody should look at now.
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertKind {
+    /// Somebody asks for the approval of an action type.
+    ActionRequested,
+    /// The approval of an action type, or the request for it, was withdrawn.
+    ActionWithdrawn,
+    /// A health report says that a version of a secret does not work.
+    HealthFailed,
+    /// A version of a secret was rolled back to the one before.
+    RolledBack,
+}
+
+impl AlertKind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [AlertKind; 4] =
+        [AlertKind::ActionRequested, AlertKind::ActionWithdrawn, AlertKind::HealthFailed, AlertKind::RolledBack];
+
+    /// The word that is stored, and sent to whoever listens.
+    pub fn name(self) -> &'static str {
+        match self {
+            AlertKind::ActionRequested => "action_requested",
+            AlertKind::ActionWithdrawn => "action_withdrawn",
+            AlertKind::HealthFailed => "health_failed",
+            AlertKind::RolledBack => "rolled_back",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_stands_in_the_documentation() {
+        let page = include_str!("../../../docs/monitoring.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+        for kind in AlertKind::ALL {
+            let row = format!("\n| `{}` | ", kind.name());
+            assert!(page.contains(&row), "docs/monitoring.md lacks {row}");
+        }
+        assert_eq!(rows, AlertKind::ALL.len(), "docs/monitoring.md has a row that no kind stands behind");
+    }
+}
