@@ -327,6 +327,87 @@ fn a_rotation_of_a_write_value_takes_an_approval_too() {
 }
 
 #[test]
+fn a_write_value_is_revealed_for_an_action_type_that_is_approved_now() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        prepare(&superuser).await;
+        with_a_key(&superuser).await;
+        let (alice, dora, victor) = (database.token("alice"), database.token("dora"), database.token("victor"));
+        let id = act(&client, &alice, &request("instance.stop")).await.unwrap();
+        act(&client, &dora, &decide(&id, true)).await.unwrap();
+        act(&client, &alice, "SELECT tenancy.put_secret('stop', 'a value', scope => 'write')").await.unwrap();
+        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'reveal')").await;
+        let reveal = |action_type: &str| format!("SELECT tenancy.reveal_secret('stop', 'test', NULL, {action_type})");
+        let refused_to = async |token: &str, action_type: &str| {
+            let refusal = act(&client, token, &reveal(action_type)).await.unwrap_err();
+            (refusal.sqlstate, refusal.message)
+        };
+        let approved = "'instance.stop'";
+        for (token, action_type, words) in [
+            (&alice, "NULL", "none is named"),
+            (&alice, "'disk.delete'", "\"disk.delete\" is not approved"),
+            (&alice, "'nothing'", "\"nothing\" is not approved"),
+            (&victor, approved, "may not reveal_write"),
+        ] {
+            let (sqlstate, message) = refused_to(token, action_type).await;
+            assert!(sqlstate == "42501" && message.contains(words), "{message}");
+        }
+        for name in ["''", "'Instance.stop'", "repeat('a', 64)", "E'a\\nb'"] {
+            assert_eq!(refused_to(&alice, name).await.0, "22023", "{name}");
+        }
+        assert_eq!(act(&client, &alice, &reveal(approved)).await.unwrap(), "a value");
+
+        // A withdrawal counts in a transaction that had begun, whatever its snapshot.
+        let admin = database.application().await;
+        for level in LEVELS {
+            run(&client, &format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class")).await;
+            authenticate(&client, &alice).await.unwrap();
+            assert_eq!(value(&client, &reveal(approved)).await, "a value");
+            act(&admin, &dora, WITHDRAW).await.unwrap();
+            let late = refused_within(&client, &reveal(approved)).await;
+            assert_eq!((late.sqlstate.as_str(), late.message.contains("is not approved")), ("42501", true), "{level}");
+            run(&client, "COMMIT").await;
+            let id = act(&admin, &alice, &request("instance.stop")).await.unwrap();
+            act(&admin, &dora, &decide(&id, true)).await.unwrap();
+        }
+        seal_all(&superuser).await;
+        let events = "SELECT count(*) FROM tenancy.audit_trail t JOIN tenancy.action_type_request r
+                          ON r.id = (t.new_values ->> 'approval')::uuid
+                         AND r.action_type = t.new_values ->> 'action_type'
+                       WHERE t.operation = 'reveal' AND t.result = 'success'";
+        assert_eq!(count(&superuser, events).await, 4, "the event of a reveal names its approval");
+        let denied = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'reveal' AND result = 'denied'
+                         AND reason = 'action_not_approved' AND new_values ->> 'approval' IS NULL";
+        assert_eq!(count(&superuser, denied).await, 6);
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn an_operator_without_a_token_reveals_nothing_unless_the_guardrail_lets_it() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        act(&client, &database.token("alice"), "SELECT tenancy.put_secret('s', 'a value')").await.unwrap();
+        let reveal = format!(
+            "BEGIN; SET LOCAL tenancy.override_reason = 'hurry';
+             SELECT tenancy.assume_organization('{ACME}', 'test'); SELECT tenancy.reveal_secret('s', 'test')"
+        );
+        let refusal = refused(&superuser, &reveal).await;
+        assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("without a token")), ("42501", true));
+        run(&superuser, "ROLLBACK; SELECT tenancy.set_guardrail('operator_reveal', 'warn', 'test')").await;
+        assert_eq!(column(&superuser, &reveal).await.pop().unwrap(), "a value");
+        run(&superuser, "COMMIT").await;
+        let bypass = "SELECT new_values ->> 'guardrail' FROM tenancy.audit_trail WHERE operation = 'bypass'";
+        assert_eq!(value(&superuser, bypass).await, "operator_reveal");
+        seal_all(&superuser).await;
+        let events = "SELECT result || ' ' || coalesce(reason, '') FROM tenancy.audit_trail
+                       WHERE operation = 'reveal' ORDER BY id";
+        assert_eq!(column(&superuser, events).await, ["denied operator_reveal", "success "]);
+    });
+}
+
+#[test]
 fn a_dump_carries_approvals() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

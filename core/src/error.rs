@@ -272,6 +272,9 @@ kinds! {
     /// No approval of the action type is in force.
     ACTION_NOT_APPROVED, "42501", "Ask for it with tenancy.request_action_type(action_type, reason); somebody else \
         approves it with tenancy.decide_action_type(request, true, reason).";
+    /// An operator who assumed an organization without a token would reveal a secret.
+    OPERATOR_REVEAL, "42501", "Have a member of the organization reveal it, with a token; where operators are meant \
+        to: tenancy.set_guardrail('operator_reveal', 'warn', reason).";
     /// Somebody would approve what they asked for.
     SELF_APPROVAL, "42501", "Somebody else with the permission action:approve decides: \
         tenancy.decide_action_type(request, approve, reason).";

@@ -216,16 +216,17 @@ a version that is neither current nor previous the permission rotate.
 - name: Name of the secret.
 - purpose: What the value is needed for, 1 to 500 bytes. It is audited.
 - version: Number of a version; NULL for the current one.
-- action_type: What the value is used for, for the scope write.
+- action_type: Name of an action type that is approved now, for a value of the scope write. The event contains it and
+  the id of the approval. The scope write also needs the permission reveal_write.
 - recipient: An X25519 public key of 32 bytes (RFC 7748). The function then returns the base64 of an HPKE message
   (RFC 9180) that only the private key opens, see docs/secret-format.md.
 
 Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed, or that the role may
-neither read nor reveal, and for an unknown version. Raises 42501 without the permission or without an approved action
-type (action_not_approved), 55000 (rotation_state) for a version without a value, 55000 (reveal_unrecorded) if the
-reveal cannot be recorded. Raises F0000 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed)
-if a key cannot be used, XX001 (secret_altered) if something stored was altered, 22023 (recipient_invalid) for another
-recipient, 22023 and 22004 for another argument.';
+neither read nor reveal, and for an unknown version. Raises 42501 without the permission, without an approved action
+type (action_not_approved), and for an operator without a token (operator_reveal). Raises 55000 (rotation_state) for a
+version without a value, 55000 (reveal_unrecorded) if the reveal cannot be recorded. Raises F0000 (secret_key_missing,
+secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, XX001 (secret_altered) if something
+stored was altered, 22023 (recipient_invalid) for another recipient, 22023 and 22004 for another argument.';
 
 CREATE FUNCTION tenancy.secret_recipient(domain text DEFAULT 'secret')
     RETURNS TABLE (key_id text, public_key bytea, not_after timestamptz)

@@ -22,13 +22,18 @@ pub fn text<'a>(text: Option<&'a str>, what: &str) -> Result<&'a str> {
 /// The name of an action type.
 pub fn name<'a>(name: Option<&'a str>, what: &str) -> Result<&'a str> {
     let name = require_not_null(name, what)?;
+    require_action_type_name(name).map(|()| name)
+}
+
+/// Refuses what no action type has as its name.
+pub fn require_action_type_name(name: &str) -> Result<()> {
     let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.:-".contains(&byte);
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     if !begins || name.len() > MAX_NAME_BYTES || !name.bytes().all(rest) {
         let message = "the name of an action type has 1 to 63 characters a-z, 0-9, _ . : -, the first a letter";
         return Err(error::ARGUMENT_INVALID.error(message));
     }
-    Ok(name)
+    Ok(())
 }
 
 /// How long an approval is to count, in microseconds.

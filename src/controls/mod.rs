@@ -10,3 +10,4 @@ mod input;
 
 pub use action_type_request::approval_in_force;
 pub use alert::raise_alert;
+pub use input::require_action_type_name;

@@ -2,16 +2,19 @@
 
 use super::data_key;
 use super::reveal_record::{self, Reveal};
-use super::secret::{Secret, unknown, valid_name};
+use super::secret::{Secret, WRITE, unknown, valid_name};
 use super::value;
 use crate::context;
-use crate::pg::report::{OrRaise, raise};
+use crate::controls;
+use crate::guardrail;
+use crate::pg::report::{OrRaise, raise, warn};
 use crate::pg::returned_text::ReturnedText;
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
+use pg_tenancy_core::guardrail::{OPERATOR_REVEAL, State};
 use pg_tenancy_core::secrets::delivery::{self, Delivery};
 use pg_tenancy_core::secrets::envelope::{self, Opened, SecretPlace};
 use pgrx::pg_extern;
@@ -56,6 +59,7 @@ struct Asked<'a> {
 struct Found {
     secret: Option<Secret>,
     version: Option<Version>,
+    approval: Option<Uuid>,
 }
 
 /// A row of `tenancy.secret_version`.
@@ -87,6 +91,9 @@ impl<'a> Asked<'a> {
             let message = format!("the purpose is blank, or longer than {MAX_PURPOSE_BYTES} bytes");
             return Err(error::ARGUMENT_INVALID.error(message));
         }
+        if let Some(name) = action_type {
+            controls::require_action_type_name(name)?;
+        }
         Ok(Asked { organization, name, purpose, version, action_type, recipient })
     }
 }
@@ -99,6 +106,7 @@ impl Found {
             let seen =
                 |secret: &Secret| ["read", "reveal"].iter().any(|action| context::allowed(&secret.domain, action));
             let secret = self.secret.insert(secret.filter(seen).ok_or_else(|| unknown(asked.name))?);
+            require_token()?;
             let version = Version::find(secret.id, asked.version)?;
             let Some(version) = version else {
                 require(secret, "reveal")?;
@@ -106,7 +114,7 @@ impl Found {
                 return Err(error::SECRET_UNKNOWN.error(format!("secret \"{}\" has no {number}", asked.name)));
             };
             let version = self.version.insert(version);
-            version.authorize(secret)?;
+            self.approval = version.authorize(secret, asked)?;
             let value = version.open(secret)?;
             let Some(recipient) = asked.recipient else {
                 return Ok(Answer::Value(value));
@@ -131,7 +139,7 @@ impl Found {
             scope: self.version.as_ref().map(|version| version.scope.as_str()),
             purpose: asked.purpose,
             action_type: asked.action_type,
-            approval: None,
+            approval: self.approval,
             recipient: recipient.as_deref(),
             error: error.map(|error| error.kind),
         })
@@ -159,14 +167,21 @@ impl Version {
     }
 
     /// Refuses what the role may not have. A value that is not handed out yet, or not any more, is for who rotates.
-    fn authorize(&self, secret: &Secret) -> Result<()> {
+    /// Returns the approval that a value takes which can change something.
+    fn authorize(&self, secret: &Secret, asked: &Asked) -> Result<Option<Uuid>> {
         let handed_out = ["current", "previous"].contains(&self.state.as_str());
         require(secret, if handed_out { "reveal" } else { "rotate" })?;
-        if self.scope == "write" {
-            require(secret, "reveal_write")?;
-            return Err(error::ACTION_NOT_APPROVED.error("no action type is approved for the organization"));
+        if self.scope != WRITE {
+            return Ok(None);
         }
-        Ok(())
+        require(secret, "reveal_write")?;
+        let Some(action_type) = asked.action_type else {
+            let message = "a value of the scope \"write\" is revealed for an approved action type, and none is named";
+            return Err(error::ACTION_NOT_APPROVED.error(message));
+        };
+        let approval = controls::approval_in_force(asked.organization, Some(action_type));
+        let missing = || error::ACTION_NOT_APPROVED.error(format!("the action type \"{action_type}\" is not approved"));
+        approval.ok_or_else(missing).map(Some)
     }
 
     fn open(&self, secret: &Secret) -> Result<Opened> {
@@ -182,6 +197,23 @@ impl Version {
         let opened = envelope::open(&key, &SecretPlace { scope: &self.scope, ..place }, &sealed);
         opened.map_err(|_| altered().detail("It, or a row that it is bound to, was altered; its key is right."))
     }
+}
+
+/// Refuses an operator who assumed the organization without a token.
+fn require_token() -> Result<()> {
+    if !context::require()?.is_assumed() {
+        return Ok(());
+    }
+    let error = error::OPERATOR_REVEAL.error("an operator without a token reveals no secret");
+    match guardrail::state(&OPERATOR_REVEAL) {
+        State::Enforce => return Err(error),
+        State::Warn => {
+            guardrail::record(&OPERATOR_REVEAL, "reveal_secret", None, None)?;
+            warn(&error);
+        }
+        State::Off => (),
+    }
+    Ok(())
 }
 
 /// Refuses an action that the role may not do with the secret. The record of the reveal is the refusal's, too.
