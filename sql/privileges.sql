@@ -203,6 +203,9 @@ TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT SELECT ON tenancy.secret_kind, tenancy.secret, tenancy.secret_version, tenancy.rotation, tenancy.health_report
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.verify_secrets(uuid) TO tenancy_custodian, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.begin_reseal(uuid, integer), tenancy.reseal_batch(), tenancy.end_reseal()
+TO tenancy_custodian;
+GRANT EXECUTE ON PROCEDURE tenancy.reseal_secrets(uuid, integer) TO tenancy_custodian;
 GRANT SELECT ON tenancy.secret_use TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.reveal_journal TO tenancy_auditor;
 

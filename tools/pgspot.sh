@@ -5,6 +5,7 @@
 # These have no SET search_path, and qualify every operator and function instead:
 #   tenancy.actor_for_members      with the setting it could not become part of the query of whoever calls it
 #   tenancy.backfill_in_batches,
+#   tenancy.reseal_secrets,
 #   tenancy.rewrap_data_keys       a procedure with the setting cannot COMMIT
 # pgspot fails at bodies that the SQL standard has (BEGIN ATOMIC), so it gets them as texts.
 source "$(dirname "$0")/lib.sh"
@@ -16,6 +17,7 @@ sed -e 's/^BEGIN ATOMIC$/AS $body$/; s/^END;$/$body$;/' "$1" >"$script"
 qualified=(
     'tenancy.actor_for_members(actor tenancy.event_actor,organization uuid)'
     'tenancy.backfill_in_batches("table" regclass,organization_column text,expression text,pages integer)'
+    'tenancy.reseal_secrets(organization uuid,batch_size integer)'
     'tenancy.rewrap_data_keys(batch_size integer,key text)'
 )
 if ! found=$("$ROOT/target/tools/pgspot/bin/pgspot" "${qualified[@]/#/--proc-without-search-path=}" "$script"); then

@@ -46,7 +46,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         event_proof,head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
-    UNION ALL SELECT 'tenancy_custodian', unnest('{add_key_encryption_key,set_current_key_encryption_key,retire_key_encryption_key,rotate_data_key,rewrap_data_keys,begin_rewrap,rewrap_batch,end_rewrap}'::text[])
+    UNION ALL SELECT 'tenancy_custodian', unnest('{add_key_encryption_key,set_current_key_encryption_key,retire_key_encryption_key,rotate_data_key,rewrap_data_keys,begin_rewrap,rewrap_batch,end_rewrap,reseal_secrets,begin_reseal,reseal_batch,end_reseal}'::text[])
     UNION ALL SELECT role, unnest('{key_status,verify_secrets}'::text[]) FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_custodian,tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'forget_keys'
     UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role

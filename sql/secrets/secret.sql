@@ -275,3 +275,56 @@ The outcome is one of these, and detail says more:
 - altered: the sealed value, its digest, or its wrapped data key was altered.
 - misplaced: the value is sealed for another place, or under another data key; the value itself may be intact.
 - value_missing: there is no sealed value.';
+
+CREATE FUNCTION tenancy.begin_reseal(organization uuid, batch_size integer) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_begin_reseal_wrapper';
+CREATE FUNCTION tenancy.reseal_batch() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_reseal_batch_wrapper';
+CREATE FUNCTION tenancy.end_reseal() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_end_reseal_wrapper';
+COMMENT ON FUNCTION tenancy.begin_reseal(uuid, integer) IS
+'Internal: begins a run of tenancy.reseal_secrets. A transaction that is rolled back ends the run.';
+COMMENT ON FUNCTION tenancy.reseal_batch() IS
+'Internal: seals a batch of values. Returns true if there may be another one.';
+COMMENT ON FUNCTION tenancy.end_reseal() IS 'Internal: ends a run, with a warning if values did not open.';
+
+CREATE PROCEDURE tenancy.reseal_secrets(organization uuid DEFAULT NULL, batch_size integer DEFAULT 100)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM tenancy.begin_reseal(organization, batch_size);
+    COMMIT;
+    WHILE tenancy.reseal_batch() LOOP
+        COMMIT;
+    END LOOP;
+    COMMIT;
+    PERFORM tenancy.end_reseal();
+END
+$$;
+COMMENT ON PROCEDURE tenancy.reseal_secrets(uuid, integer) IS
+'Seals each value anew that is under an old data key, under the current data key of its organization. Call it after
+tenancy.rotate_data_key. It commits after each batch, and cannot run within a transaction. After an error or a crash,
+call it again: it goes on with what is left. Each batch is an event of the operation reseal for each organization.
+
+- organization: Seals the values of one organization; NULL those of all.
+- batch_size: 1 to 1000 values.
+
+A value that does not open stays as it is, and the procedure ends with a warning. Raises F0000 (secret_key_missing,
+secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, 22023 for another batch_size.';
+
+CREATE FUNCTION tenancy.destroy_data_keys(organization uuid, reason text, legal_basis text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tenancy_destroy_data_keys_wrapper';
+COMMENT ON FUNCTION tenancy.destroy_data_keys(uuid, text, text) IS
+'Destroys the keys of an organization, and all its secrets with them. Nothing undoes it. Returns how many values cannot
+be read any more. The keys go from the table; backups and WAL of before still have them, wrapped under the
+key-encryption key. No role may call the function until it is granted.
+
+- organization: The organization. It may store secrets again, under new keys.
+- reason: 1 to 1000 bytes. It is audited.
+- legal_basis: What the destruction is owed to, at most 1000 bytes. It is audited.
+
+Raises 42704 for an unknown organization, 55000 (key_state) if it has no key. Raises 22023 and 22004 for an argument,
+25006 in a read-only transaction or on a standby.';

@@ -61,6 +61,11 @@ static ADD: Query = Query::new(
      VALUES ($1, $2, $3, $4, $5, $6, 'current', $7, $7)",
 );
 
+static DESTROY_ALL: Query = Query::new(
+    "UPDATE tenancy.data_key SET state = 'destroyed', wrapped = NULL WHERE organization = $1 AND state <> 'destroyed'
+     RETURNING id",
+);
+
 static PUT_ASIDE: Query = Query::new("UPDATE tenancy.data_key SET state = 'old' WHERE id = $1");
 
 /// The current key of an organization, in the newest committed state.
@@ -103,6 +108,11 @@ pub fn current_or_made(organization: Uuid, purpose: Purpose) -> Result<StoredKey
         Some(key) => Ok(key),
         None => make(organization, purpose, &current_key_encryption_key()?),
     }
+}
+
+/// Destroys the keys of an organization, and returns how many there were.
+pub fn destroy_all(organization: Uuid) -> usize {
+    guard::writing(|| DESTROY_ALL.write(&[spi::uuid(organization)], |_| ())).len()
 }
 
 /// Makes a key for the organization, which has no current one, wrapped under `under`.

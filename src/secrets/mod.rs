@@ -3,6 +3,7 @@
 //! Sealing itself, and the format of what is read here, are in the core's room of the same name.
 
 mod data_key;
+mod erasure;
 mod guard;
 mod key_cache;
 mod key_encryption_key;
@@ -11,6 +12,7 @@ mod keys;
 mod locked_key;
 mod provider;
 mod recipient;
+mod resealing;
 mod reveal;
 mod reveal_record;
 mod rewrapping;
@@ -33,6 +35,7 @@ pub fn savepoint(level: i32, rolled_back: bool) {
 pub fn transaction_ended(committed: bool) {
     reveal_record::transaction_ended(committed);
     rewrapping::transaction_ended(committed);
+    resealing::transaction_ended(committed);
     key_cache::expire();
     key_ring::expire();
 }

@@ -32,6 +32,11 @@ static HOLD: Query = Query::new(
       WHERE organization = $1 AND name = $2 AND destroyed_at IS NULL FOR UPDATE",
 );
 
+static HOLD_ALL: Query = Query::new(
+    "SELECT id, name, kind, scope, domain FROM tenancy.secret
+      WHERE organization = $1 AND destroyed_at IS NULL ORDER BY id FOR UPDATE",
+);
+
 /// A row of `tenancy.secret` that is not destroyed.
 pub struct Secret {
     pub id: Uuid,
@@ -98,6 +103,16 @@ impl Secret {
         Ok(secret)
     }
 
+    /// All secrets of an organization. Their rows are locked.
+    pub fn all_held(organization: Uuid) -> Result<Vec<Self>> {
+        let read = |row: &Row| {
+            let (name, kind, scope, domain) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
+            Some(Secret { id: row.uuid(1)?, organization, name, kind, scope, domain })
+        };
+        let held: Option<Vec<_>> = HOLD_ALL.write(&[spi::uuid(organization)], read).into_iter().collect();
+        held.ok_or_else(|| error::STATE_INVALID.error("the row of a secret cannot be read"))
+    }
+
     /// Writes the event of a change of this secret. Something outside may depend on the change as soon as it is
     /// committed, so the commit waits for the disk.
     pub fn record(&self, operation: &str, reason: Option<&str>, mut new: Value) -> Result<()> {
@@ -144,9 +159,10 @@ pub fn record(organization: Uuid, operation: &str, reason: Option<&str>, new: Va
     .map(drop)
 }
 
-/// Held until the end of the transaction: an organization gets one key of each purpose, and a name is given once.
-pub fn hold_organization(organization: Uuid) {
-    HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
+/// Held until the end of the transaction: an organization gets one key of each purpose, and a name is given once. False
+/// if there is no such organization.
+pub fn hold_organization(organization: Uuid) -> bool {
+    !HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ()).is_empty()
 }
 
 pub fn must_write() -> Result<()> {

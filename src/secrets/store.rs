@@ -5,7 +5,7 @@ use super::secret::{
     READ_ONLY, Secret, WRITE, future, hold_organization, must_write, require_text, valid_name, valid_reason,
 };
 use super::value::{Received, SealedValue, require_valid};
-use super::versions::{self, StoredVersions};
+use super::versions;
 use crate::context;
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
@@ -34,14 +34,6 @@ static ADD_VERSION: Query = Query::new(
                                          fingerprint, provider_key_id, expires_at, announced_at, valued_at, promoted_at)
      VALUES ($1, $2, 1, 'current', $3, $4, $5, $6, $7, $8, $9, $9, $9)",
 );
-
-static DELETE_VALUES: Query = Query::new("DELETE FROM tenancy.sealed_value WHERE secret = $1 RETURNING number");
-
-static RETIRE_VERSIONS: Query = Query::new(
-    "UPDATE tenancy.secret_version SET state = 'retired', retired_at = $2 WHERE secret = $1 AND state <> 'retired'",
-);
-
-static DESTROYED: Query = Query::new("UPDATE tenancy.secret SET destroyed_at = $2 WHERE id = $1");
 
 /// `tenancy.put_secret(...)`: returns the id of the secret.
 #[allow(clippy::too_many_arguments)]
@@ -156,16 +148,7 @@ fn destroy(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
     let reason = valid_reason(reason)?;
     let secret = Secret::held(name, "destroy")?;
     user::as_superuser(|| {
-        // Refuses a snapshot that lacks a version, whose value would stay.
-        StoredVersions::read(&secret, None)?;
-        let (id, now) = (secret.id, clock::now());
-        let values = guard::writing(|| {
-            let values = DELETE_VALUES.write(&[spi::uuid(id)], |_| ()).len();
-            RETIRE_VERSIONS.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
-            DESTROYED.write(&[spi::uuid(id), spi::timestamp(now)], |_| ());
-            values
-        });
-        versions::end_rotation(&secret, reason, now);
+        let values = versions::destroy(&secret, reason, clock::now())?;
         secret.record("destroy", Some(reason), json!({ "values": values }))?;
         Ok(values as i32)
     })

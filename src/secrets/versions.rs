@@ -67,6 +67,14 @@ static CHANGE_ROTATION: Query = Query::new(
 
 static DELETE_VALUE: Query = Query::new("DELETE FROM tenancy.sealed_value WHERE secret = $1 AND number = $2");
 
+static DELETE_VALUES: Query = Query::new("DELETE FROM tenancy.sealed_value WHERE secret = $1 RETURNING number");
+
+static RETIRE_VERSIONS: Query = Query::new(
+    "UPDATE tenancy.secret_version SET state = 'retired', retired_at = $2 WHERE secret = $1 AND state <> 'retired'",
+);
+
+static DESTROYED: Query = Query::new("UPDATE tenancy.secret SET destroyed_at = $2 WHERE id = $1");
+
 static END_ROTATION: Query = Query::new(
     "UPDATE tenancy.rotation SET state = 'abandoned', ended_at = $2, end_reason = $3
       WHERE secret = $1 AND state IN ('open', 'observing')",
@@ -198,10 +206,19 @@ impl<'s> StoredVersions<'s> {
     }
 }
 
-/// The secret is destroyed: its rotation ends.
-pub fn end_rotation(secret: &Secret, reason: &str, now: Time) {
-    let row = [spi::uuid(secret.id), spi::timestamp(now), argument(reason)];
-    guard::writing(|| END_ROTATION.write(&row, |_| ()));
+/// Destroys a secret that is held: its values are deleted and its rotation ends. Returns how many values there were.
+///
+/// Errors: [`error::ROTATION_CONFLICT`] with a snapshot that lacks a version, whose value would stay.
+pub fn destroy(secret: &Secret, reason: &str, now: Time) -> Result<usize> {
+    StoredVersions::read(secret, None)?;
+    let row = || [spi::uuid(secret.id), spi::timestamp(now)];
+    Ok(guard::writing(|| {
+        let values = DELETE_VALUES.write(&[spi::uuid(secret.id)], |_| ()).len();
+        RETIRE_VERSIONS.write(&row(), |_| ());
+        DESTROYED.write(&row(), |_| ());
+        END_ROTATION.write(&[spi::uuid(secret.id), spi::timestamp(now), argument(reason)], |_| ());
+        values
+    }))
 }
 
 fn version(row: &Row) -> Option<Version> {
