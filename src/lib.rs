@@ -21,6 +21,7 @@ use crate::pg::hooks::{executor, log, permission, planner, reading, statistics, 
 use crate::pg::planning::acting_for_all;
 use crate::pg::processes::throttle;
 use pg_tenancy_core::identity::token_redaction;
+use pg_tenancy_core::secrets::literal;
 use pgrx::pg_guard;
 
 pgrx::pg_module_magic!();
@@ -38,7 +39,12 @@ pub extern "C-unwind" fn _PG_init() {
     });
     pg::tables::remembered::watch(identity::TABLES);
     pg::tables::catalog::watch();
-    log::redact(log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place });
+    log::redact(log::Redactions {
+        tokens: log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place },
+        takes_values: literal::names_taker,
+        literals: log::Redaction { needed: literal::holds_literal, in_place: literal::blot },
+        quoted: log::Redaction { needed: literal::holds_quote, in_place: literal::cut },
+    });
     utility::watch(utility::UtilityListener { held: context::cursor_held, changed: audit::cluster_changed });
     permission::watch(permission::PermissionListener {
         bypassed: guardrail::accessed,

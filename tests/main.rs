@@ -50,6 +50,7 @@ mod rotation_model;
 mod row_index;
 mod seal_rows;
 mod secret_keys;
+mod secret_leaks;
 mod secret_resealing;
 mod secret_rewrapping;
 mod secret_vectors;

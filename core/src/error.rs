@@ -251,6 +251,9 @@ kinds! {
     /// A value that cannot be stored.
     SECRET_VALUE_INVALID, "22023", "tenancy.secret_kind has the members of each kind's values; the kind opaque takes \
         any text.";
+    /// A value that stands in the text of the client's statement.
+    SECRET_LITERAL, "22023", "Pass it as a bind parameter, or seal it with tenancy.secret_recipient() and pass sealed \
+        => true. Have the provider make another one: this one is known to whoever reads logs.";
     /// A public key that nothing can be sealed to.
     RECIPIENT_INVALID, "22023", "A recipient is the 32 bytes of an X25519 public key (RFC 7748); docs/secret-format.md \
         has the format of the messages.";

@@ -7,7 +7,7 @@ SET LOCAL client_min_messages = error;
 -- Guardrails and their states -------------------------------------------------------------------------------------------
 
 SELECT test.same('SELECT name, state, default_state FROM tenancy.guardrails()',
-    $$ VALUES ('cross_tenant_change', 'enforce', 'enforce'), ('failed_rotation', 'enforce', 'enforce'), ('new_tables', 'warn', 'warn'), ('operator_reveal', 'enforce', 'enforce'), ('protected_tables', 'enforce', 'enforce'), ('retire_in_use', 'enforce', 'enforce'), ('row_security_bypass', 'off', 'off'), ('self_approved_action', 'enforce', 'enforce'), ('statement_statistics', 'enforce', 'enforce'), ('unrecorded_reveal', 'enforce', 'enforce') $$, 'the guardrails begin with their defaults');
+    $$ VALUES ('cross_tenant_change', 'enforce', 'enforce'), ('failed_rotation', 'enforce', 'enforce'), ('literal_secret', 'warn', 'warn'), ('new_tables', 'warn', 'warn'), ('operator_reveal', 'enforce', 'enforce'), ('protected_tables', 'enforce', 'enforce'), ('retire_in_use', 'enforce', 'enforce'), ('row_security_bypass', 'off', 'off'), ('self_approved_action', 'enforce', 'enforce'), ('statement_statistics', 'enforce', 'enforce'), ('unrecorded_reveal', 'enforce', 'enforce') $$, 'the guardrails begin with their defaults');
 SELECT test.refused(format('SELECT tenancy.set_guardrail(%L, %L, %L)', name, state, reason), code, '%', '%', format('refused: %s %s %s', name, state, reason)) FROM (VALUES
     ('nothing', 'off', 'x', '42704'), ('new_tables', 'on', 'x', '22023'), ('new_tables', 'off', ' ', '22004'), ('new_tables', 'off', NULL, '22004'), (NULL, 'off', 'x', '22004'), ('new_tables', NULL, 'x', '22004')) AS v (name, state, reason, code);
 SET LOCAL SESSION AUTHORIZATION test_owner;

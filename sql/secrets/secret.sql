@@ -198,8 +198,9 @@ within the statement''s text is in logs and statistics. Needs the permission cre
   message, see docs/secret-format.md. Then no statement, parameter or log has the value.
 
 Raises 23505 (secret_exists) for a name that is taken, 22023 (secret_value_invalid) for a value that cannot be; the
-message does not contain the value. Raises 22023 (recipient_invalid) for a value that is sealed to an expired key,
-22023 and 22004 for another argument, 42501 without the permission or, for the scope write, without an approved action
+message does not contain the value. A value within the statement is a warning, or refused with 22023 (secret_literal):
+the guardrail literal_secret. Raises 22023 (recipient_invalid) for a value that is sealed to an expired key, 22023 and
+22004 for another argument, 42501 without the permission or, for the scope write, without an approved action
 type (action_not_approved), 55000 (key_not_chosen) if no key-encryption key is current. Raises F0000
 (secret_key_missing, secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, 25006 in a
 read-only transaction or on a standby.';

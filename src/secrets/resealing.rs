@@ -151,7 +151,7 @@ fn reseal(secret: Uuid, version: i32) -> Result<Option<(Uuid, Uuid)>> {
     let opened = envelope::open(&data_key::find_by_id(data_key)?.open()?, &held.place(version), &sealed);
     let opened = opened.map_err(|_| altered())?;
     let value = std::str::from_utf8(opened.value()).map_err(|_| altered())?;
-    let resealed = SealedValue::new(held.organization, &held.place(version), value)?;
+    let resealed = SealedValue::again(held.organization, &held.place(version), value)?;
     guard::writing(|| DELETE.write(&place, |_| ()));
     resealed.store(secret, version);
     let row =

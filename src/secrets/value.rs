@@ -3,11 +3,16 @@
 use super::data_key::{self, Purpose};
 use super::recipient;
 use super::secret::approval_to_store;
+use crate::guardrail;
+use crate::pg::hooks::log;
+use crate::pg::report;
 use crate::pg::spi::{Query, argument};
 use crate::pg::tables::table::{self, ColumnValue, IndexKey, find};
 use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::guardrail::{LITERAL_SECRET, State};
 use pg_tenancy_core::secrets::envelope::{self, MAX_VALUE, SecretPlace};
 use pg_tenancy_core::secrets::kind;
+use pg_tenancy_core::secrets::literal;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -23,6 +28,7 @@ impl<'a> Received<'a> {
     /// The value of the argument `value`, for the secret with this name; `sealed` tells how it came.
     pub fn new(organization: Uuid, name: &str, value: Option<&'a str>, sealed: Option<bool>) -> Result<Self> {
         let value = require_not_null(value, "value")?;
+        refuse_literal(value)?;
         if require_not_null(sealed, "sealed")? {
             return recipient::accept(organization, name, value).map(Received::Delivered);
         }
@@ -53,11 +59,16 @@ impl SealedValue {
     /// Errors: [`error::ACTION_NOT_APPROVED`] for the scope `write`, and those of the keys.
     pub fn new(organization: Uuid, place: &SecretPlace, value: &str) -> Result<Self> {
         let approval = approval_to_store(organization, place.scope)?;
+        Ok(SealedValue { approval, ..SealedValue::again(organization, place, value)? })
+    }
+
+    /// As [`SealedValue::new`], for a value that is stored already: it takes no approval again.
+    pub fn again(organization: Uuid, place: &SecretPlace, value: &str) -> Result<Self> {
         let fingerprint = fingerprint(organization, value)?;
         let key = data_key::current_or_made(organization, Purpose::Seal)?.open()?;
         let bytes = envelope::seal(&key, place, value.as_bytes());
         let bytes = bytes.ok_or_else(|| error::STATE_INVALID.error("the value could not be sealed"))?;
-        Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, approval, bytes })
+        Ok(SealedValue { data_key: key.id, digest: Sha256::digest(&bytes).into(), fingerprint, approval: None, bytes })
     }
 
     /// Writes the value below SQL, so that no statement has it, and no log of statements.
@@ -77,6 +88,24 @@ pub fn sealed(secret: Uuid, version: i32) -> Option<Vec<u8>> {
 pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
     let key = data_key::current_or_made(organization, Purpose::Fingerprint)?.open()?;
     Ok(envelope::fingerprint(&key.key, organization, value.as_bytes()))
+}
+
+/// Refuses a value that stands in the client's statement, or warns of it: it has leaked.
+fn refuse_literal(value: &str) -> Result<()> {
+    let stands_there = log::with_statement(|statement| literal::stands_in(statement, value.as_bytes()));
+    // Also of what only names a function that takes values: another argument may be the value of another call.
+    log::hide_literals_of_statement();
+    let state = guardrail::state(&LITERAL_SECRET);
+    if stands_there != Some(true) || state == State::Off {
+        return Ok(());
+    }
+    let detail = "It may be in the log, in statistics and in the memory of a pooler.";
+    let error = error::SECRET_LITERAL.error("the value stands in the text of the statement").detail(detail);
+    if state == State::Enforce {
+        return Err(error);
+    }
+    report::warn(&error);
+    Ok(())
 }
 
 /// Refuses a value that cannot be one of this kind. The error has no part of the value.

@@ -55,6 +55,14 @@ pub static FAILED_ROTATION: Guardrail = Guardrail {
               reported only; enforce: the version before is current again.",
 };
 
+/// Values of secrets in the text of a statement.
+pub static LITERAL_SECRET: Guardrail = Guardrail {
+    name: "literal_secret",
+    default: State::Warn,
+    meaning: "A value of a secret within the text of the statement that stores it, rather than a bind parameter. warn: \
+              a WARNING; enforce: refused.",
+};
+
 /// New tables with an organization column in a protected schema.
 pub static NEW_TABLES: Guardrail = Guardrail {
     name: "new_tables",
@@ -121,9 +129,10 @@ pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 10] = [
+pub static ALL: [&Guardrail; 11] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
+    &LITERAL_SECRET,
     &NEW_TABLES,
     &OPERATOR_REVEAL,
     &PROTECTED_TABLES,

@@ -7,6 +7,7 @@ pub mod key_cache;
 pub mod key_command;
 pub mod key_ring;
 pub mod kind;
+pub mod literal;
 pub mod reveal_folder;
 pub mod reveal_record;
 pub mod rotation;

@@ -1,4 +1,4 @@
-//! Keeps tokens out of what the server logs and shows of a running statement.
+//! Keeps tokens, and values of secrets, out of what the server logs and shows of a running statement.
 //!
 //! Everything that goes to the log passes `emit_log_hook` (src/backend/utils/error/elog.c), whatever its format. The
 //! hook changes the texts of the report where they stand: what replaces a token is shorter, so nothing is allocated
@@ -9,9 +9,13 @@
 //! from `debug_query_string`, which belongs to others and is being executed. It is pointed to a copy without tokens;
 //! Postgres itself points it elsewhere with the next message of the client.
 //!
+//! A token is known by its shape wherever it stands. A value of a secret looks like anything: so of a statement that
+//! names a function which takes values, every literal and parameter is blotted.
+//!
 //! Decision: `docs/decisions/14-token-redaction.md`.
 
 use crate::pg::backend_local::BackendLocal;
+use crate::pg::transaction;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -25,7 +29,42 @@ pub struct Redaction {
     pub in_place: fn(&mut [u8]) -> usize,
 }
 
-static REDACTION: BackendLocal<Cell<Option<Redaction>>> = BackendLocal::new(Cell::new(None));
+/// What is redacted. None of the functions may allocate or panic.
+#[derive(Clone, Copy)]
+pub struct Redactions {
+    /// Wherever they stand.
+    pub tokens: Redaction,
+    /// True for a text that names a function which takes values of secrets.
+    pub takes_values: fn(&[u8]) -> bool,
+    /// In reports of such statements.
+    pub literals: Redaction,
+    /// In what Postgres reports of data there: it may quote a value in any way.
+    pub quoted: Redaction,
+}
+
+static REDACTIONS: BackendLocal<Cell<Option<Redactions>>> = BackendLocal::new(Cell::new(None));
+static HIDDEN: BackendLocal<Cell<Option<Hidden>>> = BackendLocal::new(Cell::new(None));
+
+/// A statement of which something was taken out.
+#[derive(Clone, Copy)]
+struct Hidden {
+    /// As the client sent it.
+    sent: *const c_char,
+    /// What `debug_query_string` was pointed to instead.
+    copy: *const c_char,
+    /// When the client's message came: both live as long as it is worked on, and their memory is then used again.
+    message: i64,
+}
+
+impl Hidden {
+    /// What the client sent, where this text stands for it.
+    fn sent(statement: *const c_char) -> *const c_char {
+        match HIDDEN.get() {
+            Some(hidden) if hidden.copy == statement && hidden.message == transaction::statement() => hidden.sent,
+            _ => statement,
+        }
+    }
+}
 static PREVIOUS_EMIT: BackendLocal<Cell<pg_sys::emit_log_hook_type>> = BackendLocal::new(Cell::new(None));
 
 // Postgres' own functions, without pgrx's guard around them: a guard turns an error into a panic, and needs a stack of
@@ -47,9 +86,9 @@ unsafe extern "C-unwind" {
     fn report_plan_id(id: u64, force: bool);
 }
 
-/// Takes the tokens out of every report from now on. Called once, from `_PG_init`.
-pub fn redact(redaction: Redaction) {
-    REDACTION.set(Some(redaction));
+/// Takes tokens and values out of every report from now on. Called once, from `_PG_init`.
+pub fn redact(redactions: Redactions) {
+    REDACTIONS.set(Some(redactions));
     // SAFETY: called once per process from _PG_init, which runs on the only thread; the library is never unloaded.
     unsafe {
         PREVIOUS_EMIT.set(pg_sys::emit_log_hook);
@@ -59,8 +98,25 @@ pub fn redact(redaction: Redaction) {
 
 /// Takes the tokens out of what other sessions, the log and `current_query()` see of the statement that runs.
 pub fn hide_tokens_of_statement() {
-    if let Some(redaction) = REDACTION.get() {
-        hide_statement(redaction);
+    if let Some(redactions) = REDACTIONS.get() {
+        hide_statement(redactions.tokens);
+    }
+}
+
+/// Takes all literals out of it.
+pub fn hide_literals_of_statement() {
+    if let Some(redactions) = REDACTIONS.get() {
+        hide_statement(redactions.literals);
+    }
+}
+
+/// Looks at the statement as the client sent it, whatever has been hidden of it since.
+pub fn with_statement<T>(look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    // SAFETY: Postgres keeps it NULL or pointed to a C string that lives as long as the client's message is worked on;
+    // so does the text that our copy stands for.
+    unsafe {
+        let sent = Hidden::sent(pg_sys::debug_query_string);
+        (!sent.is_null()).then(|| look(CStr::from_ptr(sent).to_bytes()))
     }
 }
 
@@ -68,21 +124,51 @@ pub fn hide_tokens_of_statement() {
 /// has no guard either.
 unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
     // SAFETY: Postgres calls the hook with the report at hand, and nobody else changes it meanwhile.
-    if let (Some(redaction), Some(report)) = (REDACTION.get(), unsafe { report.as_mut() }) {
+    if let (Some(redactions), Some(report)) = (REDACTIONS.get(), unsafe { report.as_mut() }) {
         let texts =
             [report.message, report.detail, report.detail_log, report.hint, report.context, report.internalquery];
+        // SAFETY: each is NULL or a C string that errmsg() and its like allocated for this report alone.
+        let names = |text: *mut c_char| unsafe {
+            !text.is_null() && (redactions.takes_values)(CStr::from_ptr(text).to_bytes())
+        };
+        let statement_takes = with_statement(redactions.takes_values).unwrap_or_default();
+        let blotted = statement_takes || texts.into_iter().any(names);
+        // The message of an error is prose, unless it quotes such a call.
+        let prose = report.elevel >= pg_sys::WARNING as c_int && !names(report.message);
         for text in texts {
-            // SAFETY: each is NULL or a C string that errmsg() and its like allocated for this report alone.
-            unsafe { redact_text(text, redaction) };
+            // SAFETY: as above.
+            unsafe {
+                redact_text(text, redactions.tokens);
+                if blotted && !(prose && (text == report.message || text == report.hint)) {
+                    redact_text(text, redactions.literals);
+                }
+            }
         }
-        if !hide_statement(redaction) {
-            report.hide_stmt = true;
+        // What Postgres itself says of a value that is not of its type, or does not keep a rule, quotes it.
+        if blotted && is_of_data(report) {
+            for text in [report.message, report.detail, report.detail_log, report.context] {
+                // SAFETY: as above.
+                unsafe { redact_text(text, redactions.quoted) };
+            }
         }
+        let hidden = hide_statement(redactions.tokens) && (!blotted || hide_statement(redactions.literals));
+        report.hide_stmt |= !hidden;
     }
     if let Some(previous) = PREVIOUS_EMIT.get() {
         // SAFETY: passes on what Postgres gave.
         unsafe { previous(report) };
     }
+}
+
+/// Whether Postgres itself reports a data exception (class 22) or a violated constraint (class 23). The errors of this
+/// library have no value in them, and are raised in Rust.
+fn is_of_data(report: &pg_sys::ErrorData) -> bool {
+    // SAFETY: NULL or a C string of the binary.
+    let file = unsafe { (!report.filename.is_null()).then(|| CStr::from_ptr(report.filename).to_bytes()) };
+    // Two characters of a SQLSTATE are its class, six bits each (MAKE_SQLSTATE, elog.h).
+    let class = |name: [u8; 2]| i32::from(name[0] - b'0') + (i32::from(name[1] - b'0') << 6);
+    let data = [class(*b"22"), class(*b"23")].contains(&(report.sqlerrcode & 0xfff));
+    data && file.is_some_and(|file| file.ends_with(b".c"))
 }
 
 /// # Safety
@@ -142,6 +228,8 @@ fn hide_statement(redaction: Redaction) -> bool {
     // SAFETY: the copy is a C string in a context that outlives the use of debug_query_string. Reporting the activity
     // writes to this process' own slot; it forgets the ids of query and plan, so they are reported again.
     unsafe {
+        let sent = Hidden::sent(pg_sys::debug_query_string);
+        HIDDEN.set(Some(Hidden { sent, copy: copy.cast(), message: transaction::statement() }));
         pg_sys::debug_query_string = copy.cast();
         let query = query_id();
         #[cfg(feature = "pg18")]
