@@ -148,6 +148,19 @@ fn a_value_travels_sealed_both_ways() {
             assert_eq!(refusal.sqlstate, "22023", "{why}: {refusal:?}");
         }
         put("gcp", &good).await.unwrap();
+        let message = seal(ACME, "aws", b"another value");
+        let begin = "SELECT tenancy.begin_rotation('aws', $1, sealed => true)";
+        assert_eq!(client.query_one(begin, &[&message]).await.unwrap().get::<_, i32>(0), 2);
+        client.batch_execute("SELECT tenancy.begin_rotation('gcp'); SAVEPOINT before").await.unwrap();
+        let supply = "SELECT tenancy.supply_value('gcp', 2, $1, sealed => true)";
+        let of_aws = client.query_one(supply, &[&message]).await.map_err(|error| Refusal::of(&error).sqlstate);
+        assert_eq!(of_aws.map(drop), Err("22023".to_owned()), "for another secret");
+        client.batch_execute("ROLLBACK TO before").await.unwrap();
+        client.query_one(supply, &[&seal(ACME, "gcp", b"another value")]).await.unwrap();
+        for (name, text) in [("aws", "another value"), ("gcp", "another value")] {
+            let sql = format!("SELECT tenancy.reveal_secret('{name}', 'test', version => 2)");
+            assert_eq!(value(&client, &sql).await, text, "the new version");
+        }
         run(&client, "COMMIT").await;
 
         let private_key = SecretKey::generate();

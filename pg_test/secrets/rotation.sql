@@ -2,7 +2,7 @@
 -- Several members and sessions, and time that passes, are in tests/rotation.rs.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(178);
+SELECT plan(180);
 
 DO $$ BEGIN
     PERFORM tenancy.add_key_encryption_key('first', 'test'), tenancy.set_current_key_encryption_key('first', 'test');
@@ -24,7 +24,7 @@ SELECT isnt(tenancy.put_secret('aws', 'MARK-1'), NULL, 'a credential is stored')
 -- Arguments ------------------------------------------------------------------------------------------------------------
 
 SELECT test.refused('SELECT tenancy.' || call, '22004', '%may not be NULL', '%', 'no argument may be NULL: ' || call) FROM unnest(ARRAY[
-    'begin_rotation(NULL)', 'supply_value(NULL, 2, ''v'')', 'supply_value(''aws'', NULL, ''v'')', 'supply_value(''aws'', 2, NULL)', 'report_health(NULL, 1, true)', 'report_health(''aws'', NULL, true)',
+    'begin_rotation(NULL)', 'begin_rotation(''aws'', ''v'', sealed => NULL)', 'supply_value(''aws'', 2, ''v'', sealed => NULL)', 'supply_value(NULL, 2, ''v'')', 'supply_value(''aws'', NULL, ''v'')', 'supply_value(''aws'', 2, NULL)', 'report_health(NULL, 1, true)', 'report_health(''aws'', NULL, true)',
     'report_health(''aws'', 1, NULL)', 'promote(NULL, 2)', 'promote(''aws'', NULL)', 'roll_back(NULL, ''why'')', 'roll_back(''aws'', NULL)', 'retire(NULL, 1, ''why'')', 'retire(''aws'', NULL, ''why'')',
     'retire(''aws'', 1, NULL)', 'abandon_rotation(NULL, ''why'')', 'abandon_rotation(''aws'', NULL)', 'set_secret_policy(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)']) call;
 SELECT test.refused(format('SELECT tenancy.' || call, text), '22023', '% is blank, or longer than 1000 bytes', '%', 'a text says something: ' || call)

@@ -96,9 +96,9 @@ $$;
 
 CREATE FUNCTION tenancy.begin_rotation(
     name text, value text DEFAULT NULL, reason text DEFAULT NULL, provider_key_id text DEFAULT NULL,
-    expires_at timestamptz DEFAULT NULL) RETURNS integer
+    expires_at timestamptz DEFAULT NULL, sealed boolean DEFAULT false) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_begin_rotation_wrapper';
-COMMENT ON FUNCTION tenancy.begin_rotation(text, text, text, text, timestamptz) IS
+COMMENT ON FUNCTION tenancy.begin_rotation(text, text, text, text, timestamptz, boolean) IS
 'Begins the rotation of a secret and returns the number of the new version. The current version stays the current one.
 Needs the permission rotate in the secret''s domain, and read, as all functions of rotations do.
 
@@ -108,6 +108,7 @@ Needs the permission rotate in the secret''s domain, and read, as all functions 
 - reason: Why, 1 to 1000 bytes. It is audited.
 - provider_key_id: Id of the credential at the provider.
 - expires_at: When the credential ends at the provider.
+- sealed: Whether value is sealed to the key of tenancy.secret_recipient, as in tenancy.put_secret.
 
 Raises 55000 (rotation_open) while a rotation is open or observing, 55000 (rotation_state) if the secret has as many
 live versions as max_live_versions allows. Raises 22023 (secret_unchanged) for a value that an earlier version has,
@@ -116,10 +117,10 @@ keys, F0000 as tenancy.put_secret and tenancy.destroy_secret do. Raises 40001 (r
 is older than the newest change of the secret, if its isolation level asks for that.';
 
 CREATE FUNCTION tenancy.supply_value(
-    name text, version integer, value text, provider_key_id text DEFAULT NULL, expires_at timestamptz DEFAULT NULL)
-    RETURNS void
+    name text, version integer, value text, provider_key_id text DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+    sealed boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_supply_value_wrapper';
-COMMENT ON FUNCTION tenancy.supply_value(text, integer, text, text, timestamptz) IS
+COMMENT ON FUNCTION tenancy.supply_value(text, integer, text, text, timestamptz, boolean) IS
 'Stores the value of a version that tenancy.begin_rotation has announced. The version is pending then. Needs the
 permission rotate.
 
@@ -128,6 +129,7 @@ permission rotate.
 - value: The value, as in tenancy.put_secret.
 - provider_key_id: Id of the credential at the provider; NULL: as tenancy.begin_rotation was told.
 - expires_at: When the credential ends at the provider; NULL: as tenancy.begin_rotation was told.
+- sealed: Whether value is sealed to the key of tenancy.secret_recipient, as in tenancy.put_secret.
 
 Raises 55000 (rotation_state) if the version is not the announced one of an open rotation; a value is supplied once.
 Raises otherwise what tenancy.begin_rotation raises.';

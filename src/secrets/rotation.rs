@@ -4,7 +4,7 @@
 use super::guard;
 use super::reveal_record;
 use super::secret::{Secret, future, require_text, valid_reason};
-use super::value::{SealedValue, require_valid};
+use super::value::{Received, SealedValue, require_valid};
 use super::versions::{PATIENCE, StoredVersions};
 use crate::context;
 use crate::guardrail;
@@ -59,8 +59,9 @@ fn tenancy_begin_rotation(
     reason: Option<&str>,
     provider_key_id: Option<&str>,
     expires_at: Option<TimestampWithTimeZone>,
+    sealed: Option<bool>,
 ) -> i32 {
-    begin(name, value, reason, &Credential { provider_key_id, expires_at }).or_raise()
+    begin(name, value, reason, &Credential { provider_key_id, expires_at, sealed }).or_raise()
 }
 
 /// `tenancy.supply_value(...)`.
@@ -71,8 +72,9 @@ fn tenancy_supply_value(
     value: Option<&str>,
     provider_key_id: Option<&str>,
     expires_at: Option<TimestampWithTimeZone>,
+    sealed: Option<bool>,
 ) {
-    supply(name, version, value, &Credential { provider_key_id, expires_at }).or_raise();
+    supply(name, version, value, &Credential { provider_key_id, expires_at, sealed }).or_raise();
 }
 
 /// `tenancy.report_health(...)`: returns the version's state.
@@ -112,14 +114,16 @@ fn tenancy_abandon_rotation(name: Option<&str>, reason: Option<&str>) {
     abandon(name, reason).or_raise();
 }
 
-/// What is known of the credential at the provider.
+/// What is known of the credential at the provider, and how its value comes.
 struct Credential<'a> {
     provider_key_id: Option<&'a str>,
     expires_at: Option<TimestampWithTimeZone>,
+    sealed: Option<bool>,
 }
 
 impl Credential<'_> {
     fn check(&self, now: Time) -> Result<()> {
+        require_not_null(self.sealed, "sealed")?;
         require_text(self.provider_key_id, "provider_key_id")?;
         future(self.expires_at, now).map(drop)
     }
@@ -131,6 +135,9 @@ fn begin(name: Option<&str>, value: Option<&str>, reason: Option<&str>, credenti
     require_text(reason, "reason")?;
     credential.check(now)?;
     let subject = context::require()?.subject.clone();
+    let received = value.map(|value| Received::new(secret.organization, &secret.name, Some(value), credential.sealed));
+    let received = received.transpose()?;
+    let value = received.as_ref().map(Received::text);
     user::as_superuser(|| {
         let mut stored = StoredVersions::read(&secret, None)?;
         let policy = stored.policy;
@@ -175,13 +182,14 @@ fn supply(name: Option<&str>, version: Option<i32>, value: Option<&str>, credent
     let secret = Secret::held(name, "rotate")?;
     let now = clock::now();
     let number = require_not_null(version, "version")?;
-    let value = require_not_null(value, "value")?;
+    require_not_null(value, "value")?;
     credential.check(now)?;
+    let received = Received::new(secret.organization, &secret.name, value, credential.sealed)?;
     user::as_superuser(|| {
         let mut stored = StoredVersions::read(&secret, None)?;
         let supplied = stored.versions.supply(number, now);
         stored.judged(Some(number), "open", supplied)?;
-        let sealed = seal(&secret, number, value)?;
+        let sealed = seal(&secret, number, received.text())?;
         store(&secret, number, &sealed, credential, now);
         let mut new = json!({ "version": number });
         describe(&mut new, Some(&sealed), credential);
