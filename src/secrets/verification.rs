@@ -1,4 +1,6 @@
 //! `tenancy.verify_secrets`: opens every value, and tells of each that does not open why. It returns no value.
+//!
+//! Decision: `docs/decisions/80-verified-secrets.md`.
 
 use super::data_key::StoredKey;
 use super::key_encryption_key;

@@ -4,6 +4,8 @@
 //! one say so. And whatever the log has of a statement that calls them, its literals and the bytes of its constants are
 //! blotted: those of a name, too, because the order of arguments is the caller's.
 //!
+//! Decision: `docs/decisions/79-values-in-statements.md`.
+//!
 //! The functions that blot neither allocate nor panic, because they run while an error is being reported.
 
 use std::ops::Range;
