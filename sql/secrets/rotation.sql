@@ -184,8 +184,9 @@ Called again it changes nothing. Needs the permission rotate. The reason, 1 to 1
 
 Raises 55000 (health_missing) for a previous version until the current one has a positive report of after its
 promotion, and no negative one since. Raises 55000 (secret_in_use) until observe_for has passed since the promotion, and
-since the version was revealed last; see the guardrail retire_in_use. Raises 55000 (rotation_state) for another state,
-and 42704, 42501, 22023, 22004, 25006 and 40001 as tenancy.begin_rotation does.';
+since the version was revealed last; see the guardrail retire_in_use. Raises 58030 (reveal_journal_invalid) if the
+records of reveals cannot be read, 55000 (rotation_state) for another state, and 42704, 42501, 22023, 22004, 25006 and
+40001 as tenancy.begin_rotation does.';
 
 CREATE FUNCTION tenancy.abandon_rotation(name text, reason text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_abandon_rotation_wrapper';
