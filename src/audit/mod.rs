@@ -9,6 +9,7 @@ mod history;
 mod log;
 mod retention;
 mod sealing;
+mod table_guard;
 mod verification;
 
 use pg_tenancy_core::error::Result;
@@ -23,13 +24,13 @@ pub use capture::partition::create_ahead as create_partitions;
 pub use capture::read::{LISTENER as READS, read_for_the_audit};
 pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
-pub use capture::restore::brings_rows as restore_brings_rows;
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, judge_rows};
 pub use sealing::records::keep as take_in_by;
 pub use sealing::sealer::take_in as take_in_records;
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};
 pub use sealing::unsealed::nothing_to_seal;
+pub use table_guard::TableGuard;
 pub use verification::phase as verification_phase;
 
 /// The transaction is about to commit: writes what waits for that.

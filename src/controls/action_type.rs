@@ -8,6 +8,7 @@ use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
 use crate::context;
 use crate::guardrail;
+use crate::identity::hold_organization;
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
@@ -32,9 +33,6 @@ static ADD: Query = Query::new(
 );
 
 static EXISTS: Query = Query::new("SELECT 1 FROM tenancy.action_type WHERE name = $1");
-
-/// Held until the end of the transaction: whoever changes the approvals of an organization takes turns.
-static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 /// `tenancy.add_action_type(name, description)`.
 #[pg_extern(sql = false)]
@@ -125,7 +123,7 @@ fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&st
     input::must_write()?;
     let (organization, by) = (context.organization.id, person(&context));
     let mut stored = user::as_superuser(|| {
-        hold(organization);
+        hold_organization(organization);
         action_type_request::by_id(organization, id)
     })?;
     // The clock is read under the lock: a decision that waited for another one is not older than it.
@@ -185,7 +183,7 @@ fn live(organization: Uuid, action_type: &str, now: i64) -> Result<Vec<StoredReq
     if transaction::with_latest_snapshot(|| EXISTS.read(&[argument(action_type)], |_| ())).is_empty() {
         return Err(input::unknown_action_type(action_type));
     }
-    hold(organization);
+    hold_organization(organization);
     let mut live = Vec::new();
     for mut stored in action_type_request::live(organization, action_type)? {
         if stored.approval.settle(now) {
@@ -196,10 +194,6 @@ fn live(organization: Uuid, action_type: &str, now: i64) -> Result<Vec<StoredReq
         }
     }
     Ok(live)
-}
-
-fn hold(organization: Uuid) {
-    HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ());
 }
 
 fn person(context: &Context) -> Person {
@@ -226,16 +220,5 @@ fn refused(id: Uuid, refusal: Refusal) -> Error {
 
 /// Writes the event of a change, into the chain of its organization.
 fn record(organization: Uuid, operation: &str, reason: Option<&str>, new: Value) -> Result<()> {
-    append(NewEvent {
-        organization,
-        operation,
-        domain: "secret",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result: "success",
-        reason,
-        payload: json!({ "new": new }).to_string(),
-    })
-    .map(drop)
+    append(NewEvent::of_operation(organization, "secret", operation, reason, &new)).map(drop)
 }

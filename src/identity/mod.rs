@@ -4,10 +4,12 @@ mod assume;
 mod authenticate;
 mod issuer;
 mod lookup;
+mod organization;
 mod revalidate;
 mod sso;
 mod test_sso;
 mod verdict;
 
+pub use organization::hold as hold_organization;
 pub use revalidate::revalidate;
 pub use verdict::TABLES;

@@ -66,6 +66,11 @@ static DESTROY_ALL: Query = Query::new(
      RETURNING id",
 );
 
+static DESTROY_OLD: Query = Query::new(
+    "UPDATE tenancy.data_key SET state = 'destroyed', wrapped = NULL
+      WHERE organization = $1 AND purpose = $2 AND state = 'old' AND created_at < $3",
+);
+
 static PUT_ASIDE: Query = Query::new("UPDATE tenancy.data_key SET state = 'old' WHERE id = $1");
 
 /// The current key of an organization, in the newest committed state.
@@ -113,6 +118,12 @@ pub fn current_or_made(organization: Uuid, purpose: Purpose) -> Result<StoredKey
 /// Destroys the keys of an organization, and returns how many there were.
 pub fn destroy_all(organization: Uuid) -> usize {
     guard::writing(|| DESTROY_ALL.write(&[spi::uuid(organization)], |_| ())).len()
+}
+
+/// Destroys the old keys of a purpose that were made before a moment.
+pub fn destroy_old(organization: Uuid, purpose: Purpose, before: i64) {
+    let row = [spi::uuid(organization), argument(purpose.name()), spi::timestamp(before)];
+    guard::writing(|| DESTROY_OLD.write(&row, |_| ()));
 }
 
 /// Makes a key for the organization, which has no current one, wrapped under `under`.

@@ -3,8 +3,9 @@
 
 use super::data_key;
 use super::keys::record;
-use super::secret::{Secret, hold_organization, must_write, require_text, valid_reason};
+use super::secret::{Secret, must_write, require_text, valid_reason};
 use super::versions;
+use crate::identity::hold_organization;
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::transaction;

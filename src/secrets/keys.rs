@@ -7,7 +7,9 @@ use super::key_cache;
 use super::key_encryption_key::{self, KeyEncryptionKey};
 use super::key_ring;
 use super::provider::Provider;
+use super::secret::valid_reason;
 use crate::audit::{NewEvent, append};
+use crate::identity::hold_organization;
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
@@ -18,8 +20,6 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-const MAX_REASON_BYTES: usize = 1000;
 
 /// Whoever changes keys takes turns. Readers, and those who make data keys, do not wait for it.
 const TAKE_TURNS: &str = "LOCK TABLE tenancy.key_encryption_key IN SHARE ROW EXCLUSIVE MODE";
@@ -56,9 +56,6 @@ static OF_VERSION: Query = Query::new(
     "SELECT count(*) FROM tenancy.data_key
       WHERE key_encryption_key = $1 AND state <> 'destroyed' AND key_version IS NOT DISTINCT FROM $2",
 );
-
-/// Held until the end of the transaction, so that an organization gets one current data key.
-static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 /// `tenancy.add_key_encryption_key(id, reason, provider)`.
 #[pg_extern(sql = false)]
@@ -116,7 +113,7 @@ fn tenancy_key_status() -> TableIterator<
 }
 
 fn add(id: Option<&str>, reason: Option<&str>, provider: Option<&str>) -> Result<()> {
-    let (id, reason) = (key_id(id)?, given_reason(reason)?);
+    let (id, reason) = (key_id(id)?, valid_reason(reason)?);
     let name = require_not_null(provider, "provider")?;
     let provider = Provider::parse(name)
         .ok_or_else(|| error::ARGUMENT_INVALID.error(format!("a provider is ring or command, not \"{name}\"")))?;
@@ -139,7 +136,7 @@ fn add(id: Option<&str>, reason: Option<&str>, provider: Option<&str>) -> Result
 }
 
 fn set_current(id: Option<&str>, reason: Option<&str>) -> Result<()> {
-    let (id, reason) = (key_id(id)?, given_reason(reason)?);
+    let (id, reason) = (key_id(id)?, valid_reason(reason)?);
     take_turns()?;
     let key = key_encryption_key::usable(&id)?;
     if key.is_current {
@@ -155,7 +152,7 @@ fn set_current(id: Option<&str>, reason: Option<&str>) -> Result<()> {
 }
 
 fn retire(id: Option<&str>, reason: Option<&str>) -> Result<()> {
-    let (id, reason) = (key_id(id)?, given_reason(reason)?);
+    let (id, reason) = (key_id(id)?, valid_reason(reason)?);
     take_turns()?;
     let key = key_encryption_key::usable(&id)?;
     if key.is_current {
@@ -175,9 +172,9 @@ fn retire(id: Option<&str>, reason: Option<&str>) -> Result<()> {
 
 fn rotate(organization: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<Uuid> {
     let organization = Uuid::from_bytes(*require_not_null(organization, "organization")?.as_bytes());
-    let reason = given_reason(reason)?;
+    let reason = valid_reason(reason)?;
     must_write()?;
-    if HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ()).is_empty() {
+    if !hold_organization(organization) {
         return Err(error::NOT_FOUND.error(format!("organization \"{organization}\" does not exist")));
     }
     let under = data_key::current_key_encryption_key()?;
@@ -269,18 +266,8 @@ fn described(error: Error) -> String {
 
 /// Writes the event of a change of keys, into the chain of no organization.
 pub fn record(operation: &str, result: &str, reason: Option<&str>, new: Value) -> Result<()> {
-    append(NewEvent {
-        organization: Uuid::nil(),
-        operation,
-        domain: "secret_key",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result,
-        reason,
-        payload: json!({ "new": new }).to_string(),
-    })
-    .map(drop)
+    let event = NewEvent::of_operation(Uuid::nil(), "secret_key", operation, reason, &new);
+    append(NewEvent { result, ..event }).map(drop)
 }
 
 fn take_turns() -> Result<()> {
@@ -302,12 +289,4 @@ pub fn key_id(id: Option<&str>) -> Result<KeyId> {
         let message = "the id of a key has 1 to 64 characters a-z, 0-9, . _ -, the first a letter or digit";
         error::ARGUMENT_INVALID.error(message)
     })
-}
-
-fn given_reason(reason: Option<&str>) -> Result<&str> {
-    let reason = require_not_null(reason, "reason")?;
-    if reason.trim().is_empty() || reason.len() > MAX_REASON_BYTES {
-        return Err(error::ARGUMENT_INVALID.error("the reason is blank, or longer than 1000 bytes"));
-    }
-    Ok(reason)
 }

@@ -1,11 +1,11 @@
 //! The key of an organization that values are sealed to before they are sent, so that no statement has them.
 
 use super::data_key::{self, Purpose, StoredKey};
-use super::guard;
-use super::secret::{hold_organization, must_write, record};
+use super::secret::{must_write, record};
 use crate::context;
+use crate::identity::hold_organization;
+use crate::pg::clock;
 use crate::pg::report::OrRaise;
-use crate::pg::spi::{self, Query};
 use crate::pg::transaction;
 use crate::pg::user;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -28,11 +28,6 @@ const LEFT: i64 = 30 * DAY;
 
 /// The most base64 of a key's id and a message.
 const MAX_TEXT: usize = (16 + delivery::OVERHEAD + MAX_VALUE).div_ceil(3) * 4;
-
-static DESTROY_OLD: Query = Query::new(
-    "UPDATE tenancy.data_key SET state = 'destroyed', wrapped = NULL
-      WHERE organization = $1 AND purpose = 'recipient' AND state = 'old' AND created_at < $2",
-);
 
 /// A value that was sealed to the organization.
 pub struct Delivered(Zeroizing<Vec<u8>>);
@@ -77,7 +72,7 @@ pub fn accept(organization: Uuid, name: &str, value: &str) -> Result<Delivered> 
     if key.organization != organization || key.purpose != Purpose::Recipient {
         return Err(not_sealed());
     }
-    if not_after(&key) < transaction::now() {
+    if not_after(&key) < clock::now() {
         return Err(error::RECIPIENT_INVALID.error("the key that the value is sealed to has expired"));
     }
     let opened = delivery::accept(&key.open()?.key, &Submission { organization, name }, message);
@@ -89,7 +84,6 @@ fn current(domain: Option<&str>) -> Result<(StoredKey, [u8; 32])> {
     let domain = require_not_null(domain, "domain")?;
     context::authorize(domain, "create")?;
     let organization = context::require()?.organization.id;
-    let lasts = |key: &StoredKey, left: i64| transaction::now() + left < not_after(key);
     let found = data_key::current(organization, Purpose::Recipient)?;
     let enough = if transaction::read_only() { 0 } else { LEFT };
     let key = match found.filter(|key| lasts(key, enough)) {
@@ -106,16 +100,20 @@ fn make(organization: Uuid) -> Result<StoredKey> {
     hold_organization(organization);
     // Another session may have made one meanwhile.
     if let Some(before) = data_key::current(organization, Purpose::Recipient)? {
-        if transaction::now() + LEFT < not_after(&before) {
+        if lasts(&before, LEFT) {
             return Ok(before);
         }
         data_key::put_aside(&before);
     }
-    let expired = [spi::uuid(organization), spi::timestamp(transaction::now() - LIFETIME)];
-    guard::writing(|| DESTROY_OLD.write(&expired, |_| ()));
+    data_key::destroy_old(organization, Purpose::Recipient, clock::now() - LIFETIME);
     let made = data_key::make(organization, Purpose::Recipient, &under)?;
     record(organization, "recipient_added", None, json!({ "data_key": made.id }))?;
     Ok(made)
+}
+
+/// Whether the key takes values for so many microseconds more.
+fn lasts(key: &StoredKey, left: i64) -> bool {
+    clock::now() + left < not_after(key)
 }
 
 fn not_after(key: &StoredKey) -> i64 {

@@ -3,6 +3,7 @@
 use crate::audit::{self, NewEvent, append};
 use crate::context;
 use crate::controls;
+use crate::identity::hold_organization;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
@@ -22,9 +23,6 @@ pub const READ_ONLY: &str = "read_only";
 
 /// The scope of values that may change something, for which an action type must be approved.
 pub const WRITE: &str = "write";
-
-/// Held until the end of the transaction.
-static HOLD_ORGANIZATION: Query = Query::new("SELECT 1 FROM tenancy.organization WHERE id = $1 FOR NO KEY UPDATE");
 
 /// Whoever changes a secret holds its row until the end of the transaction, and sees the newest state.
 static HOLD: Query = Query::new(
@@ -145,24 +143,7 @@ pub fn approval_to_store(organization: Uuid, scope: &str) -> Result<Option<Uuid>
 
 /// Writes an event of secrets into the chain of an organization.
 pub fn record(organization: Uuid, operation: &str, reason: Option<&str>, new: Value) -> Result<()> {
-    append(NewEvent {
-        organization,
-        operation,
-        domain: "secret",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result: "success",
-        reason,
-        payload: json!({ "new": new }).to_string(),
-    })
-    .map(drop)
-}
-
-/// Held until the end of the transaction: an organization gets one key of each purpose, and a name is given once. False
-/// if there is no such organization.
-pub fn hold_organization(organization: Uuid) -> bool {
-    !HOLD_ORGANIZATION.write(&[spi::uuid(organization)], |_| ()).is_empty()
+    append(NewEvent::of_operation(organization, "secret", operation, reason, &new)).map(drop)
 }
 
 pub fn must_write() -> Result<()> {

@@ -1,12 +1,11 @@
 //! Storing a secret: the first version of its value, sealed; and the end of all its values.
 
 use super::guard;
-use super::secret::{
-    READ_ONLY, Secret, WRITE, future, hold_organization, must_write, require_text, valid_name, valid_reason,
-};
+use super::secret::{READ_ONLY, Secret, WRITE, future, must_write, require_text, valid_name, valid_reason};
 use super::value::{Received, SealedValue, require_valid};
 use super::versions;
 use crate::context;
+use crate::identity::hold_organization;
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};

@@ -27,7 +27,7 @@ use pg_tenancy_core::error::Result;
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use rand::RngExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -45,6 +45,29 @@ pub struct NewEvent<'a> {
     pub result: &'a str,
     pub reason: Option<&'a str>,
     pub payload: String,
+}
+
+impl<'a> NewEvent<'a> {
+    /// Of an operation of the extension that succeeded, and of no row of a table; `new` is what it tells.
+    pub fn of_operation(
+        organization: Uuid,
+        domain: &'a str,
+        operation: &'a str,
+        reason: Option<&'a str>,
+        new: &Value,
+    ) -> Self {
+        NewEvent {
+            organization,
+            operation,
+            domain,
+            table_schema: None,
+            table_name: None,
+            row_key: None,
+            result: "success",
+            reason,
+            payload: json!({ "new": new }).to_string(),
+        }
+    }
 }
 
 /// What this transaction has written so far.
@@ -194,18 +217,8 @@ fn month_of(moment: i64) -> Month {
 
 /// Writes that an operator acts from now on, as which role and why: for one organization, or for all (the nil UUID).
 pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()> {
-    append(NewEvent {
-        organization,
-        operation,
-        domain: "operator",
-        table_schema: None,
-        table_name: None,
-        row_key: None,
-        result: "success",
-        reason: Some(reason),
-        payload: json!({ "new": { "role": role } }).to_string(),
-    })
-    .map(drop)
+    append(NewEvent::of_operation(organization, "operator", operation, Some(reason), &json!({ "role": role })))
+        .map(drop)
 }
 
 /// As [`append`], for what somebody else did a while ago.
