@@ -31,6 +31,7 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_to_panics();
+    pg::report::bind_unwinder();
     pg::settings::configuration::define();
     context::define(context::Rooms {
         revalidate: identity::revalidate,

@@ -51,6 +51,7 @@ mod row_index;
 mod seal_rows;
 mod secret_keys;
 mod secret_leaks;
+mod secret_memory;
 mod secret_resealing;
 mod secret_rewrapping;
 mod secret_vectors;

@@ -104,6 +104,19 @@ pub fn on_a_server(name: &str, test: impl AsyncFnOnce(&Keys, &Client)) {
     });
 }
 
+/// Makes alice an administrator of Acme who comes with tokens of the issuer.
+pub async fn administrator(client: &Client, issuer: &Issuer) {
+    let sql = format!(
+        "SELECT tenancy.set_issuer('{}', '{{{}}}', $jwks${}$jwks$);
+         SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*'),
+                tenancy.set_membership('{ACME}', 'alice', 'admin')",
+        issuer::ISSUER,
+        issuer::AUDIENCE,
+        issuer.public_key_set()
+    );
+    run(client, &sql).await;
+}
+
 pub async fn add(client: &Client, id: &str, provider: &str) {
     let sql = format!(
         "SELECT tenancy.add_key_encryption_key('{id}', 'test', '{provider}'),

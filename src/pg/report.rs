@@ -67,6 +67,15 @@ pub fn keep_backtraces_to_panics() {
     }));
 }
 
+/// Unwinds once, while this process has nothing to hide. Called once from `_PG_init`.
+///
+/// The first call of a function of the unwinder's library has the dynamic linker bind it, which saves all vector
+/// registers on the stack (dl-trampoline.h of glibc). After a value was opened they hold parts of it.
+pub fn bind_unwinder() {
+    let unwound: std::thread::Result<()> = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(())));
+    drop(unwound);
+}
+
 /// The five characters packed as `MAKE_SQLSTATE` does (src/include/utils/elog.h).
 fn sqlstate(code: &str) -> PgSqlErrorCode {
     let packed = code.bytes().take(5).enumerate().fold(0i32, |packed, (position, character)| {

@@ -7,6 +7,7 @@
 //! Format: `docs/secret-format.md`.
 
 use super::key::{KEY_BYTES, SecretKey};
+use super::stack::wiped;
 use crate::audit::format::encoding::record;
 use hpke::aead::{AeadTag, AesGcm256};
 use hpke::inout::InOutBuf;
@@ -64,27 +65,27 @@ impl Submission<'_> {
 
 /// The public key of an X25519 private key.
 pub fn public_key(private_key: &SecretKey) -> Option<[u8; KEY_BYTES]> {
-    Some(X25519HkdfSha256::sk_to_pk(&private(private_key)?).to_bytes().into())
+    wiped(|| Some(X25519HkdfSha256::sk_to_pk(&private(private_key)?).to_bytes().into()))
 }
 
 /// Seals a value to a recipient; `None` if the public key has another length or is of low order.
 pub fn deliver(recipient: &[u8], delivery: &Delivery, value: &[u8]) -> Option<Vec<u8>> {
-    seal(recipient, &delivery.info(), value)
+    wiped(|| seal(recipient, &delivery.info(), value))
 }
 
 /// Opens a value that was sealed to a private key; `None` if it was not sealed to it for this delivery.
 pub fn receive(private_key: &SecretKey, delivery: &Delivery, message: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    open(private_key, &delivery.info(), message)
+    wiped(|| open(private_key, &delivery.info(), message))
 }
 
 /// Seals a value to an organization before it is sent; `None` as for [`deliver`].
 pub fn submit(recipient: &[u8], submission: &Submission, value: &[u8]) -> Option<Vec<u8>> {
-    seal(recipient, &submission.info(), value)
+    wiped(|| seal(recipient, &submission.info(), value))
 }
 
 /// Opens what was submitted to the key of an organization; `None` if it was not sealed to it for this secret.
 pub fn accept(private_key: &SecretKey, submission: &Submission, message: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    open(private_key, &submission.info(), message)
+    wiped(|| open(private_key, &submission.info(), message))
 }
 
 fn private(key: &SecretKey) -> Option<PrivateKey> {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::key::{DataKey, KEY_BYTES, KeyId, SecretKey};
+use super::stack::wiped;
 
 /// The most bytes of a value, as in AWS Secrets Manager.
 pub const MAX_VALUE: usize = 65_536;
@@ -93,12 +94,12 @@ pub fn seal_with(key: &DataKey, place: &SecretPlace, value: &[u8], salt: &[u8; 3
     }
     let length = u32::try_from(value.len()).ok()?.to_be_bytes();
     let padded = (LENGTH_BYTES + value.len()).next_multiple_of(PADDED_TO);
-    enclose(&key.key, key.id, &value_context(key, place), &[&length, value], padded, salt)
+    wiped(|| enclose(&key.key, key.id, &value_context(key, place), &[&length, value], padded, salt))
 }
 
 /// Opens a value.
 pub fn open(key: &DataKey, place: &SecretPlace, sealed: &[u8]) -> Result<Opened, NotOpened> {
-    let padded = disclose(&key.key, key.id, &value_context(key, place), sealed)?;
+    let padded = wiped(|| disclose(&key.key, key.id, &value_context(key, place), sealed))?;
     // The sealer alone can have written what follows, so that this is no oracle.
     let length = padded.first_chunk().map(|length| u32::from_be_bytes(*length) as usize);
     let length = length.filter(|length| {
@@ -119,7 +120,7 @@ pub fn wrap(key_encryption_key: &SecretKey, id: &KeyId, data_key: &DataKey) -> O
 /// As [`wrap`], with a given salt: for test vectors.
 pub fn wrap_with(key_encryption_key: &SecretKey, id: &KeyId, data_key: &DataKey, salt: &[u8; 32]) -> Option<Vec<u8>> {
     let context = wrap_context(id, data_key.organization, data_key.id);
-    enclose(key_encryption_key, data_key.id, &context, &[data_key.key.bytes()], KEY_BYTES, salt)
+    wiped(|| enclose(key_encryption_key, data_key.id, &context, &[data_key.key.bytes()], KEY_BYTES, salt))
 }
 
 /// Unwraps the data key with this id of the organization.
@@ -130,7 +131,8 @@ pub fn unwrap(
     data_key: Uuid,
     wrapped: &[u8],
 ) -> Result<DataKey, NotOpened> {
-    let opened = disclose(key_encryption_key, data_key, &wrap_context(id, organization, data_key), wrapped)?;
+    let context = wrap_context(id, organization, data_key);
+    let opened = wiped(|| disclose(key_encryption_key, data_key, &context, wrapped))?;
     let key = opened.first_chunk().filter(|_| opened.len() == KEY_BYTES).ok_or(NotOpened::Malformed)?;
     Ok(DataKey { id: data_key, organization, key: SecretKey::new(key) })
 }
@@ -138,13 +140,15 @@ pub fn unwrap(
 /// Tells that two values of an organization are the same, and nothing else about them: HMAC-SHA-512, cut to 32 bytes,
 /// under a key of the organization that rotations of its data keys leave as it is.
 pub fn fingerprint(key: &SecretKey, organization: Uuid, value: &[u8]) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA512, key.bytes());
-    let mut context = hmac::Context::with_key(&key);
-    context.update(&record("pg_tenancy/fingerprint/1", &[organization.as_bytes()]));
-    context.update(value);
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(&context.sign().as_ref()[..32]);
-    fingerprint
+    wiped(|| {
+        let key = hmac::Key::new(hmac::HMAC_SHA512, key.bytes());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(&record("pg_tenancy/fingerprint/1", &[organization.as_bytes()]));
+        context.update(value);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(&context.sign().as_ref()[..32]);
+        fingerprint
+    })
 }
 
 /// What the key of a value is derived from, beside the data key and the salt; also the associated data.

@@ -1,6 +1,8 @@
 //! Keys in memory, and the ids of those outside of the database.
 
 use rand::RngExt as _;
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 use std::fmt;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -30,7 +32,8 @@ impl SecretKey {
     /// A random key.
     pub fn generate() -> Self {
         let mut key = SecretKey(Box::default());
-        rand::rng().fill(&mut key.0[..]);
+        // Of the system: the buffer of the thread's generator would keep a copy.
+        UnwrapErr(SysRng).fill(&mut key.0[..]);
         key
     }
 

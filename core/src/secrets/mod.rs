@@ -11,3 +11,4 @@ pub mod literal;
 pub mod reveal_folder;
 pub mod reveal_record;
 pub mod rotation;
+mod stack;
