@@ -43,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
     log::redact(log::Redactions {
         tokens: log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place },
         takes_values: literal::names_taker,
+        reports_statement: literal::reports_statement,
         literals: log::Redaction { needed: literal::holds_literal, in_place: literal::blot },
         quoted: log::Redaction { needed: literal::holds_quote, in_place: literal::cut },
     });

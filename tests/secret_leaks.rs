@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::common::server::{Folder, Server, as_server, programs, succeeds};
 use crate::common::*;
+use crate::secret_keys::{add, administrator};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jsonwebtoken::Algorithm;
 use pg_tenancy_core::secrets::delivery::{self, Submission};
@@ -21,6 +22,24 @@ struct Leaks {
     server: Server,
     folder: Folder,
     issuer: Issuer,
+    /// Whether pgaudit logs as well.
+    audits: bool,
+}
+
+/// The two orders of libraries. Each takes the hooks that the one before it has taken.
+const PGAUDIT_FIRST: [&str; 2] = ["pgaudit", "pg_tenancy"];
+const PGAUDIT_LAST: [&str; 2] = ["pg_tenancy", "pgaudit"];
+
+/// Whether the server's installation has pgaudit. That of Postgres 18 has not, because Debian has no package of it.
+fn has_pgaudit(server: &Server) -> bool {
+    let folder = succeeds(server.program("pg_config").arg("--pkglibdir"));
+    let found = Path::new(folder.trim()).join("pgaudit.so").exists();
+    if !found && major() < 18 {
+        skipped("pgaudit is not installed: run tools/setup.sh server");
+    } else if !found {
+        println!("without pgaudit, which is not installed");
+    }
+    found
 }
 
 fn mark() -> String {
@@ -31,14 +50,18 @@ fn mark() -> String {
 
 impl Leaks {
     /// Runs the test on a server that logs all that it can.
-    fn host(name: &str, test: impl AsyncFnOnce(&Leaks, &Client)) {
+    ///
+    /// pgaudit is loaded before or after pg_tenancy, in the order of `libraries`.
+    fn host(name: &str, libraries: [&str; 2], test: impl AsyncFnOnce(&Leaks, &Client)) {
         let Some((bin, folder)) = programs().zip(Folder::create(name)) else {
             skipped("no programs of a server to start");
             return;
         };
         let server = Server::at(&bin, folder.0.join("data"));
         server.initialize();
-        let leaks = Leaks { server, folder, issuer: Issuer::generate() };
+        let audits = has_pgaudit(&server);
+        let libraries: Vec<&str> = libraries.into_iter().filter(|name| audits || *name != "pgaudit").collect();
+        let leaks = Leaks { server, folder, issuer: Issuer::generate(), audits };
         let mut key = [0; 32];
         // Without the ends of lines, at which grep would cut it.
         while key.iter().any(|byte| [0, b'\n'].contains(byte)) {
@@ -50,31 +73,29 @@ impl Leaks {
         succeeds(as_server("env").arg(format!("TEXT={line}")).args(["sh", "-c", script, "sh", &format!("{at}/keys")]));
         leaks.server.start(&format!(
             "-c unix_socket_directories={} -c wal_level=logical -c max_wal_senders=3 -c compute_query_id=on \
-             -c shared_preload_libraries=pg_tenancy,pg_stat_statements,auto_explain \
+             -c shared_preload_libraries={},pg_stat_statements,auto_explain \
              -c tenancy.secret_key_file={at}/keys \
              -c log_min_messages=debug5 -c log_statement=all -c log_min_duration_statement=0 -c log_duration=on \
              -c log_parameter_max_length=-1 -c log_parameter_max_length_on_error=-1 -c debug_print_plan=on \
              -c debug_pretty_print=off \
              -c debug_print_parse=on -c debug_print_rewritten=on -c log_error_verbosity=verbose \
              -c auto_explain.log_min_duration=0 -c auto_explain.log_analyze=on -c auto_explain.log_verbose=on \
-             -c auto_explain.log_nested_statements=on -c log_temp_files=0 -c work_mem=64kB -c log_executor_stats=on",
-            std::env::var("PGHOST").unwrap()
+             -c auto_explain.log_nested_statements=on -c log_temp_files=0 -c work_mem=64kB -c log_executor_stats=on \
+             -c pgaudit.log=all -c pgaudit.log_parameter=on -c pgaudit.log_relation=on -c pgaudit.log_rows=on",
+            std::env::var("PGHOST").unwrap(),
+            libraries.join(",")
         ));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = connect(&leaks.server.config()).await;
             let set_up = format!(
-                "CREATE EXTENSION pg_tenancy; CREATE EXTENSION pg_stat_statements;
-                 SELECT tenancy.set_issuer('{}', '{{{}}}', $jwks${}$jwks$);
-                 SELECT tenancy.create_organization('Acme', '{ACME}'), tenancy.create_role('admin'),
-                        tenancy.grant_permission('admin', '*', '*'), tenancy.set_membership('{ACME}', 'alice', 'admin'),
-                        tenancy.add_key_encryption_key('a', 'test'),
-                        tenancy.set_current_key_encryption_key('a', 'test')",
-                issuer::ISSUER,
-                issuer::AUDIENCE,
-                leaks.issuer.public_key_set()
+                "CREATE EXTENSION pg_tenancy; CREATE EXTENSION pg_stat_statements; {}
+                 SELECT tenancy.create_organization('Acme', '{ACME}')",
+                if audits { "CREATE EXTENSION pgaudit;" } else { "" }
             );
             run(&client, &set_up).await;
+            administrator(&client, &leaks.issuer).await;
+            add(&client, "a", "ring").await;
             run(&client, "SELECT pg_create_logical_replication_slot('leaks', 'test_decoding')").await;
             test(&leaks, &client).await;
         });
@@ -126,6 +147,14 @@ impl Leaks {
         found.sort();
         found.dedup();
         found
+    }
+
+    /// How many lines of pgaudit in the log have the pattern.
+    fn audited(&self, pattern: &str) -> usize {
+        let mut grep = as_server("grep");
+        let log = self.server.data.join("server.log");
+        let output = grep.args(["-cE", &format!("AUDIT: SESSION,.*{pattern}")]).arg(log).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
     /// Searches the files of a folder as the server's user.
@@ -251,18 +280,26 @@ async fn use_secrets(leaks: &Leaks, client: &Client) -> Marks {
 
 #[test]
 fn no_value_and_no_key_turns_up_anywhere() {
-    Leaks::host("secret-leaks", async |leaks, client| {
-        let mut marks = use_secrets(leaks, client).await;
-        let line = succeeds(as_server("cat").arg(leaks.folder.0.join("keys")));
-        let ring_key = BASE64_STANDARD.decode(line.trim().strip_prefix("a ").unwrap()).unwrap();
-        marks.insert("ring key".to_owned(), ring_key);
-        assert_eq!(leaks.found(client, &marks).await, [""; 0]);
-    });
+    for libraries in [PGAUDIT_FIRST, PGAUDIT_LAST] {
+        Leaks::host("secret-leaks", libraries, async |leaks, client| {
+            if libraries == PGAUDIT_LAST {
+                // At this level messages are taken for prose, unless they are known.
+                run(client, "SET pgaudit.log_client = on; SET pgaudit.log_level = 'warning'").await;
+            }
+            let mut marks = use_secrets(leaks, client).await;
+            let line = succeeds(as_server("cat").arg(leaks.folder.0.join("keys")));
+            let ring_key = BASE64_STANDARD.decode(line.trim().strip_prefix("a ").unwrap()).unwrap();
+            marks.insert("ring key".to_owned(), ring_key);
+            assert_eq!(leaks.found(client, &marks).await, [""; 0]);
+            let audited = leaks.audited(r#"put_secret\(\$1, \$2\)",\*\*\*$"#);
+            assert_eq!(audited > 0, leaks.audits, "pgaudit logs the calls without their parameters");
+        });
+    }
 }
 
 #[test]
 fn the_search_finds_what_a_table_has_that_got_plain_text_first() {
-    Leaks::host("secret-leaks-plain", async |leaks, client| {
+    Leaks::host("secret-leaks-plain", PGAUDIT_LAST, async |leaks, client| {
         let value = mark();
         let marks = Marks::from([("plain".to_owned(), value.clone().into_bytes())]);
         run(client, "CREATE TABLE plain (secret text)").await;
@@ -282,6 +319,7 @@ fn the_search_finds_what_a_table_has_that_got_plain_text_first() {
         ] {
             assert!(found.contains(place), "{place} in:\n{found}");
         }
+        assert_eq!(leaks.audited(&value) > 0, leaks.audits, "pgaudit logs parameters");
         run(client, "UPDATE plain SET secret = 'sealed'").await;
         run(client, "VACUUM FULL plain").await;
         let found = leaks.found(client, &marks).await.join("\n");
@@ -291,7 +329,7 @@ fn the_search_finds_what_a_table_has_that_got_plain_text_first() {
 
 #[test]
 fn a_value_within_a_statement_is_warned_of_and_blotted_or_refused() {
-    Leaks::host("secret-literals", async |leaks, client| {
+    Leaks::host("secret-literals", PGAUDIT_LAST, async |leaks, client| {
         let mut marks = Marks::new();
         let mut new = |name: &str| {
             let mark = mark();

@@ -90,7 +90,7 @@ setup_postgres_18() {
 setup_server() {
     local pg_config server private stamp prefix folder file
     packages postgresql-15 postgresql-15-pgtap libtap-parser-sourcehandler-pgtap-perl openssl
-    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-$PG"; fi
+    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-$PG" "postgresql-$PG-pgaudit"; fi
     server=$(server_dir)
     if [[ $PG == 18 ]]; then setup_postgres_18; fi
     pg_config=$(build_pg_config)

@@ -16,6 +16,11 @@ const TAKE_VALUES: [&[u8]; 3] = [b"put_secret", b"begin_rotation", b"supply_valu
 /// What stands before the bytes of a constant in a plan that is printed (`outDatum`, src/backend/nodes/outfuncs.c).
 const CONSTANT: &[u8] = b":constvalue";
 
+/// What a message of pgaudit begins with. It is a line of CSV: the statement is its eighth field, the parameters follow
+/// as they are.
+const AUDIT: &[u8] = b"AUDIT: ";
+const AUDITED_STATEMENT: usize = 7;
+
 /// What is left of a literal, at most as long as it was.
 const BLOT: &[u8] = b"***";
 
@@ -27,11 +32,19 @@ pub fn names_taker(text: &[u8]) -> bool {
     TAKE_VALUES.iter().any(|name| text.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name)))
 }
 
+/// Whether the text reports a statement, and is no prose: a message of pgaudit.
+pub fn reports_statement(text: &[u8]) -> bool {
+    text.starts_with(AUDIT)
+}
+
 /// Whether [`blot`] would change the text.
 pub fn holds_literal(text: &[u8]) -> bool {
+    if audited_parameters(text).is_some_and(|parameters| !is_blot(&text[parameters])) {
+        return true;
+    }
     let mut from = 0;
     while let Some(literal) = next_literal(text, from) {
-        if literal.content.len() > BLOT.len() || text[literal.content].iter().any(|byte| *byte != b'*') {
+        if !is_blot(&text[literal.content]) {
             return true;
         }
         from = literal.after;
@@ -46,8 +59,15 @@ pub fn holds_literal(text: &[u8]) -> bool {
     false
 }
 
-/// Blots what stands in quotes and the bytes of constants; returns the new length, the bytes after it are stale.
-pub fn blot(text: &mut [u8]) -> usize {
+/// Blots what stands in quotes, the bytes of constants and the parameters in a message of pgaudit; returns the new
+/// length, the bytes after it are stale.
+pub fn blot(mut text: &mut [u8]) -> usize {
+    if let Some(parameters) = audited_parameters(text) {
+        let blot = &BLOT[..parameters.len().min(BLOT.len())];
+        let end = parameters.start + blot.len();
+        text[parameters.start..end].copy_from_slice(blot);
+        text = &mut text[..end];
+    }
     let mut from = 0;
     while let Some(bytes) = next_constant(text, from) {
         from = bytes.end;
@@ -62,6 +82,24 @@ pub fn blot(text: &mut [u8]) -> usize {
         read = literal.after;
     }
     shift(text, read..text.len(), written)
+}
+
+fn is_blot(content: &[u8]) -> bool {
+    content.len() <= BLOT.len() && content.iter().all(|byte| *byte == b'*')
+}
+
+/// What stands behind the statement in a message of pgaudit.
+fn audited_parameters(text: &[u8]) -> Option<Range<usize>> {
+    let (mut field, mut quoted) = (0, false);
+    let fields = text.strip_prefix(AUDIT)?;
+    let comma = fields.iter().position(|byte| {
+        // A quote within quotes is doubled, which ends them and begins them again.
+        quoted ^= *byte == b'"';
+        field += usize::from(*byte == b',' && !quoted);
+        field > AUDITED_STATEMENT
+    })?;
+    let start = AUDIT.len() + comma + 1;
+    (start < text.len()).then_some(start..text.len())
 }
 
 /// Moves a piece of the text forward to offset `to` and returns the offset of its end.
@@ -217,6 +255,16 @@ mod tests {
             (":constvalue 9 [ 36 0 -12 118 ] :x 1", ":constvalue 9 [ ** * *** *** ] :x 1"),
             (":constvalue 9 [ 36 0", ":constvalue 9 [ ** *"),
             ("'ä' 'ö€'", "'**' '***'"),
+            (
+                "AUDIT: SESSION,1,1,READ,SELECT,,,\"SELECT \"\"put_secret\"\"($1, 'kind')\",\"aws,a \"\"value\"\"\",1",
+                "AUDIT: SESSION,1,1,READ,SELECT,,,\"SELECT \"\"put_secret\"\"($1, '***')\",***",
+            ),
+            (
+                "AUDIT: SESSION,1,1,MISC,BEGIN,TABLE,\"a,b\",BEGIN,x",
+                "AUDIT: SESSION,1,1,MISC,BEGIN,TABLE,\"a,b\",BEGIN,*",
+            ),
+            ("AUDIT: SESSION,1,1,MISC,BEGIN,,,BEGIN,", "AUDIT: SESSION,1,1,MISC,BEGIN,,,BEGIN,"),
+            ("AUDIT: SESSION,1,1,MISC,BEGIN", "AUDIT: SESSION,1,1,MISC,BEGIN"),
         ] {
             assert_eq!(blotted(text), expected, "{text}");
             assert_eq!(holds_literal(text.as_bytes()), text != expected, "{text}");

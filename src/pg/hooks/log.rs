@@ -36,6 +36,8 @@ pub struct Redactions {
     pub tokens: Redaction,
     /// True for a text that names a function which takes values of secrets.
     pub takes_values: fn(&[u8]) -> bool,
+    /// True for a message that reports a statement with its parameters, at whatever level.
+    pub reports_statement: fn(&[u8]) -> bool,
     /// In reports of such statements.
     pub literals: Redaction,
     /// In what Postgres reports of data there: it may quote a value in any way.
@@ -128,13 +130,15 @@ unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
         let texts =
             [report.message, report.detail, report.detail_log, report.hint, report.context, report.internalquery];
         // SAFETY: each is NULL or a C string that errmsg() and its like allocated for this report alone.
-        let names = |text: *mut c_char| unsafe {
-            !text.is_null() && (redactions.takes_values)(CStr::from_ptr(text).to_bytes())
+        let is = |what: fn(&[u8]) -> bool, text: *mut c_char| unsafe {
+            !text.is_null() && what(CStr::from_ptr(text).to_bytes())
         };
+        let names = |text| is(redactions.takes_values, text);
         let statement_takes = with_statement(redactions.takes_values).unwrap_or_default();
         let blotted = statement_takes || texts.into_iter().any(names);
-        // The message of an error is prose, unless it quotes such a call.
-        let prose = report.elevel >= pg_sys::WARNING as c_int && !names(report.message);
+        // The message of an error is prose, unless it quotes such a call, or another library's report of a statement.
+        let quotes = names(report.message) || is(redactions.reports_statement, report.message);
+        let prose = report.elevel >= pg_sys::WARNING as c_int && !quotes;
         for text in texts {
             // SAFETY: as above.
             unsafe {
