@@ -191,6 +191,7 @@ GRANT EXECUTE ON FUNCTION
     tenancy.secret_recipient(text),
     tenancy.reveal_secret(text, text, integer, text, bytea),
     tenancy.destroy_secret(text, text),
+    tenancy.external_id(text),
     tenancy.begin_rotation(text, text, text, text, timestamptz, boolean),
     tenancy.supply_value(text, integer, text, text, timestamptz, boolean),
     tenancy.report_health(text, integer, boolean, text, timestamptz),

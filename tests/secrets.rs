@@ -246,6 +246,86 @@ fn a_role_does_with_secrets_what_it_may_in_their_domain() {
     });
 }
 
+/// Stores a role at AWS whose owner would like to choose the external id.
+async fn put_role(client: &Client, name: &str) {
+    let role = r#"{"role_arn": "arn:aws:iam::123456789012:role/costs", "external_id": "chosen"}"#;
+    client.query_one("SELECT tenancy.put_secret($1, $2, 'aws_role')", &[&name, &role]).await.unwrap();
+}
+
+#[test]
+fn the_external_id_of_a_role_is_made_for_its_secret_and_chosen_by_nobody() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        let external_id = async |name: &str| value(&client, &format!("SELECT tenancy.external_id('{name}')")).await;
+        // Two organizations hand over the same role.
+        as_tenant(&client, &database.token("bob")).await;
+        put_role(&client, "costs").await;
+        let of_bob = external_id("costs").await;
+        run(&client, "COMMIT").await;
+        as_tenant(&client, &database.token("alice")).await;
+        put_role(&client, "costs").await;
+        put_role(&client, "costs too").await;
+        let (one, other) = (external_id("costs").await, external_id("costs too").await);
+        assert_eq!([&one, &other, &of_bob].map(|id| Uuid::parse_str(id).unwrap().get_version_num()), [4; 3]);
+        assert!(one != other && one != of_bob, "{one}, {other}, {of_bob}");
+
+        let role = r#"{"role_arn": "arn:aws:iam::123456789012:role/costs-2"}"#;
+        client.query_one("SELECT tenancy.begin_rotation('costs', $1)", &[&role]).await.unwrap();
+        run(&client, "SELECT tenancy.report_health('costs', 2, true), tenancy.promote('costs', 2); COMMIT").await;
+        run(&client, "BEGIN READ ONLY").await;
+        authenticate(&client, &database.token("alice")).await.unwrap();
+        assert_eq!(external_id("costs").await, one, "after a rotation, and where nothing can be written");
+        run(&client, "COMMIT").await;
+        let event = "SELECT new_values ->> 'external_id' FROM tenancy.audit_trail
+                      WHERE operation = 'put' AND new_values ->> 'name' = 'costs too'";
+        assert_eq!(value(&superuser, event).await, other);
+    });
+}
+
+#[test]
+fn the_external_id_of_a_role_is_told_to_who_may_read_its_secret_and_nobody_else() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        as_tenant(&client, &database.token("alice")).await;
+        for name in ["costs", "destroyed"] {
+            put_role(&client, name).await;
+        }
+        let role = r#"{"role_arn": "arn:aws:iam::123456789012:role/finance"}"#;
+        let put = "SELECT tenancy.put_secret('of finance', $1, 'aws_role', domain => 'finance')";
+        client.query_one(put, &[&role]).await.unwrap();
+        run(&client, "SELECT tenancy.destroy_secret('destroyed', 'test'); COMMIT").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+
+        for (subject, unseen) in
+            [("alice", vec!["destroyed"]), ("victor", vec!["destroyed", "of finance"]), ("bob", vec!["costs"])]
+        {
+            as_tenant(&client, &database.token(subject)).await;
+            if subject != "bob" {
+                let told = value(&client, "SELECT tenancy.external_id('costs')").await;
+                assert_eq!(value(&client, "SELECT external_id FROM tenancy.secret WHERE name = 'costs'").await, told);
+            }
+            let absent = refused_within(&client, "SELECT tenancy.external_id('of nobody')").await;
+            assert_eq!((absent.sqlstate.as_str(), absent.message.contains("no secret")), ("42704", true), "{absent:?}");
+            for name in unseen {
+                let refusal = refused_within(&client, &format!("SELECT tenancy.external_id('{name}')")).await;
+                assert_eq!(refusal.message, absent.message.replace("of nobody", name), "{subject}");
+                assert_eq!(
+                    (refusal.sqlstate, &refusal.hint, &refusal.detail),
+                    ("42704".into(), &absent.hint, &absent.detail)
+                );
+            }
+            run(&client, "COMMIT").await;
+        }
+        assert_eq!(
+            refused(&client, "SELECT tenancy.external_id('costs')").await.sqlstate,
+            "28000",
+            "without a context"
+        );
+    });
+}
+
 #[test]
 fn of_two_who_store_under_one_name_one_does_and_an_organization_gets_one_key() {
     in_database(async |database| {
@@ -282,18 +362,24 @@ fn a_dump_carries_secrets_and_seals_nothing_twice() {
         as_tenant(&client, &database.token("alice")).await;
         put(&client, "kept", "a value").await.unwrap();
         put(&client, "destroyed", "another value").await.unwrap();
+        put_role(&client, "role").await;
+        let external_id = "SELECT tenancy.external_id('role')";
+        let told = value(&client, external_id).await;
         run(&client, "SELECT tenancy.destroy_secret('destroyed', 'test'); COMMIT").await;
         let all = "SELECT s::text FROM tenancy.secret s UNION ALL SELECT v::text FROM tenancy.secret_version v
                    UNION ALL SELECT v::text FROM tenancy.sealed_value v
                    UNION ALL SELECT d::text FROM tenancy.data_key d ORDER BY 1";
         let before = column(&superuser, all).await;
-        assert_eq!(before.len(), 2 + 2 + 1 + 2);
+        assert_eq!(before.len(), 3 + 3 + 2 + 2);
         let name = database.restore_a_dump().await;
         let mut config = database.config();
         let copy = connect(config.dbname(&name)).await;
         assert_eq!(column(&copy, all).await, before);
         let change = refused(&copy, "UPDATE tenancy.secret SET scope = 'write'").await;
         assert_eq!(change.sqlstate, "42501", "the guard is on in the copy: {}", change.message);
+        as_tenant(&copy, &database.token("alice")).await;
+        assert_eq!(value(&copy, external_id).await, told, "the role's owner need not change its trust policy");
+        run(&copy, "COMMIT").await;
         drop(copy);
         run(&superuser, &format!("DROP DATABASE {name} (FORCE)")).await;
     });

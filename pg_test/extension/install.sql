@@ -147,6 +147,7 @@ $$, $$ VALUES
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
     ('export_evidence',          'v', 'u', false, false),
+    ('external_id',              's', 'r', false, false),
     ('forget_keys',              'v', 'u', false, true),
     ('grant_permission',         'v', 'u', true,  true),
     ('guard_ddl',                'v', 'u', false, false),

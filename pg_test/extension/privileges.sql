@@ -49,7 +49,7 @@ $$, $$
     UNION ALL SELECT 'tenancy_custodian', unnest('{add_key_encryption_key,set_current_key_encryption_key,retire_key_encryption_key,rotate_data_key,rewrap_data_keys,begin_rewrap,rewrap_batch,end_rewrap,reseal_secrets,begin_reseal,reseal_batch,end_reseal}'::text[])
     UNION ALL SELECT role, unnest('{key_status,verify_secrets}'::text[]) FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_custodian,tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'forget_keys'
-    UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,external_id,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_checkpoint'

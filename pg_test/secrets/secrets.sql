@@ -18,9 +18,10 @@ SET LOCAL ROLE test_application;
 
 SELECT test.refused('SELECT tenancy.' || call, '22004', '%may not be NULL', '%', 'no argument may be NULL: ' || call) FROM unnest(ARRAY[
     'put_secret(NULL, ''v'')', 'put_secret(''n'', NULL)', 'put_secret(''n'', ''v'', NULL)', 'put_secret(''n'', ''v'', scope => NULL)', 'put_secret(''n'', ''v'', domain => NULL)',
-    'destroy_secret(NULL, ''why'')', 'destroy_secret(''aws'', NULL)']) call;
+    'external_id(NULL)', 'destroy_secret(NULL, ''why'')', 'destroy_secret(''aws'', NULL)']) call;
 SELECT test.refused(format($$ SELECT tenancy.put_secret(%L, 'v') $$, name), '22023', 'the name of a secret has 1 to 200 bytes%', '%', 'no secret has this name')
   FROM unnest(ARRAY['', E'a\nb', E'a\u0085b', repeat('x', 201), repeat('ä', 101)]) name;
+SELECT test.refused($$ SELECT tenancy.external_id('') $$, '22023', 'the name of a secret has 1 to 200 bytes%', '%', 'nor has a role it');
 SELECT test.refused(format($$ SELECT tenancy.put_secret('n', %s) $$, value), '22023', 'a value has 1 to 65536 bytes', '%', 'no value is like this')
   FROM unnest(ARRAY[$$''$$, $$repeat('x', 65537)$$]) value;
 SELECT test.refused($$ SELECT tenancy.put_secret('n', 'v', 'aws') $$, '22023', 'there is no kind "aws" of secrets', '%', 'there is no other kind');
@@ -55,13 +56,25 @@ SELECT test.same($$ SELECT v.organization, subject, new_values ->> 'version', ne
                       FROM tenancy.audit_trail JOIN tenancy.secret_version v ON v.secret = (new_values ->> 'secret')::uuid WHERE operation = 'put' AND new_values ->> 'name' = 'aws' $$,
     $$ VALUES (test.acme(), 'ada', '1', 'aws_access_key', 'AKIA', true) $$, 'what was stored is an event in the organization''s chain');
 
+-- The external id of a role --------------------------------------------------------------------------------------------
+
+SET LOCAL ROLE test_application;
+SAVEPOINT before;
+SELECT isnt(tenancy.put_secret('role', '{"role_arn": "arn:aws:iam::123456789012:role/costs"}', 'aws_role'), NULL, 'a role is stored');
+SELECT matches(tenancy.external_id('role'), '^[\w+=,.@:/-]{2,255}$', 'its external id is one that AWS takes');
+SELECT is(tenancy.external_id('role'), (SELECT external_id FROM tenancy.secret WHERE name = 'role'), 'whoever may read the secret sees it in the table, too');
+SELECT test.refused($$ SELECT tenancy.external_id('aws') $$, '22023', 'the secret "aws" is of the kind "aws_access_key"', '%', 'a secret of another kind has none');
+SELECT is_empty($$ SELECT FROM tenancy.secret WHERE (external_id IS NOT NULL) <> (kind = 'aws_role') $$, 'so says the table');
+ROLLBACK TO before;
+RESET ROLE;
+
 -- Changes by others ----------------------------------------------------------------------------------------------------
 
 SELECT test.refused(statement, '42501', 'the tables of keys and secrets are written by their functions alone', '%', 'a superuser is refused: ' || statement) FROM unnest(ARRAY[
-    'UPDATE tenancy.secret SET scope = ''write''', 'DELETE FROM tenancy.sealed_value', 'TRUNCATE tenancy.secret, tenancy.secret_version, tenancy.sealed_value, tenancy.rotation, tenancy.health_report', 'INSERT INTO tenancy.sealed_value SELECT * FROM tenancy.sealed_value',
+    'UPDATE tenancy.secret SET scope = ''write''', 'UPDATE tenancy.secret SET external_id = ''chosen''', 'DELETE FROM tenancy.sealed_value', 'TRUNCATE tenancy.secret, tenancy.secret_version, tenancy.sealed_value, tenancy.rotation, tenancy.health_report', 'INSERT INTO tenancy.sealed_value SELECT * FROM tenancy.sealed_value',
     'UPDATE tenancy.secret_version SET number = 9', 'UPDATE tenancy.secret_kind SET members = ''{}''']) statement;
 SET LOCAL ROLE test_application;
-SELECT throws_ok(statement, '42501', NULL, 'an application may not: ' || statement) FROM unnest(ARRAY['UPDATE tenancy.secret SET scope = ''write''', 'DELETE FROM tenancy.secret_version', 'UPDATE tenancy.secret_kind SET members = ''{}''']) statement;
+SELECT throws_ok(statement, '42501', NULL, 'an application may not: ' || statement) FROM unnest(ARRAY['UPDATE tenancy.secret SET scope = ''write''', 'UPDATE tenancy.secret SET external_id = ''chosen''', 'DELETE FROM tenancy.secret_version', 'UPDATE tenancy.secret_kind SET members = ''{}''']) statement;
 RESET ROLE;
 
 -- The end --------------------------------------------------------------------------------------------------------------

@@ -57,7 +57,11 @@ CREATE TABLE tenancy.secret (
     created_at timestamptz NOT NULL,
     created_by text NOT NULL,
     destroyed_at timestamptz,
-    UNIQUE (organization, name)
+    -- As AWS takes it.
+    external_id text COLLATE "C" UNIQUE
+        CHECK (external_id ~ '^[A-Za-z0-9_+=,.@:/-]+$' AND octet_length(external_id) BETWEEN 2 AND 1224),
+    UNIQUE (organization, name),
+    CHECK ((kind = 'aws_role') = (external_id IS NOT NULL))
 );
 COMMENT ON TABLE tenancy.secret IS
 'Secrets of organizations, without their values. Written by tenancy.put_secret and its like. Members read the secrets of
@@ -119,6 +123,8 @@ COMMENT ON COLUMN tenancy.secret.observe_for IS 'As in tenancy.secret_kind; NULL
 COMMENT ON COLUMN tenancy.secret.created_at IS 'When the secret was stored.';
 COMMENT ON COLUMN tenancy.secret.created_by IS 'Subject of the context that stored it.';
 COMMENT ON COLUMN tenancy.secret.destroyed_at IS 'When its values were deleted; NULL before.';
+COMMENT ON COLUMN tenancy.secret.external_id IS
+'What AWS calls the external id of a role, for the kind aws_role: see tenancy.external_id. It is no secret.';
 COMMENT ON TABLE tenancy.secret_version IS
 'Versions of secrets, without their values. Members read them as they read tenancy.secret.';
 COMMENT ON COLUMN tenancy.secret_version.secret IS 'The secret, in tenancy.secret.';
@@ -257,6 +263,20 @@ permission destroy in the secret''s domain.
 Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed before, or that the
 caller may not read. Raises 42501 without the permission, 22023 and 22004 for an argument, 25006 in a read-only
 transaction or on a standby.';
+
+CREATE FUNCTION tenancy.external_id(name text) RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tenancy_external_id_wrapper';
+COMMENT ON FUNCTION tenancy.external_id(text) IS
+'Returns the external id of a secret of the kind aws_role. The owner of the role puts it into the condition
+sts:ExternalId of the role''s trust policy, and whoever assumes the role sends it. A role that is assumed for one
+organization is then of no use to another one that knows its name (AWS: the confused deputy problem). Needs the
+permission read in the secret''s domain.
+
+- name: Name of the secret.
+
+tenancy.put_secret makes the id, a random UUID. It is the same for all versions, and no function changes it. It is no
+secret. Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed, or that the
+caller may not read. Raises 22023 for a secret of another kind, 22023 and 22004 for another name.';
 
 CREATE FUNCTION tenancy.verify_secrets(organization uuid DEFAULT NULL)
     RETURNS TABLE (organization uuid, name text, version integer, outcome text, detail text)

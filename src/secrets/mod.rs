@@ -4,6 +4,7 @@
 
 mod data_key;
 mod erasure;
+mod external_id;
 mod guard;
 mod key_cache;
 mod key_encryption_key;

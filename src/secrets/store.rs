@@ -1,5 +1,6 @@
 //! Storing a secret: the first version of its value, sealed; and the end of all its values.
 
+use super::external_id;
 use super::guard;
 use super::secret::{READ_ONLY, Secret, WRITE, future, must_write, require_text, valid_name, valid_reason};
 use super::value::{Received, SealedValue, require_valid};
@@ -24,8 +25,8 @@ static HAS_NAME: Query = Query::new("SELECT 1 FROM tenancy.secret WHERE organiza
 
 static ADD_SECRET: Query = Query::new(
     "INSERT INTO tenancy.secret (id, organization, name, kind, scope, domain, owner_issuer, owner_subject, description,
-                                 created_at, created_by)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8)",
+                                 created_at, created_by, external_id)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $8, $11)",
 );
 
 static ADD_VERSION: Query = Query::new(
@@ -102,6 +103,7 @@ fn put(given: Given) -> Result<Uuid> {
             domain: domain.to_owned(),
         };
         let sealed = SealedValue::new(organization, &secret.place(1), value)?;
+        let external_id = external_id::of_new(kind);
         let rows = [
             spi::uuid(secret.id),
             spi::uuid(organization),
@@ -113,6 +115,7 @@ fn put(given: Given) -> Result<Uuid> {
             argument(context.subject.as_str()),
             argument(given.description),
             spi::timestamp(now),
+            argument(external_id.as_deref()),
         ];
         guard::writing(|| ADD_SECRET.write(&rows, |_| ()));
         let version = [
@@ -137,6 +140,7 @@ fn put(given: Given) -> Result<Uuid> {
             "sealed_digest": hex::encode(&sealed.digest),
             "provider_key_id": given.provider_key_id,
             "approval": sealed.approval,
+            "external_id": external_id,
         });
         secret.record("put", None, new)?;
         Ok(secret.id)

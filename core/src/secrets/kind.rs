@@ -4,6 +4,9 @@ use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
 
+/// The kind of a role of an AWS account, which the role's owner lets somebody else assume.
+pub const AWS_ROLE: &str = "aws_role";
+
 /// Whether a value is a JSON object with all these members. A kind without members takes any text.
 ///
 /// What the members hold is passed over, so that no copy of it is made. A member that stands there twice is refused,
