@@ -11,12 +11,14 @@ drop() { PGOPTIONS='-c client_min_messages=warning' psql -d postgres -c "DROP DA
 trap drop EXIT
 
 node_suite() {
-    cp "$ROOT"/tests/clients/node/*.js "$ROOT/target/clients/node/" # beside node_modules, where imports are looked for
+    # Beside node_modules, where imports are looked for.
+    cp "$ROOT"/tests/clients/node/*.js "$ROOT"/examples/sealed_delivery/*.js "$ROOT/target/clients/node/"
     (cd "$ROOT/target/clients/node" && timeout 120 node --test --test-reporter=tap clients.test.js)
 }
 
 python_suite() {
-    (cd "$ROOT/tests/clients/python" && timeout 120 "$ROOT/target/clients/python/bin/python" -B -m unittest -v test_clients)
+    (cd "$ROOT/tests/clients/python" && export PYTHONPATH=$ROOT/examples/sealed_delivery \
+        && timeout 120 "$ROOT/target/clients/python/bin/python" -B -m unittest -v test_clients)
 }
 
 failed=()

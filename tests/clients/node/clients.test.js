@@ -8,6 +8,7 @@ import pg from 'pg';
 import Cursor from 'pg-cursor';
 
 import { statusOf, withIdentity } from './identity.js';
+import { reveal, seal } from './sealed_delivery.js';
 
 const ISSUER = 'https://node.example/';
 const AUDIENCE = 'invoices';
@@ -265,6 +266,38 @@ test('a cursor reads the rows of its member in portions', async () => {
     assert.deepEqual((await cursor.read(2)).map((row) => row.title), OWN.alice.slice(2));
     await cursor.close();
   });
+});
+
+// A client that keeps what passes it, both ways.
+function listening(client) {
+  const heard = [];
+  const query = async (text, values) => {
+    const result = await client.query(text, values);
+    heard.push(JSON.stringify([values, result.rows]));
+    return result;
+  };
+  return { query, heard };
+}
+
+test('a value travels sealed both ways, and is refused under another name', async () => {
+  const [name, value, next] = ['billing-api ä', 'MARK-1 "€"\n', 'MARK-2'];
+  const [alice, bob] = [await tokenOf('alice'), await tokenOf('bob')];
+  const put = 'SELECT tenancy.put_secret($1, $2, sealed => true)';
+  await as(alice, async (client) => {
+    const wire = listening(client);
+    await wire.query(put, [name, await seal(wire, name, value)]);
+    assert.equal(await reveal(wire, name, 'to test; ä'), value);
+    await wire.query('SELECT tenancy.begin_rotation($1, $2, sealed => true)', [name, await seal(wire, name, next)]);
+    await wire.query('SELECT tenancy.report_health($1, 2, true), tenancy.promote($1, 2)', [name]);
+    assert.equal(await reveal(wire, name, 'to test'), next);
+    assert.equal(wire.heard.length, 7);
+    assert.doesNotMatch(wire.heard.join(), /MARK|TUFSSy/, 'in the clear or as base64');
+    const { rows } = await client.query("SELECT tenancy.reveal_secret($1, 'test', 1) AS value", [name]);
+    assert.deepEqual(rows, [{ value }], 'the database has the value itself');
+  });
+  await assert.rejects(as(alice, async (client) => client.query(put, ['gcp', await seal(client, 'aws', 'v')])), { code: '22023' });
+  await assert.rejects(as(alice, (client) => reveal(client, 'unknown', 'to test')), { code: '42704' });
+  await assert.rejects(as(bob, (client) => reveal(client, name, 'to test')), { code: '42704' });
 });
 
 test('without BEGIN the identity ends with the statement that gave it', async () => {

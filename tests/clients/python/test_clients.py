@@ -4,10 +4,13 @@ import base64
 import json
 import logging
 import os
+import re
+import textwrap
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from unittest import mock
 from wsgiref.util import setup_testing_defaults
 
@@ -17,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
+import sealed_delivery
 import server
 from identity import identity, status_of
 
@@ -28,6 +32,8 @@ OWN = {"alice": ["acme one", "acme two", "acme three"], "bob": ["globex one", "g
 TITLES = "SELECT title FROM invoice WHERE id < 1000 ORDER BY id"
 # Since 1.21 PgBouncer keeps the prepared statements of several clients apart; before, only one can have any.
 POOLER_PREPARES = os.environ["PG_TENANCY_POOLER_PREPARED"] != "0"
+
+README = Path(__file__).parents[3] / "README.md"
 
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of the pipelines that are meant to fail
 
@@ -75,6 +81,18 @@ def address():
 
 def titles(connection):
     return [title for (title,) in connection.execute(TITLES)]
+
+
+class Listening:
+    """A connection that keeps what passes it, both ways."""
+
+    def __init__(self, connection):
+        self.connection, self.heard = connection, []
+
+    def execute(self, query, arguments):
+        rows = self.connection.execute(query, arguments).fetchall()
+        self.heard.append(repr((arguments, rows)))
+        return mock.Mock(fetchone=lambda: rows[0])
 
 
 class Clients(unittest.TestCase):
@@ -306,6 +324,47 @@ class Clients(unittest.TestCase):
                     list(copy.rows())
 
             self.assert_refused("28000", copy_for_nobody)
+
+    def test_a_value_travels_sealed_both_ways_and_is_refused_under_another_name(self):
+        name, value, following = "billing-api ä", 'MARK-1 "€"\n', "MARK-2"
+        put = "SELECT tenancy.put_secret(%s, %s, sealed => true)"
+        with identity(self.pool, token_of("alice")) as connection:
+            wire = Listening(connection)
+            wire.execute(put, (name, sealed_delivery.seal(wire, name, value)))
+            self.assertEqual(sealed_delivery.reveal(wire, name, "to test; ä"), value)
+            begin = "SELECT tenancy.begin_rotation(%s, %s, sealed => true)"
+            wire.execute(begin, (name, sealed_delivery.seal(wire, name, following)))
+            prove = "SELECT tenancy.report_health(%(name)s, 2, true), tenancy.promote(%(name)s, 2)"
+            wire.execute(prove, {"name": name})
+            self.assertEqual(sealed_delivery.reveal(wire, name, "to test"), following)
+            self.assertEqual(len(wire.heard), 7)
+            self.assertNotRegex("".join(wire.heard), "MARK|TUFSSy", "in the clear or as base64")
+            stored = connection.execute("SELECT tenancy.reveal_secret(%s, 'test', 1)", (name,)).fetchone()
+            self.assertEqual(stored, (value,), "the database has the value itself")
+
+        def put_under_another_name():
+            with identity(self.pool, token_of("alice")) as connection:
+                connection.execute(put, ("gcp", sealed_delivery.seal(connection, "aws", "v")))
+
+        def reveal(subject, name):
+            with identity(self.pool, token_of(subject)) as connection:
+                sealed_delivery.reveal(connection, name, "to test")
+
+        self.assert_refused("22023", put_under_another_name)
+        self.assert_refused("42704", lambda: reveal("alice", "unknown"))
+        self.assert_refused("42704", lambda: reveal("bob", name))
+
+    def test_the_code_of_the_first_page_shows_own_rows_and_reveals_a_secret(self):
+        [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        scope = {"sealed_delivery": sealed_delivery}
+        exec("def application(connection, token, request_id):\n" + textwrap.indent(code, "    "), scope)
+        with identity(self.pool, token_of("alice")) as connection:
+            sealed = sealed_delivery.seal(connection, "billing-api", "a value")
+            connection.execute("SELECT tenancy.put_secret('billing-api', %s, sealed => true)", (sealed,))
+        with self.pool.connection() as connection:
+            rows, credential = scope["application"](connection, token_of("alice"), "request-1")
+        self.assertEqual([id for id, _ in rows if id < 1000], [1, 2, 3])
+        self.assertEqual(credential, "a value")
 
     def test_the_server_of_the_documentation_answers_with_own_rows_or_401(self):
         def get(token):
