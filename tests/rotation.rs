@@ -68,7 +68,7 @@ pub async fn states(superuser: &Client, name: &str) -> String {
 }
 
 /// One call of a function, with the name of the secret for `%`.
-fn call(call: &str, name: &str) -> String {
+pub fn call(call: &str, name: &str) -> String {
     format!("SELECT tenancy.{}", call.replace('%', &format!("'{name}'")))
 }
 
@@ -88,7 +88,7 @@ async fn one_call(client: &Client, token: &str, sql: &str, name: &str) -> String
     outcome
 }
 
-const CALLS: [&str; 8] = [
+pub const CALLS: [&str; 8] = [
     "begin_rotation(%, 'another')",
     "supply_value(%, 2, 'supplied')",
     "report_health(%, 2, true)",

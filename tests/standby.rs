@@ -1,7 +1,12 @@
-//! A streaming standby of the test server: it lets in whom the primary lets in, and writes nothing.
+//! A streaming standby of the test server: it lets in whom the primary lets in, and writes nothing. Once it is promoted
+//! it goes on with what the primary has begun.
 
-use crate::common::server::{Folder, Server, programs, succeeds};
+use std::path::PathBuf;
+
+use crate::common::server::{Folder, Server, as_server, programs, succeeds};
 use crate::common::*;
+use crate::rotation::{CALLS, assert_invariants, call, states};
+use crate::secrets::{put, reveal, with_a_key};
 use tokio_postgres::{Client, Config};
 
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
@@ -9,20 +14,31 @@ const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 /// A server of the test's own that follows the one of the environment. Its end takes it down.
 struct Standby {
     server: Server,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Standby {
     /// Copies the running server and starts the copy; `None` where there is no server whose files one may copy.
     fn start() -> Option<Self> {
-        let folder = Folder::create("standby")?;
+        let standby = Standby::copy("standby")?;
+        standby.server.start("");
+        Some(standby)
+    }
+
+    /// Copies the running server into a folder of that name.
+    fn copy(name: &str) -> Option<Self> {
+        let folder = Folder::create(name)?;
         let server = Server::at(&programs()?, folder.0.join("data"));
         let primary = |name: &str| std::env::var(name).unwrap();
         let mut copy = server.program("pg_basebackup");
         copy.args(["-R", "-c", "fast", "-h", &primary("PGHOST"), "-p", &primary("PGPORT"), "-D"]).arg(&server.data);
         succeeds(&mut copy);
-        server.start("");
-        Some(Standby { server, _folder: folder })
+        Some(Standby { server, folder })
+    }
+
+    /// Where a key file of its own is.
+    fn key_file(&self) -> PathBuf {
+        self.folder.0.join("secret_keys")
     }
 
     fn config(&self, database: &Database) -> Config {
@@ -114,5 +130,92 @@ fn a_standby_lets_in_whom_the_primary_lets_in_and_writes_nothing() {
         assert_eq!(refused(&primary, "BEGIN READ ONLY; SELECT tenancy.seal()").await.sqlstate, "25006");
         run(&primary, "ROLLBACK").await;
         assert_eq!(findings(&reader).await, []);
+    });
+}
+
+#[test]
+fn a_rotation_goes_on_where_it_was_on_a_standby_that_is_promoted() {
+    in_database(async |database| {
+        let Some(standby) = Standby::copy("promoted") else {
+            skipped("the server is not one to be copied");
+            return;
+        };
+        let (superuser, alice) = (database.superuser().await, database.token("alice"));
+        with_a_key(&superuser).await;
+        let client = database.application().await;
+        as_tenant(&client, &alice).await;
+        put(&client, "aws", "first").await.unwrap();
+        let role = r#"{"role_arn": "arn:aws:iam::123456789012:role/costs"}"#;
+        client.query_one("SELECT tenancy.put_secret('role', $1, 'aws_role')", &[&role]).await.unwrap();
+        let external_id = value(&client, "SELECT tenancy.external_id('role')").await;
+        run(&client, "SELECT tenancy.set_secret_policy('aws', NULL, NULL, NULL, 2, '0', NULL, NULL); COMMIT").await;
+        as_tenant(&client, &alice).await;
+        client.query_one("SELECT tenancy.begin_rotation('aws', $1)", &[&"second"]).await.unwrap();
+        run(&client, "SELECT tenancy.report_health('aws', 2, true); COMMIT").await;
+        let pending = "current pending; open";
+        assert_eq!(states(&superuser, "aws").await, pending);
+
+        // It has all of it but the key file.
+        standby.server.start(&format!("-c tenancy.secret_key_file={}", standby.key_file().display()));
+        let reader = connect(&standby.config(database)).await;
+        let application = standby.application(database).await;
+        let reveal_while = async |state: &str| {
+            run(&superuser, &format!("SELECT tenancy.set_guardrail('unrecorded_reveal', '{state}', 'test')")).await;
+            catch_up(&superuser, &reader).await;
+            as_tenant(&application, &alice).await;
+            let revealed = reveal(&application, "aws").await;
+            run(&application, "ROLLBACK").await;
+            revealed
+        };
+        let missing = reveal_while("off").await.unwrap_err();
+        assert_eq!((missing.sqlstate.as_str(), missing.message.contains("\"first\"")), ("F0000", true), "{missing:?}");
+        let original = PathBuf::from(std::env::var_os("PG_TENANCY_DATA").unwrap()).with_file_name("secret_keys");
+        succeeds(as_server("cp").arg("-p").arg(original).arg(standby.key_file()));
+        for state in ["off", "warn"] {
+            assert_eq!(reveal_while(state).await.as_deref(), Ok("first"), "{state}");
+        }
+        let unrecorded = reveal_while("enforce").await.unwrap_err();
+        assert_eq!((unrecorded.sqlstate.as_str(), unrecorded.message.contains("cannot be recorded")), ("55000", true));
+
+        // What would write says so, and what reads works.
+        as_tenant(&application, &alice).await;
+        let others = ["put_secret('gcp', 'v')", "destroy_secret(%, 'x')", "secret_recipient()"];
+        let policy = "set_secret_policy(%, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
+        for each in CALLS.into_iter().chain(others).chain([policy]) {
+            assert_eq!(refused_within(&application, &call(each, "aws")).await.sqlstate, "25006", "{each}");
+        }
+        assert_eq!(value(&application, "SELECT tenancy.external_id('role')").await, external_id);
+        run(&application, "COMMIT").await;
+        assert_eq!(states(&reader, "aws").await, pending);
+        assert_eq!(count(&reader, "SELECT count(*) FROM tenancy.verify_secrets()").await, 0);
+
+        run(&reader, "SELECT pg_promote()").await;
+        assert_eq!(value(&reader, "SELECT pg_is_in_recovery()").await, "f");
+        for (step, answer, after) in [
+            ("report_health(%, 2, true)", "verified", "current verified; open"),
+            ("promote(%, 2)", "1", "previous current; observing"),
+            ("report_health(%, 2, true)", "current", "previous current; observing"),
+            ("retire(%, 1, 'rotated')", "", "retired current; completed"),
+        ] {
+            as_tenant(&application, &alice).await;
+            assert_eq!(value(&application, &call(step, "aws")).await, answer, "{step}");
+            run(&application, "COMMIT").await;
+            assert_eq!(states(&reader, "aws").await, after, "{step}");
+            assert_invariants(&reader).await;
+        }
+        as_tenant(&application, &alice).await;
+        assert_eq!(reveal(&application, "aws").await.as_deref(), Ok("second"), "it is recorded now");
+        put(&application, "gcp", "new").await.unwrap();
+        run(&application, "COMMIT").await;
+        assert_eq!(count(&reader, "SELECT count(*) FROM tenancy.verify_secrets()").await, 0);
+        run(&reader, "SELECT tenancy.seal()").await;
+        seal_all(&reader).await;
+        let events = "SELECT string_agg(operation, ' ' ORDER BY occurred_at, id) FROM tenancy.audit_trail
+                       WHERE domain = 'secret' AND result = 'success' AND new_values ->> 'name' = 'aws'";
+        let told = "put policy begin_rotation health health promote health retire reveal";
+        assert_eq!(value(&reader, events).await, told, "of both servers, and none of the standby");
+        assert_audit_is_whole(&reader).await;
+        // The old primary goes on with what it had.
+        assert_eq!(states(&superuser, "aws").await, pending);
     });
 }
