@@ -49,6 +49,7 @@ mod rotation_crash;
 mod rotation_model;
 mod row_index;
 mod seal_rows;
+mod secret_access;
 mod secret_keys;
 mod secret_leaks;
 mod secret_memory;
