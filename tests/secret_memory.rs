@@ -2,7 +2,7 @@
 //!
 //! The tests read `/proc/PID/mem`, so they need root, or a system that lets a user read the memory of his processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -83,14 +83,13 @@ impl Image {
 
     /// How often each thing is there, in locked memory and elsewhere, where it is there at all; and where.
     fn find(&self, sought: &Sought) -> BTreeMap<String, Found> {
-        let pieces: Vec<(&str, usize, &[u8])> = sought
-            .0
-            .iter()
-            .flat_map(|(name, pieces)| pieces.iter().enumerate().map(move |(n, piece)| (&name[..], n, &piece[..])))
-            .collect();
+        let mut pieces: Vec<(&String, &Vec<u8>)> = Vec::new();
+        for (name, parts) in &sought.0 {
+            pieces.extend(parts.iter().map(|piece| (name, piece)));
+        }
         // By the two bytes that a piece begins with.
         let mut beginning = vec![Vec::new(); 1 << 16];
-        for (n, (_, _, piece)) in pieces.iter().enumerate() {
+        for (n, (_, piece)) in pieces.iter().enumerate() {
             beginning[usize::from(piece[0]) << 8 | usize::from(piece[1])].push(n);
         }
         let mut counts = vec![(0, 0); pieces.len()];
@@ -98,9 +97,9 @@ impl Image {
         for part in &self.0 {
             for at in 0..part.bytes.len() - 1 {
                 for n in &beginning[usize::from(part.bytes[at]) << 8 | usize::from(part.bytes[at + 1])] {
-                    let (name, _, piece) = pieces[*n];
+                    let (name, piece) = pieces[*n];
                     if part.bytes[at..].starts_with(piece) {
-                        let found = found.entry(name.to_owned()).or_default();
+                        let found = found.entry(name.clone()).or_default();
                         found.places.push(part.mapping.clone());
                         let (count, copies) = match part.locked {
                             true => (&mut counts[*n].0, &mut found.locked),
@@ -293,12 +292,12 @@ impl Step {
 }
 
 impl Session {
-    /// Runs a step as alice, and looks after the call and after the end of the transaction.
-    async fn images(&self, step: &Step) -> [Image; 2] {
+    /// Runs a step in a transaction of alice; returns the memory after the call.
+    async fn transaction(&self, step: &Step) -> Image {
         as_tenant(&self.client, &self.token).await;
-        let after_call = self.call(step).await;
+        let image = self.call(step).await;
         run(&self.client, if step.sqlstate.is_some() { "ROLLBACK" } else { "COMMIT" }).await;
-        [after_call, Image::of(&self.pid)]
+        image
     }
 
     async fn call(&self, step: &Step) -> Image {
@@ -335,14 +334,21 @@ impl Sealing {
     }
 }
 
-/// What a session does, and what its memory had after each step.
+/// What a session does, and its memory after each step.
 struct Looks<'a> {
     host: &'a Host<'a>,
     session: Session,
     sought: Sought,
-    images: Vec<(String, Image)>,
-    /// Whether the session begins each step without keys.
+    images: Vec<Look>,
+    /// Whether the session forgets its keys at the end of each step.
     forgets: bool,
+}
+
+struct Look {
+    when: String,
+    /// How often locked memory may have a key.
+    kept: usize,
+    image: Image,
 }
 
 impl Looks<'_> {
@@ -352,35 +358,42 @@ impl Looks<'_> {
         value
     }
 
+    /// Runs a step in a transaction of alice.
     async fn after(&mut self, step: &Step) {
-        let [after_call, after_end] = self.session.images(step).await;
-        self.images.push((format!("after {}", step.name), after_call));
-        self.keep(&step.name, after_end).await;
+        let image = self.session.transaction(step).await;
+        self.images.push(Look { when: format!("after {}", step.name), kept: 1, image });
+        self.after_the_end_of(step).await;
     }
 
-    /// The same for what runs without an organization, or commits by itself.
+    /// Runs a step that needs no organization, or commits by itself.
     async fn after_management(&mut self, step: &Step) {
-        let image = self.session.call(step).await;
-        self.keep(&step.name, image).await;
+        self.session.call(step).await;
+        self.after_the_end_of(step).await;
     }
 
-    async fn keep(&mut self, step: &str, after_end: Image) {
-        self.images.push((format!("after the transaction of {step}"), after_end));
-        self.host.seek_keys(&mut self.sought).await;
+    async fn after_the_end_of(&mut self, step: &Step) {
         if self.forgets {
             run(&self.session.client, "SELECT tenancy.forget_keys()").await;
         }
+        let (kept, image) = (usize::from(!self.forgets), Image::of(&self.session.pid));
+        self.images.push(Look { when: format!("after the end of {}", step.name), kept, image });
+        self.host.seek_keys(&mut self.sought).await;
     }
 
-    /// What was anywhere but in locked memory, or there more than once.
-    fn unexpected(&self) -> Vec<String> {
-        let mut unexpected = Vec::new();
-        for (when, image) in &self.images {
-            let found = image.find(&self.sought);
-            let found = found.iter().filter(|(_, found)| found.elsewhere > 0 || found.locked > 1);
-            unexpected.extend(found.map(|(name, found)| format!("{name} {when}: {found:?}")));
+    /// Checks that nothing was anywhere but in locked memory, and there no more often than it may; returns what was
+    /// found there.
+    fn assert_kept_alone(&self) -> BTreeSet<String> {
+        let (mut kept, mut unexpected) = (BTreeSet::new(), Vec::new());
+        for look in &self.images {
+            for (name, found) in look.image.find(&self.sought) {
+                if found.elsewhere > 0 || found.locked > look.kept {
+                    unexpected.push(format!("{name} {}: {found:?}", look.when));
+                }
+                kept.insert(name);
+            }
         }
-        unexpected
+        assert!(unexpected.is_empty(), "{} findings:\n{}", unexpected.len(), unexpected.join("\n"));
+        kept
     }
 }
 
@@ -461,8 +474,10 @@ fn sealed_delivery_leaves_no_value_in_memory_and_keys_in_locked_memory_alone() {
             let mut looks = Looks { host, session, sought: Sought::default(), images: Vec::new(), forgets };
             use_sealed(&mut looks).await;
             change_keys(&mut looks).await;
-            let unexpected = looks.unexpected();
-            assert!(unexpected.is_empty(), "{} findings:\n{}", unexpected.len(), unexpected.join("\n"));
+            let kept = looks.assert_kept_alone();
+            for kind in ["ring key a", "ring key b", "seal key", "fingerprint key", "recipient key"] {
+                assert!(kept.iter().any(|name| name.starts_with(kind)), "the search finds a kept {kind}: {kept:?}");
+            }
         });
     }
 }
@@ -471,7 +486,8 @@ fn sealed_delivery_leaves_no_value_in_memory_and_keys_in_locked_memory_alone() {
 async fn copies(host: &Host<'_>, step: &Step, value: &str) -> [usize; 2] {
     let mut sought = Sought::default();
     sought.value("value", value);
-    let images = host.session().await.images(step).await;
+    let session = host.session().await;
+    let images = [session.transaction(step).await, Image::of(&session.pid)];
     images.map(|image| image.find(&sought).get("value").map_or(0, |found| found.elsewhere))
 }
 
