@@ -10,7 +10,7 @@ use crate::common::*;
 use crate::rotation::VIOLATIONS;
 use crate::secrets::with_a_key;
 use pg_tenancy_core::secrets::rotation::{
-    HealthReport, Refused, RotationPolicy, Time, Version, VersionState, VersionedSecret,
+    HealthReport, Refused, Rotation, RotationPolicy, RotationState, Time, Version, VersionState, VersionedSecret,
 };
 use tokio_postgres::Client;
 
@@ -165,6 +165,29 @@ impl Random {
     }
 }
 
+/// Which guardrails of rotations are enforced. The others warn.
+#[derive(Clone, Copy)]
+struct Guardrails {
+    failed_rotation: bool,
+    retire_in_use: bool,
+}
+
+impl Guardrails {
+    /// Changes one of them; returns its name and its state.
+    fn change(&mut self, random: &mut Random) -> (&'static str, &'static str) {
+        let (name, enforced) = match random.one_in(2) {
+            true => ("failed_rotation", &mut self.failed_rotation),
+            false => ("retire_in_use", &mut self.retire_in_use),
+        };
+        *enforced = !*enforced;
+        (name, if *enforced { "enforce" } else { "warn" })
+    }
+
+    fn apply(self, policy: &mut RotationPolicy) {
+        (policy.rolls_back, policy.keeps_in_use) = (self.failed_rotation, self.retire_in_use);
+    }
+}
+
 /// What a secret should be like.
 struct Modelled {
     name: String,
@@ -174,6 +197,8 @@ struct Modelled {
     values: BTreeMap<i32, String>,
     /// At which step it is destroyed.
     end: u32,
+    /// How often a version stayed for its use alone.
+    kept_for_use: u32,
 }
 
 /// What a call answers: a value, or an SQLSTATE.
@@ -206,7 +231,7 @@ impl Modelled {
         );
         run(client, &sql).await;
         let values = BTreeMap::from([(1, format!("first of {number}"))]);
-        Modelled { name, versions: VersionedSecret::new(now), policy, values, end }
+        Modelled { name, versions: VersionedSecret::new(now), policy, values, end, kept_for_use: 0 }
     }
 
     /// A value, most often a new one.
@@ -228,12 +253,30 @@ impl Modelled {
         }
     }
 
+    /// The number of a call that gets on with the rotation, and the version that it is about.
+    fn next_call(&self, random: &mut Random) -> (u64, i32) {
+        let (begin, supply, report, promote, retire, reveal) = (0, 3, 5, 11, 16, 20);
+        let Some(Rotation { from, to, state }) = self.versions.under_way() else { return (begin, 1) };
+        if state == RotationState::Observing {
+            return random.pick(&[(report, to), (reveal, from), (retire, from)]);
+        }
+        match self.versions.version(to).map(|version| version.state) {
+            Some(VersionState::Announced) => (supply, to),
+            Some(VersionState::Pending) => (report, to),
+            Some(VersionState::Verified) => (promote, to),
+            _ => (retire, to),
+        }
+    }
+
     /// A call, and what it should answer.
     fn call(&mut self, random: &mut Random, now: Time) -> (String, Answer) {
         let (name, policy) = (self.name.clone(), self.policy);
-        let version = self.some_version(random);
         let none = |_| String::new();
-        match random.below(20) {
+        let (call, version) = match random.one_in(2) {
+            true => self.next_call(random),
+            false => (random.below(25), self.some_version(random)),
+        };
+        match call {
             0..3 => {
                 let value = (!random.one_in(3)).then(|| self.some_value(random));
                 let argument = value.as_ref().map_or_else(|| "NULL".to_owned(), |value| format!("'{value}'"));
@@ -284,12 +327,29 @@ impl Modelled {
                 (format!("roll_back('{name}', 'test')"), rolled_back.map(|_| current.unwrap_or_default()))
             }
             16..19 => {
+                let mut before = self.versions.clone();
                 let retired = self.versions.retire(version, &policy, now).map_err(sqlstate);
+                let unused = RotationPolicy { keeps_in_use: false, ..policy };
+                self.kept_for_use += u32::from(retired.is_err() && before.retire(version, &unused, now).is_ok());
                 (format!("retire('{name}', {version}, 'test')"), retired.map(|_| String::new()))
             }
-            _ => {
+            19 => {
                 let abandoned = self.versions.abandon(now).map_err(sqlstate).map(|_| ());
                 (format!("abandon_rotation('{name}', 'test')"), abandoned.map(none))
+            }
+            _ => {
+                let current = self.versions.only(VersionState::Current).map(|version| version.number);
+                let (argument, version) = match current.filter(|_| random.one_in(3)) {
+                    Some(current) => ("NULL".to_owned(), current),
+                    None => (version.to_string(), version),
+                };
+                let known = self.versions.version(version).is_some();
+                let revealed = self.versions.reveal(version, now).map_err(|refused| match known {
+                    true => sqlstate(refused),
+                    false => "42704",
+                });
+                let value = self.values.get(&version).cloned().unwrap_or_default();
+                (format!("reveal_secret('{name}', 'test', {argument})"), revealed.map(|()| value))
             }
         }
     }
@@ -346,11 +406,13 @@ fn whatever_several_actors_call_what_is_stored_is_what_the_rules_say() {
         let stranger = database.superuser().await;
         sign_in(&stranger, database, "bob", GLOBEX).await;
         let mut now = since_2001(0);
+        let mut guardrails = Guardrails { failed_rotation: true, retire_in_use: true };
         let mut secrets = Vec::new();
         for number in 0..3 {
             secrets.push(Modelled::create(&actors[0], number, now, LIFE / 3 * (number + 1), &mut random).await);
         }
-        let (mut made, mut accepted) = (3, BTreeMap::<String, u32>::new());
+        let (mut made, mut told, mut kept_for_use) = (3, 0, 0);
+        let mut accepted = BTreeMap::<String, u32>::new();
         for step in 0..STEPS {
             now += random.pick(&[0, 1, 1, 2, 10, 40]) * SECOND;
             let place = random.below(3) as usize;
@@ -359,25 +421,41 @@ fn whatever_several_actors_call_what_is_stored_is_what_the_rules_say() {
             if step >= secret.end {
                 let destroyed = format!("SELECT tenancy.destroy_secret('{}', 'test')", secret.name);
                 run(actor, &format!("SET tenancy.test_clock = '{now}'; {destroyed}")).await;
+                kept_for_use += secret.kept_for_use;
                 *secret = Modelled::create(actor, made, now, step + LIFE, &mut random).await;
+                guardrails.apply(&mut secret.policy);
                 made += 1;
                 continue;
             }
             if random.one_in(100) {
-                secret.policy.rolls_back = !secret.policy.rolls_back;
-                let state = if secret.policy.rolls_back { "enforce" } else { "warn" };
-                let rolls_back = secret.policy.rolls_back;
-                secrets.iter_mut().for_each(|secret| secret.policy.rolls_back = rolls_back);
-                run(superuser, &format!("SELECT tenancy.set_guardrail('failed_rotation', '{state}', 'test')")).await;
+                let (name, state) = guardrails.change(&mut random);
+                secrets.iter_mut().for_each(|secret| guardrails.apply(&mut secret.policy));
+                run(superuser, &format!("SELECT tenancy.set_guardrail('{name}', '{state}', 'test')")).await;
                 continue;
+            }
+            if random.one_in(30) {
+                // The records of reveals go from the journal to the table.
+                run(superuser, "SELECT tenancy.seal()").await;
             }
             let before = secret.versions.clone();
             let (call, expected) = secret.call(&mut random, now);
-            let sql = format!("SET tenancy.test_clock = '{now}'; SELECT tenancy.{call}");
+            let (sql, reveals) = (format!("SELECT tenancy.{call}"), call.starts_with("reveal"));
+            run(actor, &format!("SET tenancy.test_clock = '{now}'")).await;
             if random.one_in(20) {
+                run(&stranger, &format!("SET tenancy.test_clock = '{now}'")).await;
                 assert_eq!(refused(&stranger, &sql).await.sqlstate, "42704", "{call}");
+                told += i64::from(reveals);
+            }
+            // A use stays one when its transaction is rolled back.
+            let rolled_back = reveals && random.one_in(3);
+            if rolled_back {
+                run(actor, "BEGIN").await;
             }
             let answer = try_rows(actor, &sql).await;
+            if rolled_back {
+                run(actor, "ROLLBACK").await;
+            }
+            told += i64::from(reveals);
             let answer = match &answer {
                 Ok(rows) => Ok(rows[0][0].clone().unwrap_or_default()),
                 Err(refusal) => Err(refusal.sqlstate.as_str()),
@@ -389,9 +467,15 @@ fn whatever_several_actors_call_what_is_stored_is_what_the_rules_say() {
             let found = column(superuser, &format!("{}; {VIOLATIONS}", stored(&secret.name))).await;
             assert_eq!(found, [secret.stored()], "step {step}: {call} at {now} on {before:?}");
         }
-        println!("accepted: {accepted:?}");
-        assert_eq!(accepted.len(), 7, "each function has done something: {accepted:?}");
+        println!("accepted: {accepted:?}; {kept_for_use} versions kept for their use");
+        assert!(kept_for_use > 0, "no version was in use when it was to be retired");
+        assert_eq!(accepted.len(), 8, "each function has done something: {accepted:?}");
+        run(superuser, "SELECT tenancy.seal()").await;
         seal_all(superuser).await;
+        let reveals = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'reveal'";
+        assert_eq!(count(superuser, reveals).await, told, "each reveal, refused or not, is one event");
+        let uses = "SELECT sum(uses) FROM tenancy.secret_use";
+        assert_eq!(count(superuser, uses).await, i64::from(accepted["reveal_secret"]));
         assert_audit_is_whole(superuser).await;
     });
 }
