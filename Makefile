@@ -137,7 +137,7 @@ lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and 
 	@tools/lines.sh
 	@tools/deny.sh
 	@tools/pgspot.sh $(SQL)
-	shellcheck -x -P SCRIPTDIR tools/*.sh examples/keys/*.sh .ci/run
+	shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh examples/keys/*.sh .ci/run
 
 .PHONY: psql
 psql: ## open psql on a private cluster (CLUSTER=demo)

@@ -105,7 +105,7 @@ fn examples(page: &str) -> Vec<Example> {
 }
 
 const NORTHWIND: &str = "11111111-1111-4111-8111-111111111111";
-const ROLES: [&str; 3] = ["finops_owner", "finops_app", "finops_auditor"];
+const ROLES: [&str; 4] = ["finops_owner", "finops_app", "finops_auditor", "finops_custodian"];
 
 /// The database of `make demo`, as tools/demo.sh makes it, with roles of its own: roles belong to the whole server.
 struct Demo<'d> {

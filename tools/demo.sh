@@ -18,9 +18,11 @@ fi
 # --- Tokens: keys and signatures of two identity providers, made by examples/sign_token.rs ---------------------------
 
 read -ra flags <<<"${CARGOFLAGS:-}"
-if [[ ! -x $ROOT/target/build-$PG/release/examples/sign_token ]]; then echo 'Building what signs the tokens of the demo'; fi
-(cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --target-dir "target/build-$PG" "${flags[@]}")
-sign() { "$ROOT/target/build-$PG/release/examples/sign_token" "$@"; }
+programs=$ROOT/target/build-$PG/release/examples
+if [[ ! -x $programs/sign_token || ! -x $programs/seal_value ]]; then echo 'Building what signs and seals for the demo'; fi
+(cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --example seal_value \
+    --target-dir "target/build-$PG" "${flags[@]}")
+sign() { "$programs/sign_token" "$@"; }
 base64url() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
 
 begin_of_story=${EPOCHREALTIME/./}
@@ -43,6 +45,9 @@ supabase='"iss": "https://finops.supabase.example/auth/v1", "aud": "authenticate
 declare -A token
 token[alice]=$(sign token "$tokens/sso-es256.key" "{$sso, \"sub\": \"alice\", \"org_id\": \"$northwind\"}" 43200)
 token[bob]=$(sign token "$tokens/sso-eddsa.key" "{$sso, \"sub\": \"bob\", \"org_id\": \"contoso\"}" 43200)
+for name in carol dan; do
+    token[$name]=$(sign token "$tokens/sso-es256.key" "{$sso, \"sub\": \"$name\", \"org_id\": \"$northwind\"}" 43200)
+done
 token[victor]=$(sign token "$tokens/supabase.key" \
     "{$supabase, \"sub\": \"victor\", \"app_metadata\": {\"org_id\": \"initech\"}}" 43200)
 token[expired]=$(sign token "$tokens/sso-es256.key" "{$sso, \"sub\": \"alice\", \"org_id\": \"$northwind\"}" -300)
@@ -56,7 +61,7 @@ token[unsigned]=$(printf '{"alg":"none","typ":"JWT"}' | base64url).$claims.${tok
 
 coproc SERVER { exec "$psql" 2>&1; }
 server_pid=${SERVER_PID:?}
-trap 'kill "$server_pid" 2>/dev/null || true' EXIT
+trap 'touch "$tokens/enough"; kill "$server_pid" 2>/dev/null || true' EXIT
 
 checks=0 who=dba answer=() state='' took=0 scene=0
 
@@ -120,6 +125,14 @@ ask() {
     done
 }
 
+# Shows a command of the shell, whose first argument is how it is shown, and what it prints.
+run() {
+    printf '  %sshell>%s %s%s%s\n' "$cyan" "$plain" "$bold" "$1" "$plain"
+    mapfile -t answer < <("${@:2}" 2>&1)
+    state=00000
+    if ((${#answer[@]})); then printf '%s\n' "${answer[@]}" | fold -w 92 | sed 's/^/      /'; fi
+}
+
 heading() {
     scene=$((scene + 1))
     printf '\n%s%d. %s%s\n' "$bold" $scene "$1" "$plain"
@@ -159,6 +172,17 @@ request() {
     [[ $state == 00000 ]] || failed "$1's token was not accepted"
 }
 
+# Shows a statement of a member, which is a transaction of its own.
+member() {
+    who=$1
+    quietly "BEGIN;
+SELECT tenancy.authenticate(:'$1') \\g /dev/null"
+    ask "$2"
+    local answered=("${answer[@]}") ended=$state
+    send 'COMMIT;'
+    answer=("${answered[@]}") state=$ended
+}
+
 for name in "${!token[@]}"; do quietly "\\set $name ${token[$name]}"; done
 quietly '\pset footer off
 \set SHOW_CONTEXT never'
@@ -171,6 +195,8 @@ printf 'Three organizations share the tables of a FinOps product. Who asks, and 
 printf '  %-8s %-18s %-9s %-7s %s\n' \
     who organization role signed token \
     alice 'Northwind Traders' analyst ES256 "$(short "${token[alice]}")" \
+    carol 'Northwind Traders' admin ES256 "$(short "${token[carol]}")" \
+    dan 'Northwind Traders' admin ES256 "$(short "${token[dan]}")" \
     bob 'Contoso Health' admin EdDSA "$(short "${token[bob]}")" \
     victor 'Initech Bank' viewer HS256 "$(short "${token[victor]}")"
 
@@ -318,6 +344,8 @@ ask "SELECT tenancy.verify_inclusion(int8send(e.\"position\") || e.batch_hash, e
        (SELECT * FROM tenancy.checkpoint ORDER BY block DESC, number DESC LIMIT 1) c
  WHERE e.batch = tenancy.batch_of($event)"
 shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"
+
+source "$ROOT/tools/demo/secrets.sh"
 
 cat <<END
 

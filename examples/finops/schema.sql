@@ -2,12 +2,14 @@
 -- Run by tools/demo.sh as a superuser, in an empty database.
 
 -- finops_owner owns the tables and runs migrations; finops_app is who the application logs in as; finops_auditor
--- reads what happened. Roles belong to the cluster, so they may be there from an earlier run.
+-- reads what happened; finops_custodian manages keys. Roles belong to the cluster, so they may be there from an earlier
+-- run.
 DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['finops_owner', 'finops_app', 'finops_auditor'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['finops_owner', 'finops_app', 'finops_auditor',
+                                 'finops_custodian'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', wanted);
         END IF;

@@ -6,6 +6,7 @@
 GRANT tenancy_application TO finops_app;
 GRANT tenancy_admin TO finops_owner;
 GRANT tenancy_auditor TO finops_auditor;
+GRANT tenancy_custodian TO finops_custodian;
 
 -- From here on as the owner of the tables: no superuser is needed.
 SET ROLE finops_owner;
@@ -31,6 +32,8 @@ SELECT tenancy.grant_permission('viewer', '*', 'read');
 
 -- Members: the subject is the "sub" claim of their tokens.
 SELECT tenancy.set_membership('11111111-1111-4111-8111-111111111111', 'alice', 'analyst', 'https://sso.example.com');
+SELECT tenancy.set_membership('11111111-1111-4111-8111-111111111111', 'carol', 'admin', 'https://sso.example.com');
+SELECT tenancy.set_membership('11111111-1111-4111-8111-111111111111', 'dan', 'admin', 'https://sso.example.com');
 SELECT tenancy.set_membership('22222222-2222-4222-8222-222222222222', 'bob', 'admin', 'https://sso.example.com');
 SELECT tenancy.set_membership('33333333-3333-4333-8333-333333333333', 'victor', 'viewer',
                               'https://finops.supabase.example/auth/v1');
