@@ -105,6 +105,25 @@ fn a_value_is_revealed_to_who_may_have_it_and_nobody_else() {
 }
 
 #[test]
+fn a_value_that_is_sealed_may_stand_in_a_statement() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        run(&superuser, "SELECT tenancy.set_guardrail('literal_secret', 'enforce', 'test')").await;
+        as_tenant(&client, &database.token("alice")).await;
+        let recipient = client.query_one("SELECT * FROM tenancy.secret_recipient()", &[]).await.unwrap();
+        let (key_id, public_key): (String, Vec<u8>) = (recipient.get(0), recipient.get(1));
+        let submission = Submission { organization: ACME, name: "aws" };
+        let message = delivery::submit(&public_key, &submission, b"a value").unwrap();
+        let sealed = BASE64_STANDARD.encode([Uuid::parse_str(&key_id).unwrap().as_bytes(), &message[..]].concat());
+        run(&client, &format!("SELECT tenancy.put_secret('aws', '{sealed}', sealed => true)")).await;
+        assert_eq!(reveal(&client, "aws").await.as_deref(), Ok("a value"));
+        let clear = refused_within(&client, "SELECT tenancy.put_secret('gcp', 'a value')").await;
+        assert_eq!(clear.message, "the value stands in the text of the statement");
+    });
+}
+
+#[test]
 fn a_value_travels_sealed_both_ways() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

@@ -28,10 +28,13 @@ impl<'a> Received<'a> {
     /// The value of the argument `value`, for the secret with this name; `sealed` tells how it came.
     pub fn new(organization: Uuid, name: &str, value: Option<&'a str>, sealed: Option<bool>) -> Result<Self> {
         let value = require_not_null(value, "value")?;
-        refuse_literal(value)?;
+        // Also of what only names a function that takes values: another argument may be the value of another call.
+        log::hide_literals_of_statement();
+        // What is sealed on its way may stand in a statement.
         if require_not_null(sealed, "sealed")? {
             return recipient::accept(organization, name, value).map(Received::Delivered);
         }
+        refuse_literal(value)?;
         Ok(Received::Clear(value))
     }
 
@@ -93,8 +96,6 @@ pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
 /// Refuses a value that stands in the client's statement, or warns of it: it has leaked.
 fn refuse_literal(value: &str) -> Result<()> {
     let stands_there = log::with_statement(|statement| literal::stands_in(statement, value.as_bytes()));
-    // Also of what only names a function that takes values: another argument may be the value of another call.
-    log::hide_literals_of_statement();
     let state = guardrail::state(&LITERAL_SECRET);
     if stands_there != Some(true) || state == State::Off {
         return Ok(());
