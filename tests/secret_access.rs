@@ -380,14 +380,18 @@ fn another_organization_learns_neither_of_a_secret_nor_how_many_there_are() {
             }
             for version in &versions {
                 let nobodys = Version { name: version.name.replace(' ', "_"), ..*version };
-                // The first call of a session plans its queries.
-                work(&bob, function, &nobodys.fill(arguments)).await;
-                let (their_refusal, their_work) = work(&bob, function, &version.fill(arguments)).await;
-                let (mut refusal, work) = work(&bob, function, &nobodys.fill(arguments)).await;
-                refusal.message = refusal.message.replace(&nobodys.name, &version.name);
-                assert_eq!((&refusal, &refusal.sqlstate[..]), (&their_refusal, "42704"), "{function}");
+                let mut works = Vec::new();
+                // A call that plans a query reads more than the next one, now and then.
+                while works.len() < 5 && works.last().is_none_or(|(theirs, nobodys)| theirs != nobodys) {
+                    let (their_refusal, their_work) = work(&bob, function, &version.fill(arguments)).await;
+                    let (mut refusal, work) = work(&bob, function, &nobodys.fill(arguments)).await;
+                    refusal.message = refusal.message.replace(&nobodys.name, &version.name);
+                    assert_eq!((&refusal, &refusal.sqlstate[..]), (&their_refusal, "42704"), "{function}");
+                    assert!(!work.is_empty(), "{function} looks for the secret");
+                    works.push((their_work, work));
+                }
+                let (their_work, work) = works.last().unwrap();
                 assert_eq!(work, their_work, "{function} of {}", version.name);
-                assert!(!work.is_empty(), "{function} looks for the secret");
                 compared += 1;
             }
         }
