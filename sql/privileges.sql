@@ -210,6 +210,14 @@ GRANT EXECUTE ON PROCEDURE tenancy.reseal_secrets(uuid, integer) TO tenancy_cust
 GRANT SELECT ON tenancy.secret_use TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.reveal_journal TO tenancy_auditor;
 
+-- What is to be said of them. The views read as their owner, and functions within them as whoever asks.
+GRANT SELECT ON tenancy.secret_posture, tenancy.secret_finding
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.allowed(text, text) TO tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.posture_scope(), tenancy.clock(), tenancy.unusable_keys(),
+    tenancy.rotation_due_at(timestamptz, interval)
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
 -- Action types: an administrator adds them for all, members ask for and approve them in their organization.
 GRANT EXECUTE ON FUNCTION tenancy.add_action_type(text, text) TO tenancy_admin;
 GRANT EXECUTE ON FUNCTION
@@ -218,5 +226,14 @@ GRANT EXECUTE ON FUNCTION
     tenancy.withdraw_action_type(text, text),
     tenancy.action_approval(text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT EXECUTE ON FUNCTION tenancy.settle_due() TO tenancy_admin;
 GRANT SELECT ON tenancy.action_type, tenancy.action_type_request, tenancy.alert
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
+-- The posture of all controls, and figures for monitoring. Members see their organization's. docs/monitoring.md has the
+-- grants of a role that reads the figures alone.
+GRANT SELECT ON tenancy.posture TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.database_posture_for_caller()
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT EXECUTE ON FUNCTION tenancy.database_posture(), tenancy.metrics(boolean) TO tenancy_auditor;
+GRANT SELECT ON tenancy.metric TO tenancy_auditor;

@@ -47,7 +47,7 @@ impl ClockServer {
 }
 
 /// Runs a test in a database of a server with a clock.
-fn with_a_clock(name: &str, test: impl AsyncFnOnce(&Database, &Client)) {
+pub fn with_a_clock(name: &str, test: impl AsyncFnOnce(&Database, &Client)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let Some(clock) = ClockServer::start(name) else {
@@ -62,7 +62,7 @@ fn with_a_clock(name: &str, test: impl AsyncFnOnce(&Database, &Client)) {
 }
 
 /// Sets the clock of the session, in seconds since 2001.
-async fn at(client: &Client, second: i64) {
+pub async fn at(client: &Client, second: i64) {
     run(client, &format!("SET tenancy.test_clock = '{}'", since_2001(second))).await;
 }
 
@@ -70,7 +70,7 @@ fn since_2001(second: i64) -> Time {
     (978_307_200 + second) * SECOND
 }
 
-async fn sign_in(client: &Client, database: &Database, subject: &str, organization: uuid::Uuid) {
+pub async fn sign_in(client: &Client, database: &Database, subject: &str, organization: uuid::Uuid) {
     let sql = "SELECT tenancy.authenticate_session($1, $2)";
     client.query(sql, &[&database.token(subject), &organization]).await.unwrap();
 }

@@ -216,6 +216,10 @@ async fn attempt(client: &Client, function: &str, arguments: &str) -> Result<Vec
     done
 }
 
+/// Called by views in the name of whoever reads them. They tell nothing of a secret.
+const OF_VIEWS: [&str; 5] =
+    ["clock", "database_posture_for_caller", "posture_scope", "rotation_due_at", "unusable_keys"];
+
 #[test]
 fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
     in_database(async |database| {
@@ -234,7 +238,8 @@ fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
         }
         let theirs: BTreeSet<&str> =
             callable.iter().map(String::as_str).filter(|name| declared.contains(*name)).collect();
-        assert_eq!(theirs, RULES.iter().map(|Rule(function, _, _)| *function).collect());
+        let ruled = RULES.iter().map(|Rule(function, _, _)| *function).chain(OF_VIEWS);
+        assert_eq!(theirs, ruled.collect());
     });
 }
 
@@ -369,8 +374,13 @@ fn another_organization_learns_neither_of_a_secret_nor_how_many_there_are() {
         run(&client, "COMMIT").await;
         seal_all(&superuser).await;
         let after = all_that_is_read(&bob).await;
+        // Ages are not those of the transaction.
+        let without_ages = |rows: &str| {
+            let is_age = |field: &&str| field.len() > 8 && field.as_bytes()[2] == b':' && field.as_bytes()[5] == b':';
+            rows.split(',').filter(|field| !is_age(field)).collect::<Vec<_>>().join(",")
+        };
         for (relation, rows) in &before {
-            assert_eq!(after[relation], *rows, "{relation}");
+            assert_eq!(without_ages(&after[relation]), without_ages(rows), "{relation}");
         }
         // The same answer and the same work, whether somebody has the secret or nobody.
         let mut compared = 0;

@@ -3,7 +3,8 @@
 # pgspot.sh SCRIPT
 #
 # These have no SET search_path, and qualify every operator and function instead:
-#   tenancy.actor_for_members      with the setting it could not become part of the query of whoever calls it
+#   tenancy.actor_for_members,
+#   tenancy.rotation_due_at        with the setting they could not become part of the query of whoever calls them
 #   tenancy.backfill_in_batches,
 #   tenancy.reseal_secrets,
 #   tenancy.rewrap_data_keys       a procedure with the setting cannot COMMIT
@@ -19,6 +20,7 @@ qualified=(
     'tenancy.backfill_in_batches("table" regclass,organization_column text,expression text,pages integer)'
     'tenancy.reseal_secrets(organization uuid,batch_size integer)'
     'tenancy.rewrap_data_keys(batch_size integer,key text)'
+    'tenancy.rotation_due_at(valued_at timestamptz,rotate_every interval)'
 )
 if ! found=$("$ROOT/target/tools/pgspot/bin/pgspot" "${qualified[@]/#/--proc-without-search-path=}" "$script"); then
     die "pgspot found in $1:"$'\n'"$found"

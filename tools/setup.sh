@@ -3,7 +3,8 @@
 # setup.sh [build|server|clients|lint|fuzz|instructions]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
-#   clients  PgBouncer, age, and the clients of the tests in tests/clients: node with npm packages, Python with a venv
+#   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
+#            packages, Python with a venv
 #   lint     shellcheck, cargo-deny and pgspot
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
@@ -118,21 +119,26 @@ setup_server() {
     fi
 }
 
-# Debian's PgBouncer would run as a service once installed, so what is missing is unpacked below target/server instead.
-setup_pooler() {
+# unpacked PACKAGE: unpacks a Debian package below target/server. Installed, it would run as a service.
+unpacked() {
     local folder download
-    folder=$(server_dir)/pgbouncer
-    if [[ -x ${PGBOUNCER:-} || -x /usr/sbin/pgbouncer || -x $folder/usr/sbin/pgbouncer ]]; then return; fi
-    packages libc-ares2 libevent-2.1-7
-    say "Downloading pgbouncer"
+    folder=$(server_dir)/$1
+    if [[ -d $folder ]]; then return; fi
+    say "Downloading $1"
     if [[ -z ${updated:-} ]]; then as_root apt-get update -qq; fi
     updated=yes
     download=$(mktemp -d)
-    (cd "$download" && apt-get download -qq pgbouncer)
-    rm -rf "$folder" "$folder.partial"
-    dpkg-deb -x "$download"/pgbouncer_*.deb "$folder.partial"
+    (cd "$download" && apt-get download -qq "$1")
+    rm -rf "$folder.partial"
+    dpkg-deb -x "$download/$1"_*.deb "$folder.partial"
     mv "$folder.partial" "$folder"
     rm -rf "$download"
+}
+
+setup_pooler() {
+    if [[ -x ${PGBOUNCER:-} || -x /usr/sbin/pgbouncer ]]; then return; fi
+    packages libc-ares2 libevent-2.1-7
+    unpacked pgbouncer
 }
 
 # python_packages LIST FOLDER: makes a Python environment of what the list pins.
@@ -148,6 +154,8 @@ python_packages() {
 setup_clients() {
     local clients=$ROOT/target/clients
     setup_pooler
+    unpacked prometheus-postgres-exporter
+    unpacked prometheus-sql-exporter
 
     command -v node >/dev/null || packages nodejs
     command -v npm >/dev/null || packages npm

@@ -270,6 +270,9 @@ kinds! {
     /// No health report proves that the version works.
     HEALTH_MISSING, "55000", "Try the value at the provider, and report it with tenancy.report_health; \
         tenancy.health_report has the reports so far.";
+    /// A value that is older than its secret allows.
+    ROTATION_OVERDUE, "55000", "Have somebody with the permission rotate begin a rotation: tenancy.begin_rotation. \
+        tenancy.secret_posture shows what is overdue.";
     /// A version that may still be in use.
     SECRET_IN_USE, "55000", "Retire it when observe_for has passed; tenancy.set_secret_policy can shorten that.";
     /// No approval of the action type is in force.

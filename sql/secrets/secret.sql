@@ -92,6 +92,8 @@ CREATE TABLE tenancy.secret_version (
 );
 CREATE UNIQUE INDEX secret_version_current_idx ON tenancy.secret_version (secret) WHERE state = 'current';
 CREATE INDEX secret_version_data_key_idx ON tenancy.secret_version (data_key, secret, number);
+CREATE INDEX secret_version_fingerprint_idx ON tenancy.secret_version (organization, fingerprint)
+    WHERE state <> 'retired';
 
 CREATE TABLE tenancy.sealed_value (
     secret uuid NOT NULL,
@@ -231,7 +233,8 @@ a version that is neither current nor previous the permission rotate.
 Raises 42704 (secret_unknown) for a name that the organization does not have, that was destroyed, or that the role may
 neither read nor reveal, and for an unknown version. Raises 42501 without the permission, without an approved action
 type (action_not_approved), and for an operator without a token (operator_reveal). Raises 55000 (rotation_state) for a
-version without a value, 55000 (reveal_unrecorded) if the reveal cannot be recorded. Raises F0000 (secret_key_missing,
+version without a value, 55000 (reveal_unrecorded) if the reveal cannot be recorded, 55000 (rotation_overdue,
+health_missing) where the guardrails overdue_rotation and unverified_secret refuse it. Raises F0000 (secret_key_missing,
 secret_key_wrong, secret_key_invalid, key_command_failed) if a key cannot be used, XX001 (secret_altered) if something
 stored was altered, 22023 (recipient_invalid) for another recipient, 22023 and 22004 for another argument.';
 

@@ -196,6 +196,22 @@ fn live(organization: Uuid, action_type: &str, now: i64) -> Result<Vec<StoredReq
     Ok(live)
 }
 
+/// Records that the time of requests and approvals is over, at most of so many; returns of how many.
+pub fn expire(now: i64, at_most: i64) -> Result<i64> {
+    let mut expired = 0;
+    for (organization, id) in action_type_request::over(now, at_most)? {
+        hold_organization(organization);
+        // Somebody else may have come first.
+        let mut stored = action_type_request::by_id(organization, id)?;
+        if stored.approval.settle(now) {
+            stored.store_end()?;
+            record(organization, "action_expired", None, stored.described())?;
+            expired += 1;
+        }
+    }
+    Ok(expired)
+}
+
 fn person(context: &Context) -> Person {
     Person { issuer: context.issuer.clone(), subject: context.subject.clone() }
 }

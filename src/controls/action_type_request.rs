@@ -37,6 +37,12 @@ static WITHDRAW: Query = Query::new(
 
 static END: Query = Query::new("UPDATE tenancy.action_type_request SET state = $2 WHERE id = $1 RETURNING 1");
 
+static OVER: Query = Query::new(
+    "SELECT organization, id FROM tenancy.action_type_request
+      WHERE state = 'requested' AND decide_before <= $1 OR state = 'approved' AND ends_at <= $1
+      ORDER BY organization, id LIMIT $2",
+);
+
 /// A request with what the rules need of it.
 pub struct StoredRequest {
     pub id: Uuid,
@@ -71,6 +77,14 @@ pub fn by_id(organization: Uuid, id: Uuid) -> Result<StoredRequest> {
     found
         .filter(|stored| stored.organization == organization)
         .ok_or_else(|| error::NOT_FOUND.error(format!("there is no request {id}")))
+}
+
+/// Requests and approvals, of all organizations, whose time is over and whose stored state does not say so.
+pub fn over(now: i64, at_most: i64) -> Result<Vec<(Uuid, Uuid)>> {
+    let arguments = [spi::timestamp(now), argument(at_most)];
+    let over = transaction::with_latest_snapshot(|| OVER.read(&arguments, |row| Some((row.uuid(1)?, row.uuid(2)?))));
+    let unreadable = || error::STATE_INVALID.error("a row of tenancy.action_type_request cannot be read");
+    over.into_iter().collect::<Option<_>>().ok_or_else(unreadable)
 }
 
 fn read(keys: &[IndexKey]) -> Vec<Result<StoredRequest>> {

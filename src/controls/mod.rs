@@ -7,6 +7,7 @@ mod action_type_request;
 mod alert;
 mod guard;
 mod input;
+mod settling;
 
 pub use action_type_request::approval_in_force;
 pub use alert::raise_alert;

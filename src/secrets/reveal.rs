@@ -2,6 +2,7 @@
 
 use super::data_key;
 use super::reveal_record::{self, Reveal};
+use super::reveal_rules;
 use super::secret::{Secret, WRITE, unknown, valid_name};
 use super::value;
 use crate::context;
@@ -115,6 +116,7 @@ impl Found {
             };
             let version = self.version.insert(version);
             self.approval = version.authorize(secret, asked)?;
+            reveal_rules::check(secret, version.number)?;
             let value = version.open(secret)?;
             let Some(recipient) = asked.recipient else {
                 return Ok(Answer::Value(value));

@@ -26,6 +26,8 @@ const LATER: Duration = Duration::from_secs(5);
 /// How long a checkpoint that failed is not tried again, so that the log is not filled with it.
 const PAUSE: Duration = Duration::from_secs(60);
 
+static SETTLE: Query = Query::new("SELECT coalesce(max(count), 0) FROM tenancy.settle_due()");
+
 static CHECKPOINT: Query = Query::new("SELECT tenancy.checkpoint()");
 
 /// Asks for the worker, if the library is being preloaded. Called once from `_PG_init`.
@@ -56,6 +58,10 @@ struct Launcher {
     waiting: VecDeque<pg_sys::Oid>,
     running: Vec<worker::RunningWorker>,
     failed: Vec<(Instant, pg_sys::Oid)>,
+    /// Databases in which is yet to be noted what time has changed.
+    settling: VecDeque<pg_sys::Oid>,
+    /// When that last began.
+    settled: Instant,
     /// When the log was last told that no process is to be had.
     told: Option<Instant>,
 }
@@ -67,8 +73,15 @@ pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
     worker::begin_launcher();
     let Some(shared) = shared::shared() else { return };
     shared.set_launcher();
-    let mut launcher =
-        Launcher { shared, waiting: VecDeque::new(), running: Vec::new(), failed: Vec::new(), told: None };
+    let mut launcher = Launcher {
+        shared,
+        waiting: VecDeque::new(),
+        running: Vec::new(),
+        failed: Vec::new(),
+        settling: VecDeque::new(),
+        settled: Instant::now(),
+        told: None,
+    };
     // What was committed before a restart is known to no memory.
     launcher.mark_all_pending();
     loop {
@@ -76,6 +89,7 @@ pub extern "C-unwind" fn tenancy_launcher(_argument: pg_sys::Datum) {
         if interval.is_some() {
             launcher.collect();
             launcher.start();
+            launcher.settle();
         }
         if !worker::sleep(interval.unwrap_or(LATER)) {
             worker::exit_to_be_restarted();
@@ -128,7 +142,7 @@ impl Launcher {
                 continue;
             }
             let room = self.running.len() < PROCESSES && self.running.iter().all(|other| other.database != database);
-            let started = room.then(|| worker::RunningWorker::start("tenancy_sealer", database));
+            let started = room.then(|| worker::RunningWorker::start("tenancy_sealer", "pg_tenancy sealer", database));
             match started {
                 Some(Some(started)) => {
                     self.running.push(started);
@@ -138,6 +152,31 @@ impl Launcher {
                 None => {}
             }
             self.waiting.push_back(database);
+        }
+    }
+
+    /// Has noted in each database what time has changed, where sealing leaves a process free.
+    fn settle(&mut self) {
+        let Some(interval) = configuration::settle_interval() else { return };
+        if self.settling.is_empty() && self.settled.elapsed() < interval {
+            return;
+        }
+        let databases = worker::transaction(worker::databases);
+        if self.settling.is_empty() {
+            self.settling.extend(&databases);
+            self.settled = Instant::now();
+        }
+        while self.running.len() + 1 < PROCESSES {
+            let Some(database) = self.settling.pop_front() else { return };
+            let is_free = self.running.iter().all(|other| other.database != database);
+            if !is_free {
+                self.settling.push_back(database);
+                return;
+            }
+            if databases.contains(&database) {
+                let started = worker::RunningWorker::start("tenancy_settler", "pg_tenancy settler", database);
+                self.running.extend(started);
+            }
         }
     }
 
@@ -187,6 +226,18 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         audit::nothing_to_seal();
         shared.done(database);
     }
+}
+
+/// The main function of the process that notes what time has changed in one database, whose oid is the argument.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn tenancy_settler(argument: pg_sys::Datum) {
+    worker::begin_in(pg_sys::Oid::from(argument.value() as u32));
+    if !worker::transaction(worker::is_installed) || worker::transaction(audit::restore_is_under_way) {
+        return;
+    }
+    let noted = || SETTLE.write(&[], |row| row.get::<i64>(1)).into_iter().flatten().sum::<i64>();
+    while worker::transaction(noted) > 0 {}
 }
 
 /// Takes in what waits outside of the tables, with a commit for each part.

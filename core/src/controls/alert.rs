@@ -11,12 +11,28 @@ pub enum AlertKind {
     HealthFailed,
     /// A version of a secret was rolled back to the one before.
     RolledBack,
+    /// The approval of an action type ends soon.
+    ApprovalEnding,
+    /// A value is older than its secret allows.
+    RotationOverdue,
+    /// A rotation is past its deadline.
+    RotationStuck,
+    /// A credential ends at the provider soon, or has ended.
+    SecretExpiring,
 }
 
 impl AlertKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [AlertKind; 4] =
-        [AlertKind::ActionRequested, AlertKind::ActionWithdrawn, AlertKind::HealthFailed, AlertKind::RolledBack];
+    pub const ALL: [AlertKind; 8] = [
+        AlertKind::ActionRequested,
+        AlertKind::ActionWithdrawn,
+        AlertKind::HealthFailed,
+        AlertKind::RolledBack,
+        AlertKind::ApprovalEnding,
+        AlertKind::RotationOverdue,
+        AlertKind::RotationStuck,
+        AlertKind::SecretExpiring,
+    ];
 
     /// The word that is stored, and sent to whoever listens.
     pub fn name(self) -> &'static str {
@@ -25,6 +41,10 @@ impl AlertKind {
             AlertKind::ActionWithdrawn => "action_withdrawn",
             AlertKind::HealthFailed => "health_failed",
             AlertKind::RolledBack => "rolled_back",
+            AlertKind::ApprovalEnding => "approval_ending",
+            AlertKind::RotationOverdue => "rotation_overdue",
+            AlertKind::RotationStuck => "rotation_stuck",
+            AlertKind::SecretExpiring => "secret_expiring",
         }
     }
 }
@@ -36,6 +56,8 @@ mod tests {
     #[test]
     fn every_kind_stands_in_the_documentation() {
         let page = include_str!("../../../docs/monitoring.md");
+        let (_, page) = page.split_once("\n## Alerts\n").unwrap();
+        let page = page.split("\n## ").next().unwrap();
         let rows = page.lines().filter(|line| line.starts_with("| `")).count();
         for kind in AlertKind::ALL {
             let row = format!("\n| `{}` | ", kind.name());

@@ -79,6 +79,14 @@ pub static OPERATOR_REVEAL: Guardrail = Guardrail {
               recorded; enforce: refused.",
 };
 
+/// Reveals of a value whose rotation is overdue.
+pub static OVERDUE_ROTATION: Guardrail = Guardrail {
+    name: "overdue_rotation",
+    default: State::Warn,
+    meaning: "A reveal of a current value that is older than its rotate_every, by a role that may not rotate it. \
+              warn: a WARNING; enforce: refused.",
+};
+
 /// Statements that remove something that `tenancy.protect` created.
 pub static PROTECTED_TABLES: Guardrail = Guardrail {
     name: "protected_tables",
@@ -128,19 +136,29 @@ pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
               enforce: refused.",
 };
 
+/// Reveals of a value that no health report proves.
+pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
+    name: "unverified_secret",
+    default: State::Off,
+    meaning: "A reveal of a value that no health report proves, by a role that may neither report nor rotate it. \
+              warn: a WARNING; enforce: refused.",
+};
+
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 11] = [
+pub static ALL: [&Guardrail; 13] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &LITERAL_SECRET,
     &NEW_TABLES,
     &OPERATOR_REVEAL,
+    &OVERDUE_ROTATION,
     &PROTECTED_TABLES,
     &RETIRE_IN_USE,
     &ROW_SECURITY_BYPASS,
     &SELF_APPROVED_ACTION,
     &STATEMENT_STATISTICS,
     &UNRECORDED_REVEAL,
+    &UNVERIFIED_SECRET,
 ];
 
 #[cfg(test)]

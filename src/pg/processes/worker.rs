@@ -36,12 +36,12 @@ pub struct RunningWorker {
 }
 
 impl RunningWorker {
-    /// Starts `function` of this library for the database; `None` if no process is to be had.
-    pub fn start(function: &str, database: pg_sys::Oid) -> Option<Self> {
+    /// Starts `function` of this library for the database, shown as `kind`; `None` if no process is to be had.
+    pub fn start(function: &str, kind: &str, database: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the process' own id.
         let own = unsafe { pg_sys::MyProcPid };
-        let worker = BackgroundWorkerBuilder::new("pg_tenancy sealer")
-            .set_type("pg_tenancy sealer")
+        let worker = BackgroundWorkerBuilder::new(kind)
+            .set_type(kind)
             .set_library("pg_tenancy")
             .set_function(function)
             .set_argument(Some(pg_sys::Datum::from(database)))

@@ -36,6 +36,8 @@ static TOKEN_CACHE_SIZE: Integer = Integer::new(512);
 static ISSUER_CACHE_SIZE: Integer = Integer::new(256);
 /// In milliseconds.
 static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
+/// In milliseconds.
+static SETTLE_INTERVAL: Integer = Integer::new(600_000);
 /// In keys.
 static KEY_CACHE_SIZE: Integer = Integer::new(64);
 /// In milliseconds.
@@ -133,7 +135,7 @@ const TEXTS: [TextSetting; 10] = [
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 10] = [
+const INTEGERS: [IntegerSetting; 11] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -187,6 +189,15 @@ const INTEGERS: [IntegerSetting; 10] = [
         c"How long after a checkpoint the background worker makes the next one.",
         c"0: never; tenancy.checkpoint() is then called by somebody else. Without a signing key there is none either.",
         &CHECKPOINT_INTERVAL,
+        [0, 86_400_000],
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    ),
+    (
+        c"tenancy.settle_interval",
+        c"How often the background worker notes what time has changed.",
+        c"0: never; tenancy.settle_due() is then called by somebody else. The worker also needs tenancy.seal_interval.",
+        &SETTLE_INTERVAL,
         [0, 86_400_000],
         GucContext::Sighup,
         GucFlags::UNIT_MS,
@@ -309,6 +320,11 @@ pub fn checkpoint_interval() -> Option<Duration> {
 /// `tenancy.seal_interval`; `None` where nothing is to be sealed by the worker.
 pub fn seal_interval() -> Option<Duration> {
     milliseconds(&SEAL_INTERVAL)
+}
+
+/// `tenancy.settle_interval`; `None` where the worker does not call `tenancy.settle_due()`.
+pub fn settle_interval() -> Option<Duration> {
+    milliseconds(&SETTLE_INTERVAL)
 }
 
 /// `tenancy.seal_batch`.

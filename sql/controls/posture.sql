@@ -1,0 +1,147 @@
+-- The posture of the whole extension: each control with its state, what is wrong and how to mend it. Code: none, SQL
+-- alone. The posture of single secrets: sql/secrets/posture.sql.
+
+CREATE FUNCTION tenancy.database_posture()
+    RETURNS TABLE (control text, state text, count bigint, oldest timestamptz, meaning text, mend text)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 30 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+    AS $$
+    SELECT 'guardrails.' || g.name,
+           CASE WHEN g.state = 'enforce' THEN 'ok' WHEN g.state = 'off' THEN 'off'
+                WHEN g.default_state = 'enforce' THEN 'warn' ELSE 'ok' END,
+           NULL::bigint, NULL::timestamptz, g.meaning,
+           format('SELECT tenancy.set_guardrail(%L, %L, reason => ...)', g.name, 'enforce')
+      FROM tenancy.guardrails() g
+    UNION ALL
+    SELECT c.name, CASE WHEN c.errors > 0 THEN 'fail' WHEN c.warnings > 0 THEN 'warn' ELSE 'ok' END,
+           c.errors + c.warnings, NULL, c.meaning, 'SELECT * FROM tenancy.advise(''warning'')'
+      FROM (SELECT count(*) FILTER (WHERE d.severity = 'error') AS errors, count(*) AS findings,
+                   count(*) FILTER (WHERE d.severity = 'error' AND t.is_table) AS table_errors,
+                   count(*) FILTER (WHERE t.is_table) AS tables
+              FROM tenancy.advise('warning') d
+             CROSS JOIN LATERAL (
+                   SELECT d.rule IN ('unprotected_table', 'parent_unprotected', 'partition_unprotected')
+                 ) t (is_table)) a
+     CROSS JOIN LATERAL (VALUES
+           ('isolation.unprotected_tables', a.table_errors, a.tables - a.table_errors,
+            'Tables with an organization column that are not protected.'),
+           ('isolation.advisor', a.errors - a.table_errors, a.findings - a.tables - a.errors + a.table_errors,
+            'Other findings of the advisor. warn: warnings; fail: errors.')) c (name, errors, warnings, meaning)
+    UNION ALL
+    SELECT 'audit.unsealed_events',
+           CASE WHEN l.unsealed_seconds >= 3600 OR l.given_up THEN 'fail' WHEN l.unsealed_seconds >= 300 THEN 'warn'
+                ELSE 'ok' END,
+           l.unsealed_events, CASE WHEN l.unsealed_events > 0 THEN now() - l.unsealed_seconds * interval '1 second' END,
+           'Events that are committed and not sealed: they could vanish without a trace. warn: for 5 minutes; fail: for
+an hour, or writers were let through.',
+           'preload the library, or call tenancy.seal() regularly'
+      FROM tenancy.audit_lag l
+    UNION ALL
+    SELECT 'audit.checkpoint',
+           CASE WHEN s.made_at IS NULL THEN 'off'
+                WHEN s.uncheckpointed_events = 0 OR s.age < interval '1 hour' THEN 'ok'
+                WHEN s.age < interval '1 day' THEN 'warn' ELSE 'fail' END,
+           s.uncheckpointed_events, s.made_at,
+           'Events that no signed checkpoint covers: nobody outside could prove that they are not rewritten. warn: after
+an hour; fail: after a day; off: no checkpoint was ever made.',
+           'set tenancy.signing_key_file and tenancy.checkpoint_interval, or call tenancy.checkpoint()'
+      FROM tenancy.checkpoint_status s
+    UNION ALL
+    SELECT 'audit.verification',
+           CASE WHEN v.verified_at IS NULL THEN 'off' WHEN v.verified_at > now() - interval '8 days' THEN 'ok'
+                WHEN v.verified_at > now() - interval '31 days' THEN 'warn' ELSE 'fail' END,
+           NULL, v.verified_at,
+           'The last verification of the audit without findings. warn: older than 8 days; fail: than 31 days; off: there
+was none.',
+           'SELECT * FROM tenancy.verify_audit()'
+      FROM (SELECT max(w.verified_at) AS verified_at FROM tenancy.verification w) v
+    UNION ALL
+    SELECT 'keys.key_encryption_keys',
+           CASE WHEN k.keys = 0 THEN 'off' WHEN k.unusable > 0 THEN 'fail' WHEN NOT k.is_chosen THEN 'warn'
+                ELSE 'ok' END,
+           k.unusable, NULL,
+           'Key-encryption keys of the provider ring that do not work. warn: none is current; off: none is registered.',
+           'SELECT * FROM tenancy.key_status()'
+      FROM (SELECT count(*) AS keys, coalesce(bool_or(e.is_current), false) AS is_chosen,
+                   cardinality(tenancy.unusable_keys())::bigint AS unusable
+              FROM tenancy.key_encryption_key e WHERE e.state <> 'retired') k
+    UNION ALL
+    SELECT 'keys.data_keys',
+           CASE WHEN d.keys = 0 THEN 'off' WHEN d.elsewhere > 0 THEN 'warn' ELSE 'ok' END, d.elsewhere, d.oldest,
+           'Data keys that are wrapped under a key-encryption key that is not the current one; off: there are none.',
+           'CALL tenancy.rewrap_data_keys()'
+      FROM (SELECT count(*) AS keys, count(*) FILTER (WHERE NOT e.is_current) AS elsewhere,
+                   min(d.wrapped_at) FILTER (WHERE NOT e.is_current) AS oldest
+              FROM tenancy.data_key d JOIN tenancy.key_encryption_key e ON e.id = d.key_encryption_key
+             WHERE d.state <> 'destroyed') d
+$$;
+COMMENT ON FUNCTION tenancy.database_posture() IS
+'The rows of tenancy.posture that are of no organization. It runs the advisor with the rights of the extension''s owner,
+reads catalogs and no row of the application, and changes nothing.';
+
+CREATE FUNCTION tenancy.database_posture_for_caller()
+    RETURNS TABLE (control text, state text, count bigint, oldest timestamptz, meaning text, mend text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 30 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role('tenancy_auditor', 'USAGE') THEN
+        RETURN QUERY SELECT * FROM tenancy.database_posture();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tenancy.database_posture_for_caller() IS
+'Internal: tenancy.database_posture for an auditor, and no row for anybody else.';
+
+CREATE VIEW tenancy.posture WITH (security_barrier) AS
+WITH finding AS MATERIALIZED (
+         SELECT p.organization, p.secret, p.valued_at, p.findings FROM tenancy.secret_posture p),
+     of_secrets AS (
+         SELECT f.organization, i.control, count(DISTINCT f.secret) AS count, min(f.valued_at) AS oldest,
+                bool_or(i.severity = 'error') AS fails, bool_or(i.severity = 'warning') AS warns
+           FROM finding f CROSS JOIN LATERAL unnest(f.findings) u JOIN tenancy.secret_finding i ON i.name = u
+          GROUP BY f.organization, i.control),
+     control AS (
+         SELECT i.control, string_agg(i.meaning, ' ') AS meaning, string_agg(DISTINCT i.mend, '; ') AS mend
+           FROM tenancy.secret_finding i GROUP BY i.control)
+SELECT o.organization, 'secrets.' || c.control AS control,
+       CASE WHEN f.fails THEN 'fail' WHEN f.warns THEN 'warn'
+            WHEN EXISTS (SELECT FROM finding any_of WHERE any_of.organization = o.organization) THEN 'ok'
+            ELSE 'off' END AS state,
+       coalesce(f.count, 0) AS count, f.oldest, c.meaning, c.mend
+  FROM tenancy.posture_scope() o
+ CROSS JOIN control c
+  LEFT JOIN of_secrets f ON f.organization = o.organization AND f.control = c.control
+UNION ALL
+SELECT o.organization, 'identity.single_sign_on',
+       CASE WHEN s.connections = 0 THEN 'off' WHEN s.enforced > 0 THEN 'ok' ELSE 'warn' END,
+       s.connections - s.enforced, s.oldest,
+       'Connections that are set up and not enforced. warn: none is enforced; off: there is no connection.',
+       'SELECT tenancy.set_sso_state(connection, ''enforced''), see docs/single-sign-on.md'
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS connections, count(*) FILTER (WHERE c.state = 'enforced') AS enforced,
+              min(c.created_at) FILTER (WHERE c.state <> 'enforced') AS oldest
+         FROM tenancy.sso_connection c WHERE c.organization = o.organization) s
+ WHERE o.every_domain OR tenancy.allowed('sso', 'read')
+UNION ALL
+SELECT o.organization, 'controls.action_requests',
+       CASE WHEN r.oldest <= tenancy.clock() - interval '7 days' THEN 'warn' ELSE 'ok' END, r.requests, r.oldest,
+       'Requests for action types that nobody has decided. warn: for 7 days.',
+       'SELECT tenancy.decide_action_type(request, approve, reason)'
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS requests, min(q.requested_at) AS oldest FROM tenancy.action_type_request q
+        WHERE q.organization = o.organization AND q.state = 'requested' AND q.decide_before > tenancy.clock()) r
+ WHERE o.every_domain OR tenancy.allowed('action', 'read')
+UNION ALL
+SELECT NULL, d.control, d.state, d.count, d.oldest, d.meaning, d.mend FROM tenancy.database_posture_for_caller() d;
+COMMENT ON VIEW tenancy.posture IS
+'A row for each control of the extension. Members see those of the context''s organization that they may read, auditors
+those of every organization and those of the database. Raises 28000 for a member without a context.';
+COMMENT ON COLUMN tenancy.posture.organization IS 'The organization; NULL for a control of the whole database.';
+COMMENT ON COLUMN tenancy.posture.control IS 'Name of the control; docs/monitoring.md lists them.';
+COMMENT ON COLUMN tenancy.posture.state IS
+'ok; warn: somebody should look; fail: what the control is for is not given; off: the control is not used.';
+COMMENT ON COLUMN tenancy.posture.count IS 'How many things are to be mended; NULL where nothing is counted.';
+COMMENT ON COLUMN tenancy.posture.oldest IS
+'How old the oldest of them is. For secrets: when its current value came.';
+COMMENT ON COLUMN tenancy.posture.meaning IS 'What the control is about, and when it is not ok.';
+COMMENT ON COLUMN tenancy.posture.mend IS 'What to do, or where to look.';

@@ -1,0 +1,146 @@
+//! `tenancy.settle_due()`: records what time has ended, and alerts of what it has made due.
+//!
+//! Nothing depends on its running: what has ended counts as ended without it. It only tells.
+
+use super::action_type;
+use super::alert::raise_alert;
+use super::guard;
+use crate::pg::clock;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::transaction;
+use crate::pg::user;
+use pg_tenancy_core::controls::alert::AlertKind;
+use pg_tenancy_core::error::{self, Result};
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What an alert is raised of when its time has come, the oldest first. $1 is the time, $2 how many at most.
+static DUE: [(AlertKind, Query); 4] = [
+    (
+        AlertKind::RotationStuck,
+        Query::new(
+            "SELECT r.organization, s.domain, r.id, r.deadline,
+                    json_build_object('secret', s.id, 'name', s.name, 'version', r.to_version)::text
+               FROM tenancy.rotation r JOIN tenancy.secret s ON s.id = r.secret
+              WHERE r.state IN ('open', 'observing') AND r.deadline <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'rotation_stuck' AND n.subject = r.id AND n.due_at = r.deadline)
+              ORDER BY r.deadline LIMIT $2",
+        ),
+    ),
+    (
+        AlertKind::RotationOverdue,
+        Query::new(
+            "SELECT s.organization, s.domain, s.id, d.at,
+                    json_build_object('secret', s.id, 'name', s.name, 'version', v.number)::text
+               FROM tenancy.secret s
+               JOIN tenancy.secret_kind k ON k.name = s.kind
+               JOIN tenancy.secret_version v ON v.secret = s.id AND v.state = 'current'
+              CROSS JOIN LATERAL (
+                    SELECT tenancy.rotation_due_at(v.valued_at, coalesce(s.rotate_every, k.rotate_every)) AS at) d
+              WHERE s.destroyed_at IS NULL AND d.at <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'rotation_overdue' AND n.subject = s.id AND n.due_at = d.at)
+              ORDER BY d.at LIMIT $2",
+        ),
+    ),
+    (
+        AlertKind::SecretExpiring,
+        Query::new(
+            "SELECT s.organization, s.domain, s.id, v.expires_at,
+                    json_build_object('secret', s.id, 'name', s.name, 'version', v.number)::text
+               FROM tenancy.secret s
+               JOIN tenancy.secret_version v ON v.secret = s.id AND v.state = 'current'
+              WHERE s.destroyed_at IS NULL AND v.expires_at <= $1 + interval '14 days'
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'secret_expiring' AND n.subject = s.id AND n.due_at = v.expires_at)
+              ORDER BY v.expires_at LIMIT $2",
+        ),
+    ),
+    (
+        AlertKind::ApprovalEnding,
+        Query::new(
+            "SELECT r.organization, 'action', r.id, r.ends_at,
+                    json_build_object('request', r.id, 'action_type', r.action_type)::text
+               FROM tenancy.action_type_request r
+              WHERE r.state = 'approved' AND r.ends_at > $1
+                AND r.ends_at - least(r.valid_for / 10, interval '7 days') <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'approval_ending' AND n.subject = r.id AND n.due_at = r.ends_at)
+              ORDER BY r.ends_at LIMIT $2",
+        ),
+    ),
+];
+
+/// Whoever comes second of two writes no row.
+static NOTE: Query = Query::new(
+    "INSERT INTO tenancy.notice (kind, subject, due_at, noticed_at) VALUES ($1, $2, $3, $4)
+     ON CONFLICT DO NOTHING RETURNING 1",
+);
+
+/// How much of each kind is done in a call.
+const AT_MOST: i64 = 1000;
+
+/// Something whose time has come.
+struct Due {
+    organization: Uuid,
+    domain: String,
+    subject: Uuid,
+    at: i64,
+    detail: Value,
+}
+
+/// `tenancy.settle_due()`: what was noted, and how often.
+#[pg_extern(sql = false)]
+fn tenancy_settle_due() -> TableIterator<'static, (name!(what, &'static str), name!(count, i64))> {
+    TableIterator::new(settle().or_raise())
+}
+
+fn settle() -> Result<Vec<(&'static str, i64)>> {
+    if transaction::read_only() {
+        let message = "nothing is noted on a standby or in a READ ONLY transaction";
+        return Err(error::READ_ONLY.error(message));
+    }
+    user::as_superuser(|| {
+        let now = clock::now();
+        let mut settled = vec![("action_expired", action_type::expire(now, AT_MOST)?)];
+        for (kind, due) in &DUE {
+            let mut noted = 0;
+            let arguments = [spi::timestamp(now), argument(AT_MOST)];
+            for due in transaction::with_latest_snapshot(|| due.read(&arguments, Due::read)) {
+                noted += i64::from(due.ok_or_else(unreadable)?.note(*kind, now));
+            }
+            settled.push((kind.name(), noted));
+        }
+        Ok(settled)
+    })
+}
+
+impl Due {
+    fn read(row: &Row) -> Option<Self> {
+        Some(Due {
+            organization: row.uuid(1)?,
+            domain: row.get(2)?,
+            subject: row.uuid(3)?,
+            at: row.timestamp(4)?,
+            detail: serde_json::from_str(&row.get::<String>(5)?).ok()?,
+        })
+    }
+
+    /// Raises the alert, unless somebody else has; returns whether.
+    fn note(self, kind: AlertKind, now: i64) -> bool {
+        let note = [argument(kind.name()), spi::uuid(self.subject), spi::timestamp(self.at), spi::timestamp(now)];
+        let first = !guard::writing(|| NOTE.write(&note, |_| ())).is_empty();
+        if first {
+            raise_alert(self.organization, &self.domain, kind, self.detail);
+        }
+        first
+    }
+}
+
+fn unreadable() -> error::Error {
+    error::STATE_INVALID.error("something that is due cannot be read")
+}
