@@ -188,6 +188,15 @@ other=$(grep -v -m 1 -F -e "$third" "$tokens/reads" || true)
 [[ -z $other ]] || failed "reads went on (but one of them: $other)"
 ok "$count reads meanwhile, and none of them failed"
 
+heading 'What somebody should mend' 'Each secret is judged, and so is each control of the extension.'
+quietly '\connect - finops_app'
+member carol 'SELECT name, severity, findings, rotation_due_at::date FROM tenancy.secret_posture ORDER BY name'
+shows 'aws-billing [|] info .*aws-stop +[|] warning +[|] .unverified' 'a rotated credential beside one that nobody has tried'
+as auditor finops_auditor
+ask "SELECT control, state, count, mend FROM tenancy.posture WHERE control IN ('secrets.health', 'keys.data_keys')
+ AND (organization IS NULL OR organization = '$northwind') ORDER BY control"
+shows 'keys.data_keys [|] ok .*secrets.health [|] warn' 'an auditor sees every organization, and the database'
+
 heading 'A restore without the key says which one is missing' \
     'The ring has another key for that while, as on a server that nobody gave the key to.'
 restore() {
