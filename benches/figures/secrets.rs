@@ -51,6 +51,7 @@ pub async fn measure(client: &Client, signer: &Signer) -> Result<()> {
     verification(client).await?;
     rewrapping(client, &wrapping).await?;
     list(client, signer).await?;
+    posture(client, signer).await?;
     reveals(client, signer).await
 }
 
@@ -277,6 +278,53 @@ async fn list(client: &Client, signer: &Signer) -> Result<()> {
     }
     pairs.report("list of 1,000 of 100,000 secrets, beside WHERE by hand", TIMES, "(goal: at most 1.05)");
     member.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+/// The facts of a posture without what is found of them, as somebody would join them who knows the tables.
+const FACTS: &str =
+    "SELECT s.id, s.name, s.kind, s.scope, s.domain, s.owner_issuer, s.owner_subject, r.state, c.number,
+           c.valued_at, now() - c.valued_at, c.valued_at + coalesce(s.rotate_every, k.rotate_every), c.expires_at,
+           v.live, h.healthy, now() - h.checked_at, u.last_used_at, d.key_encryption_key, now() - d.created_at, m.role
+      FROM tenancy.secret s
+      JOIN tenancy.secret_kind k ON k.name = s.kind
+      LEFT JOIN tenancy.secret_version c ON c.secret = s.id AND c.state = 'current'
+      LEFT JOIN tenancy.data_key d ON d.id = c.data_key
+      LEFT JOIN tenancy.rotation r ON r.secret = s.id AND r.state IN ('open', 'observing')
+      LEFT JOIN tenancy.membership m ON m.organization = s.organization AND m.issuer = s.owner_issuer
+            AND m.subject = s.owner_subject
+     CROSS JOIN LATERAL (SELECT count(*) AS live FROM tenancy.secret_version w
+                          WHERE w.secret = s.id AND w.state <> 'retired') v
+      LEFT JOIN LATERAL (SELECT i.healthy, i.checked_at FROM tenancy.health_report i
+                          WHERE i.secret = s.id AND i.version = c.number
+                          ORDER BY i.checked_at DESC LIMIT 1) h ON true
+     CROSS JOIN LATERAL (SELECT max(l.last_used_at) AS last_used_at FROM tenancy.secret_use l
+                          WHERE l.secret = s.id) u
+     WHERE s.destroyed_at IS NULL";
+
+/// The posture of the secrets of an organization of 1,000, and of all, as a member and an auditor see them.
+async fn posture(client: &Client, signer: &Signer) -> Result<()> {
+    const TIMES: u32 = 5;
+    const POSTURE: &str = "SELECT * FROM tenancy.secret_posture";
+    let by_hand = format!("{FACTS} AND s.organization = '{}'", organization(1));
+    let member = connect().await?;
+    member.batch_execute("BEGIN; SET LOCAL ROLE bench_application").await?;
+    member.query("SELECT tenancy.authenticate($1)", &[&token(signer, 0)]).await?;
+    assert_eq!(member.query(POSTURE, &[]).await?.len(), OF_THE_FIRST as usize);
+    assert_eq!(client.query(&by_hand, &[]).await?.len(), OF_THE_FIRST as usize);
+    let mut pairs = Pairs::new();
+    for _ in 0..25 {
+        pairs.add(timed(client, &by_hand, TIMES).await?, timed(&member, POSTURE, TIMES).await?);
+    }
+    pairs.report("posture of 1,000 of 100,000 secrets, beside its facts joined by hand", TIMES, "(goal: at most 1.3)");
+    member.batch_execute("ROLLBACK").await?;
+    let all = format!("SELECT count(findings) FROM ({POSTURE}) p");
+    let mut pairs = Pairs::new();
+    for _ in 0..5 {
+        let joined = format!("SELECT count(*), max(live) FROM ({FACTS}) p");
+        pairs.add(timed(client, &joined, 1).await?, timed(client, &all, 1).await?);
+    }
+    pairs.report("posture of 100,000 secrets, beside the same", 1, "");
     Ok(())
 }
 

@@ -60,9 +60,12 @@ static BATCH: Query = Query::new(
       ORDER BY d.id LIMIT $4 FOR UPDATE",
 );
 
+/// A statement for the whole batch: each one checks the constraints of the table anew.
 static REWRAP: Query = Query::new(
-    "UPDATE tenancy.data_key SET key_encryption_key = $2, key_version = $3, wrapped = $4, wrapped_at = $5
-      WHERE id = $1",
+    "UPDATE tenancy.data_key d
+        SET key_encryption_key = $1, key_version = w.key_version, wrapped = w.wrapped, wrapped_at = $2
+       FROM unnest($3, $4, $5) AS w (id, key_version, wrapped)
+      WHERE d.id = w.id",
 );
 
 static COUNT: Query = Query::new(
@@ -143,16 +146,10 @@ fn batch() -> Result<bool> {
     let wrapped = if keys.is_empty() { Vec::new() } else { target.wrap(&keys)? };
     let now = clock::now();
     guard::writing(|| {
-        for (key, wrapped) in keys.iter().zip(&wrapped) {
-            let arguments = [
-                spi::uuid(key.id),
-                argument(target.id.as_str()),
-                argument(wrapped.version.clone()),
-                argument(wrapped.bytes.as_slice()),
-                spi::timestamp(now),
-            ];
-            REWRAP.write(&arguments, |_| ());
-        }
+        let ids: Vec<_> = keys.iter().map(|key| pgrx::Uuid::from_bytes(*key.id.as_bytes())).collect();
+        let (versions, bytes): (Vec<_>, Vec<_>) = wrapped.into_iter().map(|key| (key.version, key.bytes)).unzip();
+        let target = argument(target.id.as_str());
+        REWRAP.write(&[target, spi::timestamp(now), argument(ids), argument(versions), argument(bytes)], |_| ());
         let (done, failed) = (keys.len() as i64, (found.len() - keys.len()) as i64);
         COUNT.write(&[spi::uuid(run.id), argument(done), argument(failed)], |_| ())
     });
