@@ -64,8 +64,23 @@ COMMENT ON VIEW tenancy.secret_finding IS
 'What tenancy.secret_posture can find. The columns are name, severity (error, warning or info), control (the part after
 secrets. in tenancy.posture), meaning, and mend: what ends the finding.';
 
--- Row-level security would be asked for each of the tables; tenancy.secret_posture asks once for each secret instead.
-CREATE VIEW tenancy.every_secret_posture AS
+CREATE FUNCTION tenancy.posture_scope() RETURNS TABLE (organization uuid, every_domain boolean)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role('tenancy_auditor', 'USAGE') THEN
+        RETURN QUERY SELECT o.id, true FROM tenancy.organization o;
+    ELSE
+        RETURN QUERY SELECT tenancy.org_id(), false;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tenancy.posture_scope() IS
+'Internal: the organizations whose posture the caller may see, and whether in every domain. An auditor sees all, a
+member that of the context, in the domains in which the role may read. Raises 28000 without a context.';
+
+-- Row-level security would be asked for each row of each table; here it is asked once for each secret. That join comes
+-- first: behind more than join_collapse_limit tables, the planner would read every organization's secrets before it.
+CREATE VIEW tenancy.secret_posture WITH (security_barrier) AS
 SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owner_issuer, s.owner_subject,
        coalesce(r.state, 'settled') AS state, c.number AS version, c.valued_at, t.now - c.valued_at AS age,
        tenancy.rotation_due_at(c.valued_at, coalesce(s.rotate_every, k.rotate_every)) AS rotation_due_at,
@@ -79,7 +94,9 @@ SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owne
             ELSE 'ok' END AS severity,
        f.findings
   FROM (SELECT tenancy.clock() AS now, (SELECT tenancy.unusable_keys()) AS unusable_keys OFFSET 0) AS t
- CROSS JOIN tenancy.secret s
+ CROSS JOIN tenancy.posture_scope() o
+  JOIN tenancy.secret s ON s.organization = o.organization AND s.destroyed_at IS NULL
+        AND (o.every_domain OR tenancy.allowed(s.domain, 'read'))
   JOIN tenancy.secret_kind k ON k.name = s.kind
   LEFT JOIN tenancy.secret_version c ON c.secret = s.id AND c.state = 'current'
   LEFT JOIN tenancy.data_key d ON d.id = c.data_key
@@ -115,38 +132,15 @@ SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owne
                 WHEN c.expires_at <= t.now + interval '14 days' THEN 'expiring' END,
            CASE WHEN m.organization IS NULL OR m.valid_until <= t.now THEN 'orphaned' END,
            CASE WHEN a.unused THEN CASE s.scope WHEN 'write' THEN 'unused_write' ELSE 'unused' END END,
-           CASE WHEN EXISTS (SELECT FROM tenancy.secret_version o
-                              WHERE o.organization = s.organization AND o.fingerprint = c.fingerprint
-                                AND o.secret <> s.id AND o.state <> 'retired') THEN 'reused' END,
+           CASE WHEN EXISTS (SELECT FROM tenancy.secret_version x
+                              WHERE x.organization = s.organization AND x.fingerprint = c.fingerprint
+                                AND x.secret <> s.id AND x.state <> 'retired') THEN 'reused' END,
            CASE WHEN d.key_encryption_key = ANY (t.unusable_keys) THEN 'key_missing' END,
            CASE WHEN d.state <> 'current' OR t.now - d.created_at >= interval '730 days' THEN 'old_data_key' END,
            CASE WHEN NOT e.is_current THEN 'old_key' END,
            CASE WHEN k.long_lived THEN 'long_lived' END], NULL) AS findings
        -- Not merged into the severity, which would find everything anew.
-       OFFSET 0) f
- WHERE s.destroyed_at IS NULL;
-COMMENT ON VIEW tenancy.every_secret_posture IS
-'Internal: tenancy.secret_posture for every organization. Granted to nobody.';
-
-CREATE FUNCTION tenancy.posture_scope() RETURNS TABLE (organization uuid, every_domain boolean)
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF pg_has_role('tenancy_auditor', 'USAGE') THEN
-        RETURN QUERY SELECT o.id, true FROM tenancy.organization o;
-    ELSE
-        RETURN QUERY SELECT tenancy.org_id(), false;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION tenancy.posture_scope() IS
-'Internal: the organizations whose posture the caller may see, and whether in every domain. An auditor sees all, a
-member that of the context, in the domains in which the role may read. Raises 28000 without a context.';
-
-CREATE VIEW tenancy.secret_posture WITH (security_barrier) AS
-SELECT p.*
-  FROM tenancy.posture_scope() o
-  JOIN tenancy.every_secret_posture p ON p.organization = o.organization
- WHERE o.every_domain OR tenancy.allowed(p.domain, 'read');
+       OFFSET 0) f;
 COMMENT ON VIEW tenancy.secret_posture IS
 'A row for each secret that is not destroyed, with what somebody should mend. Members see those of the context''s
 organization in whose domain they have the permission read, auditors those of every organization. Raises 28000 for a
