@@ -1,5 +1,6 @@
 //! Data keys that are rotated and destroyed, and what becomes of the values that are under them.
 
+use crate::action_types::{act, prepare, request};
 use crate::common::*;
 use crate::secrets::{put, reveal, with_a_key};
 use tokio_postgres::Client;
@@ -153,5 +154,44 @@ fn an_organization_whose_keys_are_destroyed_has_no_secret_left_and_may_begin_ane
         assert_eq!(reveal(&client, "new").await.as_deref(), Ok("v"));
         run(&client, "COMMIT").await;
         assert_eq!(count(&superuser, "SELECT count(*) FROM tenancy.verify_secrets()").await, 0);
+    });
+}
+
+#[test]
+fn keys_are_destroyed_beside_a_rotation_that_waits_for_the_same_organization() {
+    in_database(async |database| {
+        let (superuser, client, holder) =
+            (database.superuser().await, database.application().await, database.superuser().await);
+        with_a_key(&superuser).await;
+        prepare(&superuser).await;
+        run(&superuser, "SELECT tenancy.set_guardrail('self_approved_action', 'off', 'test')").await;
+        let alice = database.token("alice");
+        let id = act(&client, &alice, &request("instance.stop")).await.unwrap();
+        act(&client, &alice, &format!("SELECT tenancy.decide_action_type('{id}', true, 'test')")).await.unwrap();
+        act(&client, &alice, "SELECT tenancy.put_secret('stop', 'one', scope => 'write')").await.unwrap();
+        run(&holder, &format!("BEGIN; SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE")).await;
+        let waiting = |sessions: u32| {
+            format!(
+                "SELECT count(*) = {sessions} FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        };
+        let destroy = format!("SELECT tenancy.destroy_data_keys('{ACME}', 'offboarded')");
+        let rotate = "SELECT tenancy.begin_rotation('stop', 'two')";
+        let (destroyed, rotated, ()) = tokio::join!(
+            try_rows(&superuser, &destroy),
+            async {
+                let watcher = database.superuser().await;
+                eventually(&watcher, &waiting(1)).await;
+                act(&client, &alice, rotate).await
+            },
+            async {
+                let watcher = database.superuser().await;
+                eventually(&watcher, &waiting(2)).await;
+                run(&holder, "COMMIT").await;
+            },
+        );
+        assert_eq!(destroyed.unwrap(), [[Some("1".to_owned())]], "none of them is the victim of a deadlock");
+        assert_eq!(rotated.unwrap_err().sqlstate, "42704");
     });
 }

@@ -25,6 +25,8 @@ fn destroy(organization: Option<pgrx::Uuid>, reason: Option<&str>, legal_basis: 
     let reason = valid_reason(reason)?;
     require_text(legal_basis, "legal_basis")?;
     must_write()?;
+    // In the order of a rotation, which holds its secret first. What comes until then is held below.
+    Secret::all_held(organization)?;
     // Nobody stores a value meanwhile.
     if !hold_organization(organization) {
         return Err(error::NOT_FOUND.error(format!("organization \"{organization}\" does not exist")));
