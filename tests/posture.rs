@@ -18,6 +18,11 @@ async fn findings(client: &Client, name: &str) -> String {
     value(client, &sql).await
 }
 
+/// Names that are separated by blanks, in whatever order.
+fn sorted(text: &str) -> BTreeSet<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
 /// Replaces the key file of the server; `$1` is its path.
 async fn change_key_file(superuser: &Client, script: &str) {
     let path = value(superuser, "SELECT current_setting('tenancy.secret_key_file')").await;
@@ -66,7 +71,6 @@ fn each_finding_appears_and_ends_when_it_is_mended() {
             at(&client, second).await;
             run(&client, &sql).await;
             let found = findings(&client, name).await;
-            let sorted = |text: &str| text.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
             assert_eq!(sorted(&found), sorted(expected), "at {second} after {sql}");
             seen.extend(sorted(&found));
         }
@@ -116,7 +120,6 @@ fn each_finding_appears_and_ends_when_it_is_mended() {
             at(&client, second).await;
             run(&client, &sql).await;
             let found = findings(&client, name).await;
-            let sorted = |text: &str| text.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
             assert_eq!(sorted(&found), sorted(expected), "{what}: after {sql}");
             seen.extend(sorted(&found));
             let wrong = "SELECT count(*) FROM tenancy.secret_posture p

@@ -57,9 +57,11 @@ CREATE FUNCTION tenancy.metrics(secret_names boolean DEFAULT false)
       FROM unnest('{open,observing}'::text[]) n (state) LEFT JOIN secret s ON s.state = n.state GROUP BY n.state
     UNION ALL
     SELECT 'pg_tenancy_secret_key_usable', jsonb_build_object('key', e.id),
-           (NOT e.id = ANY (tenancy.unusable_keys()))::integer,
+           (NOT e.id = ANY (u.keys))::integer,
            'Whether a key-encryption key of the provider ring works.'
-      FROM tenancy.key_encryption_key e WHERE e.provider = 'ring' AND e.state <> 'retired'
+      -- Each call tries every key.
+      FROM (SELECT tenancy.unusable_keys() AS keys OFFSET 0) u
+     CROSS JOIN tenancy.key_encryption_key e WHERE e.provider = 'ring' AND e.state <> 'retired'
     UNION ALL
     SELECT 'pg_tenancy_data_key_count', jsonb_build_object('key', e.id), count(d.id),
            'Data keys that are wrapped under a key-encryption key.'

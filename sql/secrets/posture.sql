@@ -83,7 +83,7 @@ member that of the context, in the domains in which the role may read. Raises 28
 CREATE VIEW tenancy.secret_posture WITH (security_barrier) AS
 SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owner_issuer, s.owner_subject,
        coalesce(r.state, 'settled') AS state, c.number AS version, c.valued_at, t.now - c.valued_at AS age,
-       tenancy.rotation_due_at(c.valued_at, coalesce(s.rotate_every, k.rotate_every)) AS rotation_due_at,
+       a.rotation_due_at,
        c.expires_at, v.live_versions, h.healthy AS last_health, t.now - h.checked_at AS health_age,
        u.last_used_at, CASE s.scope WHEN 'write' THEN u.last_used_at END AS last_write_used_at,
        d.key_encryption_key, t.now - d.created_at AS data_key_age,
@@ -113,7 +113,7 @@ SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owne
         WHERE i.secret = s.id AND i.version = c.number ORDER BY i.checked_at DESC, i.healthy LIMIT 1) h ON true
  CROSS JOIN LATERAL (SELECT max(l.last_used_at) AS last_used_at FROM tenancy.secret_use l WHERE l.secret = s.id) u
  CROSS JOIN LATERAL (
-       SELECT t.now - tenancy.rotation_due_at(c.valued_at, coalesce(s.rotate_every, k.rotate_every)) AS overdue_for,
+       SELECT tenancy.rotation_due_at(c.valued_at, coalesce(s.rotate_every, k.rotate_every)) AS rotation_due_at,
               t.now - greatest(u.last_used_at, s.created_at) >= interval '45 days' AS unused) a
  CROSS JOIN LATERAL (
        SELECT array_remove(ARRAY[
@@ -123,8 +123,8 @@ SELECT s.organization, s.id AS secret, s.name, s.kind, s.scope, s.domain, s.owne
                                   WHERE i.secret = s.id AND i.version = c.number AND i.healthy) THEN 'unverified' END,
            CASE WHEN h.healthy AND t.now - h.checked_at > coalesce(s.health_max_age, k.health_max_age)
                 THEN 'stale_health' END,
-           CASE WHEN a.overdue_for >= interval '0' THEN 'overdue'
-                WHEN a.overdue_for >= -coalesce(s.rotate_every, k.rotate_every) / 10 THEN 'due' END,
+           CASE WHEN t.now >= a.rotation_due_at THEN 'overdue'
+                WHEN t.now - a.rotation_due_at >= -coalesce(s.rotate_every, k.rotate_every) / 10 THEN 'due' END,
            CASE WHEN r.deadline <= t.now THEN 'rotation_stuck' END,
            CASE WHEN v.announced THEN 'announced' END,
            CASE WHEN t.now - v.superseded_at >= coalesce(s.observe_for, k.observe_for) THEN 'previous_lingering' END,
