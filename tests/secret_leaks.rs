@@ -10,9 +10,9 @@ use std::path::Path;
 use crate::common::server::{Folder, Server, as_server, programs, succeeds};
 use crate::common::*;
 use crate::secret_keys::{add, administrator};
+use crate::secrets::Recipient;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jsonwebtoken::Algorithm;
-use pg_tenancy_core::secrets::delivery::{self, Submission};
 use tokio_postgres::Client;
 
 /// What is looked for: a name, and the bytes.
@@ -231,12 +231,7 @@ async fn use_secrets(leaks: &Leaks, client: &Client) -> Marks {
         let value = new(&format!("prepared {n}"));
         client.execute(&prepared, &[&format!("prepared {n}"), &value]).await.unwrap();
     }
-    let recipient = client.query_one("SELECT key_id, public_key FROM tenancy.secret_recipient()", &[]).await.unwrap();
-    let (id, key): (String, Vec<u8>) = (recipient.get(0), recipient.get(1));
-    let submission = Submission { organization: ACME, name: "delivered" };
-    let message = delivery::submit(&key, &submission, new("delivered").as_bytes()).unwrap();
-    let message =
-        BASE64_STANDARD.encode([uuid::Uuid::parse_str(&id).unwrap().as_bytes().as_slice(), &message].concat());
+    let message = Recipient::of(client).await.sealed(ACME, "delivered", new("delivered"));
     client.execute("SELECT tenancy.put_secret($1, $2, sealed => true)", &[&"delivered", &message]).await.unwrap();
     for name in ["stored", "large", "kind", "delivered"] {
         client.query_one("SELECT tenancy.reveal_secret($1, 'test')", &[&name]).await.unwrap();

@@ -11,12 +11,13 @@ use std::process::Stdio;
 use crate::common::server::{as_server, succeeds};
 use crate::common::*;
 use crate::secret_keys::{Keys, add, administrator, on_a_server};
+use crate::secrets::Recipient;
 use aws_lc_rs::{hkdf, hmac};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::future::join;
 use jsonwebtoken::Algorithm;
 use pg_tenancy_core::audit::format::encoding::record;
-use pg_tenancy_core::secrets::delivery::{self, Submission};
+use pg_tenancy_core::secrets::delivery;
 use pg_tenancy_core::secrets::envelope;
 use pg_tenancy_core::secrets::key::{KeyId, SecretKey};
 use tokio_postgres::Client;
@@ -320,28 +321,6 @@ impl Session {
     }
 }
 
-/// Values on their way in, sealed to the organization.
-struct Sealing {
-    id: Uuid,
-    key: Vec<u8>,
-}
-
-impl Sealing {
-    async fn of(session: &Session) -> Self {
-        as_tenant(&session.client, &session.token).await;
-        let row = session.client.query_one("SELECT key_id, public_key FROM tenancy.secret_recipient()", &[]).await;
-        run(&session.client, "COMMIT").await;
-        let row = row.unwrap();
-        Sealing { id: Uuid::parse_str(row.get(0)).unwrap(), key: row.get(1) }
-    }
-
-    /// The value as the functions take it.
-    fn sealed(&self, name: &str, value: &str) -> String {
-        let message = delivery::submit(&self.key, &Submission { organization: ACME, name }, value.as_bytes()).unwrap();
-        BASE64_STANDARD.encode([&self.id.as_bytes()[..], &message].concat())
-    }
-}
-
 /// What a session does, and its memory after each step.
 struct Looks<'a> {
     host: &'a Host<'a>,
@@ -407,7 +386,9 @@ impl Looks<'_> {
 
 /// Uses secrets in all ways, with values that are sealed on their way.
 async fn use_sealed(looks: &mut Looks<'_>) {
-    let sealing = Sealing::of(&looks.session).await;
+    as_tenant(&looks.session.client, &looks.session.token).await;
+    let recipient = Recipient::of(&looks.session.client).await;
+    run(&looks.session.client, "COMMIT").await;
     let private_key = SecretKey::generate();
     let public_key = delivery::public_key(&private_key).unwrap().to_vec();
     let put = "SELECT tenancy.put_secret($1, $2, $3, sealed => true)";
@@ -415,36 +396,43 @@ async fn use_sealed(looks: &mut Looks<'_>) {
     let begin = "SELECT tenancy.begin_rotation($1, $2, sealed => true)";
 
     let value = looks.new_value("stored");
-    let sealed = sealing.sealed("aws", &value);
+    let sealed = recipient.sealed(ACME, "aws", &value);
     looks.after(&step("put", put).with("aws").with(sealed.clone()).with("opaque")).await;
     looks.after(&step("put of a name that is taken", put).with("aws").with(sealed).with("opaque").fails("23505")).await;
     looks.after(&step("reveal", reveal).with("aws").with(public_key.clone())).await;
     looks.after(&step("reveal to a point of low order", reveal).with("aws").with(vec![0u8; 32]).fails("22023")).await;
     let half = format!(r#"{{"access_key_id": "a\n", "note": "{}"}}"#, looks.new_value("refused"));
-    let half = step("put of half a value", put).with("half").with(sealing.sealed("half", &half));
+    let half = step("put of half a value", put).with("half").with(recipient.sealed(ACME, "half", &half));
     looks.after(&half.with("aws_access_key").fails("22023")).await;
     let whole = format!(r#"{{"access_key_id": "a\n", "secret_access_key": "{}\n"}}"#, looks.new_value("of a kind"));
-    let whole = step("put of a kind", put).with("kind").with(sealing.sealed("kind", &whole));
+    let whole = step("put of a kind", put).with("kind").with(recipient.sealed(ACME, "kind", &whole));
     looks.after(&whole.with("aws_access_key")).await;
     let large = random_text(60_000);
     looks.sought.value("large value", &large);
     looks
-        .after(&step("put of a large value", put).with("large").with(sealing.sealed("large", &large)).with("opaque"))
+        .after(
+            &step("put of a large value", put)
+                .with("large")
+                .with(recipient.sealed(ACME, "large", &large))
+                .with("opaque"),
+        )
         .await;
     looks.after(&step("reveal of a large value", reveal).with("large").with(public_key)).await;
 
-    let unchanged = step("begin_rotation with the same value", begin).with("aws").with(sealing.sealed("aws", &value));
+    let unchanged =
+        step("begin_rotation with the same value", begin).with("aws").with(recipient.sealed(ACME, "aws", &value));
     looks.after(&unchanged.fails("22023")).await;
     let value = looks.new_value("rotated");
-    looks.after(&step("begin_rotation", begin).with("aws").with(sealing.sealed("aws", &value))).await;
+    looks.after(&step("begin_rotation", begin).with("aws").with(recipient.sealed(ACME, "aws", &value))).await;
     looks.after(&step("begin_rotation without a value", "SELECT tenancy.begin_rotation('large')")).await;
     let supply = step("supply_value", "SELECT tenancy.supply_value('large', 2, $1, sealed => true)");
     let value = looks.new_value("supplied");
-    looks.after(&supply.with(sealing.sealed("large", &value))).await;
+    looks.after(&supply.with(recipient.sealed(ACME, "large", &value))).await;
 
     // It waits where the sealed value is to be written.
     let value = looks.new_value("cancelled");
-    let cancelled = step("put that is cancelled", put).with("no").with(sealing.sealed("no", &value)).with("opaque");
+    let cancelled =
+        step("put that is cancelled", put).with("no").with(recipient.sealed(ACME, "no", &value)).with("opaque");
     let (client, pid) = (looks.host.client, looks.session.pid.clone());
     run(client, "BEGIN; LOCK TABLE tenancy.sealed_value IN SHARE MODE").await;
     let cancel = async {

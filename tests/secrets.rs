@@ -28,6 +28,25 @@ pub async fn reveal(client: &Client, name: &str) -> Result<String, Refusal> {
     revealed.map(|row| row.get(0)).map_err(|error| Refusal::of(&error))
 }
 
+/// The key of the context's organization, which values are sealed to before they are sent.
+pub struct Recipient {
+    id: Uuid,
+    key: Vec<u8>,
+}
+
+impl Recipient {
+    pub async fn of(client: &Client) -> Self {
+        let row = client.query_one("SELECT key_id, public_key FROM tenancy.secret_recipient()", &[]).await.unwrap();
+        Recipient { id: Uuid::parse_str(row.get(0)).unwrap(), key: row.get(1) }
+    }
+
+    /// A value for the secret of that organization and name, as the functions take it.
+    pub fn sealed(&self, organization: Uuid, name: &str, value: impl AsRef<[u8]>) -> String {
+        let message = delivery::submit(&self.key, &Submission { organization, name }, value.as_ref()).unwrap();
+        BASE64_STANDARD.encode([&self.id.as_bytes()[..], &message].concat())
+    }
+}
+
 #[test]
 fn what_was_stored_is_revealed_in_every_session_and_kind_of_transaction() {
     in_database(async |database| {
@@ -111,11 +130,7 @@ fn a_value_that_is_sealed_may_stand_in_a_statement() {
         with_a_key(&superuser).await;
         run(&superuser, "SELECT tenancy.set_guardrail('literal_secret', 'enforce', 'test')").await;
         as_tenant(&client, &database.token("alice")).await;
-        let recipient = client.query_one("SELECT * FROM tenancy.secret_recipient()", &[]).await.unwrap();
-        let (key_id, public_key): (String, Vec<u8>) = (recipient.get(0), recipient.get(1));
-        let submission = Submission { organization: ACME, name: "aws" };
-        let message = delivery::submit(&public_key, &submission, b"a value").unwrap();
-        let sealed = BASE64_STANDARD.encode([Uuid::parse_str(&key_id).unwrap().as_bytes(), &message[..]].concat());
+        let sealed = Recipient::of(&client).await.sealed(ACME, "aws", b"a value");
         run(&client, &format!("SELECT tenancy.put_secret('aws', '{sealed}', sealed => true)")).await;
         assert_eq!(reveal(&client, "aws").await.as_deref(), Ok("a value"));
         let clear = refused_within(&client, "SELECT tenancy.put_secret('gcp', 'a value')").await;
@@ -129,12 +144,8 @@ fn a_value_travels_sealed_both_ways() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         with_a_key(&superuser).await;
         as_tenant(&client, &database.token("alice")).await;
-        let recipient = client.query_one("SELECT * FROM tenancy.secret_recipient()", &[]).await.unwrap();
-        let (key_id, public_key): (String, Vec<u8>) = (recipient.get(0), recipient.get(1));
-        let seal = |organization, name, value: &[u8]| {
-            let message = delivery::submit(&public_key, &Submission { organization, name }, value).unwrap();
-            BASE64_STANDARD.encode([Uuid::parse_str(&key_id).unwrap().as_bytes().as_slice(), &message].concat())
-        };
+        let recipient = Recipient::of(&client).await;
+        let seal = |organization, name, value: &[u8]| recipient.sealed(organization, name, value);
         let put = async |name: &str, text: &str| {
             let sql = "SELECT tenancy.put_secret($1, $2, sealed => true)::text";
             client.batch_execute("SAVEPOINT before").await.unwrap();
