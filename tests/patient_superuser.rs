@@ -10,12 +10,15 @@ use tokio_postgres::Client;
 
 const SEQUENCES: u64 = 2000;
 
-/// Everything of a batch that a hash covers, its events and its actor with it.
+/// Everything of a batch that a hash covers, its events and its actor with it. Of the packed events that is what they say:
+/// a block of LZ4 can be changed into another one of the same text.
 const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event_batch) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.events, e.occurred_at, e.operation, e.domain, \
     e.table_schema, e.table_name, e.result, e.reason,
-            e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest, e.packed, e.row_hashes, e.encoding, \
+            e.row_key::text, e.payload::text, e.payload_salt, e.payload_digest, e.row_hashes, e.encoding, \
             e.prev_hash, e.hash)::text
+           || coalesce((SELECT string_agg(u::text, '|' ORDER BY u.place) FROM tenancy.unpack_events(e.id, e.ordinal, \
+           e.events, e.occurred_at, e.packed) u), 'none')
            || coalesce((SELECT a::text FROM tenancy.event_actor a WHERE a.id = e.actor), 'gone') $$";
 
 /// Triggers of the extension's tables, where a superuser reaches them without a statement that is heard.

@@ -367,6 +367,21 @@ mod tests {
         assert_eq!(read(&[0; 100], MAX_EVENTS + 1), Err(Malformed::Beyond));
     }
 
+    /// Why a hash covers the events and not the bytes: an offset may point at another copy of the same text.
+    #[test]
+    fn other_bytes_can_say_the_same_events() {
+        let texts = similar(100);
+        let events = events(&texts);
+        let body = pack(TIME, &events);
+        let says_the_same = |at: usize, bits: u8| {
+            let mut changed = body.clone();
+            changed[at] ^= bits;
+            Packed::open(&changed, 100).is_ok_and(|packed| packed.events(TIME).is_ok_and(|read| read == events))
+        };
+        let places = HEAD + 100 * (1 + SALT)..body.len();
+        assert!(places.flat_map(|at| (1..=255).map(move |bits| (at, bits))).any(|(at, bits)| says_the_same(at, bits)));
+    }
+
     #[test]
     fn a_length_that_is_announced_bounds_the_memory() {
         let texts = similar(100);
