@@ -66,8 +66,6 @@ GRANT EXECUTE ON FUNCTION
     tenancy.authorize_action(),
     tenancy.check_reference(),
     tenancy.check_references(regclass, text),
-    tenancy.guardrails(),
-    tenancy.set_guardrail(text, text, text),
     tenancy.remember_schema(text, boolean, text),
     tenancy.organization_columns(text),
     tenancy.protect_schema(text, text),
@@ -87,7 +85,7 @@ GRANT EXECUTE ON PROCEDURE tenancy.backfill_in_batches(regclass, text, text, int
 GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.issuer,
     tenancy.retired_key,
     tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,
-    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.guardrail, tenancy.protected_schema,
+    tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.protected_schema,
         tenancy.exclusion
 TO tenancy_admin, tenancy_auditor;
 
@@ -102,7 +100,7 @@ GRANT EXECUTE ON FUNCTION tenancy.create_audit_partitions(timestamptz, integer) 
 GRANT EXECUTE ON FUNCTION tenancy.lowest_id(timestamptz), tenancy.place_of(uuid, uuid, xid8), tenancy.refusal_queue(),
     tenancy.throttle_state()
     TO tenancy_auditor;
-GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(),
+GRANT EXECUTE ON FUNCTION tenancy.exclusions(), tenancy.protected_tables(), tenancy.drift(),
     tenancy.advise(text),
     tenancy.organization_columns(text) TO tenancy_auditor;
 
@@ -229,6 +227,13 @@ TO tenancy_application, tenancy_admin, tenancy_operator;
 GRANT EXECUTE ON FUNCTION tenancy.settle_due() TO tenancy_admin;
 GRANT SELECT ON tenancy.action_type, tenancy.action_type_request, tenancy.alert
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
+-- Guardrails. Functions ask for the rights of an administrator or for the permission of the role.
+GRANT EXECUTE ON FUNCTION tenancy.set_guardrail(text, text, text, uuid), tenancy.clear_guardrail(text, uuid, text)
+TO tenancy_application, tenancy_admin;
+GRANT EXECUTE ON FUNCTION tenancy.guardrails()
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+GRANT SELECT ON tenancy.guardrail TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 
 -- The posture of all controls, and figures for monitoring. Members see their organization's. docs/monitoring.md has the
 -- grants of a role that reads the figures alone.

@@ -1,9 +1,15 @@
 //! Guardrails that need a commit, two sessions, or a restore.
 
-use crate::common::{Database, count, in_database, refused, value};
+use crate::action_types::act;
+use crate::common::*;
+use crate::secrets::with_a_key;
+use futures_util::future::join;
+use tokio_postgres::Client;
+
+const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 
 /// A protected schema in which `new_tables` is enforced.
-async fn enforce(database: &Database) -> tokio_postgres::Client {
+async fn enforce(database: &Database) -> Client {
     let superuser = database.superuser().await;
     superuser
         .batch_execute(
@@ -15,7 +21,7 @@ async fn enforce(database: &Database) -> tokio_postgres::Client {
     database.owner().await
 }
 
-async fn is_refused(client: &tokio_postgres::Client, sql: &str, sqlstate: &str, words: &str) {
+async fn is_refused(client: &Client, sql: &str, sqlstate: &str, words: &str) {
     let refusal = refused(client, sql).await;
     assert!(refusal.sqlstate == sqlstate && refusal.message.contains(words), "{sql}: {refusal:?}");
 }
@@ -100,5 +106,96 @@ fn whoever_drops_an_index_or_a_default_of_protect_is_warned_and_told_how_to_make
             let mend = "SELECT tenancy.protect('public.bare')";
             assert!(told.contains("WARNING") && told.contains(what) && told.contains(mend), "{sql}: {told}");
         }
+    });
+}
+
+/// Sets a guardrail of Acme, as one of its members.
+fn set(guardrail: &str, state: &str) -> String {
+    format!("SELECT tenancy.set_guardrail('{guardrail}', '{state}', 'test', '{ACME}')")
+}
+
+#[test]
+fn what_an_organization_enforces_binds_it_at_once_and_nobody_else() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        let (alice, bob) = (database.token("alice"), database.token("bob"));
+        let put = "SELECT tenancy.put_secret('s', 'a value that stands here')";
+        let other = database.application().await;
+        // A transaction that is open, at a level that keeps its snapshot.
+        run(&other, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+        authenticate(&other, &alice).await.unwrap();
+        run(&other, "SELECT count(*) FROM tenancy.guardrails()").await;
+        act(&client, &alice, &set("literal_secret", "enforce")).await.unwrap();
+        assert_eq!(refused_within(&other, put).await.sqlstate, "22023", "at once");
+        run(&other, "ROLLBACK").await;
+        assert_eq!(act(&client, &alice, put).await.unwrap_err().sqlstate, "22023");
+        act(&client, &bob, put).await.unwrap();
+        // What is set for all is not enough to loosen it, and what is stricter binds everybody.
+        run(&superuser, "SELECT tenancy.set_guardrail('literal_secret', 'off', 'test')").await;
+        assert_eq!(act(&client, &alice, put).await.unwrap_err().sqlstate, "22023");
+        run(&superuser, "SELECT tenancy.set_guardrail('literal_secret', 'enforce', 'test')").await;
+        assert_eq!(act(&client, &bob, put).await.unwrap_err().sqlstate, "22023");
+        let clear = format!("SELECT tenancy.clear_guardrail('literal_secret', '{ACME}', 'test')");
+        act(&client, &alice, &clear).await.unwrap();
+        run(&superuser, "SELECT tenancy.set_guardrail('literal_secret', 'off', 'test')").await;
+        act(&client, &alice, put).await.unwrap();
+        seal_all(&superuser).await;
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn two_admins_of_an_organization_take_turns_and_never_loosen_a_guardrail() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'admin')")).await;
+        run(&superuser, "SELECT tenancy.set_guardrail('unrecorded_reveal', 'off', 'test')").await;
+        let (one, other) = (database.application().await, database.application().await);
+        for level in LEVELS {
+            run(&superuser, &format!("SELECT tenancy.clear_guardrail('unrecorded_reveal', '{ACME}', '{level}')")).await;
+            for (client, who) in [(&one, "alice"), (&other, "dora")] {
+                run(client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+                authenticate(client, &database.token(who)).await.unwrap();
+                run(client, "SELECT count(*) FROM tenancy.guardrails()").await;
+            }
+            run(&one, &set("unrecorded_reveal", "enforce")).await;
+            let (late, ()) = join(try_rows(&other, &set("unrecorded_reveal", "warn")), async {
+                eventually(&superuser, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                    .await;
+                run(&one, "COMMIT").await;
+            })
+            .await;
+            // Who comes second sees what the first has set, whatever the snapshot.
+            assert_eq!(late.unwrap_err().sqlstate, "42501", "{level}");
+            run(&other, "ROLLBACK").await;
+            let state = "SELECT state FROM tenancy.guardrail WHERE name = 'unrecorded_reveal' AND state <> 'off'";
+            assert_eq!(column(&superuser, state).await, ["enforce"], "{level}");
+        }
+        let sets =
+            format!("SELECT count(*) FROM tenancy.event WHERE table_name = 'guardrail' AND organization = '{ACME}'");
+        assert_eq!(count(&superuser, &sets).await, 5, "three changes and two that are cleared, each one event");
+    });
+}
+
+#[test]
+fn a_dump_carries_what_is_set_of_guardrails() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        act(&client, &database.token("alice"), &set("overdue_rotation", "enforce")).await.unwrap();
+        run(&superuser, "SELECT tenancy.set_guardrail('operator_reveal', 'warn', 'test')").await;
+        let all = "SELECT g::text FROM tenancy.guardrail g ORDER BY 1";
+        let before = column(&superuser, all).await;
+        let name = database.restore_a_dump().await;
+        let copy = connect(database.config().dbname(&name)).await;
+        let copied = column(&copy, all).await;
+        assert_eq!((&copied, before.len()), (&before, 2));
+        assert_eq!(
+            refused(&copy, "DELETE FROM tenancy.guardrail").await.sqlstate,
+            "42501",
+            "the guard is on in the copy"
+        );
+        drop(copy);
+        run(&superuser, &format!("DROP DATABASE {name} (FORCE)")).await;
     });
 }

@@ -291,7 +291,11 @@ kinds! {
     /// A request came or changed after the transaction's snapshot was taken.
     APPROVAL_CONFLICT, "40001", "Call the function again, in a new transaction.";
     /// Somebody else writes the tables of approvals.
-    CONTROL_TABLE_REFUSED, "42501", "Call the functions of docs/least-privilege.md.";
+    CONTROL_TABLE_REFUSED, "42501", "Call the functions of docs/least-privilege.md and docs/guardrails.md.";
+    /// A guardrail would be looser for an organization, or is not the caller's to set.
+    GUARDRAIL_REFUSED, "42501", "A member with the permission guardrail:update makes a guardrail stricter for the \
+        context's organization; a member of tenancy_admin sets any state: \
+        tenancy.set_guardrail(name, state, reason, organization).";
     /// A reveal could not be recorded durably, and the guardrail `unrecorded_reveal` refuses it.
     REVEAL_UNRECORDED, "55000", "Reveal it on the primary server, whose data folder can be written. Where a reveal may \
         go unrecorded: tenancy.set_guardrail('unrecorded_reveal', 'warn', reason).";

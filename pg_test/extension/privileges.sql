@@ -37,12 +37,12 @@ $$, $$
         set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
-        plan,protect,unprotect,backfill,backfill_in_batches,authorize_action,check_reference,check_references,guardrails,set_guardrail,set_sensitive,remember_schema,organization_columns,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,rebuild_row_index,verify_audit,create_audit_partitions}'::text[])
+        plan,protect,unprotect,backfill,backfill_in_batches,authorize_action,check_reference,check_references,set_sensitive,remember_schema,organization_columns,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,rebuild_row_index,verify_audit,create_audit_partitions}'::text[])
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'actor_for_members'
     UNION ALL SELECT role, unnest('{unpack_events,unpack_entries,batch_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{row_history,row_as_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_operator', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami,assume_organization}'::text[])
-    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,rebuild_row_index,place_of,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,throttle_state,guardrails,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
+    UNION ALL SELECT 'tenancy_auditor', unnest('{seal,rebuild_row_index,place_of,oldest_open_transaction,seal_digest,verify_audit,lowest_id,refusal_queue,throttle_state,exclusions,protected_tables,drift,advise,organization_columns}'::text[])
     UNION ALL SELECT role, unnest('{checkpoint,inclusion_proof,consistency_proof,tree_root,checkpoint_inclusion_proof,checkpoint_consistency_proof,
         event_proof,head_proof,verify_inclusion,verify_consistency}'::text[]) FROM unnest('{tenancy_admin,tenancy_auditor}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress'
@@ -51,6 +51,8 @@ $$, $$
     UNION ALL SELECT unnest('{tenancy_custodian,tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'forget_keys'
     UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,external_id,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
+    UNION ALL SELECT role, unnest('{set_guardrail,clear_guardrail}'::text[]) FROM unnest('{tenancy_application,tenancy_admin}'::text[]) role
+    UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'guardrails'
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{posture_scope,clock,unusable_keys,rotation_due_at,database_posture_for_caller}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', unnest('{allowed,database_posture,metrics}'::text[])
@@ -62,7 +64,7 @@ SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event_batch,event_actor,seal}'::text[]), 'SELECT'
@@ -70,13 +72,13 @@ $$, $$
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', privilege_type FROM pg_class c, aclexplode(acldefault('r', c.relowner))
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,guardrail,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification,reveal_journal}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification,reveal_journal}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status,audit_lag}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
     UNION ALL SELECT role, unnest('{secret_kind,secret,secret_version,secret_use,rotation,health_report}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{secret_posture,secret_finding,posture}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', 'metric', 'SELECT'
-    UNION ALL SELECT role, unnest('{action_type,action_type_request,alert}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{action_type,action_type_request,alert,guardrail}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{key_encryption_key,rewrap_run,rewrap_progress}'::text[]), 'SELECT' FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

@@ -1,7 +1,7 @@
 -- The guardrails on DDL: tables that come, protection that goes.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(85);
+SELECT plan(87);
 SET LOCAL client_min_messages = error;
 
 -- Guardrails and their states -------------------------------------------------------------------------------------------
@@ -9,7 +9,7 @@ SET LOCAL client_min_messages = error;
 SELECT test.same('SELECT name, state, default_state FROM tenancy.guardrails()',
     $$ VALUES ('cross_tenant_change', 'enforce', 'enforce'), ('failed_rotation', 'enforce', 'enforce'), ('literal_secret', 'warn', 'warn'), ('new_tables', 'warn', 'warn'), ('operator_reveal', 'enforce', 'enforce'), ('overdue_rotation', 'warn', 'warn'), ('protected_tables', 'enforce', 'enforce'), ('retire_in_use', 'enforce', 'enforce'), ('row_security_bypass', 'off', 'off'), ('self_approved_action', 'enforce', 'enforce'), ('statement_statistics', 'enforce', 'enforce'), ('unrecorded_reveal', 'enforce', 'enforce'), ('unverified_secret', 'off', 'off') $$, 'the guardrails begin with their defaults');
 SELECT test.refused(format('SELECT tenancy.set_guardrail(%L, %L, %L)', name, state, reason), code, '%', '%', format('refused: %s %s %s', name, state, reason)) FROM (VALUES
-    ('nothing', 'off', 'x', '42704'), ('new_tables', 'on', 'x', '22023'), ('new_tables', 'off', ' ', '22004'), ('new_tables', 'off', NULL, '22004'), (NULL, 'off', 'x', '22004'), ('new_tables', NULL, 'x', '22004')) AS v (name, state, reason, code);
+    ('nothing', 'off', 'x', '42704'), ('new_tables', 'on', 'x', '22023'), ('new_tables', 'off', ' ', '22023'), ('new_tables', 'off', NULL, '22004'), (NULL, 'off', 'x', '22004'), ('new_tables', NULL, 'x', '22004')) AS v (name, state, reason, code);
 SET LOCAL SESSION AUTHORIZATION test_owner;
 SELECT tenancy.set_guardrail('new_tables', 'enforce', 'all know of tenants') \g /dev/null
 SELECT test.refused($$ DELETE FROM tenancy.guardrail $$, '42501', 'nobody writes the table itself');
@@ -17,7 +17,9 @@ RESET SESSION AUTHORIZATION;
 SELECT results_eq($$ SELECT organization, operation, domain, table_name, payload -> 'new' ->> 'reason' FROM tenancy.event WHERE table_name = 'guardrail' $$,
     $$ VALUES ('00000000-0000-0000-0000-000000000000'::uuid, 'insert', 'guardrail', 'guardrail', 'all know of tenants') $$, 'a change of a guardrail is an event, with its reason');
 SELECT results_eq($$ SELECT state, reason, changed_by FROM tenancy.guardrail $$, $$ VALUES ('enforce', 'all know of tenants', 'test_owner') $$, 'it is known who changed it');
-DELETE FROM tenancy.guardrail;
+SELECT test.refused($$ DELETE FROM tenancy.guardrail $$, '42501', 'the tables of approvals are written by their functions alone', '%', 'nor does a superuser');
+SELECT tenancy.clear_guardrail('new_tables', NULL, 'test') \g /dev/null
+SELECT results_eq($$ SELECT state, reason FROM tenancy.guardrail $$, $$ VALUES (NULL::text, 'test') $$, 'it is known why it was cleared');
 
 -- Protection that goes --------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ CALL test.sign_in('ada');
 SELECT cmp_ok(pg_temp.removed(), '>', 0::bigint, 'without the guardrail a tenant counts rows of others');
 SELECT cmp_ok((SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'finding'), '>', (SELECT count(*) FROM app.finding), 'and the counters count them');
 RESET SESSION AUTHORIZATION;
-DELETE FROM tenancy.guardrail;
+SELECT tenancy.clear_guardrail(name, NULL, 'test') FROM tenancy.guardrail \g /dev/null
 
 SET LOCAL SESSION AUTHORIZATION test_application;
 SELECT test.refused(statement, '42501', '%would tell of other organizations'' rows', '%', 'refused: ' || statement) FROM attempt;

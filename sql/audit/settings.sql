@@ -16,7 +16,8 @@ BEGIN
             ('sso_connection', 'organization', 'sso'), ('sso_domain', 'organization', 'sso'), ('sso_test',
                 'organization', 'sso'),
             ('sensitive_table', '', 'sensitive'), ('archive', '', 'archive'),
-            ('guardrail', '', 'guardrail'), ('protected_schema', '', 'guardrail'), ('exclusion', '', 'guardrail')
+            ('guardrail', 'organization', 'guardrail'),
+            ('protected_schema', '', 'guardrail'), ('exclusion', '', 'guardrail')
         ) AS s (name, organization_column, domain)
     LOOP
         -- Not an UPDATE that only gives an issuer a new revision, because something that belongs to it has changed:

@@ -2,7 +2,7 @@
 
 CREATE TABLE tenancy.alert (
     id uuid PRIMARY KEY,
-    organization uuid NOT NULL REFERENCES tenancy.organization,
+    organization uuid NOT NULL,
     domain text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
     detail jsonb NOT NULL,
@@ -15,7 +15,8 @@ row and sends NOTIFY tenancy_alert, with the id and the kind as its payload and 
 listen. Members read the alerts of their organization with the permission read in the domain of the alert; auditors
 read all. A row is never changed.';
 COMMENT ON COLUMN tenancy.alert.id IS 'Time-ordered id (UUID version 7).';
-COMMENT ON COLUMN tenancy.alert.organization IS 'The organization that it is about.';
+COMMENT ON COLUMN tenancy.alert.organization IS 'The organization that it is about; the nil UUID if it
+is about all of them.';
 COMMENT ON COLUMN tenancy.alert.domain IS 'Domain in which the permission read shows the alert.';
 COMMENT ON COLUMN tenancy.alert.kind IS 'What it is about; docs/monitoring.md lists the kinds.';
 COMMENT ON COLUMN tenancy.alert.detail IS 'The secret, version or request that it is about.';

@@ -30,7 +30,7 @@ CREATE FUNCTION tenancy.metrics(secret_names boolean DEFAULT false)
     UNION ALL
     SELECT 'pg_tenancy_guardrail_state', jsonb_build_object('guardrail', g.name),
            array_position('{off,warn,enforce}', g.state) - 1, '0 off, 1 warn, 2 enforce.'
-      FROM tenancy.guardrails() g
+      FROM tenancy.guardrail_states() g
     UNION ALL
     SELECT 'pg_tenancy_organization_count', jsonb_build_object('status', o.status), count(*), 'Organizations.'
       FROM tenancy.organization o GROUP BY o.status

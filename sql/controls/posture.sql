@@ -10,7 +10,7 @@ CREATE FUNCTION tenancy.database_posture()
                 WHEN g.default_state = 'enforce' THEN 'warn' ELSE 'ok' END,
            NULL::bigint, NULL::timestamptz, g.meaning,
            format('SELECT tenancy.set_guardrail(%L, %L, reason => ...)', g.name, 'enforce')
-      FROM tenancy.guardrails() g
+      FROM tenancy.guardrail_states() g
     UNION ALL
     SELECT c.name, CASE WHEN c.errors > 0 THEN 'fail' WHEN c.warnings > 0 THEN 'warn' ELSE 'ok' END,
            c.errors + c.warnings, NULL, c.meaning, 'SELECT * FROM tenancy.advise(''warning'')'

@@ -1,20 +1,32 @@
 -- The guardrails: what is refused, what is only said. Code: src/guardrail/.
 
+-- The library reads the first three columns by their order.
 CREATE TABLE tenancy.guardrail (
-    name text COLLATE "C" PRIMARY KEY,
-    state text NOT NULL CHECK (state IN ('off', 'warn', 'enforce')),
+    name text COLLATE "C" NOT NULL,
+    organization uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    state text CHECK (state IN ('off', 'warn', 'enforce')),
     reason text NOT NULL,
     changed_by text NOT NULL,
-    changed_at timestamptz NOT NULL
+    changed_issuer text,
+    changed_subject text,
+    changed_at timestamptz NOT NULL,
+    PRIMARY KEY (name, organization)
 );
 COMMENT ON TABLE tenancy.guardrail IS
-'Guardrails with a state that somebody has set. A guardrail without a row has its default state. tenancy.guardrails()
-lists all guardrails.';
+'States of guardrails that somebody has set, for all organizations or for one. The stricter of the two is in force. A
+guardrail without a row for all organizations has its default state. tenancy.guardrails() lists all guardrails. Written
+by tenancy.set_guardrail and tenancy.clear_guardrail. Members read the rows of their organization with the permission
+guardrail:read.';
 COMMENT ON COLUMN tenancy.guardrail.name IS 'Name of the guardrail, as in tenancy.guardrails().';
-COMMENT ON COLUMN tenancy.guardrail.state IS 'off, warn or enforce.';
-COMMENT ON COLUMN tenancy.guardrail.reason IS 'Why the state was set.';
+COMMENT ON COLUMN tenancy.guardrail.organization IS
+'The organization that the state is set for; the nil UUID for all of them.';
+COMMENT ON COLUMN tenancy.guardrail.state IS 'off, warn or enforce; NULL once it was cleared.';
+COMMENT ON COLUMN tenancy.guardrail.reason IS 'Why the state was set or cleared.';
 COMMENT ON COLUMN tenancy.guardrail.changed_by IS 'The database role that logged in.';
-COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When the state was set.';
+COMMENT ON COLUMN tenancy.guardrail.changed_issuer IS
+'Issuer of the person who changed it under a context. With changed_subject it names the person.';
+COMMENT ON COLUMN tenancy.guardrail.changed_subject IS 'Subject of the person who changed it under a context.';
+COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When the state was set or cleared.';
 
 CREATE TABLE tenancy.protected_schema (
     schema_name text COLLATE "C" PRIMARY KEY,
@@ -47,39 +59,3 @@ COMMENT ON COLUMN tenancy.exclusion.changed_at IS 'When the table was excluded.'
 SELECT pg_extension_config_dump('tenancy.guardrail', '');
 SELECT pg_extension_config_dump('tenancy.protected_schema', '');
 SELECT pg_extension_config_dump('tenancy.exclusion', '');
-
-CREATE FUNCTION tenancy.guardrails() RETURNS TABLE (name text, state text, default_state text, meaning text)
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guardrails_wrapper';
-COMMENT ON FUNCTION tenancy.guardrails() IS
-'Lists every guardrail with its state, its default state and its meaning. tenancy_auditor may call it too.';
-
-CREATE FUNCTION tenancy.set_guardrail(name text, state text, reason text) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    known text;
-BEGIN
-    PERFORM tenancy.require_argument('name', name);
-    PERFORM tenancy.require_argument('state', state);
-    IF reason IS NULL OR btrim(reason) = '' THEN
-        RAISE EXCEPTION 'a guardrail is set for a reason' USING ERRCODE = 'null_value_not_allowed',
-            HINT = 'tenancy.set_guardrail(name, state, reason => ...). The reason is kept and audited.';
-    END IF;
-    IF state NOT IN ('off', 'warn', 'enforce') THEN
-        RAISE EXCEPTION 'a guardrail is off, warn or enforce, not "%"', state USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'SELECT * FROM tenancy.guardrails();';
-    END IF;
-    IF NOT EXISTS (SELECT FROM tenancy.guardrails() g WHERE g.name = set_guardrail.name) THEN
-        SELECT string_agg(g.name, ', ') INTO known FROM tenancy.guardrails() g;
-        RAISE EXCEPTION 'there is no guardrail "%"', name USING ERRCODE = 'undefined_object',
-            DETAIL = 'There are: ' || known, HINT = 'SELECT * FROM tenancy.guardrails();';
-    END IF;
-    INSERT INTO tenancy.guardrail AS g VALUES (name, state, reason, session_user, clock_timestamp())
-        ON CONFLICT ON CONSTRAINT guardrail_pkey DO UPDATE
-            SET state = EXCLUDED.state, reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by, changed_at =
-                EXCLUDED.changed_at;
-END
-$$;
-COMMENT ON FUNCTION tenancy.set_guardrail(text, text, text) IS
-'Sets the state of a guardrail to off, warn or enforce. The new state applies to all sessions at once. The reason is
-stored, and the change is an audit event. Raises 42704 for an unknown guardrail, 22023 for another state, 22004 for a
-NULL argument or an empty reason.';

@@ -130,7 +130,8 @@ fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&st
     let now = clock::now();
     let own = stored.approval.is_interested(&by);
     let decided = if approve {
-        let guardrail = if own { guardrail::state(&rules::SELF_APPROVED_ACTION) } else { rules::State::Off };
+        let guardrail =
+            if own { guardrail::state(&rules::SELF_APPROVED_ACTION, organization) } else { rules::State::Off };
         let decided = stored.approval.approve(&by, guardrail != rules::State::Enforce, now);
         if decided.is_ok() && guardrail == rules::State::Warn {
             guardrail::record(&rules::SELF_APPROVED_ACTION, "decide_action_type", None, None)?;

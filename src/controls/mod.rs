@@ -6,6 +6,7 @@ mod action_type;
 mod action_type_request;
 mod alert;
 mod guard;
+mod guardrail_setting;
 mod input;
 mod settling;
 

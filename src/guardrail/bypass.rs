@@ -11,6 +11,7 @@ use pg_tenancy_core::guardrail::{ROW_SECURITY_BYPASS, State};
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::RefCell;
+use uuid::Uuid;
 
 /// Tables that were reported in this transaction already.
 static REPORTED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
@@ -18,7 +19,7 @@ static REPORTED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
 
 /// Somebody whom no policy binds is about to read or write a protected table.
 pub fn accessed(table: pg_sys::Oid) -> Result<()> {
-    let state = state(&ROW_SECURITY_BYPASS);
+    let state = state(&ROW_SECURITY_BYPASS, Uuid::nil());
     if state == State::Off
         || protect::working()
         || context::current()?.is_some()

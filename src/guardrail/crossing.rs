@@ -16,6 +16,7 @@ use pg_tenancy_core::guardrail::{CROSS_TENANT_CHANGE, State};
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
+use uuid::Uuid;
 
 /// Tables whose rows of other organizations this transaction may change, because it was judged once that it may.
 static PASSED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
@@ -43,7 +44,7 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
     }
     let (schema, name) = (change.table_schema, change.table_name);
     let place = Some((schema, name));
-    let state = state(&CROSS_TENANT_CHANGE);
+    let state = state(&CROSS_TENANT_CHANGE, Uuid::nil());
     // A reason counts from those who could alter the table: an application's SQL could give one too.
     let passed = state == State::Off
         || user::outer_may_pass(change.relation) && overridden(&CROSS_TENANT_CHANGE, "change", place)?;

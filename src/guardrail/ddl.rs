@@ -19,6 +19,7 @@ use pg_tenancy_core::policy::plan;
 use pgrx::pg_sys;
 use serde_json::json;
 use std::cell::RefCell;
+use uuid::Uuid;
 
 /// Tables that could not be protected as they were made, and have until the commit.
 static PENDING: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
@@ -203,7 +204,7 @@ fn keep_keys(statement: &DdlStatement, table: &Table) -> Result<()> {
     }
     let steps = protect::key_steps(table.oid)?;
     let Some(first) = steps.first() else { return Ok(()) };
-    let state = state(&PROTECTED_TABLES);
+    let state = state(&PROTECTED_TABLES, Uuid::nil());
     let name = Some((table.schema.as_str(), table.name.as_str()));
     if state == State::Off || overridden(&PROTECTED_TABLES, &statement.tag, name)? {
         return Ok(());
@@ -222,7 +223,7 @@ fn keep_keys(statement: &DdlStatement, table: &Table) -> Result<()> {
 
 /// Says that something is gone which costs time, or has to be written out, and opens nothing.
 fn warn_of_loss(statement: &DdlStatement, table: &Table, what: &str) {
-    if state(&PROTECTED_TABLES) != State::Off {
+    if state(&PROTECTED_TABLES, Uuid::nil()) != State::Off {
         let name = protect::name_of(table.oid);
         let message = format!("{} took {what} of {name}, which tenancy.protect made", statement.tag);
         let detail = format!("SELECT tenancy.protect('{}')", name.replace('\'', "''"));
@@ -238,7 +239,7 @@ fn refuse_missing_protection(statement: &DdlStatement, table: &Table, damage: &s
 
 /// Raises, warns, or does neither, as the guardrail and the session say.
 fn apply_guardrail(guardrail: &Guardrail, statement: &DdlStatement, table: &Table, error: Error) -> Result<()> {
-    let state = state(guardrail);
+    let state = state(guardrail, Uuid::nil());
     if state == State::Off || overridden(guardrail, &statement.tag, Some((&table.schema, &table.name)))? {
         return Ok(());
     }
@@ -264,7 +265,7 @@ fn on_table_created(statement: &DdlStatement, table: &Table) -> Result<()> {
         return Ok(());
     }
     let error = unprotected(root, None);
-    match state(&NEW_TABLES) {
+    match state(&NEW_TABLES, Uuid::nil()) {
         State::Off => Ok(()),
         State::Warn => {
             warn(&error);

@@ -3,13 +3,14 @@
 mod bypass;
 mod crossing;
 mod ddl;
+mod list;
 mod state;
 mod statistics;
 
 pub use bypass::accessed;
 pub use crossing::row_changed;
 pub use ddl::before_commit;
-pub use state::{record, state};
+pub use state::{record, setting, state};
 pub use statistics::statistics_used;
 
 /// The transaction is over.

@@ -6,21 +6,31 @@ use crate::pg::settings::configuration;
 use crate::pg::tables::table::{IndexKey, find};
 use crate::pg::transaction;
 use pg_tenancy_core::error::Result;
-use pg_tenancy_core::guardrail::{ALL, Guardrail, State};
-use pgrx::iter::TableIterator;
-use pgrx::{name, pg_extern};
+use pg_tenancy_core::guardrail::{Guardrail, Scope, Setting, State};
 use serde_json::json;
 use uuid::Uuid;
 
-/// The state as it is committed: a change counts at once, everywhere. A state that cannot be read is enforced.
-pub fn state(guardrail: &Guardrail) -> State {
-    let key = [IndexKey::text(1, guardrail.name)];
-    let stored =
-        transaction::with_latest_snapshot(|| find(c"guardrail", c"guardrail_pkey", &key, |row| row.get::<String>(2)));
-    match stored.into_iter().next() {
-        None => guardrail.default,
-        Some(name) => name.and_then(|name| State::parse(&name)).unwrap_or(State::Enforce),
-    }
+/// The state that binds an organization, as it is committed: a change counts at once, everywhere. The nil UUID stands
+/// for none, as for what concerns the whole database.
+pub fn state(guardrail: &Guardrail, organization: Uuid) -> State {
+    setting(guardrail, organization).in_force()
+}
+
+/// What is set of a guardrail, as it is committed.
+pub fn setting(guardrail: &Guardrail, organization: Uuid) -> Setting {
+    let has_own = guardrail.scope == Scope::Organization && !organization.is_nil();
+    transaction::with_latest_snapshot(|| Setting {
+        default: guardrail.default,
+        global: stored(guardrail, &Uuid::nil()),
+        organization: if has_own { stored(guardrail, &organization) } else { None },
+    })
+}
+
+/// The state that is set, if one is; one that cannot be read is enforced.
+fn stored(guardrail: &Guardrail, organization: &Uuid) -> Option<State> {
+    let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, organization)];
+    let stored = find(c"guardrail", c"guardrail_pkey", &key, |row| row.get::<String>(3)).pop();
+    stored.flatten().map(|name| State::parse(&name).unwrap_or(State::Enforce))
 }
 
 /// True if the session has said why it passes the guardrails; that it did is recorded then.
@@ -54,18 +64,4 @@ pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)
         payload: json!({ "new": { "guardrail": guardrail.name, "statement": statement } }).to_string(),
     })?;
     Ok(())
-}
-
-/// `tenancy.guardrails()`: every guardrail with its state.
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn tenancy_guardrails() -> TableIterator<
-    'static,
-    (name!(name, String), name!(state, String), name!(default_state, String), name!(meaning, String)),
-> {
-    let row = |guardrail: &Guardrail| {
-        let words = [guardrail.name, state(guardrail).name(), guardrail.default.name(), guardrail.meaning];
-        words.map(str::to_owned).into()
-    };
-    TableIterator::new(ALL.map(row))
 }

@@ -5,6 +5,7 @@ use crate::pg::report::warn;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{STATEMENT_STATISTICS, State};
+use uuid::Uuid;
 
 /// Somebody is about to use EXPLAIN ANALYZE or a function of the statistics. A context is not asked for: a statement
 /// may authenticate itself after it has begun.
@@ -12,7 +13,7 @@ pub fn statistics_used(what: &str) -> Result<()> {
     if !user::is_application() {
         return Ok(());
     }
-    let state = state(&STATEMENT_STATISTICS);
+    let state = state(&STATEMENT_STATISTICS, Uuid::nil());
     if state == State::Off {
         return Ok(());
     }

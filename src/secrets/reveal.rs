@@ -107,7 +107,7 @@ impl Found {
             let seen =
                 |secret: &Secret| ["read", "reveal"].iter().any(|action| context::allowed(&secret.domain, action));
             let secret = self.secret.insert(secret.filter(seen).ok_or_else(|| unknown(asked.name))?);
-            require_token()?;
+            require_token(asked.organization)?;
             let version = Version::find(secret.id, asked.version)?;
             let Some(version) = version else {
                 require(secret, "reveal")?;
@@ -202,12 +202,12 @@ impl Version {
 }
 
 /// Refuses an operator who assumed the organization without a token.
-fn require_token() -> Result<()> {
+fn require_token(organization: Uuid) -> Result<()> {
     if !context::require()?.is_assumed() {
         return Ok(());
     }
     let error = error::OPERATOR_REVEAL.error("an operator without a token reveals no secret");
-    match guardrail::state(&OPERATOR_REVEAL) {
+    match guardrail::state(&OPERATOR_REVEAL, organization) {
         State::Enforce => return Err(error),
         State::Warn => {
             guardrail::record(&OPERATOR_REVEAL, "reveal_secret", None, None)?;

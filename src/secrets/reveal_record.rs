@@ -128,7 +128,7 @@ pub fn keep(reveal: &Reveal) -> Result<()> {
 
 /// The record cannot be made durable: the guardrail says what becomes of the reveal.
 fn unrecorded(record: &RevealRecord, why: String) -> Result<()> {
-    let state = guardrail::state(&UNRECORDED_REVEAL);
+    let state = guardrail::state(&UNRECORDED_REVEAL, record.organization);
     if state == State::Enforce {
         return Err(error::REVEAL_UNRECORDED.error("the reveal cannot be recorded").detail(why));
     }

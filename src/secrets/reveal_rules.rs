@@ -42,7 +42,7 @@ pub fn check(secret: &Secret, version: i32) -> Result<()> {
 
 /// Whoever may do one of the actions is not asked: they mend what the guardrail is about.
 fn ask(guardrail: &Guardrail, secret: &Secret, menders: &[&str], find: impl FnOnce() -> Option<Error>) -> Result<()> {
-    let state = guardrail::state(guardrail);
+    let state = guardrail::state(guardrail, secret.organization);
     if state == State::Off || menders.iter().any(|action| context::allowed(&secret.domain, action)) {
         return Ok(());
     }

@@ -291,7 +291,7 @@ fn retire(name: Option<&str>, version: Option<i32>, reason: Option<&str>) -> Res
         let versions = stored.versions.versions.iter_mut().filter(|version| version.number == number);
         versions.for_each(|version| version.revealed_at = revealed_at);
         let policy = stored.policy;
-        if guardrail::state(&RETIRE_IN_USE) == State::Warn {
+        if guardrail::state(&RETIRE_IN_USE, secret.organization) == State::Warn {
             let strict = RotationPolicy { keeps_in_use: true, ..policy };
             let retired = |policy| stored.versions.clone().retire(number, policy, now);
             if retired(&policy).is_ok() && retired(&strict) == Err(Refused::InUse) {

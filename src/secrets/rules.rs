@@ -131,8 +131,8 @@ pub fn of(secret: &Secret) -> Result<RotationPolicy> {
             health_required: row.get(2)?,
             health_max_age: row.get(3)?,
             observe_for: row.get(4)?,
-            rolls_back: guardrail::state(&FAILED_ROTATION) == State::Enforce,
-            keeps_in_use: guardrail::state(&RETIRE_IN_USE) == State::Enforce,
+            rolls_back: guardrail::state(&FAILED_ROTATION, secret.organization) == State::Enforce,
+            keeps_in_use: guardrail::state(&RETIRE_IN_USE, secret.organization) == State::Enforce,
         })
     };
     let rules = RULES.read(&[spi::uuid(secret.id)], read).pop().flatten();

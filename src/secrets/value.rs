@@ -34,7 +34,7 @@ impl<'a> Received<'a> {
         if require_not_null(sealed, "sealed")? {
             return recipient::accept(organization, name, value).map(Received::Delivered);
         }
-        refuse_literal(value)?;
+        refuse_literal(organization, value)?;
         Ok(Received::Clear(value))
     }
 
@@ -94,9 +94,9 @@ pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
 }
 
 /// Refuses a value that stands in the client's statement, or warns of it: it has leaked.
-fn refuse_literal(value: &str) -> Result<()> {
+fn refuse_literal(organization: Uuid, value: &str) -> Result<()> {
     let stands_there = log::with_statement(|statement| literal::stands_in(statement, value.as_bytes()));
-    let state = guardrail::state(&LITERAL_SECRET);
+    let state = guardrail::state(&LITERAL_SECRET, organization);
     if stands_there != Some(true) || state == State::Off {
         return Ok(());
     }

@@ -19,11 +19,13 @@ pub enum AlertKind {
     RotationStuck,
     /// A credential ends at the provider soon, or has ended.
     SecretExpiring,
+    /// A guardrail is less strict than it was.
+    GuardrailLoosened,
 }
 
 impl AlertKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [AlertKind; 8] = [
+    pub const ALL: [AlertKind; 9] = [
         AlertKind::ActionRequested,
         AlertKind::ActionWithdrawn,
         AlertKind::HealthFailed,
@@ -32,6 +34,7 @@ impl AlertKind {
         AlertKind::RotationOverdue,
         AlertKind::RotationStuck,
         AlertKind::SecretExpiring,
+        AlertKind::GuardrailLoosened,
     ];
 
     /// The word that is stored, and sent to whoever listens.
@@ -45,6 +48,7 @@ impl AlertKind {
             AlertKind::RotationOverdue => "rotation_overdue",
             AlertKind::RotationStuck => "rotation_stuck",
             AlertKind::SecretExpiring => "secret_expiring",
+            AlertKind::GuardrailLoosened => "guardrail_loosened",
         }
     }
 }

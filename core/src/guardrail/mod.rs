@@ -1,9 +1,11 @@
-//! The guardrails: names, meanings and states.
+//! The guardrails: names, meanings and states, and which state is in force.
 
 mod names;
+mod setting;
 
 pub use names::{
     ALL, CROSS_TENANT_CHANGE, FAILED_ROTATION, Guardrail, LITERAL_SECRET, NEW_TABLES, OPERATOR_REVEAL,
     OVERDUE_ROTATION, PROTECTED_TABLES, RETIRE_IN_USE, ROW_SECURITY_BYPASS, SELF_APPROVED_ACTION, STATEMENT_STATISTICS,
-    State, UNRECORDED_REVEAL, UNVERIFIED_SECRET,
+    Scope, State, UNRECORDED_REVEAL, UNVERIFIED_SECRET,
 };
+pub use setting::Setting;

@@ -7,12 +7,33 @@ pub struct Guardrail {
     pub name: &'static str,
     /// The state until an administrator sets another.
     pub default: State,
+    /// Whether an organization may have a state of its own.
+    pub scope: Scope,
     /// What the guardrail checks and what the states do, as text for the SQL view of guardrails.
     pub meaning: &'static str,
 }
 
-/// How a guardrail reacts to a statement that violates it.
+/// For what a guardrail is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The database alone: what it checks concerns the tables or the server, and so every organization.
+    Database,
+    /// The database, and single organizations beside it: what it checks is done in one organization.
+    Organization,
+}
+
+impl Scope {
+    /// The word in SQL: `database` or `organization`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Database => "database",
+            Scope::Organization => "organization",
+        }
+    }
+}
+
+/// How a guardrail reacts to a statement that violates it. A later one is stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// The check does not run.
     Off,
@@ -42,6 +63,7 @@ impl State {
 pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
     name: "cross_tenant_change",
     default: State::Enforce,
+    scope: Scope::Database,
     meaning: "A change of a row of another organization than the context's, by a referential action, a function or a \
         rule \
               that no policy binds. warn: a WARNING, recorded; enforce: refused.",
@@ -51,6 +73,7 @@ pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
 pub static FAILED_ROTATION: Guardrail = Guardrail {
     name: "failed_rotation",
     default: State::Enforce,
+    scope: Scope::Organization,
     meaning: "A negative health report of the current version of a secret, while its promotion is observed. warn: \
               reported only; enforce: the version before is current again.",
 };
@@ -59,6 +82,7 @@ pub static FAILED_ROTATION: Guardrail = Guardrail {
 pub static LITERAL_SECRET: Guardrail = Guardrail {
     name: "literal_secret",
     default: State::Warn,
+    scope: Scope::Organization,
     meaning: "A value of a secret within the text of the statement that stores it, rather than a bind parameter. warn: \
               a WARNING; enforce: refused.",
 };
@@ -67,6 +91,7 @@ pub static LITERAL_SECRET: Guardrail = Guardrail {
 pub static NEW_TABLES: Guardrail = Guardrail {
     name: "new_tables",
     default: State::Warn,
+    scope: Scope::Database,
     meaning: "A table with an organization column that comes into a protected schema. warn: a WARNING; enforce: it is \
               protected at once, or the transaction cannot commit.",
 };
@@ -75,6 +100,7 @@ pub static NEW_TABLES: Guardrail = Guardrail {
 pub static OPERATOR_REVEAL: Guardrail = Guardrail {
     name: "operator_reveal",
     default: State::Enforce,
+    scope: Scope::Organization,
     meaning: "A reveal of a secret by an operator who assumed the organization without a token. warn: a WARNING, \
               recorded; enforce: refused.",
 };
@@ -83,6 +109,7 @@ pub static OPERATOR_REVEAL: Guardrail = Guardrail {
 pub static OVERDUE_ROTATION: Guardrail = Guardrail {
     name: "overdue_rotation",
     default: State::Warn,
+    scope: Scope::Organization,
     meaning: "A reveal of a current value that is older than its rotate_every, by a role that may not rotate it. \
               warn: a WARNING; enforce: refused.",
 };
@@ -91,6 +118,7 @@ pub static OVERDUE_ROTATION: Guardrail = Guardrail {
 pub static PROTECTED_TABLES: Guardrail = Guardrail {
     name: "protected_tables",
     default: State::Enforce,
+    scope: Scope::Database,
     meaning: "A statement that takes from a table what tenancy.protect made. warn: a WARNING; enforce: refused.",
 };
 
@@ -98,6 +126,7 @@ pub static PROTECTED_TABLES: Guardrail = Guardrail {
 pub static RETIRE_IN_USE: Guardrail = Guardrail {
     name: "retire_in_use",
     default: State::Enforce,
+    scope: Scope::Organization,
     meaning: "tenancy.retire of a version of a secret that was revealed within its observe_for. warn: a WARNING; \
               enforce: refused.",
 };
@@ -106,6 +135,7 @@ pub static RETIRE_IN_USE: Guardrail = Guardrail {
 pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
     name: "row_security_bypass",
     default: State::Off,
+    scope: Scope::Database,
     meaning: "A superuser or a role with BYPASSRLS that reads or writes a protected table without having assumed an \
               organization. warn: recorded; enforce: refused.",
 };
@@ -114,6 +144,7 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
 pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
     name: "self_approved_action",
     default: State::Enforce,
+    scope: Scope::Organization,
     meaning: "An approval of an action type by the person who asked for it. warn: a WARNING, recorded; enforce: \
               refused.",
 };
@@ -122,6 +153,7 @@ pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
 pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
     name: "statement_statistics",
     default: State::Enforce,
+    scope: Scope::Database,
     meaning: "EXPLAIN ANALYZE and the functions below the pg_stat views, by a member of tenancy_application: they \
         tell how \
               many rows of other organizations were read. warn: a WARNING; enforce: refused.",
@@ -131,6 +163,7 @@ pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
 pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
     name: "unrecorded_reveal",
     default: State::Enforce,
+    scope: Scope::Organization,
     meaning: "A reveal of a secret that cannot be recorded durably: on a standby, or where the disk is full. off: \
               recorded in the transaction alone, which may roll back; warn: in the transaction and the server's log; \
               enforce: refused.",
@@ -140,6 +173,7 @@ pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
 pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
     name: "unverified_secret",
     default: State::Off,
+    scope: Scope::Organization,
     meaning: "A reveal of a value that no health report proves, by a role that may neither report nor rotate it. \
               warn: a WARNING; enforce: refused.",
 };
