@@ -231,7 +231,7 @@ TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 -- Guardrails. Functions ask for the rights of an administrator or for the permission of the role.
 GRANT EXECUTE ON FUNCTION tenancy.set_guardrail(text, text, text, uuid), tenancy.clear_guardrail(text, uuid, text)
 TO tenancy_application, tenancy_admin;
-GRANT EXECUTE ON FUNCTION tenancy.guardrails()
+GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.guardrail_trial(text, interval)
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.guardrail TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 

@@ -2,6 +2,7 @@
 
 use crate::action_types::act;
 use crate::common::*;
+use crate::rotation_model::{at, sign_in, with_a_clock};
 use crate::secrets::with_a_key;
 use futures_util::future::join;
 use tokio_postgres::Client;
@@ -197,5 +198,91 @@ fn a_dump_carries_what_is_set_of_guardrails() {
         );
         drop(copy);
         run(&superuser, &format!("DROP DATABASE {name} (FORCE)")).await;
+    });
+}
+
+#[test]
+fn a_trial_is_seen_by_who_may_read_the_audit_of_their_organization_alone() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        with_a_key(&superuser).await;
+        let grants = format!(
+            "SELECT tenancy.create_role('watcher'), tenancy.grant_permission('watcher', 'guardrail', 'read'),
+                    tenancy.set_membership('{ACME}', 'walt', 'watcher'),
+                    tenancy.set_membership('{ACME}', 'dora', 'admin')"
+        );
+        run(&superuser, &grants).await;
+        let put = |name: &str| format!("SELECT tenancy.put_secret('{name}', 'a value that stands here')");
+        for (who, name) in [("alice", "one"), ("alice", "two"), ("dora", "three"), ("bob", "theirs")] {
+            act(&client, &database.token(who), &put(name)).await.unwrap();
+        }
+        // A transaction that rolls back has done nothing that could have been refused.
+        as_tenant(&client, &database.token("alice")).await;
+        run(&client, &put("four")).await;
+        run(&client, "ROLLBACK").await;
+        let trial = "SELECT string_agg(organization || ' ' || hits || ' ' || subjects, ', ' ORDER BY organization)
+                       FROM tenancy.guardrail_trial('literal_secret')";
+        let (acme, globex) = (format!("{ACME} 3 2"), format!("{GLOBEX} 1 1"));
+        let mut both = [acme.clone(), globex.clone()];
+        both.sort();
+        assert_eq!(value(&superuser, trial).await, both.join(", "));
+        seal_all(&superuser).await;
+        assert_eq!(act(&client, &database.token("alice"), trial).await.unwrap(), acme);
+        assert_eq!(act(&client, &database.token("bob"), trial).await.unwrap(), globex);
+        let refusal = act(&client, &database.token("walt"), trial).await.unwrap_err();
+        assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("domain \"audit\"")), ("42501", true));
+        let hits = "SELECT coalesce(hits::text, 'hidden') FROM tenancy.guardrails() WHERE name = 'literal_secret'";
+        assert_eq!(act(&client, &database.token("walt"), hits).await.unwrap(), "hidden");
+        assert_eq!(act(&client, &database.token("alice"), hits).await.unwrap(), "3");
+        assert_eq!(value(&superuser, hits).await, "4");
+        // The event tells what was done, and nothing of the value.
+        let events = "SELECT DISTINCT reason FROM tenancy.audit_trail WHERE operation = 'guardrail'";
+        assert_eq!(column(&superuser, events).await, ["secret_literal: the value stands in the text of the statement"]);
+        let told = "SELECT count(*) FROM tenancy.event WHERE payload::text LIKE '%stands here%'";
+        assert_eq!(count(&superuser, told).await, 0);
+        let forged = "SELECT tenancy.record_event('guardrail', 'guardrail')";
+        assert_eq!(act(&client, &database.token("alice"), forged).await.unwrap_err().sqlstate, "22023");
+        let forged = "SELECT tenancy.record_event('mine', 'guardrail', result => 'warned')";
+        assert_eq!(act(&client, &database.token("alice"), forged).await.unwrap_err().sqlstate, "22023");
+        assert_audit_is_whole(&superuser).await;
+    });
+}
+
+#[test]
+fn where_no_event_can_be_written_a_warning_is_a_line_of_the_log() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        run(&superuser, "SELECT tenancy.set_guardrail('statement_statistics', 'warn', 'test')").await;
+        let sql = "BEGIN READ ONLY; EXPLAIN ANALYZE SELECT 1; COMMIT";
+        let mut psql = database.program("psql");
+        let out = psql.env("PGOPTIONS", "-c client_min_messages=log").args(["-U", APPLICATION, "-Xc", sql]).output();
+        let told = String::from_utf8_lossy(&out.unwrap().stderr).into_owned();
+        let line = "LOG:  pg_tenancy: guardrail statement_statistics warned of EXPLAIN ANALYZE, in a transaction";
+        assert!(told.contains("WARNING:  EXPLAIN ANALYZE would tell of") && told.contains(line), "{told}");
+        assert_eq!(count(&superuser, "SELECT count(*) FROM tenancy.event WHERE operation = 'guardrail'").await, 0);
+    });
+}
+
+#[test]
+fn a_version_that_is_retired_while_it_is_in_use_counts_in_the_trial() {
+    with_a_clock("guard", async |database, superuser| {
+        let client = database.superuser().await;
+        sign_in(&client, database, "alice", ACME).await;
+        at(&client, 0).await;
+        let rotate = "SELECT tenancy.put_secret('s', lower('ONE')), tenancy.begin_rotation('s', lower('TWO'));
+                      SELECT tenancy.set_secret_policy('s', NULL, NULL, NULL, NULL, '1 day', NULL, NULL);
+                      SELECT tenancy.report_health('s', 2, true), tenancy.promote('s', 2)";
+        run(&client, rotate).await;
+        // Observed for a day, and revealed an hour before that is over.
+        at(&client, 23 * 3600).await;
+        run(&client, "SELECT tenancy.reveal_secret('s', 'test', 1); SELECT tenancy.report_health('s', 2, true)").await;
+        at(&client, 25 * 3600).await;
+        let retire = "SELECT tenancy.retire('s', 1, 'over')";
+        assert_eq!(refused(&client, retire).await.sqlstate, "55000");
+        let trial = "SELECT hits FROM tenancy.guardrail_trial('retire_in_use', '100 years')";
+        assert!(column(superuser, trial).await.is_empty(), "what is refused is no hit");
+        run(superuser, "SELECT tenancy.set_guardrail('retire_in_use', 'warn', 'test')").await;
+        run(&client, retire).await;
+        assert_eq!(column(superuser, trial).await, ["1"]);
     });
 }

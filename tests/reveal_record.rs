@@ -490,6 +490,10 @@ fn what_cannot_be_recorded_is_refused_or_recorded_as_the_guardrail_says() {
             purposes(&superuser).await,
             ["0 before", "1 off", "1 warn", "2 off", "2 warn", "3 off", "3 warn", "4 after"]
         );
+        // Each reveal that was let through with a warning, but those that rolled back.
+        let warned = "SELECT organization, hits, subjects FROM tenancy.guardrail_trial('unrecorded_reveal')";
+        let expected = [ACME.to_string(), "3".to_owned(), "1".to_owned()].map(Some);
+        assert_eq!(rows(&superuser, warned).await, [expected]);
         assert_audit_is_whole(&superuser).await;
     });
 }

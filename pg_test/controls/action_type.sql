@@ -64,7 +64,7 @@ RESET SESSION AUTHORIZATION;
 SELECT tenancy.set_guardrail('self_approved_action', 'warn', 'test') \g /dev/null
 SET LOCAL client_min_messages = error;
 SELECT is(tenancy.decide_action_type((SELECT id FROM asked), true, 'there is nobody else')::text, '', 'unless the guardrail only warns');
-SELECT results_eq($$ SELECT new_values ->> 'guardrail' FROM tenancy.audit_trail WHERE operation = 'bypass' $$, ARRAY['self_approved_action'], 'which is recorded');
+SELECT results_eq($$ SELECT new_values ->> 'guardrail' FROM tenancy.audit_trail WHERE operation = 'guardrail' AND result = 'warned' $$, ARRAY['self_approved_action'], 'which is recorded');
 SET LOCAL client_min_messages = warning;
 SELECT tenancy.set_guardrail('self_approved_action', 'off', 'test') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;

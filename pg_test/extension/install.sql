@@ -159,6 +159,7 @@ $$, $$ VALUES
     ('guard_rewrite',            'v', 'u', false, false),
     ('guard_start',              'v', 'u', false, false),
     ('guardrail_states',         's', 'u', false, false),
+    ('guardrail_trial',          's', 'u', false, false),
     ('guardrails',               's', 'u', false, false),
     ('head_proof',               's', 's', false, true),
     ('include',                  'v', 'u', false, true),

@@ -52,7 +52,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{put_secret,secret_recipient,reveal_secret,destroy_secret,external_id,begin_rotation,supply_value,report_health,promote,roll_back,retire,abandon_rotation,set_secret_policy}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
     UNION ALL SELECT role, unnest('{set_guardrail,clear_guardrail}'::text[]) FROM unnest('{tenancy_application,tenancy_admin}'::text[]) role
-    UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'guardrails'
+    UNION ALL SELECT role, unnest('{guardrails,guardrail_trial}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{posture_scope,clock,unusable_keys,rotation_due_at,database_posture_for_caller}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', unnest('{allowed,database_posture,metrics}'::text[])

@@ -23,7 +23,7 @@ SELECT tenancy.set_guardrail('row_security_bypass', 'warn', 'test') \g /dev/null
 SAVEPOINT warned;
 SELECT is((SELECT count(*) FROM app.finding), 5::bigint, 'warned of, it reads still');
 SELECT is((SELECT count(*) FROM app.finding), 5::bigint, 'again');
-SELECT test.same('SELECT * FROM pg_temp.bypasses()', $$ VALUES ('bypass', NULL, 'app.finding') $$, 'which is recorded, once for a table in a transaction');
+SELECT test.same('SELECT * FROM pg_temp.bypasses()', $$ VALUES ('guardrail', 'bypass_refused: no policy binds this role: it would see every organization''s rows of app.finding', 'app.finding') $$, 'which is recorded, once for a table in a transaction');
 ROLLBACK TO SAVEPOINT warned;
 SELECT is_empty('SELECT * FROM pg_temp.bypasses()', 'a savepoint takes the record back');
 UPDATE app.finding SET severity = 0 WHERE id = 1;

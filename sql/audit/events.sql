@@ -85,14 +85,15 @@ COMMENT ON COLUMN tenancy.event_batch.events IS 'Number of events.';
 COMMENT ON COLUMN tenancy.event_batch.occurred_at IS 'When the first row was changed, by the clock of the server.';
 COMMENT ON COLUMN tenancy.event_batch.operation IS
 'insert, update, delete or truncate for changes of rows; assume and maintenance for contexts without a token; override
-or bypass at guardrails; authenticate, authorize or the statement for refusals; read, export, erase, protect,
+or guardrail at guardrails; authenticate, authorize or the statement for refusals; read, export, erase, protect,
 unprotect, rewrite, coverage, capture_off, capture_on, gap, or the statement for operations; otherwise the action of
 tenancy.record_event.';
 COMMENT ON COLUMN tenancy.event_batch.domain IS
 'Domain of the table in the permission matrix, or the kind of the operation.';
 COMMENT ON COLUMN tenancy.event_batch.table_schema IS 'Schema of the changed table.';
 COMMENT ON COLUMN tenancy.event_batch.table_name IS 'Name of the changed table.';
-COMMENT ON COLUMN tenancy.event_batch.result IS 'success, denied or failed.';
+COMMENT ON COLUMN tenancy.event_batch.result IS 'success, denied or failed; warned, where a guardrail
+would have refused it.';
 COMMENT ON COLUMN tenancy.event_batch.reason IS 'The reason, for operations that require one.';
 COMMENT ON COLUMN tenancy.event_batch.row_key IS
 'Primary key of the row as a JSON object; NULL for a table without one, and in a batch of several events.';

@@ -22,7 +22,7 @@ COMMENT ON FUNCTION tenancy.guardrail_states() IS
 
 CREATE FUNCTION tenancy.guardrails()
     RETURNS TABLE (name text, state text, scope text, default_state text, meaning text, changed_by text,
-        changed_at timestamptz, reason text)
+        changed_at timestamptz, reason text, hits bigint)
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guardrails_wrapper';
 COMMENT ON FUNCTION tenancy.guardrails() IS
 'Lists every guardrail. Under a context, it tells what is in force in the context''s organization, otherwise what is in
@@ -31,7 +31,8 @@ tenancy_auditor may call it without a context too.
 
 The columns are name, state (in force), scope (organization: an organization may have a state of its own; database: it
 may not), default_state, meaning, and of the state that is set: changed_by (the subject of the person, or the database
-role), changed_at and reason. Members see these of their own organization''s state alone.
+role), changed_at and reason. Members see these of their own organization''s state alone. hits tells how often the
+guardrail warned within 30 days, as tenancy.guardrail_trial does; NULL for members without the permission audit:read.
 
 Raises 28000 without a context, 42501 without the permission.';
 
@@ -68,3 +69,21 @@ happens.
 - reason: Why, 1 to 1000 bytes.
 
 Raises as tenancy.set_guardrail.';
+
+CREATE FUNCTION tenancy.guardrail_trial(name text, since interval DEFAULT '30 days')
+    RETURNS TABLE (organization uuid, hits bigint, subjects bigint, first_at timestamptz, last_at timestamptz,
+        example uuid)
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_guardrail_trial_wrapper';
+COMMENT ON FUNCTION tenancy.guardrail_trial(text, interval) IS
+'Tells what a guardrail would have refused, had it been enforced: of each organization the number of times that it
+warned instead, by how many persons or database roles, when for the first and the last time, and the id of the first
+event, for tenancy.audit_trail. A transaction that is warned of the same object several times counts once.
+
+- since: How far to look back, more than 0. A month counts as 30 days.
+
+tenancy_auditor and tenancy_admin see every organization, and what concerns none (the nil UUID). The function reads the
+partitions of the events from that time on. Under a context, members with the permissions guardrail:read and audit:read
+see their organization, once its events are sealed.
+
+Raises 42704 for an unknown guardrail, 22023 and 22004 for an argument that is not allowed, 28000 without a context,
+42501 without the permissions.';

@@ -7,9 +7,9 @@ use super::alert::raise_alert;
 use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
 use crate::context;
-use crate::guardrail;
+use crate::guardrail::{self, Hit};
 use crate::identity::hold_organization;
-use crate::pg::report::{OrRaise, warn};
+use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::timestamp;
@@ -134,8 +134,9 @@ fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&st
             if own { guardrail::state(&rules::SELF_APPROVED_ACTION, organization) } else { rules::State::Off };
         let decided = stored.approval.approve(&by, guardrail != rules::State::Enforce, now);
         if decided.is_ok() && guardrail == rules::State::Warn {
-            guardrail::record(&rules::SELF_APPROVED_ACTION, "decide_action_type", None, None)?;
-            warn(&own_request());
+            let id = id.to_string();
+            let hit = Hit::of_object(&rules::SELF_APPROVED_ACTION, organization, "decide_action_type", &id);
+            guardrail::warned(&hit, &own_request())?;
         }
         decided
     } else {

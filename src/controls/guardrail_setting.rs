@@ -14,7 +14,7 @@ use crate::pg::tables::table;
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
-use pg_tenancy_core::guardrail::{ALL, Guardrail, Scope, Setting, State};
+use pg_tenancy_core::guardrail::{self as rules, Guardrail, Scope, Setting, State};
 use pgrx::pg_extern;
 use serde_json::json;
 use uuid::Uuid;
@@ -82,11 +82,7 @@ impl<'a> Change<'a> {
             context::authorize(DOMAIN, "update")?;
         }
         let (name, reason) = (require_not_null(name, "name")?, input::text(reason, "reason")?);
-        let guardrail = ALL.into_iter().find(|guardrail| guardrail.name == name).ok_or_else(|| {
-            let names: Vec<&str> = ALL.iter().map(|guardrail| guardrail.name).collect();
-            let error = error::NOT_FOUND.error(format!("there is no guardrail \"{name}\""));
-            error.detail(format!("There are: {}.", names.join(", ")))
-        })?;
+        let guardrail = rules::find(name)?;
         let organization = organization.map(|id| Uuid::from_bytes(*id.as_bytes()));
         if by_member {
             let context = context::require()?;

@@ -3,24 +3,23 @@
 //!
 //! Decision: `docs/decisions/25-cross-tenant-change.md`.
 
-use super::state::{overridden, record, state};
+use super::hit::{Hit, acting_organization, warned};
+use super::passed::Passed;
+use super::state::{overridden, state};
 use crate::audit::{self, RowChange};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::report::warn;
 use crate::pg::tables::catalog;
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{CROSS_TENANT_CHANGE, State};
-use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use uuid::Uuid;
 
 /// Tables whose rows of other organizations this transaction may change, because it was judged once that it may.
-static PASSED: BackendLocal<RefCell<SavepointStack<Vec<pg_sys::Oid>>>> =
-    BackendLocal::new(RefCell::new(SavepointStack::new(Vec::new())));
+pub static PASSED: Passed<u32> = Passed::new();
 
 /// For whom, at which table and in which statement it was found that no context is needed.
 static UNBOUND: BackendLocal<Cell<Option<(user::Acting, pg_sys::Oid, i64)>>> = BackendLocal::new(Cell::new(None));
@@ -38,8 +37,8 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
     if !strange {
         return Ok(());
     }
-    let table = catalog::oid(change.relation);
-    if PASSED.borrow().get().contains(&table) {
+    let table = catalog::oid(change.relation).to_u32();
+    if PASSED.contains(&table) {
         return Ok(());
     }
     let (schema, name) = (change.table_schema, change.table_name);
@@ -61,10 +60,9 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
             audit::operation_refused(change.domain, &error);
             return Err(error);
         }
-        record(&CROSS_TENANT_CHANGE, "change", place, None)?;
-        warn(&error);
+        warned(&Hit::of_table(&CROSS_TENANT_CHANGE, acting_organization()?, "change", place), &error)?;
     }
-    PASSED.borrow_mut().change(transaction::level()).push(table);
+    PASSED.insert(table);
     Ok(())
 }
 
@@ -82,13 +80,7 @@ fn unbound(relation: pg_sys::Relation) -> bool {
     unbound
 }
 
-/// A savepoint was rolled back, and what was found under it, or released.
-pub fn savepoint(level: i32, rolled_back: bool) {
-    let mut passed = PASSED.borrow_mut();
-    if rolled_back { passed.roll_back(level) } else { passed.release(level) }
-}
-
 pub fn transaction_ended() {
-    PASSED.borrow_mut().clear();
+    PASSED.transaction_ended();
     UNBOUND.set(None);
 }

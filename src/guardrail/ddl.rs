@@ -2,6 +2,7 @@
 //!
 //! Decisions: `docs/decisions/23-ddl-guard.md`, `docs/decisions/24-new-tables.md`.
 
+use super::hit::{Hit, warned};
 use super::state::{overridden, state};
 use crate::audit;
 use crate::pg::backend_local::BackendLocal;
@@ -238,7 +239,7 @@ fn refuse_missing_protection(statement: &DdlStatement, table: &Table, damage: &s
 }
 
 /// Raises, warns, or does neither, as the guardrail and the session say.
-fn apply_guardrail(guardrail: &Guardrail, statement: &DdlStatement, table: &Table, error: Error) -> Result<()> {
+fn apply_guardrail(guardrail: &'static Guardrail, statement: &DdlStatement, table: &Table, error: Error) -> Result<()> {
     let state = state(guardrail, Uuid::nil());
     if state == State::Off || overridden(guardrail, &statement.tag, Some((&table.schema, &table.name)))? {
         return Ok(());
@@ -247,8 +248,13 @@ fn apply_guardrail(guardrail: &Guardrail, statement: &DdlStatement, table: &Tabl
         audit::statement_refused(&statement.tag, &error);
         return Err(error);
     }
-    warn(&error);
-    Ok(())
+    warned(&hit(guardrail, statement, table), &error)
+}
+
+/// A statement on a table concerns every organization.
+fn hit<'a>(guardrail: &'static Guardrail, statement: &'a DdlStatement, table: &'a Table) -> Hit<'a> {
+    let table = Some((table.schema.as_str(), table.name.as_str()));
+    Hit::of_table(guardrail, Uuid::nil(), &statement.tag, table)
 }
 
 /// A table that is new, or has another column, name or parent.
@@ -267,10 +273,7 @@ fn on_table_created(statement: &DdlStatement, table: &Table) -> Result<()> {
     let error = unprotected(root, None);
     match state(&NEW_TABLES, Uuid::nil()) {
         State::Off => Ok(()),
-        State::Warn => {
-            warn(&error);
-            Ok(())
-        }
+        State::Warn => warned(&hit(&NEW_TABLES, statement, table), &error),
         State::Enforce if overridden(&NEW_TABLES, &statement.tag, Some((&table.schema, &table.name)))? => Ok(()),
         State::Enforce => match protect::remaining(root) {
             Ok(_) => protect(root),

@@ -1,11 +1,11 @@
 //! `tenancy.guardrails()`: what is in force, and who has set it.
 
 use super::state::{setting, state};
-use crate::context;
+use super::trial;
+use super::viewer::Viewer;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query};
 use crate::pg::{transaction, user};
-use pg_tenancy_core::error::Result;
 use pg_tenancy_core::guardrail::ALL;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
@@ -26,25 +26,6 @@ struct Changed {
     reason: Option<String>,
 }
 
-/// Whom the caller sees the guardrails of.
-struct Viewer {
-    /// The nil UUID for what binds all organizations.
-    organization: Uuid,
-    /// The caller also sees who has set what for all.
-    sees_all: bool,
-}
-
-impl Viewer {
-    fn now() -> Result<Self> {
-        let sees_all = [c"tenancy_admin", c"tenancy_auditor"].into_iter().any(user::has_role);
-        if !sees_all {
-            context::authorize("guardrail", "read")?;
-        }
-        let context = context::current()?;
-        Ok(Viewer { organization: context.map_or(Uuid::nil(), |context| context.organization.id), sees_all })
-    }
-}
-
 /// `tenancy.guardrails()`.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
@@ -59,10 +40,12 @@ fn tenancy_guardrails() -> TableIterator<
         name!(changed_by, Option<String>),
         name!(changed_at, Option<TimestampWithTimeZone>),
         name!(reason, Option<String>),
+        name!(hits, Option<i64>),
     ),
 > {
     let viewer = Viewer::now().or_raise();
     let (own, all) = (changes(viewer.organization), changes(Uuid::nil()));
+    let hits = trial::hits(&viewer).or_raise();
     TableIterator::new(ALL.map(|guardrail| {
         let setting = setting(guardrail, viewer.organization);
         let all = all.get(guardrail.name).filter(|_| viewer.sees_all);
@@ -77,6 +60,7 @@ fn tenancy_guardrails() -> TableIterator<
             changed.by,
             changed.at,
             changed.reason,
+            hits.as_ref().map(|hits| hits.get(guardrail.name).copied().unwrap_or_default()),
         )
     }))
 }

@@ -33,35 +33,28 @@ fn stored(guardrail: &Guardrail, organization: &Uuid) -> Option<State> {
     stored.flatten().map(|name| State::parse(&name).unwrap_or(State::Enforce))
 }
 
-/// True if the session has said why it passes the guardrails; that it did is recorded then.
+/// True if the session has said why it passes the guardrails; that it did is recorded then, of no organization: what
+/// concerns a table concerns them all.
 pub fn overridden(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)>) -> Result<bool> {
     let Some(reason) = configuration::override_reason() else { return Ok(false) };
-    record(guardrail, statement, table, Some(&reason))?;
-    Ok(true)
-}
-
-/// An event of no organization: what concerns a table concerns them all.
-pub fn record(guardrail: &Guardrail, statement: &str, table: Option<(&str, &str)>, reason: Option<&str>) -> Result<()> {
-    let operation = if reason.is_some() { "override" } else { "bypass" };
     if transaction::read_only() {
         let table = table.map_or_else(String::new, |(schema, name)| format!(" on \"{schema}\".\"{name}\""));
         report::log(format!(
-            "pg_tenancy: {operation} of guardrail {} by {statement}{table}, in a transaction that writes no event: {}",
+            "pg_tenancy: override of guardrail {} by {statement}{table}, in a transaction without events: {reason}",
             guardrail.name,
-            reason.unwrap_or("no reason")
         ));
-        return Ok(());
+        return Ok(true);
     }
     audit::append(NewEvent {
         organization: Uuid::nil(),
-        operation,
+        operation: "override",
         domain: "guardrail",
         table_schema: table.map(|(schema, _)| schema),
         table_name: table.map(|(_, name)| name),
         row_key: None,
         result: "success",
-        reason,
+        reason: Some(&reason),
         payload: json!({ "new": { "guardrail": guardrail.name, "statement": statement } }).to_string(),
     })?;
-    Ok(())
+    Ok(true)
 }

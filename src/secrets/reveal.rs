@@ -7,15 +7,15 @@ use super::secret::{Secret, WRITE, unknown, valid_name};
 use super::value;
 use crate::context;
 use crate::controls;
-use crate::guardrail;
-use crate::pg::report::{OrRaise, raise, warn};
+use crate::guardrail::{self, Hit};
+use crate::pg::report::{OrRaise, raise};
 use crate::pg::returned_text::ReturnedText;
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
-use pg_tenancy_core::guardrail::{OPERATOR_REVEAL, State};
+use pg_tenancy_core::guardrail::OPERATOR_REVEAL;
 use pg_tenancy_core::secrets::delivery::{self, Delivery};
 use pg_tenancy_core::secrets::envelope::{self, Opened, SecretPlace};
 use pgrx::pg_extern;
@@ -107,7 +107,7 @@ impl Found {
             let seen =
                 |secret: &Secret| ["read", "reveal"].iter().any(|action| context::allowed(&secret.domain, action));
             let secret = self.secret.insert(secret.filter(seen).ok_or_else(|| unknown(asked.name))?);
-            require_token(asked.organization)?;
+            require_token(asked)?;
             let version = Version::find(secret.id, asked.version)?;
             let Some(version) = version else {
                 require(secret, "reveal")?;
@@ -202,20 +202,12 @@ impl Version {
 }
 
 /// Refuses an operator who assumed the organization without a token.
-fn require_token(organization: Uuid) -> Result<()> {
+fn require_token(asked: &Asked) -> Result<()> {
     if !context::require()?.is_assumed() {
         return Ok(());
     }
-    let error = error::OPERATOR_REVEAL.error("an operator without a token reveals no secret");
-    match guardrail::state(&OPERATOR_REVEAL, organization) {
-        State::Enforce => return Err(error),
-        State::Warn => {
-            guardrail::record(&OPERATOR_REVEAL, "reveal_secret", None, None)?;
-            warn(&error);
-        }
-        State::Off => (),
-    }
-    Ok(())
+    let hit = Hit::of_object(&OPERATOR_REVEAL, asked.organization, "reveal_secret", asked.name);
+    guardrail::hit(&hit, || error::OPERATOR_REVEAL.error("an operator without a token reveals no secret"))
 }
 
 /// Refuses an action that the role may not do with the secret. The record of the reveal is the refusal's, too.

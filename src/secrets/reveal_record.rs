@@ -5,7 +5,7 @@
 
 use super::guard;
 use crate::audit::{self, NewEvent, OtherActor};
-use crate::guardrail;
+use crate::guardrail::{self, Hit};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::processes::{progress, shared};
 use crate::pg::spi::{self, Query, Row, argument};
@@ -129,15 +129,21 @@ pub fn keep(reveal: &Reveal) -> Result<()> {
 /// The record cannot be made durable: the guardrail says what becomes of the reveal.
 fn unrecorded(record: &RevealRecord, why: String) -> Result<()> {
     let state = guardrail::state(&UNRECORDED_REVEAL, record.organization);
+    let unrecorded = || error::REVEAL_UNRECORDED.error("the reveal cannot be recorded");
     if state == State::Enforce {
-        return Err(error::REVEAL_UNRECORDED.error("the reveal cannot be recorded").detail(why));
+        return Err(unrecorded().detail(why));
     }
     if state == State::Warn {
         let record = String::from_utf8(record.to_bytes()).unwrap_or_default();
         report::log(format!("pg_tenancy: revealed without a durable record: {why} {record}"));
     }
-    if !transaction::read_only() {
-        audit::append(event(record, &record.payload()))?;
+    if transaction::read_only() {
+        return Ok(());
+    }
+    audit::append(event(record, &record.payload()))?;
+    if state == State::Warn {
+        let hit = Hit::of_object(&UNRECORDED_REVEAL, record.organization, "reveal_secret", &record.name);
+        guardrail::warned(&hit, &unrecorded())?;
     }
     Ok(())
 }

@@ -2,9 +2,8 @@
 
 use super::secret::Secret;
 use crate::context;
-use crate::guardrail;
+use crate::guardrail::{self, Hit};
 use crate::pg::clock;
-use crate::pg::report::warn;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Error, Result};
@@ -41,7 +40,12 @@ pub fn check(secret: &Secret, version: i32) -> Result<()> {
 }
 
 /// Whoever may do one of the actions is not asked: they mend what the guardrail is about.
-fn ask(guardrail: &Guardrail, secret: &Secret, menders: &[&str], find: impl FnOnce() -> Option<Error>) -> Result<()> {
+fn ask(
+    guardrail: &'static Guardrail,
+    secret: &Secret,
+    menders: &[&str],
+    find: impl FnOnce() -> Option<Error>,
+) -> Result<()> {
     let state = guardrail::state(guardrail, secret.organization);
     if state == State::Off || menders.iter().any(|action| context::allowed(&secret.domain, action)) {
         return Ok(());
@@ -49,8 +53,8 @@ fn ask(guardrail: &Guardrail, secret: &Secret, menders: &[&str], find: impl FnOn
     match find() {
         Some(error) if state == State::Enforce => Err(error),
         Some(error) => {
-            warn(&error);
-            Ok(())
+            let hit = Hit::of_object(guardrail, secret.organization, "reveal_secret", &secret.name);
+            guardrail::warned(&hit, &error)
         }
         None => Ok(()),
     }

@@ -7,16 +7,16 @@ use super::secret::{Secret, future, require_text, valid_reason};
 use super::value::{Received, SealedValue, require_valid};
 use super::versions::{PATIENCE, StoredVersions};
 use crate::context;
-use crate::guardrail;
+use crate::guardrail::{self, Hit};
 use crate::pg::clock;
-use crate::pg::report::{OrRaise, warn};
+use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::hex;
 use pg_tenancy_core::error::{self, Result, require_not_null};
-use pg_tenancy_core::guardrail::{RETIRE_IN_USE, State};
+use pg_tenancy_core::guardrail::{FAILED_ROTATION, RETIRE_IN_USE, State};
 use pg_tenancy_core::secrets::rotation::{Changes, HealthReport, Refused, RotationPolicy, Time};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{pg_extern, pg_sys};
@@ -214,7 +214,10 @@ fn report(
     user::as_superuser(|| {
         let mut stored = StoredVersions::read(&secret, Some(checked_at))?;
         let (policy, before) = (stored.policy, stored.versions.version(number).cloned());
-        let reported = stored.versions.report(number, HealthReport { healthy, checked_at }, &policy, now);
+        let report = HealthReport { healthy, checked_at };
+        let strict = RotationPolicy { rolls_back: true, ..policy };
+        let enforced = stored.versions.clone().report(number, report, &strict, now);
+        let reported = stored.versions.report(number, report, &policy, now);
         let changes = stored.judged(Some(number), "observing", reported)?;
         let after = stored.versions.version(number);
         let state = after.map_or("", |version| version.state.name());
@@ -234,6 +237,13 @@ fn report(
             argument(subject.as_str()),
         ];
         guard::writing(|| ADD_REPORT.write(&row, |_| ()));
+        if enforced.is_ok_and(|enforced| enforced != changes)
+            && guardrail::state(&FAILED_ROTATION, secret.organization) == State::Warn
+        {
+            let message = format!("version {number} of the secret \"{}\" failed, and stays current", secret.name);
+            let hit = Hit::of_object(&FAILED_ROTATION, secret.organization, "report_health", &secret.name);
+            guardrail::warned(&hit, &error::ROTATION_STATE.error(message))?;
+        }
         stored.write(&changes, Some("a health report was negative"), now);
         if changes.alert {
             stored.alert(Some(number), &changes);
@@ -295,8 +305,8 @@ fn retire(name: Option<&str>, version: Option<i32>, reason: Option<&str>) -> Res
             let strict = RotationPolicy { keeps_in_use: true, ..policy };
             let retired = |policy| stored.versions.clone().retire(number, policy, now);
             if retired(&policy).is_ok() && retired(&strict) == Err(Refused::InUse) {
-                guardrail::record(&RETIRE_IN_USE, "retire", None, None)?;
-                warn(&stored.refusal(Some(number), "observing", Refused::InUse));
+                let hit = Hit::of_object(&RETIRE_IN_USE, secret.organization, "retire", &secret.name);
+                guardrail::warned(&hit, &stored.refusal(Some(number), "observing", Refused::InUse))?;
             }
         }
         let retired = stored.versions.retire(number, &policy, now);

@@ -3,13 +3,12 @@
 use super::data_key::{self, Purpose};
 use super::recipient;
 use super::secret::approval_to_store;
-use crate::guardrail;
+use crate::guardrail::{self, Hit};
 use crate::pg::hooks::log;
-use crate::pg::report;
 use crate::pg::spi::{Query, argument};
 use crate::pg::tables::table::{self, ColumnValue, IndexKey, find};
 use pg_tenancy_core::error::{self, Result, require_not_null};
-use pg_tenancy_core::guardrail::{LITERAL_SECRET, State};
+use pg_tenancy_core::guardrail::LITERAL_SECRET;
 use pg_tenancy_core::secrets::envelope::{self, MAX_VALUE, SecretPlace};
 use pg_tenancy_core::secrets::kind;
 use pg_tenancy_core::secrets::literal;
@@ -34,7 +33,7 @@ impl<'a> Received<'a> {
         if require_not_null(sealed, "sealed")? {
             return recipient::accept(organization, name, value).map(Received::Delivered);
         }
-        refuse_literal(organization, value)?;
+        refuse_literal(organization, name, value)?;
         Ok(Received::Clear(value))
     }
 
@@ -94,19 +93,14 @@ pub fn fingerprint(organization: Uuid, value: &str) -> Result<[u8; 32]> {
 }
 
 /// Refuses a value that stands in the client's statement, or warns of it: it has leaked.
-fn refuse_literal(organization: Uuid, value: &str) -> Result<()> {
-    let stands_there = log::with_statement(|statement| literal::stands_in(statement, value.as_bytes()));
-    let state = guardrail::state(&LITERAL_SECRET, organization);
-    if stands_there != Some(true) || state == State::Off {
+fn refuse_literal(organization: Uuid, name: &str, value: &str) -> Result<()> {
+    if log::with_statement(|statement| literal::stands_in(statement, value.as_bytes())) != Some(true) {
         return Ok(());
     }
-    let detail = "It may be in the log, in statistics and in the memory of a pooler.";
-    let error = error::SECRET_LITERAL.error("the value stands in the text of the statement").detail(detail);
-    if state == State::Enforce {
-        return Err(error);
-    }
-    report::warn(&error);
-    Ok(())
+    guardrail::hit(&Hit::of_object(&LITERAL_SECRET, organization, "store", name), || {
+        let detail = "It may be in the log, in statistics and in the memory of a pooler.";
+        error::SECRET_LITERAL.error("the value stands in the text of the statement").detail(detail)
+    })
 }
 
 /// Refuses a value that cannot be one of this kind. The error has no part of the value.

@@ -1,5 +1,7 @@
 //! The list of guardrails.
 
+use crate::error::{self, Result};
+
 /// A rule that can be enforced, only warn, or be off.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Guardrail {
@@ -66,7 +68,7 @@ pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
     scope: Scope::Database,
     meaning: "A change of a row of another organization than the context's, by a referential action, a function or a \
         rule \
-              that no policy binds. warn: a WARNING, recorded; enforce: refused.",
+              that no policy binds. warn: a WARNING; enforce: refused.",
 };
 
 /// Negative health reports of a version that was promoted lately.
@@ -74,8 +76,8 @@ pub static FAILED_ROTATION: Guardrail = Guardrail {
     name: "failed_rotation",
     default: State::Enforce,
     scope: Scope::Organization,
-    meaning: "A negative health report of the current version of a secret, while its promotion is observed. warn: \
-              reported only; enforce: the version before is current again.",
+    meaning: "A negative health report of the current version of a secret, while its promotion is observed. warn: a \
+              WARNING; enforce: the version before is current again.",
 };
 
 /// Values of secrets in the text of a statement.
@@ -101,8 +103,8 @@ pub static OPERATOR_REVEAL: Guardrail = Guardrail {
     name: "operator_reveal",
     default: State::Enforce,
     scope: Scope::Organization,
-    meaning: "A reveal of a secret by an operator who assumed the organization without a token. warn: a WARNING, \
-              recorded; enforce: refused.",
+    meaning: "A reveal of a secret by an operator who assumed the organization without a token. warn: a WARNING; \
+              enforce: refused.",
 };
 
 /// Reveals of a value whose rotation is overdue.
@@ -137,7 +139,7 @@ pub static ROW_SECURITY_BYPASS: Guardrail = Guardrail {
     default: State::Off,
     scope: Scope::Database,
     meaning: "A superuser or a role with BYPASSRLS that reads or writes a protected table without having assumed an \
-              organization. warn: recorded; enforce: refused.",
+              organization. warn: a WARNING; enforce: refused.",
 };
 
 /// Approvals of an action type by the person who asked for it.
@@ -145,7 +147,7 @@ pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
     name: "self_approved_action",
     default: State::Enforce,
     scope: Scope::Organization,
-    meaning: "An approval of an action type by the person who asked for it. warn: a WARNING, recorded; enforce: \
+    meaning: "An approval of an action type by the person who asked for it. warn: a WARNING; enforce: \
               refused.",
 };
 
@@ -194,6 +196,18 @@ pub static ALL: [&Guardrail; 13] = [
     &UNRECORDED_REVEAL,
     &UNVERIFIED_SECRET,
 ];
+
+/// The guardrail with this name.
+///
+/// Errors: [`error::NOT_FOUND`], which lists the names that there are.
+pub fn find(name: &str) -> Result<&'static Guardrail> {
+    ALL.into_iter().find(|guardrail| guardrail.name == name).ok_or_else(|| {
+        let names: Vec<&str> = ALL.iter().map(|guardrail| guardrail.name).collect();
+        error::NOT_FOUND
+            .error(format!("there is no guardrail \"{name}\""))
+            .detail(format!("There are: {}.", names.join(", ")))
+    })
+}
 
 #[cfg(test)]
 mod tests {

@@ -41,7 +41,7 @@ pub struct NewEvent<'a> {
     pub table_schema: Option<&'a str>,
     pub table_name: Option<&'a str>,
     pub row_key: Option<String>,
-    /// `success`, `denied` or `failed`.
+    /// `success`, `denied`, `failed`, or `warned` by a guardrail.
     pub result: &'a str,
     pub reason: Option<&'a str>,
     pub payload: String,

@@ -19,7 +19,7 @@ const OWN: [&str; 20] = [
     "truncate",
     "assume",
     "override",
-    "bypass",
+    "guardrail",
     "authenticate",
     "authorize",
     "erase",
