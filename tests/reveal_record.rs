@@ -470,6 +470,8 @@ fn what_cannot_be_recorded_is_refused_or_recorded_as_the_guardrail_says() {
             );
             assert!(refusal.detail.clone().unwrap().contains(why), "{refusal:?}");
             assert_eq!(attempt("warn", "COMMIT").await.as_deref(), Ok("a value"));
+            let warned = "SELECT hits FROM tenancy.guardrail_trial('unrecorded_reveal')";
+            assert_eq!(count(&superuser, warned).await, n, "in warn alone");
             assert_eq!(attempt("off", "COMMIT").await.as_deref(), Ok("a value"));
             // As all that the transaction writes, its event is gone with it.
             guard(&superuser, "warn").await;
