@@ -15,7 +15,7 @@ use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::alert::AlertKind;
-use pg_tenancy_core::controls::approval::{Person, Refusal, State};
+use pg_tenancy_core::controls::approval::{Objection, Person, Refusal, State};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail as rules;
 use pgrx::datum::Interval;
@@ -128,7 +128,7 @@ fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&st
     })?;
     // The clock is read under the lock: a decision that waited for another one is not older than it.
     let now = clock::now();
-    let own = stored.approval.is_interested(&by);
+    let own = stored.approval.approvers.is_interested(&by);
     let decided = if approve {
         let guardrail =
             if own { guardrail::state(&rules::SELF_APPROVED_ACTION, organization) } else { rules::State::Off };
@@ -165,7 +165,7 @@ fn withdraw(action_type: Option<&str>, reason: Option<&str>) -> Result<()> {
         let message = format!("the action type \"{action_type}\" is neither approved nor requested");
         return Err(error::APPROVAL_STATE.error(message));
     }
-    if live.iter().any(|stored| !stored.approval.is_interested(&by)) {
+    if live.iter().any(|stored| !stored.approval.approvers.is_interested(&by)) {
         context::authorize(DOMAIN, APPROVE)?;
     }
     user::as_superuser(|| {
@@ -224,13 +224,13 @@ fn own_request() -> Error {
 
 fn refused(id: Uuid, refusal: Refusal) -> Error {
     match refusal {
-        Refusal::OwnRequest => {
+        Refusal::Approver(Objection::OwnRequest) => {
             let error = own_request();
             audit::operation_refused(DOMAIN, &error);
             error
         }
         Refusal::State(state) => error::APPROVAL_STATE.error(format!("request {id} is {}", state.name())),
-        Refusal::ApprovedBefore => {
+        Refusal::Approver(Objection::ApprovedBefore) => {
             error::APPROVAL_STATE.error(format!("request {id} was approved by the same person before"))
         }
     }

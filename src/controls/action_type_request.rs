@@ -7,7 +7,7 @@ use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::timestamp;
-use pg_tenancy_core::controls::approval::{Approval, Person, State};
+use pg_tenancy_core::controls::approval::{Approval, Approvers, Person, State};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use rand::RngExt as _;
@@ -108,9 +108,7 @@ impl StoredRequest {
             reason: reason.to_owned(),
             approval: Approval {
                 state: State::Requested,
-                interested: vec![requester],
-                approved_by: Vec::new(),
-                needed: 1,
+                approvers: Approvers { interested: vec![requester], approved_by: Vec::new(), needed: 1 },
                 decide_before: now.saturating_add(DECIDE_WITHIN),
                 valid_for,
                 ends_at: None,
@@ -131,9 +129,11 @@ impl StoredRequest {
                 reason: row.get(5)?,
                 approval: Approval {
                     state,
-                    interested: vec![person(9, 10)?],
-                    approved_by: person(12, 13).filter(|_| decided).into_iter().collect(),
-                    needed: 1,
+                    approvers: Approvers {
+                        interested: vec![person(9, 10)?],
+                        approved_by: person(12, 13).filter(|_| decided).into_iter().collect(),
+                        needed: 1,
+                    },
                     decide_before: row.timestamp(8)?,
                     valid_for: i64::try_from(row.get::<Interval>(6)?.as_micros()).ok()?,
                     ends_at: row.timestamp(15),
@@ -145,7 +145,7 @@ impl StoredRequest {
 
     /// Who asked.
     pub fn requester(&self) -> &Person {
-        &self.approval.interested[0]
+        &self.approval.approvers.interested[0]
     }
 
     /// Whether a request with these arguments is this one.

@@ -48,17 +48,59 @@ impl State {
     }
 }
 
-/// A request and what became of it.
+/// Who must approve, and who has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approval {
-    /// The state as it is stored. [`Approval::state_at`] has the one that counts.
-    pub state: State,
+pub struct Approvers {
     /// Who asked, and who gains by it: none of them may approve.
     pub interested: Vec<Person>,
     /// Who has approved, each once.
     pub approved_by: Vec<Person>,
     /// How many must approve.
     pub needed: usize,
+}
+
+/// Why somebody's approval does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objection {
+    /// Whoever would approve has asked for it, or gains by it.
+    OwnRequest,
+    /// Whoever would approve has approved it before.
+    ApprovedBefore,
+}
+
+impl Approvers {
+    /// Somebody approves. `own` says whether an interested person may do that.
+    ///
+    /// Errors: nothing has changed then.
+    pub fn approve(&mut self, by: &Person, own: bool) -> Result<(), Objection> {
+        if !own && self.is_interested(by) {
+            return Err(Objection::OwnRequest);
+        }
+        if self.approved_by.contains(by) {
+            return Err(Objection::ApprovedBefore);
+        }
+        self.approved_by.push(by.clone());
+        Ok(())
+    }
+
+    /// Whether as many have approved as must.
+    pub fn suffice(&self) -> bool {
+        self.approved_by.len() >= self.needed
+    }
+
+    /// Whether this is somebody who asked, or gains by it.
+    pub fn is_interested(&self, person: &Person) -> bool {
+        self.interested.contains(person)
+    }
+}
+
+/// A request and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// The state as it is stored. [`Approval::state_at`] has the one that counts.
+    pub state: State,
+    /// Who must approve, and who has.
+    pub approvers: Approvers,
     /// When it is too late to decide.
     pub decide_before: i64,
     /// How long the approval counts, from the moment that it is given.
@@ -72,10 +114,8 @@ pub struct Approval {
 pub enum Refusal {
     /// The request is in another state than the call needs.
     State(State),
-    /// Whoever would approve has asked for it, or gains by it.
-    OwnRequest,
-    /// Whoever would approve has approved it before.
-    ApprovedBefore,
+    /// This person's approval does not count.
+    Approver(Objection),
 }
 
 impl Approval {
@@ -99,14 +139,8 @@ impl Approval {
     /// Errors: nothing has changed then.
     pub fn approve(&mut self, by: &Person, own: bool, now: i64) -> Result<(), Refusal> {
         self.must_be_open(now)?;
-        if !own && self.is_interested(by) {
-            return Err(Refusal::OwnRequest);
-        }
-        if self.approved_by.contains(by) {
-            return Err(Refusal::ApprovedBefore);
-        }
-        self.approved_by.push(by.clone());
-        if self.approved_by.len() >= self.needed {
+        self.approvers.approve(by, own).map_err(Refusal::Approver)?;
+        if self.approvers.suffice() {
             self.state = State::Approved;
             self.ends_at = Some(now.saturating_add(self.valid_for));
         }
@@ -143,11 +177,6 @@ impl Approval {
         changed
     }
 
-    /// Whether this is somebody who asked, or gains by it.
-    pub fn is_interested(&self, person: &Person) -> bool {
-        self.interested.contains(person)
-    }
-
     fn must_be_open(&self, now: i64) -> Result<(), Refusal> {
         match self.state_at(now) {
             State::Requested => Ok(()),
@@ -169,9 +198,11 @@ mod tests {
     fn requested(interested: &[u8], needed: usize, decide_before: i64, valid_for: i64) -> Approval {
         Approval {
             state: State::Requested,
-            interested: interested.iter().map(|n| person(*n)).collect(),
-            approved_by: Vec::new(),
-            needed,
+            approvers: Approvers {
+                interested: interested.iter().map(|n| person(*n)).collect(),
+                approved_by: Vec::new(),
+                needed,
+            },
             decide_before,
             valid_for,
             ends_at: None,
@@ -189,7 +220,7 @@ mod tests {
     #[test]
     fn the_subject_of_another_issuer_is_another_person() {
         let mut request = requested(&[0], 1, 10, 10);
-        assert_eq!(request.approve(&person(0), false, 0), Err(Refusal::OwnRequest));
+        assert_eq!(request.approve(&person(0), false, 0), Err(Refusal::Approver(Objection::OwnRequest)));
         assert_eq!(person(0).subject, person(1).subject);
         assert_eq!(request.approve(&person(1), false, 0), Ok(()));
     }
@@ -265,9 +296,9 @@ mod tests {
                     prop_assert!(now < decide_before && request.ends_at == Some(now + valid_for));
                 }
                 // Each approver counts once, and none is interested unless that was allowed.
-                let approvers = &request.approved_by;
+                let approvers = &request.approvers.approved_by;
                 prop_assert!((1..approvers.len()).all(|n| !approvers[..n].contains(&approvers[n])));
-                prop_assert!(own_approved || !approvers.iter().any(|person| request.is_interested(person)));
+                prop_assert!(own_approved || !approvers.iter().any(|person| request.approvers.is_interested(person)));
                 prop_assert!(!request.in_force(now) || approvers.len() == needed);
                 prop_assert!(!request.in_force(i64::MAX));
             }
