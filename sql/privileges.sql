@@ -224,6 +224,19 @@ GRANT EXECUTE ON FUNCTION
     tenancy.withdraw_action_type(text, text),
     tenancy.action_approval(text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
+-- Exceptions: what is excepted is asked in policies; the functions ask for the permissions of the context's role.
+GRANT EXECUTE ON FUNCTION
+    tenancy.define_exception_kind(text, text, jsonb, text, uuid),
+    tenancy.add_exception(text, text, text, timestamptz, text, text, text, uuid[]),
+    tenancy.decide_exception(uuid, boolean, text),
+    tenancy.amend_exception(uuid, timestamptz, text, text, text),
+    tenancy.revoke_exception(uuid, text),
+    tenancy.is_excepted(text, text),
+    tenancy.excepted(text),
+    tenancy.exception_of(text, text)
+TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT SELECT ON tenancy.exception_kind, tenancy.exception, tenancy.exception_approval, tenancy.exception_ending
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.settle_due() TO tenancy_admin;
 GRANT SELECT ON tenancy.action_type, tenancy.action_type_request, tenancy.alert
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

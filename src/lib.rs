@@ -38,7 +38,8 @@ pub extern "C-unwind" fn _PG_init() {
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
     });
-    pg::tables::remembered::watch(identity::TABLES);
+    identity::TABLES.watch();
+    controls::EXCEPTIONS.watch();
     pg::tables::catalog::watch();
     log::redact(log::Redactions {
         tokens: log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place },
@@ -93,7 +94,10 @@ pub extern "C-unwind" fn _PG_init() {
                 reading::rolled_back(level);
             }
         },
-        statement: context::statement_started,
+        statement: || {
+            context::statement_started();
+            controls::statement_started();
+        },
         waiting: audit::events_wait,
         finished: audit::statement_finished,
         prepared_committed: worker::prepared_committed,

@@ -19,6 +19,7 @@ mod context;
 mod crash;
 mod erasure;
 mod evidence;
+mod exceptions;
 mod guard;
 mod head_tree;
 mod history;

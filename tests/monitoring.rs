@@ -53,6 +53,10 @@ async fn with_every_metric(database: &Database, superuser: &Client) {
     put(&client, "a name that tells", "one").await.unwrap();
     run(&client, "COMMIT").await;
     act(&client, &alice, &request("instance.stop")).await.unwrap();
+    let kind = "SELECT tenancy.define_exception_kind('free', 'test', '{\"approvals\": 0}', 'test')";
+    run(superuser, kind).await;
+    let exception = "SELECT tenancy.add_exception('free', 't', 'a reason that says enough', now() + interval '1 day')";
+    act(&client, &alice, exception).await.unwrap();
     run(superuser, "SELECT tenancy.seal(); SELECT * FROM tenancy.verify_audit(); SELECT tenancy.checkpoint()").await;
 }
 

@@ -66,7 +66,7 @@ pub async fn at(client: &Client, second: i64) {
     run(client, &format!("SET tenancy.test_clock = '{}'", since_2001(second))).await;
 }
 
-fn since_2001(second: i64) -> Time {
+pub fn since_2001(second: i64) -> Time {
     (978_307_200 + second) * SECOND
 }
 
@@ -141,7 +141,7 @@ fn what_time_changes_it_changes_at_the_second() {
 }
 
 /// Random numbers that can be had again: SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -152,15 +152,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn one_in(&mut self, chances: u64) -> bool {
+    pub fn one_in(&mut self, chances: u64) -> bool {
         self.below(chances) == 0
     }
 
-    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }

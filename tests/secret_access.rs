@@ -20,12 +20,16 @@ enum Needs {
     ToReveal,
     /// A permission in the domain `action`.
     ForActions(&'static str),
+    /// A permission in the domain `exception`.
+    ForExceptions(&'static str),
+    /// A context, and no permission.
+    Context,
 }
 
 /// A function that applications may call, what it asks for, and a call.
 struct Rule(&'static str, Needs, &'static str);
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 26] = [
     Rule("put_secret", Needs::InDomain("create"), "'new', 'v', domain => '{domain}', scope => '{scope}'"),
     Rule("secret_recipient", Needs::InDomain("create"), "'{domain}'"),
     Rule("reveal_secret", Needs::ToReveal, "'{name}', 'test', {version}, 'instance.stop'"),
@@ -44,6 +48,18 @@ const RULES: [Rule; 18] = [
     Rule("decide_action_type", Needs::ForActions("approve"), "'{request}', true, 'test'"),
     Rule("withdraw_action_type", Needs::ForActions("approve"), "'{action}', 'test'"),
     Rule("action_approval", Needs::ForActions("read"), "'{action}'"),
+    Rule("define_exception_kind", Needs::ForExceptions("define"), "'own', 'test', '{}', 'test', tenancy.org_id()"),
+    Rule(
+        "add_exception",
+        Needs::ForExceptions("request"),
+        "'finding', 'new', 'a reason that says enough', now() + interval '1 day'",
+    ),
+    Rule("decide_exception", Needs::ForExceptions("approve"), "'{exception}', true, 'test'"),
+    Rule("amend_exception", Needs::ForExceptions("request"), "'{exception}', now() + interval '2 days'"),
+    Rule("revoke_exception", Needs::ForExceptions("approve"), "'{exception}', 'test'"),
+    Rule("excepted", Needs::ForExceptions("read"), "'finding'"),
+    Rule("exception_of", Needs::ForExceptions("read"), "'finding', '{target}'"),
+    Rule("is_excepted", Needs::Context, "'finding', '{target}'"),
 ];
 
 const DOMAINS: [&str; 2] = ["secret", "finance"];
@@ -124,8 +140,10 @@ fn granted(may: &May, all: &[&str]) -> Access {
 impl Needs {
     fn expected(&self, may: &May, version: &Version) -> Access {
         match self {
-            Needs::Nothing => Access::Granted,
-            Needs::InDomain(action) | Needs::ForActions(action) => granted(may, &[action]),
+            Needs::Nothing | Needs::Context => Access::Granted,
+            Needs::InDomain(action) | Needs::ForActions(action) | Needs::ForExceptions(action) => {
+                granted(may, &[action])
+            }
             Needs::OfSecret(_) if !may.contains("read") => Access::Unknown,
             Needs::OfSecret(action) => granted(may, &[action]),
             Needs::ToReveal if !may.contains("read") && !may.contains("reveal") => Access::Unknown,
@@ -262,7 +280,7 @@ fn a_role_gets_as_far_as_its_permissions_in_the_domain_of_the_secret() {
             for version in &versions {
                 let may = if version.domain == "secret" { may } else { &May::new() };
                 for Rule(function, needs, arguments) in &RULES {
-                    if matches!(needs, Needs::ForActions(_)) {
+                    if matches!(needs, Needs::ForActions(_) | Needs::ForExceptions(_) | Needs::Context) {
                         continue;
                     }
                     let done = attempt(&client, function, &version.fill(arguments)).await;
@@ -312,6 +330,65 @@ fn a_role_gets_as_far_with_action_types_as_its_permissions_in_their_domain() {
             }
             run(&client, "ROLLBACK").await;
         }
+    });
+}
+
+#[test]
+fn a_role_gets_as_far_with_exceptions_as_its_permissions_in_their_domain() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        begin(&superuser).await;
+        let ask = |target: &str| {
+            format!(
+                "SELECT tenancy.add_exception('finding', '{target}', 'a reason that says enough',
+                                              now() + interval '9 days')"
+            )
+        };
+        let (alice, dora) = (database.token("alice"), database.token("dora"));
+        // One exception in each state that somebody brings about.
+        let mut exceptions = Vec::new();
+        for (target, then) in [
+            ("requested", ""),
+            ("active", "decide_exception('{id}', true, 'test')"),
+            ("denied", "decide_exception('{id}', false, 'test')"),
+            ("cancelled", "revoke_exception('{id}', 'test')"),
+            ("revoked", "decide_exception('{id}', true, 'test'), tenancy.revoke_exception('{id}', 'test')"),
+        ] {
+            let id = act(&client, &alice, &ask(target)).await.unwrap();
+            if !then.is_empty() {
+                act(&client, &dora, &format!("SELECT tenancy.{}", then.replace("{id}", &id))).await.unwrap();
+            }
+            let state = format!("SELECT state FROM tenancy.exception WHERE id = '{id}'");
+            assert_eq!(value(&superuser, &state).await, target);
+            exceptions.push((target, id));
+        }
+        let actions = RULES.iter().filter_map(|Rule(_, needs, _)| match needs {
+            Needs::ForExceptions(action) => Some(*action),
+            _ => None,
+        });
+        let mut tried = 0;
+        for (n, may) in roles(&actions.collect()).iter().enumerate() {
+            let role = format!("role {n}");
+            member(&superuser, &role, "exception", may).await;
+            as_tenant(&client, &database.token(&role)).await;
+            let seen = count(&client, "SELECT count(*) FROM tenancy.exception").await;
+            assert_eq!(seen, if may.contains("read") { 5 } else { 0 }, "{may:?}");
+            for (target, id) in &exceptions {
+                for Rule(function, needs, arguments) in &RULES {
+                    let expected = match needs {
+                        Needs::ForExceptions(needed) => granted(may, &[needed]),
+                        Needs::Context => Access::Granted,
+                        _ => continue,
+                    };
+                    let arguments = arguments.replace("{exception}", id).replace("{target}", target);
+                    let done = attempt(&client, function, &arguments).await;
+                    assert_eq!(access(&done), expected, "{function} of {target}, {may:?}: {done:?}");
+                    tried += 1;
+                }
+            }
+            run(&client, "ROLLBACK").await;
+        }
+        assert!(tried > 400, "{tried}");
     });
 }
 

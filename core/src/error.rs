@@ -282,8 +282,12 @@ kinds! {
     OPERATOR_REVEAL, "42501", "Have a member of the organization reveal it, with a token; where operators are meant \
         to: tenancy.set_guardrail('operator_reveal', 'warn', reason).";
     /// Somebody would approve what they asked for.
-    SELF_APPROVAL, "42501", "Somebody else with the permission action:approve decides: \
-        tenancy.decide_action_type(request, approve, reason).";
+    SELF_APPROVAL, "42501", "Somebody else decides, who has the permission approve in the same domain.";
+    /// An operator who assumed an organization would ask for something, or approve it.
+    ASSUMED_REFUSED, "42501", "A member of the organization does it, with a token: tenancy.authenticate(token).";
+    /// An exception is in another state than the call needs.
+    EXCEPTION_STATE, "55000", "tenancy.exception has the state of each exception; tenancy.amend_exception changes one \
+        that is active.";
     /// The name of an action type that exists.
     ACTION_TYPE_EXISTS, "23505", "tenancy.action_type lists the action types; give a new one a new name.";
     /// A request or an approval is in another state than the call needs.

@@ -95,11 +95,14 @@ $$, $$ VALUES
     ('actor_role',               's', 's', false, false),
     ('add_action_type',          'v', 'u', false, true),
     ('add_evidence',             'v', 'u', false, false),
+    ('add_exception',            'v', 'u', false, false),
     ('add_key_encryption_key',   'v', 'u', false, true),
     ('add_sso_domain',           'v', 'u', false, true),
     ('advise',                   'v', 'u', false, false),
     ('allowed',                  's', 's', true,  false),
     ('alter_sso_connection',     'v', 'u', false, true),
+    ('amend_exception',          'v', 'u', false, false),
+    ('announce_exception_change','v', 'u', false, false),
     ('announce_identity_change', 'v', 'u', false, false),
     ('archive_audit',            'v', 'u', false, true),
     ('assume_organization',      'v', 'u', false, false),
@@ -139,6 +142,8 @@ $$, $$ VALUES
     ('database_posture',         'v', 'u', false, true),
     ('database_posture_for_caller','v', 'u', false, false),
     ('decide_action_type',       'v', 'u', false, false),
+    ('decide_exception',         'v', 'u', false, false),
+    ('define_exception_kind',    'v', 'u', false, false),
     ('destroy_data_keys',        'v', 'u', false, true),
     ('destroy_secret',           'v', 'u', false, false),
     ('drift',                    'v', 'u', false, false),
@@ -148,6 +153,8 @@ $$, $$ VALUES
     ('erase_payload',            'v', 'u', false, false),
     ('erase_row_payloads',       'v', 'u', false, false),
     ('event_proof',              's', 's', false, true),
+    ('excepted',                 's', 'r', true, false),
+    ('exception_of',             's', 'r', true, false),
     ('exclude',                  'v', 'u', false, true),
     ('exclusions',               's', 's', false, true),
     ('export_evidence',          'v', 'u', false, false),
@@ -164,6 +171,7 @@ $$, $$ VALUES
     ('head_proof',               's', 's', false, true),
     ('include',                  'v', 'u', false, true),
     ('inclusion_proof',          's', 's', false, true),
+    ('is_excepted',              's', 's', true, false),
     ('keep_append_only',         'v', 'u', false, false),
     ('keep_controls',            'v', 'u', false, false),
     ('keep_secret_keys',         'v', 'u', false, false),
@@ -215,6 +223,7 @@ $$, $$ VALUES
     ('retire_key',               'v', 'u', false, true),
     ('retire_key_encryption_key', 'v', 'u', false, true),
     ('reveal_secret',            'v', 'u', false, false),
+    ('revoke_exception',         'v', 'u', false, false),
     ('revoke_permission',        'v', 'u', true,  true),
     ('revoke_session',           'v', 'u', false, true),
     ('revoke_subject',           'v', 'u', false, true),
@@ -275,7 +284,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('checkpoint', 'r'), ('checkpoint_status', 'v'),
     ('coverage', 'r'), ('data_key', 'r'),
     ('entry', 'v'), ('erasure', 'r'),
-    ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
+    ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exception', 'r'), ('exception_approval', 'r'), ('exception_end', 'v'), ('exception_ending', 'v'), ('exception_kind', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
     ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('health_report', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('metric', 'v'), ('notice', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('posture', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('reveal_journal', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('rotation', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sealed_value', 'r'), ('secret', 'r'), ('secret_finding', 'v'), ('secret_kind', 'r'), ('secret_posture', 'v'), ('secret_use', 'r'), ('secret_version', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
@@ -289,7 +298,7 @@ SELECT is_empty($$
        -- It shows of the audit's tables, which members may not read, what the policies show to its owner.
        AND NOT (relname = 'organization_audit_trail' AND relowner = 'tenancy_trail'::regrole)
        -- They ask once for each secret what the policies ask for each row of several tables.
-       AND NOT (relname IN ('posture', 'secret_posture') AND reloptions @> '{security_barrier=true}')
+       AND NOT (relname IN ('exception_end', 'exception_ending', 'posture', 'secret_posture') AND reloptions @> '{security_barrier=true}')
 $$, 'every view asks for the rights of whoever reads it, belongs to a role that the policies bind, or asks itself');
 
 SELECT is_empty($$

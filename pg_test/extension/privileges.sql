@@ -53,6 +53,7 @@ $$, $$
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
     UNION ALL SELECT role, unnest('{set_guardrail,clear_guardrail}'::text[]) FROM unnest('{tenancy_application,tenancy_admin}'::text[]) role
     UNION ALL SELECT role, unnest('{guardrails,guardrail_trial}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{define_exception_kind,add_exception,decide_exception,amend_exception,revoke_exception,is_excepted,excepted,exception_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{posture_scope,clock,unusable_keys,rotation_due_at,database_posture_for_caller}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', unnest('{allowed,database_posture,metrics}'::text[])
@@ -79,6 +80,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{secret_posture,secret_finding,posture}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', 'metric', 'SELECT'
     UNION ALL SELECT role, unnest('{action_type,action_type_request,alert,guardrail}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{exception_kind,exception,exception_approval,exception_ending}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{key_encryption_key,rewrap_run,rewrap_progress}'::text[]), 'SELECT' FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

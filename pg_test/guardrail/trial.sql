@@ -2,7 +2,7 @@
 -- takes a disk that is full, is in tests/reveal_record.rs, and retire_in_use, which takes time, in tests/guard.rs.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(56);
+SELECT plan(59);
 SET LOCAL client_min_messages = error;
 SELECT tenancy.add_key_encryption_key('first', 'test'), tenancy.set_current_key_encryption_key('first', 'test'), tenancy.grant_permission('editor', 'secret', 'read', 'create', 'update', 'reveal'),
        tenancy.add_action_type('instance.stop', 'stops an instance') \g /dev/null
@@ -25,6 +25,7 @@ INSERT INTO test.deed VALUES
     ('protected_tables', NULL, 'test_owner', NULL, 'ALTER TABLE app.finding DISABLE ROW LEVEL SECURITY', ARRAY['00000000-0000-0000-0000-000000000000', 'ALTER TABLE', 'app.finding', NULL]),
     ('row_security_bypass', NULL, 'postgres', NULL, 'SELECT count(*) FROM app.finding', ARRAY['00000000-0000-0000-0000-000000000000', 'bypass', 'app.finding', NULL]),
     ('self_approved_action', 'ada', 'test_application', NULL, 'SELECT tenancy.decide_action_type(tenancy.request_action_type(''instance.stop'', ''why''), true, ''alone'')', ARRAY[test.acme()::text, 'decide_action_type', NULL, '%']),
+    ('self_approved_exception', 'ada', 'test_application', NULL, 'SELECT tenancy.decide_exception(tenancy.add_exception(''finding'', ''t'', ''a reason that says enough'', now() + interval ''1 day''), true, ''alone'')', ARRAY[test.acme()::text, 'decide_exception', NULL, '%']),
     ('statement_statistics', NULL, 'test_application', NULL, 'EXPLAIN ANALYZE SELECT 1', ARRAY['00000000-0000-0000-0000-000000000000', 'EXPLAIN ANALYZE', NULL, NULL]),
     ('unverified_secret', 'eve', 'test_application', 'SELECT tenancy.put_secret(''old'', lower(''OLD''))',
         'SELECT tenancy.reveal_secret(''old'', ''test'')', ARRAY[test.acme()::text, 'reveal_secret', NULL, 'old']);

@@ -75,6 +75,13 @@ CREATE FUNCTION tenancy.metrics(secret_names boolean DEFAULT false)
     SELECT 'pg_tenancy_action_approvals_in_force', '{}', count(*), 'Approvals of action types that are in force.'
       FROM tenancy.action_type_request q WHERE q.state = 'approved' AND q.ends_at > tenancy.clock()
     UNION ALL
+    SELECT 'pg_tenancy_exception_requests_open', '{}', count(*), 'Requests for exceptions that wait for a decision.'
+      FROM tenancy.exception_end e WHERE e.state = 'requested' AND e.ends_at > tenancy.clock()
+    UNION ALL
+    SELECT 'pg_tenancy_exceptions_in_force', jsonb_build_object('kind', e.kind), count(*),
+           'Exceptions that are in force.'
+      FROM tenancy.exception_end e WHERE e.state = 'active' AND e.ends_at > tenancy.clock() GROUP BY e.kind
+    UNION ALL
     SELECT 'pg_tenancy_alerts_total', jsonb_build_object('kind', a.kind), count(*), 'Alerts that were raised.'
       FROM tenancy.alert a GROUP BY a.kind
     UNION ALL

@@ -90,6 +90,29 @@ $$;
 COMMENT ON FUNCTION tenancy.database_posture_for_caller() IS
 'Internal: tenancy.database_posture for an auditor, and no row for anybody else.';
 
+CREATE VIEW tenancy.exception_ending WITH (security_barrier) AS
+SELECT e.organization, e.exception, e.kind, e.target, e.owner_issuer, e.owner_subject, e.ends_at,
+       e.ends_at - t.now AS remaining,
+       EXISTS (SELECT FROM tenancy.exception r WHERE r.replaces = e.exception AND r.state = 'requested') AS amended
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (SELECT tenancy.clock() AS now OFFSET 0) t
+ -- OFFSET 0 keeps the order: without a context it is an error, whatever rows there are.
+ CROSS JOIN LATERAL (SELECT * FROM tenancy.exception_end c WHERE c.organization = o.organization OFFSET 0) e
+ WHERE e.state = 'active' AND e.ends_at > t.now AND e.ends_at - e.notice <= t.now
+   AND (o.every_domain OR tenancy.allowed('exception', 'read'));
+COMMENT ON VIEW tenancy.exception_ending IS
+'Exceptions in force that end within the notice of their kind. Members see those of the context''s organization with the
+permission exception:read, auditors those of every organization. Raises 28000 for a member without a context.';
+COMMENT ON COLUMN tenancy.exception_ending.organization IS 'The organization.';
+COMMENT ON COLUMN tenancy.exception_ending.exception IS 'Id of the exception, in tenancy.exception.';
+COMMENT ON COLUMN tenancy.exception_ending.kind IS 'Its kind.';
+COMMENT ON COLUMN tenancy.exception_ending.target IS 'What is excepted.';
+COMMENT ON COLUMN tenancy.exception_ending.owner_issuer IS 'Issuer of the owner. With owner_subject it names a member.';
+COMMENT ON COLUMN tenancy.exception_ending.owner_subject IS 'Subject of the owner.';
+COMMENT ON COLUMN tenancy.exception_ending.ends_at IS 'When it ends.';
+COMMENT ON COLUMN tenancy.exception_ending.remaining IS 'Time until then.';
+COMMENT ON COLUMN tenancy.exception_ending.amended IS 'Whether somebody asks for an exception in its place.';
+
 CREATE VIEW tenancy.posture WITH (security_barrier) AS
 WITH finding AS MATERIALIZED (
          SELECT p.organization, p.secret, p.valued_at, p.findings FROM tenancy.secret_posture p),
@@ -131,6 +154,39 @@ SELECT o.organization, 'controls.action_requests',
        SELECT count(*) AS requests, min(q.requested_at) AS oldest FROM tenancy.action_type_request q
         WHERE q.organization = o.organization AND q.state = 'requested' AND q.decide_before > tenancy.clock()) r
  WHERE o.every_domain OR tenancy.allowed('action', 'read')
+UNION ALL
+SELECT o.organization, 'controls.' || c.control,
+       CASE WHEN c.warns THEN 'warn' WHEN x.known THEN 'ok' ELSE 'off' END, c.count, c.oldest, c.meaning, c.mend
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) > 0 AS known,
+              count(*) FILTER (WHERE f.waits) AS requests, min(e.requested_at) FILTER (WHERE f.waits) AS waits_since,
+              count(*) FILTER (WHERE f.orphaned) AS orphans, min(e.requested_at) FILTER (WHERE f.orphaned) AS orphaned,
+              count(*) FILTER (WHERE f.ends) AS endings, min(e.requested_at) FILTER (WHERE f.ends) AS ends
+         FROM tenancy.exception_end e
+        CROSS JOIN LATERAL (
+              SELECT e.state = 'requested' AND e.ends_at > tenancy.clock() AS waits,
+                     e.state = 'active' AND e.ends_at > tenancy.clock() AND NOT EXISTS (
+                         SELECT FROM tenancy.membership m
+                          WHERE m.organization = e.organization AND m.issuer = e.owner_issuer
+                            AND m.subject = e.owner_subject AND m.status = 'active'
+                            AND (m.valid_until IS NULL OR m.valid_until > tenancy.clock())) AS orphaned,
+                     e.state = 'active' AND e.ends_at > tenancy.clock() AND e.ends_at - e.notice <= tenancy.clock()
+                     AND NOT EXISTS (SELECT FROM tenancy.exception r
+                                      WHERE r.replaces = e.exception AND r.state = 'requested') AS ends) f
+        WHERE e.organization = o.organization) x
+ CROSS JOIN LATERAL (VALUES
+       ('exception_requests', x.waits_since <= tenancy.clock() - interval '7 days', x.requests, x.waits_since,
+        'Exceptions that are asked for and that nobody has decided. warn: for 7 days.',
+        'SELECT tenancy.decide_exception(exception, approve, reason)'),
+       ('exception_owners', x.orphans > 0, x.orphans, x.orphaned,
+        'Exceptions in force whose owner is no active member. warn: there are some.',
+        'SELECT tenancy.amend_exception(exception, owner_subject => ...), or tenancy.revoke_exception'),
+       ('exceptions_ending', x.endings > 0, x.endings, x.ends,
+        'Exceptions in force that end within the notice of their kind, and that nobody asks to go on. warn: there are
+some.',
+        'SELECT * FROM tenancy.exception_ending')) c (control, warns, count, oldest, meaning, mend)
+ WHERE o.every_domain OR tenancy.allowed('exception', 'read')
 UNION ALL
 SELECT NULL, d.control, d.state, d.count, d.oldest, d.meaning, d.mend FROM tenancy.database_posture_for_caller() d;
 COMMENT ON VIEW tenancy.posture IS

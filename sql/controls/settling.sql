@@ -27,12 +27,12 @@ CREATE FUNCTION tenancy.settle_due() RETURNS TABLE (what text, count bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'tenancy_settle_due_wrapper';
 COMMENT ON FUNCTION tenancy.settle_due() IS
-'Notes what time has changed, in every organization: it records that approvals and requests have expired, and alerts of
-what is due. The background worker calls it each tenancy.settle_interval; without the worker, have a scheduler call it.
-Nothing depends on it: what has ended counts as ended before.
+'Notes what time has changed, in every organization: it records that approvals, exceptions and requests have expired,
+and alerts of what is due. The background worker calls it each tenancy.settle_interval; without the worker, have a
+scheduler call it. Nothing depends on it: what has ended counts as ended before.
 
-- what: action_expired, which is an event, or the kind of an alert: approval_ending, rotation_overdue, rotation_stuck,
-  secret_expiring.
+- what: action_expired or exception_expired, which are events, or the kind of an alert: approval_ending,
+  exception_ending, rotation_overdue, rotation_stuck, secret_expiring.
 - count: How many were noted by this call, at most 1000 of each. Call it again after 1000.
 
 Two calls at the same moment note nothing twice. Raises 25006 in a read-only transaction or on a standby.';

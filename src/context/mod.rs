@@ -6,7 +6,9 @@ mod current;
 mod maintenance;
 
 pub use accessors::{SEPARATOR, allowed, authorize, lacks};
-pub use current::{Rooms, begin, begin_encoded, current, cursor_held, define, generation, require, statement_started};
+pub use current::{
+    Rooms, begin, begin_encoded, check, checked, current, cursor_held, define, generation, require, statement_started,
+};
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 
 use pg_tenancy_core::error::{self, Result, require_not_null};

@@ -4,6 +4,7 @@
 
 use super::action_type_request::{self, StoredRequest};
 use super::alert::raise_alert;
+use super::input::person;
 use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
 use crate::context;
@@ -13,9 +14,8 @@ use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::timestamp;
-use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::alert::AlertKind;
-use pg_tenancy_core::controls::approval::{Objection, Person, Refusal, State};
+use pg_tenancy_core::controls::approval::{Objection, Refusal, State};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail as rules;
 use pgrx::datum::Interval;
@@ -212,10 +212,6 @@ pub fn expire(now: i64, at_most: i64) -> Result<i64> {
         }
     }
     Ok(expired)
-}
-
-fn person(context: &Context) -> Person {
-    Person { issuer: context.issuer.clone(), subject: context.subject.clone() }
 }
 
 fn own_request() -> Error {

@@ -5,6 +5,11 @@
 mod action_type;
 mod action_type_request;
 mod alert;
+mod exception;
+mod exception_definition;
+mod exception_kind;
+mod exception_memory;
+mod exception_row;
 mod guard;
 mod guardrail_setting;
 mod input;
@@ -12,4 +17,5 @@ mod settling;
 
 pub use action_type_request::approval_in_force;
 pub use alert::raise_alert;
+pub use exception_memory::{EXCEPTIONS, statement_started};
 pub use input::require_action_type_name;

@@ -2,9 +2,9 @@
 //!
 //! Nothing depends on its running: what has ended counts as ended without it. It only tells.
 
-use super::action_type;
 use super::alert::raise_alert;
 use super::guard;
+use super::{action_type, exception};
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// What an alert is raised of when its time has come, the oldest first. $1 is the time, $2 how many at most.
-static DUE: [(AlertKind, Query); 4] = [
+static DUE: [(AlertKind, Query); 5] = [
     (
         AlertKind::RotationStuck,
         Query::new(
@@ -73,6 +73,20 @@ static DUE: [(AlertKind, Query); 4] = [
               ORDER BY r.ends_at LIMIT $2",
         ),
     ),
+    (
+        AlertKind::ExceptionEnding,
+        Query::new(
+            "SELECT e.organization, 'exception', e.exception, e.ends_at,
+                    json_build_object('exception', e.exception, 'kind', e.kind, 'target', e.target,
+                                      'owner_issuer', e.owner_issuer, 'owner_subject', e.owner_subject)::text
+               FROM tenancy.exception_end e
+              WHERE e.state = 'active' AND e.ends_at > $1 AND e.ends_at - e.notice <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'exception_ending' AND n.subject = e.exception
+                                   AND n.due_at = e.ends_at)
+              ORDER BY e.ends_at LIMIT $2",
+        ),
+    ),
 ];
 
 /// Whoever comes second of two writes no row.
@@ -105,8 +119,12 @@ fn settle() -> Result<Vec<(&'static str, i64)>> {
         return Err(error::READ_ONLY.error(message));
     }
     user::as_superuser(|| {
+        exception::take_turns();
         let now = clock::now();
-        let mut settled = vec![("action_expired", action_type::expire(now, AT_MOST)?)];
+        let mut settled = vec![
+            ("action_expired", action_type::expire(now, AT_MOST)?),
+            ("exception_expired", exception::expire(now, AT_MOST)?),
+        ];
         for (kind, due) in &DUE {
             let mut noted = 0;
             let arguments = [spi::timestamp(now), argument(AT_MOST)];

@@ -5,13 +5,12 @@
 use super::issuer::{self, Issuer};
 use super::lookup::Tables;
 use super::sso;
-use super::verdict::{self, Verdict};
+use super::verdict::{self, TABLES, Verdict};
 use crate::audit::{self, Refused};
 use crate::context;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::hooks::log;
 use crate::pg::report::OrRaise;
-use crate::pg::tables::remembered;
 use crate::pg::transaction;
 use pg_tenancy_core::context::{Context, Scope};
 use pg_tenancy_core::error::{self, Result};
@@ -101,7 +100,7 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
     let given = GivenToken::new(request.token);
     let key = given.fingerprint.map(|token| (token, request.organization));
     // Before the snapshot: what is committed after this is news by the time that the verdict is asked for again.
-    let (state, now) = (remembered::state(), transaction::now());
+    let (state, now) = (TABLES.state(), transaction::now());
     if let (Some(key), Some(state)) = (&key, state)
         && let Some(known) = verdict::find(key, state, now)
     {
@@ -110,7 +109,7 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
     let verdict = transaction::with_latest_snapshot(|| {
         // News of what the snapshot shows already would make the memory older than it.
-        let tables = Tables::in_state(state.filter(|_| remembered::state() == state));
+        let tables = Tables::in_state(state.filter(|_| TABLES.state() == state));
         let (issuer, token) = verify(tables, &given)?;
         let token = &*attempted.insert(token);
         let membership = membership(tables, &issuer, token, request.organization)?;

@@ -51,7 +51,8 @@ fn with_known<T>(state: u64, answer: impl FnOnce(&mut KnownRows) -> T) -> T {
     answer(KNOWN_ROWS.borrow_mut().get_or_insert_default().at(state))
 }
 
-/// The tables, in a state that [`crate::pg::tables::remembered::state`] numbers; without a number each row is read.
+/// The tables, in a state that [`crate::pg::tables::remembered::WatchedTables::state`] numbers; without a number each
+/// row is read.
 #[derive(Clone, Copy)]
 pub struct Tables {
     state: Option<u64>,

@@ -10,6 +10,6 @@ mod sso;
 mod test_sso;
 mod verdict;
 
-pub use organization::hold as hold_organization;
+pub use organization::{hold as hold_organization, is_active_member};
 pub use revalidate::revalidate;
 pub use verdict::TABLES;

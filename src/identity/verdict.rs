@@ -10,7 +10,7 @@ use crate::pg::backend_local::BackendLocal;
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
-use crate::pg::tables::remembered::{self, WatchedTables};
+use crate::pg::tables::remembered::WatchedTables;
 use crate::pg::trigger::Call;
 use pg_tenancy_core::context::{Context, Scope};
 use pg_tenancy_core::error::Result;
@@ -22,8 +22,8 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// Every table that a verdict depends on.
-pub const TABLES: WatchedTables = WatchedTables {
-    tables: &[
+pub static TABLES: WatchedTables = WatchedTables::new(
+    &[
         c"external_organization",
         c"external_role",
         c"issuer",
@@ -37,9 +37,9 @@ pub const TABLES: WatchedTables = WatchedTables {
         c"sso_connection",
         c"sso_domain",
     ],
-    signal: c"identity_signal",
-    function: c"announce_identity_change",
-};
+    c"identity_signal",
+    c"announce_identity_change",
+);
 
 /// The length that a token has at most, unless it counts for several.
 const TOKEN_BYTES: usize = 2 * 1024;
@@ -51,7 +51,7 @@ fmgr_function! {
     /// let in.
     tenancy_announce_identity_change, pg_finfo_tenancy_announce_identity_change, |call| {
         Call::new(call).or_raise();
-        remembered::announce();
+        TABLES.announce();
         pg_sys::Datum::null()
     }
 }
@@ -72,7 +72,7 @@ pub struct Verdict {
 }
 
 struct Remembered {
-    /// What [`remembered::state`] was before the tables were read.
+    /// What [`WatchedTables::state`] was before the tables were read.
     state: u64,
     /// When that was. A clock that was set back since makes memberships valid again, and tokens not valid yet.
     since: i64,

@@ -4,10 +4,10 @@ use super::guard;
 use super::secret::Secret;
 use crate::context;
 use crate::guardrail;
+use crate::identity::is_active_member;
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
-use crate::pg::transaction;
 use crate::pg::user;
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{FAILED_ROTATION, RETIRE_IN_USE, State};
@@ -30,12 +30,6 @@ static OUT_OF_RANGE: Query = Query::new(
     "SELECT CASE WHEN NOT ($1 > '0' AND $1 <= '100 years') THEN 'rotate_every'
                  WHEN NOT ($2 > '0' AND $2 <= '100 years') THEN 'health_max_age'
                  WHEN NOT ($3 >= '0' AND $3 <= '100 years') THEN 'observe_for' END",
-);
-
-static IS_MEMBER: Query = Query::new(
-    "SELECT 1 FROM tenancy.membership
-      WHERE organization = $1 AND issuer = $2 AND subject = $3 AND status = 'active'
-        AND (valid_until IS NULL OR valid_until > $4)",
 );
 
 static SET: Query = Query::new(
@@ -98,13 +92,11 @@ fn set(name: Option<&str>, rules: &Rules, owner: Option<&str>, issuer: Option<&s
             return Err(error::ARGUMENT_INVALID.error("owner_issuer names the issuer of an owner_subject"));
         }
         let issuer = issuer.unwrap_or(&own_issuer);
-        if let Some(owner) = owner {
-            let member =
-                [spi::uuid(secret.organization), argument(issuer), argument(owner), spi::timestamp(clock::now())];
-            if transaction::with_latest_snapshot(|| IS_MEMBER.read(&member, |_| ())).is_empty() {
-                let message = format!("\"{owner}\" is no active member of the organization");
-                return Err(error::ARGUMENT_INVALID.error(message));
-            }
+        if let Some(owner) = owner
+            && !is_active_member(secret.organization, issuer, owner, clock::now())
+        {
+            let message = format!("\"{owner}\" is no active member of the organization");
+            return Err(error::ARGUMENT_INVALID.error(message));
         }
         let row = [
             spi::uuid(secret.id),

@@ -13,6 +13,10 @@ pub enum AlertKind {
     RolledBack,
     /// The approval of an action type ends soon.
     ApprovalEnding,
+    /// Somebody asks for an exception.
+    ExceptionRequested,
+    /// An exception ends soon.
+    ExceptionEnding,
     /// A value is older than its secret allows.
     RotationOverdue,
     /// A rotation is past its deadline.
@@ -25,12 +29,14 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [AlertKind; 9] = [
+    pub const ALL: [AlertKind; 11] = [
         AlertKind::ActionRequested,
         AlertKind::ActionWithdrawn,
         AlertKind::HealthFailed,
         AlertKind::RolledBack,
         AlertKind::ApprovalEnding,
+        AlertKind::ExceptionRequested,
+        AlertKind::ExceptionEnding,
         AlertKind::RotationOverdue,
         AlertKind::RotationStuck,
         AlertKind::SecretExpiring,
@@ -45,6 +51,8 @@ impl AlertKind {
             AlertKind::HealthFailed => "health_failed",
             AlertKind::RolledBack => "rolled_back",
             AlertKind::ApprovalEnding => "approval_ending",
+            AlertKind::ExceptionRequested => "exception_requested",
+            AlertKind::ExceptionEnding => "exception_ending",
             AlertKind::RotationOverdue => "rotation_overdue",
             AlertKind::RotationStuck => "rotation_stuck",
             AlertKind::SecretExpiring => "secret_expiring",

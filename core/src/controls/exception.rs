@@ -117,6 +117,18 @@ impl Settings {
         looser.into_iter().find(|(_, is_looser)| *is_looser).map(|(name, _)| name)
     }
 
+    /// What counts of the settings for all organizations and those of one: each the stricter.
+    pub fn stricter(&self, other: &Settings) -> Settings {
+        Settings {
+            min_reason: self.min_reason.max(other.min_reason),
+            max_duration: self.max_duration.min(other.max_duration),
+            approvals: self.approvals.max(other.approvals),
+            broad: self.broad && other.broad,
+            notice: self.notice.max(other.notice),
+            on_no_review: self.on_no_review.max(other.on_no_review),
+        }
+    }
+
     /// How many must approve an exception.
     pub fn approvals_for(&self, broad: bool) -> usize {
         self.approvals + usize::from(broad)
@@ -520,6 +532,10 @@ mod tests {
             (Settings { on_no_review: OnNoReview::Keep, ..global }, Some("on_no_review")),
         ] {
             assert_eq!(own.looser_than(&global), looser, "{own:?}");
+            // Whoever is looser has no effect.
+            assert_eq!(own.stricter(&global).looser_than(&global), None);
+            assert_eq!(own.stricter(&global), global.stricter(&own));
+            assert_eq!(own.stricter(&global).looser_than(&own), None);
         }
     }
 

@@ -151,6 +151,15 @@ pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
               refused.",
 };
 
+/// Approvals of an exception by the person who asked for it, or who owns it.
+pub static SELF_APPROVED_EXCEPTION: Guardrail = Guardrail {
+    name: "self_approved_exception",
+    default: State::Enforce,
+    scope: Scope::Organization,
+    meaning: "An approval of an exception by the person who asked for it, or who owns it. warn: a WARNING; enforce: \
+              refused.",
+};
+
 /// EXPLAIN ANALYZE and statistics functions, used by members of `tenancy_application`.
 pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
     name: "statement_statistics",
@@ -181,7 +190,7 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 13] = [
+pub static ALL: [&Guardrail; 14] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &LITERAL_SECRET,
@@ -192,6 +201,7 @@ pub static ALL: [&Guardrail; 13] = [
     &RETIRE_IN_USE,
     &ROW_SECURITY_BYPASS,
     &SELF_APPROVED_ACTION,
+    &SELF_APPROVED_EXCEPTION,
     &STATEMENT_STATISTICS,
     &UNRECORDED_REVEAL,
     &UNVERIFIED_SECRET,

@@ -63,7 +63,7 @@ fn tenancy_add_evidence(
         collected_at: collected_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at))),
         subject,
         relation,
-        events: events.map(|events| events.iter().map(|id| id.map(|id| Uuid::from_bytes(*id.as_bytes()))).collect()),
+        events: events.map(|events| given_ids(&events)),
         description,
     };
     pgrx::Uuid::from_bytes(*add(given).or_raise().as_bytes())
@@ -87,7 +87,7 @@ fn add(given: Given) -> Result<Uuid> {
     if transaction::read_only() {
         return Err(error::READ_ONLY.error("evidence cannot be registered on a standby or in a READ ONLY transaction"));
     }
-    check_events(&evidence)?;
+    require_events(evidence.organization, &evidence.events)?;
     let registration = append(NewEvent {
         organization: evidence.organization,
         operation: "insert",
@@ -154,7 +154,7 @@ fn invalid(message: &str) -> Error {
 }
 
 /// The events, each once, in the order given.
-fn events(given: Vec<Option<Uuid>>) -> Result<Vec<Uuid>> {
+pub fn events(given: Vec<Option<Uuid>>) -> Result<Vec<Uuid>> {
     if given.len() > MAX_EVENTS {
         return Err(invalid(&format!("events has more than {MAX_EVENTS} elements")));
     }
@@ -165,14 +165,14 @@ fn events(given: Vec<Option<Uuid>>) -> Result<Vec<Uuid>> {
 }
 
 /// Refuses events that are not the organization's, in the words for one that is nobody's.
-fn check_events(evidence: &Evidence) -> Result<()> {
-    if evidence.events.is_empty() {
+pub fn require_events(organization: Uuid, events: &[Uuid]) -> Result<()> {
+    if events.is_empty() {
         return Ok(());
     }
     // An event of this same statement waits to be written: `events => ARRAY[tenancy.record_event(...)]`.
     append::statement_finished();
     transaction::next_command();
-    let arguments = [spi::uuid(evidence.organization), argument(ids(&evidence.events))];
+    let arguments = [spi::uuid(organization), argument(ids(events))];
     let foreign =
         user::as_superuser(|| transaction::with_latest_snapshot(|| FOREIGN_EVENT.read(&arguments, |row| row.uuid(1))));
     match foreign.first() {
@@ -182,6 +182,11 @@ fn check_events(evidence: &Evidence) -> Result<()> {
             Err(error::NOT_FOUND.error(format!("the organization has no event {id}")))
         }
     }
+}
+
+/// The elements of an array as they came.
+pub fn given_ids(events: &Array<pgrx::Uuid>) -> Vec<Option<Uuid>> {
+    events.iter().map(|id| id.map(|id| Uuid::from_bytes(*id.as_bytes()))).collect()
 }
 
 fn ids(events: &[Uuid]) -> Vec<pgrx::Uuid> {

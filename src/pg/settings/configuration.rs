@@ -40,6 +40,8 @@ static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
 static SETTLE_INTERVAL: Integer = Integer::new(600_000);
 /// In keys.
 static KEY_CACHE_SIZE: Integer = Integer::new(64);
+/// In exceptions.
+static EXCEPTION_CACHE: Integer = Integer::new(100_000);
 /// In milliseconds.
 static KEY_CACHE_LIFETIME: Integer = Integer::new(300_000);
 
@@ -135,7 +137,7 @@ const TEXTS: [TextSetting; 10] = [
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 11] = [
+const INTEGERS: [IntegerSetting; 12] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -218,6 +220,16 @@ const INTEGERS: [IntegerSetting; 11] = [
         c"The least recently used one is forgotten first. A key set of more than 16 kB counts for several.",
         &ISSUER_CACHE_SIZE,
         [0, 65_536],
+        GucContext::Suset,
+        GucFlags::empty(),
+    ),
+    (
+        // Suset: it is the server's memory.
+        c"tenancy.exception_cache",
+        c"How many exceptions each session remembers.",
+        c"An organization with more of them in force is asked by index. 0: none is remembered.",
+        &EXCEPTION_CACHE,
+        [0, 10_000_000],
         GucContext::Suset,
         GucFlags::empty(),
     ),
@@ -305,6 +317,11 @@ pub fn key_wrap_command() -> Option<String> {
 /// `tenancy.key_cache_size`.
 pub fn key_cache_size() -> usize {
     size(&KEY_CACHE_SIZE)
+}
+
+/// `tenancy.exception_cache`.
+pub fn exception_cache() -> usize {
+    size(&EXCEPTION_CACHE)
 }
 
 /// `tenancy.key_cache_lifetime`, in microseconds.

@@ -70,18 +70,22 @@ unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32
 
 #[pg_guard]
 unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if relation != pg_sys::InvalidOid && relation == SIGNAL.get() {
+    if relation != pg_sys::InvalidOid && SIGNALS.try_borrow().is_ok_and(|signals| signals.contains(&relation)) {
         return;
     }
     CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
-/// A relation whose messages tell of rows, and of no table.
-static SIGNAL: BackendLocal<Cell<pg_sys::Oid>> = BackendLocal::new(Cell::new(pg_sys::InvalidOid));
+/// Relations whose messages tell of rows, and of no table. Few, and one of each name: a new one comes with CREATE
+/// EXTENSION.
+static SIGNALS: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
 
 /// Has the messages for this relation ignored: it serves only to announce changes of rows.
 pub fn ignore(signal: pg_sys::Oid) {
-    SIGNAL.set(signal);
+    let mut signals = SIGNALS.borrow_mut();
+    if !signals.contains(&signal) {
+        signals.push(signal);
+    }
 }
 
 /// How many times this session heard that a table, its policies and triggers included, or a schema has changed.

@@ -14,68 +14,105 @@ use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
-/// Tables whose rows are remembered.
-#[derive(Clone, Copy)]
+/// Tables whose rows are remembered, and what this session knows of their changes.
 pub struct WatchedTables {
-    pub tables: &'static [&'static CStr],
-    /// The relation whose messages announce a change.
-    pub signal: &'static CStr,
-    /// The trigger function that calls [`announce`].
-    pub function: &'static CStr,
-}
-
-static WATCHED: BackendLocal<Cell<Option<WatchedTables>>> = BackendLocal::new(Cell::new(None));
-/// Counts the news.
-static CHANGES: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(0));
-/// The count at which the oids and the triggers were looked at; another one than [`CHANGES`] at first.
-static LEARNED: BackendLocal<Cell<u64>> = BackendLocal::new(Cell::new(u64::MAX));
-/// True while every message is news, because the oids are not known.
-static LEARNING: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(true));
-/// True if every table has its trigger, and nothing keeps it from firing.
-static ANNOUNCED: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
-/// The signal, and then the tables.
-static OIDS: BackendLocal<RefCell<Vec<pg_sys::Oid>>> = BackendLocal::new(RefCell::new(Vec::new()));
-
-/// Registers for news of the tables. Called once from `_PG_init`.
-pub fn watch(watched: WatchedTables) {
-    WATCHED.set(Some(watched));
-    // SAFETY: called once per process; the callback only reads and sets state of the backend.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) };
+    tables: &'static [&'static CStr],
+    signal: &'static CStr,
+    function: &'static CStr,
+    /// Counts the news.
+    changes: BackendLocal<Cell<u64>>,
+    /// The count at which the oids and the triggers were looked at; another one than `changes` at first.
+    learned: BackendLocal<Cell<u64>>,
+    /// True while every message is news, because the oids are not known.
+    learning: BackendLocal<Cell<bool>>,
+    /// True if every table has its trigger, and nothing keeps it from firing.
+    announced: BackendLocal<Cell<bool>>,
+    /// The signal, and then the tables.
+    oids: BackendLocal<RefCell<Vec<pg_sys::Oid>>>,
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    let concerned = || OIDS.try_borrow().map_or(true, |oids| oids.contains(&relation));
+unsafe extern "C-unwind" fn relation_changed(watched: pg_sys::Datum, relation: pg_sys::Oid) {
+    // SAFETY: registered with a pointer to a static.
+    let watched = unsafe { &*watched.cast_mut_ptr::<WatchedTables>() };
+    let concerned = || watched.oids.try_borrow().map_or(true, |oids| oids.contains(&relation));
     // Without an oid it is news of everything: messages were lost.
-    if LEARNING.get() || relation == pg_sys::InvalidOid || concerned() {
-        CHANGES.set(CHANGES.get().wrapping_add(1));
+    if watched.learning.get() || relation == pg_sys::InvalidOid || concerned() {
+        watched.changes.set(watched.changes.get().wrapping_add(1));
     }
 }
 
-/// Tells every session, once this transaction commits, that the tables have changed.
-pub fn announce() {
-    if let Some(watched) = WATCHED.get() {
+impl WatchedTables {
+    /// The tables; the relation whose messages announce a change; the trigger function that calls
+    /// [`WatchedTables::announce`].
+    pub const fn new(tables: &'static [&'static CStr], signal: &'static CStr, function: &'static CStr) -> Self {
+        WatchedTables {
+            tables,
+            signal,
+            function,
+            changes: BackendLocal::new(Cell::new(0)),
+            learned: BackendLocal::new(Cell::new(u64::MAX)),
+            learning: BackendLocal::new(Cell::new(true)),
+            announced: BackendLocal::new(Cell::new(false)),
+            oids: BackendLocal::new(RefCell::new(Vec::new())),
+        }
+    }
+
+    /// Registers for news of the tables. Called once from `_PG_init`.
+    pub fn watch(&'static self) {
+        let watched = pg_sys::Datum::from(std::ptr::from_ref(self));
+        // SAFETY: called once per process; the callback only reads and sets state of the backend.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), watched) };
+    }
+
+    /// Tells every session, once this transaction commits, that the tables have changed. This one hears of it at the
+    /// end of the command, and again if that is rolled back.
+    pub fn announce(&self) {
         // SAFETY: in a transaction, as triggers are; the relation is there, or it is an error.
-        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table::oid(watched.signal)) };
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table::oid(self.signal)) };
     }
-}
 
-/// A number that is another one after each committed change of the tables; `None` where what is read now may neither be
-/// remembered nor be told from memory.
-///
-/// To be asked before the snapshot is taken that the tables are read with. A transaction that has written may have
-/// written these tables, in a statement whose triggers have not fired yet: it gets no number.
-pub fn state() -> Option<u64> {
-    // SAFETY: in a transaction; does what every opening of a table does.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
-    if transaction::id_if_any().is_some() {
-        return None;
+    /// A number that is another one after each committed change of the tables; `None` where what is read now may
+    /// neither be remembered nor be told from memory.
+    ///
+    /// To be asked before the snapshot is taken that the tables are read with. A transaction that has written may have
+    /// written these tables, in a statement whose triggers have not fired yet: it gets no number.
+    pub fn state(&self) -> Option<u64> {
+        self.state_with_own().filter(|_| transaction::id_if_any().is_none())
     }
-    if LEARNED.get() != CHANGES.get() {
-        learn();
+
+    /// As [`WatchedTables::state`], where only functions of the extension write the tables, and read them again only
+    /// after the triggers have fired: it also changes with what this transaction writes and rolls back.
+    pub fn state_with_own(&self) -> Option<u64> {
+        // SAFETY: in a transaction; does what every opening of a table does.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+        if self.learned.get() != self.changes.get() {
+            self.learn();
+        }
+        let news = self.learned.get() != self.changes.get();
+        (self.announced.get() && !news).then(|| self.changes.get())
     }
-    let news = LEARNED.get() != CHANGES.get();
-    (ANNOUNCED.get() && !news).then(|| CHANGES.get())
+
+    /// The number as far as this session has heard, without listening for more.
+    #[inline]
+    pub fn heard(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Looks up the oids and the triggers. News in between leaves the count behind, and so the next caller looks
+    /// again.
+    fn learn(&self) {
+        self.learning.set(true);
+        self.announced.set(false);
+        let before = self.changes.get();
+        let oids: Vec<pg_sys::Oid> =
+            std::iter::once(&self.signal).chain(self.tables).map(|name| table::oid(name)).collect();
+        oids.first().copied().into_iter().for_each(catalog::ignore);
+        self.oids.replace(oids.clone());
+        self.announced.set(oids.iter().skip(1).all(|table| is_announced(*table, self.function)));
+        self.learned.set(before);
+        self.learning.set(false);
+    }
 }
 
 /// What was read of the tables in one state of them.
@@ -86,28 +123,13 @@ pub struct OfState<T> {
 }
 
 impl<T: Default> OfState<T> {
-    /// What is known of this state, a number of [`state`]; nothing yet of one that is not the last.
+    /// What is known of this state, a number of [`WatchedTables::state`]; nothing yet of one that is not the last.
     pub fn at(&mut self, state: u64) -> &mut T {
         if self.state != state {
             *self = OfState { state, rows: T::default() };
         }
         &mut self.rows
     }
-}
-
-/// Looks up the oids and the triggers. News in between leaves the count behind, and so the next caller looks again.
-fn learn() {
-    let Some(watched) = WATCHED.get() else { return };
-    LEARNING.set(true);
-    ANNOUNCED.set(false);
-    let before = CHANGES.get();
-    let oids: Vec<pg_sys::Oid> =
-        std::iter::once(&watched.signal).chain(watched.tables).map(|name| table::oid(name)).collect();
-    oids.first().copied().into_iter().for_each(catalog::ignore);
-    OIDS.replace(oids.clone());
-    ANNOUNCED.set(oids.iter().skip(1).all(|table| is_announced(*table, watched.function)));
-    LEARNED.set(before);
-    LEARNING.set(false);
 }
 
 /// What a trigger must be to fire after each changed row, whoever changes it and by whatever way.

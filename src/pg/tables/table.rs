@@ -508,6 +508,12 @@ impl Tuple {
         }
     }
 
+    /// The row as a value of the table's row type, copied.
+    pub fn composite(&self) -> pg_sys::Datum {
+        // SAFETY: as in `get`; what is stored out of line is brought into the copy.
+        unsafe { pg_sys::heap_copy_tuple_as_datum(self.tuple, self.descriptor) }
+    }
+
     /// A `uuid` column.
     pub fn uuid(&self, column: i32) -> Option<Uuid> {
         self.get::<pgrx::Uuid>(column).map(|id| Uuid::from_bytes(*id.as_bytes()))
