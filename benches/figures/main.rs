@@ -2,12 +2,14 @@
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
 //! machine in the same mood; the figure is the median of the pairs' ratios.
-//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets` chooses some. `BENCH_ORGANIZATIONS` and
-//! `BENCH_EVENTS` say how large scale and history become. `FIGURES=sustained` takes minutes, so it must be asked for.
+//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets,exceptions` chooses some.
+//! `BENCH_ORGANIZATIONS` and `BENCH_EVENTS` say how large scale and history become. `FIGURES=sustained` takes minutes,
+//! so it must be asked for.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
 
+mod exceptions;
 mod history;
 mod scale;
 mod secrets;
@@ -71,6 +73,9 @@ async fn main() -> Result<()> {
     }
     if wanted("secrets") {
         secrets::measure(&client, &signer).await?;
+    }
+    if wanted("exceptions") {
+        exceptions::measure(&client, &signer).await?;
     }
     if !chosen.is_empty() && wanted("sustained") {
         sustained::measure(&client, &signer).await?;

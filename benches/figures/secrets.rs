@@ -126,7 +126,7 @@ async fn load(client: &Client, wrapping: &Wrapping<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn copy(client: &Client, table: &str, lines: String) -> Result<()> {
+pub async fn copy(client: &Client, table: &str, lines: String) -> Result<()> {
     let mut sink = pin!(client.copy_in(&format!("COPY tenancy.{table} FROM STDIN")).await?);
     sink.send(std::io::Cursor::new(lines.into_bytes())).await?;
     sink.finish().await?;
