@@ -75,10 +75,12 @@ CREATE FUNCTION tenancy.whoami() RETURNS jsonb
 COMMENT ON FUNCTION tenancy.whoami() IS
 'Describes the context as a JSON object. Its members are authenticated, expired, scope (transaction or session),
 method, organization, subject, issuer, role, session_id, correlation_id, expires_at and permissions, an array of
-"domain:action". Without a context the result is {"authenticated": false}; the function does not raise an error then.';
+"domain:action" with a leading ! for what is denied. Its member elevation is NULL, or has grant, permissions, overrides
+and ends_at of the break-glass grant that elevates the transaction. Without a context the result is
+{"authenticated": false}; the function does not raise an error then.';
 
 CREATE FUNCTION tenancy.allowed(domain text, action text) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_allowed_wrapper';
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tenancy_allowed';
 COMMENT ON FUNCTION tenancy.allowed(text, text) IS
 'Returns whether the role of the context may do the action in the domain. For example, an application shows or hides a
 button with it. NULL for a NULL argument. Raises 28000 without a context.';

@@ -42,6 +42,8 @@ GRANT EXECUTE ON FUNCTION
     tenancy.create_role(text, text),
     tenancy.grant_permission(text, text, text[]),
     tenancy.revoke_permission(text, text, text[]),
+    tenancy.deny_permission(text, text, text[]),
+    tenancy.remove_denial(text, text, text[]),
     tenancy.set_membership(uuid, text, text, text, text, timestamptz),
     tenancy.remove_membership(uuid, text, text),
     tenancy.set_external_organization(uuid, text, text),
@@ -88,6 +90,9 @@ GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, ten
     tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.protected_schema,
         tenancy.exclusion
 TO tenancy_admin, tenancy_auditor;
+
+-- Row-level security binds what members see of them.
+GRANT SELECT ON tenancy.role, tenancy.role_permission, tenancy.membership TO tenancy_application, tenancy_operator;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.coverage TO tenancy_auditor;
@@ -247,6 +252,17 @@ TO tenancy_application, tenancy_admin;
 GRANT EXECUTE ON FUNCTION tenancy.guardrails(), tenancy.guardrail_trial(text, interval)
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT SELECT ON tenancy.guardrail TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
+-- Members and roles: an organization's own admins.
+GRANT EXECUTE ON FUNCTION
+    tenancy.add_member(text, text, text, timestamptz),
+    tenancy.change_member(text, text, text, timestamptz, text, text),
+    tenancy.drop_member(text, text, text),
+    tenancy.effective_permissions(text, text),
+    tenancy.define_role(text, text[], text),
+    tenancy.drop_role(text),
+    tenancy.allowed_actions(text)
+TO tenancy_application, tenancy_admin, tenancy_operator;
 
 -- The posture of all controls, and figures for monitoring. Members see their organization's. docs/monitoring.md has the
 -- grants of a role that reads the figures alone.

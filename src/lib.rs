@@ -35,6 +35,8 @@ pub extern "C-unwind" fn _PG_init() {
     pg::settings::configuration::define();
     context::define(context::Rooms {
         revalidate: identity::revalidate,
+        // No grant is given yet.
+        grant_in_force: |_, _| Err(context::elevation_ended()),
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
     });

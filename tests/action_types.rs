@@ -336,7 +336,7 @@ fn a_write_value_is_revealed_for_an_action_type_that_is_approved_now() {
         let id = act(&client, &alice, &request("instance.stop")).await.unwrap();
         act(&client, &dora, &decide(&id, true)).await.unwrap();
         act(&client, &alice, "SELECT tenancy.put_secret('stop', 'a value', scope => 'write')").await.unwrap();
-        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'reveal')").await;
+        run(&superuser, "SELECT tenancy.grant_permission('reader', 'secret', 'reveal')").await;
         let reveal = |action_type: &str| format!("SELECT tenancy.reveal_secret('stop', 'test', NULL, {action_type})");
         let refused_to = async |token: &str, action_type: &str| {
             let refusal = act(&client, token, &reveal(action_type)).await.unwrap_err();

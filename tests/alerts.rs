@@ -54,8 +54,8 @@ fn an_alert_is_read_by_who_may_read_what_it_is_about() {
 
         let count = "SELECT count(*) FROM tenancy.alert";
         assert_eq!(act(&client, &database.token("victor"), count).await.unwrap(), "1", "who reads secrets");
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', 'secret', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', 'secret', 'read')").await;
         assert_eq!(act(&client, &database.token("victor"), count).await.unwrap(), "0", "who does not");
         assert_eq!(act(&client, &database.token("bob"), count).await.unwrap(), "0", "another organization");
         assert_eq!(refused(&client, count).await.sqlstate, "28000", "without a context");

@@ -70,6 +70,7 @@ fn actor(row: &Value) -> Digest {
         current_user: text(&row["current_user_name"]).to_owned(),
         client_address: owned(&row["client_address"]),
         application_name: owned(&row["application_name"]),
+        grant: row.get("grant_id").map(id),
     }
     .digest()
 }

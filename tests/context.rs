@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::issuer::ISSUER;
 use crate::common::*;
 use pg_tenancy_core::context::{Context, Organization, Scope};
+use pg_tenancy_core::controls::permission_set::PermissionSet;
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -271,7 +272,8 @@ fn forged_context() -> String {
         reason: None,
         correlation_id: None,
         expires_at: (now() + 3600) * 1_000_000,
-        permissions: [("*".to_owned(), "*".to_owned())].into_iter().collect(),
+        permissions: PermissionSet::all(),
+        elevation: None,
         claims: "{}".into(),
     };
     context.encode().unwrap()
@@ -404,7 +406,8 @@ fn the_value_of_the_context_is_not_shown_to_the_application() {
             assert_eq!(refused_within(&client, sql).await.sqlstate, "42501", "{sql}");
         }
         let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND name !~ \
-            '^tenancy.((seal|audit|checkpoint|settle)_|max_unsealed_events$|(token|issuer|key)_cache_(size|lifetime)$)' AND setting <> ''";
+            '^tenancy.((seal|audit|checkpoint|settle)_|max_unsealed_events$|(token|issuer|key)_cache_(size|lifetime)$|\
+             exception_cache$)' AND setting <> ''";
         assert_eq!(column(&client, listed).await, Vec::<String>::new());
     });
 }
@@ -911,7 +914,7 @@ fn each_transaction_of_a_session_asks_whether_the_member_is_one_still() {
         let back = format!("{}; SELECT tenancy.set_organization_status('{ACME}', 'active')", member("'admin'"));
         for change in [
             member("'admin', status => 'suspended'"),
-            member("'viewer'"),
+            member("'reader'"),
             member("'admin', valid_until => now()"),
             format!("SELECT tenancy.remove_membership('{ACME}', 'alice')"),
             format!("SELECT tenancy.set_organization_status('{ACME}', 'suspended')"),

@@ -488,7 +488,7 @@ fn members_export_their_own_history_and_auditors_every_one() {
         let call = |organization| format!("SELECT tenancy.export_evidence('{organization}')");
         assert_eq!(refused(&client, &call(ACME)).await.sqlstate, "28000");
         as_tenant(&client, &database.token("victor")).await;
-        assert_eq!(refused_within(&client, &call(ACME)).await.sqlstate, "42501", "a viewer may not export");
+        assert_eq!(refused_within(&client, &call(ACME)).await.sqlstate, "42501", "a reader may not export");
         run(&client, "ROLLBACK").await;
         as_tenant(&client, &database.token("alice")).await;
         let foreign = refused_within(&client, &call(GLOBEX)).await;

@@ -79,7 +79,7 @@ fn neither_requester_nor_owner_approve_whom_issuer_and_subject_tell() {
 
         // Who may not approve any more does not, and an owner who has left owns nothing new.
         let id = act(&client, &alice, &add("finding", "u", ", 'dora'")).await.unwrap();
-        run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'emil', 'viewer')")).await;
+        run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'emil', 'reader')")).await;
         assert_eq!(act(&client, &emil, &decide(&id, true)).await.unwrap_err().sqlstate, "42501");
         run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'admin', status => 'suspended')"))
             .await;

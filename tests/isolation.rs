@@ -169,7 +169,7 @@ fn a_viewer_reads_and_is_refused_everything_else_also_where_no_row_would_change(
         ] {
             let refusal = refused_within(&client, sql).await;
             assert_eq!(refusal.sqlstate, "42501", "{sql}");
-            assert!(refusal.message.contains("role \"viewer\" may not"), "{sql}: {refusal:?}");
+            assert!(refusal.message.contains("role \"reader\" may not"), "{sql}: {refusal:?}");
             assert!(refusal.hint.is_some(), "{sql}");
         }
         assert_eq!(value(&client, "SELECT tenancy.allowed('finding', 'update')").await, "f");

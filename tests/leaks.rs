@@ -97,8 +97,8 @@ impl LoggingServer {
         run(
             &tenants,
             &format!(
-                "SELECT tenancy.create_organization('Acme', '{ACME}'); SELECT tenancy.create_role('admin');
-             SELECT tenancy.grant_permission('admin', '*', '*'); SELECT tenancy.set_membership('{ACME}', 'alice', \
+                "SELECT tenancy.create_organization('Acme', '{ACME}'); SELECT \
+             tenancy.set_membership('{ACME}', 'alice', \
              'admin')"
             ),
         )

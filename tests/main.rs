@@ -47,6 +47,7 @@ mod remembered;
 mod retention;
 mod reveal_record;
 mod rewriting;
+mod roles;
 mod rotation;
 mod rotation_crash;
 mod rotation_model;

@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 
 const SEQUENCES: u64 = 2000;
 
-/// Everything of a batch that a hash covers, its events and its actor with it. Of the packed events that is what they say:
-/// a block of LZ4 can be changed into another one of the same text.
+/// Everything of a batch that a hash covers, its events and its actor with it. Of the packed events that is what they
+/// say: a block of LZ4 can be changed into another one of the same text.
 const CONTENT: &str = "CREATE FUNCTION public.content(e tenancy.event_batch) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT (e.id, e.organization, e.actor, e.transaction, e.ordinal, e.events, e.occurred_at, e.operation, e.domain, \
     e.table_schema, e.table_name, e.result, e.reason,

@@ -182,9 +182,9 @@ fn everybody_sees_the_posture_of_what_they_may_read() {
         assert_eq!(count(&superuser, posture).await, 1, "auditors see all");
         let controls = "SELECT count(DISTINCT organization) || ' ' || count(*) FILTER (WHERE organization IS NULL)
                           FROM tenancy.posture";
-        assert_eq!(value(&superuser, controls).await, "3 21");
-        run(&superuser, "RESET ROLE; SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', 'secret', 'read')").await;
+        assert_eq!(value(&superuser, controls).await, "3 22");
+        run(&superuser, "RESET ROLE; SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', 'secret', 'read')").await;
         assert_eq!(act(&client, &database.token("victor"), posture).await.unwrap(), "0", "without the permission");
         let schema = "CREATE TABLE public.loose (organization_id uuid); SELECT tenancy.protect_schema('public')";
         run(&superuser, schema).await;
@@ -200,7 +200,7 @@ fn an_overdue_or_unproved_value_is_revealed_as_the_guardrails_say() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
         with_a_key(&superuser).await;
-        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'reveal')").await;
+        run(&superuser, "SELECT tenancy.grant_permission('reader', 'secret', 'reveal')").await;
         let (alice, victor) = (database.token("alice"), database.token("victor"));
         as_tenant(&client, &alice).await;
         put(&client, "old", "one").await.unwrap();
@@ -231,7 +231,7 @@ fn an_overdue_or_unproved_value_is_revealed_as_the_guardrails_say() {
         assert_eq!(revealed(&victor, "new").await.unwrap_err(), unproved);
         assert_eq!(revealed(&victor, "old").await.unwrap(), "one");
         assert_eq!(revealed(&alice, "new").await.unwrap(), "two", "whoever may report needs it for that");
-        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'report')").await;
+        run(&superuser, "SELECT tenancy.grant_permission('reader', 'secret', 'report')").await;
         assert_eq!(revealed(&victor, "new").await.unwrap(), "two");
         // A refusal is recorded as every other reveal.
         run(&superuser, "SELECT tenancy.seal()").await;

@@ -63,7 +63,7 @@ const SCHEMA: &str = "
     CREATE EXTENSION pg_tenancy;
     SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001'),
            tenancy.create_organization('Globex', 'bbbbbbbb-0000-4000-8000-000000000002');
-    SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read');
+    SELECT tenancy.create_role('reader'), tenancy.grant_permission('reader', '*', 'read');
     CREATE TABLE patient (id int PRIMARY KEY, organization_id uuid NOT NULL, name text);
     INSERT INTO patient SELECT n, 'aaaaaaaa-0000-4000-8000-000000000001', 'p' || n FROM generate_series(1, 100) n;
     INSERT INTO patient SELECT n, 'bbbbbbbb-0000-4000-8000-000000000002', 'p' || n FROM generate_series(101, 200) n;
@@ -250,7 +250,7 @@ fn a_read_is_of_whoever_made_it() {
         admin.execute(register, &[&issuer::ISSUER, &issuer::AUDIENCE, &file]).await.unwrap();
         run(
             &admin,
-            "SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer'),
+            "SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'reader'),
                             tenancy.set_sensitive('patient', true, 'health data')",
         )
         .await;

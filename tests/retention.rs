@@ -31,6 +31,7 @@ async fn write(client: &Client, organization: Uuid, at: i64, titles: &[String]) 
         current_user: "old".into(),
         client_address: None,
         application_name: None,
+        grant: None,
     };
     run(client, "BEGIN").await;
     let transaction: i64 = count(client, "SELECT pg_current_xact_id()").await;

@@ -637,7 +637,6 @@ fn another_history_takes_in_nothing_of_this_one() {
 fn a_version_that_was_revealed_stays_for_as_long_as_a_promotion_is_observed() {
     on_a_host("reveal-use", BY_HAND, async |_, database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
-        run(&superuser, "SELECT tenancy.grant_permission('admin', 'secret', 'rotate', 'report')").await;
         as_tenant(&client, &database.token("alice")).await;
         client.query_one("SELECT tenancy.begin_rotation('aws', $1)", &[&"another value"]).await.unwrap();
         run(&client, "SELECT tenancy.report_health('aws', 2, true)").await;

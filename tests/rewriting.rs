@@ -123,7 +123,7 @@ pub async fn reseal(client: &Client) {
 async fn actors(client: &Client) -> HashMap<Uuid, Digest> {
     let sql =
         "SELECT id, method, subject, issuer, role, organization, session_id, correlation_id, reason, session_user_name,
-                      current_user_name, client_address, application_name FROM tenancy.event_actor";
+                      current_user_name, client_address, application_name, grant_id FROM tenancy.event_actor";
     let rows = client.query(sql, &[]).await.unwrap();
     let actor = |row: &tokio_postgres::Row| pg_tenancy_core::audit::format::event::Actor {
         id: row.get(0),
@@ -139,6 +139,7 @@ async fn actors(client: &Client) -> HashMap<Uuid, Digest> {
         current_user: row.get(10),
         client_address: row.get(11),
         application_name: row.get(12),
+        grant: row.get(13),
     };
     rows.iter().map(actor).map(|actor| (actor.id, actor.digest())).collect()
 }

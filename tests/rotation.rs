@@ -154,14 +154,14 @@ fn a_role_rotates_and_reports_what_it_may_in_the_domain_of_the_secret() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
         with_a_key(&superuser).await;
-        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'report')").await;
+        run(&superuser, "SELECT tenancy.grant_permission('reader', 'secret', 'report')").await;
         prepare(&client, &database.token("alice"), "aws", STATES[1].1).await;
         as_tenant(&client, &database.token("alice")).await;
         let elsewhere = "SELECT tenancy.put_secret('of finance', 'v', domain => 'finance'),
                                 tenancy.begin_rotation('of finance', 'w'),
                                 tenancy.report_health('of finance', 2, true)";
         run(&client, &format!("{elsewhere}; COMMIT")).await;
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
 
         as_tenant(&client, &database.token("victor")).await;
         assert_eq!(value(&client, &call("report_health(%, 2, true)", "aws")).await, "verified");

@@ -238,6 +238,17 @@ async fn attempt(client: &Client, function: &str, arguments: &str) -> Result<Vec
 const OF_VIEWS: [&str; 5] =
     ["clock", "database_posture_for_caller", "posture_scope", "rotation_due_at", "unusable_keys"];
 
+/// The matrix of these is in `tests/roles.rs`.
+const OF_MEMBERS: [&str; 7] = [
+    "add_member",
+    "allowed_actions",
+    "change_member",
+    "define_role",
+    "drop_member",
+    "drop_role",
+    "effective_permissions",
+];
+
 #[test]
 fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
     in_database(async |database| {
@@ -256,7 +267,7 @@ fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
         }
         let theirs: BTreeSet<&str> =
             callable.iter().map(String::as_str).filter(|name| declared.contains(*name)).collect();
-        let ruled = RULES.iter().map(|Rule(function, _, _)| *function).chain(OF_VIEWS);
+        let ruled = RULES.iter().map(|Rule(function, _, _)| *function).chain(OF_VIEWS).chain(OF_MEMBERS);
         assert_eq!(theirs, ruled.collect());
     });
 }

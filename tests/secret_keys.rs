@@ -108,8 +108,7 @@ pub fn on_a_server(name: &str, test: impl AsyncFnOnce(&Keys, &Client)) {
 pub async fn administrator(client: &Client, issuer: &Issuer) {
     let sql = format!(
         "SELECT tenancy.set_issuer('{}', '{{{}}}', $jwks${}$jwks$);
-         SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*'),
-                tenancy.set_membership('{ACME}', 'alice', 'admin')",
+         SELECT tenancy.set_membership('{ACME}', 'alice', 'admin')",
         issuer::ISSUER,
         issuer::AUDIENCE,
         issuer.public_key_set()

@@ -142,8 +142,8 @@ fn without_its_key_each_value_is_named_and_with_it_all_open_again() {
     on_a_server("verification", async |keys, client| {
         let issuer = issuer::Issuer::generate();
         let set_up = format!(
-            "SELECT tenancy.set_issuer('{}', '{{{}}}', $jwks${}$jwks$), tenancy.create_role('admin'),
-                    tenancy.grant_permission('admin', '*', '*'), tenancy.set_membership('{ACME}', 'alice', 'admin')",
+            "SELECT tenancy.set_issuer('{}', '{{{}}}', $jwks${}$jwks$),
+                    tenancy.set_membership('{ACME}', 'alice', 'admin')",
             issuer::ISSUER,
             issuer::AUDIENCE,
             issuer.public_key_set()

@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub async fn with_a_key(superuser: &Client) {
     let sql = "SELECT tenancy.add_key_encryption_key('first', 'test'),
                       tenancy.set_current_key_encryption_key('first', 'test'),
-                      tenancy.grant_permission('viewer', 'secret', 'read', 'create')";
+                      tenancy.grant_permission('reader', 'secret', 'read', 'create')";
     run(superuser, sql).await;
 }
 
@@ -92,7 +92,7 @@ fn a_value_is_revealed_to_who_may_have_it_and_nobody_else() {
         as_tenant(&client, &database.token("alice")).await;
         put(&client, "aws", "a value").await.unwrap();
         run(&client, "SELECT tenancy.put_secret('of finance', 'v', domain => 'finance'); COMMIT").await;
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
 
         as_tenant(&client, &database.token("victor")).await;
         let seen = refused_within(&client, "SELECT tenancy.reveal_secret('aws', 'test')").await;
@@ -110,7 +110,7 @@ fn a_value_is_revealed_to_who_may_have_it_and_nobody_else() {
         assert_eq!((theirs.sqlstate.as_str(), theirs.message.as_str()), ("42704", "there is no secret \"aws\""));
         run(&client, "ROLLBACK").await;
 
-        run(&superuser, "SELECT tenancy.grant_permission('viewer', 'secret', 'reveal')").await;
+        run(&superuser, "SELECT tenancy.grant_permission('reader', 'secret', 'reveal')").await;
         as_tenant(&client, &database.token("victor")).await;
         assert_eq!(reveal(&client, "aws").await.as_deref(), Ok("a value"));
         for version in ["2", "0", "-1", "2147483647"] {
@@ -256,7 +256,7 @@ fn a_role_does_with_secrets_what_it_may_in_their_domain() {
         put(&client, "of alice", "v").await.unwrap();
         run(&client, "SELECT tenancy.put_secret('of finance', 'v', domain => 'finance'); COMMIT").await;
 
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
         as_tenant(&client, &database.token("victor")).await;
         put(&client, "of victor", "v").await.unwrap();
         assert_eq!(column(&client, "SELECT name FROM tenancy.secret ORDER BY 1").await, ["of alice", "of victor"]);
@@ -326,7 +326,7 @@ fn the_external_id_of_a_role_is_told_to_who_may_read_its_secret_and_nobody_else(
         let put = "SELECT tenancy.put_secret('of finance', $1, 'aws_role', domain => 'finance')";
         client.query_one(put, &[&role]).await.unwrap();
         run(&client, "SELECT tenancy.destroy_secret('destroyed', 'test'); COMMIT").await;
-        run(&superuser, "SELECT tenancy.revoke_permission('viewer', '*', 'read')").await;
+        run(&superuser, "SELECT tenancy.revoke_permission('reader', '*', 'read')").await;
 
         for (subject, unseen) in
             [("alice", vec!["destroyed"]), ("victor", vec!["destroyed", "of finance"]), ("bob", vec!["costs"])]

@@ -32,7 +32,7 @@ async fn set_up(admin: &Client) -> Issuer {
         admin,
         &format!(
             "SELECT tenancy.set_membership('{ACME}', 'sso-alice', 'admin', '{SSO}');
-             SELECT tenancy.set_membership('{ACME}', 'sso-victor', 'viewer', '{SSO}');
+             SELECT tenancy.set_membership('{ACME}', 'sso-victor', 'reader', '{SSO}');
              SELECT tenancy.create_sso_connection('{ACME}', 'Acme SSO', '{SSO}', accepted_amr => '{{hwk,mfa}}');
              SELECT tenancy.add_sso_domain({CONNECTION}, 'acme.example');
              SELECT tenancy.verify_sso_domain(connection, name, challenge) FROM tenancy.sso_domain;

@@ -405,7 +405,7 @@ fn a_change_that_replication_brings_ends_a_remembered_admission() {
         let copy = Copy::create(database).await;
         copy.restore(&Archive::dump(database, &["--format", "custom"]), &[]);
         let (there, client) = (copy.superuser().await, copy.application().await);
-        run(&there, "DELETE FROM tenancy.membership").await;
+        run(&there, "BEGIN; SET LOCAL tenancy.override_reason = 'test'; DELETE FROM tenancy.membership; COMMIT").await;
         run(&superuser, "CREATE PUBLICATION members FOR TABLE tenancy.membership").await;
         let subscription = Subscription::create(&copy, "members").await;
         subscription.catch_up().await;

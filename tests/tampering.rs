@@ -113,7 +113,7 @@ fn a_changed_actor_is_found_at_each_of_its_events() {
             "subject = 'mallory'",
             "subject = NULL",
             "issuer = 'https://other'",
-            "role = 'viewer'",
+            "role = 'reader'",
             "method = 'none'",
             "organization = NULL",
             "session_id = NULL",

@@ -298,8 +298,8 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         run(
             &one,
             "CREATE ROLE app LOGIN; GRANT tenancy_application TO app; GRANT SELECT, INSERT ON finding TO app;
-             SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read'),
-                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer'),
+             SELECT tenancy.create_role('reader'), tenancy.grant_permission('reader', '*', 'read'),
+                    tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'reader'),
                     tenancy.create_role('boss'), tenancy.grant_permission('boss', '*', '*'),
                     tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'boss', 'boss'),
                     tenancy.add_action_type('stop', 'test')",
@@ -320,7 +320,14 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
         let approve = "SELECT tenancy.decide_action_type(tenancy.request_action_type('stop', 'test'), true, 'test')";
         assert_eq!(refused(&app, approve).await.sqlstate, "42501");
         run(&app, "ROLLBACK").await;
-        eventually(&one, "SELECT count(*) = 5 FROM tenancy.event WHERE result = 'denied'").await;
+        as_tenant(&app, &issuer.token("boss")).await;
+        assert_eq!(refused_within(&app, "SELECT tenancy.drop_member('boss', 'test')").await.sqlstate, "55000");
+        let narrowed = "SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'emil', 'admin'),
+                               tenancy.deny_permission('boss', 'finding', 'purge')";
+        run(&one, narrowed).await;
+        assert_eq!(refused(&app, "SELECT tenancy.add_member('new', 'admin')").await.sqlstate, "42501");
+        run(&app, "ROLLBACK").await;
+        eventually(&one, "SELECT count(*) = 7 FROM tenancy.event WHERE result = 'denied'").await;
         assert_eq!(
             column(&one, REFUSED).await,
             [
@@ -328,6 +335,8 @@ fn what_was_refused_is_recorded_though_it_rolled_back() {
                 "0 authenticate identity stranger membership_missing",
                 "a authorize action boss self_approval",
                 "a authorize finding victor permission_denied",
+                "a authorize member boss last_admin",
+                "a authorize member boss more_than_held",
                 "a authorize secret boss action_not_approved"
             ]
         );

@@ -112,8 +112,7 @@ async fn install(client: &Client, organizations: u32) -> Result<()> {
              DO $$ BEGIN CREATE ROLE bench_application; EXCEPTION WHEN duplicate_object THEN END $$;
              GRANT tenancy_application TO bench_application;
              SELECT count(tenancy.create_organization('Tenant ' || n, lpad(to_hex(n), 32, '0')::uuid)) FROM \
-             generate_series(1, {organizations}) n;
-             SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*')",
+             generate_series(1, {organizations}) n",
         ))
         .await?;
     Ok(())

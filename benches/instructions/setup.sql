@@ -8,7 +8,6 @@ CREATE ROLE bench_application;
 GRANT tenancy_application TO bench_application;
 SELECT count(tenancy.create_organization('Tenant ' || n, lpad(to_hex(n), 32, '0')::uuid))
   FROM generate_series(1, 100) n \g /dev/null
-SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*') \g /dev/null
 
 -- By a file, because HMAC keys are taken in no other way.
 SELECT format('COPY (SELECT %L) TO PROGRAM %L', :'jwks',

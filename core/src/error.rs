@@ -288,6 +288,21 @@ kinds! {
     /// An exception is in another state than the call needs.
     EXCEPTION_STATE, "55000", "tenancy.exception has the state of each exception; tenancy.amend_exception changes one \
         that is active.";
+    /// The break-glass grant of an elevated transaction is not in force any more.
+    ELEVATION_ENDED, "42501", "Roll back. tenancy.break_glass_grant has what became of the grant; \
+        tenancy.request_break_glass asks for another one.";
+    /// Somebody would give more than they hold themselves.
+    MORE_THAN_HELD, "42501", "Somebody whose role permits all of it can give it; \
+        tenancy.effective_permissions() lists what you hold.";
+    /// An organization would be left without a member who may do everything.
+    LAST_ADMIN, "55000", "First give another member a role that permits *:*, without an end: \
+        tenancy.add_member(subject, 'admin').";
+    /// A role is to be dropped that members have.
+    ROLE_IN_USE, "55000", "Give them another role first: tenancy.change_member(subject, role => ...).";
+    /// A subject is a member already.
+    MEMBER_EXISTS, "23505", "tenancy.change_member changes a membership.";
+    /// The name of a role that exists, of every organization or of one.
+    ROLE_EXISTS, "23505", "Choose another name: a name means one role in an organization.";
     /// The name of an action type that exists.
     ACTION_TYPE_EXISTS, "23505", "tenancy.action_type lists the action types; give a new one a new name.";
     /// A request or an approval is in another state than the call needs.

@@ -20,15 +20,11 @@ SELECT tenancy.create_organization('Northwind Traders', '11111111-1111-4111-8111
 SELECT tenancy.create_organization('Contoso Health', '22222222-2222-4222-8222-222222222222', 'contoso');
 SELECT tenancy.create_organization('Initech Bank', '33333333-3333-4333-8333-333333333333', 'initech');
 
--- The permission matrix.
-SELECT tenancy.create_role('admin', 'May do everything in its organization');
-SELECT tenancy.grant_permission('admin', '*', '*');
+-- The permission matrix, beside the roles viewer, member, admin and auditor that every database has.
 SELECT tenancy.create_role('analyst', 'Works on findings and proposes actions');
 SELECT tenancy.grant_permission('analyst', 'cloud_account', 'read');
 SELECT tenancy.grant_permission('analyst', 'finding', 'read', 'update');
 SELECT tenancy.grant_permission('analyst', 'remediation_action', 'read', 'create');
-SELECT tenancy.create_role('viewer', 'Looks, and changes nothing');
-SELECT tenancy.grant_permission('viewer', '*', 'read');
 
 -- Members: the subject is the "sub" claim of their tokens.
 SELECT tenancy.set_membership('11111111-1111-4111-8111-111111111111', 'alice', 'analyst', 'https://sso.example.com');

@@ -9,8 +9,6 @@ GRANT tenancy_application TO shop_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON invoice TO shop_app;
 
 SELECT tenancy.set_issuer('https://id.example/', ARRAY['shop'], :'jwks');
-SELECT tenancy.create_role('member');
-SELECT tenancy.grant_permission('member', 'invoice', 'read', 'create', 'update');
 SELECT tenancy.create_organization('Acme', '0a000000-0000-4000-8000-000000000000');
 SELECT tenancy.create_organization('Bolt', '0b000000-0000-4000-8000-000000000000');
 SELECT tenancy.set_membership('0a000000-0000-4000-8000-000000000000', 'ann', 'member');

@@ -14,7 +14,7 @@ SET LOCAL SESSION AUTHORIZATION test_application;
 SELECT test.refused(test.add(), '28000', '%', 'Call tenancy.authenticate%', 'without a context nothing is registered');
 SAVEPOINT nobody;
 CALL test.sign_in('vic');
-SELECT test.refused(test.add(), '42501', 'role "viewer" may not create in domain "evidence"', '%', 'nor without the permission');
+SELECT test.refused(test.add(), '42501', 'role "reader" may not create in domain "evidence"', '%', 'nor without the permission');
 ROLLBACK TO SAVEPOINT nobody;
 
 CALL test.sign_in('ada', correlation_id => 'audit-7');

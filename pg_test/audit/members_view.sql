@@ -5,7 +5,7 @@ SELECT plan(41);
 
 SELECT tenancy.create_role('clerk'), tenancy.grant_permission('clerk', 'finding', '*'), tenancy.set_membership(test.acme(), 'carl', 'clerk') \g /dev/null
 SELECT tenancy.create_role('reviewer'), tenancy.grant_permission('reviewer', 'audit', 'read'), tenancy.grant_permission('reviewer', 'finding', 'read', 'update'), tenancy.set_membership(test.acme(), 'rita', 'reviewer') \g /dev/null
-SELECT tenancy.create_organization('New', 'cccccccc-0000-4000-8000-000000000003'), tenancy.set_membership('cccccccc-0000-4000-8000-000000000003', 'nina', 'viewer'),
+SELECT tenancy.create_organization('New', 'cccccccc-0000-4000-8000-000000000003'), tenancy.set_membership('cccccccc-0000-4000-8000-000000000003', 'nina', 'reader'),
        tenancy.set_membership('cccccccc-0000-4000-8000-000000000003', 'ned', 'clerk') \g /dev/null
 
 -- What there is to read -------------------------------------------------------------------------------------------------

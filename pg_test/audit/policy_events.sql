@@ -43,16 +43,16 @@ SELECT test.same($$ SELECT organization, operation, what, old, new - 'created_at
     'a new organization is the first event of its own chain');
 SELECT test.same($$ SELECT organization, operation, old, new FROM test.after(format('SELECT tenancy.set_organization_status(%L, ''suspended'')', test.bolt())) $$,
     $$ VALUES (test.bolt(), 'update', '{"status": "active"}'::jsonb, '{"status": "suspended"}'::jsonb) $$, 'a suspended one has an event');
-SELECT test.same($$ SELECT organization, operation, domain, new ->> 'subject', new ->> 'role' FROM test.after(format('SELECT tenancy.set_membership(%L, ''new'', ''viewer'')', test.acme())) $$,
-    $$ VALUES (test.acme(), 'insert', 'membership', 'new', 'viewer') $$, 'a new member is an event of the organization');
+SELECT test.same($$ SELECT organization, operation, domain, new ->> 'subject', new ->> 'role' FROM test.after(format('SELECT tenancy.set_membership(%L, ''new'', ''reader'')', test.acme())) $$,
+    $$ VALUES (test.acme(), 'insert', 'membership', 'new', 'reader') $$, 'a new member is an event of the organization');
 SELECT test.same($$ SELECT organization, operation, old, new FROM test.after(format('SELECT tenancy.set_membership(%L, ''new'', ''admin'')', test.acme())) $$,
-    $$ VALUES (test.acme(), 'update', '{"role": "viewer"}'::jsonb, '{"role": "admin"}'::jsonb) $$, 'another role is an event with the old one and the new');
+    $$ VALUES (test.acme(), 'update', '{"role": "reader"}'::jsonb, '{"role": "admin"}'::jsonb) $$, 'another role is an event with the old one and the new');
 SELECT test.same($$ SELECT organization, operation, old ->> 'role' FROM test.after(format('SELECT tenancy.remove_membership(%L, ''new'')', test.acme())) $$,
     $$ VALUES (test.acme(), 'delete', 'admin') $$, 'a member who leaves is an event');
 SELECT test.same($$ SELECT organization, operation, domain, new - 'created_at' FROM test.after('SELECT tenancy.create_role(''guest'')') $$,
-    $$ VALUES (test.nobody(), 'insert', 'role', '{"name": "guest"}'::jsonb) $$, 'a new role is an event of no organization');
-SELECT test.same($$ SELECT organization, operation, what, new FROM test.after('SELECT tenancy.grant_permission(''guest'', ''finding'', ''read'', ''delete'')') $$,
-    $$ VALUES (test.nobody(), 'insert', 'role_permission', '{"role": "guest", "action": "read", "domain": "finding"}'::jsonb), (test.nobody(), 'insert', 'role_permission', '{"role": "guest", "action": "delete", "domain": "finding"}') $$,
+    $$ VALUES (test.nobody(), 'insert', 'role', jsonb_build_object('name', 'guest', 'is_builtin', false, 'organization', test.nobody())) $$, 'a new role is an event of no organization');
+SELECT test.same($$ SELECT organization, operation, what, new - 'organization' FROM test.after('SELECT tenancy.grant_permission(''guest'', ''finding'', ''read'', ''delete'')') $$,
+    $$ VALUES (test.nobody(), 'insert', 'role_permission', '{"role": "guest", "action": "read", "domain": "finding", "effect": "allow"}'::jsonb), (test.nobody(), 'insert', 'role_permission', '{"role": "guest", "action": "delete", "domain": "finding", "effect": "allow"}') $$,
     'each permission that is given is an event');
 SELECT test.same($$ SELECT operation, what, old ->> 'action' FROM test.after('SELECT tenancy.revoke_permission(''guest'', ''finding'', ''delete'')') $$,
     $$ VALUES ('delete', 'role_permission', 'delete') $$, 'and each that is taken');

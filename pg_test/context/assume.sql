@@ -15,7 +15,7 @@ SELECT is(tenancy.whoami() ->> 'authenticated', 'false', 'a refusal leaves nothi
 SAVEPOINT nobody;
 
 SELECT is(tenancy.assume_organization(test.acme(), 'TICKET-7', correlation_id => 'run 1'), test.acme(), 'an organization is assumed for a reason');
-SELECT is(tenancy.whoami() - 'expires_at' - 'permissions', jsonb_build_object('authenticated', true, 'expired', false, 'scope', 'transaction', 'method', 'assumed', 'organization', test.acme(),
+SELECT is(tenancy.whoami() - 'expires_at' - 'permissions' - 'elevation', jsonb_build_object('authenticated', true, 'expired', false, 'scope', 'transaction', 'method', 'assumed', 'organization', test.acme(),
     'subject', 'test_operator', 'issuer', 'pg_tenancy:operator', 'role', 'operator', 'session_id', NULL, 'correlation_id', 'run 1'), 'as the database role that logged in');
 SELECT results_eq('SELECT id FROM app.finding ORDER BY 1', '{1,2,3}'::integer[], 'the policies apply');
 SELECT is(tenancy.allowed('anything', 'whatever'), true, 'without a role everything is permitted');
@@ -30,9 +30,9 @@ SELECT is((SELECT count(*) FROM app.finding WHERE severity = 8), 1::bigint, 'and
 ROLLBACK TO SAVEPOINT nobody;
 
 SET LOCAL SESSION AUTHORIZATION test_operator;
-SELECT tenancy.assume_organization(test.bolt(), 'a look', role => 'viewer') \g /dev/null
+SELECT tenancy.assume_organization(test.bolt(), 'a look', role => 'reader') \g /dev/null
 SELECT results_eq('SELECT id FROM app.finding ORDER BY 1', '{4,5}'::integer[], 'with a role it reads what the role may');
-SELECT test.refused('DELETE FROM app.finding', '42501', 'role "viewer" may not delete%', '%', 'and does no more');
+SELECT test.refused('DELETE FROM app.finding', '42501', 'role "reader" may not delete%', '%', 'and does no more');
 CALL test.sign_out();
 SELECT test.refused('SELECT * FROM app.finding', '28000', 'no organization is authenticated%', '%', 'sign_out ends it');
 SELECT is(tenancy.assume_organization(test.bolt(), 'again'), test.bolt(), 'and the same may be assumed again');

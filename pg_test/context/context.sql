@@ -33,7 +33,7 @@ SELECT is(tenancy.subject(), 'ada', 'subject is the "sub" of the token');
 SELECT is(tenancy.actor_role(), 'admin', 'actor_role is the role of the membership');
 SELECT is(tenancy.correlation_id(), 'request 7', 'correlation_id is the one given');
 SELECT is(tenancy.claims() ->> 'email', 'ada@acme.test', 'claims holds what the token says');
-SELECT is(tenancy.whoami() - 'expires_at', jsonb_build_object(
+SELECT is(tenancy.whoami() - 'expires_at' - 'elevation', jsonb_build_object(
     'authenticated', true, 'expired', false, 'scope', 'transaction', 'method', 'token', 'organization', test.acme(), 'subject', 'ada',
     'issuer', test.issuer(), 'role', 'admin', 'session_id', 'session of ada', 'correlation_id', 'request 7',
     'permissions', '["*:*"]'::jsonb), 'whoami tells all of it');

@@ -29,7 +29,7 @@ SELECT test.refused('SELECT tenancy.' || call, '28000', 'no organization is auth
   FROM unnest(ARRAY['request_action_type(''instance.stop'', ''why'')', 'decide_action_type(test.acme(), true, ''why'')', 'withdraw_action_type(''instance.stop'', ''why'')', 'action_approval()']) call;
 SAVEPOINT nobody;
 CALL test.sign_in('vic');
-SELECT test.refused('SELECT tenancy.' || call, '42501', 'role "viewer" may not ' || action || ' in domain "action"', '%', 'a viewer may not ' || call)
+SELECT test.refused('SELECT tenancy.' || call, '42501', 'role "reader" may not ' || action || ' in domain "action"', '%', 'a reader may not ' || call)
   FROM (VALUES ('request_action_type(''instance.stop'', ''why'')', 'request'), ('decide_action_type(test.acme(), true, ''why'')', 'approve'), ('withdraw_action_type(''instance.stop'', ''why'')', 'request')) refused (call, action);
 SELECT is(tenancy.action_approval('instance.stop'), NULL, 'but may ask what is approved');
 ROLLBACK TO SAVEPOINT nobody;

@@ -40,7 +40,7 @@ SELECT test.refused('SELECT ' || call, '28000', 'no organization is authenticate
     'tenancy.is_excepted(''finding'', ''t'')', 'tenancy.excepted(''finding'')', 'tenancy.exception_of(''finding'', ''t'')', 'tenancy.define_exception_kind(''k'', ''d'', ''{}'', ''why'')', '* FROM tenancy.exception_ending', '* FROM tenancy.exception_kind']) call;
 SAVEPOINT nobody;
 CALL test.sign_in('vic');
-SELECT test.refused('SELECT tenancy.' || call, '42501', 'role "viewer" may not ' || action || ' in domain "exception"', '%', 'a viewer may not ' || call)
+SELECT test.refused('SELECT tenancy.' || call, '42501', 'role "reader" may not ' || action || ' in domain "exception"', '%', 'a viewer may not ' || call)
   FROM (VALUES ('add_exception(''finding'', ''t'', ''why'', now())', 'request'), ('decide_exception(test.acme(), true, ''why'')', 'approve'), ('amend_exception(test.acme(), now())', 'request'), ('revoke_exception(test.acme(), ''why'')', 'approve'), ('define_exception_kind(''k'', ''d'', ''{}'', ''why'')', 'define')) refused (call, action);
 SELECT results_eq('SELECT name, built_in FROM tenancy.exception_kind ORDER BY 1, 2', $$ VALUES ('action_override' COLLATE "C", true), ('finding', false), ('finding', true), ('risk', false) $$, 'but sees the kinds for all');
 SELECT is(tenancy.is_excepted('finding', 't'), false, 'but may ask what is excepted');

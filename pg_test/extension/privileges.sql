@@ -1,7 +1,7 @@
 -- Privileges: PUBLIC has nothing, and each role of the extension what it was given and nothing more.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(97);
+SELECT plan(94);
 
 CREATE VIEW test.member AS
 SELECT d.classid, d.objid FROM pg_depend d
@@ -34,7 +34,7 @@ SELECT bag_eq($$
 $$, $$
     SELECT 'tenancy_application' AS role, unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami}'::text[]) AS function
     UNION ALL SELECT 'tenancy_admin', unnest('{add_evidence,actor_role,allowed,authenticate,authorize,claims,correlation_id,org_id,org_id,org_id_bigint,org_id_bigint,org_id_text,org_id_text,pre_request,record_event,sign_out,subject,whoami,begin_maintenance,
-        set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,set_membership,remove_membership,
+        set_issuer,set_issuer_status,create_organization,set_organization_status,create_role,grant_permission,revoke_permission,deny_permission,remove_denial,set_membership,remove_membership,
         refresh_issuer_keys,retire_key,set_external_organization,remove_external_organization,set_external_role,remove_external_role,revoke_session,revoke_subject,purge_revocations,
         create_sso_connection,alter_sso_connection,drop_sso_connection,add_sso_domain,verify_sso_domain,remove_sso_domain,set_sso_break_glass,set_sso_state,test_sso,
         plan,protect,unprotect,backfill,backfill_in_batches,authorize_action,check_reference,check_references,set_sensitive,remember_schema,organization_columns,protect_schema,unprotect_schema,exclude,include,exclusions,protected_tables,drift,advise,audit_row,audit_truncate,seal,rebuild_row_index,verify_audit,create_audit_partitions}'::text[])
@@ -54,6 +54,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{set_guardrail,clear_guardrail}'::text[]) FROM unnest('{tenancy_application,tenancy_admin}'::text[]) role
     UNION ALL SELECT role, unnest('{guardrails,guardrail_trial}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{define_exception_kind,add_exception,decide_exception,amend_exception,revoke_exception,is_excepted,excepted,exception_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{add_member,change_member,drop_member,effective_permissions,define_role,drop_role,allowed_actions}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{posture_scope,clock,unusable_keys,rotation_due_at,database_posture_for_caller}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', unnest('{allowed,database_posture,metrics}'::text[])
@@ -67,6 +68,7 @@ SELECT bag_eq($$
 $$, $$
     SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
+    UNION ALL SELECT role, unnest('{role,role_permission,membership}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_operator}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event_batch,event_actor,seal}'::text[]), 'SELECT'
     -- What an owner has: from Postgres 17 on one more.
@@ -95,10 +97,10 @@ SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'a stranger ma
 RESET SESSION AUTHORIZATION;
 
 SET LOCAL SESSION AUTHORIZATION test_application;
-SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,role,role_permission,issuer,membership,event_batch,event_actor,block,seal,entry,head_leaf,head_node,tree_node,row_index,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
+SELECT throws_ok('SELECT * FROM tenancy.' || name, '42501', NULL, 'an application may not read ' || name) FROM unnest('{organization,issuer,event_batch,event_actor,block,seal,entry,head_leaf,head_node,tree_node,row_index,incarnation,audit_trail,verification,verify_progress}'::text[]) name;
 SELECT throws_ok('SELECT tenancy.' || call, '42501', NULL, 'an application may not call ' || call)
   FROM unnest(ARRAY['set_issuer(''x'', ''{x}'', ''{}'')', 'set_issuer_status(''x'', ''active'')', 'create_organization(''x'')', 'set_organization_status(test.acme(), ''active'')', 'create_role(''x'')',
-                    'grant_permission(''viewer'', ''*'', ''*'')', 'revoke_permission(''viewer'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',
+                    'grant_permission(''reader'', ''*'', ''*'')', 'revoke_permission(''reader'', ''*'', ''*'')', 'set_membership(test.bolt(), ''ada'', ''admin'')', 'remove_membership(test.bolt(), ''bob'')',
                     'plan(''app.finding'')', 'protect(''app.finding'')', 'unprotect(''app.finding'')', 'audit_row()', 'audit_truncate()', 'refuse_change()', 'seal()', 'verify_audit()']) call;
 SELECT throws_ok('CREATE TABLE tenancy.mine ()', '42501', NULL, 'an application may not create a table in the schema');
 SELECT throws_ok('CREATE FUNCTION tenancy.org_id(integer) RETURNS uuid LANGUAGE sql RETURN NULL::uuid', '42501', NULL, 'nor a function');

@@ -50,7 +50,7 @@ ROLLBACK TO SAVEPOINT nobody;
 SELECT test.refused('SELECT tenancy.' || call, '28000', 'no organization is authenticated%', '%', 'nothing without a context: ' || call)
   FROM unnest(ARRAY['set_guardrail(''literal_secret'', ''enforce'', ''x'', test.acme())', 'clear_guardrail(''literal_secret'', test.acme(), ''x'')', 'guardrails()']) call;
 CALL test.sign_in('vic');
-SELECT test.refused($$ SELECT tenancy.set_guardrail('unverified_secret', 'enforce', 'x', test.acme()) $$, '42501', 'role "viewer" may not update in domain "guardrail"', '%', 'a viewer sets none');
+SELECT test.refused($$ SELECT tenancy.set_guardrail('unverified_secret', 'enforce', 'x', test.acme()) $$, '42501', 'role "reader" may not update in domain "guardrail"', '%', 'a viewer sets none');
 SELECT lives_ok('SELECT * FROM tenancy.guardrails()', 'and sees them');
 ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('gus');

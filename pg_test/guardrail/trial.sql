@@ -2,7 +2,7 @@
 -- takes a disk that is full, is in tests/reveal_record.rs, and retire_in_use, which takes time, in tests/guard.rs.
 BEGIN;
 \ir ../helpers/fixture.sql
-SELECT plan(59);
+SELECT plan(62);
 SET LOCAL client_min_messages = error;
 SELECT tenancy.add_key_encryption_key('first', 'test'), tenancy.set_current_key_encryption_key('first', 'test'), tenancy.grant_permission('editor', 'secret', 'read', 'create', 'update', 'reveal'),
        tenancy.add_action_type('instance.stop', 'stops an instance') \g /dev/null
@@ -18,6 +18,7 @@ INSERT INTO test.deed VALUES
     ('cross_tenant_change', 'ada', 'postgres', NULL, 'UPDATE app.finding SET severity = 0 WHERE id >= 4', ARRAY[test.acme()::text, 'change', 'app.finding', NULL]),
     ('failed_rotation', 'ada', 'test_application', 'SELECT tenancy.put_secret(''s'', lower(''ONE'')), tenancy.begin_rotation(''s'', lower(''TWO'')), tenancy.report_health(''s'', 2, true), tenancy.promote(''s'', 2)',
         'SELECT tenancy.report_health(''s'', 2, false)', ARRAY[test.acme()::text, 'report_health', NULL, 's']),
+    ('last_admin', NULL, 'postgres', NULL, 'DELETE FROM tenancy.membership WHERE organization = test.bolt()', ARRAY[test.bolt()::text, 'membership', NULL, test.bolt()::text]),
     ('new_tables', NULL, 'test_owner', NULL, 'CREATE TABLE app.later (id integer PRIMARY KEY, org_id uuid NOT NULL)', ARRAY['00000000-0000-0000-0000-000000000000', 'CREATE TABLE', 'app.later', NULL]),
     ('operator_reveal', 'operator', 'postgres', 'SELECT tenancy.put_secret(''s'', lower(''ONE''))', 'SELECT tenancy.reveal_secret(''s'', ''test'')', ARRAY[test.acme()::text, 'reveal_secret', NULL, 's']),
     ('overdue_rotation', 'eve', 'test_application', 'SELECT tenancy.put_secret(''old'', lower(''OLD'')), tenancy.set_secret_policy(''old'', ''1 microsecond'', NULL, NULL, NULL, NULL, NULL, NULL)',

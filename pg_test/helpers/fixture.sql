@@ -131,17 +131,15 @@ BEGIN
     PERFORM tenancy.set_issuer(test.issuer(), '{database}', jwks_file => test.key_file(test.jwks()), leeway_seconds => 0);
     PERFORM tenancy.create_organization('Acme Inc.', test.acme(), 'acme', 1);
     PERFORM tenancy.create_organization('Bolt Ltd.', test.bolt(), 'bolt', 2);
-    PERFORM tenancy.create_role('admin');
     PERFORM tenancy.create_role('editor');
-    PERFORM tenancy.create_role('viewer');
-    PERFORM tenancy.grant_permission('admin', '*', '*');
+    PERFORM tenancy.create_role('reader');
     PERFORM tenancy.grant_permission('editor', 'finding', 'read', 'create', 'update', 'delete');
-    PERFORM tenancy.grant_permission('viewer', '*', 'read');
+    PERFORM tenancy.grant_permission('reader', '*', 'read');
     PERFORM tenancy.set_membership(test.acme(), 'ada', 'admin');
     PERFORM tenancy.set_membership(test.acme(), 'eve', 'editor');
-    PERFORM tenancy.set_membership(test.acme(), 'vic', 'viewer');
+    PERFORM tenancy.set_membership(test.acme(), 'vic', 'reader');
     PERFORM tenancy.set_membership(test.bolt(), 'bob', 'admin');
-    PERFORM tenancy.set_membership(test.acme(), 'mia', 'viewer');
+    PERFORM tenancy.set_membership(test.acme(), 'mia', 'reader');
     PERFORM tenancy.set_membership(test.bolt(), 'mia', 'admin');
 END
 $$;

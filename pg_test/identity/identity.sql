@@ -18,14 +18,14 @@ SELECT throws_ok($$ SELECT tenancy.set_organization_status(test.acme(), 'asleep'
 SELECT test.refused($$ SELECT tenancy.set_organization_status('dddddddd-0000-4000-8000-000000000009', 'active') $$, '42704',
                     'organization "%" does not exist', 'Create it with tenancy.create_organization.', 'an unknown organization has no status');
 
-SELECT lives_ok($$ SELECT tenancy.create_role('auditor', 'reads'), tenancy.create_role('auditor', 'reads all') $$, 'creating a role twice is safe');
-SELECT is((SELECT description FROM tenancy.role WHERE name = 'auditor'), 'reads all', 'the second time changes its description');
-SELECT lives_ok($$ SELECT tenancy.grant_permission('auditor', 'finding', 'read', 'read'), tenancy.grant_permission('auditor', 'finding', 'read') $$,
+SELECT lives_ok($$ SELECT tenancy.create_role('inspector', 'reads'), tenancy.create_role('inspector', 'reads all') $$, 'creating a role twice is safe');
+SELECT is((SELECT description FROM tenancy.role WHERE name = 'inspector'), 'reads all', 'the second time changes its description');
+SELECT lives_ok($$ SELECT tenancy.grant_permission('inspector', 'finding', 'read', 'read'), tenancy.grant_permission('inspector', 'finding', 'read') $$,
                 'granting a permission twice is safe');
-SELECT results_eq($$ SELECT domain, action FROM tenancy.role_permission WHERE role = 'auditor' $$, $$ VALUES ('finding', 'read') $$,
+SELECT results_eq($$ SELECT domain, action FROM tenancy.role_permission WHERE role = 'inspector' $$, $$ VALUES ('finding', 'read') $$,
                   'it is there once');
-SELECT lives_ok($$ SELECT tenancy.revoke_permission('auditor', 'finding', 'read', 'fly') $$, 'revoking what was never granted is no error');
-SELECT is_empty($$ SELECT FROM tenancy.role_permission WHERE role = 'auditor' $$, 'a revoked permission is gone');
+SELECT lives_ok($$ SELECT tenancy.revoke_permission('inspector', 'finding', 'read', 'fly') $$, 'revoking what was never granted is no error');
+SELECT is_empty($$ SELECT FROM tenancy.role_permission WHERE role = 'inspector' $$, 'a revoked permission is gone');
 SELECT test.refused($$ SELECT tenancy.grant_permission('nobody', 'finding', 'read') $$, '42704', 'role "nobody" does not exist',
                     'Create it with tenancy.create_role.', 'permissions are granted to roles that exist');
 
@@ -122,13 +122,13 @@ SELECT test.refused($$ SELECT pg_temp.enter('eve') $$, '28000', '%no active memb
 
 SELECT lives_ok($$ SELECT tenancy.set_issuer('https://other.test/', '{database}', jwks_file => test.key_file(test.jwks('another secret of thirty-two bytes'::bytea))) $$,
                 'a second issuer may use the same "kid"');
-SELECT test.refused($$ SELECT tenancy.set_membership(test.acme(), 'zoe', 'viewer') $$, '22023', 'the issuer of the member must be named%',
+SELECT test.refused($$ SELECT tenancy.set_membership(test.acme(), 'zoe', 'reader') $$, '22023', 'the issuer of the member must be named%',
                     'tenancy.set_membership(..., issuer => ...).', 'with two issuers a member''s must be named');
 SELECT test.refused($$ SELECT tenancy.authenticate(test.token('ada', '{"iss": "https://other.test/"}', key => 'another secret of thirty-two bytes')) $$,
                     '28000', '%no active membership here', '%', 'a subject of one issuer is nobody with another issuer''s token');
 SELECT test.refused($$ SELECT tenancy.authenticate(test.token('ada', key => 'another secret of thirty-two bytes')) $$,
                     '28000', 'the token''s signature is not valid', '%', 'a key of one issuer signs nothing for another');
-SELECT tenancy.set_membership(test.bolt(), 'ada', 'viewer', 'https://other.test/') \g /dev/null
+SELECT tenancy.set_membership(test.bolt(), 'ada', 'reader', 'https://other.test/') \g /dev/null
 SELECT is(pg_temp.admitted(test.token('ada', '{"iss": "https://other.test/"}', key => 'another secret of thirty-two bytes')), test.bolt(),
           'the same subject of two issuers is two people');
 

@@ -28,17 +28,17 @@ $$;
 
 SELECT tenancy.set_external_organization(test.bolt(), test.issuer(), 'org_2bolt') \g /dev/null
 SELECT tenancy.set_external_role(test.issuer(), 'org:admin', 'admin') \g /dev/null
-SELECT tenancy.set_external_role(test.issuer(), 'org:member', 'viewer') \g /dev/null
+SELECT tenancy.set_external_role(test.issuer(), 'org:member', 'reader') \g /dev/null
 
 CREATE TEMP TABLE tokens (preset text, claims jsonb, role text, promise text);
 INSERT INTO tokens VALUES
     ('generic',       '{"org_id": "org_2bolt"}', 'admin', 'generic'),
     ('supabase',      '{"role": "authenticated", "app_metadata": {"org_id": "org_2bolt"}, "user_metadata": {"org_id": "acme"}}', 'admin', 'Supabase, app_metadata'),
-    ('supabase_hook', '{"role": "authenticated", "org_id": "org_2bolt", "org_role": "viewer"}', 'viewer', 'Supabase, custom access token hook'),
+    ('supabase_hook', '{"role": "authenticated", "org_id": "org_2bolt", "org_role": "reader"}', 'reader', 'Supabase, custom access token hook'),
     ('auth0',         '{"org_id": "org_2bolt", "azp": "app", "scope": "openid"}', 'admin', 'Auth0'),
     ('clerk_v1',      '{"aud": null, "azp": "database", "org_id": "org_2bolt", "org_role": "org:admin"}', 'admin', 'Clerk, version 1'),
-    ('clerk_v2',      '{"aud": null, "azp": "database", "v": 2, "o": {"id": "org_2bolt", "slg": "bolt", "rol": "viewer"}}', 'viewer', 'Clerk, version 2'),
-    ('workos',        '{"org_id": "org_2bolt", "role": "org:member"}', 'viewer', 'WorkOS'),
+    ('clerk_v2',      '{"aud": null, "azp": "database", "v": 2, "o": {"id": "org_2bolt", "slg": "bolt", "rol": "reader"}}', 'reader', 'Clerk, version 2'),
+    ('workos',        '{"org_id": "org_2bolt", "role": "org:member"}', 'reader', 'WorkOS'),
     ('keycloak',      '{"organization": {"bolt-alias": {"id": "org_2bolt"}}}', 'admin', 'Keycloak, with ids'),
     ('keycloak',      '{"organization": {"org_2bolt": {}}}', 'admin', 'Keycloak, without ids'),
     ('keycloak',      '{"organization": ["org_2bolt"]}', 'admin', 'Keycloak, a list of aliases');
@@ -81,7 +81,7 @@ SELECT test.refused($$ SELECT pg_temp.enter('ada', '{"iss": "https://login.test/
 
 -- Every pointer can be another one.
 SELECT pg_temp.register('clerk_v2', $$, organization_claim => '/app_metadata/org', role_claim => '', audience_claim => '/aud'$$) \g /dev/null
-SELECT is((pg_temp.enter('mia', '{"app_metadata": {"org": "org_2bolt"}, "o": {"id": "acme", "rol": "viewer"}}'))::text, format('(%s,admin)', test.bolt()),
+SELECT is((pg_temp.enter('mia', '{"app_metadata": {"org": "org_2bolt"}, "o": {"id": "acme", "rol": "reader"}}'))::text, format('(%s,admin)', test.bolt()),
           'a preset''s pointers can be replaced and taken away');
 SELECT test.refused(format($$ SELECT pg_temp.register(%L, %L) $$, preset, more), '22023', message, '%_%', promise) FROM (VALUES
     ('cleark', '', '"cleark" is no preset that is known', 'an unknown preset is refused'),
@@ -112,10 +112,10 @@ CREATE FUNCTION pg_temp.role_of(subject text, claim jsonb) RETURNS text LANGUAGE
 $$;
 SELECT pg_temp.register('generic', $$, role_claim => '/r'$$) \g /dev/null
 SELECT is((SELECT role_rule FROM tenancy.issuer WHERE issuer = test.issuer()), 'narrower', 'where a role claim is read the narrower role is the default');
-SELECT is(pg_temp.role_of('ada', '"viewer"'), 'viewer', 'an admin by membership acts as the viewer that the token says');
-SELECT is(pg_temp.role_of('vic', '"admin"'), 'viewer', 'a viewer by membership stays one, whatever the token says');
-SELECT is(pg_temp.role_of('vic', '["org:admin", "viewer", "offline_access"]'), 'viewer', 'roles that are not known here are left out');
-SELECT is(pg_temp.role_of('vic', '"org:member"'), 'viewer', 'a provider''s name of a role is translated');
+SELECT is(pg_temp.role_of('ada', '"reader"'), 'reader', 'an admin by membership acts as the reader that the token says');
+SELECT is(pg_temp.role_of('vic', '"admin"'), 'reader', 'a reader by membership stays one, whatever the token says');
+SELECT is(pg_temp.role_of('vic', '["org:admin", "reader", "offline_access"]'), 'reader', 'roles that are not known here are left out');
+SELECT is(pg_temp.role_of('vic', '"org:member"'), 'reader', 'a provider''s name of a role is translated');
 SELECT test.refused($$ SELECT pg_temp.role_of('vic', '"emperor"') $$, '28000', 'the token names no role that is known here', 'Compare the token''s role%', 'a role that does not exist is none');
 SELECT test.refused($$ SELECT pg_temp.enter('vic') $$, '28000', 'the token names no role%', '%', 'a token without the claim is refused');
 SELECT test.refused($$ SELECT pg_temp.role_of('vic', '{"admin": true}') $$, '28000', 'the role claim of the token is neither%', '%', 'an object is no role');
@@ -124,11 +124,11 @@ SELECT test.refused($$ SELECT pg_temp.role_of('eve', '"billing"') $$, '28000', '
 SELECT pg_temp.register('generic', $$, role_claim => '/r', role_rule => 'claim'$$) \g /dev/null
 SELECT is(pg_temp.role_of('vic', '"org:admin"'), 'admin', 'by claim the token''s role counts');
 SELECT test.refused($$ SELECT pg_temp.role_of('nobody', '"org:admin"') $$, '28000', '%no active membership here', '%', 'of a member');
-SELECT test.refused($$ SELECT pg_temp.role_of('vic', '["admin", "viewer"]') $$, '28000', 'the token names several roles%', '%', 'and only a single one');
+SELECT test.refused($$ SELECT pg_temp.role_of('vic', '["admin", "reader"]') $$, '28000', 'the token names several roles%', '%', 'and only a single one');
 SELECT pg_temp.register('generic', $$, role_claim => '/r', role_rule => 'membership'$$) \g /dev/null
-SELECT is(pg_temp.role_of('vic', '{"admin": 1}'), 'viewer', 'by membership the claim is not even read');
+SELECT is(pg_temp.role_of('vic', '{"admin": 1}'), 'reader', 'by membership the claim is not even read');
 SELECT pg_temp.register('generic', $$, role_claim => '/r'$$) \g /dev/null
-SELECT is(pg_temp.role_of('vic', '"org:admin"'), 'viewer', 'translated');
+SELECT is(pg_temp.role_of('vic', '"org:admin"'), 'reader', 'translated');
 SELECT is(tenancy.remove_external_role(test.issuer(), 'org:admin'), true, 'a translation can be taken away');
 SELECT test.refused($$ SELECT pg_temp.role_of('vic', '"org:admin"') $$, '28000', 'the token names no role%', '%', 'and counts no more, though the session has parsed it');
 

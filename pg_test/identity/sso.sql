@@ -217,7 +217,7 @@ SELECT matches(pg_temp.why_not(), '^The issuer of the break-glass admin', 'a way
 ROLLBACK TO ready;
 SELECT unnest(ARRAY[lives_ok(change, promise), matches(pg_temp.why_not(), '^The break-glass admin is no active member', 'so nothing is enforced')]) FROM (VALUES
     (1, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'admin', test.issuer(), 'suspended') $$, 'the admin is suspended'),
-    (2, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'viewer', test.issuer()) $$, 'the admin is none any more'),
+    (2, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'reader', test.issuer()) $$, 'the admin is none any more'),
     (3, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'admin', test.issuer(), valid_until => now()) $$, 'the admin''s membership has ended'),
     (4, $$ SELECT tenancy.remove_membership(test.acme(), 'ada') $$, 'the admin is gone')) AS v (n, change, promise) ORDER BY n;
 ROLLBACK TO ready;
@@ -252,7 +252,7 @@ SELECT is((SELECT count(*) FROM unnest('{sso.test,acme,hwk,mfa,ada,issuer.test}'
 
 SAVEPOINT enforced;
 SELECT unnest(ARRAY[lives_ok(change, promise), is(test.way_in(test.token('ada')), expected, 'so: ' || expected)]) FROM (VALUES
-    (1, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'viewer', test.issuer()) $$, 'a break-glass admin who is none any more breaks no glass', test.shut()),
+    (1, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'reader', test.issuer()) $$, 'a break-glass admin who is none any more breaks no glass', test.shut()),
     (2, $$ SELECT tenancy.set_membership(test.acme(), 'ada', 'admin', test.issuer()) $$, 'and does as an admin again', 'break-glass'),
     (3, $$ SELECT tenancy.set_issuer_status('https://sso.test/', 'disabled') $$, 'when the connection''s issuer fails, the glass can be broken', 'break-glass')) AS v (n, change, promise, expected) ORDER BY n;
 SELECT matches(test.way_in(test.good('sso-eve')), '^28000 .*issuer', 'while members are refused');

@@ -70,7 +70,7 @@ ROLLBACK TO SAVEPOINT authorized;
 
 -- Permissions are asked for on the way up and never for what hangs below.
 RESET SESSION AUTHORIZATION;
-SELECT tenancy.create_role('reader'), tenancy.grant_permission('reader', 'page', 'read'), tenancy.grant_permission('reader', 'version', 'read'), tenancy.set_membership(test.acme(), 'rea', 'reader') \g /dev/null
+SELECT tenancy.create_role('page_reader'), tenancy.grant_permission('page_reader', 'page', 'read'), tenancy.grant_permission('page_reader', 'version', 'read'), tenancy.set_membership(test.acme(), 'rea', 'page_reader') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 SAVEPOINT nobody;
 CALL test.sign_in('rea');
@@ -79,7 +79,7 @@ SELECT results_eq('SELECT count(*) FROM app.version', '{1}'::bigint[], 'and vers
 SELECT test.refused('SELECT * FROM app."File"', '42501', '%may not read in domain "file"%', '%', 'but no files');
 ROLLBACK TO SAVEPOINT nobody;
 RESET SESSION AUTHORIZATION;
-SELECT tenancy.grant_permission('reader', 'file', 'read'), tenancy.revoke_permission('reader', 'page', 'read') \g /dev/null
+SELECT tenancy.grant_permission('page_reader', 'file', 'read'), tenancy.revoke_permission('page_reader', 'page', 'read') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 SAVEPOINT nobody;
 CALL test.sign_in('rea');

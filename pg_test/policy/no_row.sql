@@ -24,20 +24,20 @@ SELECT lives_ok('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false
 ROLLBACK TO SAVEPOINT nobody;
 
 CALL test.sign_in('vic');
-SELECT test.refused('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', '42501', 'role "viewer" may not create in domain "finding"', '%', 'which does not hold for the next identity');
+SELECT test.refused('INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false', '42501', 'role "reader" may not create in domain "finding"', '%', 'which does not hold for the next identity');
 CREATE TEMP TABLE statement AS SELECT * FROM unnest(ARRAY[
     'DELETE FROM app.finding WHERE id = -5', 'UPDATE app.finding SET severity = 0 WHERE id = -5', 'UPDATE app.finding SET severity = 0 WHERE false', 'INSERT INTO app.finding (id, title) SELECT 1, ''x'' WHERE false',
     'SELECT FROM app.finding WHERE id = -5 FOR UPDATE', 'SELECT FROM app.finding WHERE id = -5 FOR KEY SHARE', 'MERGE INTO app.finding f USING (VALUES (-5)) v (id) ON f.id = v.id WHEN MATCHED THEN DELETE',
     'INSERT INTO app.finding (id, title) SELECT -5, ''x'' WHERE false ON CONFLICT (id) DO UPDATE SET title = ''x''', 'WITH gone AS (DELETE FROM app.finding WHERE id = -5 RETURNING id) SELECT FROM gone',
     'DELETE FROM app.part WHERE id = 5', 'DELETE FROM app.part_1 WHERE id = 5', 'DELETE FROM app.child WHERE id = -5', 'INSERT INTO app.child SELECT 1, 1 WHERE false', 'DELETE FROM app.invoked WHERE id = -5',
     'DELETE FROM app.plain USING app.finding f WHERE f.id = plain.id AND false; DELETE FROM app.finding WHERE id = -5', 'SELECT app.remove()', 'EXECUTE remove (-5)', 'EXPLAIN ANALYZE DELETE FROM app.finding WHERE id = -5']) statement;
-SELECT test.refused(statement, '42501', 'role "viewer" may not % in domain "finding"', '%', 'refused: ' || statement) FROM statement;
+SELECT test.refused(statement, '42501', 'role "reader" may not % in domain "finding"', '%', 'refused: ' || statement) FROM statement;
 SELECT lives_ok('SELECT FROM app.finding WHERE id = -5', 'what the role may is done');
 SELECT lives_ok('DELETE FROM app.plain', 'a table that is not protected asks nothing');
 SELECT lives_ok('SELECT app.remove_all()', 'nor does row-level security ask a superuser''s function');
 SELECT lives_ok('DELETE FROM app.owned WHERE id = -5', 'nor a superuser''s view');
 SET LOCAL plan_cache_mode = force_generic_plan;
-SELECT test.refused('EXECUTE remove (-5)', '42501', 'role "viewer" may not delete in domain "finding"', '%', 'a generic plan is refused');
+SELECT test.refused('EXECUTE remove (-5)', '42501', 'role "reader" may not delete in domain "finding"', '%', 'a generic plan is refused');
 ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('eve');
 SELECT lives_ok('EXECUTE remove (-5)', 'and serves who may');

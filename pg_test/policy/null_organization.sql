@@ -66,10 +66,10 @@ CREATE TEMP TABLE unprotected (id integer, organization_id uuid);
 INSERT INTO unprotected VALUES (1, NULL);
 SELECT is((SELECT organization_id FROM unprotected), NULL, 'other tables are none of it');
 ROLLBACK TO SAVEPOINT nobody;
-SAVEPOINT viewer;
+SAVEPOINT reader;
 CALL test.sign_in('vic');
-SELECT test.refused($$ INSERT INTO app.finding VALUES (10, NULL, 'x') $$, '42501', 'role "viewer" may not create%', '%', 'a role that may not is told so');
-ROLLBACK TO SAVEPOINT viewer;
+SELECT test.refused($$ INSERT INTO app.finding VALUES (10, NULL, 'x') $$, '42501', 'role "reader" may not create%', '%', 'a role that may not is told so');
+ROLLBACK TO SAVEPOINT reader;
 RESET SESSION AUTHORIZATION;
 SELECT test.refused($$ INSERT INTO app.finding VALUES (10, NULL, 'x') $$, '23502', 'a superuser''s NULL is Postgres'' own matter');
 

@@ -65,7 +65,7 @@ SET LOCAL SESSION AUTHORIZATION test_application;
 SAVEPOINT nobody;
 CALL test.sign_in('vic');
 SELECT results_eq('SELECT id FROM app.open_note', '{1}'::integer[], 'who may read reads');
-SELECT test.refused(statement, '42501', 'role "viewer" may not%', '%', 'a permissive policy of other hands gives no permission: ' || statement)
+SELECT test.refused(statement, '42501', 'role "reader" may not%', '%', 'a permissive policy of other hands gives no permission: ' || statement)
   FROM unnest(ARRAY['UPDATE app.open_note SET id = 2', 'DELETE FROM app.open_note', 'INSERT INTO app.open_note (id) VALUES (2)', 'SELECT FROM app.open_note FOR UPDATE']) statement;
 ROLLBACK TO SAVEPOINT nobody;
 RESET SESSION AUTHORIZATION;
@@ -154,12 +154,12 @@ CALL test.sign_in('vic');
 SELECT is(pg_temp.may('{read,delete,pay-out}'), '{read}', 'PL/pgSQL that asks in a loop is answered each time');
 SELECT is(pg_temp.may('{read,delete,read,pay-out,read}'), '{read,read,read}', 'in any order');
 SELECT throws_ok($$ DO $x$ DECLARE a text; BEGIN FOREACH a IN ARRAY ARRAY['read', 'delete'] LOOP IF tenancy.authorize('invoice', a) THEN NULL; END IF; END LOOP; END $x$ $$, '42501',
-                 'role "viewer" may not delete in domain "invoice"', 'without a handler too');
-SELECT throws_ok($$ SELECT tenancy.authorize('invoice', a) FROM (VALUES ('read'), ('delete')) v (a) $$, '42501', 'role "viewer" may not delete in domain "invoice"', 'and in SQL');
+                 'role "reader" may not delete in domain "invoice"', 'without a handler too');
+SELECT throws_ok($$ SELECT tenancy.authorize('invoice', a) FROM (VALUES ('read'), ('delete')) v (a) $$, '42501', 'role "reader" may not delete in domain "invoice"', 'and in SQL');
 PREPARE asked (text) AS SELECT tenancy.authorize('invoice', $1);
 SET LOCAL plan_cache_mode = force_generic_plan;
 SELECT lives_ok($$ EXECUTE asked ('read') $$, 'a prepared question');
-SELECT throws_ok($$ EXECUTE asked ('delete') $$, '42501', 'role "viewer" may not delete in domain "invoice"', 'is another question with another value');
+SELECT throws_ok($$ EXECUTE asked ('delete') $$, '42501', 'role "reader" may not delete in domain "invoice"', 'is another question with another value');
 ROLLBACK TO SAVEPOINT nobody;
 CALL test.sign_in('eve');
 SELECT is(pg_temp.may_in('{finding,invoice,finding}'), '{finding,finding}', 'so it is by tenancy.org_id and domain');

@@ -32,15 +32,15 @@ SELECT is(pg_temp.attempts('ada'), '{"select": "done", "insert": "done", "update
 ROLLBACK TO SAVEPOINT before;
 SELECT is(pg_temp.attempts('eve'), '{"select": "done", "insert": "done", "update": "done", "delete": "done"}', 'a role with the domain''s four permissions may do all four');
 ROLLBACK TO SAVEPOINT before;
-SELECT is(pg_temp.attempts('vic'), '{"select": "done", "insert": "role \"viewer\" may not create in domain \"finding\"",
-    "update": "role \"viewer\" may not update in domain \"finding\"", "delete": "role \"viewer\" may not delete in domain \"finding\""}',
+SELECT is(pg_temp.attempts('vic'), '{"select": "done", "insert": "role \"reader\" may not create in domain \"finding\"",
+    "update": "role \"reader\" may not update in domain \"finding\"", "delete": "role \"reader\" may not delete in domain \"finding\""}',
     'a role that may read may only read, and is told so');
 ROLLBACK TO SAVEPOINT before;
 
 CALL test.sign_in('vic');
-SELECT test.refused($$ UPDATE app.finding SET severity = 0 $$, '42501', 'role "viewer" may not update in domain "finding"', 'An admin of the organization can change your role; tenancy.whoami() shows what it permits.',
+SELECT test.refused($$ UPDATE app.finding SET severity = 0 $$, '42501', 'role "reader" may not update in domain "finding"', 'An admin of the organization can change your role; tenancy.whoami() shows what it permits.',
                     'a refusal names role, action and domain, and the next step');
-SELECT test.refused(statement, '42501', 'role "viewer" may not%', '%', 'a viewer is refused: ' || statement) FROM unnest(ARRAY[
+SELECT test.refused(statement, '42501', 'role "reader" may not%', '%', 'a reader is refused: ' || statement) FROM unnest(ARRAY[
     'DELETE FROM app.finding', 'UPDATE app.finding SET severity = 0 WHERE id = 1 RETURNING *', 'SELECT * FROM app.finding FOR UPDATE', 'SELECT * FROM app.finding FOR SHARE',
     $$ INSERT INTO app.finding (id, title) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET title = 'x' $$, $$ WITH d AS (DELETE FROM app.finding RETURNING *) SELECT * FROM d $$,
     $$ MERGE INTO app.finding f USING (VALUES (1)) v (id) ON f.id = v.id WHEN MATCHED THEN DELETE $$]) statement;
@@ -51,7 +51,7 @@ SELECT is(tenancy.allowed('finding', 'READ'), false, 'actions are spelled exactl
 SELECT is(tenancy.allowed('anything at all', 'read'), true, 'a star stands for every domain');
 SELECT is(tenancy.allowed('finding', '*'), false, 'asking for a star needs a star');
 SELECT is(tenancy.authorize('report', 'read'), true, 'authorize passes what is allowed');
-SELECT test.refused($$ SELECT tenancy.authorize('report', 'approve') $$, '42501', 'role "viewer" may not approve in domain "report"', '%', 'authorize guards actions of the application''s own');
+SELECT test.refused($$ SELECT tenancy.authorize('report', 'approve') $$, '42501', 'role "reader" may not approve in domain "report"', '%', 'authorize guards actions of the application''s own');
 
 ROLLBACK TO SAVEPOINT before;
 CALL test.sign_in('eve');
@@ -76,18 +76,18 @@ CALL test.sign_in('eve');
 SELECT lives_ok('EXECUTE change', 'a prepared statement serves who may');
 ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('vic');
-SELECT test.refused('EXECUTE change', '42501', 'role "viewer" may not update%', '%', 'and refuses who may not');
+SELECT test.refused('EXECUTE change', '42501', 'role "reader" may not update%', '%', 'and refuses who may not');
 ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('eve');
 SELECT is(pg_temp.ask(), true, 'a function that asked for one role');
 ROLLBACK TO SAVEPOINT prepared;
 CALL test.sign_in('vic');
-SELECT test.refused('SELECT pg_temp.ask()', '42501', 'role "viewer" may not update%', '%', 'asks again for another');
+SELECT test.refused('SELECT pg_temp.ask()', '42501', 'role "reader" may not update%', '%', 'asks again for another');
 RESET SESSION AUTHORIZATION;
-SELECT tenancy.revoke_permission('viewer', '*', 'read') \g /dev/null
+SELECT tenancy.revoke_permission('reader', '*', 'read') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_application;
 CALL test.sign_in('vic');
-SELECT test.refused('SELECT FROM app.finding', '42501', 'role "viewer" may not read%', '%', 'a revoked permission is gone with the next authentication');
+SELECT test.refused('SELECT FROM app.finding', '42501', 'role "reader" may not read%', '%', 'a revoked permission is gone with the next authentication');
 
 RESET SESSION AUTHORIZATION;
 SELECT * FROM finish();

@@ -4,8 +4,8 @@ BEGIN;
 SELECT plan(37);
 GRANT CREATE ON SCHEMA app TO test_owner;
 SELECT tenancy.create_organization('team_a', 'aaaaaaaa-0000-4000-8000-00000000000a', 'team_a', 71), tenancy.create_organization('team_b', 'bbbbbbbb-0000-4000-8000-00000000000b', 'team_b', 72) \g /dev/null
-SELECT tenancy.grant_permission('admin', 'team', 'read', 'create', 'update', 'delete'), tenancy.grant_permission('admin', 'doc', 'read', 'create', 'update', 'delete'), tenancy.grant_permission('viewer', 'team', 'read') \g /dev/null
-SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-00000000000a', 'ann', 'admin'), tenancy.set_membership('aaaaaaaa-0000-4000-8000-00000000000a', 'val', 'viewer'),
+SELECT tenancy.grant_permission('reader', 'team', 'read') \g /dev/null
+SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-00000000000a', 'ann', 'admin'), tenancy.set_membership('aaaaaaaa-0000-4000-8000-00000000000a', 'val', 'reader'),
        tenancy.set_membership('bbbbbbbb-0000-4000-8000-00000000000b', 'ben', 'admin') \g /dev/null
 SET LOCAL SESSION AUTHORIZATION test_owner;
 CREATE TABLE app.team (id text PRIMARY KEY, name text);

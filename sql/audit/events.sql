@@ -17,15 +17,16 @@ CREATE TABLE tenancy.event_actor (
     session_user_name text NOT NULL,
     current_user_name text NOT NULL,
     client_address text,
-    application_name text
+    application_name text,
+    grant_id uuid
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE tenancy.event_actor IS
 'The actors of events: who acted and by which method. Events of a transaction with the same actor share a row. The
 digest of the row is part of each event''s hash.';
 COMMENT ON COLUMN tenancy.event_actor.id IS 'Time-ordered id (UUID version 7).';
 COMMENT ON COLUMN tenancy.event_actor.method IS
-'token; break-glass: past an enforced single sign-on; assumed: an operator; maintenance: an owner of tables, for all
-organizations; none: a database role without a context.';
+'token; break-glass: past an enforced single sign-on; elevated: by a break-glass grant; assumed: an operator;
+maintenance: an owner of tables, for all organizations; none: a database role without a context.';
 COMMENT ON COLUMN tenancy.event_actor.subject IS
 'The "sub" claim of the token. Of an operator: the database role that logged in.';
 COMMENT ON COLUMN tenancy.event_actor.issuer IS 'The "iss" claim of the token.';
@@ -39,6 +40,8 @@ COMMENT ON COLUMN tenancy.event_actor.current_user_name IS 'The database role in
 COMMENT ON COLUMN tenancy.event_actor.client_address IS 'Address of the client; NULL on a Unix-domain socket.';
 COMMENT ON COLUMN tenancy.event_actor.application_name IS
 'The application_name that the client has set. It is not verified.';
+COMMENT ON COLUMN tenancy.event_actor.grant_id IS
+'The break-glass grant by which the transaction was elevated; NULL for every other.';
 
 CREATE TABLE tenancy.event_batch (
     id uuid NOT NULL,
@@ -471,7 +474,7 @@ SELECT s.place[3] - e.batch_events + e.place + 1 AS "position", e.id, e.organiza
            e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, e.result, e.reason,
        a.correlation_id, a.issuer, a.session_id, a.session_user_name, a.current_user_name, a.client_address,
-           a.application_name,
+           a.application_name, a.grant_id,
        e.transaction, e.ordinal, s.place[1] AS block, e.batch, s.place[2] AS leaf, e.prev_hash, e.hash
   FROM tenancy.event e
   LEFT JOIN tenancy.event_actor a ON a.id = e.actor
@@ -482,6 +485,6 @@ COMMENT ON VIEW tenancy.audit_trail IS
 (NULL until the event is sealed), id, organization, occurred_at, subject, role, method, operation, domain,
 table_schema, table_name, row_key, old_values, new_values, digests and commitments (for large and secret values),
 data, result, reason, correlation_id, issuer, session_id, session_user_name, current_user_name, client_address,
-application_name, transaction, ordinal, block, and of the batch: batch (its id), leaf (its number in the chain),
-prev_hash and hash. A condition on batch, such as batch >= tenancy.lowest_id(...), reads the partitions from then on
-alone.';
+application_name, grant_id (of a break-glass), transaction, ordinal, block, and of the batch: batch (its id), leaf (its
+number in the chain), prev_hash and hash. A condition on batch, such as batch >= tenancy.lowest_id(...), reads the
+partitions from then on alone.';

@@ -12,7 +12,8 @@ SELECT actor.id, actor.method,
        CASE WHEN o.own THEN actor.organization END, CASE WHEN o.member THEN actor.session_id END,
        CASE WHEN o.own THEN actor.correlation_id END, CASE WHEN o.own THEN actor.reason END,
        actor.session_user_name, CASE WHEN o.member THEN actor.current_user_name END,
-       CASE WHEN o.member THEN actor.client_address END, CASE WHEN o.member THEN actor.application_name END
+       CASE WHEN o.member THEN actor.client_address END, CASE WHEN o.member THEN actor.application_name END,
+       CASE WHEN o.own THEN actor.grant_id END
   FROM (SELECT actor.organization OPERATOR(pg_catalog.=) actor_for_members.organization AS own,
                actor.organization OPERATOR(pg_catalog.=) actor_for_members.organization
                    AND actor.method OPERATOR(pg_catalog.<>) 'assumed' AS member) o

@@ -32,7 +32,7 @@ SELECT coalesce(n.last - b.events + e.place + 1, n.last) AS "position", coalesce
        e.payload -> 'old' AS old_values, e.payload -> 'new' AS new_values,
        e.payload -> 'digests' AS digests, e.payload -> 'commitments' AS commitments,
        e.payload -> 'data' AS data, b.result, b.reason, a.access_reason, a.correlation_id, a.issuer, a.session_id,
-       a.session_user_name, a.client_address, a.application_name, s.block, n.batch, n.leaf, n.batch_hash
+       a.session_user_name, a.client_address, a.application_name, a.grant_id, s.block, n.batch, n.leaf, n.batch_hash
   FROM tenancy.seal s
   -- As in tenancy.entry, which would ask for the rights of the reader.
  CROSS JOIN LATERAL tenancy.unpack_entries(s."position", s.leaves, s.entries) n
@@ -46,7 +46,7 @@ SELECT coalesce(n.last - b.events + e.place + 1, n.last) AS "position", coalesce
   LEFT JOIN LATERAL (
        SELECT o.method, o.session_user_name, o.subject, o.role, o.issuer, o.reason AS access_reason, o.correlation_id,
            o.session_id,
-              o.client_address, o.application_name
+              o.client_address, o.application_name, o.grant_id
          FROM tenancy.event_actor w
         CROSS JOIN LATERAL tenancy.actor_for_members(w, s.organization) o
         WHERE w.id = b.actor
@@ -61,9 +61,9 @@ the position of its last event. Raises 28000 without a context, 42501 without th
 
 The columns are position, id, occurred_at, subject, role, method, operation, domain, table_schema, table_name,
 row_key, old_values, new_values, digests, commitments, data, result, reason, access_reason (the reason of an
-operator), correlation_id, issuer, session_id, session_user_name, client_address, application_name, block, and of the
-batch: batch (its id), leaf (its number in the chain) and batch_hash. In the order block, position,
-the newest events are found quickly.
+operator), correlation_id, issuer, session_id, session_user_name, client_address, application_name, grant_id (of a
+break-glass), block, and of the batch: batch (its id), leaf (its number in the chain) and batch_hash. In the order
+block, position, the newest events are found quickly.
 
 The permission audit:read shows old and new values of every domain, whatever else the role may read. Of actors who
 are no members of the organization, the view shows what tenancy.actor_for_members returns.';

@@ -9,7 +9,7 @@ BEGIN
     FOR settings IN
         SELECT * FROM (VALUES
             ('organization', 'id', 'organization'), ('membership', 'organization', 'membership'),
-            ('role', '', 'role'), ('role_permission', '', 'role'),
+            ('role', 'organization', 'role'), ('role_permission', 'organization', 'role'),
             ('issuer', '', 'issuer'), ('retired_key', '', 'issuer'), ('external_role', '', 'issuer'),
             ('external_organization', 'organization', 'issuer'),
             ('revoked_session', '', 'revocation'), ('revoked_subject', '', 'revocation'),

@@ -145,6 +145,28 @@ SELECT o.organization, 'identity.single_sign_on',
          FROM tenancy.sso_connection c WHERE c.organization = o.organization) s
  WHERE o.every_domain OR tenancy.allowed('sso', 'read')
 UNION ALL
+SELECT o.organization, 'identity.admins',
+       CASE WHEN a.members = 0 THEN 'off' WHEN a.admins = 0 THEN 'fail'
+            WHEN a.lasting = 0 AND a.ends_at <= tenancy.clock() + interval '14 days' THEN 'warn' ELSE 'ok' END,
+       CASE WHEN a.lasting = 0 THEN a.admins ELSE 0 END, NULL,
+       'Active members whose role permits everything, if all of them have an end. warn: the last one ends within 14 days; '
+           'fail: there is none.',
+       'SELECT tenancy.add_member(subject, ''admin''), or tenancy.change_member(subject, valid_until => ''infinity'')'
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS members, count(*) FILTER (WHERE r.permits_everything) AS admins,
+              count(*) FILTER (WHERE r.permits_everything AND (m.valid_until IS NULL OR m.valid_until = 'infinity'))
+                  AS lasting,
+              max(m.valid_until) FILTER (WHERE r.permits_everything) AS ends_at
+         FROM tenancy.membership m
+         LEFT JOIN (SELECT p.organization, p.role, bool_or(p.domain = '*' AND p.action = '*')
+                                                       AND bool_and(p.effect = 'allow') AS permits_everything
+                      FROM tenancy.role_permission p GROUP BY p.organization, p.role) r
+           ON r.organization = m.role_organization AND r.role = m.role
+        WHERE m.organization = o.organization AND m.status = 'active'
+          AND (m.valid_until IS NULL OR m.valid_until > tenancy.clock())) a
+ WHERE o.every_domain OR tenancy.allowed('member', 'read')
+UNION ALL
 SELECT o.organization, 'controls.action_requests',
        CASE WHEN r.oldest <= tenancy.clock() - interval '7 days' THEN 'warn' ELSE 'ok' END, r.requests, r.oldest,
        'Requests for action types that nobody has decided. warn: for 7 days.',

@@ -1,53 +1,4 @@
--- Who calls: organizations, roles, issuers, memberships, revocations. Code: src/identity/.
-
--- Names that are compared exactly have the collation "C": the library reads them by index below SQL, and an index that
--- a change of the operating system's collations broke would let nobody in, or the wrong one.
-
-CREATE TABLE tenancy.organization (
-    -- The nil UUID is the organization of events that concern nobody's or everybody's.
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid() CHECK (id <> '00000000-0000-0000-0000-000000000000'),
-    name text NOT NULL CHECK (name <> ''),
-    text_id text COLLATE "C" NOT NULL UNIQUE CHECK (text_id <> ''),
-    integer_id bigint UNIQUE,
-    status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE tenancy.organization IS 'The organizations (tenants). Written by tenancy.create_organization.';
-COMMENT ON COLUMN tenancy.organization.id IS 'The organization in uuid columns of protected tables.';
-COMMENT ON COLUMN tenancy.organization.name IS 'Display name. Need not be unique.';
-COMMENT ON COLUMN tenancy.organization.text_id IS
-'The organization in text columns of protected tables, and a name that an organization claim may have. By default the
-text of the id.';
-COMMENT ON COLUMN tenancy.organization.integer_id IS
-'The organization in integer and bigint columns of protected tables; NULL if there are none.';
-COMMENT ON COLUMN tenancy.organization.status IS
-'active or suspended. No subject can authenticate for a suspended organization.';
-COMMENT ON COLUMN tenancy.organization.created_at IS 'When the organization was created.';
-
-CREATE TABLE tenancy.role (
-    name text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
-    description text,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE tenancy.role IS
-'The roles that members have in their organizations. They are not database roles. Written by tenancy.create_role.';
-COMMENT ON COLUMN tenancy.role.name IS 'Name of the role, the same in every organization.';
-COMMENT ON COLUMN tenancy.role.description IS 'Description for readers.';
-COMMENT ON COLUMN tenancy.role.created_at IS 'When the role was created.';
-
-CREATE TABLE tenancy.role_permission (
-    role text COLLATE "C" NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
-    domain text NOT NULL CHECK (domain <> ''),
-    action text NOT NULL CHECK (action <> ''),
-    PRIMARY KEY (role, domain, action)
-);
-COMMENT ON TABLE tenancy.role_permission IS
-'The permission matrix: the actions that each role may do in each domain. Written by tenancy.grant_permission.';
-COMMENT ON COLUMN tenancy.role_permission.role IS 'The role that has the permission.';
-COMMENT ON COLUMN tenancy.role_permission.domain IS
-'The domain, as named in tenancy.protect or tenancy.authorize; * for every domain.';
-COMMENT ON COLUMN tenancy.role_permission.action IS
-'The action: read, create, update, delete, or an action of the application; * for every action.';
+-- Who calls: issuers, memberships, revocations. Code: src/identity/.
 
 CREATE TABLE tenancy.issuer (
     issuer text COLLATE "C" PRIMARY KEY CHECK (issuer <> ''),
@@ -136,30 +87,41 @@ COMMENT ON COLUMN tenancy.external_organization.organization IS 'The organizatio
 CREATE TABLE tenancy.external_role (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
     external_role text COLLATE "C" NOT NULL CHECK (external_role <> ''),
-    role text COLLATE "C" NOT NULL REFERENCES tenancy.role ON DELETE CASCADE,
-    PRIMARY KEY (issuer, external_role)
+    role text COLLATE "C" NOT NULL,
+    -- A role of one organization has no name in the tokens of all.
+    role_organization uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
+        CHECK (role_organization = '00000000-0000-0000-0000-000000000000'),
+    PRIMARY KEY (issuer, external_role),
+    FOREIGN KEY (role_organization, role) REFERENCES tenancy.role ON DELETE CASCADE
 );
 CREATE INDEX external_role_role_idx ON tenancy.external_role (role);
 COMMENT ON TABLE tenancy.external_role IS
 'Names that an issuer''s tokens use for a role, such as org:admin. Written by tenancy.set_external_role.';
 COMMENT ON COLUMN tenancy.external_role.issuer IS 'The issuer that uses the name.';
 COMMENT ON COLUMN tenancy.external_role.external_role IS 'The value of the role claim.';
-COMMENT ON COLUMN tenancy.external_role.role IS 'The role with this name.';
+COMMENT ON COLUMN tenancy.external_role.role IS 'The role that the name means, one of every organization.';
+COMMENT ON COLUMN tenancy.external_role.role_organization IS
+'The nil UUID: a role of one organization has no such name.';
 
 CREATE TABLE tenancy.membership (
     organization uuid NOT NULL REFERENCES tenancy.organization ON DELETE CASCADE,
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
     subject text COLLATE "C" NOT NULL CHECK (subject <> ''),
-    role text COLLATE "C" NOT NULL REFERENCES tenancy.role,
+    role text COLLATE "C" NOT NULL,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     valid_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (issuer, subject, organization)
+    role_organization uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
+        CHECK (role_organization IN ('00000000-0000-0000-0000-000000000000', organization)),
+    PRIMARY KEY (issuer, subject, organization),
+    FOREIGN KEY (role_organization, role) REFERENCES tenancy.role
 );
-CREATE INDEX membership_organization_idx ON tenancy.membership (organization);
+CREATE INDEX membership_organization_idx ON tenancy.membership (organization, role);
+CREATE INDEX membership_role_idx ON tenancy.membership (role, role_organization);
 COMMENT ON TABLE tenancy.membership IS
-'The memberships: which subject belongs to which organization, with which role. Written by tenancy.set_membership,
-read at each authentication.';
+'The memberships: which subject belongs to which organization, with which role. Written by tenancy.set_membership, and
+by tenancy.add_member and its like in the context. Read at each authentication. Members read those of their
+organization with the permission member:read.';
 COMMENT ON COLUMN tenancy.membership.organization IS 'The organization.';
 COMMENT ON COLUMN tenancy.membership.issuer IS
 'The issuer of the member''s tokens. A subject is unique only within its issuer.';
@@ -169,6 +131,9 @@ COMMENT ON COLUMN tenancy.membership.status IS
 'active or suspended. A suspended member is refused from the next authentication on.';
 COMMENT ON COLUMN tenancy.membership.valid_until IS 'When the membership ends; NULL for no end.';
 COMMENT ON COLUMN tenancy.membership.created_at IS 'When the membership was created.';
+COMMENT ON COLUMN tenancy.membership.role_organization IS
+'Whose role it is: the organization''s own, or the nil UUID for one of every organization. No other organization''s role
+can be named.';
 
 CREATE TABLE tenancy.revoked_session (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -203,9 +168,6 @@ COMMENT ON COLUMN tenancy.revoked_subject.reason IS 'Why the tokens were revoked
 COMMENT ON COLUMN tenancy.revoked_subject.revoked_at IS
 'When the tokens were revoked. tenancy.purge_revocations compares it.';
 
-SELECT pg_extension_config_dump('tenancy.organization', '');
-SELECT pg_extension_config_dump('tenancy.role', '');
-SELECT pg_extension_config_dump('tenancy.role_permission', '');
 SELECT pg_extension_config_dump('tenancy.issuer', '');
 SELECT pg_extension_config_dump('tenancy.retired_key', '');
 SELECT pg_extension_config_dump('tenancy.external_organization', '');
@@ -213,6 +175,14 @@ SELECT pg_extension_config_dump('tenancy.external_role', '');
 SELECT pg_extension_config_dump('tenancy.revoked_session', '');
 SELECT pg_extension_config_dump('tenancy.revoked_subject', '');
 SELECT pg_extension_config_dump('tenancy.membership', '');
+
+ALTER TABLE tenancy.membership ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own_organization ON tenancy.membership FOR SELECT TO tenancy_application, tenancy_operator
+    USING (organization = tenancy.org_id() AND tenancy.allowed('member', 'read'));
+CREATE POLICY every_organization ON tenancy.membership FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+COMMENT ON POLICY own_organization ON tenancy.membership IS
+'Members read the memberships of the context''s organization, with the permission member:read.';
+COMMENT ON POLICY every_organization ON tenancy.membership IS 'Administrators and auditors read all memberships.';
 
 CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text
     DEFAULT NULL) RETURNS uuid
@@ -390,86 +360,6 @@ COMMENT ON FUNCTION tenancy.set_issuer_status(text, text) IS
 'Sets the status of an issuer to active or disabled. Tokens of a disabled issuer are refused from the next
 authentication on. Raises 42704 for an unknown issuer, 23514 for another status.';
 
-CREATE FUNCTION tenancy.create_organization(
-    name text, id uuid DEFAULT NULL, text_id text DEFAULT NULL, integer_id bigint DEFAULT NULL) RETURNS uuid
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    new_id uuid := coalesce(create_organization.id, gen_random_uuid());
-BEGIN
-    PERFORM tenancy.require_argument('name', create_organization.name);
-    INSERT INTO tenancy.organization (id, name, text_id, integer_id)
-    VALUES (new_id, create_organization.name, coalesce(create_organization.text_id, new_id::text),
-        create_organization.integer_id);
-    RETURN new_id;
-END
-$$;
-COMMENT ON FUNCTION tenancy.create_organization(text, uuid, text, bigint) IS
-'Creates an organization and returns its id.
-
-- name: Display name, for readers.
-- id: By default a random UUID.
-- text_id: The organization in columns of type text and varchar, and in tokens that name it so. By default the text
-  of the id.
-- integer_id: The organization in columns of type integer and bigint, if the application has such columns.
-
-Raises 23505 if one of the ids is taken, 23514 for the nil UUID, an empty name and an empty text_id, 22004 without a
-name.';
-
-CREATE FUNCTION tenancy.set_organization_status(organization uuid, status text) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    UPDATE tenancy.organization o SET status = set_organization_status.status WHERE o.id = organization;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'organization "%" does not exist', organization
-            USING ERRCODE = 'undefined_object', HINT = 'Create it with tenancy.create_organization.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION tenancy.set_organization_status(uuid, text) IS
-'Sets the status of an organization to active or suspended. No subject can authenticate for a suspended organization.
-Raises 42704 for an unknown organization, 23514 for another status.';
-
-CREATE FUNCTION tenancy.create_role(name text, description text DEFAULT NULL) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM tenancy.require_argument('name', create_role.name);
-    INSERT INTO tenancy.role AS r (name, description) VALUES (create_role.name, create_role.description)
-    ON CONFLICT ON CONSTRAINT role_pkey DO UPDATE SET description = EXCLUDED.description;
-END
-$$;
-COMMENT ON FUNCTION tenancy.create_role(text, text) IS
-'Creates a role without permissions, or changes the description of an existing one. Roles are the same in every
-organization. Raises 22004 without a name.';
-
-CREATE FUNCTION tenancy.grant_permission(role text, domain text, VARIADIC actions text[]) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM tenancy.role r WHERE r.name = grant_permission.role) THEN
-        RAISE EXCEPTION 'role "%" does not exist', role
-            USING ERRCODE = 'undefined_object', HINT = 'Create it with tenancy.create_role.';
-    END IF;
-    PERFORM tenancy.require_argument('an action', a) FROM unnest(actions) a;
-    INSERT INTO tenancy.role_permission (role, domain, action)
-    SELECT grant_permission.role, grant_permission.domain, a FROM unnest(actions) a
-    ON CONFLICT DO NOTHING;
-END
-$$;
-COMMENT ON FUNCTION tenancy.grant_permission(text, text, text[]) IS
-'Lets a role do actions in a domain: tenancy.grant_permission(''editor'', ''finding'', ''read'', ''update''). The text
-* means every domain or every action. Policies check read, create, update and delete; other actions belong to the
-application. The change applies from the next authentication on. Raises 42704 for an unknown role, 22004 for a NULL
-action.';
-
-CREATE FUNCTION tenancy.revoke_permission(role text, domain text, VARIADIC actions text[]) RETURNS void
-    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    DELETE FROM tenancy.role_permission p
-     WHERE p.role = revoke_permission.role AND p.domain = revoke_permission.domain AND p.action = ANY (actions);
-END;
-COMMENT ON FUNCTION tenancy.revoke_permission(text, text, text[]) IS
-'Removes actions in a domain from a role. A permission that the role does not have is no error. A permission that was
-granted as * is removed only as *. The change applies from the next authentication on.';
-
 CREATE FUNCTION tenancy.set_membership(
     organization uuid, subject text, role text, issuer text DEFAULT NULL,
     status text DEFAULT 'active', valid_until timestamptz DEFAULT NULL) RETURNS void
@@ -489,11 +379,15 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value', HINT = 'tenancy.set_membership(..., issuer => ...).';
         END IF;
     END IF;
-    INSERT INTO tenancy.membership AS m (organization, issuer, subject, role, status, valid_until)
-    VALUES (set_membership.organization, of_issuer, set_membership.subject, set_membership.role, set_membership.status,
-            set_membership.valid_until)
+    INSERT INTO tenancy.membership AS m (organization, issuer, subject, role, role_organization, status, valid_until)
+    VALUES (set_membership.organization, of_issuer, set_membership.subject, set_membership.role,
+            coalesce((SELECT r.organization FROM tenancy.role r
+                       WHERE r.organization = set_membership.organization AND r.name = set_membership.role),
+                     '00000000-0000-0000-0000-000000000000'),
+            set_membership.status, set_membership.valid_until)
     ON CONFLICT ON CONSTRAINT membership_pkey DO UPDATE
-       SET role = EXCLUDED.role, status = EXCLUDED.status, valid_until = EXCLUDED.valid_until;
+       SET role = EXCLUDED.role, role_organization = EXCLUDED.role_organization, status = EXCLUDED.status,
+           valid_until = EXCLUDED.valid_until;
 EXCEPTION WHEN foreign_key_violation THEN
     RAISE EXCEPTION 'the organization, the role or the issuer of the membership does not exist'
         USING ERRCODE = 'undefined_object',
@@ -505,7 +399,7 @@ COMMENT ON FUNCTION tenancy.set_membership(uuid, text, text, text, text, timesta
 
 - organization: Id of the organization.
 - subject: The "sub" claim of the member''s tokens.
-- role: The role of the member in the organization.
+- role: The role of the member in the organization, one of every organization or its own.
 - issuer: The issuer of the member''s tokens. Optional while exactly one is registered.
 - status: active or suspended.
 - valid_until: When the membership ends; NULL for no end.

@@ -170,16 +170,17 @@ COMMENT ON FUNCTION tenancy.lock_sso_connection(uuid, boolean) IS
 CREATE FUNCTION tenancy.may_break_glass(organization uuid, issuer text, subject text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT EXISTS (
-        SELECT FROM tenancy.membership m JOIN tenancy.role_permission p ON p.role = m.role
-         WHERE m.organization = may_break_glass.organization AND m.issuer = may_break_glass.issuer
-             AND m.subject = may_break_glass.subject
-           AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > clock_timestamp())
-           AND p.domain IN ('*', 'sso') AND p.action IN ('*', 'update'));
+    SELECT coalesce(bool_and(p.effect = 'allow'), false)
+      FROM tenancy.membership m
+      JOIN tenancy.role_permission p ON p.organization = m.role_organization AND p.role = m.role
+     WHERE m.organization = may_break_glass.organization AND m.issuer = may_break_glass.issuer
+       AND m.subject = may_break_glass.subject
+       AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > clock_timestamp())
+       AND p.domain IN ('*', 'sso') AND p.action IN ('*', 'update');
 END;
 COMMENT ON FUNCTION tenancy.may_break_glass(uuid, text, text) IS
 'Internal: returns whether the subject is an active member of the organization with the permission sso:update, or * in
-place of either part.';
+place of either part, which no rule of its role denies.';
 
 CREATE FUNCTION tenancy.create_sso_connection(
     organization uuid, name text, issuer text,

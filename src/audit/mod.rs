@@ -25,7 +25,7 @@ pub use capture::read::{LISTENER as READS, read_for_the_audit};
 pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
-pub use capture::row::{RowChange, judge_rows};
+pub use capture::row::{RowChange, for_reason, judge_rows};
 pub use export::evidence::{events, given_ids, require_events};
 pub use sealing::records::keep as take_in_by;
 pub use sealing::sealer::take_in as take_in_records;

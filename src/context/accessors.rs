@@ -6,10 +6,12 @@ use super::current::{
     check, checked, checked_integer, checked_text, checked_uuid, current, end, expired, generation, in_force,
     integer_datum, missing, record_refusal, require, text_datum, uuid_datum,
 };
+use super::elevation;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::constant_arguments;
-use crate::pg::fmgr::{fmgr_function, text_in_place};
+use crate::pg::fmgr::{bytes_in_place, fmgr_function, text_in_place};
 use crate::pg::report::OrRaise;
+use pg_tenancy_core::context::Answers;
 use pg_tenancy_core::error::{self, Result};
 use pgrx::{FromDatum, JsonB, pg_extern, pg_sys};
 use serde_json::{Value, json};
@@ -72,11 +74,26 @@ fn without_integer() -> error::Error {
 
 fmgr_function! {
     /// `tenancy.authorize(domain, action)`: true, or an error that says what is missing.
-    tenancy_authorize, pg_finfo_tenancy_authorize, ready: remembered(call).then(|| pg_sys::Datum::from(true)), |call| {
+    tenancy_authorize, pg_finfo_tenancy_authorize, ready: {
+        let known = remembered(call) || known(call) == Some(true);
+        known.then(|| pg_sys::Datum::from(true))
+    }, |call| {
         let (domain, action) = arguments(call).or_raise();
         authorize(domain, action).or_raise();
+        learn(domain, action, true);
         remember(call);
         pg_sys::Datum::from(true)
+    }
+}
+
+fmgr_function! {
+    /// `tenancy.allowed(domain, action)`.
+    tenancy_allowed, pg_finfo_tenancy_allowed, ready: known(call).map(pg_sys::Datum::from), |call| {
+        let (domain, action) = arguments(call).or_raise();
+        check().or_raise();
+        let allowed = require().or_raise().allows(domain, action);
+        learn(domain, action, allowed);
+        pg_sys::Datum::from(allowed)
     }
 }
 
@@ -100,8 +117,10 @@ fmgr_function! {
 /// Raises unless the role of the context may do `action` in `domain`.
 pub fn authorize(domain: &str, action: &str) -> Result<()> {
     check()?;
+    // What was checked in this statement may have ended since, and what follows may take long.
+    elevation::must_hold()?;
     let context = current()?.ok_or_else(missing)?;
-    if context.permissions.allow(domain, action) {
+    if context.allows(domain, action) {
         return Ok(());
     }
     let message = format!("role \"{}\" may not {action} in domain \"{domain}\"", context.role);
@@ -118,7 +137,7 @@ pub fn allowed(domain: &str, action: &str) -> bool {
 /// True if there is a context whose role may not do `action` in `domain`.
 pub fn lacks(domain: &str, action: &str) -> bool {
     // One that cannot be read is refused where it is used.
-    current().ok().flatten().is_some_and(|context| !context.permissions.allow(domain, action))
+    current().ok().flatten().is_some_and(|context| !context.allows(domain, action))
 }
 
 /// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site. Several
@@ -162,6 +181,32 @@ fn granted(domain: &str, actions: &str) {
     granted.questions.push((domain.into(), actions.into()));
 }
 
+/// What was answered in this session, each answer with the generation of its context.
+static ANSWERS: BackendLocal<RefCell<Option<Answers>>> = BackendLocal::new(RefCell::new(None));
+
+/// The answer to the question of a call, if this context was asked the same before and was checked in this statement.
+#[inline]
+fn known(call: pg_sys::FunctionCallInfo) -> Option<bool> {
+    if !checked() {
+        return None;
+    }
+    // SAFETY: declared STRICT with two text arguments, so neither is NULL, and both stay for the call.
+    let [domain, action] = [0, 1].map(|n| unsafe { bytes_in_place((*call).args.as_slice(2)[n].value) });
+    ANSWERS.try_borrow().ok()?.as_ref()?.get(mark(), domain?, action?)
+}
+
+/// Keeps the answer for the next call with the same arguments.
+fn learn(domain: &str, action: &str, allowed: bool) {
+    let mut answers = ANSWERS.borrow_mut();
+    answers.get_or_insert_default().keep(mark(), domain.as_bytes(), action.as_bytes(), allowed);
+}
+
+/// The generation of the context as a number that is never 0.
+#[inline]
+fn mark() -> u64 {
+    generation().wrapping_mul(2) | 1
+}
+
 /// What stands between the actions of one question.
 pub const SEPARATOR: char = ',';
 
@@ -199,13 +244,7 @@ fn remember(call: pg_sys::FunctionCallInfo) {
 /// The generation of the context, different from the NULL that a call site begins with.
 #[inline]
 fn generation_mark() -> usize {
-    (generation() as usize).wrapping_mul(2) | 1
-}
-
-/// `tenancy.allowed(domain, action)`.
-#[pg_extern(sql = false)]
-fn tenancy_allowed(domain: &str, action: &str) -> bool {
-    require().or_raise().permissions.allow(domain, action)
+    mark() as usize
 }
 
 /// `tenancy.subject()`.
@@ -241,8 +280,7 @@ fn tenancy_whoami() -> JsonB {
     let Some(context) = current().or_raise() else {
         return JsonB(json!({ "authenticated": false }));
     };
-    let permissions: Vec<Value> =
-        context.permissions.iter().map(|(domain, action)| json!(format!("{domain}:{action}"))).collect();
+    let permissions: Vec<Value> = context.permissions.rules().map(|rule| json!(rule.to_string())).collect();
     JsonB(json!({
         "authenticated": in_force(&context),
         "expired": expired(&context),
@@ -256,6 +294,12 @@ fn tenancy_whoami() -> JsonB {
         "correlation_id": context.correlation_id,
         "expires_at": timestamp(context.expires_at),
         "permissions": permissions,
+        "elevation": context.elevation.as_ref().map(|elevation| json!({
+            "grant": elevation.grant,
+            "permissions": elevation.permissions.rules().map(|rule| rule.to_string()).collect::<Vec<_>>(),
+            "overrides": elevation.overrides,
+            "ends_at": timestamp(elevation.ends_at),
+        })),
     }))
 }
 

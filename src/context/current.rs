@@ -6,7 +6,7 @@ use crate::pg::settings::sealed::{self, Lasting};
 use crate::pg::spi::{Query, argument, timestamp};
 use crate::pg::transaction;
 use crate::pg::{cursor, user};
-use pg_tenancy_core::context::{Context, Organization, Scope, TransactionIdentity};
+use pg_tenancy_core::context::{Context, Elevation, Organization, Scope, TransactionIdentity};
 use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::{IntoDatum, pg_sys};
@@ -48,6 +48,8 @@ static HOLDING: BackendLocal<RefCell<SavepointStack<bool>>> =
 pub struct Rooms {
     /// Whether the membership behind the identity of a session gives access still; asked once a transaction.
     pub revalidate: fn(&Context) -> Result<()>,
+    /// Whether the grant behind an elevation is in force as it is committed; asked in each statement.
+    pub grant_in_force: fn(&Context, &Elevation) -> Result<()>,
     /// Records that the role of the context may not do what it tried in a domain.
     pub refused: fn(domain: &str, error: &Error),
     /// Records what an operator does for an organization, as whom and why.
@@ -58,6 +60,16 @@ static ROOMS: BackendLocal<Cell<Option<Rooms>>> = BackendLocal::new(Cell::new(No
 
 fn revalidate(context: &Context) -> Result<()> {
     ROOMS.get().map_or(Ok(()), |rooms| (rooms.revalidate)(context))
+}
+
+/// Refuses an elevation whose grant has ended.
+pub fn require_grant(context: &Context, elevation: &Elevation) -> Result<()> {
+    ROOMS.get().map_or_else(|| Err(elevation_ended()), |rooms| (rooms.grant_in_force)(context, elevation))
+}
+
+/// The error of a grant that is not in force any more.
+pub fn elevation_ended() -> Error {
+    error::ELEVATION_ENDED.error("the break-glass grant of this transaction has ended")
 }
 
 /// Has a refusal recorded.

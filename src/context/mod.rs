@@ -3,12 +3,15 @@
 mod accessors;
 mod begin_maintenance;
 mod current;
+mod elevation;
 mod maintenance;
 
 pub use accessors::{SEPARATOR, allowed, authorize, lacks};
 pub use current::{
-    Rooms, begin, begin_encoded, check, checked, current, cursor_held, define, generation, require, statement_started,
+    Rooms, begin, begin_encoded, check, checked, current, cursor_held, define, elevation_ended, generation, require,
 };
+#[allow(unused_imports)] // Called by the grants, which come next.
+pub use elevation::elevate;
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 
 use pg_tenancy_core::error::{self, Result, require_not_null};
@@ -24,8 +27,15 @@ pub fn reason(text: Option<&str>) -> Result<&str> {
     Ok(reason)
 }
 
+/// The executor runs a statement, or fetches from a cursor.
+pub fn statement_started() {
+    current::statement_started();
+    elevation::statement_started();
+}
+
 /// The savepoint at this level was rolled back or released.
 pub fn savepoint(level: i32, rolled_back: bool) {
+    elevation::savepoint(level, rolled_back);
     current::savepoint(level, rolled_back);
     if maintenance::savepoint(level, rolled_back) {
         begin_maintenance::who_acts_changed();
@@ -35,6 +45,7 @@ pub fn savepoint(level: i32, rolled_back: bool) {
 /// The transaction is over.
 pub fn transaction_ended() {
     current::transaction_ended();
+    elevation::transaction_ended();
     if maintenance::transaction_ended() {
         begin_maintenance::who_acts_changed();
     }

@@ -82,3 +82,24 @@ pub fn must_write() -> Result<()> {
     }
     Ok(())
 }
+
+/// The longest reason of a change of roles and memberships.
+const MAX_REASON_BYTES: usize = 2000;
+
+/// Why something is changed, where it has to be said.
+pub fn reason(reason: Option<&str>) -> Result<&str> {
+    let reason = require_not_null(reason, "reason")?;
+    optional_reason(Some(reason)).map(|_| reason)
+}
+
+/// Why something is changed, where it may be said.
+pub fn optional_reason(reason: Option<&str>) -> Result<Option<&str>> {
+    match reason {
+        Some(text) if text.trim().is_empty() || text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control) => {
+            let message =
+                format!("the reason is blank, longer than {MAX_REASON_BYTES} bytes, or has control characters");
+            Err(error::ARGUMENT_INVALID.error(message))
+        }
+        reason => Ok(reason),
+    }
+}

@@ -1,6 +1,7 @@
-//! Controls: what an organization allows itself only after somebody else has approved it, and what it is alerted of.
+//! Controls: who an organization's members are and what they may do, what it allows itself only after somebody else has
+//! approved it, and what it is alerted of.
 //!
-//! The rules of an approval are in the core's room of the same name.
+//! The rules of permissions and approvals are in the core's room of the same name.
 
 mod action_type;
 mod action_type_request;
@@ -12,7 +13,11 @@ mod exception_memory;
 mod exception_row;
 mod guard;
 mod guardrail_setting;
+mod holding;
 mod input;
+mod last_admin;
+mod member;
+mod role;
 mod settling;
 
 pub use action_type_request::approval_in_force;

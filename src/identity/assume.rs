@@ -9,7 +9,8 @@ use crate::context;
 use crate::pg::report::{self, OrRaise};
 use crate::pg::transaction;
 use crate::pg::user;
-use pg_tenancy_core::context::{ASSUMED, Context, Permissions, Scope};
+use pg_tenancy_core::context::{ASSUMED, Context, Scope};
+use pg_tenancy_core::controls::permission_set::PermissionSet;
 use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::pg_extern;
 use uuid::Uuid;
@@ -55,9 +56,12 @@ fn assume(
         let found = Tables::READ.organization(&id).map(|(organization, _)| organization);
         let organization = found.ok_or_else(|| error::NOT_FOUND.error("there is no such organization"))?;
         let permissions = match role {
-            None => Permissions::all(),
-            Some(role) if Tables::READ.is_role(role) => Tables::READ.permissions(role),
-            Some(_) => return Err(error::NOT_FOUND.error("there is no such role")),
+            None => PermissionSet::all(),
+            Some(role) => {
+                let of = Tables::READ.role_organization(id, role);
+                let of = of.ok_or_else(|| error::NOT_FOUND.error("there is no such role"))?;
+                Tables::READ.permissions(of, role)
+            }
         };
         Ok((organization, permissions))
     })?;
@@ -77,6 +81,7 @@ fn assume(
         correlation_id: correlation_id.map(str::to_owned),
         expires_at: transaction::now() + LIFETIME,
         permissions,
+        elevation: None,
         claims: "{}".into(),
     })?;
     // The line stays when the transaction, and the event with it, is rolled back.

@@ -201,19 +201,28 @@ pub(super) fn membership(
 
 /// The role that token and membership agree on.
 pub(super) fn role(tables: Tables, issuer: &Issuer, token: &VerifiedToken, membership: &Membership) -> Result<Role> {
+    let organization = membership.organization.id;
     let mut claimed: Vec<String> = match &issuer.role_claim {
         Some(pointer) if issuer.role_rule != claim_mapping::RoleRule::Membership => {
             claim_mapping::roles(&token.claims, pointer)?
                 .into_iter()
                 .map(|name| issuer.role_named(name).to_owned())
-                .filter(|name| tables.is_role(name))
+                .filter(|name| tables.role_organization(organization, name).is_some())
                 .collect()
         }
         _ => Vec::new(),
     };
     claimed.sort();
     claimed.dedup();
-    role::choose(issuer.role_rule, &claimed, &membership.role, |name| tables.permissions(name))
+    role::choose(issuer.role_rule, &claimed, &membership.role, |name| {
+        // A name means one role in an organization.
+        let of = if name == membership.role {
+            Some(membership.role_organization)
+        } else {
+            tables.role_organization(organization, name)
+        };
+        of.map(|of| tables.permissions(of, name)).unwrap_or_default()
+    })
 }
 
 fn build_context(issuer: &Issuer, token: &VerifiedToken, membership: Membership, role: Role, method: &str) -> Context {
@@ -232,6 +241,7 @@ fn build_context(issuer: &Issuer, token: &VerifiedToken, membership: Membership,
         correlation_id: None,
         expires_at: membership.valid_until.map_or(token_ends, |end| end.min(token_ends)),
         permissions: role.permissions,
+        elevation: None,
         claims: token.claims.text().to_owned(),
     }
 }

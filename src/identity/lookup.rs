@@ -10,7 +10,8 @@ use crate::pg::backend_local::BackendLocal;
 use crate::pg::settings::configuration;
 use crate::pg::tables::remembered::OfState;
 use crate::pg::tables::table::{self, IndexKey, Tuple, find};
-use pg_tenancy_core::context::{Organization, Permissions};
+use pg_tenancy_core::context::Organization;
+use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
 use pg_tenancy_core::identity::bounded_cache::{BoundedCache, Bounds};
 use pg_tenancy_core::identity::membership::Membership;
 use pg_tenancy_core::identity::token::session_ids;
@@ -35,8 +36,10 @@ struct KnownRows {
     /// By issuer and name.
     names: BoundedCache<(String, String), Uuid>,
     organizations: BoundedCache<Uuid, (Organization, bool)>,
-    roles: BoundedCache<String, bool>,
-    permissions: BoundedCache<String, Permissions>,
+    /// Whose a role is, by organization and name.
+    roles: BoundedCache<(Uuid, String), Uuid>,
+    /// By the organization whose role it is, and name.
+    permissions: BoundedCache<(Uuid, String), PermissionSet>,
     sso: BoundedCache<Uuid, bool>,
     has_rows: HashMap<&'static CStr, bool>,
 }
@@ -135,7 +138,7 @@ impl Tables {
         let read = |keys: &[IndexKey]| {
             let rows = find(c"membership", c"membership_pkey", keys, |row| {
                 let (organization, role) = (row.uuid(1)?, row.get::<String>(4)?);
-                Some((organization, role, is_active(row, 5), row.timestamp(6)))
+                Some((organization, role, row.uuid(8)?, is_active(row, 5), row.timestamp(6)))
             });
             rows.into_iter().flatten().collect::<Vec<_>>()
         };
@@ -145,9 +148,9 @@ impl Tables {
                 organizations.iter().flat_map(|id| read(&[issuer, subject, IndexKey::uuid(1, id)])).collect()
             }
         };
-        let memberships = rows.into_iter().map(|(id, role, active, valid_until)| {
+        let memberships = rows.into_iter().map(|(id, role, role_organization, active, valid_until)| {
             let (organization, organization_active) = self.organization(&id)?;
-            Some(Membership { organization, organization_active, role, active, valid_until })
+            Some(Membership { organization, organization_active, role, role_organization, active, valid_until })
         });
         memberships.flatten().collect()
     }
@@ -162,21 +165,31 @@ impl Tables {
         self.known(|known| &mut known.organizations, *id, bytes, find)
     }
 
-    /// True if there is a role of that name.
-    pub fn is_role(self, name: &str) -> bool {
-        let exists = || self.exists(c"role", c"role_pkey", &[IndexKey::text(1, name)]).then_some(true);
-        self.known(|known| &mut known.roles, name.to_owned(), |_| ROW_BYTES, exists).is_some()
+    /// Whose the role of that name is in the organization: its own, or everybody's, who has the nil UUID. `None` if
+    /// there is none.
+    pub fn role_organization(self, organization: Uuid, name: &str) -> Option<Uuid> {
+        let exists = |id: &Uuid| {
+            let keys = [IndexKey::uuid(1, id), IndexKey::text(2, name)];
+            self.exists(c"role", c"role_pkey", &keys).then_some(*id)
+        };
+        let find = || exists(&Uuid::nil()).or_else(|| exists(&organization));
+        self.known(|known| &mut known.roles, (organization, name.to_owned()), |_| ROW_BYTES, find)
     }
 
-    /// What the role permits.
-    pub fn permissions(self, role: &str) -> Permissions {
-        let read = |row: &Tuple| Some((row.get(2)?, row.get(3)?));
-        let key = [IndexKey::text(1, role)];
-        let find =
-            || Some(find(c"role_permission", c"role_permission_pkey", &key, read).into_iter().flatten().collect());
-        let bytes =
-            |permissions: &Permissions| permissions.iter().map(|(domain, action)| domain.len() + action.len()).sum();
-        self.known(|known| &mut known.permissions, role.to_owned(), bytes, find).unwrap_or_default()
+    /// What a role permits; `organization` is whose it is.
+    pub fn permissions(self, organization: Uuid, role: &str) -> PermissionSet {
+        let read = |row: &Tuple| {
+            let effect = Effect::parse(row.get(5)?)?;
+            Some(Rule { domain: row.get(3)?, action: row.get(4)?, effect })
+        };
+        let keys = [IndexKey::uuid(1, &organization), IndexKey::text(2, role)];
+        // A rule that cannot be read could be one that denies.
+        let find = || {
+            let rules = find(c"role_permission", c"role_permission_pkey", &keys, read);
+            Some(rules.into_iter().collect::<Option<PermissionSet>>().unwrap_or_default())
+        };
+        let key = (organization, role.to_owned());
+        self.known(|known| &mut known.permissions, key, PermissionSet::bytes, find).unwrap_or_default()
     }
 
     /// True if members of the organization must come through single sign-on.

@@ -2,14 +2,17 @@
 
 mod assume;
 mod authenticate;
+mod holdings;
 mod issuer;
 mod lookup;
 mod organization;
 mod revalidate;
+mod role;
 mod sso;
 mod test_sso;
 mod verdict;
 
+pub use holdings::{RoleOf, held_now, role_of};
 pub use organization::{hold as hold_organization, is_active_member};
 pub use revalidate::revalidate;
 pub use verdict::TABLES;

@@ -53,7 +53,7 @@ pub fn revalidate(context: &Context) -> Result<()> {
     })
 }
 
-fn ended(why: &str) -> error::Error {
+pub(super) fn ended(why: &str) -> error::Error {
     error::MEMBERSHIP_MISSING
         .error("the membership that this session authenticated with gives no access any more")
         .detail(why)

@@ -4,7 +4,7 @@
 
 use super::lookup::Tables;
 use crate::pg::spi::{self, Query, Row};
-use pg_tenancy_core::context::Permissions;
+use pg_tenancy_core::controls::permission_set::PermissionSet;
 use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::identity::sso::{self, BreakGlass, Connection, Presented};
 use pg_tenancy_core::identity::token::VerifiedToken;
@@ -32,7 +32,7 @@ pub fn check_sso(
     tables: Tables,
     organization: Uuid,
     token: Presented,
-    permissions: &Permissions,
+    permissions: &PermissionSet,
 ) -> Result<&'static str> {
     if !tables.enforces_sso(&organization) {
         return Ok("token");
@@ -40,7 +40,7 @@ pub fn check_sso(
     let enforced = enforced(organization)?;
     match sso::admit(&enforced, token) {
         Ok(()) => Ok("token"),
-        Err(_) if sso::breaks_glass(&enforced, token) && permissions.allow("sso", "update") => Ok("break-glass"),
+        Err(_) if sso::breaks_glass(&enforced, token) && permissions.allows("sso", "update") => Ok("break-glass"),
         Err(denial_reason) => {
             Err(error::SSO_REQUIRED.error("the organization requires single sign-on").detail(denial_reason.describe()))
         }

@@ -42,11 +42,21 @@ pub(crate) use fmgr_function;
 /// # Safety
 /// The datum is a value of type `text`, not NULL, which stays as long as the answer.
 pub unsafe fn text_in_place<'a>(datum: pg_sys::Datum) -> Option<&'a str> {
+    // SAFETY: as promised.
+    unsafe { bytes_in_place(datum) }.and_then(|bytes| std::str::from_utf8(bytes).ok())
+}
+
+/// The bytes of a text where it stands, as [`text_in_place`].
+///
+/// # Safety
+/// The datum is a value of type `text`, not NULL, which stays as long as the answer.
+#[inline]
+pub unsafe fn bytes_in_place<'a>(datum: pg_sys::Datum) -> Option<&'a [u8]> {
     // SAFETY: as promised; the header tells which form the value has.
     unsafe {
         let value: *const pg_sys::varlena = datum.cast_mut_ptr();
         let plain = varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value) || varlena::varatt_is_4b_u(value);
-        plain.then(|| varlena::varlena_to_byte_slice(value)).and_then(|bytes| std::str::from_utf8(bytes).ok())
+        plain.then(|| varlena::varlena_to_byte_slice(value))
     }
 }
 

@@ -57,12 +57,14 @@ def sha256(data):
 def actor(vector):
     row = vector["actor"]
     organization = row["organization"]
+    grant = row.get("grant_id")
     return record(
-        "pg_tenancy/actor/1",
+        "pg_tenancy/actor/1" if grant is None else "pg_tenancy/actor/2",
         identifier(row["id"]),
         *[row[name] for name in ACTOR_TEXTS_BEFORE],
         None if organization is None else str(uuid.UUID(organization)),
         *[row[name] for name in ACTOR_TEXTS_AFTER],
+        *([] if grant is None else [identifier(grant)]),
     )
 
 

@@ -7,8 +7,7 @@ SELECT 'CREATE ROLE test_tenancy_application'
 ALTER ROLE test_tenancy_application LOGIN PASSWORD :'password';
 GRANT tenancy_application TO test_tenancy_application;
 
-SELECT tenancy.create_role('admin'), tenancy.grant_permission('admin', '*', '*');
-SELECT tenancy.create_role('viewer'), tenancy.grant_permission('viewer', '*', 'read');
+SELECT tenancy.create_role('reader'), tenancy.grant_permission('reader', '*', 'read');
 SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001', 'acme');
 SELECT tenancy.create_organization('Globex', 'bbbbbbbb-0000-4000-8000-000000000002', 'globex');
 

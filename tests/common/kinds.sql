@@ -3,7 +3,7 @@
 SELECT tenancy.create_role('worker');
 SELECT tenancy.grant_permission('worker', '*', 'read', 'create', 'update');
 SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'wanda', 'worker');
-SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'sid', 'viewer', status => 'suspended');
+SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'sid', 'reader', status => 'suspended');
 SELECT tenancy.set_external_organization('bbbbbbbb-0000-4000-8000-000000000002', 'https://id.example/', 'org_globex');
 SELECT tenancy.set_external_role('https://id.example/', 'owner', 'admin');
 SELECT tenancy.revoke_session('https://id.example/', 'a session that was stolen', 'test');

@@ -3,14 +3,12 @@ SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001
 SELECT tenancy.create_organization('Globex', 'bbbbbbbb-0000-4000-8000-000000000002', 'globex', 2);
 SELECT tenancy.create_organization('Initech', 'cccccccc-0000-4000-8000-000000000003', 'initech', 3);
 
-SELECT tenancy.create_role('admin');
-SELECT tenancy.grant_permission('admin', '*', '*');
-SELECT tenancy.create_role('viewer');
-SELECT tenancy.grant_permission('viewer', '*', 'read');
+SELECT tenancy.create_role('reader');
+SELECT tenancy.grant_permission('reader', '*', 'read');
 
 SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'alice', 'admin');
 SELECT tenancy.set_membership('bbbbbbbb-0000-4000-8000-000000000002', 'bob', 'admin');
-SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'viewer');
+SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'victor', 'reader');
 SELECT tenancy.set_membership('aaaaaaaa-0000-4000-8000-000000000001', 'carol', 'admin');
 SELECT tenancy.set_membership('bbbbbbbb-0000-4000-8000-000000000002', 'carol', 'admin');
 

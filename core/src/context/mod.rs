@@ -1,7 +1,9 @@
 //! The context of a transaction: actor, organization, permissions and expiry.
 
+mod answers;
 mod transaction_identity;
 mod value;
 
+pub use answers::Answers;
 pub use transaction_identity::TransactionIdentity;
-pub use value::{ASSUMED, Context, Organization, Permissions, Scope};
+pub use value::{ASSUMED, Context, ELEVATED, Elevation, Organization, Scope};

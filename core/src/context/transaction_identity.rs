@@ -89,7 +89,8 @@ impl TransactionIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::value::{Organization, Permissions};
+    use crate::context::value::Organization;
+    use crate::controls::permission_set::PermissionSet;
     use uuid::Uuid;
 
     fn identity(subject: &str, organization: u128) -> Context {
@@ -107,7 +108,8 @@ mod tests {
             reason: None,
             correlation_id: None,
             expires_at: 0,
-            permissions: Permissions::default(),
+            permissions: PermissionSet::default(),
+            elevation: None,
             claims: "{}".into(),
         }
     }

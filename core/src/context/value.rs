@@ -1,9 +1,8 @@
 //! The fields of a context, and their encoding as the text of the setting.
 
+use crate::controls::permission_set::PermissionSet;
 use crate::error::{self, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use uuid::Uuid;
 
 /// How long an identity lasts.
@@ -24,6 +23,22 @@ impl Scope {
             Scope::Session => "session",
         }
     }
+}
+
+/// The method of a transaction that is elevated by a break-glass grant.
+pub const ELEVATED: &str = "elevated";
+
+/// What a break-glass grant adds to the identity of a transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Elevation {
+    /// Id of the grant.
+    pub grant: Uuid,
+    /// What it permits beside the role. A denial of the role still holds.
+    pub permissions: PermissionSet,
+    /// The guardrails that may be passed.
+    pub overrides: Vec<String>,
+    /// When the grant ends by its time, in microseconds since 1970 UTC. Whether it still counts stands in its row.
+    pub ends_at: i64,
 }
 
 /// The method of an operator who assumed an organization.
@@ -57,8 +72,11 @@ pub struct Context {
     pub reason: Option<String>,
     /// The token's `exp` with the issuer's leeway, in microseconds since 1970 UTC.
     pub expires_at: i64,
-    /// The actions that `role` permits, by domain.
-    pub permissions: Permissions,
+    /// What `role` permits, without what an elevation adds. [`Context::allows`] has both.
+    pub permissions: PermissionSet,
+    /// What a break-glass grant adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elevation: Option<Elevation>,
     /// The token's claims, as JSON text.
     pub claims: String,
 }
@@ -74,49 +92,19 @@ pub struct Organization {
     pub integer_id: Option<i64>,
 }
 
-/// The actions that a role permits, by domain. `*` means every domain or every action.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Permissions(Rc<BTreeMap<String, BTreeSet<String>>>);
-
-/// The name that means every domain or every action.
-const ANY: &str = "*";
-
-impl Permissions {
-    /// Whether the role permits `action` in `domain`.
-    pub fn allow(&self, domain: &str, action: &str) -> bool {
-        [domain, ANY]
-            .iter()
-            .filter_map(|domain| self.0.get(*domain))
-            .any(|actions| actions.contains(action) || actions.contains(ANY))
-    }
-
-    /// Permissions for every action in every domain.
-    pub fn all() -> Self {
-        [(ANY.to_owned(), ANY.to_owned())].into_iter().collect()
-    }
-
-    /// Whether `other` permits every action that this value permits.
-    pub fn within(&self, other: &Self) -> bool {
-        self.iter().all(|(domain, action)| other.allow(domain, action))
-    }
-
-    /// Each pair of domain and action, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().flat_map(|(domain, actions)| actions.iter().map(move |action| (domain.as_str(), action.as_str())))
-    }
-}
-
-impl FromIterator<(String, String)> for Permissions {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        let mut permissions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (domain, action) in pairs {
-            permissions.entry(domain).or_default().insert(action);
-        }
-        Permissions(Rc::new(permissions))
-    }
-}
-
 impl Context {
+    /// Whether `action` is permitted in `domain`, by the role or by an elevation.
+    pub fn allows(&self, domain: &str, action: &str) -> bool {
+        self.permissions.allows(domain, action) || self.is_elevated_to(domain, action)
+    }
+
+    /// Whether an elevation permits what the role does not: a denial of either wins.
+    fn is_elevated_to(&self, domain: &str, action: &str) -> bool {
+        let elevation = self.elevation.as_ref();
+        elevation.is_some_and(|elevation| elevation.permissions.allows(domain, action))
+            && !self.permissions.denies(domain, action)
+    }
+
     /// Encodes the context as the text of the setting: JSON.
     ///
     /// Errors: `STATE_INVALID`.
@@ -175,42 +163,7 @@ fn not_encoded() -> error::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn permissions(pairs: &[(&str, &str)]) -> Permissions {
-        pairs.iter().map(|(domain, action)| (domain.to_string(), action.to_string())).collect()
-    }
-
-    #[test]
-    fn a_role_may_do_what_its_matrix_says_and_nothing_else() {
-        let viewer = permissions(&[("finding", "read")]);
-        assert!(viewer.allow("finding", "read"));
-        assert!(!viewer.allow("finding", "update"));
-        assert!(!viewer.allow("action", "read"));
-    }
-
-    #[test]
-    fn a_star_stands_for_every_domain_or_every_action() {
-        assert!(permissions(&[("*", "read")]).allow("finding", "read"));
-        assert!(!permissions(&[("*", "read")]).allow("finding", "update"));
-        assert!(permissions(&[("finding", "*")]).allow("finding", "approve"));
-        assert!(permissions(&[("*", "*")]).allow("anything", "at all"));
-    }
-
-    #[test]
-    fn asking_for_a_star_needs_a_star() {
-        assert!(!permissions(&[("finding", "read")]).allow("finding", "*"));
-        assert!(!permissions(&[("finding", "read")]).allow("*", "read"));
-    }
-
-    #[test]
-    fn permissions_lie_within_others_that_permit_all_of_them() {
-        let viewer = permissions(&[("finding", "read")]);
-        let reader = permissions(&[("*", "read")]);
-        let admin = permissions(&[("*", "*")]);
-        assert!(viewer.within(&viewer) && viewer.within(&reader) && viewer.within(&admin) && reader.within(&admin));
-        assert!(!reader.within(&viewer) && !admin.within(&reader));
-        assert!(permissions(&[]).within(&viewer) && !viewer.within(&permissions(&[])));
-    }
+    use crate::controls::permission_set::Rule;
 
     fn context() -> Context {
         Context {
@@ -226,7 +179,8 @@ mod tests {
             reason: None,
             correlation_id: Some("line\nbreak".into()),
             expires_at: i64::MAX,
-            permissions: permissions(&[("*", "*")]),
+            permissions: PermissionSet::all(),
+            elevation: None,
             claims: r#"{"a":[1,{"b":null}]}"#.into(),
         }
     }
@@ -238,6 +192,27 @@ mod tests {
         assert_eq!(Context::decode(&text).unwrap(), context);
         assert!(!text.contains('\0'));
         assert!(Context::decode("{}").is_err());
+    }
+
+    fn set(rules: &[&str]) -> PermissionSet {
+        rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_elevation_adds_what_no_rule_of_either_denies() {
+        let elevation = |rules: &[&str]| {
+            Some(Elevation { grant: Uuid::from_u128(1), permissions: set(rules), overrides: vec![], ends_at: 9 })
+        };
+        let reader = Context { permissions: set(&["*:read", "!secret:*"]), ..context() };
+        let elevated =
+            Context { elevation: elevation(&["finding:*", "!finding:purge", "secret:reveal"]), ..reader.clone() };
+        assert!(!reader.allows("finding", "delete") && elevated.allows("finding", "delete"));
+        assert!(elevated.allows("invoice", "read") && !elevated.allows("invoice", "delete"));
+        assert!(!elevated.allows("finding", "purge"), "what the elevation denies");
+        assert!(!elevated.allows("secret", "reveal"), "what the role denies");
+        let text = elevated.encode().unwrap();
+        assert_eq!(Context::decode(&text).unwrap(), elevated);
+        assert!(!reader.encode().unwrap().contains("elevation"));
     }
 
     #[test]

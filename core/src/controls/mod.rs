@@ -1,5 +1,6 @@
-//! What is asked for, approved by others, and ends; and what somebody should look at.
+//! What roles permit; what is asked for, approved by others, and ends; and what somebody should look at.
 
 pub mod alert;
 pub mod approval;
 pub mod exception;
+pub mod permission_set;

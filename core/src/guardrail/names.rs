@@ -80,6 +80,15 @@ pub static FAILED_ROTATION: Guardrail = Guardrail {
               WARNING; enforce: the version before is current again.",
 };
 
+/// The last member of an organization who may do everything.
+pub static LAST_ADMIN: Guardrail = Guardrail {
+    name: "last_admin",
+    default: State::Enforce,
+    scope: Scope::Organization,
+    meaning: "A change after which no active member of an organization may do everything any more. warn: a WARNING, \
+              recorded; enforce: refused.",
+};
+
 /// Values of secrets in the text of a statement.
 pub static LITERAL_SECRET: Guardrail = Guardrail {
     name: "literal_secret",
@@ -190,9 +199,10 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 14] = [
+pub static ALL: [&Guardrail; 15] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
+    &LAST_ADMIN,
     &LITERAL_SECRET,
     &NEW_TABLES,
     &OPERATOR_REVEAL,

@@ -13,6 +13,8 @@ pub struct Membership {
     pub organization_active: bool,
     /// Name of the member's role, from `tenancy.role`.
     pub role: String,
+    /// Whose role it is: the organization's own, or with the nil UUID one of every organization.
+    pub role_organization: Uuid,
     /// False if the membership is suspended.
     pub active: bool,
     /// End of the membership, in microseconds since 1970 UTC; `None` for no end.
@@ -115,6 +117,7 @@ mod tests {
             organization: Organization { id, text_id: format!("org_{}", id.as_u128()), integer_id: None },
             organization_active: true,
             role: "viewer".into(),
+            role_organization: Uuid::nil(),
             active: true,
             valid_until: None,
         }

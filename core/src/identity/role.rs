@@ -3,7 +3,7 @@
 //! Decision: `docs/decisions/11-narrower-role.md`.
 
 use super::claim_mapping::RoleRule;
-use crate::context::Permissions;
+use crate::controls::permission_set::PermissionSet;
 use crate::error::{ROLE_CONFLICT, ROLE_MISSING, Result};
 
 /// A role of `tenancy.role` with its permissions.
@@ -11,8 +11,8 @@ use crate::error::{ROLE_CONFLICT, ROLE_MISSING, Result};
 pub struct Role {
     /// Name of the role, the key of `tenancy.role`.
     pub name: String,
-    /// The actions that the role permits, by domain.
-    pub permissions: Permissions,
+    /// What the role permits.
+    pub permissions: PermissionSet,
 }
 
 /// Chooses the role to act under.
@@ -26,7 +26,7 @@ pub fn choose(
     rule: RoleRule,
     claimed: &[String],
     membership: &str,
-    permissions: impl Fn(&str) -> Permissions,
+    permissions: impl Fn(&str) -> PermissionSet,
 ) -> Result<Role> {
     let role = |name: &str| Role { name: name.to_owned(), permissions: permissions(name) };
     if rule == RoleRule::Membership {
@@ -58,16 +58,18 @@ pub fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controls::permission_set::Rule;
 
-    fn permissions(role: &str) -> Permissions {
-        let pairs: &[(&str, &str)] = match role {
-            "admin" => &[("*", "*")],
-            "editor" => &[("finding", "read"), ("finding", "update")],
-            "viewer" => &[("finding", "read")],
-            "billing" => &[("invoice", "read")],
+    fn permissions(role: &str) -> PermissionSet {
+        let rules: &[&str] = match role {
+            "admin" => &["*:*"],
+            "careful" => &["*:*", "!invoice:delete"],
+            "editor" => &["finding:read", "finding:update"],
+            "viewer" => &["finding:read"],
+            "billing" => &["invoice:read"],
             _ => &[],
         };
-        pairs.iter().map(|(domain, action)| ((*domain).to_owned(), (*action).to_owned())).collect()
+        rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect()
     }
 
     fn chosen(rule: RoleRule, claimed: &[&str], membership: &str) -> std::result::Result<String, &'static str> {
@@ -97,6 +99,7 @@ mod tests {
         assert_eq!(chosen(rule, &["admin"], "viewer"), Ok("viewer".into()));
         assert_eq!(chosen(rule, &["viewer"], "admin"), Ok("viewer".into()));
         assert_eq!(chosen(rule, &["viewer"], "viewer"), Ok("viewer".into()));
+        assert_eq!(chosen(rule, &["admin"], "careful"), Ok("careful".into()), "a denied action is one less");
         assert_eq!(chosen(rule, &["admin", "editor"], "editor"), Ok("editor".into()), "one of several is the member's");
         assert_eq!(
             chosen(rule, &["nothing"], "admin"),

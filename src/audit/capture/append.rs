@@ -497,5 +497,6 @@ fn describe_in(context: Option<&Context>, id: Uuid, session: &Session) -> Actor 
         current_user: session.current_user_name(),
         client_address: user::client_address(),
         application_name: session.application_name.clone(),
+        grant: context.and_then(|context| context.elevation.as_ref()).map(|elevation| elevation.grant),
     }
 }

@@ -252,6 +252,25 @@ fn capture_row(call: pg_sys::FunctionCallInfo) -> Result<()> {
     if learned.reads_settings { json::with_fixed_settings(write) } else { write() }
 }
 
+/// Why a function of the extension changes its own tables.
+static REASON: BackendLocal<RefCell<Option<Rc<str>>>> = BackendLocal::new(RefCell::new(None));
+
+/// Takes the reason back, also when an error unwinds.
+struct GivenReason;
+
+impl Drop for GivenReason {
+    fn drop(&mut self) {
+        REASON.replace(None);
+    }
+}
+
+/// Runs a statement that changes the extension's own tables; the events of the rows have the reason.
+pub fn for_reason<T>(reason: Option<&str>, statement: impl FnOnce() -> T) -> T {
+    REASON.replace(reason.map(Rc::from));
+    let _given = GivenReason;
+    statement()
+}
+
 /// One event for the change, or two when a row changed its organization: each chain tells its own side of it.
 fn record(table: &Learned, old: Option<(&RowValues, Uuid)>, new: Option<(&RowValues, Uuid)>) -> Result<()> {
     match (old, new) {
@@ -274,6 +293,7 @@ fn event(
     new: Option<&RowValues>,
 ) -> Result<()> {
     let key = new.or(old).and_then(|row| row_key(table, row));
+    let given_reason = REASON.borrow().clone().filter(|_| table.own);
     let payload = payload(table, organization, old, new)?;
     append(NewEvent {
         organization,
@@ -283,7 +303,7 @@ fn event(
         table_name: Some(&table.shape.name),
         row_key: key,
         result: "success",
-        reason: None,
+        reason: given_reason.as_deref(),
         payload,
     })?;
     Ok(())

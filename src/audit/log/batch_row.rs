@@ -56,6 +56,7 @@ pub fn actor_values(actor: &Actor) -> [ColumnValue<'_>; ActorColumn::COUNT] {
         ActorColumn::CurrentUser => ColumnValue::Text(&actor.current_user),
         ActorColumn::ClientAddress => ColumnValue::optional_text(actor.client_address.as_deref()),
         ActorColumn::ApplicationName => ColumnValue::optional_text(actor.application_name.as_deref()),
+        ActorColumn::Grant => actor.grant.as_ref().map_or(ColumnValue::Null, ColumnValue::Uuid),
     })
 }
 
@@ -117,6 +118,7 @@ pub fn actor(row: &Row, before: usize) -> Option<Actor> {
         current_user: text(Column::CurrentUser)?,
         client_address: text(Column::ClientAddress),
         application_name: text(Column::ApplicationName),
+        grant: row.uuid(at(Column::Grant)),
     })
 }
 
@@ -170,5 +172,6 @@ pub fn actor_in_page(fields: &Fields) -> Option<Actor> {
         current_user: text(Column::CurrentUser)?,
         client_address: optional(Column::ClientAddress)?,
         application_name: optional(Column::ApplicationName)?,
+        grant: fields.uuid(Column::Grant.number()),
     })
 }

@@ -75,7 +75,7 @@ before(async () => {
   for (const algorithm of ALGORITHMS) keys[algorithm] = await makeKey(algorithm);
   await register(...Object.values(keys));
   const member = 'SELECT tenancy.set_membership($1, $2, $3)';
-  for (const [organization, subject, role] of [[ACME, 'alice', 'admin'], [ACME, 'victor', 'viewer'], [GLOBEX, 'bob', 'admin']]) {
+  for (const [organization, subject, role] of [[ACME, 'alice', 'admin'], [ACME, 'victor', 'reader'], [GLOBEX, 'bob', 'admin']]) {
     await admin.query(member, [organization, subject, role]);
   }
   pool = pooled({ max: 4 });
@@ -128,7 +128,7 @@ test('a row for another organization is refused with 42501', async () => {
   assert.equal((await admin.query("SELECT FROM invoice WHERE title = 'smuggled'")).rowCount, 0);
 });
 
-test('a viewer reads and does not write', async () => {
+test('a reader reads and does not write', async () => {
   const token = await tokenOf('victor');
   assert.deepEqual(await as(token, titles), OWN.alice);
   await assert.rejects(as(token, (client) => client.query('UPDATE invoice SET total = 0')), { code: '42501' });

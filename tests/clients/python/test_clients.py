@@ -101,7 +101,7 @@ class Clients(unittest.TestCase):
         cls.admin = psycopg.connect(autocommit=True)
         cls.addClassCleanup(cls.admin.close)
         cls.register(*KEYS.values())
-        for organization, subject, role in ((ACME, "alice", "admin"), (ACME, "victor", "viewer"), (GLOBEX, "bob", "admin")):
+        for organization, subject, role in ((ACME, "alice", "admin"), (ACME, "victor", "reader"), (GLOBEX, "bob", "admin")):
             cls.admin.execute("SELECT tenancy.set_membership(%s, %s, %s)", (organization, subject, role))
         cls.pool = ConnectionPool(kwargs={**address(), "prepare_threshold": None}, min_size=1, max_size=4, open=True)
         cls.addClassCleanup(cls.pool.close)

@@ -114,6 +114,7 @@ table_columns! {
     CurrentUser "current_user_name" "text" "",
     ClientAddress "client_address" "text" "",
     ApplicationName "application_name" "text" "",
+    Grant "grant_id" "uuid" "",
 }
 
 /// A row of `tenancy.event_batch`: the events of one statement that have organization, actor, operation and table in
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn the_lists_of_columns_number_from_one_and_read_json_as_text() {
         assert_eq!((BatchColumn::Id.number(), BatchColumn::Hash.number()), (1, BatchColumn::COUNT));
-        assert_eq!(ActorColumn::ApplicationName.number(), ActorColumn::COUNT);
+        assert_eq!(ActorColumn::Grant.number(), ActorColumn::COUNT);
         let text = batch_columns!("e");
         assert!(
             text.starts_with("e.id, e.organization, ") && text.contains(", e.payload::text, e.payload_salt, "),

@@ -13,7 +13,7 @@ pub const ENCODING: i16 = 2;
 pub struct Actor {
     /// Time-ordered id (UUID version 7), the key of `tenancy.event_actor`.
     pub id: Uuid,
-    /// How the actor was admitted: `token`, `assumed`, `break-glass`, `maintenance`, or `none`.
+    /// How the actor was admitted: `token`, `assumed`, `break-glass`, `elevated`, `maintenance`, or `none`.
     ///
     /// `none` is a database user without a context.
     pub method: String,
@@ -39,6 +39,9 @@ pub struct Actor {
     pub client_address: Option<String>,
     /// The name that the client chose for itself; not verified.
     pub application_name: Option<String>,
+    /// The break-glass grant under which the transaction was elevated; absent for every other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Uuid>,
 }
 
 impl Actor {
@@ -59,8 +62,10 @@ impl Actor {
     }
 
     /// The digest of the actor, which is part of each event's hash (`docs/audit-format.md`, Actor).
+    ///
+    /// Without a grant it is the one of before there were grants.
     pub fn digest(&self) -> Digest {
-        Record::new("pg_tenancy/actor/1")
+        let record = Record::new(if self.grant.is_some() { "pg_tenancy/actor/2" } else { "pg_tenancy/actor/1" })
             .bytes(self.id.as_bytes())
             .text(&self.method)
             .optional(self.subject.as_deref())
@@ -73,8 +78,11 @@ impl Actor {
             .text(&self.session_user)
             .text(&self.current_user)
             .optional(self.client_address.as_deref())
-            .optional(self.application_name.as_deref())
-            .digest()
+            .optional(self.application_name.as_deref());
+        match &self.grant {
+            Some(grant) => record.bytes(grant.as_bytes()).digest(),
+            None => record.digest(),
+        }
     }
 }
 
@@ -233,6 +241,7 @@ pub(crate) fn actor_of(text: &str) -> Actor {
         current_user: text.into(),
         client_address: some(),
         application_name: some(),
+        grant: Some(Uuid::max()),
     }
 }
 

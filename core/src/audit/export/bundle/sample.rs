@@ -67,6 +67,7 @@ impl History {
             current_user: "app".into(),
             client_address: Some("192.0.2.1".into()),
             application_name: None,
+            grant: None,
         };
         let named = evidence::Evidence {
             organization: ORGANIZATION,

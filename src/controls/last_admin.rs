@@ -1,0 +1,181 @@
+//! The last admin stays: an organization with a member who may do everything keeps one.
+//!
+//! A member without an end counts for more than one who has one: whoever is left must not run out by time alone. Both
+//! triggers look at what is committed while they hold the organization, so two who remove each other take turns,
+//! whatever the isolation level.
+//!
+//! Decision: `docs/decisions/84-roles-of-an-organization.md`.
+
+use crate::audit;
+use crate::context;
+use crate::guardrail::{self, Hit};
+use crate::identity::hold_organization;
+use crate::pg::fmgr::fmgr_function;
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, argument};
+use crate::pg::tables::catalog::{self, RowValues, Shape};
+use crate::pg::trigger::Call;
+use crate::pg::{clock, transaction, user};
+use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::guardrail::{LAST_ADMIN, State};
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+/// Of roles, whether they permit everything.
+macro_rules! permits_everything {
+    ($organization:literal, $role:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM tenancy.role_permission p WHERE p.organization = ",
+            $organization,
+            " AND p.role = ",
+            $role,
+            " AND p.domain = '*' AND p.action = '*' AND p.effect = 'allow')
+             AND NOT EXISTS (SELECT FROM tenancy.role_permission p WHERE p.organization = ",
+            $organization,
+            " AND p.role = ",
+            $role,
+            " AND p.effect = 'deny')"
+        )
+    };
+}
+
+static IS_ADMIN_ROLE: Query = Query::new(concat!("SELECT 1 WHERE ", permits_everything!("$1", "$2")));
+
+/// The admins of an organization, those without an end first.
+static ADMIN: Query = Query::new(concat!(
+    "SELECT m.valid_until IS NULL OR m.valid_until = 'infinity' FROM tenancy.membership m
+      WHERE m.organization = $1 AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > $2) AND ",
+    permits_everything!("m.role_organization", "m.role"),
+    " ORDER BY 1 DESC LIMIT 1"
+));
+
+/// The organizations in which active members have a role, and whether one of them has no end.
+static ORGANIZATIONS: Query = Query::new(
+    "SELECT m.organization, bool_or(m.valid_until IS NULL OR m.valid_until = 'infinity') FROM tenancy.membership m
+      WHERE m.role_organization = $1 AND m.role = $2 AND m.status = 'active'
+        AND (m.valid_until IS NULL OR m.valid_until > $3)
+      GROUP BY m.organization ORDER BY m.organization",
+);
+
+/// How well an organization is provided with admins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Admins {
+    None,
+    /// All of them end by time.
+    Ending,
+    Lasting,
+}
+
+impl Admins {
+    fn with_end(lasting: bool) -> Self {
+        if lasting { Admins::Lasting } else { Admins::Ending }
+    }
+}
+
+fmgr_function! {
+    /// `tenancy.keep_admin()`: AFTER ROW trigger of `tenancy.membership` and `tenancy.role_permission`.
+    tenancy_keep_admin, pg_finfo_tenancy_keep_admin, |call| {
+        user::as_superuser(|| keep_admin(call)).or_raise();
+        pg_sys::Datum::null()
+    }
+}
+
+fn keep_admin(call: pg_sys::FunctionCallInfo) -> Result<()> {
+    let call = Call::new(call)?;
+    if !call.is_after_row() {
+        return Err(error::CALL_REFUSED.error("tenancy.keep_admin is for AFTER ... FOR EACH ROW triggers"));
+    }
+    let shape = catalog::shape(call.trigger_oid(), call.relation(), &[]);
+    // Of a membership only the row before can be an admin's; what a role loses stands in either row.
+    let Some(row) = call.old().or_else(|| call.new_row()) else { return Ok(()) };
+    let row = ChangedRow { values: RowValues::of(call.relation(), row, &shape), shape: &shape };
+    if shape.name == "membership" { membership_changed(&row) } else { role_changed(&row) }
+}
+
+/// The row of a trigger, by the names of its columns.
+struct ChangedRow<'a> {
+    values: RowValues,
+    shape: &'a Shape,
+}
+
+impl ChangedRow<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        let column = self.shape.column(name)?;
+        self.values.get(column).map(|value| catalog::text_of(column, value))
+    }
+
+    fn uuid(&self, name: &str) -> Result<Uuid> {
+        let unreadable = || error::STATE_INVALID.error(format!("the column {name} of a changed row cannot be read"));
+        self.text(name).and_then(|text| text.parse().ok()).ok_or_else(unreadable)
+    }
+}
+
+/// A membership was changed or removed.
+fn membership_changed(before: &ChangedRow) -> Result<()> {
+    let role = [spi::uuid(before.uuid("role_organization")?), argument(before.text("role"))];
+    let end = before.shape.column("valid_until").and_then(|column| before.values.get(column));
+    let end = end.map(|datum| transaction::from_timestamptz(datum.value() as i64));
+    let is_active = before.text("status").as_deref() == Some("active") && end.is_none_or(|end| end > clock::now());
+    // As it was before the statement that changed the membership.
+    if !is_active || IS_ADMIN_ROLE.read(&role, |_| ()).is_empty() {
+        return Ok(());
+    }
+    keeps(before.uuid("organization")?, Admins::with_end(end.is_none_or(|end| end == i64::MAX)))
+}
+
+/// A permission was given to a role, or taken from it.
+fn role_changed(row: &ChangedRow) -> Result<()> {
+    let role = [spi::uuid(row.uuid("organization")?), argument(row.text("role"))];
+    let permits = || !IS_ADMIN_ROLE.read(&role, |_| ()).is_empty();
+    // The snapshot of the statement does not see what the statement does.
+    if !permits() {
+        return Ok(());
+    }
+    transaction::next_command();
+    if transaction::with_latest_snapshot(permits) {
+        return Ok(());
+    }
+    let [organization, name] = role;
+    let arguments = [organization, name, spi::timestamp(clock::now())];
+    let affected = transaction::with_latest_snapshot(|| {
+        ORGANIZATIONS.read(&arguments, |row| Some((row.uuid(1)?, row.get::<bool>(2)?)))
+    });
+    affected
+        .into_iter()
+        .flatten()
+        .try_for_each(|(organization, lasting)| keeps(organization, Admins::with_end(lasting)))
+}
+
+/// Refuses a change that leaves the organization worse provided than one of its admins did.
+fn keeps(organization: Uuid, before: Admins) -> Result<()> {
+    transaction::next_command();
+    // An organization that is deleted needs nobody.
+    if !hold_organization(organization) {
+        return Ok(());
+    }
+    let arguments = [spi::uuid(organization), spi::timestamp(clock::now())];
+    let left = transaction::with_latest_snapshot(|| ADMIN.read(&arguments, |row| row.get::<bool>(1))).pop().flatten();
+    let left = left.map_or(Admins::None, Admins::with_end);
+    let state = guardrail::state(&LAST_ADMIN, organization);
+    if left >= before || state == State::Off {
+        return Ok(());
+    }
+    let message = match left {
+        Admins::None => format!("organization {organization} would have no active member who may do everything"),
+        _ => format!("every member of organization {organization} who may do everything would have an end"),
+    };
+    let error = error::LAST_ADMIN.error(message);
+    let by_member = context::current()?.is_some();
+    // A member gives no reason that counts here: who administers the database does.
+    if !by_member && guardrail::overridden(&LAST_ADMIN, "membership", None)? {
+        return Ok(());
+    }
+    if state == State::Enforce {
+        if by_member {
+            audit::operation_refused("member", &error);
+        }
+        return Err(error);
+    }
+    let organization_name = organization.to_string();
+    guardrail::warned(&Hit::of_object(&LAST_ADMIN, organization, "membership", &organization_name), &error)
+}

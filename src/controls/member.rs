@@ -1,0 +1,336 @@
+//! The functions by which an organization's own admins keep its members.
+//!
+//! Decision: `docs/decisions/84-roles-of-an-organization.md`.
+
+use super::holding::must_hold;
+use super::input;
+use crate::audit;
+use crate::context;
+use crate::identity::{RoleOf, hold_organization, role_of};
+use crate::pg::report::OrRaise;
+use crate::pg::spi::{self, Query, Row, argument};
+use crate::pg::{clock, transaction, user};
+use pg_tenancy_core::context::Context;
+use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
+use pg_tenancy_core::error::{self, Result};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
+use std::rc::Rc;
+use uuid::Uuid;
+
+const DOMAIN: &str = "member";
+const ACTIVE: &str = "active";
+const SUSPENDED: &str = "suspended";
+
+/// The end of a membership that has none, in an argument.
+const NO_END: i64 = i64::MAX;
+
+static ONLY_ISSUER: Query = Query::new("SELECT min(issuer) FROM tenancy.issuer HAVING count(*) = 1");
+
+static IS_ISSUER: Query = Query::new("SELECT 1 FROM tenancy.issuer WHERE issuer = $1");
+
+/// Keeps the role as it is named until the end of the transaction, as the foreign key does later.
+static KEEP_ROLE: Query = Query::new("SELECT 1 FROM tenancy.role WHERE organization = $1 AND name = $2 FOR KEY SHARE");
+
+static ADD: Query = Query::new(
+    "INSERT INTO tenancy.membership (organization, issuer, subject, role, role_organization, valid_until, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING 1",
+);
+
+static FOR_CHANGE: Query = Query::new(
+    "SELECT role, role_organization, status, valid_until FROM tenancy.membership
+      WHERE organization = $1 AND issuer = $2 AND subject = $3 FOR NO KEY UPDATE",
+);
+
+static CHANGE: Query = Query::new(
+    "UPDATE tenancy.membership SET role = $4, role_organization = $5, status = $6, valid_until = $7
+      WHERE organization = $1 AND issuer = $2 AND subject = $3 RETURNING 1",
+);
+
+static DROP: Query =
+    Query::new("DELETE FROM tenancy.membership WHERE organization = $1 AND issuer = $2 AND subject = $3 RETURNING 1");
+
+static ROLE_NOW: Query = Query::new(
+    "SELECT role, role_organization, status, valid_until FROM tenancy.membership
+      WHERE organization = $1 AND issuer = $2 AND subject = $3",
+);
+
+/// `tenancy.add_member(subject, role, issuer, valid_until)`.
+#[pg_extern(sql = false)]
+fn tenancy_add_member(
+    subject: Option<&str>,
+    role: Option<&str>,
+    issuer: Option<&str>,
+    valid_until: Option<TimestampWithTimeZone>,
+) {
+    add(subject, role, issuer, valid_until).or_raise();
+}
+
+/// `tenancy.change_member(subject, role, status, valid_until, issuer, reason)`.
+#[pg_extern(sql = false)]
+fn tenancy_change_member(
+    subject: Option<&str>,
+    role: Option<&str>,
+    status: Option<&str>,
+    valid_until: Option<TimestampWithTimeZone>,
+    issuer: Option<&str>,
+    reason: Option<&str>,
+) {
+    change(subject, issuer, &Change { role, status, valid_until: valid_until.map(moment) }, reason).or_raise();
+}
+
+/// `tenancy.drop_member(subject, reason, issuer)`.
+#[pg_extern(sql = false)]
+fn tenancy_drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>) {
+    drop_member(subject, reason, issuer).or_raise();
+}
+
+/// `tenancy.effective_permissions(subject, issuer)`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn tenancy_effective_permissions(
+    subject: Option<&str>,
+    issuer: Option<&str>,
+) -> TableIterator<
+    'static,
+    (name!(domain, String), name!(action, String), name!(effect, &'static str), name!(source, String)),
+> {
+    TableIterator::new(effective_permissions(subject, issuer).or_raise())
+}
+
+/// What a call gives a membership; what it does not name stays.
+struct Change<'a> {
+    role: Option<&'a str>,
+    status: Option<&'a str>,
+    /// In microseconds since 1970, or [`NO_END`].
+    valid_until: Option<i64>,
+}
+
+/// A membership as it is stored.
+#[derive(Clone, PartialEq)]
+struct Stored {
+    role: String,
+    role_organization: Uuid,
+    status: String,
+    /// [`NO_END`] without one.
+    valid_until: i64,
+}
+
+impl Stored {
+    fn read(row: &Row) -> Option<Self> {
+        Some(Stored {
+            role: row.get(1)?,
+            role_organization: row.uuid(2)?,
+            status: row.get(3)?,
+            valid_until: row.timestamp(4).unwrap_or(NO_END),
+        })
+    }
+}
+
+/// A member that a call is about.
+struct Member<'a> {
+    organization: Uuid,
+    issuer: String,
+    subject: &'a str,
+}
+
+impl<'a> Member<'a> {
+    /// The subject of this issuer; by default that of the caller, or the only one for an operator, who has none.
+    fn named(context: &Context, subject: Option<&'a str>, issuer: Option<&str>) -> Result<Self> {
+        let subject = input::text(subject, "subject")?;
+        let issuer = match issuer {
+            Some(issuer) => issuer.to_owned(),
+            None if !context.is_assumed() => context.issuer.clone(),
+            None => {
+                user::as_superuser(|| ONLY_ISSUER.read(&[], |row| row.get::<String>(1))).pop().flatten().ok_or_else(
+                    || error::ARGUMENT_INVALID.error("the issuer must be named, unless exactly one is registered"),
+                )?
+            }
+        };
+        Ok(Member { organization: context.organization.id, issuer, subject })
+    }
+
+    fn is(&self, context: &Context) -> bool {
+        self.issuer == context.issuer && self.subject == context.subject
+    }
+
+    fn key(&self) -> [spi::Argument; 3] {
+        [spi::uuid(self.organization), argument(self.issuer.as_str()), argument(self.subject)]
+    }
+
+    fn unknown(&self) -> error::Error {
+        error::NOT_FOUND.error(format!("\"{}\" is no member of the organization", self.subject))
+    }
+}
+
+/// A context whose role permits an action with members, in a transaction that can write.
+fn permitted(action: &str) -> Result<Rc<Context>> {
+    context::authorize(DOMAIN, action)?;
+    let context = context::require()?;
+    input::must_write()?;
+    Ok(context)
+}
+
+fn add(
+    subject: Option<&str>,
+    role: Option<&str>,
+    issuer: Option<&str>,
+    valid_until: Option<TimestampWithTimeZone>,
+) -> Result<()> {
+    let context = permitted("create")?;
+    let member = Member::named(&context, subject, issuer)?;
+    let role = input::text(role, "role")?;
+    let end = future(valid_until.map_or(NO_END, moment))?;
+    user::as_superuser(|| {
+        if IS_ISSUER.read(&[argument(member.issuer.as_str())], |_| ()).is_empty() {
+            let message = format!("issuer \"{}\" is not registered", member.issuer);
+            return Err(error::NOT_FOUND.error(message));
+        }
+        let of = give(&context, &member, role)?;
+        let [organization, issuer, subject] = member.key();
+        let row = [
+            organization,
+            issuer,
+            subject,
+            argument(role),
+            spi::uuid(of.organization),
+            ends(end),
+            spi::timestamp(clock::now()),
+        ];
+        if ADD.write(&row, |_| ()).is_empty() {
+            return Err(error::MEMBER_EXISTS.error(format!("\"{}\" is a member already", member.subject)));
+        }
+        Ok(())
+    })
+}
+
+fn change(subject: Option<&str>, issuer: Option<&str>, change: &Change, reason: Option<&str>) -> Result<()> {
+    let context = permitted("update")?;
+    let member = Member::named(&context, subject, issuer)?;
+    let reason = input::optional_reason(reason)?;
+    if change.status.is_some_and(|status| ![ACTIVE, SUSPENDED].contains(&status)) {
+        return Err(error::ARGUMENT_INVALID.error("the status of a member is active or suspended"));
+    }
+    user::as_superuser(|| {
+        // Before the membership: everybody takes the locks in this order.
+        let given = change.role.map(|role| keep_role(member.organization, role)).transpose()?;
+        hold_organization(member.organization);
+        let stored = FOR_CHANGE.write(&member.key(), Stored::read).pop().ok_or_else(|| member.unknown())?;
+        let before = stored.ok_or_else(|| error::STATE_INVALID.error("the membership cannot be read"))?;
+        let after = Stored {
+            role: change.role.unwrap_or(&before.role).to_owned(),
+            role_organization: given.map_or(before.role_organization, |of| of.organization),
+            status: change.status.unwrap_or(&before.status).to_owned(),
+            valid_until: change.valid_until.unwrap_or(before.valid_until),
+        };
+        if after == before {
+            return Ok(());
+        }
+        if after.valid_until != before.valid_until {
+            future(after.valid_until)?;
+        }
+        let longer = after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE;
+        if longer && member.is(&context) {
+            let error = error::MORE_THAN_HELD.error("nobody makes their own membership longer");
+            audit::operation_refused(DOMAIN, &error);
+            return Err(error);
+        }
+        if longer || after.role != before.role {
+            must_hold(&context, DOMAIN, &role_of(member.organization, &after.role)?.permissions)?;
+        }
+        let [organization, issuer, subject] = member.key();
+        let row = [
+            organization,
+            issuer,
+            subject,
+            argument(after.role.as_str()),
+            spi::uuid(after.role_organization),
+            argument(after.status.as_str()),
+            ends(after.valid_until),
+        ];
+        audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
+        Ok(())
+    })
+}
+
+fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>) -> Result<()> {
+    let context = permitted("delete")?;
+    let member = Member::named(&context, subject, issuer)?;
+    let reason = input::reason(reason)?;
+    user::as_superuser(|| {
+        hold_organization(member.organization);
+        if audit::for_reason(Some(reason), || DROP.write(&member.key(), |_| ())).is_empty() {
+            return Err(member.unknown());
+        }
+        Ok(())
+    })
+}
+
+/// The role that a call gives a member, if the caller may give it. It stays until the end of the transaction.
+fn give(context: &Context, member: &Member, role: &str) -> Result<RoleOf> {
+    let of = keep_role(member.organization, role)?;
+    hold_organization(member.organization);
+    must_hold(context, DOMAIN, &of.permissions)?;
+    Ok(of)
+}
+
+fn keep_role(organization: Uuid, role: &str) -> Result<RoleOf> {
+    let named = role_of(organization, role)?;
+    KEEP_ROLE.write(&[spi::uuid(named.organization), argument(role)], |_| ());
+    // What it permits once nobody else can drop it.
+    role_of(organization, role)
+}
+
+fn moment(at: TimestampWithTimeZone) -> i64 {
+    transaction::from_timestamptz(pg_sys::TimestampTz::from(at))
+}
+
+fn future(end: i64) -> Result<i64> {
+    if end <= clock::now() {
+        return Err(error::ARGUMENT_INVALID.error("valid_until is in the past"));
+    }
+    Ok(end)
+}
+
+/// The end as it is stored.
+fn ends(end: i64) -> spi::Argument {
+    if end == NO_END { argument(None::<TimestampWithTimeZone>) } else { spi::timestamp(end) }
+}
+
+/// A rule of somebody's: domain, action, effect, and where it comes from.
+type EffectiveRule = (String, String, &'static str, String);
+
+fn effective_permissions(subject: Option<&str>, issuer: Option<&str>) -> Result<Vec<EffectiveRule>> {
+    let context = context::require()?;
+    let own = subject.is_none() && issuer.is_none();
+    let (role, permissions) = if own {
+        (context.role.clone(), context.permissions.clone())
+    } else {
+        let subject = subject.or(Some(&context.subject));
+        let member = Member::named(&context, subject, issuer)?;
+        if !member.is(&context) {
+            context::authorize(DOMAIN, "read")?;
+        }
+        permissions_of(&member)?
+    };
+    Ok(permissions.rules().map(|rule| effective(&permissions, &role, rule)).collect())
+}
+
+/// The role of a member and what it permits now, which is nothing while the membership gives no access.
+fn permissions_of(member: &Member) -> Result<(String, PermissionSet)> {
+    let read = || transaction::with_latest_snapshot(|| ROLE_NOW.read(&member.key(), Stored::read));
+    let stored = user::as_superuser(read).pop().flatten().ok_or_else(|| member.unknown())?;
+    if stored.status != ACTIVE || stored.valid_until <= clock::now() {
+        return Ok((stored.role, PermissionSet::default()));
+    }
+    let of = role_of(member.organization, &stored.role)?;
+    Ok((stored.role, of.permissions))
+}
+
+fn effective(permissions: &PermissionSet, role: &str, rule: Rule) -> EffectiveRule {
+    let overruled = rule.effect == Effect::Allow && permissions.denies_all_of(&rule);
+    let effect = if overruled { Effect::Deny } else { rule.effect };
+    let source = if overruled { format!("denied by role {role}") } else { format!("role {role}") };
+    (rule.domain, rule.action, effect.name(), source)
+}
