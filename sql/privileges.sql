@@ -264,6 +264,21 @@ GRANT EXECUTE ON FUNCTION
     tenancy.allowed_actions(text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
 
+-- Break-glass: functions ask for the permission of the role, or for the rights of an administrator.
+GRANT EXECUTE ON FUNCTION
+    tenancy.set_break_glass_policy(jsonb, text, uuid),
+    tenancy.request_break_glass(text, text, interval, text[], text[], text, text),
+    tenancy.approve_break_glass(uuid, text),
+    tenancy.deny_break_glass(uuid, text),
+    tenancy.cancel_break_glass(uuid),
+    tenancy.break_glass(uuid),
+    tenancy.end_break_glass(uuid, text),
+    tenancy.break_glass_report(uuid),
+    tenancy.sign_off_break_glass(uuid, text, text, uuid[])
+TO tenancy_application, tenancy_admin, tenancy_operator;
+GRANT SELECT ON tenancy.break_glass_policy, tenancy.break_glass_grant, tenancy.break_glass_approval
+TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
+
 -- The posture of all controls, and figures for monitoring. Members see their organization's. docs/monitoring.md has the
 -- grants of a role that reads the figures alone.
 GRANT SELECT ON tenancy.posture TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;

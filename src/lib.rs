@@ -35,8 +35,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::settings::configuration::define();
     context::define(context::Rooms {
         revalidate: identity::revalidate,
-        // No grant is given yet.
-        grant_in_force: |_, _| Err(context::elevation_ended()),
+        grant_in_force: controls::grant_in_force,
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
     });

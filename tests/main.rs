@@ -12,6 +12,7 @@ mod audit_proofs;
 mod audit_tampering;
 mod audit_vectors;
 mod batches;
+mod break_glass;
 mod checkpoint;
 mod clients;
 mod common;

@@ -249,6 +249,19 @@ const OF_MEMBERS: [&str; 7] = [
     "effective_permissions",
 ];
 
+/// The matrix of these is in `tests/break_glass.rs`.
+const OF_BREAK_GLASS: [&str; 9] = [
+    "approve_break_glass",
+    "break_glass",
+    "break_glass_report",
+    "cancel_break_glass",
+    "deny_break_glass",
+    "end_break_glass",
+    "request_break_glass",
+    "set_break_glass_policy",
+    "sign_off_break_glass",
+];
+
 #[test]
 fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
     in_database(async |database| {
@@ -268,6 +281,7 @@ fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
         let theirs: BTreeSet<&str> =
             callable.iter().map(String::as_str).filter(|name| declared.contains(*name)).collect();
         let ruled = RULES.iter().map(|Rule(function, _, _)| *function).chain(OF_VIEWS).chain(OF_MEMBERS);
+        let ruled = ruled.chain(OF_BREAK_GLASS);
         assert_eq!(theirs, ruled.collect());
     });
 }

@@ -291,6 +291,17 @@ kinds! {
     /// The break-glass grant of an elevated transaction is not in force any more.
     ELEVATION_ENDED, "42501", "Roll back. tenancy.break_glass_grant has what became of the grant; \
         tenancy.request_break_glass asks for another one.";
+    /// A break-glass grant is not given, or not used, as asked for.
+    ELEVATION_REFUSED, "42501", "tenancy.break_glass_policy has what a grant may be, and tenancy.break_glass_grant \
+        what was granted.";
+    /// A break-glass grant is in another state than the call needs.
+    GRANT_STATE, "55000", "tenancy.break_glass_grant has the state of each grant.";
+    /// Whoever would get a break-glass grant has used one that nobody has signed off in time.
+    SIGN_OFF_OVERDUE, "55000", "Somebody who neither asked for it nor used it signs it off first: \
+        tenancy.sign_off_break_glass(grant_id, verdict, comment).";
+    /// The activation of a break-glass grant could not be recorded durably.
+    BREAK_GLASS_UNRECORDED, "55000", "Activate it on the primary server, in a new transaction, while a background \
+        worker is free (max_worker_processes).";
     /// Somebody would give more than they hold themselves.
     MORE_THAN_HELD, "42501", "Somebody whose role permits all of it can give it; \
         tenancy.effective_permissions() lists what you hold.";

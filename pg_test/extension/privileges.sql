@@ -55,6 +55,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{guardrails,guardrail_trial}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{define_exception_kind,add_exception,decide_exception,amend_exception,revoke_exception,is_excepted,excepted,exception_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{add_member,change_member,drop_member,effective_permissions,define_role,drop_role,allowed_actions}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{approve_break_glass,break_glass,break_glass_report,cancel_break_glass,deny_break_glass,end_break_glass,request_break_glass,set_break_glass_policy,sign_off_break_glass}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{posture_scope,clock,unusable_keys,rotation_due_at,database_posture_for_caller}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', unnest('{allowed,database_posture,metrics}'::text[])
@@ -81,7 +82,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{secret_kind,secret,secret_version,secret_use,rotation,health_report}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{secret_posture,secret_finding,posture}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', 'metric', 'SELECT'
-    UNION ALL SELECT role, unnest('{action_type,action_type_request,alert,guardrail}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{action_type,action_type_request,alert,guardrail,break_glass_policy,break_glass_grant,break_glass_approval}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{exception_kind,exception,exception_approval,exception_ending}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{key_encryption_key,rewrap_run,rewrap_progress}'::text[]), 'SELECT' FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
 $$, 'each role may read what is listed here, and none may write');

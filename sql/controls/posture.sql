@@ -210,6 +210,44 @@ some.',
         'SELECT * FROM tenancy.exception_ending')) c (control, warns, count, oldest, meaning, mend)
  WHERE o.every_domain OR tenancy.allowed('exception', 'read')
 UNION ALL
+SELECT o.organization, c.control, CASE WHEN c.count = 0 THEN 'ok' ELSE c.if_any END, c.count, c.oldest, c.meaning,
+       c.mend
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) FILTER (WHERE g.state = 'active' AND g.ends_at > tenancy.clock()) AS active,
+              min(g.activated_at) FILTER (WHERE g.state = 'active' AND g.ends_at > tenancy.clock()) AS active_since,
+              count(*) FILTER (WHERE d.is_overdue) AS overdue, min(d.over_at) FILTER (WHERE d.is_overdue) AS over_since,
+              count(*) FILTER (WHERE d.is_inappropriate) AS inappropriate,
+              min(g.signed_off_at) FILTER (WHERE d.is_inappropriate) AS inappropriate_since
+         FROM tenancy.break_glass_grant g
+        CROSS JOIN LATERAL (
+              SELECT coalesce(g.over_at, g.ends_at) AS over_at,
+                     g.state IN ('active', 'ended', 'revoked')
+                         AND coalesce(g.over_at, g.ends_at) + g.sign_off_within <= tenancy.clock() AS is_overdue,
+                     g.verdict = 'inappropriate' AND g.signed_off_at > tenancy.clock() - interval '90 days'
+                         AS is_inappropriate) d
+        WHERE g.organization = o.organization) g
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS pairs, min(p.since) AS since
+         FROM (SELECT min(a.approved_at) AS since
+                 FROM tenancy.break_glass_grant u JOIN tenancy.break_glass_approval a ON a.grant_id = u.id
+                WHERE u.organization = o.organization AND a.approved_at > tenancy.clock() - interval '90 days'
+                GROUP BY u.beneficiary_issuer, u.beneficiary_subject, a.issuer, a.subject HAVING count(*) >= 3) p) s
+ CROSS JOIN LATERAL (VALUES
+       ('controls.break_glass_unsigned', 'fail', g.overdue, g.over_since,
+        'Grants of break-glass that are over and not signed off in time.',
+        'SELECT tenancy.sign_off_break_glass(grant_id, verdict, comment)'),
+       ('controls.break_glass_active', 'warn', g.active, g.active_since, 'Grants of break-glass that are used now.',
+        'SELECT tenancy.end_break_glass(grant_id, reason)'),
+       ('controls.break_glass_inappropriate', 'warn', g.inappropriate, g.inappropriate_since,
+        'Grants of break-glass whose use was not appropriate, signed off within 90 days.',
+        'SELECT tenancy.break_glass_report(grant_id)'),
+       ('controls.break_glass_pairs', 'warn', s.pairs, s.since,
+        'Pairs of an approver and a person who used break-glass with 3 approvals or more within 90 days.',
+        'have others approve, or ask for two with tenancy.set_break_glass_policy')) c
+           (control, if_any, count, oldest, meaning, mend)
+ WHERE o.every_domain OR tenancy.allowed('break_glass', 'read')
+UNION ALL
 SELECT NULL, d.control, d.state, d.count, d.oldest, d.meaning, d.mend FROM tenancy.database_posture_for_caller() d;
 COMMENT ON VIEW tenancy.posture IS
 'A row for each control of the extension. Members see those of the context''s organization that they may read, auditors

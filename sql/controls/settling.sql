@@ -31,8 +31,8 @@ COMMENT ON FUNCTION tenancy.settle_due() IS
 and alerts of what is due. The background worker calls it each tenancy.settle_interval; without the worker, have a
 scheduler call it. Nothing depends on it: what has ended counts as ended before.
 
-- what: action_expired or exception_expired, which are events, or the kind of an alert: approval_ending,
-  exception_ending, rotation_overdue, rotation_stuck, secret_expiring.
+- what: action_expired, exception_expired and break_glass_over, which are events, or the kind of an alert:
+  approval_ending, exception_ending, rotation_overdue, rotation_stuck, secret_expiring, sign_off_overdue.
 - count: How many were noted by this call, at most 1000 of each. Call it again after 1000.
 
 Two calls at the same moment note nothing twice. Raises 25006 in a read-only transaction or on a standby.';

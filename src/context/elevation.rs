@@ -27,7 +27,6 @@ static ANY: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// the identity is that of the session.
 ///
 /// The caller has checked the grant. Errors: those of [`begin`] and what [`require`] raises.
-#[expect(dead_code, reason = "called by the grants, which come next")]
 pub fn elevate(elevation: Elevation) -> Result<()> {
     let context = require()?;
     let elevated = Context {

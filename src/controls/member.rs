@@ -2,6 +2,7 @@
 //!
 //! Decision: `docs/decisions/84-roles-of-an-organization.md`.
 
+use super::break_glass;
 use super::holding::must_hold;
 use super::input;
 use crate::audit;
@@ -250,6 +251,9 @@ fn change(subject: Option<&str>, issuer: Option<&str>, change: &Change, reason: 
             ends(after.valid_until),
         ];
         audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
+        if after.status != ACTIVE {
+            break_glass::member_gone(member.organization, &member.issuer, member.subject, &input::person(&context))?;
+        }
         Ok(())
     })
 }
@@ -263,7 +267,7 @@ fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>
         if audit::for_reason(Some(reason), || DROP.write(&member.key(), |_| ())).is_empty() {
             return Err(member.unknown());
         }
-        Ok(())
+        break_glass::member_gone(member.organization, &member.issuer, member.subject, &input::person(&context))
     })
 }
 

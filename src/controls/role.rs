@@ -189,7 +189,7 @@ fn role_name(name: Option<&str>) -> Result<&str> {
 }
 
 /// The rules that a caller writes, each once.
-fn rules(permissions: Option<Vec<Option<String>>>) -> Result<Vec<Rule>> {
+pub(super) fn rules(permissions: Option<Vec<Option<String>>>) -> Result<Vec<Rule>> {
     let texts = require_not_null(permissions, "permissions")?;
     if texts.len() > MAX_RULES {
         let message = format!("a role has at most {MAX_RULES} permissions, and these are {}", texts.len());

@@ -4,7 +4,7 @@
 
 use super::alert::raise_alert;
 use super::guard;
-use super::{action_type, exception};
+use super::{action_type, break_glass, exception};
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// What an alert is raised of when its time has come, the oldest first. $1 is the time, $2 how many at most.
-static DUE: [(AlertKind, Query); 5] = [
+static DUE: [(AlertKind, Query); 6] = [
     (
         AlertKind::RotationStuck,
         Query::new(
@@ -87,6 +87,20 @@ static DUE: [(AlertKind, Query); 5] = [
               ORDER BY e.ends_at LIMIT $2",
         ),
     ),
+    (
+        AlertKind::SignOffOverdue,
+        Query::new(
+            "SELECT g.organization, 'break_glass', g.id, d.at,
+                    json_build_object('grant', g.id, 'beneficiary_issuer', g.beneficiary_issuer,
+                                      'beneficiary_subject', g.beneficiary_subject)::text
+               FROM tenancy.break_glass_grant g
+              CROSS JOIN LATERAL (SELECT coalesce(g.over_at, g.ends_at) + g.sign_off_within AS at) d
+              WHERE g.state IN ('active', 'ended', 'revoked') AND d.at <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'sign_off_overdue' AND n.subject = g.id AND n.due_at = d.at)
+              ORDER BY d.at LIMIT $2",
+        ),
+    ),
 ];
 
 /// Whoever comes second of two writes no row.
@@ -124,6 +138,7 @@ fn settle() -> Result<Vec<(&'static str, i64)>> {
         let mut settled = vec![
             ("action_expired", action_type::expire(now, AT_MOST)?),
             ("exception_expired", exception::expire(now, AT_MOST)?),
+            ("break_glass_over", break_glass::expire(now, AT_MOST)?),
         ];
         for (kind, due) in &DUE {
             let mut noted = 0;

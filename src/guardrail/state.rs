@@ -1,19 +1,31 @@
 //! In which state a guardrail is, and what a session says to pass one.
 
 use crate::audit::{self, NewEvent};
+use crate::context;
 use crate::pg::report;
 use crate::pg::settings::configuration;
 use crate::pg::tables::table::{IndexKey, find};
 use crate::pg::transaction;
 use pg_tenancy_core::error::Result;
-use pg_tenancy_core::guardrail::{Guardrail, Scope, Setting, State};
+use pg_tenancy_core::guardrail::{Guardrail, PASSABLE, Scope, Setting, State};
 use serde_json::json;
 use uuid::Uuid;
 
 /// The state that binds an organization, as it is committed: a change counts at once, everywhere. The nil UUID stands
 /// for none, as for what concerns the whole database.
+///
+/// Under a break-glass grant that passes the guardrail it warns where it is enforced, so each passing is recorded.
 pub fn state(guardrail: &Guardrail, organization: Uuid) -> State {
-    setting(guardrail, organization).in_force()
+    let state = setting(guardrail, organization).in_force();
+    if state == State::Enforce && passed_by_grant(guardrail, organization) { State::Warn } else { state }
+}
+
+/// Whether the transaction is elevated by a grant that passes the guardrail, of this organization or of the database.
+fn passed_by_grant(guardrail: &Guardrail, organization: Uuid) -> bool {
+    let Ok(Some(context)) = context::current() else { return false };
+    let names = |name: &String| *name == guardrail.name;
+    let passes = context.elevation.as_ref().is_some_and(|elevation| elevation.overrides.iter().any(names));
+    passes && (organization.is_nil() || organization == context.organization.id) && PASSABLE.contains(&guardrail)
 }
 
 /// What is set of a guardrail, as it is committed.

@@ -6,6 +6,7 @@ use crate::pg::transaction;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::permission_set::PermissionSet;
 use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::identity::membership::Membership;
 use uuid::Uuid;
 
 /// A role that members of an organization can have.
@@ -35,11 +36,29 @@ pub fn held_now(context: &Context) -> Result<PermissionSet> {
     }
     let organization = context.organization.id;
     transaction::with_latest_snapshot(|| {
-        let memberships = Tables::READ.memberships(&context.issuer, &context.subject, Some(&[organization]));
-        if !memberships.iter().any(|membership| membership.obstacle(transaction::now()).is_none()) {
+        if !is_member(organization, &context.issuer, &context.subject) {
             return Err(ended("It was suspended or removed since the transaction began."));
         }
         let of = Tables::READ.role_organization(organization, &context.role);
         Ok(of.map(|of| Tables::READ.permissions(of, &context.role)).unwrap_or_default())
     })
+}
+
+/// What the role of this person's membership permits now; `None` for nobody who could sign in.
+pub fn permissions_now(organization: Uuid, issuer: &str, subject: &str) -> Option<PermissionSet> {
+    transaction::with_latest_snapshot(|| {
+        let membership = membership(organization, issuer, subject)?;
+        Some(Tables::READ.permissions(membership.role_organization, &membership.role))
+    })
+}
+
+/// Whether this person could sign in, by the active snapshot.
+pub fn is_member(organization: Uuid, issuer: &str, subject: &str) -> bool {
+    membership(organization, issuer, subject).is_some()
+}
+
+/// The membership of this person that gives access, by the active snapshot.
+fn membership(organization: Uuid, issuer: &str, subject: &str) -> Option<Membership> {
+    let found = Tables::READ.memberships(issuer, subject, Some(&[organization]));
+    found.into_iter().find(|membership| membership.obstacle(transaction::now()).is_none())
 }

@@ -25,11 +25,21 @@ pub enum AlertKind {
     SecretExpiring,
     /// A guardrail is less strict than it was.
     GuardrailLoosened,
+    /// Somebody asks for break-glass.
+    BreakGlassRequested,
+    /// A request for break-glass has all its approvals.
+    BreakGlassApproved,
+    /// A grant of break-glass is used from now on.
+    BreakGlassActivated,
+    /// A grant of break-glass has ended, or was revoked.
+    BreakGlassEnded,
+    /// A grant of break-glass was not signed off in time.
+    SignOffOverdue,
 }
 
 impl AlertKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [AlertKind; 11] = [
+    pub const ALL: [AlertKind; 16] = [
         AlertKind::ActionRequested,
         AlertKind::ActionWithdrawn,
         AlertKind::HealthFailed,
@@ -41,6 +51,11 @@ impl AlertKind {
         AlertKind::RotationStuck,
         AlertKind::SecretExpiring,
         AlertKind::GuardrailLoosened,
+        AlertKind::BreakGlassRequested,
+        AlertKind::BreakGlassApproved,
+        AlertKind::BreakGlassActivated,
+        AlertKind::BreakGlassEnded,
+        AlertKind::SignOffOverdue,
     ];
 
     /// The word that is stored, and sent to whoever listens.
@@ -57,6 +72,11 @@ impl AlertKind {
             AlertKind::RotationStuck => "rotation_stuck",
             AlertKind::SecretExpiring => "secret_expiring",
             AlertKind::GuardrailLoosened => "guardrail_loosened",
+            AlertKind::BreakGlassRequested => "break_glass_requested",
+            AlertKind::BreakGlassApproved => "break_glass_approved",
+            AlertKind::BreakGlassActivated => "break_glass_activated",
+            AlertKind::BreakGlassEnded => "break_glass_ended",
+            AlertKind::SignOffOverdue => "sign_off_overdue",
         }
     }
 }

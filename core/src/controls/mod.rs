@@ -2,5 +2,7 @@
 
 pub mod alert;
 pub mod approval;
+pub mod break_glass;
+pub mod break_glass_policy;
 pub mod exception;
 pub mod permission_set;

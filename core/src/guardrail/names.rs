@@ -160,6 +160,15 @@ pub static SELF_APPROVED_ACTION: Guardrail = Guardrail {
               refused.",
 };
 
+/// Approvals of a break-glass grant by the person who asked for it, or who uses it.
+pub static SELF_APPROVED_BREAK_GLASS: Guardrail = Guardrail {
+    name: "self_approved_break_glass",
+    default: State::Enforce,
+    scope: Scope::Organization,
+    meaning: "An approval of a break-glass grant by the person who asked for it, or who uses it. warn: a WARNING; \
+              enforce: refused.",
+};
+
 /// Approvals of an exception by the person who asked for it, or who owns it.
 pub static SELF_APPROVED_EXCEPTION: Guardrail = Guardrail {
     name: "self_approved_exception",
@@ -179,6 +188,15 @@ pub static STATEMENT_STATISTICS: Guardrail = Guardrail {
               many rows of other organizations were read. warn: a WARNING; enforce: refused.",
 };
 
+/// Break-glass that cannot be recorded durably.
+pub static UNRECORDED_BREAK_GLASS: Guardrail = Guardrail {
+    name: "unrecorded_break_glass",
+    default: State::Enforce,
+    scope: Scope::Organization,
+    meaning: "Break-glass whose activation or statements cannot be recorded durably. off: the activation is recorded \
+              in the transaction alone, which may roll back; warn: a WARNING beside that; enforce: refused.",
+};
+
 /// Reveals of secrets whose record cannot be made durable.
 pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
     name: "unrecorded_reveal",
@@ -187,6 +205,15 @@ pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
     meaning: "A reveal of a secret that cannot be recorded durably: on a standby, or where the disk is full. off: \
               recorded in the transaction alone, which may roll back; warn: in the transaction and the server's log; \
               enforce: refused.",
+};
+
+/// Break-glass for somebody whose last use nobody has signed off.
+pub static UNSIGNED_BREAK_GLASS: Guardrail = Guardrail {
+    name: "unsigned_break_glass",
+    default: State::Warn,
+    scope: Scope::Organization,
+    meaning: "A request for break-glass for a person who has used a grant that is past its sign_off_within. warn: a \
+              WARNING; enforce: refused.",
 };
 
 /// Reveals of a value that no health report proves.
@@ -199,7 +226,7 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 15] = [
+pub static ALL: [&Guardrail; 18] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &LAST_ADMIN,
@@ -211,11 +238,19 @@ pub static ALL: [&Guardrail; 15] = [
     &RETIRE_IN_USE,
     &ROW_SECURITY_BYPASS,
     &SELF_APPROVED_ACTION,
+    &SELF_APPROVED_BREAK_GLASS,
     &SELF_APPROVED_EXCEPTION,
     &STATEMENT_STATISTICS,
+    &UNRECORDED_BREAK_GLASS,
     &UNRECORDED_REVEAL,
+    &UNSIGNED_BREAK_GLASS,
     &UNVERIFIED_SECRET,
 ];
+
+/// The guardrails that a break-glass grant may pass. Those of four eyes, of recording and of the last admin are none of
+/// them, nor, but for one, those of the whole database.
+pub static PASSABLE: [&Guardrail; 6] =
+    [&FAILED_ROTATION, &LITERAL_SECRET, &OVERDUE_ROTATION, &PROTECTED_TABLES, &RETIRE_IN_USE, &UNVERIFIED_SECRET];
 
 /// The guardrail with this name.
 ///
@@ -239,6 +274,16 @@ mod tests {
             assert_eq!(State::parse(state.name()), Some(state));
         }
         assert_eq!(State::parse("ENFORCE"), None);
+    }
+
+    #[test]
+    fn no_grant_passes_four_eyes_or_recording_or_the_last_admin() {
+        for guardrail in PASSABLE {
+            let name = guardrail.name;
+            let never = ["self_approved", "unrecorded", "unsigned", "last_admin", "under_elevation", "unreviewed"];
+            assert!(ALL.contains(&guardrail) && !never.iter().any(|part| name.contains(part)), "{name}");
+            assert!(guardrail.scope == Scope::Organization || name == "protected_tables");
+        }
     }
 
     #[test]
