@@ -405,7 +405,8 @@ COMMENT ON FUNCTION tenancy.set_membership(uuid, text, text, text, text, timesta
 - valid_until: When the membership ends; NULL for no end.
 
 The change applies from the next authentication on. Raises 42704 if organization, role or issuer do not exist, 23514
-for another status, 22023 if the issuer must be named, 22004 for NULL in a required argument.';
+for another status, 22023 if the issuer must be named, 22004 for NULL in a required argument, 55000 (last_admin) if the
+organization would be left without an admin; tenancy.override_reason passes that, as an event.';
 
 CREATE FUNCTION tenancy.remove_membership(organization uuid, subject text, issuer text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -418,7 +419,7 @@ END
 $$;
 COMMENT ON FUNCTION tenancy.remove_membership(uuid, text, text) IS
 'Ends a membership: of one issuer, or of all issuers if none is named. Returns true if there was one. The change
-applies from the next authentication on.';
+applies from the next authentication on. Raises 55000 (last_admin) as tenancy.set_membership.';
 
 CREATE FUNCTION tenancy.set_external_organization(organization uuid, issuer text, external_id text) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
