@@ -62,7 +62,7 @@ fn what_another_approves_counts_for_a_while_and_a_third_person_signs_it_off() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
         let nora = database.token("nora");
-        let id = approved(&database, &client, ", duration => '10 minutes'").await;
+        let id = approved(database, &client, ", duration => '10 minutes'").await;
         assert_eq!(act(&client, &nora, CHANGE).await.unwrap_err().sqlstate, "42501", "the role alone changes nothing");
         as_tenant(&client, &nora).await;
         let end_at = value(&client, &elevate(&id)).await;
@@ -148,7 +148,7 @@ fn an_activation_stays_whatever_becomes_of_the_transaction() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
         let nora = database.token("nora");
-        let id = approved(&database, &client, "").await;
+        let id = approved(database, &client, "").await;
         as_tenant(&client, &nora).await;
         let end_at = value(&client, &elevate(&id)).await;
         assert_eq!(value(&client, CHANGE).await, "mended");
@@ -159,7 +159,7 @@ fn an_activation_stays_whatever_becomes_of_the_transaction() {
         run(&client, "ROLLBACK").await;
 
         // In a READ ONLY transaction, within a savepoint that is taken back, and of a session that is killed.
-        let id = approved(&database, &client, ", ticket => 'second'").await;
+        let id = approved(database, &client, ", ticket => 'second'").await;
         run(&client, "BEGIN READ ONLY").await;
         authenticate(&client, &nora).await.unwrap();
         run(&client, &format!("SAVEPOINT s; {}; ROLLBACK TO s", elevate(&id))).await;
@@ -182,7 +182,7 @@ fn without_a_process_that_records_it_the_guardrail_decides() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
         let nora = database.token("nora");
-        let id = approved(&database, &client, "").await;
+        let id = approved(database, &client, "").await;
         // Who records the activation waits for the organization, which another transaction holds.
         run(&superuser, &format!("BEGIN; SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE")).await;
         let refusal = act(&client, &nora, &elevate(&id)).await.unwrap_err();
@@ -201,7 +201,7 @@ fn a_revocation_counts_in_the_next_statement_of_an_open_transaction() {
         prepare(&superuser).await;
         let (nora, dora) = (database.token("nora"), database.token("dora"));
         for (round, level) in LEVELS.into_iter().enumerate() {
-            let id = approved(&database, &admin, &format!(", ticket => '{round}'")).await;
+            let id = approved(database, &admin, &format!(", ticket => '{round}'")).await;
             run(&client, &format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class")).await;
             authenticate(&client, &nora).await.unwrap();
             run(&client, &elevate(&id)).await;
@@ -216,7 +216,7 @@ fn a_revocation_counts_in_the_next_statement_of_an_open_transaction() {
             run(&client, "ROLLBACK").await;
             assert_eq!(state(&superuser, &id).await, "revoked");
             // Nor does a suspended beneficiary go on.
-            let id = approved(&database, &admin, &format!(", ticket => 'again {round}'")).await;
+            let id = approved(database, &admin, &format!(", ticket => 'again {round}'")).await;
             as_tenant(&client, &nora).await;
             run(&client, &elevate(&id)).await;
             act(&admin, &dora, "SELECT tenancy.change_member('nora', status => 'suspended')").await.unwrap();
@@ -233,7 +233,7 @@ fn a_grant_ends_by_its_time_within_a_transaction() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
-        let id = approved(&database, &client, ", duration => '2 seconds'").await;
+        let id = approved(database, &client, ", duration => '2 seconds'").await;
         run(&client, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
         authenticate(&client, &database.token("nora")).await.unwrap();
         run(&client, &elevate(&id)).await;
@@ -341,7 +341,7 @@ fn another_organization_learns_nothing_of_break_glass() {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
         let bob = database.token("bob");
-        let id = approved(&database, &client, "").await;
+        let id = approved(database, &client, "").await;
         let nobodys = GLOBEX.to_string();
         let calls = [
             approve(&id),
@@ -380,7 +380,7 @@ fn an_overdue_sign_off_keeps_the_next_grant_away_where_the_guardrail_says_so() {
         let nora = database.token("nora");
         let policy = r#"SELECT tenancy.set_break_glass_policy('{"sign_off_within": "1 second"}', 'test')"#;
         run(&superuser, policy).await;
-        let id = approved(&database, &client, "").await;
+        let id = approved(database, &client, "").await;
         act(&client, &nora, &format!("{}; {}", elevate(&id), "SELECT 1")).await.unwrap();
         act(&client, &nora, &end(&id)).await.unwrap();
         let overdue = format!(
@@ -542,7 +542,7 @@ fn a_dump_carries_break_glass() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
         prepare(&superuser).await;
-        approved(&database, &client, "").await;
+        approved(database, &client, "").await;
         run(&superuser, r#"SELECT tenancy.set_break_glass_policy('{"approvals": 2}', 'test')"#).await;
         let all = "SELECT g::text FROM tenancy.break_glass_grant g UNION ALL
                    SELECT a::text FROM tenancy.break_glass_approval a UNION ALL
