@@ -6,13 +6,15 @@ CREATE FUNCTION tenancy.keep_admin() RETURNS trigger
 COMMENT ON FUNCTION tenancy.keep_admin() IS
 'Trigger function of tenancy.membership and tenancy.role_permission: refuses a change after which an organization has no
 active member any more whose role permits everything, or none whose membership has no end where there was one (guardrail
-last_admin). It locks the organization, so that two admins who remove each other take turns. Raises 55000
-(last_admin).';
+last_admin). It locks the organization, so that two admins who remove each other take turns. Rows that replication
+brings pass. Raises 55000 (last_admin).';
 
 CREATE TRIGGER keep_admin AFTER UPDATE OR DELETE ON tenancy.membership
     FOR EACH ROW WHEN (old.status = 'active') EXECUTE FUNCTION tenancy.keep_admin();
 CREATE TRIGGER keep_admin AFTER INSERT OR UPDATE OR DELETE ON tenancy.role_permission
     FOR EACH ROW EXECUTE FUNCTION tenancy.keep_admin();
+ALTER TABLE tenancy.membership ENABLE ALWAYS TRIGGER keep_admin;
+ALTER TABLE tenancy.role_permission ENABLE ALWAYS TRIGGER keep_admin;
 COMMENT ON TRIGGER keep_admin ON tenancy.membership IS 'Keeps the last admin of an organization.';
 COMMENT ON TRIGGER keep_admin ON tenancy.role_permission IS 'Keeps the last admin of each organization.';
 

@@ -14,7 +14,7 @@ use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::catalog::{self, RowValues, Shape};
-use crate::pg::trigger::Call;
+use crate::pg::trigger::{self, Call};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::error::{self, Result};
 use pg_tenancy_core::guardrail::{LAST_ADMIN, State};
@@ -75,7 +75,9 @@ impl Admins {
 fmgr_function! {
     /// `tenancy.keep_admin()`: AFTER ROW trigger of `tenancy.membership` and `tenancy.role_permission`.
     tenancy_keep_admin, pg_finfo_tenancy_keep_admin, |call| {
-        user::as_superuser(|| keep_admin(call)).or_raise();
+        if !trigger::applies_for_another() {
+            user::as_superuser(|| keep_admin(call)).or_raise();
+        }
         pg_sys::Datum::null()
     }
 }

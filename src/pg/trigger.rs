@@ -4,6 +4,13 @@ use pg_tenancy_core::error::{self, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
+/// True where rows come by replication, or as if they did (`session_replication_role`): whoever made the change has
+/// decided about it.
+pub fn applies_for_another() -> bool {
+    // SAFETY: a plain global of Postgres.
+    unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
+}
+
 /// A call of a trigger function; valid while the call lasts.
 pub struct Call<'a> {
     data: &'a pg_sys::TriggerData,
