@@ -198,7 +198,7 @@ printf '  %-8s %-18s %-9s %-7s %s\n' \
     carol 'Northwind Traders' admin ES256 "$(short "${token[carol]}")" \
     dan 'Northwind Traders' admin ES256 "$(short "${token[dan]}")" \
     bob 'Contoso Health' admin EdDSA "$(short "${token[bob]}")" \
-    victor 'Initech Bank' reader HS256 "$(short "${token[victor]}")"
+    victor 'Initech Bank' viewer HS256 "$(short "${token[victor]}")"
 
 heading 'The DBA installs it, and protects tables that are full already' \
     'In examples/finops, schema.sql is the product without it, and tenancy.sql brings it in.'
@@ -263,7 +263,7 @@ refused 28000 'the same with "alg": "none"'
 ask "SELECT tenancy.authenticate(:'expired')"
 refused 28000 "Alice's own token, five minutes after its end"
 
-heading 'A reader reads and does not write' 'What a role may do stands in the permission matrix; the server asks it.'
+heading 'A viewer reads and does not write' 'What a role may do stands in the permission matrix; the server asks it.'
 request victor
 ask "UPDATE \"Finding\" SET status = 'suppressed' WHERE severity = 'high'"
 refused 42501 'refused, and the error says what is missing'
