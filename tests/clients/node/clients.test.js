@@ -75,9 +75,8 @@ before(async () => {
   for (const algorithm of ALGORITHMS) keys[algorithm] = await makeKey(algorithm);
   await register(...Object.values(keys));
   const member = 'SELECT tenancy.set_membership($1, $2, $3)';
-  for (const [organization, subject, role] of [[ACME, 'alice', 'admin'], [ACME, 'victor', 'reader'], [GLOBEX, 'bob', 'admin']]) {
-    await admin.query(member, [organization, subject, role]);
-  }
+  const members = [[ACME, 'alice', 'admin'], [ACME, 'victor', 'reader'], [GLOBEX, 'bob', 'admin'], [GLOBEX, 'grace', 'admin']];
+  for (const [organization, subject, role] of members) await admin.query(member, [organization, subject, role]);
   pool = pooled({ max: 4 });
 });
 
