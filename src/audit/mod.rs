@@ -23,7 +23,7 @@ pub use capture::ddl::{as_part, cluster_changed, table_changed};
 pub use capture::partition::create_ahead as create_partitions;
 pub use capture::read::{LISTENER as READS, read_for_the_audit};
 pub use capture::record_message;
-pub use capture::refusal::{Refused, operation_refused, sign_in_refused, statement_refused};
+pub use capture::refusal::{Refused, operation_refused, refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, for_reason, judge_rows};
 pub use export::evidence::{events, given_ids, require_events};

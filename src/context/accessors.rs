@@ -145,40 +145,14 @@ pub fn lacks(domain: &str, action: &str) -> bool {
 fn ask_each(call: pg_sys::FunctionCallInfo) -> Result<()> {
     let (domain, actions) = arguments(call)?;
     check()?;
-    if !was_granted(domain, actions) {
-        actions.split(SEPARATOR).try_for_each(|action| authorize(domain, action))?;
-        granted(domain, actions);
+    for action in actions.split(SEPARATOR) {
+        if recall(domain.as_bytes(), action.as_bytes()) != Some(true) {
+            authorize(domain, action)?;
+            learn(domain, action, true);
+        }
     }
     remember(call);
     Ok(())
-}
-
-/// What the role of the context was found to have been granted, in the words of the question, so that the next
-/// statement with the same question need not look for it again.
-struct Granted {
-    generation: u64,
-    questions: Vec<(Box<str>, Box<str>)>,
-}
-
-static GRANTED: BackendLocal<RefCell<Granted>> =
-    BackendLocal::new(RefCell::new(Granted { generation: 0, questions: Vec::new() }));
-
-/// An application asks few questions in a transaction; more than these begin anew.
-const MOST_GRANTED: usize = 16;
-
-fn was_granted(domain: &str, actions: &str) -> bool {
-    let granted = GRANTED.borrow();
-    let known = || granted.questions.iter().any(|(one, other)| **one == *domain && **other == *actions);
-    granted.generation == generation() && known()
-}
-
-fn granted(domain: &str, actions: &str) {
-    let mut granted = GRANTED.borrow_mut();
-    if granted.generation != generation() || granted.questions.len() == MOST_GRANTED {
-        granted.questions.clear();
-        granted.generation = generation();
-    }
-    granted.questions.push((domain.into(), actions.into()));
 }
 
 /// What was answered in this session, each answer with the generation of its context.
@@ -192,7 +166,13 @@ fn known(call: pg_sys::FunctionCallInfo) -> Option<bool> {
     }
     // SAFETY: declared STRICT with two text arguments, so neither is NULL, and both stay for the call.
     let [domain, action] = [0, 1].map(|n| unsafe { bytes_in_place((*call).args.as_slice(2)[n].value) });
-    ANSWERS.try_borrow().ok()?.as_ref()?.get(mark(), domain?, action?)
+    recall(domain?, action?)
+}
+
+/// What this context was answered before, if that is known.
+#[inline]
+fn recall(domain: &[u8], action: &[u8]) -> Option<bool> {
+    ANSWERS.try_borrow().ok()?.as_ref()?.get(mark(), domain, action)
 }
 
 /// Keeps the answer for the next call with the same arguments.

@@ -32,7 +32,6 @@ pub fn elevate(elevation: Elevation) -> Result<()> {
     let elevated = Context {
         scope: Scope::Transaction,
         method: ELEVATED.into(),
-        expires_at: context.expires_at,
         elevation: Some(elevation),
         ..Context::clone(&context)
     };

@@ -10,7 +10,6 @@ pub use accessors::{SEPARATOR, allowed, authorize, lacks};
 pub use current::{
     Rooms, begin, begin_encoded, check, checked, current, cursor_held, define, elevation_ended, generation, require,
 };
-#[allow(unused_imports)] // Called by the grants, which come next.
 pub use elevation::elevate;
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 

@@ -220,11 +220,7 @@ fn own_request() -> Error {
 
 fn refused(id: Uuid, refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Approver(Objection::OwnRequest) => {
-            let error = own_request();
-            audit::operation_refused(DOMAIN, &error);
-            error
-        }
+        Refusal::Approver(Objection::OwnRequest) => audit::refused(DOMAIN, own_request()),
         Refusal::State(state) => error::APPROVAL_STATE.error(format!("request {id} is {}", state.name())),
         Refusal::Approver(Objection::ApprovedBefore) => {
             error::APPROVAL_STATE.error(format!("request {id} was approved by the same person before"))

@@ -9,7 +9,7 @@ use pg_tenancy_core::audit::format::event::time_ordered_id;
 use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::controls::approval::{Approval, Approvers, Person, State};
 use pg_tenancy_core::error::{self, Result};
-use pgrx::datum::{Interval, TimestampWithTimeZone};
+use pgrx::datum::Interval;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -187,7 +187,7 @@ impl StoredRequest {
         self.update(
             &DECIDE,
             [
-                ends_at.map_or_else(|| argument(None::<TimestampWithTimeZone>), spi::timestamp),
+                spi::timestamp(ends_at),
                 spi::timestamp(now),
                 argument(by.issuer.as_str()),
                 argument(by.subject.as_str()),

@@ -4,7 +4,7 @@
 
 use super::alert::raise_alert;
 use super::break_glass_grant::{self, Closing, StoredGrant, Wish, unknown};
-use super::break_glass_policy::{accepts, in_force};
+use super::break_glass_policy::{DOMAIN, accepts, in_force};
 use super::holding::must_hold;
 use super::input;
 use super::role;
@@ -28,7 +28,6 @@ use serde_json::Value;
 use std::rc::Rc;
 use uuid::Uuid;
 
-pub const DOMAIN: &str = "break_glass";
 const REQUEST: &str = "request";
 const APPROVE: &str = "approve";
 const USE: &str = "use";
@@ -371,8 +370,7 @@ pub fn not_done(id: Uuid, refusal: Refusal) -> Error {
 
 /// The refusal is an event.
 pub fn refused(error: Error) -> Error {
-    audit::operation_refused(DOMAIN, &error);
-    error
+    audit::refused(DOMAIN, error)
 }
 
 /// Writes the event of a change, into the chain of its organization.

@@ -10,7 +10,6 @@ use pg_tenancy_core::controls::break_glass::{Approver, Grant, Kind, State};
 use pg_tenancy_core::controls::break_glass_policy::{Policy, Terms};
 use pg_tenancy_core::controls::permission_set::{PermissionSet, Rule};
 use pg_tenancy_core::error::{self, Error, Result};
-use pgrx::datum::TimestampWithTimeZone;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -252,7 +251,7 @@ impl StoredGrant {
             argument(beneficiary.subject.as_str()),
             spi::timestamp(self.grant.decide_before),
             argument(self.grant.activate_within),
-            moment(self.grant.activate_before),
+            spi::timestamp(self.grant.activate_before),
             argument(policy.sign_off_within),
         ];
         guard::writing(|| ADD.write(&row, |_| ()));
@@ -261,7 +260,7 @@ impl StoredGrant {
     /// Stores the last of the approvers, and what the grant has become by it.
     pub fn store_approval(&self, reason: &str, now: i64) -> Result<()> {
         let Some(Approver { person, held }) = self.grant.approvers.last() else { return Err(unreadable()) };
-        let held: Vec<String> = held.iter().map(|(domain, action)| format!("{domain}:{action}")).collect();
+        let held = kind_texts(held);
         self.store(None)?;
         let row = [
             spi::uuid(time_ordered_id(now, rand::rng().random())),
@@ -282,10 +281,10 @@ impl StoredGrant {
         self.update(
             &STORE,
             [
-                moment(self.grant.activate_before),
-                moment(self.activated_at),
-                moment(self.grant.ends_at),
-                moment(self.grant.over_at),
+                spi::timestamp(self.grant.activate_before),
+                spi::timestamp(self.activated_at),
+                spi::timestamp(self.grant.ends_at),
+                spi::timestamp(self.grant.over_at),
                 argument(closing.map(|closing| closing.by.issuer.as_str())),
                 argument(closing.map(|closing| closing.by.subject.as_str())),
                 argument(closing.and_then(|closing| closing.reason)),
@@ -299,7 +298,7 @@ impl StoredGrant {
         self.update(
             &SIGN_OFF,
             [
-                moment(self.grant.over_at),
+                spi::timestamp(self.grant.over_at),
                 spi::timestamp(now),
                 argument(sign_off.by.issuer.as_str()),
                 argument(sign_off.by.subject.as_str()),
@@ -337,16 +336,17 @@ pub fn kinds(texts: &[String]) -> Option<Vec<Kind>> {
         .collect()
 }
 
+/// The same, as they are to be stored.
+pub fn kind_texts(kinds: &[Kind]) -> Vec<String> {
+    kinds.iter().map(|(domain, action)| format!("{domain}:{action}")).collect()
+}
+
 fn approvers(grant: Uuid) -> Option<Vec<Approver>> {
     let read = |row: &Row| {
         let person = Person { issuer: row.get(1)?, subject: row.get(2)? };
         Some(Approver { person, held: kinds(&row.get::<Vec<String>>(3)?)? })
     };
     APPROVERS.read(&[spi::uuid(grant)], read).into_iter().collect()
-}
-
-fn moment(at: Option<i64>) -> Argument {
-    at.map_or_else(|| argument(None::<TimestampWithTimeZone>), spi::timestamp)
 }
 
 fn unreadable() -> Error {

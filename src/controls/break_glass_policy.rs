@@ -1,6 +1,6 @@
 //! `tenancy.break_glass_policy`: what break-glass may be, for all organizations and for one.
 
-use super::break_glass_grant::{kinds, rules};
+use super::break_glass_grant::{kind_texts, kinds, rules};
 use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
 use crate::context;
@@ -18,7 +18,7 @@ use pgrx::pg_extern;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-const DOMAIN: &str = "break_glass";
+pub const DOMAIN: &str = "break_glass";
 
 static READ: Query = Query::new(
     "SELECT (extract(epoch FROM max_duration) * 1000000)::bigint,
@@ -95,7 +95,9 @@ fn set(settings: Option<Jsonb>, reason: Option<&str>, organization: Option<pgrx:
     input::must_write()?;
     user::as_superuser(|| {
         match organization {
-            Some(organization) if !hold_organization(organization) => return Err(unknown(organization)),
+            Some(organization) if !hold_organization(organization) => {
+                return Err(input::unknown_organization(organization));
+            }
             Some(_) => {}
             None => table::lock_against_itself(c"break_glass_policy"),
         }
@@ -123,11 +125,9 @@ fn member_may_set(organization: Option<Uuid>) -> Result<()> {
     input::acting_person(&context)?;
     match organization {
         Some(organization) if organization == context.organization.id => Ok(()),
-        Some(organization) => Err(unknown(organization)),
+        Some(organization) => Err(input::unknown_organization(organization)),
         None => {
-            let error = error::ELEVATION_REFUSED.error("a member sets no policy of all organizations");
-            audit::operation_refused(DOMAIN, &error);
-            Err(error)
+            Err(audit::refused(DOMAIN, error::ELEVATION_REFUSED.error("a member sets no policy of all organizations")))
         }
     }
 }
@@ -265,8 +265,6 @@ fn pattern(name: &str, value: &Value) -> Result<Option<String>> {
 
 fn write(organization: Uuid, settings: &Settings, reason: &str) -> Result<()> {
     let person = context::current()?;
-    let kinds = settings.approver_permissions.as_ref();
-    let kinds = kinds.map(|kinds| kinds.iter().map(|(domain, action)| format!("{domain}:{action}")).collect());
     let row: [Argument; 15] = [
         spi::uuid(organization),
         argument(settings.max_duration),
@@ -275,7 +273,7 @@ fn write(organization: Uuid, settings: &Settings, reason: &str) -> Result<()> {
         argument(settings.sign_off_within),
         argument(settings.approvals.map(|number| number as i32)),
         argument(settings.max_open.map(|number| number as i32)),
-        argument::<Option<Vec<String>>>(kinds),
+        argument(settings.approver_permissions.as_deref().map(kind_texts)),
         argument(settings.ceiling.as_ref().map(rules)),
         argument(settings.overrides.clone()),
         argument(settings.ticket_pattern.as_deref()),
@@ -286,11 +284,6 @@ fn write(organization: Uuid, settings: &Settings, reason: &str) -> Result<()> {
     ];
     guard::writing(|| SET.write(&row, |_| ()));
     Ok(())
-}
-
-/// The same for an organization that is not there, and for another one than the caller's.
-fn unknown(organization: Uuid) -> Error {
-    error::NOT_FOUND.error(format!("there is no organization {organization}"))
 }
 
 fn unreadable() -> Error {

@@ -5,8 +5,9 @@
 //!
 //! Decision: `docs/decisions/85-break-glass.md`.
 
-use super::break_glass::{DOMAIN, id, must_hold_action, not_done, record};
+use super::break_glass::{id, must_hold_action, not_done, record};
 use super::break_glass_grant::{self, SignOff, StoredGrant, rules, unknown};
+use super::break_glass_policy::DOMAIN;
 use super::input;
 use crate::context;
 use crate::identity::hold_organization;

@@ -7,9 +7,9 @@
 //! Decision: `docs/decisions/85-break-glass.md`.
 
 use super::alert::raise_alert;
-use super::break_glass::{DOMAIN, id, must_be_allowed, must_hold_action, not_done, record, refused};
+use super::break_glass::{id, must_be_allowed, must_hold_action, not_done, record, refused};
 use super::break_glass_grant::{self, StoredGrant, unknown};
-use super::break_glass_policy::in_force;
+use super::break_glass_policy::{DOMAIN, in_force};
 use super::input;
 use crate::audit::{self, NewEvent};
 use crate::context;

@@ -17,12 +17,12 @@ use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::{Objection, Person};
 use pg_tenancy_core::controls::exception::{
-    EVERY_TARGET, End, Exception, MAX_REASON_BYTES, Refusal, Settings, State, check_reason, check_target,
+    EVERY_TARGET, End, Exception, Refusal, Settings, State, check_reason, check_target,
 };
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail::{self as rules, SELF_APPROVED_EXCEPTION};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{Array, pg_extern, pg_sys};
+use pgrx::{Array, pg_extern};
 use uuid::Uuid;
 
 /// The domain of the permissions, events and alerts.
@@ -45,7 +45,8 @@ fn tenancy_add_exception(
 ) -> pgrx::Uuid {
     let owner = Owner { subject: owner_subject, issuer: owner_issuer };
     let evidence = evidence.map(|events| audit::given_ids(&events));
-    let given = Given { kind, target, reason, expires_at: expires_at.map(microseconds), owner, ticket, evidence };
+    let given =
+        Given { kind, target, reason, expires_at: expires_at.map(transaction::microseconds), owner, ticket, evidence };
     pgrx::Uuid::from_bytes(*add(given).or_raise().as_bytes())
 }
 
@@ -65,7 +66,7 @@ fn tenancy_amend_exception(
     owner_issuer: Option<&str>,
 ) -> pgrx::Uuid {
     let owner = Owner { subject: owner_subject, issuer: owner_issuer };
-    let id = amend(exception, expires_at.map(microseconds), reason, &owner).or_raise();
+    let id = amend(exception, expires_at.map(transaction::microseconds), reason, &owner).or_raise();
     pgrx::Uuid::from_bytes(*id.as_bytes())
 }
 
@@ -73,10 +74,6 @@ fn tenancy_amend_exception(
 #[pg_extern(sql = false)]
 fn tenancy_revoke_exception(exception: Option<pgrx::Uuid>, reason: Option<&str>) {
     revoke(exception, reason).or_raise();
-}
-
-fn microseconds(at: TimestampWithTimeZone) -> i64 {
-    transaction::from_timestamptz(pg_sys::TimestampTz::from(at))
 }
 
 /// The arguments of a request as they came.
@@ -169,7 +166,7 @@ fn decide(exception: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&
     let by = input::acting_person(&context)?;
     let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
     let approve = require_not_null(approve, "approve")?;
-    let reason = input::text_within(reason, "reason", MAX_REASON_BYTES)?;
+    let reason = input::reason(reason)?;
     input::must_write()?;
     let organization = context.organization.id;
     let stored = user::as_superuser(|| {
@@ -194,7 +191,7 @@ fn approve(mut stored: StoredException, by: &Person, reason: &str, settings: &Se
     let owner = stored.owner();
     if !user::as_superuser(|| is_active_member(organization, &owner.issuer, &owner.subject, now)) {
         let message = format!("\"{}\", who is to own exception {}, is no active member", owner.subject, stored.id);
-        return Err(recorded(error::EXCEPTION_STATE.error(message)));
+        return Err(audit::refused(DOMAIN, error::EXCEPTION_STATE.error(message)));
     }
     let mut replaced = user::as_superuser(|| {
         let replaced = stored.replaces.map(|id| by_id(organization, id)).transpose()?;
@@ -272,7 +269,7 @@ fn revoke(exception: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let context = context::require()?;
     let by = input::person(&context);
     let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
-    let reason = input::text_within(reason, "reason", MAX_REASON_BYTES)?;
+    let reason = input::reason(reason)?;
     let organization = context.organization.id;
     // Whoever could be refused for the lack of a permission must not learn by it what there is.
     let found = user::as_superuser(|| by_id(organization, id));
@@ -391,7 +388,7 @@ fn own_exception() -> Error {
 
 /// The error of a call that the rules refuse, recorded as an event.
 fn refused(id: Uuid, refusal: Refusal, settings: &Settings) -> Error {
-    recorded(match refusal {
+    let error = match refusal {
         Refusal::Approver(Objection::OwnRequest) => own_exception(),
         Refusal::Approver(Objection::ApprovedBefore) => {
             error::EXCEPTION_STATE.error(format!("exception {id} was approved by the same person before"))
@@ -405,12 +402,8 @@ fn refused(id: Uuid, refusal: Refusal, settings: &Settings) -> Error {
             let rule = out_of_bounds(refusal, settings);
             error::EXCEPTION_STATE.error(format!("exception {id} is not allowed any more: {rule}"))
         }
-    })
-}
-
-fn recorded(error: Error) -> Error {
-    audit::operation_refused(DOMAIN, &error);
-    error
+    };
+    audit::refused(DOMAIN, error)
 }
 
 /// The error of a request for what its kind does not allow.

@@ -10,7 +10,7 @@ use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::controls::exception::{OnNoReview, Settings};
-use pg_tenancy_core::error::{self, Error, Result, require_not_null};
+use pg_tenancy_core::error::{self, Result, require_not_null};
 use pgrx::datum::Interval;
 use pgrx::pg_extern;
 use serde_json::{Value, json};
@@ -59,8 +59,8 @@ fn define(
     let subject = context::current()?.map(|context| context.subject.clone());
     user::as_superuser(|| {
         exception::take_turns();
-        if organization.is_some_and(|id| !hold_organization(id)) {
-            return Err(no_organization(organization));
+        if let Some(id) = organization.filter(|id| !hold_organization(*id)) {
+            return Err(input::unknown_organization(id));
         }
         let for_all = for_all(name);
         let before = organization.and(for_all).unwrap_or_default();
@@ -118,13 +118,9 @@ fn authorize(organization: Option<Uuid>) -> Result<()> {
             let message = "a kind of exceptions for all organizations is defined by members of tenancy_admin";
             Err(error::PERMISSION_DENIED.error(message))
         }
-        Some(id) if id != context.organization.id => Err(no_organization(organization)),
+        Some(id) if id != context.organization.id => Err(input::unknown_organization(id)),
         Some(_) => Ok(()),
     }
-}
-
-fn no_organization(organization: Option<Uuid>) -> Error {
-    error::NOT_FOUND.error(format!("there is no organization {}", organization.unwrap_or_default()))
 }
 
 /// What a caller gives, over what there is.

@@ -9,7 +9,6 @@ use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::controls::approval::{Approvers, Person};
 use pg_tenancy_core::controls::exception::{EVERY_TARGET, Exception, Settings, State};
 use pg_tenancy_core::error::{self, Result};
-use pgrx::datum::TimestampWithTimeZone;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -200,7 +199,7 @@ impl StoredException {
             argument(requester.subject.as_str()),
             argument(owner.issuer.as_str()),
             argument(owner.subject.as_str()),
-            moment(self.exception.active_from),
+            spi::timestamp(self.exception.active_from),
         ];
         guard::writing(|| ADD.write(&row, |_| ()));
     }
@@ -219,7 +218,7 @@ impl StoredException {
             spi::uuid(self.id),
             argument(self.exception.state.name()),
             argument(self.exception.approvers.needed as i32),
-            moment(self.exception.active_from),
+            spi::timestamp(self.exception.active_from),
         ];
         self.found(&guard::writing(|| STATE.write(&state, |_| ())))?;
         guard::writing(|| APPROVE.write(&approval, |_| ()));
@@ -248,8 +247,4 @@ impl StoredException {
         }
         Ok(())
     }
-}
-
-fn moment(at: Option<i64>) -> spi::Argument {
-    at.map_or_else(|| argument(None::<TimestampWithTimeZone>), spi::timestamp)
 }

@@ -93,7 +93,7 @@ impl<'a> Change<'a> {
                 return Err(refused(error::GUARDRAIL_REFUSED.error("an operator without a token sets no guardrail")));
             }
             if organization != context.organization.id {
-                return Err(unknown(organization));
+                return Err(input::unknown_organization(organization));
             }
         }
         if organization.is_some() && guardrail.scope == Scope::Database {
@@ -106,7 +106,9 @@ impl<'a> Change<'a> {
         }
         let change = Change { guardrail, organization: organization.unwrap_or_default(), reason, by_member };
         match organization {
-            Some(organization) if !user::as_superuser(|| hold_organization(organization)) => Err(unknown(organization)),
+            Some(organization) if !user::as_superuser(|| hold_organization(organization)) => {
+                Err(input::unknown_organization(organization))
+            }
             Some(_) => Ok(change),
             None => {
                 table::lock_against_itself(c"guardrail");
@@ -172,13 +174,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The same for an organization that is not there, and for another one than the caller's.
-fn unknown(organization: Uuid) -> Error {
-    error::NOT_FOUND.error(format!("there is no organization {organization}"))
-}
-
 /// The refusal is an event.
 fn refused(error: Error) -> Error {
-    audit::operation_refused(DOMAIN, &error);
-    error
+    audit::refused(DOMAIN, error)
 }

@@ -22,8 +22,7 @@ pub fn must_hold(context: &Context, domain: &str, given: &PermissionSet) -> Resu
         });
         let too_much = too_much.map_or_else(String::new, |rule| format!("{rule} is more than your role permits."));
         let error = error::MORE_THAN_HELD.error("nobody gives more than they hold").detail(too_much);
-        audit::operation_refused(domain, &error);
-        return Err(error);
+        return Err(audit::refused(domain, error));
     }
     Ok(())
 }

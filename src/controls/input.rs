@@ -3,8 +3,10 @@
 use crate::pg::transaction;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::approval::Person;
+use pg_tenancy_core::controls::exception::MAX_REASON_BYTES;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::datum::Interval;
+use uuid::Uuid;
 
 const MAX_TEXT_BYTES: usize = 1000;
 const MAX_NAME_BYTES: usize = 63;
@@ -83,23 +85,17 @@ pub fn must_write() -> Result<()> {
     Ok(())
 }
 
-/// The longest reason of a change of roles and memberships.
-const MAX_REASON_BYTES: usize = 2000;
-
-/// Why something is changed, where it has to be said.
+/// Why something is done, where it has to be said.
 pub fn reason(reason: Option<&str>) -> Result<&str> {
-    let reason = require_not_null(reason, "reason")?;
-    optional_reason(Some(reason)).map(|_| reason)
+    text_within(reason, "reason", MAX_REASON_BYTES)
 }
 
-/// Why something is changed, where it may be said.
+/// Why something is done, where it may be said.
 pub fn optional_reason(reason: Option<&str>) -> Result<Option<&str>> {
-    match reason {
-        Some(text) if text.trim().is_empty() || text.len() > MAX_REASON_BYTES || text.chars().any(char::is_control) => {
-            let message =
-                format!("the reason is blank, longer than {MAX_REASON_BYTES} bytes, or has control characters");
-            Err(error::ARGUMENT_INVALID.error(message))
-        }
-        reason => Ok(reason),
-    }
+    reason.map(|given| self::reason(Some(given))).transpose()
+}
+
+/// The error of an organization that is not there, and of another one than the caller's.
+pub fn unknown_organization(organization: Uuid) -> Error {
+    error::NOT_FOUND.error(format!("there is no organization {organization}"))
 }

@@ -9,45 +9,29 @@
 use crate::audit;
 use crate::context;
 use crate::guardrail::{self, Hit};
-use crate::identity::hold_organization;
+use crate::identity::{hold_organization, permits_everything};
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::tables::catalog::{self, RowValues, Shape};
 use crate::pg::trigger::{self, Call};
 use crate::pg::{clock, transaction, user};
-use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::guardrail::{LAST_ADMIN, State};
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-/// Of roles, whether they permit everything.
-macro_rules! permits_everything {
-    ($organization:literal, $role:literal) => {
-        concat!(
-            "EXISTS (SELECT FROM tenancy.role_permission p WHERE p.organization = ",
-            $organization,
-            " AND p.role = ",
-            $role,
-            " AND p.domain = '*' AND p.action = '*' AND p.effect = 'allow')
-             AND NOT EXISTS (SELECT FROM tenancy.role_permission p WHERE p.organization = ",
-            $organization,
-            " AND p.role = ",
-            $role,
-            " AND p.effect = 'deny')"
-        )
-    };
-}
-
-static IS_ADMIN_ROLE: Query = Query::new(concat!("SELECT 1 WHERE ", permits_everything!("$1", "$2")));
-
-/// The admins of an organization, those without an end first.
-static ADMIN: Query = Query::new(concat!(
+/// The admins of an organization, those without an end first: `PermissionSet::is_all` in SQL, of many roles at once.
+static ADMIN: Query = Query::new(
     "SELECT m.valid_until IS NULL OR m.valid_until = 'infinity' FROM tenancy.membership m
-      WHERE m.organization = $1 AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > $2) AND ",
-    permits_everything!("m.role_organization", "m.role"),
-    " ORDER BY 1 DESC LIMIT 1"
-));
+      WHERE m.organization = $1 AND m.status = 'active' AND (m.valid_until IS NULL OR m.valid_until > $2)
+        AND EXISTS (SELECT FROM tenancy.role_permission p
+                     WHERE p.organization = m.role_organization AND p.role = m.role
+                       AND p.domain = '*' AND p.action = '*' AND p.effect = 'allow')
+        AND NOT EXISTS (SELECT FROM tenancy.role_permission p
+                         WHERE p.organization = m.role_organization AND p.role = m.role AND p.effect = 'deny')
+      ORDER BY 1 DESC LIMIT 1",
+);
 
 /// The organizations in which active members have a role, and whether one of them has no end.
 static ORGANIZATIONS: Query = Query::new(
@@ -101,25 +85,27 @@ struct ChangedRow<'a> {
 }
 
 impl ChangedRow<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        let column = self.shape.column(name)?;
-        self.values.get(column).map(|value| catalog::text_of(column, value))
+    fn text(&self, name: &str) -> Result<String> {
+        let value = self.shape.column(name).and_then(|column| Some((column, self.values.get(column)?)));
+        value.map(|(column, value)| catalog::text_of(column, value)).ok_or_else(|| unreadable(name))
     }
 
     fn uuid(&self, name: &str) -> Result<Uuid> {
-        let unreadable = || error::STATE_INVALID.error(format!("the column {name} of a changed row cannot be read"));
-        self.text(name).and_then(|text| text.parse().ok()).ok_or_else(unreadable)
+        self.text(name)?.parse().map_err(|_| unreadable(name))
     }
+}
+
+fn unreadable(column: &str) -> Error {
+    error::STATE_INVALID.error(format!("the column {column} of a changed row cannot be read"))
 }
 
 /// A membership was changed or removed.
 fn membership_changed(before: &ChangedRow) -> Result<()> {
-    let role = [spi::uuid(before.uuid("role_organization")?), argument(before.text("role"))];
     let end = before.shape.column("valid_until").and_then(|column| before.values.get(column));
     let end = end.map(|datum| transaction::from_timestamptz(datum.value() as i64));
-    let is_active = before.text("status").as_deref() == Some("active") && end.is_none_or(|end| end > clock::now());
+    let is_active = before.text("status")? == "active" && end.is_none_or(|end| end > clock::now());
     // As it was before the statement that changed the membership.
-    if !is_active || IS_ADMIN_ROLE.read(&role, |_| ()).is_empty() {
+    if !is_active || !permits_everything(before.uuid("role_organization")?, &before.text("role")?) {
         return Ok(());
     }
     keeps(before.uuid("organization")?, Admins::with_end(end.is_none_or(|end| end == i64::MAX)))
@@ -127,8 +113,8 @@ fn membership_changed(before: &ChangedRow) -> Result<()> {
 
 /// A permission was given to a role, or taken from it.
 fn role_changed(row: &ChangedRow) -> Result<()> {
-    let role = [spi::uuid(row.uuid("organization")?), argument(row.text("role"))];
-    let permits = || !IS_ADMIN_ROLE.read(&role, |_| ()).is_empty();
+    let (organization, role) = (row.uuid("organization")?, row.text("role")?);
+    let permits = || permits_everything(organization, &role);
     // The snapshot of the statement does not see what the statement does.
     if !permits() {
         return Ok(());
@@ -137,8 +123,7 @@ fn role_changed(row: &ChangedRow) -> Result<()> {
     if transaction::with_latest_snapshot(permits) {
         return Ok(());
     }
-    let [organization, name] = role;
-    let arguments = [organization, name, spi::timestamp(clock::now())];
+    let arguments = [spi::uuid(organization), argument(role.as_str()), spi::timestamp(clock::now())];
     let affected = transaction::with_latest_snapshot(|| {
         ORGANIZATIONS.read(&arguments, |row| Some((row.uuid(1)?, row.get::<bool>(2)?)))
     });
@@ -173,10 +158,7 @@ fn keeps(organization: Uuid, before: Admins) -> Result<()> {
         return Ok(());
     }
     if state == State::Enforce {
-        if by_member {
-            audit::operation_refused("member", &error);
-        }
-        return Err(error);
+        return Err(if by_member { audit::refused("member", error) } else { error });
     }
     let organization_name = organization.to_string();
     guardrail::warned(&Hit::of_object(&LAST_ADMIN, organization, "membership", &organization_name), &error)

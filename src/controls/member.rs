@@ -16,7 +16,7 @@ use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
-use pgrx::{name, pg_extern, pg_sys};
+use pgrx::{name, pg_extern};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -78,7 +78,8 @@ fn tenancy_change_member(
     issuer: Option<&str>,
     reason: Option<&str>,
 ) {
-    change(subject, issuer, &Change { role, status, valid_until: valid_until.map(moment) }, reason).or_raise();
+    change(subject, issuer, &Change { role, status, valid_until: valid_until.map(transaction::microseconds) }, reason)
+        .or_raise();
 }
 
 /// `tenancy.drop_member(subject, reason, issuer)`.
@@ -182,7 +183,7 @@ fn add(
     let context = permitted("create")?;
     let member = Member::named(&context, subject, issuer)?;
     let role = input::text(role, "role")?;
-    let end = future(valid_until.map_or(NO_END, moment))?;
+    let end = future(valid_until.map_or(NO_END, transaction::microseconds))?;
     user::as_superuser(|| {
         if IS_ISSUER.read(&[argument(member.issuer.as_str())], |_| ()).is_empty() {
             let message = format!("issuer \"{}\" is not registered", member.issuer);
@@ -233,9 +234,10 @@ fn change(subject: Option<&str>, issuer: Option<&str>, change: &Change, reason: 
         }
         let longer = after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE;
         if longer && member.is(&context) {
-            let error = error::MORE_THAN_HELD.error("nobody makes their own membership longer");
-            audit::operation_refused(DOMAIN, &error);
-            return Err(error);
+            return Err(audit::refused(
+                DOMAIN,
+                error::MORE_THAN_HELD.error("nobody makes their own membership longer"),
+            ));
         }
         if longer || after.role != before.role {
             must_hold(&context, DOMAIN, &role_of(member.organization, &after.role)?.permissions)?;
@@ -286,10 +288,6 @@ fn keep_role(organization: Uuid, role: &str) -> Result<RoleOf> {
     role_of(organization, role)
 }
 
-fn moment(at: TimestampWithTimeZone) -> i64 {
-    transaction::from_timestamptz(pg_sys::TimestampTz::from(at))
-}
-
 fn future(end: i64) -> Result<i64> {
     if end <= clock::now() {
         return Err(error::ARGUMENT_INVALID.error("valid_until is in the past"));
@@ -299,7 +297,7 @@ fn future(end: i64) -> Result<i64> {
 
 /// The end as it is stored.
 fn ends(end: i64) -> spi::Argument {
-    if end == NO_END { argument(None::<TimestampWithTimeZone>) } else { spi::timestamp(end) }
+    spi::timestamp((end != NO_END).then_some(end))
 }
 
 /// A rule of somebody's: domain, action, effect, and where it comes from.

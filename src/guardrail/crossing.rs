@@ -57,8 +57,7 @@ pub fn row_changed(change: &RowChange) -> Result<()> {
             "The change comes from a referential action, a function or a rule, which row-level security does not bind.",
         );
         if state == State::Enforce {
-            audit::operation_refused(change.domain, &error);
-            return Err(error);
+            return Err(audit::refused(change.domain, error));
         }
         warned(&Hit::of_table(&CROSS_TENANT_CHANGE, acting_organization()?, "change", place), &error)?;
     }

@@ -62,3 +62,8 @@ fn membership(organization: Uuid, issuer: &str, subject: &str) -> Option<Members
     let found = Tables::READ.memberships(issuer, subject, Some(&[organization]));
     found.into_iter().find(|membership| membership.obstacle(transaction::now()).is_none())
 }
+
+/// Whether a role permits everything, by the active snapshot; `organization` is whose role it is.
+pub fn permits_everything(organization: Uuid, role: &str) -> bool {
+    Tables::READ.permissions(organization, role).is_all()
+}

@@ -35,9 +35,10 @@ pub fn uuid(id: impl Into<Option<Uuid>>) -> Argument {
     argument(id.into().map(|id| pgrx::Uuid::from_bytes(*id.as_bytes())))
 }
 
-/// A `timestamptz` argument, from microseconds since 1970.
-pub fn timestamp(microseconds: i64) -> Argument {
-    Argument(pg_sys::TIMESTAMPTZOID, Some(pg_sys::Datum::from(transaction::to_timestamptz(microseconds))))
+/// A `timestamptz` argument, from microseconds since 1970; `None` is NULL.
+pub fn timestamp(microseconds: impl Into<Option<i64>>) -> Argument {
+    let datum = microseconds.into().map(|at| pg_sys::Datum::from(transaction::to_timestamptz(at)));
+    Argument(pg_sys::TIMESTAMPTZOID, datum)
 }
 
 /// Makes an argument of a Rust value.

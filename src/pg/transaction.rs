@@ -1,5 +1,6 @@
 //! The transaction: its level and id, the clock, snapshots and subtransactions.
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
@@ -59,6 +60,11 @@ pub fn to_timestamptz(microseconds: i64) -> pg_sys::TimestampTz {
 /// Converts between Postgres' `timestamptz` and microseconds since 1970; infinity is the last moment that there is.
 pub fn from_timestamptz(timestamp: pg_sys::TimestampTz) -> i64 {
     timestamp.saturating_add(EPOCHS)
+}
+
+/// A time that a caller gave, in microseconds since 1970.
+pub fn microseconds(at: TimestampWithTimeZone) -> i64 {
+    from_timestamptz(pg_sys::TimestampTz::from(at))
 }
 
 /// Runs `read` with the newest committed state as the active snapshot, whatever the isolation level.

@@ -19,7 +19,7 @@ use pg_tenancy_core::error::{self, Result, require_not_null};
 use pg_tenancy_core::guardrail::{FAILED_ROTATION, RETIRE_IN_USE, State};
 use pg_tenancy_core::secrets::rotation::{Changes, HealthReport, Refused, RotationPolicy, Time};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{pg_extern, pg_sys};
+use pgrx::pg_extern;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ fn tenancy_report_health(
     detail: Option<&str>,
     checked_at: Option<TimestampWithTimeZone>,
 ) -> &'static str {
-    let checked_at = checked_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at)));
+    let checked_at = checked_at.map(transaction::microseconds);
     report(name, version, healthy, detail, checked_at).or_raise()
 }
 

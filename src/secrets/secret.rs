@@ -11,7 +11,6 @@ use crate::pg::user;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::secrets::envelope::SecretPlace;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -134,9 +133,7 @@ pub fn approval_to_store(organization: Uuid, scope: &str) -> Result<Option<Uuid>
         Some(approval) => Ok(Some(approval)),
         None => {
             let message = format!("a value of the scope \"{scope}\" needs an approved action type");
-            let error = error::ACTION_NOT_APPROVED.error(message);
-            audit::operation_refused("secret", &error);
-            Err(error)
+            Err(audit::refused("secret", error::ACTION_NOT_APPROVED.error(message)))
         }
     }
 }
@@ -181,7 +178,7 @@ pub fn require_text(text: Option<&str>, name: &str) -> Result<()> {
 
 /// The end of a credential, which is not over yet.
 pub fn future(expires_at: Option<TimestampWithTimeZone>, now: i64) -> Result<Option<TimestampWithTimeZone>> {
-    let moment = expires_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at)));
+    let moment = expires_at.map(transaction::microseconds);
     if moment.is_some_and(|moment| moment <= now) {
         return Err(error::ARGUMENT_INVALID.error("expires_at is in the past"));
     }

@@ -13,7 +13,6 @@ use pg_tenancy_core::secrets::rotation::{
     Changes, HealthReport, Refused, Rotation, RotationPolicy, RotationState, Time, Version, VersionState,
     VersionedSecret,
 };
-use pgrx::datum::TimestampWithTimeZone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -107,8 +106,8 @@ impl<'s> StoredVersions<'s> {
             }
             let versions: Option<Vec<Version>> = versions.into_iter().collect();
             let mut versions = versions.ok_or_else(damaged)?;
-            let moment = checked_at.map_or_else(|| argument(None::<TimestampWithTimeZone>), spi::timestamp);
-            let reports = REPORTS.read(&[id(), argument(i64::from(policy.health_required)), moment], report);
+            let reports =
+                REPORTS.read(&[id(), argument(i64::from(policy.health_required)), spi::timestamp(checked_at)], report);
             for (number, report) in reports.into_iter().flatten() {
                 versions.iter_mut().filter(|version| version.number == number).for_each(|v| v.reports.push(report));
             }
@@ -155,11 +154,7 @@ impl<'s> StoredVersions<'s> {
 
     /// What the rules have decided, with a refusal recorded. `needs` is the state of a rotation that the call needs.
     pub fn judged<T>(&self, number: Option<i32>, needs: &str, outcome: std::result::Result<T, Refused>) -> Result<T> {
-        outcome.map_err(|refused| {
-            let error = self.refusal(number, needs, refused);
-            audit::operation_refused("secret", &error);
-            error
-        })
+        outcome.map_err(|refused| audit::refused("secret", self.refusal(number, needs, refused)))
     }
 
     /// The error of a refusal.

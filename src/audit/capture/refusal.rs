@@ -40,6 +40,12 @@ pub fn operation_refused(domain: &str, error: &Error) {
     }
 }
 
+/// The same, of an error that is then returned.
+pub fn refused(domain: &str, error: Error) -> Error {
+    operation_refused(domain, &error);
+    error
+}
+
 /// A guardrail refused a statement that would have taken protection away.
 pub fn statement_refused(tag: &str, error: &Error) {
     if let Ok(actor) = append::describe_now() {

@@ -12,7 +12,7 @@ use pg_tenancy_core::audit::format::hex::{self, Hash};
 use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{Array, pg_extern, pg_sys};
+use pgrx::{Array, pg_extern};
 use rand::RngExt as _;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ fn tenancy_add_evidence(
         media_type,
         source,
         collector,
-        collected_at: collected_at.map(|at| transaction::from_timestamptz(pg_sys::TimestampTz::from(at))),
+        collected_at: collected_at.map(transaction::microseconds),
         subject,
         relation,
         events: events.map(|events| given_ids(&events)),
