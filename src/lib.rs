@@ -17,9 +17,10 @@ mod policy;
 mod secrets;
 mod worker;
 
-use crate::pg::hooks::{executor, log, permission, planner, reading, statistics, transaction, utility};
+use crate::pg::hooks::{executor, log, permission, planner, reading, statement, statistics, transaction, utility};
 use crate::pg::planning::acting_for_all;
 use crate::pg::processes::throttle;
+use crate::pg::report::OrRaise;
 use pg_tenancy_core::identity::token_redaction;
 use pg_tenancy_core::secrets::literal;
 use pgrx::pg_guard;
@@ -67,17 +68,26 @@ pub extern "C-unwind" fn _PG_init() {
     audit::take_in_by(secrets::take_in_reveals);
     statistics::watch(guardrail::statistics_used);
     reading::watch(audit::READS);
+    statement::watch(controls::STATEMENTS);
+    audit::grants_end_by(controls::grant_end);
     worker::register();
     executor::take();
     planner::take();
     transaction::listen(transaction::TransactionListener {
-        committing: || {
+        committing: |prepared| {
+            if prepared {
+                controls::before_prepare().or_raise();
+            }
+            statement::committing();
             guardrail::before_commit();
+            audit::statements_before_commit().or_raise();
             audit::before_commit();
         },
         ended: |committed| {
             guardrail::transaction_ended();
             reading::rolled_back(0);
+            statement::rolled_back(0);
+            audit::statements_sent(committed);
             context::transaction_ended();
             secrets::transaction_ended(committed);
             throttle::transaction_ended();
@@ -93,6 +103,7 @@ pub extern "C-unwind" fn _PG_init() {
             secrets::savepoint(level, rolled_back);
             if rolled_back {
                 reading::rolled_back(level);
+                statement::rolled_back(level);
             }
         },
         statement: || {

@@ -11,48 +11,49 @@ use tokio_postgres::Client;
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 
 /// Acme has two more admins, and nora, who reads findings and may ask for break-glass and use it.
-async fn prepare(superuser: &Client) {
+pub async fn prepare(superuser: &Client) {
     let sql = format!(
         "SELECT tenancy.set_membership('{ACME}', 'dora', 'admin'), tenancy.set_membership('{ACME}', 'emil', 'admin'),
                 tenancy.create_role('oncall'), tenancy.grant_permission('oncall', 'finding', 'read'),
                 tenancy.grant_permission('oncall', 'break_glass', 'request', 'use'),
-                tenancy.set_membership('{ACME}', 'nora', 'oncall')"
+                tenancy.set_membership('{ACME}', 'nora', 'oncall'),
+                tenancy.set_guardrail('unrecorded_break_glass', 'off', 'no worker here')"
     );
     run(superuser, &sql).await;
 }
 
-fn request(more: &str) -> String {
+pub fn request(more: &str) -> String {
     format!("SELECT tenancy.request_break_glass('the night job has failed'{more})")
 }
 
-const FINDINGS: &str = ", permissions => '{finding:*}'";
+pub const FINDINGS: &str = ", permissions => '{finding:*}'";
 
-fn approve(id: &str) -> String {
+pub fn approve(id: &str) -> String {
     format!("SELECT tenancy.approve_break_glass('{id}', 'seen')")
 }
 
-fn elevate(id: &str) -> String {
+pub fn elevate(id: &str) -> String {
     format!("SELECT tenancy.break_glass('{id}')")
 }
 
-fn end(id: &str) -> String {
+pub fn end(id: &str) -> String {
     format!("SELECT tenancy.end_break_glass('{id}', 'enough')")
 }
 
-fn sign_off(id: &str) -> String {
+pub fn sign_off(id: &str) -> String {
     format!("SELECT tenancy.sign_off_break_glass('{id}', 'appropriate', 'as it should be')")
 }
 
-const CHANGE: &str = r#"UPDATE "Finding" SET title = 'mended' WHERE id = 1 RETURNING title"#;
+pub const CHANGE: &str = r#"UPDATE "Finding" SET title = 'mended' WHERE id = 1 RETURNING title"#;
 
 /// A grant of findings for nora, which dora has approved.
-async fn approved(database: &Database, client: &Client, more: &str) -> String {
+pub async fn approved(database: &Database, client: &Client, more: &str) -> String {
     let id = act(client, &database.token("nora"), &request(&format!("{FINDINGS}{more}"))).await.unwrap();
     act(client, &database.token("dora"), &approve(&id)).await.unwrap();
     id
 }
 
-async fn state(superuser: &Client, id: &str) -> String {
+pub async fn state(superuser: &Client, id: &str) -> String {
     value(superuser, &format!("SELECT state FROM tenancy.break_glass_grant WHERE id = '{id}'")).await
 }
 
@@ -106,7 +107,8 @@ fn what_another_approves_counts_for_a_while_and_a_third_person_signs_it_off() {
         let later = format!("SELECT tenancy.break_glass_report('{id}') ->> 'digest'");
         assert_eq!(act(&client, &alice, &later).await.unwrap(), digest, "the report can be proved later");
         let operations = "SELECT string_agg(operation, ' ' ORDER BY id) FROM tenancy.audit_trail
-                           WHERE domain = 'break_glass' AND result = 'success'";
+                           WHERE domain = 'break_glass' AND result = 'success'
+                             AND operation <> 'statement'";
         assert_eq!(
             value(&superuser, operations).await.replace("break_glass_", ""),
             "requested approved activated ended signed_off",
@@ -173,23 +175,6 @@ fn an_activation_stays_whatever_becomes_of_the_transaction() {
         let activated = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'break_glass_activated'
                             AND subject = 'nora' AND method = 'token'";
         assert_eq!(count(&superuser, activated).await, 2, "each activation is one event, by who asked for it");
-    });
-}
-
-#[test]
-fn without_a_process_that_records_it_the_guardrail_decides() {
-    in_database(async |database| {
-        let (superuser, client) = (database.superuser().await, database.application().await);
-        prepare(&superuser).await;
-        let nora = database.token("nora");
-        let id = approved(database, &client, "").await;
-        // Who records the activation waits for the organization, which another transaction holds.
-        run(&superuser, &format!("BEGIN; SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE")).await;
-        let refusal = act(&client, &nora, &elevate(&id)).await.unwrap_err();
-        assert_eq!((refusal.sqlstate.as_str(), refusal.message.contains("recorded")), ("55000", true), "{refusal:?}");
-        run(&superuser, "COMMIT").await;
-        assert_eq!(state(&superuser, &id).await, "approved");
-        assert!(!act(&client, &nora, &elevate(&id)).await.unwrap().is_empty());
     });
 }
 

@@ -13,6 +13,7 @@ mod audit_tampering;
 mod audit_vectors;
 mod batches;
 mod break_glass;
+mod break_glass_statements;
 mod checkpoint;
 mod clients;
 mod common;

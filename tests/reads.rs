@@ -5,8 +5,9 @@ use crate::common::server::{Folder, Server, programs};
 use crate::common::*;
 use tokio_postgres::{Client, Config};
 
-struct Watching {
-    server: Server,
+/// A server with the library preloaded, and a worker.
+pub struct Watching {
+    pub server: Server,
     _folder: Folder,
 }
 
@@ -26,14 +27,14 @@ impl Watching {
         Some(watching)
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         let mut config = self.server.config();
         config.dbname("postgres").application_name("test");
         config
     }
 
     /// Not on the command line, which no later setting would override.
-    async fn seals_every(&self, interval: &str) {
+    pub async fn seals_every(&self, interval: &str) {
         let client = self.client().await;
         run(&client, &format!("ALTER SYSTEM SET tenancy.seal_interval = '{interval}'")).await;
         run(&client, "SELECT pg_reload_conf()").await;
@@ -43,12 +44,12 @@ impl Watching {
         connect(&self.config()).await
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.server.data.join("server.log")).unwrap_or_default()
     }
 }
 
-fn on_a_server(name: &str, interval: &str, test: impl AsyncFnOnce(&Watching)) {
+pub fn on_a_server(name: &str, interval: &str, test: impl AsyncFnOnce(&Watching)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         match Watching::start(name, interval).await {
@@ -163,7 +164,7 @@ const READS: &str =
     FROM tenancy.audit_trail WHERE operation = 'read'";
 
 /// Waits until the worker has written everything that was sent.
-async fn drained(client: &Client) {
+pub async fn drained(client: &Client) {
     eventually(client, "SELECT waiting = 0 FROM tenancy.refusal_queue()").await;
 }
 

@@ -299,9 +299,10 @@ kinds! {
     /// Whoever would get a break-glass grant has used one that nobody has signed off in time.
     SIGN_OFF_OVERDUE, "55000", "Somebody who neither asked for it nor used it signs it off first: \
         tenancy.sign_off_break_glass(grant_id, verdict, comment).";
-    /// The activation of a break-glass grant could not be recorded durably.
-    BREAK_GLASS_UNRECORDED, "55000", "Activate it on the primary server, in a new transaction, while a background \
-        worker is free (max_worker_processes).";
+    /// The activation of a break-glass grant, or a statement under it, could not be recorded durably.
+    BREAK_GLASS_UNRECORDED, "55000", "Use it on the primary server, with pg_tenancy in shared_preload_libraries and \
+        tenancy.seal_interval above 0. Activate it in a new transaction, while a background worker is free \
+        (max_worker_processes).";
     /// Somebody would give more than they hold themselves.
     MORE_THAN_HELD, "42501", "Somebody whose role permits all of it can give it; \
         tenancy.effective_permissions() lists what you hold.";

@@ -26,6 +26,10 @@ pub use capture::record_message;
 pub use capture::refusal::{Refused, operation_refused, refused, sign_in_refused, statement_refused};
 pub use capture::restore::is_under_way as restore_is_under_way;
 pub use capture::row::{RowChange, for_reason, judge_rows};
+pub use capture::statement::{
+    before_commit as statements_before_commit, begin as statement_begins, ended as statement_ended,
+    ends_by as grants_end_by, transaction_ended as statements_sent, unrecordable,
+};
 pub use export::evidence::{events, given_ids, require_events};
 pub use sealing::records::keep as take_in_by;
 pub use sealing::sealer::take_in as take_in_records;

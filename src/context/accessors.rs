@@ -91,7 +91,9 @@ fmgr_function! {
     tenancy_allowed, pg_finfo_tenancy_allowed, ready: known(call).map(pg_sys::Datum::from), |call| {
         let (domain, action) = arguments(call).or_raise();
         check().or_raise();
-        let allowed = require().or_raise().allows(domain, action);
+        let context = require().or_raise();
+        let allowed = context.allows(domain, action);
+        elevation::note(&context, domain, action);
         learn(domain, action, allowed);
         pg_sys::Datum::from(allowed)
     }
@@ -120,6 +122,7 @@ pub fn authorize(domain: &str, action: &str) -> Result<()> {
     // What was checked in this statement may have ended since, and what follows may take long.
     elevation::must_hold()?;
     let context = current()?.ok_or_else(missing)?;
+    elevation::note(&context, domain, action);
     if context.allows(domain, action) {
         return Ok(());
     }
@@ -137,7 +140,10 @@ pub fn allowed(domain: &str, action: &str) -> bool {
 /// True if there is a context whose role may not do `action` in `domain`.
 pub fn lacks(domain: &str, action: &str) -> bool {
     // One that cannot be read is refused where it is used.
-    current().ok().flatten().is_some_and(|context| !context.allows(domain, action))
+    current().ok().flatten().is_some_and(|context| {
+        elevation::note(&context, domain, action);
+        !context.allows(domain, action)
+    })
 }
 
 /// Asks for the permission that the two arguments of a call name, and remembers the answer at the call site. Several

@@ -6,7 +6,7 @@
 //!
 //! Decision: `docs/decisions/86-elevation.md`.
 
-use super::current::{begin, forget, require, require_grant};
+use super::current::{begin, forget, record_refusal, require, require_grant};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::OrRaise;
 use crate::pg::transaction;
@@ -16,10 +16,13 @@ use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_guard;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use uuid::Uuid;
 
 /// The elevated contexts of this transaction, each with a grant of its own.
 static ELEVATED_CONTEXTS: BackendLocal<RefCell<SavepointStack<Vec<Rc<Context>>>>> =
     BackendLocal::new(RefCell::new(SavepointStack::new(Vec::new())));
+/// What was asked of the context since the last statement and only the grant permits, as `domain:action`.
+static NEEDED: BackendLocal<RefCell<Vec<String>>> = BackendLocal::new(RefCell::new(Vec::new()));
 /// False while there are none, so that nobody else pays.
 static ANY: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 
@@ -43,6 +46,33 @@ pub fn elevate(elevation: Elevation) -> Result<()> {
     Ok(())
 }
 
+/// True in a transaction that has worked under a grant. Neither raises nor panics.
+pub fn is_elevated() -> bool {
+    ANY.get()
+}
+
+/// The last grant that the transaction was elevated by, and its organization.
+pub fn last() -> Option<(Uuid, Uuid)> {
+    let contexts = ELEVATED_CONTEXTS.borrow();
+    let context = contexts.get().last()?;
+    Some((context.elevation.as_ref()?.grant, context.organization.id))
+}
+
+/// Notes what is asked of a context, if it is permitted by the elevation alone.
+pub fn note(context: &Context, domain: &str, action: &str) {
+    if context.elevation.is_some() && !context.permissions.allows(domain, action) && context.allows(domain, action) {
+        let (permission, mut needed) = (format!("{domain}:{action}"), NEEDED.borrow_mut());
+        if !needed.contains(&permission) {
+            needed.push(permission);
+        }
+    }
+}
+
+/// What was needed of grants since it was last asked for. Neither raises nor panics.
+pub fn take_needed() -> Vec<String> {
+    NEEDED.try_borrow_mut().map(|mut needed| std::mem::take(&mut *needed)).unwrap_or_default()
+}
+
 /// Refuses to go on in a transaction that has worked under a grant which is not in force any more.
 pub fn must_hold() -> Result<()> {
     if !ANY.get() {
@@ -53,11 +83,11 @@ pub fn must_hold() -> Result<()> {
         Some(elevation) => require_grant(context, elevation),
         None => Ok(()),
     });
-    if held.is_err() {
+    held.inspect_err(|ended| {
         // What call sites remember was true under the grant.
         forget();
-    }
-    held
+        record_refusal("break_glass", ended);
+    })
 }
 
 /// The executor runs a statement, or fetches from a cursor.
@@ -90,5 +120,6 @@ pub fn savepoint(level: i32, rolled_back: bool) {
 pub fn transaction_ended() {
     if ANY.replace(false) {
         ELEVATED_CONTEXTS.borrow_mut().clear();
+        NEEDED.borrow_mut().clear();
     }
 }

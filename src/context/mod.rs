@@ -10,7 +10,7 @@ pub use accessors::{SEPARATOR, allowed, authorize, lacks};
 pub use current::{
     Rooms, begin, begin_encoded, check, checked, current, cursor_held, define, elevation_ended, generation, require,
 };
-pub use elevation::elevate;
+pub use elevation::{elevate, is_elevated, last as last_elevation, take_needed};
 pub use maintenance::{in_maintenance, lifts, maintenance_reason};
 
 use pg_tenancy_core::error::{self, Result, require_not_null};

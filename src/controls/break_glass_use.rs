@@ -10,11 +10,13 @@ use super::alert::raise_alert;
 use super::break_glass::{id, must_be_allowed, must_hold_action, not_done, record, refused};
 use super::break_glass_grant::{self, StoredGrant, unknown};
 use super::break_glass_policy::{DOMAIN, in_force};
+use super::break_glass_statement::must_be_recordable;
 use super::input;
 use crate::audit::{self, NewEvent};
 use crate::context;
 use crate::guardrail::{self, Hit};
 use crate::identity::{hold_organization, is_member};
+use crate::pg::hooks::statement;
 use crate::pg::processes::{errand, worker};
 use crate::pg::report::{self, OrRaise};
 use crate::pg::tables::table::{IndexKey, Tuple, find};
@@ -73,6 +75,7 @@ fn break_glass(grant_id: Option<pgrx::Uuid>) -> Result<i64> {
         let policy = in_force(organization)?;
         must_be_allowed(organization, &policy, &stored.terms, &person).map(|()| policy)
     })?;
+    must_be_recordable(id, organization)?;
     // What is refused here need not be refused by the process that records it.
     stored.grant.clone().activate(&person, &policy, clock::now()).map_err(|refusal| not_done(id, refusal))?;
     let stored = match stored.grant.state {
@@ -83,6 +86,7 @@ fn break_glass(grant_id: Option<pgrx::Uuid>) -> Result<i64> {
     let (State::Active, Some(ends_at)) = (state, end) else { return Err(not_done(id, Refusal::State(state))) };
     let Terms { permissions, overrides, .. } = stored.terms;
     context::elevate(Elevation { grant: id, permissions, overrides, ends_at })?;
+    statement::listened_to();
     Ok(ends_at)
 }
 

@@ -10,6 +10,7 @@ mod break_glass;
 mod break_glass_grant;
 mod break_glass_policy;
 mod break_glass_report;
+mod break_glass_statement;
 mod break_glass_use;
 mod exception;
 mod exception_definition;
@@ -27,6 +28,7 @@ mod settling;
 
 pub use action_type_request::approval_in_force;
 pub use alert::raise_alert;
+pub use break_glass_statement::{STATEMENTS, before_prepare, grant_end};
 pub use break_glass_use::grant_in_force;
 pub use exception_memory::{EXCEPTIONS, statement_started};
 pub use input::require_action_type_name;

@@ -102,6 +102,30 @@ enum Access {
     Write,
 }
 
+/// How many of the extension's own queries are on the stack.
+static OWN: BackendLocal<Cell<u32>> = BackendLocal::new(Cell::new(0));
+
+/// True while one of the extension's own queries runs.
+pub fn is_own() -> bool {
+    OWN.get() > 0
+}
+
+/// Counts an own query for its life, also where an error ends it.
+struct OwnQuery;
+
+impl OwnQuery {
+    fn begin() -> Self {
+        OWN.set(OWN.get() + 1);
+        OwnQuery
+    }
+}
+
+impl Drop for OwnQuery {
+    fn drop(&mut self) {
+        OWN.set(OWN.get() - 1);
+    }
+}
+
 impl Query {
     pub const fn new(text: &'static str) -> Self {
         Query { text, plan: BackendLocal::new(Cell::new(std::ptr::null_mut())) }
@@ -126,6 +150,7 @@ impl Query {
     }
 
     fn run<T>(&self, arguments: &[Argument], access: Access, each: impl FnMut(&Row) -> T) -> Vec<T> {
+        let _own = OwnQuery::begin();
         let (mut values, nulls) = bind(arguments);
         // SAFETY: connect and finish are paired (an error in between is cleaned up by Postgres); the plan takes as many
         // arguments as it was prepared with, because text and arguments stand side by side at every call.
@@ -169,6 +194,7 @@ const BATCH: i64 = 10_000;
 ///
 /// Planned anew at each call: a plan made when the tables were small would be wrong for ever.
 pub fn stream<E>(text: &str, arguments: &[Argument], mut each: impl FnMut(&Row) -> Result<(), E>) -> Result<(), E> {
+    let _own = OwnQuery::begin();
     let (mut values, nulls) = bind(arguments);
     let mut outcome = Ok(());
     // SAFETY: connect and finish, the portal and the memory context are paired (an error in between is cleaned up by
@@ -227,6 +253,7 @@ unsafe fn prepare(text: &str, arguments: &[Argument]) -> pg_sys::SPIPlanPtr {
 
 /// Runs a query over catalogs once; `each` gets every row.
 pub fn query<T>(text: &str, each: impl FnMut(&Row) -> T) -> Vec<T> {
+    let _own = OwnQuery::begin();
     with_own_path(|| execute(text, each))
 }
 

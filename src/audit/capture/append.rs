@@ -195,7 +195,12 @@ pub fn transaction_ended(committed: bool) -> i64 {
 /// Makes the event, and before it writes the actor unless the same one was written before. The event itself is written
 /// with others of its statement. Returns the id of the event.
 pub fn append(draft: NewEvent) -> Result<Uuid> {
-    let (occurred_at, level) = (transaction::now(), transaction::level());
+    append_at(transaction::now(), draft)
+}
+
+/// As [`append`], for what the same actor did earlier in this transaction.
+pub fn append_at(occurred_at: i64, draft: NewEvent) -> Result<Uuid> {
+    let level = transaction::level();
     let month = month_of(occurred_at);
     let actor = actor(level, occurred_at, month)?;
     Ok(append_event(level, &actor.row.id, &actor.digest, month, occurred_at, draft))

@@ -4,7 +4,7 @@
 //! Postgres raises below jumps over their frames, which hold nothing to drop. What is heard here neither raises nor
 //! panics, or has a guard of its own.
 
-use super::{log, permission, reading, throttle, transaction};
+use super::{log, permission, reading, statement, throttle, transaction};
 use crate::pg::backend_local::BackendLocal;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -45,6 +45,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
         unsafe { throttle::starts(query) };
     }
     reading::starts();
+    if runs {
+        statement::starts(query);
+    }
     // SAFETY: passes on what the executor gave, to the hook that was there before or to Postgres' own function.
     unsafe {
         match PREVIOUS_START.get() {
@@ -54,6 +57,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     }
     if runs {
         reading::started(query);
+        statement::started(query);
     }
 }
 
@@ -67,6 +71,7 @@ macro_rules! run_hook {
 
         unsafe extern "C-unwind" fn run(query: *mut pg_sys::QueryDesc, $($argument: $type),*) {
             transaction::statement_started();
+            statement::runs(query);
             permission::resumes(query);
             let is_read = reading::runs(query);
             // SAFETY: passes on what the executor gave.
@@ -79,6 +84,7 @@ macro_rules! run_hook {
             if is_read {
                 reading::ran(query);
             }
+            statement::ran(query);
         }
     };
 }
@@ -91,6 +97,7 @@ run_hook!(direction: pg_sys::ScanDirection::Type, count: u64);
 /// AFTER triggers run in here (execMain.c).
 unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     let is_read = reading::finishes(query);
+    statement::finishes(query);
     // SAFETY: passes on what the executor gave.
     unsafe {
         match PREVIOUS_FINISH.get() {
@@ -101,6 +108,7 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     if is_read {
         reading::finished(query);
     }
+    statement::finished(query);
     // SAFETY: the query has its plan and its state until ExecutorEnd.
     if !unsafe { is_part(query) } {
         transaction::statement_finished();

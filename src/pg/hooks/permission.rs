@@ -2,7 +2,7 @@
 //!
 //! Decisions: `docs/decisions/19-executor-permission-check.md`, `docs/decisions/21-foreign-key-validation.md`.
 
-use super::reading;
+use super::{reading, statement};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::node::each;
 use crate::pg::planning::acting_for_all;
@@ -75,6 +75,9 @@ macro_rules! check_hook {
                                 return false;
                             }
                         }
+                    }
+                    if $is_relation(entry) && entry.requiredPerms != 0 && statement::collects() {
+                        statement::needs(entry.relid, entry.requiredPerms.into());
                     }
                     let selects = u64::from(entry.requiredPerms) & u64::from(pg_sys::ACL_SELECT) != 0;
                     if $is_relation(entry) && selects && reading::copying() {

@@ -133,10 +133,8 @@ extern "C-unwind" fn watch_query(query: *mut pg_sys::QueryDesc) {
     if tables.is_empty() {
         return;
     }
-    #[allow(clippy::unnecessary_cast, reason = "the id has no sign before Postgres 18")]
     // SAFETY: as above.
-    let (command, planned) = unsafe { (command((*query).operation), (*statement).queryId as i64) };
-    let query_id = query_id(planned);
+    let (command, query_id) = unsafe { (command((*query).operation), query_id(planned_id(statement))) };
     let number = (listener.begun)(ReadStatement { tables, command, query_id });
     let watched = Box::new(WatchedQuery { number, query, state, rows: 0, ran: false, phase: RunPhase::Waits });
     // SAFETY: the callback lives in the memory whose end calls it; the box is given back there.
@@ -201,8 +199,18 @@ unsafe fn each<T>(list: *const pg_sys::List, mut each: impl FnMut(&T)) {
     }
 }
 
+/// The id of the plan; 0 if it has none.
+///
+/// # Safety
+/// The plan is one of the executor.
+#[allow(clippy::unnecessary_cast, reason = "the id has no sign before Postgres 18")]
+pub(super) unsafe fn planned_id(statement: *const pg_sys::PlannedStmt) -> i64 {
+    // SAFETY: as promised.
+    unsafe { (*statement).queryId as i64 }
+}
+
 /// The id of the plan, or that of the client's statement where the plan has none, as that of CREATE TABLE AS.
-fn query_id(planned: i64) -> Option<i64> {
+pub(super) fn query_id(planned: i64) -> Option<i64> {
     let id = match planned {
         // SAFETY: reads what the session shows in pg_stat_activity.
         0 => unsafe { pg_sys::pgstat_get_my_query_id() as i64 },
@@ -211,7 +219,7 @@ fn query_id(planned: i64) -> Option<i64> {
     (id != 0).then_some(id)
 }
 
-fn command(operation: pg_sys::CmdType::Type) -> &'static str {
+pub(super) fn command(operation: pg_sys::CmdType::Type) -> &'static str {
     match operation {
         pg_sys::CmdType::CMD_SELECT => "SELECT",
         pg_sys::CmdType::CMD_INSERT => "INSERT",

@@ -10,8 +10,8 @@ use std::cell::Cell;
 /// What a room wants to hear of.
 #[derive(Clone, Copy)]
 pub struct TransactionListener {
-    /// The transaction is about to commit or to be prepared, and can still fail.
-    pub committing: fn(),
+    /// The transaction is about to commit, or to be prepared (true), and can still fail.
+    pub committing: fn(prepared: bool),
     /// The transaction is over; true if it committed, false if it aborted or was prepared for two-phase commit.
     pub ended: fn(committed: bool),
     /// The savepoint at this nesting level was rolled back (true) or released (false).
@@ -43,7 +43,7 @@ unsafe extern "C-unwind" fn ended(event: u32, _argument: *mut std::ffi::c_void) 
     use pg_sys::XactEvent::*;
     let Some(listener) = LISTENER.get() else { return };
     match event {
-        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (listener.committing)(),
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => (listener.committing)(event == XACT_EVENT_PRE_PREPARE),
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => (listener.ended)(event == XACT_EVENT_COMMIT),
         _ => {}
     }

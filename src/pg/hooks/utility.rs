@@ -2,7 +2,7 @@
 //!
 //! Decision: `docs/decisions/03-cursors-with-hold.md`.
 
-use super::{reading, statistics, throttle, transaction};
+use super::{reading, statement, statistics, throttle, transaction};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::ddl::cluster_change::{self, ClusterChange};
 use crate::pg::ddl::node::{each, relation};
@@ -61,7 +61,7 @@ unsafe extern "C-unwind" {
 /// Without a guard, which would cost each statement a `sigsetjmp`: an error that Postgres raises below jumps over this
 /// frame, which holds nothing to drop. The depth is then too high until a statement that was begun earlier ends.
 unsafe extern "C-unwind" fn utility(
-    statement: *mut pg_sys::PlannedStmt,
+    planned: *mut pg_sys::PlannedStmt,
     text: *const c_char,
     read_only_tree: bool,
     context: pg_sys::ProcessUtilityContext::Type,
@@ -73,7 +73,8 @@ unsafe extern "C-unwind" fn utility(
     let depth = DEPTH.get();
     // SAFETY: Postgres passes a planned statement with the tree of a utility statement; the rest is passed on.
     unsafe {
-        let tree = (*statement).utilityStmt;
+        let tree = (*planned).utilityStmt;
+        statement::utility_begins(planned);
         throttle::runs(tree);
         let copies = reading::copy_begins(tree);
         if declares_with_hold(tree) {
@@ -86,7 +87,7 @@ unsafe extern "C-unwind" fn utility(
         let may_change = cluster_change::may_be(tree);
         let next = PREVIOUS.get().unwrap_or(postgres_process_utility);
         DEPTH.set(depth + 1);
-        let run = || next(statement, text, read_only_tree, context, parameters, environment, destination, completion);
+        let run = || next(planned, text, read_only_tree, context, parameters, environment, destination, completion);
         if copies_into_lifted(tree) || detaches(tree) {
             user::without_force(run)
         } else {
@@ -104,6 +105,7 @@ unsafe extern "C-unwind" fn utility(
         if copies {
             reading::copied((!completion.is_null()).then(|| (*completion).nprocessed));
         }
+        statement::utility_ended(planned, completion);
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Shared {
     /// A database without a place has work.
     overflown: AtomicBool,
     messages: [Message; MESSAGES],
+    /// How many of them are not free; what is told of it may be a moment old.
+    taken: AtomicUsize,
     /// The address of the launcher's latch, which is in memory that all processes share; 0 before there is one.
     launcher: AtomicUsize,
     /// How many messages found no place since the start of the server.
@@ -36,7 +38,7 @@ pub struct Shared {
 /// The most bytes of a message.
 pub const MESSAGE_BYTES: usize = 4096;
 /// How many messages can wait.
-const MESSAGES: usize = 256;
+pub const MESSAGES: usize = 256;
 
 /// A place for a message. Who moves its state on from [`FREE`] or [`WAITING`] owns the rest of it until the next move.
 struct Message {
@@ -226,6 +228,7 @@ impl Shared {
             self.wake_launcher();
             return false;
         };
+        self.taken.fetch_add(1, Ordering::Relaxed);
         let place = &self.messages[number];
         // SAFETY: this process has just taken the place.
         unsafe { (&mut *place.bytes.get())[..message.len()].copy_from_slice(message) };
@@ -277,8 +280,14 @@ impl Shared {
             let of_it = place.database.load(Ordering::Relaxed) == database.to_u32();
             if of_it && place.state.load(Ordering::Acquire) == READING {
                 place.state.store(FREE, Ordering::Release);
+                self.taken.fetch_sub(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// True if so many further messages find a place.
+    pub fn has_room(&self, messages: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) + messages <= MESSAGES
     }
 
     /// How many messages wait, how many can, and how many were dropped since the start of the server.

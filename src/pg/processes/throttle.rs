@@ -119,7 +119,7 @@ fn wait(most: Duration) {
 }
 
 /// Sleeps for so many milliseconds, or until somebody wakes this session; raises if its statement is to end.
-fn nap(milliseconds: u32) {
+pub fn nap(milliseconds: u32) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process.
     unsafe {

@@ -4,3 +4,4 @@ pub mod ddl;
 pub mod pending;
 pub mod read;
 pub mod refusal;
+pub mod statement;
