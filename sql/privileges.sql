@@ -238,9 +238,20 @@ GRANT EXECUTE ON FUNCTION
     tenancy.revoke_exception(uuid, text),
     tenancy.is_excepted(text, text),
     tenancy.excepted(text),
-    tenancy.exception_of(text, text)
+    tenancy.exception_of(text, text),
+    tenancy.open_review(text, text, timestamptz, text[], jsonb),
+    tenancy.assign_review(uuid, integer[], text, text),
+    tenancy.decide(uuid, integer, text, text, bytea, jsonb, uuid[], boolean),
+    tenancy.decide_many(uuid, integer[], text, text),
+    tenancy.refresh_item(uuid, integer),
+    tenancy.close_review(uuid),
+    tenancy.cancel_review(uuid, text),
+    tenancy.review_report(uuid),
+    tenancy.schedule_review(text, interval, interval, text[], jsonb),
+    tenancy.end_review_schedule(uuid, text)
 TO tenancy_application, tenancy_admin, tenancy_operator;
-GRANT SELECT ON tenancy.exception_kind, tenancy.exception, tenancy.exception_approval, tenancy.exception_ending
+GRANT SELECT ON tenancy.exception_kind, tenancy.exception, tenancy.exception_approval, tenancy.exception_ending,
+    tenancy.review, tenancy.review_item, tenancy.review_schedule
 TO tenancy_application, tenancy_admin, tenancy_operator, tenancy_auditor;
 GRANT EXECUTE ON FUNCTION tenancy.settle_due() TO tenancy_admin;
 GRANT SELECT ON tenancy.action_type, tenancy.action_type_request, tenancy.alert

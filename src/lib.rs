@@ -40,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
     });
+    controls::define(controls::Rooms { destroy_secret: secrets::destroy_reviewed, own_secret: secrets::own_reviewed });
     identity::TABLES.watch();
     controls::EXCEPTIONS.watch();
     pg::tables::catalog::watch();

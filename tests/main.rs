@@ -48,6 +48,7 @@ mod redaction;
 mod remembered;
 mod retention;
 mod reveal_record;
+mod reviews;
 mod rewriting;
 mod roles;
 mod rotation;

@@ -22,6 +22,8 @@ enum Needs {
     ForActions(&'static str),
     /// A permission in the domain `exception`.
     ForExceptions(&'static str),
+    /// A permission in the domain `review`.
+    ForReviews(&'static str),
     /// A context, and no permission.
     Context,
 }
@@ -29,7 +31,7 @@ enum Needs {
 /// A function that applications may call, what it asks for, and a call.
 struct Rule(&'static str, Needs, &'static str);
 
-const RULES: [Rule; 26] = [
+const RULES: [Rule; 36] = [
     Rule("put_secret", Needs::InDomain("create"), "'new', 'v', domain => '{domain}', scope => '{scope}'"),
     Rule("secret_recipient", Needs::InDomain("create"), "'{domain}'"),
     Rule("reveal_secret", Needs::ToReveal, "'{name}', 'test', {version}, 'instance.stop'"),
@@ -60,6 +62,16 @@ const RULES: [Rule; 26] = [
     Rule("excepted", Needs::ForExceptions("read"), "'finding'"),
     Rule("exception_of", Needs::ForExceptions("read"), "'finding', '{target}'"),
     Rule("is_excepted", Needs::Context, "'finding', '{target}'"),
+    Rule("open_review", Needs::ForReviews("open"), "'memberships', 'test', now() + interval '1 day'"),
+    Rule("assign_review", Needs::ForReviews("open"), "'{review}', '{1}', 'dora'"),
+    Rule("close_review", Needs::ForReviews("open"), "'{review}'"),
+    Rule("cancel_review", Needs::ForReviews("open"), "'{review}', 'test'"),
+    Rule("schedule_review", Needs::ForReviews("open"), "'memberships', '30 days', '10 days'"),
+    Rule("end_review_schedule", Needs::ForReviews("open"), "'{schedule}', 'test'"),
+    Rule("decide", Needs::ForReviews("decide"), "'{review}', 1, 'keep', 'test'"),
+    Rule("decide_many", Needs::ForReviews("decide"), "'{review}', '{1}', 'keep', 'test'"),
+    Rule("refresh_item", Needs::ForReviews("decide"), "'{review}', 1"),
+    Rule("review_report", Needs::ForReviews("read"), "'{review}'"),
 ];
 
 const DOMAINS: [&str; 2] = ["secret", "finance"];
@@ -141,9 +153,10 @@ impl Needs {
     fn expected(&self, may: &May, version: &Version) -> Access {
         match self {
             Needs::Nothing | Needs::Context => Access::Granted,
-            Needs::InDomain(action) | Needs::ForActions(action) | Needs::ForExceptions(action) => {
-                granted(may, &[action])
-            }
+            Needs::InDomain(action)
+            | Needs::ForActions(action)
+            | Needs::ForExceptions(action)
+            | Needs::ForReviews(action) => granted(may, &[action]),
             Needs::OfSecret(_) if !may.contains("read") => Access::Unknown,
             Needs::OfSecret(action) => granted(may, &[action]),
             Needs::ToReveal if !may.contains("read") && !may.contains("reveal") => Access::Unknown,
@@ -305,7 +318,10 @@ fn a_role_gets_as_far_as_its_permissions_in_the_domain_of_the_secret() {
             for version in &versions {
                 let may = if version.domain == "secret" { may } else { &May::new() };
                 for Rule(function, needs, arguments) in &RULES {
-                    if matches!(needs, Needs::ForActions(_) | Needs::ForExceptions(_) | Needs::Context) {
+                    if matches!(
+                        needs,
+                        Needs::ForActions(_) | Needs::ForExceptions(_) | Needs::ForReviews(_) | Needs::Context
+                    ) {
                         continue;
                     }
                     let done = attempt(&client, function, &version.fill(arguments)).await;
@@ -414,6 +430,57 @@ fn a_role_gets_as_far_with_exceptions_as_its_permissions_in_their_domain() {
             run(&client, "ROLLBACK").await;
         }
         assert!(tried > 400, "{tried}");
+    });
+}
+
+#[test]
+fn a_role_gets_as_far_with_reviews_as_its_permissions_in_their_domain() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        begin(&superuser).await;
+        let (alice, dora) = (database.token("alice"), database.token("dora"));
+        let schedule = "SELECT tenancy.schedule_review('memberships', '90 days', '10 days')";
+        let schedule = act(&client, &alice, schedule).await.unwrap();
+        // One review in each state.
+        let mut reviews = Vec::new();
+        for (state, then) in [
+            ("open", ""),
+            ("closed", "decide_many('{id}', '{1}', 'keep', 'test'); SELECT tenancy.close_review('{id}')"),
+            ("cancelled", "cancel_review('{id}', 'test')"),
+        ] {
+            let open = "SELECT tenancy.open_review('memberships', 'test', now() + interval '1 day',
+                                                   filter => '{\"subject\": \"alice\"}')";
+            let id = act(&client, &alice, open).await.unwrap();
+            if !then.is_empty() {
+                act(&client, &dora, &format!("SELECT tenancy.{}", then.replace("{id}", &id))).await.unwrap();
+            }
+            let stored = format!("SELECT state FROM tenancy.review WHERE id = '{id}'");
+            assert_eq!(value(&superuser, &stored).await, state);
+            reviews.push((state, id));
+        }
+        let actions = RULES.iter().filter_map(|Rule(_, needs, _)| match needs {
+            Needs::ForReviews(action) => Some(*action),
+            _ => None,
+        });
+        let mut tried = 0;
+        for (n, may) in roles(&actions.collect()).iter().enumerate() {
+            let role = format!("role {n}");
+            member(&superuser, &role, "review", may).await;
+            as_tenant(&client, &database.token(&role)).await;
+            let seen = count(&client, "SELECT count(*) FROM tenancy.review").await;
+            assert_eq!(seen, if may.contains("read") { 3 } else { 0 }, "{may:?}");
+            for (state, id) in &reviews {
+                for Rule(function, needs, arguments) in &RULES {
+                    let Needs::ForReviews(needed) = needs else { continue };
+                    let arguments = arguments.replace("{review}", id).replace("{schedule}", &schedule);
+                    let done = attempt(&client, function, &arguments).await;
+                    assert_eq!(access(&done), granted(may, &[needed]), "{function}, {state}, {may:?}: {done:?}");
+                    tried += 1;
+                }
+            }
+            run(&client, "ROLLBACK").await;
+        }
+        assert!(tried >= 8 * 30, "{tried}");
     });
 }
 

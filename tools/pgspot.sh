@@ -4,7 +4,8 @@
 #
 # These have no SET search_path, and qualify every operator and function instead:
 #   tenancy.actor_for_members,
-#   tenancy.rotation_due_at        with the setting they could not become part of the query of whoever calls them
+#   tenancy.rotation_due_at,
+#   tenancy.utc_text               with the setting they could not become part of the query of whoever calls them
 #   tenancy.backfill_in_batches,
 #   tenancy.reseal_secrets,
 #   tenancy.rewrap_data_keys       a procedure with the setting cannot COMMIT
@@ -21,6 +22,7 @@ qualified=(
     'tenancy.reseal_secrets(organization uuid,batch_size integer)'
     'tenancy.rewrap_data_keys(batch_size integer,key text)'
     'tenancy.rotation_due_at(valued_at timestamptz,rotate_every interval)'
+    'tenancy.utc_text(at timestamptz)'
 )
 if ! found=$("$ROOT/target/tools/pgspot/bin/pgspot" "${qualified[@]/#/--proc-without-search-path=}" "$script"); then
     die "pgspot found in $1:"$'\n'"$found"

@@ -288,6 +288,10 @@ kinds! {
     /// An exception is in another state than the call needs.
     EXCEPTION_STATE, "55000", "tenancy.exception has the state of each exception; tenancy.amend_exception changes one \
         that is active.";
+    /// An item of a review is not as it was seen.
+    REVIEW_STALE, "40001", "Look at it again: tenancy.refresh_item takes its new state, which is decided about then.";
+    /// A review or its item is in another state than the call needs.
+    REVIEW_STATE, "55000", "tenancy.review has the state of each review, and tenancy.review_item what is decided.";
     /// The break-glass grant of an elevated transaction is not in force any more.
     ELEVATION_ENDED, "42501", "Roll back. tenancy.break_glass_grant has what became of the grant; \
         tenancy.request_break_glass asks for another one.";

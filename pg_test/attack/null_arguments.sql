@@ -33,6 +33,7 @@ CREATE FUNCTION test.tried("type" regtype) RETURNS text[] LANGUAGE sql STABLE AS
         WHEN 'jsonb'::regtype THEN ARRAY['{}', 'null', '[]', '1e400', '"x"', '{"a": null}', repeat('[', 1000) || repeat(']', 1000)]
         WHEN 'xid8'::regtype THEN ARRAY['3', '0', '18446744073709551615']
         WHEN 'text[]'::regtype THEN ARRAY['{x}', '{}', '{NULL}', '{""}', '{{a,b},{c,d}}', '[-5:-4]={a,b}']
+        WHEN 'integer[]'::regtype THEN ARRAY['{1}', '{}', '{NULL}', '{{1,2},{3,4}}', '[-5:-4]={1,2}']
         WHEN 'uuid[]'::regtype THEN ARRAY['{}', '{NULL}', '{{00000000-0000-0000-0000-000000000000}}']
         WHEN 'bytea[]'::regtype THEN ARRAY['{}', '{NULL}', '{"\\x00"}', '{{"\\x00"}}']
         WHEN 'regclass[]'::regtype THEN ARRAY['{}', '{NULL}', '{0}', '{4294967295}']

@@ -108,6 +108,7 @@ $$, $$ VALUES
     ('announce_identity_change', 'v', 'u', false, false),
     ('approve_break_glass',      'v', 'u', false, false),
     ('archive_audit',            'v', 'u', false, true),
+    ('assign_review',            'v', 'u', false, false),
     ('assume_organization',      'v', 'u', false, false),
     ('attach_audit',             'v', 'u', false, true),
     ('audit_ddl',                'v', 'u', false, false),
@@ -129,6 +130,7 @@ $$, $$ VALUES
     ('break_glass',              'v', 'u', false, false),
     ('break_glass_report',       'v', 'u', false, false),
     ('cancel_break_glass',       'v', 'u', false, false),
+    ('cancel_review',            'v', 'u', false, false),
     ('change_member',            'v', 'u', false, false),
     ('check_audit_month',        'v', 'u', false, false),
     ('check_audit_table',        'v', 'u', false, false),
@@ -140,6 +142,7 @@ $$, $$ VALUES
     ('claims',                   's', 's', false, false),
     ('clear_guardrail',          'v', 'u', false, false),
     ('clock',                    's', 'r', false, false),
+    ('close_review',             'v', 'u', false, false),
     ('consistency_proof',        's', 's', false, true),
     ('correlation_id',           's', 's', false, false),
     ('create_audit_partitions',  'v', 'u', false, true),
@@ -148,8 +151,10 @@ $$, $$ VALUES
     ('create_sso_connection',    'v', 'u', false, true),
     ('database_posture',         'v', 'u', false, true),
     ('database_posture_for_caller','v', 'u', false, false),
+    ('decide',                   'v', 'u', false, false),
     ('decide_action_type',       'v', 'u', false, false),
     ('decide_exception',         'v', 'u', false, false),
+    ('decide_many',              'v', 'u', false, false),
     ('define_exception_kind',    'v', 'u', false, false),
     ('define_role',              'v', 'u', false, false),
     ('deny_break_glass',         'v', 'u', false, false),
@@ -164,6 +169,7 @@ $$, $$ VALUES
     ('effective_permissions',    's', 'u', false, false),
     ('end_break_glass',          'v', 'u', false, false),
     ('end_reseal',               'v', 'u', false, true),
+    ('end_review_schedule',      'v', 'u', false, false),
     ('end_rewrap',               'v', 'u', false, true),
     ('erase_payload',            'v', 'u', false, false),
     ('erase_row_payloads',       'v', 'u', false, false),
@@ -201,6 +207,7 @@ $$, $$ VALUES
     ('may_break_glass',          's', 's', false, false),
     ('metrics',                  'v', 'u', false, true),
     ('oldest_open_transaction',  's', 'r', false, true),
+    ('open_review',              'v', 'u', false, false),
     ('org_id',                   's', 's', false, false),
     ('org_id',                   's', 's', false, false),
     ('org_id_bigint',            's', 's', false, false),
@@ -221,6 +228,7 @@ $$, $$ VALUES
     ('rebuild_row_index',        'v', 'u', false, true),
     ('record_event',             'v', 'u', false, false),
     ('refresh_issuer_keys',      'v', 'u', false, true),
+    ('refresh_item',             'v', 'u', false, false),
     ('refusal_queue',            'v', 's', false, false),
     ('refuse_change',            'v', 'u', false, false),
     ('remember_schema',          'v', 'u', false, true),
@@ -244,6 +252,7 @@ $$, $$ VALUES
     ('retire_key',               'v', 'u', false, true),
     ('retire_key_encryption_key', 'v', 'u', false, true),
     ('reveal_secret',            'v', 'u', false, false),
+    ('review_report',            'v', 'u', false, false),
     ('revoke_exception',         'v', 'u', false, false),
     ('revoke_permission',        'v', 'u', true,  true),
     ('revoke_session',           'v', 'u', false, true),
@@ -255,6 +264,7 @@ $$, $$ VALUES
     ('rotation_due_at',          'i', 's', false, false),
     ('row_as_of',                'v', 'u', false, false),
     ('row_history',              'v', 'u', false, false),
+    ('schedule_review',          'v', 'u', false, false),
     ('seal',                     'v', 'u', false, true),
     ('seal_digest',              'v', 'u', false, true),
     ('secret_recipient',         'v', 'u', false, false),
@@ -284,6 +294,7 @@ $$, $$ VALUES
     ('unprotect',                'v', 'u', true,  false),
     ('unprotect_schema',         'v', 'u', false, false),
     ('unusable_keys',            's', 'u', false, true),
+    ('utc_text',                 's', 's', false, false),
     ('verify_audit',             'v', 'u', false, true),
     ('verify_checkpoint',        'v', 'u', false, true),
     ('verify_consistency',       'i', 's', true,  false),
@@ -308,7 +319,7 @@ SELECT results_eq($$ SELECT relname, relkind FROM test.extension_relation ORDER 
     ('coverage', 'r'), ('data_key', 'r'),
     ('entry', 'v'), ('erasure', 'r'),
     ('event', 'v'), ('event_actor', 'p'), ('event_batch', 'p'), ('evidence', 'r'), ('exception', 'r'), ('exception_approval', 'r'), ('exception_end', 'v'), ('exception_ending', 'v'), ('exception_kind', 'r'), ('exclusion', 'r'), ('external_organization', 'r'), ('external_role', 'r'),
-    ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('health_report', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('metric', 'v'), ('notice', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('posture', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('reveal_journal', 'r'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
+    ('guardrail', 'r'), ('head_leaf', 'r'), ('head_node', 'r'), ('health_report', 'r'), ('incarnation', 'r'), ('issuer', 'r'), ('key_encryption_key', 'r'), ('membership', 'r'), ('metric', 'v'), ('notice', 'r'), ('organization', 'r'), ('organization_audit_trail', 'v'), ('posture', 'v'), ('protected_schema', 'r'), ('retired_key', 'r'), ('reveal_journal', 'r'), ('review', 'r'), ('review_item', 'r'), ('review_schedule', 'r'), ('reviewable', 'v'), ('revoked_session', 'r'), ('revoked_subject', 'r'), ('rewrap_progress', 'v'), ('rewrap_run', 'r'),
     ('role', 'r'), ('role_permission', 'r'), ('rotation', 'r'), ('row_index', 'r'), ('seal', 'r'), ('sealed_value', 'r'), ('secret', 'r'), ('secret_finding', 'v'), ('secret_kind', 'r'), ('secret_posture', 'v'), ('secret_use', 'r'), ('secret_version', 'r'), ('sensitive_table', 'r'),
     ('signing_key', 'r'),
     ('sso_connection', 'r'), ('sso_domain', 'r'), ('sso_test', 'r'), ('tree_node', 'r'),
@@ -321,7 +332,7 @@ SELECT is_empty($$
        -- It shows of the audit's tables, which members may not read, what the policies show to its owner.
        AND NOT (relname = 'organization_audit_trail' AND relowner = 'tenancy_trail'::regrole)
        -- They ask once for each secret what the policies ask for each row of several tables.
-       AND NOT (relname IN ('exception_end', 'exception_ending', 'posture', 'secret_posture') AND reloptions @> '{security_barrier=true}')
+       AND NOT (relname IN ('exception_end', 'exception_ending', 'posture', 'reviewable', 'secret_posture') AND reloptions @> '{security_barrier=true}')
 $$, 'every view asks for the rights of whoever reads it, belongs to a role that the policies bind, or asks itself');
 
 SELECT is_empty($$

@@ -53,7 +53,7 @@ $$, $$
     UNION ALL SELECT 'tenancy_admin', 'add_action_type'
     UNION ALL SELECT role, unnest('{set_guardrail,clear_guardrail}'::text[]) FROM unnest('{tenancy_application,tenancy_admin}'::text[]) role
     UNION ALL SELECT role, unnest('{guardrails,guardrail_trial}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
-    UNION ALL SELECT role, unnest('{define_exception_kind,add_exception,decide_exception,amend_exception,revoke_exception,is_excepted,excepted,exception_of}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{define_exception_kind,add_exception,decide_exception,amend_exception,revoke_exception,is_excepted,excepted,exception_of,open_review,assign_review,decide,decide_many,refresh_item,close_review,cancel_review,review_report,schedule_review,end_review_schedule}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{add_member,change_member,drop_member,effective_permissions,define_role,drop_role,allowed_actions}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{approve_break_glass,break_glass,break_glass_report,cancel_break_glass,deny_break_glass,end_break_glass,request_break_glass,set_break_glass_policy,sign_off_break_glass}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
     UNION ALL SELECT role, unnest('{request_action_type,decide_action_type,withdraw_action_type,action_approval}'::text[]) FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]) role
@@ -83,7 +83,7 @@ $$, $$
     UNION ALL SELECT role, unnest('{secret_posture,secret_finding,posture}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT 'tenancy_auditor', 'metric', 'SELECT'
     UNION ALL SELECT role, unnest('{action_type,action_type_request,alert,guardrail,break_glass_policy,break_glass_grant,break_glass_approval}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
-    UNION ALL SELECT role, unnest('{exception_kind,exception,exception_approval,exception_ending}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
+    UNION ALL SELECT role, unnest('{exception_kind,exception,exception_approval,exception_ending,review,review_item,review_schedule}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role
     UNION ALL SELECT role, unnest('{key_encryption_key,rewrap_run,rewrap_progress}'::text[]), 'SELECT' FROM unnest('{tenancy_custodian,tenancy_auditor}'::text[]) role
 $$, 'each role may read what is listed here, and none may write');
 SELECT is_empty($$ SELECT i.issuer FROM tenancy.issuer i WHERE i::text LIKE '%"oct"%' OR i::text LIKE '%' || test.base64url(test.signing_key()) || '%' $$,

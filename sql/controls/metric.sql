@@ -82,6 +82,12 @@ CREATE FUNCTION tenancy.metrics(secret_names boolean DEFAULT false)
            'Exceptions that are in force.'
       FROM tenancy.exception_end e WHERE e.state = 'active' AND e.ends_at > tenancy.clock() GROUP BY e.kind
     UNION ALL
+    SELECT 'pg_tenancy_reviews_open', jsonb_build_object('overdue', (n.overdue)::text), count(v.id),
+           'Reviews that are not closed.'
+      FROM (VALUES (false), (true)) n (overdue)
+      LEFT JOIN tenancy.review v ON v.state = 'open' AND (v.due_at <= tenancy.clock()) = n.overdue
+     GROUP BY n.overdue
+    UNION ALL
     SELECT 'pg_tenancy_alerts_total', jsonb_build_object('kind', a.kind), count(*), 'Alerts that were raised.'
       FROM tenancy.alert a GROUP BY a.kind
     UNION ALL

@@ -248,6 +248,37 @@ SELECT o.organization, c.control, CASE WHEN c.count = 0 THEN 'ok' ELSE c.if_any 
            (control, if_any, count, oldest, meaning, mend)
  WHERE o.every_domain OR tenancy.allowed('break_glass', 'read')
 UNION ALL
+SELECT o.organization, 'controls.' || c.control,
+       CASE WHEN NOT r.known THEN 'off' WHEN c.count = 0 THEN 'ok' ELSE c.if_any END, c.count, c.oldest, c.meaning,
+       c.mend
+  FROM tenancy.posture_scope() o
+ CROSS JOIN LATERAL (
+       SELECT count(*) > 0 AS known, count(*) FILTER (WHERE f.overdue) AS overdue,
+              min(v.due_at) FILTER (WHERE f.overdue) AS due_since
+         FROM tenancy.review v
+        CROSS JOIN LATERAL (SELECT v.state = 'open' AND v.due_at <= tenancy.clock() AS overdue) f
+        WHERE v.organization = o.organization) r
+ CROSS JOIN LATERAL (
+       -- A day is for settle_due to come.
+       SELECT count(*) AS missing, min(s.next_at) AS since FROM tenancy.review_schedule s
+        WHERE s.organization = o.organization AND s.next_at + interval '24 hours' <= tenancy.clock()) s
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS findings, min(l.closed_at) AS since
+         FROM (SELECT DISTINCT ON (v.kind) v.id, v.closed_at FROM tenancy.review v
+                WHERE v.organization = o.organization AND v.state = 'closed' ORDER BY v.kind, v.closed_at DESC) l
+         JOIN tenancy.review_item i ON i.review = l.id AND i.outcome IN ('failed', 'stale', 'undecided')) i
+ CROSS JOIN LATERAL (VALUES
+       ('reviews_overdue', 'fail', r.overdue, r.due_since, 'Reviews that are due and not closed.',
+        'SELECT * FROM tenancy.close_review(review)'),
+       ('reviews_missing', 'fail', s.missing, s.since,
+        'Reviews that a schedule should have opened a day ago or longer.', 'SELECT * FROM tenancy.settle_due()'),
+       ('review_findings', 'warn', i.findings, i.since,
+        'Items of the newest closed review of each kind that nobody decided about, that had changed, or that a rule kept
+from being changed.',
+        'mend them by hand, or have the next review decide: SELECT tenancy.open_review(kind, title, due_at)')) c
+           (control, if_any, count, oldest, meaning, mend)
+ WHERE o.every_domain OR tenancy.allowed('review', 'read')
+UNION ALL
 SELECT NULL, d.control, d.state, d.count, d.oldest, d.meaning, d.mend FROM tenancy.database_posture_for_caller() d;
 COMMENT ON VIEW tenancy.posture IS
 'A row for each control of the extension. Members see those of the context''s organization that they may read, auditors

@@ -15,7 +15,7 @@ use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::timestamp;
 use pg_tenancy_core::controls::alert::AlertKind;
-use pg_tenancy_core::controls::approval::{Objection, Refusal, State};
+use pg_tenancy_core::controls::approval::{Objection, Person, Refusal, State};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail as rules;
 use pgrx::datum::Interval;
@@ -168,15 +168,20 @@ fn withdraw(action_type: Option<&str>, reason: Option<&str>) -> Result<()> {
     if live.iter().any(|stored| !stored.approval.approvers.is_interested(&by)) {
         context::authorize(DOMAIN, APPROVE)?;
     }
-    user::as_superuser(|| {
-        for mut stored in live {
-            stored.approval.withdraw(now).map_err(|refusal| refused(stored.id, refusal))?;
-            stored.store_withdrawal(&by, reason, now)?;
-            record(organization, "action_withdrawn", Some(reason), stored.described())?;
-            raise_alert(organization, DOMAIN, AlertKind::ActionWithdrawn, stored.described());
-        }
-        Ok(())
-    })
+    user::as_superuser(|| live.into_iter().try_for_each(|stored| withdraw_one(stored, &by, reason, now)))
+}
+
+/// Withdraws an approval as a reviewer has decided. The caller holds the organization, and acts as a superuser.
+pub fn withdraw_reviewed(organization: Uuid, request: Uuid, reason: &str, reviewer: &Person) -> Result<()> {
+    withdraw_one(action_type_request::by_id(organization, request)?, reviewer, reason, clock::now())
+}
+
+fn withdraw_one(mut stored: StoredRequest, by: &Person, reason: &str, now: i64) -> Result<()> {
+    stored.approval.withdraw(now).map_err(|refusal| refused(stored.id, refusal))?;
+    stored.store_withdrawal(by, reason, now)?;
+    record(stored.organization, "action_withdrawn", Some(reason), stored.described())?;
+    raise_alert(stored.organization, DOMAIN, AlertKind::ActionWithdrawn, stored.described());
+    Ok(())
 }
 
 /// The requests and approvals of an action type that are not over, with nobody else changing them. What time has ended

@@ -46,7 +46,7 @@ static OVER: Query = Query::new(
 /// A request with what the rules need of it.
 pub struct StoredRequest {
     pub id: Uuid,
-    organization: Uuid,
+    pub organization: Uuid,
     action_type: String,
     reason: String,
     pub approval: Approval,

@@ -5,7 +5,7 @@
 use super::alert::raise_alert;
 use super::break_glass_grant::{self, Closing, StoredGrant, Wish, unknown};
 use super::break_glass_policy::{DOMAIN, accepts, in_force};
-use super::holding::must_hold;
+use super::holding::{must_hold, must_hold_action};
 use super::input;
 use super::role;
 use crate::audit::{self, NewEvent, append};
@@ -19,7 +19,6 @@ use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::{Objection, Person};
 use pg_tenancy_core::controls::break_glass::{Approver, End, Refusal, State};
 use pg_tenancy_core::controls::break_glass_policy::{Bound, Policy, Terms};
-use pg_tenancy_core::controls::permission_set::PermissionSet;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail as rules;
 use pgrx::datum::Interval;
@@ -163,7 +162,7 @@ fn approve(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (id, reason) = (id(grant_id)?, input::reason(reason)?);
     input::must_write()?;
     let organization = context.organization.id;
-    let held = must_hold_action(&context, APPROVE)?;
+    let held = must_hold_action(&context, DOMAIN, APPROVE)?;
     let (mut stored, policy) = user::as_superuser(|| {
         hold_organization(organization);
         let stored = break_glass_grant::by_id(organization, id)?.ok_or_else(|| unknown(id))?;
@@ -200,7 +199,7 @@ fn deny(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (context, by) = acting(APPROVE)?;
     let (id, reason) = (id(grant_id)?, input::reason(reason)?);
     input::must_write()?;
-    must_hold_action(&context, APPROVE)?;
+    must_hold_action(&context, DOMAIN, APPROVE)?;
     let organization = context.organization.id;
     user::as_superuser(|| {
         hold_organization(organization);
@@ -239,19 +238,27 @@ fn end(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let own = stored.as_ref().is_some_and(|stored| stored.grant.beneficiary == by);
     if !own {
         context::authorize(DOMAIN, APPROVE)?;
-        must_hold_action(&context, APPROVE)?;
+        must_hold_action(&context, DOMAIN, APPROVE)?;
     }
     let may_revoke = !own || context.permissions.allows(DOMAIN, APPROVE) && held_now(&context)?.allows(DOMAIN, APPROVE);
-    let mut stored = stored.ok_or_else(|| unknown(id))?;
-    let ended = stored.grant.end(&by, may_revoke, clock::now()).map_err(|refusal| not_done(id, refusal))?;
-    user::as_superuser(|| {
-        stored.store(Some(&Closing { by: &by, reason: Some(reason) }))?;
-        let operation = match ended {
-            End::Ended => "break_glass_ended",
-            End::Revoked => "break_glass_revoked",
-        };
-        closed(&stored, operation, Some(reason))
-    })
+    let stored = stored.ok_or_else(|| unknown(id))?;
+    user::as_superuser(|| end_one(stored, &by, may_revoke, reason))
+}
+
+/// Revokes a grant as a reviewer has decided. The caller holds the organization, and acts as a superuser.
+pub fn revoke_reviewed(organization: Uuid, id: Uuid, reason: &str, reviewer: &Person) -> Result<()> {
+    let stored = break_glass_grant::by_id(organization, id)?.ok_or_else(|| unknown(id))?;
+    end_one(stored, reviewer, true, reason)
+}
+
+fn end_one(mut stored: StoredGrant, by: &Person, may_revoke: bool, reason: &str) -> Result<()> {
+    let ended = stored.grant.end(by, may_revoke, clock::now()).map_err(|refusal| not_done(stored.id, refusal))?;
+    stored.store(Some(&Closing { by, reason: Some(reason) }))?;
+    let operation = match ended {
+        End::Ended => "break_glass_ended",
+        End::Revoked => "break_glass_revoked",
+    };
+    closed(&stored, operation, Some(reason))
 }
 
 /// A person is no active member of the organization any more: what was granted to them is revoked.
@@ -300,16 +307,6 @@ fn acting(action: &str) -> Result<(Rc<Context>, Person)> {
     let context = context::require()?;
     let person = input::acting_person(&context)?;
     Ok((context, person))
-}
-
-/// What the caller holds, without what an elevation adds, if that has the action: whoever decides holds it now.
-pub fn must_hold_action(context: &Context, action: &str) -> Result<PermissionSet> {
-    let now = held_now(context)?;
-    if context.permissions.allows(DOMAIN, action) && now.allows(DOMAIN, action) {
-        return Ok(now);
-    }
-    let message = format!("the role of \"{}\" does not permit {DOMAIN}:{action} by itself now", context.subject);
-    Err(refused(error::PERMISSION_DENIED.error(message)))
 }
 
 /// Refuses terms that the policy does not allow now, and a person who may not use them now.

@@ -5,9 +5,10 @@
 //!
 //! Decision: `docs/decisions/85-break-glass.md`.
 
-use super::break_glass::{id, must_hold_action, not_done, record};
+use super::break_glass::{id, not_done, record};
 use super::break_glass_grant::{self, SignOff, StoredGrant, rules, unknown};
 use super::break_glass_policy::DOMAIN;
+use super::holding::must_hold_action;
 use super::input;
 use crate::context;
 use crate::identity::hold_organization;
@@ -134,7 +135,7 @@ fn sign_off(
         .map(|id| require_not_null(id, "a piece of evidence").map(|id| Uuid::from_bytes(*id.as_bytes())))
         .collect::<Result<_>>()?;
     input::must_write()?;
-    must_hold_action(&context, "sign_off")?;
+    must_hold_action(&context, DOMAIN, "sign_off")?;
     let organization = context.organization.id;
     user::as_superuser(|| {
         hold_organization(organization);

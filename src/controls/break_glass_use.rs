@@ -7,10 +7,11 @@
 //! Decision: `docs/decisions/85-break-glass.md`.
 
 use super::alert::raise_alert;
-use super::break_glass::{id, must_be_allowed, must_hold_action, not_done, record, refused};
+use super::break_glass::{id, must_be_allowed, not_done, record, refused};
 use super::break_glass_grant::{self, StoredGrant, unknown};
 use super::break_glass_policy::{DOMAIN, in_force};
 use super::break_glass_statement::must_be_recordable;
+use super::holding::must_hold_action;
 use super::input;
 use crate::audit::{self, NewEvent};
 use crate::context;
@@ -70,7 +71,7 @@ fn break_glass(grant_id: Option<pgrx::Uuid>) -> Result<i64> {
     if stored.grant.beneficiary != person {
         return Err(not_done(id, Refusal::SomebodyElse));
     }
-    must_hold_action(&context, USE)?;
+    must_hold_action(&context, DOMAIN, USE)?;
     let policy = user::as_superuser(|| {
         let policy = in_force(organization)?;
         must_be_allowed(organization, &policy, &stored.terms, &person).map(|()| policy)

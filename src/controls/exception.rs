@@ -13,11 +13,10 @@ use crate::identity::{hold_organization, is_active_member};
 use crate::pg::report::OrRaise;
 use crate::pg::tables::table;
 use crate::pg::{clock, transaction, user};
-use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::{Objection, Person};
 use pg_tenancy_core::controls::exception::{
-    EVERY_TARGET, End, Exception, Refusal, Settings, State, check_reason, check_target,
+    EVERY_TARGET, End, Exception, OnNoReview, Refusal, Settings, State, check_reason, check_target,
 };
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pg_tenancy_core::guardrail::{self as rules, SELF_APPROVED_EXCEPTION};
@@ -66,7 +65,8 @@ fn tenancy_amend_exception(
     owner_issuer: Option<&str>,
 ) -> pgrx::Uuid {
     let owner = Owner { subject: owner_subject, issuer: owner_issuer };
-    let id = amend(exception, expires_at.map(transaction::microseconds), reason, &owner).or_raise();
+    let amendment = Amendment { expires_at: expires_at.map(transaction::microseconds), reason, owner };
+    let id = amend(exception, &amendment).or_raise();
     pgrx::Uuid::from_bytes(*id.as_bytes())
 }
 
@@ -88,15 +88,26 @@ struct Given<'a> {
 }
 
 /// An owner as a caller names one.
-struct Owner<'a> {
-    subject: Option<&'a str>,
-    issuer: Option<&'a str>,
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    pub subject: Option<&'a str>,
+    pub issuer: Option<&'a str>,
+}
+
+/// What an amendment asks for; what is not named stays.
+#[derive(Clone, Copy)]
+pub struct Amendment<'a> {
+    /// In microseconds since 1970.
+    pub expires_at: Option<i64>,
+    pub reason: Option<&'a str>,
+    pub owner: Owner<'a>,
 }
 
 impl Owner<'_> {
-    /// The person that is named, or `otherwise`; an active member in any case.
-    fn person(&self, context: &Context, otherwise: &Person, now: i64) -> Result<Person> {
-        let issuer = self.issuer.unwrap_or(&context.issuer);
+    /// The person that is named, by default of the issuer of whoever asks, or `otherwise`; an active member in any
+    /// case.
+    fn person(&self, organization: Uuid, by: &Person, otherwise: &Person, now: i64) -> Result<Person> {
+        let issuer = self.issuer.unwrap_or(&by.issuer);
         let owner = match self.subject {
             None if self.issuer.is_some() => {
                 return Err(error::ARGUMENT_INVALID.error("owner_issuer names the issuer of an owner_subject"));
@@ -104,7 +115,7 @@ impl Owner<'_> {
             None => otherwise.clone(),
             Some(subject) => Person { issuer: issuer.to_owned(), subject: subject.to_owned() },
         };
-        if !is_active_member(context.organization.id, &owner.issuer, &owner.subject, now) {
+        if !is_active_member(organization, &owner.issuer, &owner.subject, now) {
             let message = format!("\"{}\" is no active member of the organization", owner.subject);
             return Err(error::ARGUMENT_INVALID.error(message));
         }
@@ -131,7 +142,7 @@ fn add(given: Given) -> Result<Uuid> {
         let now = clock::now();
         let settings = settings(organization, kind)?;
         check_reason(reason, settings.min_reason, kind, target)?;
-        let owner = given.owner.person(&context, &requester, now)?;
+        let owner = given.owner.person(organization, &requester, &requester, now)?;
         let broad = target == EVERY_TARGET;
         let made = Exception::request([requester, owner], broad, expires_at, None, &settings, now);
         let made = StoredException {
@@ -217,11 +228,12 @@ fn approve(mut stored: StoredException, by: &Person, reason: &str, settings: &Se
     })
 }
 
-fn amend(exception: Option<pgrx::Uuid>, expires_at: Option<i64>, reason: Option<&str>, owner: &Owner) -> Result<Uuid> {
+fn amend(exception: Option<pgrx::Uuid>, amendment: &Amendment) -> Result<Uuid> {
     context::authorize(DOMAIN, REQUEST)?;
     let context = context::require()?;
     let requester = input::acting_person(&context)?;
     let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
+    let Amendment { expires_at, reason, owner } = amendment;
     if expires_at.is_none() && reason.is_none() && owner.subject.is_none() && owner.issuer.is_none() {
         return Err(error::ARGUMENT_INVALID.error("an amendment changes the end, the reason or the owner"));
     }
@@ -229,40 +241,46 @@ fn amend(exception: Option<pgrx::Uuid>, expires_at: Option<i64>, reason: Option<
     let organization = context.organization.id;
     user::as_superuser(|| {
         hold_organization(organization);
-        let now = clock::now();
-        let old = by_id(organization, id)?;
-        let settings = settings(organization, &old.kind)?;
-        let mut old = settled_whatever(old, &settings, now)?;
-        if let Some(reason) = reason {
-            check_reason(reason, settings.min_reason, &old.kind, &old.target)?;
-        }
-        let owner = owner.person(&context, old.owner(), now)?;
-        let expires_at = expires_at.unwrap_or(old.exception.expires_at);
-        let (people, broad) = ([requester, owner], old.exception.broad);
-        let ask = |replaced: Option<&mut Exception>| {
-            let asked = Exception::request(people.clone(), broad, expires_at, replaced, &settings, now);
-            asked.map_err(|refusal| out_of_bounds(refusal, &settings))
-        };
-        let made = StoredException {
-            id: StoredException::new_id(now),
-            reason: reason.unwrap_or(&old.reason).to_owned(),
-            replaces: Some(id),
-            exception: ask(None)?,
-            ..old.clone()
-        };
-        let active = active(organization, &old.kind, &old.target)?.filter(|there| there.asks_the_same(&made));
-        if let Some(there) = same_or_refused(&made, &settings, now)?.or(active.map(|there| there.id)) {
-            return Ok(there);
-        }
-        if old.exception.state != State::Active {
-            return Err(refused(id, Refusal::State(old.exception.state), &settings));
-        }
-        ask(Some(&mut old.exception))?;
-        if old.exception.state == State::Superseded {
-            supersede(&old, made.requester(), &settings, now)?;
-        }
-        store_request(&made, now)
+        ask_instead(organization, id, requester, amendment)
     })
+}
+
+/// Asks for an exception in the place of another one. The caller holds the organization, and acts as a superuser.
+pub fn ask_instead(organization: Uuid, id: Uuid, requester: Person, amendment: &Amendment) -> Result<Uuid> {
+    let now = clock::now();
+    let old = by_id(organization, id)?;
+    let settings = settings(organization, &old.kind)?;
+    let Amendment { expires_at, reason, owner } = *amendment;
+    let mut old = settled_whatever(old, &settings, now)?;
+    if let Some(reason) = reason {
+        check_reason(reason, settings.min_reason, &old.kind, &old.target)?;
+    }
+    let owner = owner.person(organization, &requester, old.owner(), now)?;
+    let expires_at = expires_at.unwrap_or(old.exception.expires_at);
+    let (people, broad) = ([requester, owner], old.exception.broad);
+    let ask = |replaced: Option<&mut Exception>| {
+        let asked = Exception::request(people.clone(), broad, expires_at, replaced, &settings, now);
+        asked.map_err(|refusal| out_of_bounds(refusal, &settings))
+    };
+    let made = StoredException {
+        id: StoredException::new_id(now),
+        reason: reason.unwrap_or(&old.reason).to_owned(),
+        replaces: Some(id),
+        exception: ask(None)?,
+        ..old.clone()
+    };
+    let active = active(organization, &old.kind, &old.target)?.filter(|there| there.asks_the_same(&made));
+    if let Some(there) = same_or_refused(&made, &settings, now)?.or(active.map(|there| there.id)) {
+        return Ok(there);
+    }
+    if old.exception.state != State::Active {
+        return Err(refused(id, Refusal::State(old.exception.state), &settings));
+    }
+    ask(Some(&mut old.exception))?;
+    if old.exception.state == State::Superseded {
+        supersede(&old, made.requester(), &settings, now)?;
+    }
+    store_request(&made, now)
 }
 
 fn revoke(exception: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
@@ -286,13 +304,39 @@ fn revoke(exception: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
         if stored.exception.state_at(&settings, now) == State::Requested {
             return end(stored, End::Cancelled, "exception_cancelled", &ending, &settings, now);
         }
-        let amended = requested(organization, &stored.kind, &stored.target)?.filter(|one| one.replaces == Some(id));
-        end(stored, End::Revoked, "exception_revoked", &ending, &settings, now)?;
-        match settled(amended, &settings, now)? {
-            Some(amended) => end(amended, End::Cancelled, "exception_cancelled", &ending, &settings, now),
-            None => Ok(()),
-        }
+        revoke_one(stored, &ending, now)
     })
+}
+
+/// Ends an active exception, and what is asked for in its place.
+fn revoke_one(stored: StoredException, ending: &Ending, now: i64) -> Result<()> {
+    let settings = settings(stored.organization, &stored.kind)?;
+    let amended = requested(stored.organization, &stored.kind, &stored.target)?;
+    let amended = amended.filter(|one| one.replaces == Some(stored.id));
+    end(stored, End::Revoked, "exception_revoked", ending, &settings, now)?;
+    match settled(amended, &settings, now)? {
+        Some(amended) => end(amended, End::Cancelled, "exception_cancelled", ending, &settings, now),
+        None => Ok(()),
+    }
+}
+
+/// Revokes an exception as a reviewer has decided. The caller holds the organization, and acts as a superuser.
+pub fn revoke_reviewed(organization: Uuid, id: Uuid, reason: &str, reviewer: &Person) -> Result<()> {
+    revoke_one(by_id(organization, id)?, &Ending { by: reviewer, reason: Some(reason) }, clock::now())
+}
+
+/// Ends an exception that a review has left undecided. The caller holds the organization, and acts as a superuser.
+pub fn lapse(organization: Uuid, id: Uuid) -> Result<()> {
+    let (mut stored, now) = (by_id(organization, id)?, clock::now());
+    let settings = settings(organization, &stored.kind)?;
+    stored.exception.end(End::Lapsed, &settings, now).map_err(|refusal| refused(stored.id, refusal, &settings))?;
+    stored.store_end(None, &settings, now)?;
+    record(&stored, "exception_lapsed", None)
+}
+
+/// The rule for exceptions of a kind that a review leaves undecided.
+pub fn on_no_review(organization: Uuid, kind: &str) -> Result<OnNoReview> {
+    settings(organization, kind).map(|settings| settings.on_no_review)
 }
 
 /// Somebody ends an exception.

@@ -1,16 +1,63 @@
 //! Nobody gives more than they hold.
 
 use crate::audit;
-use crate::identity::held_now;
+use crate::identity::{held_now, permissions_now};
 use pg_tenancy_core::context::Context;
+use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet};
 use pg_tenancy_core::error::{self, Result};
+
+use uuid::Uuid;
+
+/// Who gives something, or takes it.
+#[derive(Clone, Copy)]
+pub enum Giver<'a> {
+    /// Whoever calls.
+    Caller(&'a Context),
+    /// The member who decided so in a review of the organization, which somebody else may close.
+    Reviewer(Uuid, &'a Person),
+}
+
+impl Giver<'_> {
+    /// The person.
+    pub fn person(&self) -> Person {
+        match self {
+            Giver::Caller(context) => Person { issuer: context.issuer.clone(), subject: context.subject.clone() },
+            Giver::Reviewer(_, person) => Person::clone(person),
+        }
+    }
+
+    /// Refuses to give what the giver does not hold.
+    pub fn must_hold(&self, domain: &str, given: &PermissionSet) -> Result<()> {
+        match self {
+            Giver::Caller(context) => must_hold(context, domain, given),
+            Giver::Reviewer(organization, person) => {
+                let now = permissions_now(*organization, &person.issuer, &person.subject).unwrap_or_default();
+                must_lie_within(&[&now], domain, given)
+            }
+        }
+    }
+}
+
+/// What the caller holds, without what an elevation adds, if that has the action: whoever decides holds it now.
+pub fn must_hold_action(context: &Context, domain: &str, action: &str) -> Result<PermissionSet> {
+    let now = held_now(context)?;
+    if context.permissions.allows(domain, action) && now.allows(domain, action) {
+        return Ok(now);
+    }
+    let message = format!("the role of \"{}\" does not permit {domain}:{action} by itself now", context.subject);
+    Err(audit::refused(domain, error::PERMISSION_DENIED.error(message)))
+}
 
 /// Refuses to give what the caller does not hold: by the sign-in of the transaction, and by what is committed now. What
 /// an elevation adds is held by nobody.
 pub fn must_hold(context: &Context, domain: &str, given: &PermissionSet) -> Result<()> {
     let now = held_now(context)?;
-    for held in [&context.permissions, &now] {
+    must_lie_within(&[&context.permissions, &now], domain, given)
+}
+
+fn must_lie_within(all_held: &[&PermissionSet], domain: &str, given: &PermissionSet) -> Result<()> {
+    for held in all_held {
         if given.within(held) {
             continue;
         }

@@ -3,7 +3,7 @@
 //! Decision: `docs/decisions/84-roles-of-an-organization.md`.
 
 use super::break_glass;
-use super::holding::must_hold;
+use super::holding::{Giver, must_hold};
 use super::input;
 use crate::audit;
 use crate::context;
@@ -12,6 +12,7 @@ use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::context::Context;
+use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
 use pg_tenancy_core::error::{self, Result};
 use pgrx::datum::TimestampWithTimeZone;
@@ -101,12 +102,13 @@ fn tenancy_effective_permissions(
     TableIterator::new(effective_permissions(subject, issuer).or_raise())
 }
 
-/// What a call gives a membership; what it does not name stays.
-struct Change<'a> {
-    role: Option<&'a str>,
-    status: Option<&'a str>,
-    /// In microseconds since 1970, or [`NO_END`].
-    valid_until: Option<i64>,
+/// What a membership is given; what is not named stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    pub role: Option<&'a str>,
+    pub status: Option<&'a str>,
+    /// In microseconds since 1970; `i64::MAX` for no end.
+    pub valid_until: Option<i64>,
 }
 
 /// A membership as it is stored.
@@ -153,8 +155,8 @@ impl<'a> Member<'a> {
         Ok(Member { organization: context.organization.id, issuer, subject })
     }
 
-    fn is(&self, context: &Context) -> bool {
-        self.issuer == context.issuer && self.subject == context.subject
+    fn is(&self, person: &Person) -> bool {
+        self.issuer == person.issuer && self.subject == person.subject
     }
 
     fn key(&self) -> [spi::Argument; 3] {
@@ -211,66 +213,85 @@ fn change(subject: Option<&str>, issuer: Option<&str>, change: &Change, reason: 
     let context = permitted("update")?;
     let member = Member::named(&context, subject, issuer)?;
     let reason = input::optional_reason(reason)?;
+    user::as_superuser(|| apply(Giver::Caller(&context), &member, change, reason))
+}
+
+/// Changes a member as a reviewer has decided. The caller acts as a superuser.
+pub fn change_reviewed(
+    organization: Uuid,
+    member: &Person,
+    change: &Change,
+    reason: &str,
+    reviewer: &Person,
+) -> Result<()> {
+    let member = Member { organization, issuer: member.issuer.clone(), subject: &member.subject };
+    apply(Giver::Reviewer(organization, reviewer), &member, change, Some(reason))
+}
+
+fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -> Result<()> {
     if change.status.is_some_and(|status| ![ACTIVE, SUSPENDED].contains(&status)) {
         return Err(error::ARGUMENT_INVALID.error("the status of a member is active or suspended"));
     }
-    user::as_superuser(|| {
-        // Before the membership: everybody takes the locks in this order.
-        let given = change.role.map(|role| keep_role(member.organization, role)).transpose()?;
-        hold_organization(member.organization);
-        let stored = FOR_CHANGE.write(&member.key(), Stored::read).pop().ok_or_else(|| member.unknown())?;
-        let before = stored.ok_or_else(|| error::STATE_INVALID.error("the membership cannot be read"))?;
-        let after = Stored {
-            role: change.role.unwrap_or(&before.role).to_owned(),
-            role_organization: given.map_or(before.role_organization, |of| of.organization),
-            status: change.status.unwrap_or(&before.status).to_owned(),
-            valid_until: change.valid_until.unwrap_or(before.valid_until),
-        };
-        if after == before {
-            return Ok(());
-        }
-        if after.valid_until != before.valid_until {
-            future(after.valid_until)?;
-        }
-        let longer = after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE;
-        if longer && member.is(&context) {
-            return Err(audit::refused(
-                DOMAIN,
-                error::MORE_THAN_HELD.error("nobody makes their own membership longer"),
-            ));
-        }
-        if longer || after.role != before.role {
-            must_hold(&context, DOMAIN, &role_of(member.organization, &after.role)?.permissions)?;
-        }
-        let [organization, issuer, subject] = member.key();
-        let row = [
-            organization,
-            issuer,
-            subject,
-            argument(after.role.as_str()),
-            spi::uuid(after.role_organization),
-            argument(after.status.as_str()),
-            ends(after.valid_until),
-        ];
-        audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
-        if after.status != ACTIVE {
-            break_glass::member_gone(member.organization, &member.issuer, member.subject, &input::person(&context))?;
-        }
-        Ok(())
-    })
+    // Before the membership: everybody takes the locks in this order.
+    let given = change.role.map(|role| keep_role(member.organization, role)).transpose()?;
+    hold_organization(member.organization);
+    let stored = FOR_CHANGE.write(&member.key(), Stored::read).pop().ok_or_else(|| member.unknown())?;
+    let before = stored.ok_or_else(|| error::STATE_INVALID.error("the membership cannot be read"))?;
+    let after = Stored {
+        role: change.role.unwrap_or(&before.role).to_owned(),
+        role_organization: given.map_or(before.role_organization, |of| of.organization),
+        status: change.status.unwrap_or(&before.status).to_owned(),
+        valid_until: change.valid_until.unwrap_or(before.valid_until),
+    };
+    if after == before {
+        return Ok(());
+    }
+    if after.valid_until != before.valid_until {
+        future(after.valid_until)?;
+    }
+    let longer = after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE;
+    if longer && member.is(&giver.person()) {
+        return Err(audit::refused(DOMAIN, error::MORE_THAN_HELD.error("nobody makes their own membership longer")));
+    }
+    if longer || after.role != before.role {
+        giver.must_hold(DOMAIN, &role_of(member.organization, &after.role)?.permissions)?;
+    }
+    let [organization, issuer, subject] = member.key();
+    let row = [
+        organization,
+        issuer,
+        subject,
+        argument(after.role.as_str()),
+        spi::uuid(after.role_organization),
+        argument(after.status.as_str()),
+        ends(after.valid_until),
+    ];
+    audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
+    if after.status != ACTIVE {
+        break_glass::member_gone(member.organization, &member.issuer, member.subject, &giver.person())?;
+    }
+    Ok(())
 }
 
 fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>) -> Result<()> {
     let context = permitted("delete")?;
     let member = Member::named(&context, subject, issuer)?;
     let reason = input::reason(reason)?;
-    user::as_superuser(|| {
-        hold_organization(member.organization);
-        if audit::for_reason(Some(reason), || DROP.write(&member.key(), |_| ())).is_empty() {
-            return Err(member.unknown());
-        }
-        break_glass::member_gone(member.organization, &member.issuer, member.subject, &input::person(&context))
-    })
+    user::as_superuser(|| remove(&member, reason, &input::person(&context)))
+}
+
+/// Ends a membership as a reviewer has decided. The caller acts as a superuser.
+pub fn drop_reviewed(organization: Uuid, member: &Person, reason: &str, reviewer: &Person) -> Result<()> {
+    let member = Member { organization, issuer: member.issuer.clone(), subject: &member.subject };
+    remove(&member, reason, reviewer)
+}
+
+fn remove(member: &Member, reason: &str, by: &Person) -> Result<()> {
+    hold_organization(member.organization);
+    if audit::for_reason(Some(reason), || DROP.write(&member.key(), |_| ())).is_empty() {
+        return Err(member.unknown());
+    }
+    break_glass::member_gone(member.organization, &member.issuer, member.subject, by)
 }
 
 /// The role that a call gives a member, if the caller may give it. It stays until the end of the transaction.
@@ -311,7 +332,7 @@ fn effective_permissions(subject: Option<&str>, issuer: Option<&str>) -> Result<
     } else {
         let subject = subject.or(Some(&context.subject));
         let member = Member::named(&context, subject, issuer)?;
-        if !member.is(&context) {
+        if !member.is(&input::person(&context)) {
             context::authorize(DOMAIN, "read")?;
         }
         permissions_of(&member)?

@@ -23,6 +23,12 @@ mod holding;
 mod input;
 mod last_admin;
 mod member;
+mod review;
+mod review_closing;
+mod review_opening;
+mod review_report;
+mod review_row;
+mod review_subject;
 mod role;
 mod settling;
 
@@ -32,3 +38,4 @@ pub use break_glass_statement::{STATEMENTS, before_prepare, grant_end};
 pub use break_glass_use::grant_in_force;
 pub use exception_memory::{EXCEPTIONS, statement_started};
 pub use input::require_action_type_name;
+pub use review_subject::{Rooms, define};

@@ -2,16 +2,16 @@
 //!
 //! Decision: `docs/decisions/84-roles-of-an-organization.md`.
 
-use super::holding::must_hold;
+use super::holding::Giver;
 use super::input;
 use crate::context;
 use crate::identity::hold_organization;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
-use pg_tenancy_core::context::Context;
+use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::permission_set::{MAX_RULES, PermissionSet, Rule};
-use pg_tenancy_core::error::{self, Result, require_not_null};
+use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::pg_extern;
 use uuid::Uuid;
 
@@ -100,24 +100,52 @@ fn define(name: Option<&str>, permissions: Option<Vec<Option<String>>>, descript
     let rules = rules(permissions)?;
     let description = description.map(|text| input::text(Some(text), "description")).transpose()?;
     input::must_write()?;
-    let organization = context.organization.id;
     user::as_superuser(|| {
-        spi::execute(KEEP_NAMES, |_| ());
-        let of_all = || OF_ALL.read(&[argument(name)], |_| ()).is_empty();
-        if !transaction::with_latest_snapshot(of_all) {
-            return Err(error::ROLE_EXISTS.error(format!("there is a role \"{name}\" of every organization")));
-        }
-        let key = || [spi::uuid(organization), argument(name)];
-        let exists = !FOR_CHANGE.write(&key(), |_| ()).is_empty();
+        let exists = hold(context.organization.id, name)?;
         context::authorize(DOMAIN, if exists { "update" } else { "create" })?;
-        let set: PermissionSet = rules.iter().cloned().collect();
-        must_hold(&context, DOMAIN, &set)?;
-        write(&context, name, description, exists, &rules)
+        give(Giver::Caller(&context), context.organization.id, name, description, exists, &rules)
     })
 }
 
-fn write(context: &Context, name: &str, description: Option<&str>, exists: bool, rules: &[Rule]) -> Result<()> {
-    let organization = context.organization.id;
+/// Gives an organization's own role other permissions, as a reviewer has decided. The caller acts as a superuser.
+pub fn change_reviewed(
+    organization: Uuid,
+    name: &str,
+    description: Option<&str>,
+    rules: &[Rule],
+    reviewer: &Person,
+) -> Result<()> {
+    if !hold(organization, name)? {
+        return Err(unknown(name));
+    }
+    give(Giver::Reviewer(organization, reviewer), organization, name, description, true, rules)
+}
+
+/// Locks the organization's own role of that name; false if there is none.
+///
+/// Errors: there is one of every organization.
+fn hold(organization: Uuid, name: &str) -> Result<bool> {
+    spi::execute(KEEP_NAMES, |_| ());
+    let of_all = || OF_ALL.read(&[argument(name)], |_| ()).is_empty();
+    if !transaction::with_latest_snapshot(of_all) {
+        return Err(error::ROLE_EXISTS.error(format!("there is a role \"{name}\" of every organization")));
+    }
+    Ok(!FOR_CHANGE.write(&[spi::uuid(organization), argument(name)], |_| ()).is_empty())
+}
+
+fn give(
+    giver: Giver,
+    organization: Uuid,
+    name: &str,
+    description: Option<&str>,
+    exists: bool,
+    rules: &[Rule],
+) -> Result<()> {
+    giver.must_hold(DOMAIN, &rules.iter().cloned().collect::<PermissionSet>())?;
+    write(organization, name, description, exists, rules)
+}
+
+fn write(organization: Uuid, name: &str, description: Option<&str>, exists: bool, rules: &[Rule]) -> Result<()> {
     let key = || (spi::uuid(organization), argument(name));
     let (id, named) = key();
     if exists {
@@ -150,20 +178,26 @@ fn drop_role(name: Option<&str>) -> Result<()> {
     let context = context::require()?;
     let name = role_name(name)?;
     input::must_write()?;
-    let organization: Uuid = context.organization.id;
-    user::as_superuser(|| {
-        let key = || [spi::uuid(organization), argument(name)];
-        if FOR_CHANGE.write(&key(), |_| ()).is_empty() {
-            return Err(error::NOT_FOUND.error(format!("the organization has no role \"{name}\" of its own")));
-        }
-        let counted = || MEMBERS.read(&key(), |row| row.get::<i64>(1));
-        let members = transaction::with_latest_snapshot(counted).pop().flatten().unwrap_or_default();
-        if members > 0 {
-            return Err(error::ROLE_IN_USE.error(format!("{members} members have the role \"{name}\"")));
-        }
-        DROP.write(&key(), |_| ());
-        Ok(())
-    })
+    user::as_superuser(|| remove(context.organization.id, name))
+}
+
+/// Drops an organization's own role that nobody has. The caller acts as a superuser.
+pub fn remove(organization: Uuid, name: &str) -> Result<()> {
+    let key = || [spi::uuid(organization), argument(name)];
+    if FOR_CHANGE.write(&key(), |_| ()).is_empty() {
+        return Err(unknown(name));
+    }
+    let counted = || MEMBERS.read(&key(), |row| row.get::<i64>(1));
+    let members = transaction::with_latest_snapshot(counted).pop().flatten().unwrap_or_default();
+    if members > 0 {
+        return Err(error::ROLE_IN_USE.error(format!("{members} members have the role \"{name}\"")));
+    }
+    DROP.write(&key(), |_| ());
+    Ok(())
+}
+
+fn unknown(name: &str) -> Error {
+    error::NOT_FOUND.error(format!("the organization has no role \"{name}\" of its own"))
 }
 
 fn allowed_actions(domain: Option<&str>) -> Result<Vec<String>> {

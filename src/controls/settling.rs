@@ -4,7 +4,7 @@
 
 use super::alert::raise_alert;
 use super::guard;
-use super::{action_type, break_glass, exception};
+use super::{action_type, break_glass, exception, review_closing, review_opening};
 use crate::pg::clock;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// What an alert is raised of when its time has come, the oldest first. $1 is the time, $2 how many at most.
-static DUE: [(AlertKind, Query); 6] = [
+static DUE: [(AlertKind, Query); 7] = [
     (
         AlertKind::RotationStuck,
         Query::new(
@@ -101,6 +101,18 @@ static DUE: [(AlertKind, Query); 6] = [
               ORDER BY d.at LIMIT $2",
         ),
     ),
+    (
+        AlertKind::ReviewOverdue,
+        Query::new(
+            "SELECT v.organization, 'review', v.id, v.due_at,
+                    json_build_object('review', v.id, 'kind', v.kind, 'title', v.title)::text
+               FROM tenancy.review v
+              WHERE v.state = 'open' AND v.due_at <= $1
+                AND NOT EXISTS (SELECT FROM tenancy.notice n
+                                 WHERE n.kind = 'review_overdue' AND n.subject = v.id AND n.due_at = v.due_at)
+              ORDER BY v.due_at LIMIT $2",
+        ),
+    ),
 ];
 
 /// Whoever comes second of two writes no row.
@@ -139,15 +151,17 @@ fn settle() -> Result<Vec<(&'static str, i64)>> {
             ("action_expired", action_type::expire(now, AT_MOST)?),
             ("exception_expired", exception::expire(now, AT_MOST)?),
             ("break_glass_over", break_glass::expire(now, AT_MOST)?),
+            ("review_due", review_opening::open_due(now, AT_MOST)?),
         ];
         for (kind, due) in &DUE {
             let mut noted = 0;
             let arguments = [spi::timestamp(now), argument(AT_MOST)];
             for due in transaction::with_latest_snapshot(|| due.read(&arguments, Due::read)) {
-                noted += i64::from(due.ok_or_else(unreadable)?.note(*kind, now));
+                noted += i64::from(due.ok_or_else(unreadable)?.note(*kind, now)?);
             }
             settled.push((kind.name(), noted));
         }
+        settled.push(("review_over", review_closing::close_overdue(now, AT_MOST)?));
         Ok(settled)
     })
 }
@@ -164,13 +178,16 @@ impl Due {
     }
 
     /// Raises the alert, unless somebody else has; returns whether.
-    fn note(self, kind: AlertKind, now: i64) -> bool {
+    fn note(self, kind: AlertKind, now: i64) -> Result<bool> {
         let note = [argument(kind.name()), spi::uuid(self.subject), spi::timestamp(self.at), spi::timestamp(now)];
         let first = !guard::writing(|| NOTE.write(&note, |_| ())).is_empty();
         if first {
             raise_alert(self.organization, &self.domain, kind, self.detail);
         }
-        first
+        if first && kind == AlertKind::ReviewOverdue {
+            review_closing::warn_overdue(self.organization, self.subject)?;
+        }
+        Ok(first)
     }
 }
 

@@ -110,6 +110,12 @@ impl CaughtFailure {
         [ERRCODE_QUERY_CANCELED, ERRCODE_ADMIN_SHUTDOWN].contains(&self.report().sql_error_code())
     }
 
+    /// Whether the same transaction, begun anew, may come to another end: class 40 of the SQL standard.
+    pub fn is_conflict(&self) -> bool {
+        use PgSqlErrorCode::{ERRCODE_T_R_DEADLOCK_DETECTED, ERRCODE_T_R_SERIALIZATION_FAILURE};
+        [ERRCODE_T_R_SERIALIZATION_FAILURE, ERRCODE_T_R_DEADLOCK_DETECTED].contains(&self.report().sql_error_code())
+    }
+
     /// Raises it again.
     pub fn raise(self) -> ! {
         (*self.0).rethrow()

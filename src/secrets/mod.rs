@@ -28,6 +28,8 @@ mod verification;
 mod versions;
 
 pub use reveal_record::take_in as take_in_reveals;
+pub use rules::own_reviewed;
+pub use store::destroy_reviewed;
 
 /// A savepoint was rolled back or released.
 pub fn savepoint(level: i32, rolled_back: bool) {

@@ -14,7 +14,8 @@ use pg_tenancy_core::guardrail::{FAILED_ROTATION, RETIRE_IN_USE, State};
 use pg_tenancy_core::secrets::rotation::RotationPolicy;
 use pgrx::datum::Interval;
 use pgrx::pg_extern;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Those of the secret, and of its kind where it has none.
 static RULES: Query = Query::new(
@@ -43,6 +44,9 @@ static SET: Query = Query::new(
                                   'observe_for', observe_for::text, 'owner_subject', owner_subject,
                                   'owner_issuer', owner_issuer)::text",
 );
+
+static SET_OWNER: Query =
+    Query::new("UPDATE tenancy.secret SET owner_issuer = $2, owner_subject = $3 WHERE id = $1 RETURNING 1");
 
 /// `tenancy.set_secret_policy(...)`.
 #[allow(clippy::too_many_arguments)]
@@ -92,12 +96,7 @@ fn set(name: Option<&str>, rules: &Rules, owner: Option<&str>, issuer: Option<&s
             return Err(error::ARGUMENT_INVALID.error("owner_issuer names the issuer of an owner_subject"));
         }
         let issuer = issuer.unwrap_or(&own_issuer);
-        if let Some(owner) = owner
-            && !is_active_member(secret.organization, issuer, owner, clock::now())
-        {
-            let message = format!("\"{owner}\" is no active member of the organization");
-            return Err(error::ARGUMENT_INVALID.error(message));
-        }
+        owner.map_or(Ok(()), |owner| must_be_member(secret.organization, issuer, owner))?;
         let row = [
             spi::uuid(secret.id),
             argument(rules.rotate_every),
@@ -113,6 +112,23 @@ fn set(name: Option<&str>, rules: &Rules, owner: Option<&str>, issuer: Option<&s
         let unreadable = || error::STATE_INVALID.error("the rules of a secret cannot be read");
         secret.record("policy", None, new.ok_or_else(unreadable)?)
     })
+}
+
+/// Gives a secret another owner, as a reviewer has decided. The caller acts as a superuser.
+pub fn own_reviewed(organization: Uuid, secret: Uuid, issuer: &str, subject: &str, reason: &str) -> Result<()> {
+    let secret = Secret::held_by_id(organization, secret)?;
+    must_be_member(organization, issuer, subject)?;
+    let row = [spi::uuid(secret.id), argument(issuer), argument(subject)];
+    guard::writing(|| SET_OWNER.write(&row, |_| ()));
+    secret.record("policy", Some(reason), json!({ "owner_issuer": issuer, "owner_subject": subject }))
+}
+
+fn must_be_member(organization: Uuid, issuer: &str, owner: &str) -> Result<()> {
+    if is_active_member(organization, issuer, owner, clock::now()) {
+        return Ok(());
+    }
+    let message = format!("\"{owner}\" is no active member of the organization");
+    Err(error::ARGUMENT_INVALID.error(message))
 }
 
 /// The rules that apply to a secret now.

@@ -29,6 +29,11 @@ static HOLD: Query = Query::new(
       WHERE organization = $1 AND name = $2 AND destroyed_at IS NULL FOR UPDATE",
 );
 
+static HOLD_BY_ID: Query = Query::new(
+    "SELECT id, name, kind, scope, domain FROM tenancy.secret
+      WHERE organization = $1 AND id = $2 AND destroyed_at IS NULL FOR UPDATE",
+);
+
 static HOLD_ALL: Query = Query::new(
     "SELECT id, name, kind, scope, domain FROM tenancy.secret
       WHERE organization = $1 AND destroyed_at IS NULL ORDER BY id FOR UPDATE",
@@ -100,12 +105,24 @@ impl Secret {
         Ok(secret)
     }
 
+    /// The secret with this id. Its row is locked. For a caller who may do what follows whoever calls.
+    ///
+    /// Errors: [`error::SECRET_UNKNOWN`].
+    pub fn held_by_id(organization: Uuid, id: Uuid) -> Result<Self> {
+        let keys = [spi::uuid(organization), spi::uuid(id)];
+        let held = HOLD_BY_ID.write(&keys, |row| Secret::read(organization, row)).pop().flatten();
+        held.ok_or_else(|| unknown(&id.to_string()))
+    }
+
+    /// A row with id, name, kind, scope and domain.
+    fn read(organization: Uuid, row: &Row) -> Option<Self> {
+        let (name, kind, scope, domain) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
+        Some(Secret { id: row.uuid(1)?, organization, name, kind, scope, domain })
+    }
+
     /// All secrets of an organization. Their rows are locked.
     pub fn all_held(organization: Uuid) -> Result<Vec<Self>> {
-        let read = |row: &Row| {
-            let (name, kind, scope, domain) = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
-            Some(Secret { id: row.uuid(1)?, organization, name, kind, scope, domain })
-        };
+        let read = |row: &Row| Secret::read(organization, row);
         let held: Option<Vec<_>> = HOLD_ALL.write(&[spi::uuid(organization)], read).into_iter().collect();
         held.ok_or_else(|| error::STATE_INVALID.error("the row of a secret cannot be read"))
     }

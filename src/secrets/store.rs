@@ -150,11 +150,18 @@ fn put(given: Given) -> Result<Uuid> {
 fn destroy(name: Option<&str>, reason: Option<&str>) -> Result<i32> {
     let reason = valid_reason(reason)?;
     let secret = Secret::held(name, "destroy")?;
-    user::as_superuser(|| {
-        let values = versions::destroy(&secret, reason, clock::now())?;
-        secret.record("destroy", Some(reason), json!({ "values": values }))?;
-        Ok(values as i32)
-    })
+    user::as_superuser(|| destroy_held(&secret, reason))
+}
+
+/// Destroys a secret as a reviewer has decided. The caller acts as a superuser.
+pub fn destroy_reviewed(organization: Uuid, secret: Uuid, reason: &str) -> Result<()> {
+    destroy_held(&Secret::held_by_id(organization, secret)?, reason).map(drop)
+}
+
+fn destroy_held(secret: &Secret, reason: &str) -> Result<i32> {
+    let values = versions::destroy(secret, reason, clock::now())?;
+    secret.record("destroy", Some(reason), json!({ "values": values }))?;
+    Ok(values as i32)
 }
 
 fn valid_scope(scope: Option<&str>) -> Result<&str> {

@@ -35,11 +35,15 @@ pub enum AlertKind {
     BreakGlassEnded,
     /// A grant of break-glass was not signed off in time.
     SignOffOverdue,
+    /// A review was opened.
+    ReviewOpened,
+    /// A review is due and not closed.
+    ReviewOverdue,
 }
 
 impl AlertKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [AlertKind; 16] = [
+    pub const ALL: [AlertKind; 18] = [
         AlertKind::ActionRequested,
         AlertKind::ActionWithdrawn,
         AlertKind::HealthFailed,
@@ -56,6 +60,8 @@ impl AlertKind {
         AlertKind::BreakGlassActivated,
         AlertKind::BreakGlassEnded,
         AlertKind::SignOffOverdue,
+        AlertKind::ReviewOpened,
+        AlertKind::ReviewOverdue,
     ];
 
     /// The word that is stored, and sent to whoever listens.
@@ -77,6 +83,8 @@ impl AlertKind {
             AlertKind::BreakGlassActivated => "break_glass_activated",
             AlertKind::BreakGlassEnded => "break_glass_ended",
             AlertKind::SignOffOverdue => "sign_off_overdue",
+            AlertKind::ReviewOpened => "review_opened",
+            AlertKind::ReviewOverdue => "review_overdue",
         }
     }
 }

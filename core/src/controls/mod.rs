@@ -6,3 +6,4 @@ pub mod break_glass;
 pub mod break_glass_policy;
 pub mod exception;
 pub mod permission_set;
+pub mod review;

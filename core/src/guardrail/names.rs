@@ -116,6 +116,16 @@ pub static OPERATOR_REVEAL: Guardrail = Guardrail {
               enforce: refused.",
 };
 
+/// Reviews that nobody closes in time.
+pub static OVERDUE_REVIEW: Guardrail = Guardrail {
+    name: "overdue_review",
+    default: State::Warn,
+    scope: Scope::Organization,
+    meaning: "A review that is due and not closed. warn: recorded, with an alert; enforce: tenancy.settle_due closes \
+        it \
+              with what is decided.",
+};
+
 /// Reveals of a value whose rotation is overdue.
 pub static OVERDUE_ROTATION: Guardrail = Guardrail {
     name: "overdue_rotation",
@@ -207,6 +217,15 @@ pub static UNRECORDED_REVEAL: Guardrail = Guardrail {
               enforce: refused.",
 };
 
+/// Exceptions that a review has left undecided.
+pub static UNREVIEWED_EXCEPTION: Guardrail = Guardrail {
+    name: "unreviewed_exception",
+    default: State::Warn,
+    scope: Scope::Organization,
+    meaning: "An exception that goes on although its review was closed without a decision about it, because its kind \
+              says so. warn: a WARNING, recorded; enforce: it lapses.",
+};
+
 /// Break-glass for somebody whose last use nobody has signed off.
 pub static UNSIGNED_BREAK_GLASS: Guardrail = Guardrail {
     name: "unsigned_break_glass",
@@ -226,13 +245,14 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 18] = [
+pub static ALL: [&Guardrail; 20] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
     &LAST_ADMIN,
     &LITERAL_SECRET,
     &NEW_TABLES,
     &OPERATOR_REVEAL,
+    &OVERDUE_REVIEW,
     &OVERDUE_ROTATION,
     &PROTECTED_TABLES,
     &RETIRE_IN_USE,
@@ -243,6 +263,7 @@ pub static ALL: [&Guardrail; 18] = [
     &STATEMENT_STATISTICS,
     &UNRECORDED_BREAK_GLASS,
     &UNRECORDED_REVEAL,
+    &UNREVIEWED_EXCEPTION,
     &UNSIGNED_BREAK_GLASS,
     &UNVERIFIED_SECRET,
 ];
