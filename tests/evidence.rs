@@ -1,5 +1,6 @@
 //! Bundles of a real server, checked by the program that knows no server, and by a second reader in Python.
 
+use crate::action_types::act;
 use crate::common::*;
 use pg_tenancy_core::audit::export::bundle::report::Verdict;
 use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
@@ -110,6 +111,68 @@ async fn export(client: &Client, arguments: &str) -> String {
 
 fn lines(bundle: &str) -> Vec<Value> {
     bundle.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_bundle_tells_of_reviews_in_words_and_proves_their_reports() {
+    in_database(async |database| {
+        let (superuser, folder) = (database.superuser().await, Folder::new(database));
+        let client = database.application().await;
+        run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'admin')")).await;
+        let (alice, dora) = (database.token("alice"), database.token("dora"));
+        let open = "SELECT tenancy.open_review('memberships', 'Q1 \u{202e}review', now() + interval '1 day',
+                                               filter => '{\"role\": \"admin\"}')";
+        let review = act(&client, &alice, open).await.unwrap();
+        let of_others = format!(
+            "SELECT tenancy.decide_many('{review}', (SELECT array_agg(number) FROM tenancy.review_item
+                 WHERE review = '{review}' AND what ->> 'subject' <> tenancy.subject()
+                   AND decision IS NULL), 'keep', 'test')"
+        );
+        for token in [&alice, &dora] {
+            act(&client, token, &of_others).await.unwrap();
+        }
+        // An application's own event of the same name tells nothing.
+        let forged = format!(
+            "SELECT tenancy.record_event('review_closed', domain => 'review', data => jsonb_build_object(
+                 'review', '{review}', 'report_digest', repeat('0', 64)))"
+        );
+        let _ = act(&client, &alice, &forged).await;
+        act(&client, &alice, &format!("SELECT count(*) FROM tenancy.close_review('{review}')")).await.unwrap();
+        let report = format!("SELECT tenancy.review_report('{review}')::text");
+        let report = act(&client, &alice, &report).await.unwrap();
+        checkpoint(&superuser).await;
+
+        let key = public_key(&superuser).await;
+        let bundle = folder.file("bundle.jsonl", &export(&superuser, &format!("'{ACME}'")).await);
+        let file = folder.file("report.json", &report);
+        let (status, said) = check(&[&bundle, "--key", &key, "--report", &file]);
+        assert_eq!(status, 0, "{said}");
+        let words = said.lines().find(|line| line.contains(&format!("Review {review}"))).unwrap();
+        for part in [
+            "of memberships: opened on",
+            "by alice over 3 items",
+            "alice decided about 2",
+            "dora decided about 1",
+            "closed on",
+            "3 kept.",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!said.contains('\u{202e}'), "nothing turns the line around");
+        assert!(said.contains(&format!("is the report of review {review}, as an event of")), "{said}");
+        let (_, json) = check(&[&bundle, "--key", &key, "--report", &file, "--json"]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["reviews"][0]["outcomes"]["kept"], &json["reviews"][0]["items"]), (&3.into(), &3.into()));
+        assert_eq!(json["reports"][0]["of"], format!("review {review}").as_str());
+
+        // A report in which anything is another one is none of the bundle.
+        let other = folder.file("other.json", report.replace("\"kept\"", "\"applied\""));
+        let (status, said) = check(&[&bundle, "--key", &key, "--report", &other]);
+        assert_eq!(status, 4, "{said}");
+        assert!(said.contains("no event here has its digest"), "{said}");
+        let (status, _) = check(&[&bundle, "--key", &key, "--report", &bundle]);
+        assert_eq!(status, 2, "a file that is no report");
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use aws_lc_rs::digest;
 use libfuzzer_sys::fuzz_target;
 use pg_tenancy_core::audit::export::bundle::line::{self, End, Line};
-use pg_tenancy_core::audit::export::bundle::report::{self, Verdict};
+use pg_tenancy_core::audit::export::bundle::report::{self, Names, Verdict};
 use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
 use pg_tenancy_core::audit::export::statement::Envelope;
 use pg_tenancy_core::audit::format::hex::Hash;
@@ -45,7 +45,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some(sealed) = sealed_anew(data) else { return };
     if let Ok(outcome) = verify(sealed.as_slice(), &expected) {
-        let said = report::lines(&outcome, &[]).join("\n") + &report::to_json(&outcome, &[]).to_string();
+        let names = Names::default();
+        let said = report::lines(&outcome, &names).join("\n") + &report::to_json(&outcome, &names).to_string();
         assert!(!said.contains('\u{1b}'));
         let text = std::str::from_utf8(&sealed).expect("JSON");
         let original: Vec<&str> = BUNDLE.lines().filter(is_batch).collect();

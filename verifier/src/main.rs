@@ -2,7 +2,8 @@
 
 use lexopt::prelude::*;
 use pg_tenancy_core::audit::export::bundle::reader::MAX_LINE;
-use pg_tenancy_core::audit::export::bundle::report::{self, Verdict};
+use pg_tenancy_core::audit::export::bundle::report::{self, Names, Verdict};
+use pg_tenancy_core::audit::export::bundle::reviewed::Report;
 use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::signed_note::Verifier;
@@ -23,6 +24,8 @@ Checks a bundle of tenancy.export_evidence without the database, and says in wor
       --keys FILE        such keys, one a line; # begins a comment
       --earlier NOTE     file with a checkpoint that you had before: nothing may have changed since
       --artifact FILE    file that you have: tells which evidence it is; may be given several times
+      --report FILE      file with what tenancy.review_report or tenancy.break_glass_report returned: tells whether an
+                         event has its digest; may be given several times
       --json             the result as JSON
       --max-line BYTES   refuses longer lines, 67108864 unless given
       --help, --version
@@ -35,17 +38,20 @@ Exit status:
   2  cannot be read: no bundle, a file that is not there, or a wrong call
   3  agrees with itself, and is signed by no key that you named
   4  signed by a key that you named, and not all is shown that should be: events whose content is gone,
-     a file that is no artifact of the bundle, or an earlier checkpoint that cannot be compared
+     a file that is no artifact or no report of the bundle, or an earlier checkpoint that cannot be compared
 ";
 
 /// The most bytes of a file with keys or with a note.
 const MAX_TEXT: u64 = 1_000_000;
 
+/// The most bytes of a file with a report.
+const MAX_REPORT: u64 = 1 << 30;
+
 #[derive(Default)]
 struct Arguments {
     bundle: Option<OsString>,
     expected: Expected,
-    artifacts: Vec<String>,
+    names: Names,
     json: bool,
 }
 
@@ -86,7 +92,14 @@ fn arguments() -> Result<Option<Arguments>, String> {
             Long("artifact") => {
                 let path = PathBuf::from(parser.value().map_err(say)?);
                 arguments.expected.artifacts.push(digest_of(&path)?);
-                arguments.artifacts.push(path.display().to_string());
+                arguments.names.artifacts.push(path.display().to_string());
+            }
+            Long("report") => {
+                let path = parser.value().map_err(say)?;
+                let name = Path::new(&path).display().to_string();
+                let text = text_within(&path, MAX_REPORT)?;
+                arguments.expected.reports.push(Report::read(&text).map_err(|error| format!("{name}: {error}"))?);
+                arguments.names.reports.push(name);
             }
             Long("json") => arguments.json = true,
             Long("max-line") => arguments.expected.max_line = parser.value().and_then(|v| v.parse()).map_err(say)?,
@@ -124,12 +137,16 @@ fn open(path: &Path) -> Result<File, String> {
 }
 
 fn text_of(path: &OsString) -> Result<String, String> {
+    text_within(path, MAX_TEXT)
+}
+
+fn text_within(path: &OsString, most: u64) -> Result<String, String> {
     let path = Path::new(path);
     let mut text = String::new();
-    let read = open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text);
+    let read = open(path)?.take(most + 1).read_to_string(&mut text);
     match read {
-        Ok(length) if length as u64 <= MAX_TEXT => Ok(text),
-        Ok(_) => Err(format!("{}: longer than {MAX_TEXT} bytes", path.display())),
+        Ok(length) if length as u64 <= most => Ok(text),
+        Ok(_) => Err(format!("{}: longer than {most} bytes", path.display())),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
@@ -155,9 +172,9 @@ fn run(arguments: &Arguments) -> Result<(Verdict, String), String> {
     };
     Ok(match verify(input, &arguments.expected) {
         Ok(outcome) if arguments.json => {
-            (outcome.verdict(), format!("{}\n", report::to_json(&outcome, &arguments.artifacts)))
+            (outcome.verdict(), format!("{}\n", report::to_json(&outcome, &arguments.names)))
         }
-        Ok(outcome) => (outcome.verdict(), report::lines(&outcome, &arguments.artifacts).join("\n") + "\n"),
+        Ok(outcome) => (outcome.verdict(), report::lines(&outcome, &arguments.names).join("\n") + "\n"),
         Err(failure) if arguments.json => {
             let verdict = failure.verdict();
             let text = json!({"verdict": verdict.name(), "status": verdict as i32, "why": failure.text()});

@@ -8,6 +8,7 @@ pub mod failure;
 pub mod line;
 pub mod reader;
 pub mod report;
+pub mod reviewed;
 #[cfg(test)]
 mod sample;
 pub mod verify;

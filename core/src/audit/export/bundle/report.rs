@@ -1,6 +1,7 @@
 //! The report about a bundle: what it proves and what it does not, as text and as JSON.
 
 use super::failure::Failure;
+use super::reviewed::Review;
 use super::verify::{Artifact, EarlierCheckpoint, Outcome};
 use crate::audit::format::hex;
 use crate::audit::format::timestamp;
@@ -55,6 +56,7 @@ impl Outcome {
     /// The verdict for a bundle that is consistent.
     pub fn verdict(&self) -> Verdict {
         let asked = self.artifacts.iter().all(|found| !found.is_empty())
+            && self.reports.iter().all(Option::is_some)
             && !matches!(self.earlier, Some(EarlierCheckpoint::Unknown(_)))
             && self.contents.absent == 0
             && self.contents.unexplained == 0
@@ -85,8 +87,17 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if invisible(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 
-/// The report as lines of text; `names` are the file names of the caller's artifacts.
-pub fn lines(outcome: &Outcome, names: &[String]) -> Vec<String> {
+/// The names of files of the caller.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Those of the artifacts, in their order.
+    pub artifacts: Vec<String>,
+    /// Those of the reports, in their order.
+    pub reports: Vec<String>,
+}
+
+/// The report as lines of text.
+pub fn lines(outcome: &Outcome, names: &Names) -> Vec<String> {
     let mut lines = vec![heading(outcome), String::new()];
     lines.push(match outcome.verdict() {
         Verdict::Unknown => "The bundle agrees with itself. No key that you named stands behind all of it:".into(),
@@ -123,7 +134,7 @@ fn names_of(keys: &[Verifier]) -> String {
     keys.iter().map(Verifier::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
+fn shown(outcome: &Outcome, names: &Names) -> Vec<String> {
     let (checkpoint, contents) = (&outcome.checkpoint, &outcome.contents);
     let (number, origin, made) = (checkpoint.size, &checkpoint.origin, timestamp::text(outcome.made_at));
     let mut lines = Vec::new();
@@ -144,9 +155,16 @@ fn shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
         lines.push(format!("Nothing that stood in the log at your checkpoint {number} has changed or gone since."));
     }
     lines.extend(outcome.evidence.iter().filter(|artifact| artifact.in_history).map(registered));
-    for (name, found) in names.iter().zip(&outcome.artifacts).filter(|(_, found)| !found.is_empty()) {
+    for (name, found) in names.artifacts.iter().zip(&outcome.artifacts).filter(|(_, found)| !found.is_empty()) {
         let ids: Vec<String> = found.iter().map(ToString::to_string).collect();
         lines.push(format!("The file {name} is the artifact of evidence {}, byte for byte.", ids.join(", ")));
+    }
+    lines.extend(outcome.reviews.reviews.iter().map(Review::text));
+    for (name, found) in names.reports.iter().zip(&outcome.reports) {
+        if let Some((of, at)) = found {
+            let at = timestamp::text(*at);
+            lines.push(format!("The file {name} is the report of {of}, as an event of {at} has its digest."));
+        }
     }
     lines
 }
@@ -195,7 +213,7 @@ fn registered(artifact: &Artifact) -> String {
     )
 }
 
-fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
+fn not_shown(outcome: &Outcome, names: &Names) -> Vec<String> {
     let mut lines = Vec::new();
     if outcome.signers.is_empty() {
         lines.push(
@@ -234,8 +252,11 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
             here, or shows no values any more."
         ));
     }
-    for (name, _) in names.iter().zip(&outcome.artifacts).filter(|(_, found)| found.is_empty()) {
+    for (name, _) in names.artifacts.iter().zip(&outcome.artifacts).filter(|(_, found)| found.is_empty()) {
         lines.push(format!("Anything about the file {name}: no artifact in the bundle has its digest."));
+    }
+    for (name, _) in names.reports.iter().zip(&outcome.reports).filter(|(_, found)| found.is_none()) {
+        lines.push(format!("Anything about the report in the file {name}: no event here has its digest."));
     }
     match &outcome.earlier {
         Some(EarlierCheckpoint::Unknown(why)) => {
@@ -267,13 +288,23 @@ fn not_shown(outcome: &Outcome, names: &[String]) -> Vec<String> {
     lines
 }
 
-/// The report as JSON; `names` are the file names of the caller's artifacts.
-pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
+/// The report as JSON.
+pub fn to_json(outcome: &Outcome, names: &Names) -> Value {
     let verdict = outcome.verdict();
     let keys = |keys: &[Verifier]| keys.iter().map(Verifier::to_string).collect::<Vec<_>>();
     let evidence: Vec<Value> = outcome.evidence.iter().map(artifact_json).collect();
-    let artifacts: Vec<Value> =
-        names.iter().zip(&outcome.artifacts).map(|(name, found)| json!({"file": name, "evidence": found})).collect();
+    let reports = names.reports.iter().zip(&outcome.reports).map(|(name, found)| {
+        let (of, at) = found.as_ref().map(|(of, at)| (of, timestamp::text(*at))).unzip();
+        json!({ "file": name, "of": of, "signed_at": at })
+    });
+    let reports: Vec<Value> = reports.collect();
+    let reviews: Vec<Value> = outcome.reviews.reviews.iter().map(review_json).collect();
+    let artifacts: Vec<Value> = names
+        .artifacts
+        .iter()
+        .zip(&outcome.artifacts)
+        .map(|(name, found)| json!({"file": name, "evidence": found}))
+        .collect();
     json!({
         "verdict": verdict.name(),
         "status": verdict as i32,
@@ -306,7 +337,24 @@ pub fn to_json(outcome: &Outcome, names: &[String]) -> Value {
         },
         "evidence": evidence,
         "artifacts": artifacts,
+        "reviews": reviews,
+        "reports": reports,
         "not_proved": not_shown(outcome, names),
+    })
+}
+
+fn review_json(review: &Review) -> Value {
+    let event = |at: i64, who: &str| json!({ "at": timestamp::text(at), "by": who });
+    json!({
+        "review": review.id,
+        "title": review.title,
+        "opened": review.opened.as_ref().map(|(at, who, _)| event(*at, who)),
+        "items": review.opened.as_ref().map(|(_, _, items)| items),
+        "decided": review.decided,
+        "refreshed": review.refreshed,
+        "closed": review.closed.as_ref().map(|(at, who, _)| event(*at, who)),
+        "outcomes": review.closed.as_ref().map(|(_, _, outcomes)| outcomes),
+        "cancelled": review.cancelled.as_ref().map(|(at, who)| event(*at, who)),
     })
 }
 

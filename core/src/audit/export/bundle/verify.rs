@@ -5,6 +5,7 @@
 use super::failure::Failure;
 use super::line::{self, Absent, Batch, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
 use super::reader::{Lines, MAX_LINE};
+use super::reviewed::{Report, Reviews};
 use crate::audit::export::evidence;
 use crate::audit::export::statement::Envelope;
 use crate::audit::format::batch::MAX_EVENTS;
@@ -27,13 +28,15 @@ pub struct Expected {
     pub earlier: Option<String>,
     /// Digests (SHA-256) of artifacts that the caller has.
     pub artifacts: Vec<Digest>,
+    /// Reports of reviews and of break-glass that the caller has.
+    pub reports: Vec<Report>,
     /// The most bytes of a line.
     pub max_line: usize,
 }
 
 impl Default for Expected {
     fn default() -> Self {
-        Expected { keys: Vec::new(), earlier: None, artifacts: Vec::new(), max_line: MAX_LINE }
+        Expected { keys: Vec::new(), earlier: None, artifacts: Vec::new(), reports: Vec::new(), max_line: MAX_LINE }
     }
 }
 
@@ -62,6 +65,10 @@ pub struct Outcome {
     pub evidence: Vec<Artifact>,
     /// For each artifact of the caller, in order, the ids of the evidence with its digest.
     pub artifacts: Vec<Vec<Uuid>>,
+    /// What the events tell of reviews.
+    pub reviews: Reviews,
+    /// For each report of the caller, in order, what it is of and when an event took its digest.
+    pub reports: Vec<Option<(String, i64)>>,
 }
 
 /// Counts of the events in a bundle.
@@ -157,6 +164,12 @@ pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failu
         contents: found.contents,
         earlier,
         artifacts: expected.artifacts.iter().map(of).collect(),
+        reports: expected
+            .reports
+            .iter()
+            .map(|report| found.reviews.of(report).map(|signed| (signed.of.clone(), signed.at)))
+            .collect(),
+        reviews: found.reviews,
         evidence: found.evidence,
         manifest,
     })
@@ -311,6 +324,7 @@ struct Found {
     /// Whether a key of the caller signed every statement.
     statements: bool,
     evidence: Vec<Artifact>,
+    reviews: Reviews,
 }
 
 /// The previous batch, for the next one in its transaction.
@@ -345,6 +359,8 @@ struct BundleVerifier<'a> {
     before: Option<Before>,
     batches: HashMap<Uuid, Seen>,
     actors: HashMap<Uuid, Digest>,
+    /// Who an actor is, in words.
+    people: HashMap<Uuid, String>,
     /// Actors of whom the bundle contains only the digest.
     withheld: HashSet<Uuid>,
     /// The record digest in the payload of a registration's event, by the id of the event.
@@ -428,11 +444,17 @@ impl<'a> BundleVerifier<'a> {
             before: None,
             batches: HashMap::new(),
             actors: HashMap::new(),
+            people: HashMap::new(),
             withheld: HashSet::new(),
             registrations: HashMap::new(),
             erased: HashSet::new(),
             erasures: HashSet::new(),
-            found: Found { contents: Contents::default(), statements: true, evidence: Vec::new() },
+            found: Found {
+                contents: Contents::default(),
+                statements: true,
+                evidence: Vec::new(),
+                reviews: Reviews::default(),
+            },
         })
     }
 
@@ -451,6 +473,8 @@ impl<'a> BundleVerifier<'a> {
     }
 
     fn actor(&mut self, actor: &Actor) -> Checked {
+        let person = actor.subject.clone().unwrap_or_else(|| format!("the database role {}", actor.session_user));
+        self.people.insert(actor.id, person);
         match self.actors.insert(actor.id, actor.digest()) {
             None => Ok(()),
             Some(_) => Err("an actor stands twice".into()),
@@ -494,6 +518,8 @@ impl<'a> BundleVerifier<'a> {
             ));
         }
         self.remember(batch);
+        let who = self.people.get(&batch.actor).map_or("somebody who is not shown", String::as_str);
+        self.found.reviews.add(batch, who);
         match (&batch.chain, batch.leaf, &batch.proof) {
             (None, Some(leaf), Some(proof)) => self.elsewhere(batch, last, leaf, &line::digests(proof), &place),
             (Some(chain), None, None) => self.in_range(batch, last, &chain.0, &place),
@@ -683,6 +709,10 @@ mod tests {
         Expected { keys: vec![key()], ..Expected::default() }
     }
 
+    fn names<const N: usize>(artifacts: [&str; N]) -> report::Names {
+        report::Names { artifacts: artifacts.map(str::to_owned).into(), reports: Vec::new() }
+    }
+
     fn sealed(lines: &[Line]) -> Vec<u8> {
         bundle(lines, &signer())
     }
@@ -717,11 +747,11 @@ mod tests {
         let text = sealed(&History::new(4).lines(1, 4));
         let outcome = verify(text.as_slice(), &Expected::default()).unwrap();
         assert_eq!((outcome.verdict(), outcome.signers.len()), (Verdict::Unknown, 0));
-        assert!(report::lines(&outcome, &[]).join("\n").contains("a key that stands in it proves nothing"));
+        assert!(report::lines(&outcome, &names([])).join("\n").contains("a key that stands in it proves nothing"));
         let other = Expected { keys: vec![other_signer().verifier().clone()], ..Expected::default() };
         assert_eq!(verify(text.as_slice(), &other).unwrap().verdict(), Verdict::Unknown);
         let outcome = verify(text.as_slice(), &with_key()).unwrap();
-        assert!(report::lines(&outcome, &[]).join("\n").contains("These are all 7 events"));
+        assert!(report::lines(&outcome, &names([])).join("\n").contains("These are all 7 events"));
     }
 
     #[test]
@@ -1145,7 +1175,7 @@ mod tests {
         let outcome = verify(sealed(&history.lines(1, 5)).as_slice(), &expected).unwrap();
         assert_eq!(outcome.artifacts, [vec![history.evidence.id], vec![]]);
         assert_eq!((outcome.verdict(), outcome.evidence[0].events_here), (Verdict::Incomplete, 2));
-        let words = report::lines(&outcome, &["report.pdf".into(), "other.pdf".into()]).join("\n");
+        let words = report::lines(&outcome, &names(["report.pdf", "other.pdf"])).join("\n");
         assert!(words.contains("The file report.pdf is the artifact of evidence"), "{words}");
         assert!(words.contains("no artifact in the bundle has its digest"), "{words}");
     }
@@ -1223,7 +1253,7 @@ mod tests {
         let Line::Manifest(manifest) = &mut lines[0] else { panic!() };
         manifest.exporter.session_user = "x\u{1b}[2J\nPROVED\u{202e}".into();
         let outcome = verify(sealed(&lines).as_slice(), &with_key()).unwrap();
-        let words = report::lines(&outcome, &["a\rb".into()]);
+        let words = report::lines(&outcome, &names(["a\rb"]));
         assert!(words.iter().all(|line| !line.contains(|c: char| c.is_control() || c == '\u{202e}')), "{words:?}");
     }
 
