@@ -209,7 +209,26 @@ fn a_revocation_counts_in_the_next_statement_of_an_open_transaction() {
             run(&client, "ROLLBACK").await;
             assert_eq!(state(&superuser, &id).await, "revoked");
             act(&admin, &dora, "SELECT tenancy.change_member('nora', status => 'active')").await.unwrap();
+            // Nor one whom who administers the database suspends or removes.
+            for (number, gone) in [
+                format!("SELECT tenancy.set_membership('{ACME}', 'nora', 'oncall', status => 'suspended')"),
+                format!("SELECT tenancy.remove_membership('{ACME}', 'nora')"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let id = approved(database, &admin, &format!(", ticket => 'gone {round} {number}'")).await;
+                as_tenant(&client, &nora).await;
+                run(&client, &elevate(&id)).await;
+                run(&superuser, &gone).await;
+                assert_eq!(refused_within(&client, "SELECT 1").await.sqlstate, "42501");
+                run(&client, "ROLLBACK").await;
+                assert_eq!(state(&superuser, &id).await, "revoked", "{gone}");
+                run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'nora', 'oncall')")).await;
+            }
         }
+        let revoked = "SELECT count(*) FROM tenancy.audit_trail WHERE operation = 'break_glass_revoked'";
+        assert_eq!(count(&superuser, revoked).await, 12);
     });
 }
 

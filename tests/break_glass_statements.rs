@@ -1,10 +1,12 @@
 //! What is done under break-glass is recorded, statement by statement, whatever becomes of its transaction.
 
 use crate::action_types::act;
-use crate::break_glass::{CHANGE, approved, elevate, end, prepare, state};
+use crate::break_glass::{CHANGE, approve, approved, elevate, end, prepare, request, sign_off, state};
 use crate::common::*;
+use crate::evidence::{Folder, check, checkpoint, export, public_key};
 use crate::reads::{drained, on_a_server};
 use futures_util::future::join;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 /// Functions and rights for what statements may do.
@@ -341,4 +343,69 @@ fn an_activation_that_cannot_be_recorded_is_none() {
         assert_eq!(state(&superuser, &id).await, "approved");
         assert!(!act(&client, &nora, &elevate(&id)).await.unwrap().is_empty());
     });
+}
+
+#[test]
+fn a_report_tells_of_statements_by_table_and_of_what_was_not_needed_and_is_proved_offline() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        prepare(&superuser).await;
+        let (nora, alice) = (database.token("nora"), database.token("alice"));
+        let more =
+            "permissions => '{finding:update,finding:delete,cloud_account:read}', overrides => '{overdue_rotation}'";
+        let id = act(&client, &nora, &request(&format!(", {more}"))).await.unwrap();
+        act(&client, &database.token("dora"), &approve(&id)).await.unwrap();
+        for _ in 0..2 {
+            as_tenant(&client, &nora).await;
+            run(&client, &elevate(&id)).await;
+            for sql in [
+                r#"SELECT title FROM "Finding""#,
+                r#"UPDATE "Finding" SET title = 'x' WHERE id < 4"#,
+                r#"UPDATE "Finding" SET title = 'y' WHERE id = 4"#,
+                r#"SELECT FROM "Finding" f JOIN cloud_account a ON a.id = f."accountId""#,
+            ] {
+                run(&client, sql).await;
+            }
+            run(&client, "COMMIT").await;
+        }
+        act(&client, &nora, &end(&id)).await.unwrap();
+        seal_all(&superuser).await;
+        let report = format!("SELECT tenancy.break_glass_report('{id}') ->> 'report'");
+        let report = async || -> Value { serde_json::from_str(&act(&client, &alice, &report).await.unwrap()).unwrap() };
+        let told = report().await;
+        let statements: Vec<String> = told["statements"].as_array().unwrap().iter().map(summary).collect();
+        assert_eq!(
+            statements,
+            ["SELECT Finding,cloud_account success 2 10", "SELECT Finding success 2 10", "UPDATE Finding success 4 8",]
+        );
+        assert_eq!(told["needed_permissions"], json!(["cloud_account:read", "finding:update"]));
+        assert_eq!(told["unused_permissions"], json!(["finding:delete"]));
+        assert_eq!(told["unused_overrides"], json!(["overdue_rotation"]));
+
+        act(&client, &alice, &sign_off(&id)).await.unwrap();
+        let unused = "SELECT unused::text FROM tenancy.break_glass_grant";
+        assert_eq!(value(&superuser, unused).await, "{finding:delete,overdue_rotation}");
+        let finding = "SELECT state || ' ' || count FROM tenancy.posture WHERE control = 'controls.break_glass_unused'";
+        assert_eq!(act(&client, &alice, finding).await.unwrap(), "warn 1");
+        seal_all(&superuser).await;
+        checkpoint(&superuser).await;
+        let (folder, key) = (Folder::new(database), public_key(&superuser).await);
+        let bundle = folder.file("bundle.jsonl", export(&superuser, &format!("'{ACME}'")).await);
+        let bytes = serde_json::to_string(&report().await).unwrap();
+        let artifact = folder.file("report.json", &bytes);
+        let (status, said) = check(&[&bundle, "--key", &key, "--artifact", &artifact]);
+        assert_eq!(status, 0, "{said}");
+        assert!(said.contains(&format!("break-glass grant {id}")), "{said}");
+        let forged = folder.file("forged.json", bytes.replace("the night job has failed", "nothing happened"));
+        let (status, said) = check(&[&bundle, "--key", &key, "--artifact", &forged]);
+        assert!(status == 4 && said.contains("no artifact in the bundle has its digest"), "{said}");
+    });
+}
+
+/// Command, tables, result, how many statements, and their rows.
+fn summary(row: &Value) -> String {
+    let tables: Vec<&str> =
+        row["tables"].as_array().unwrap().iter().map(|table| table["table"].as_str().unwrap()).collect();
+    let text = |name: &str| row[name].as_str().unwrap().to_owned();
+    format!("{} {} {} {} {}", text("command"), tables.join(","), text("result"), row["statements"], row["rows"])
 }

@@ -13,16 +13,16 @@ use std::sync::LazyLock;
 use tokio_postgres::Client;
 
 /// A folder for the files of a test, which goes with it.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new(database: &Database) -> Self {
+    pub fn new(database: &Database) -> Self {
         let path = std::env::temp_dir().join(format!("{}_bundles", database.name));
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
 
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.0.join(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
@@ -51,7 +51,7 @@ fn verifier() -> &'static Path {
 }
 
 /// Runs `pg-tenancy-verify`; returns its exit status and what it said.
-fn check(arguments: &[&str]) -> (i32, String) {
+pub fn check(arguments: &[&str]) -> (i32, String) {
     let done = Command::new(verifier()).args(arguments).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     (done.status.code().unwrap(), said)
@@ -82,11 +82,11 @@ async fn record(database: &Database, superuser: &Client) {
     run(superuser, &format!(r#"DELETE FROM "Finding" WHERE "organizationId" = '{ACME}' AND id = 5"#)).await;
 }
 
-async fn checkpoint(superuser: &Client) -> i64 {
+pub async fn checkpoint(superuser: &Client) -> i64 {
     count(superuser, "SELECT tenancy.checkpoint()").await
 }
 
-async fn public_key(superuser: &Client) -> String {
+pub async fn public_key(superuser: &Client) -> String {
     value(superuser, "SELECT public_key FROM tenancy.signing_key WHERE retired_at IS NULL").await
 }
 
@@ -105,7 +105,7 @@ async fn sealed_events(superuser: &Client) -> i64 {
 }
 
 /// The bundle, as psql writes it into a file.
-async fn export(client: &Client, arguments: &str) -> String {
+pub async fn export(client: &Client, arguments: &str) -> String {
     column(client, &format!("SELECT tenancy.export_evidence({arguments})")).await.join("\n") + "\n"
 }
 

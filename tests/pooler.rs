@@ -30,7 +30,7 @@ fn pooler(database: &Database) -> Config {
 }
 
 /// A client of the application that comes through the pooler.
-async fn pooled(database: &Database) -> Client {
+pub async fn pooled(database: &Database) -> Client {
     connect(&pooler(database)).await
 }
 

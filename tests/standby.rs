@@ -12,14 +12,14 @@ use tokio_postgres::{Client, Config};
 const FINDINGS: &str = r#"SELECT count(*) FROM "Finding""#;
 
 /// A server of the test's own that follows the one of the environment. Its end takes it down.
-struct Standby {
+pub struct Standby {
     server: Server,
     folder: Folder,
 }
 
 impl Standby {
     /// Copies the running server and starts the copy; `None` where there is no server whose files one may copy.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let standby = Standby::copy("standby")?;
         standby.server.start("");
         Some(standby)
@@ -47,13 +47,13 @@ impl Standby {
         config
     }
 
-    async fn application(&self, database: &Database) -> Client {
+    pub async fn application(&self, database: &Database) -> Client {
         connect(self.config(database).user(APPLICATION)).await
     }
 }
 
 /// Waits until the standby has replayed what the primary has written so far.
-async fn catch_up(primary: &Client, standby: &Client) {
+pub async fn catch_up(primary: &Client, standby: &Client) {
     let written = value(primary, "SELECT pg_current_wal_flush_lsn()").await;
     eventually(standby, &format!("SELECT pg_last_wal_replay_lsn() >= '{written}'")).await;
 }

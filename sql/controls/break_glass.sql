@@ -83,6 +83,7 @@ CREATE TABLE tenancy.break_glass_grant (
     evidence uuid[],
     report_position bigint,
     report_digest bytea,
+    unused text[],
     CHECK (state NOT IN ('approved', 'active') OR activate_before IS NOT NULL),
     CHECK ((activated_at IS NULL) = (ends_at IS NULL)),
     CHECK (state NOT IN ('active', 'ended') OR ends_at IS NOT NULL),
@@ -135,11 +136,14 @@ COMMENT ON COLUMN tenancy.break_glass_grant.signed_off_issuer IS 'Issuer of whoe
 COMMENT ON COLUMN tenancy.break_glass_grant.signed_off_subject IS 'Subject of whoever signed it off.';
 COMMENT ON COLUMN tenancy.break_glass_grant.verdict IS 'appropriate or inappropriate; NULL until it is signed off.';
 COMMENT ON COLUMN tenancy.break_glass_grant.sign_off_comment IS 'What whoever signed it off says of it.';
-COMMENT ON COLUMN tenancy.break_glass_grant.evidence IS 'Ids of pieces of evidence, in tenancy.evidence.';
+COMMENT ON COLUMN tenancy.break_glass_grant.evidence IS
+'Ids of pieces of evidence, in tenancy.evidence. The last one is the report itself.';
 COMMENT ON COLUMN tenancy.break_glass_grant.report_position IS
 'Position of the last sealed event of the organization that the report at the sign-off could tell of.';
 COMMENT ON COLUMN tenancy.break_glass_grant.report_digest IS
 'SHA-256 of the report at the sign-off, which the event of the sign-off has too.';
+COMMENT ON COLUMN tenancy.break_glass_grant.unused IS
+'What the grant gave and nothing needed, as the report tells: permissions, and names of guardrails.';
 
 CREATE TABLE tenancy.break_glass_approval (
     id uuid PRIMARY KEY,
@@ -331,7 +335,8 @@ CREATE FUNCTION tenancy.break_glass_report(grant_id uuid) RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_break_glass_report_wrapper';
 COMMENT ON FUNCTION tenancy.break_glass_report(uuid) IS
 'Tells what was done under a grant of break-glass: who asked, for whom, why, who approved it, its times, the statements
-by command and tables, and every sealed event with old and new values. Returns an object:
+by command and tables, what they needed of the grant and what nothing needed, and every sealed event with old and new
+values. Returns an object:
 
 - report: What is told, up to through_position of the organization''s events. Old and new values are texts, which
   contain the JSON of the events. For a grant that is signed off it is what it was then.
@@ -347,7 +352,8 @@ CREATE FUNCTION tenancy.sign_off_break_glass(grant_id uuid, verdict text, commen
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_sign_off_break_glass_wrapper';
 COMMENT ON FUNCTION tenancy.sign_off_break_glass(uuid, text, text, uuid[]) IS
 'Signs a grant of break-glass off that has ended or was revoked. The caller is a third person, who neither asked for it
-nor used it. The event of the sign-off has the digest of the report (tenancy.break_glass_report).
+nor used it. The event of the sign-off has the digest of the report (tenancy.break_glass_report). The report is
+registered as evidence too, with source tenancy.break_glass_report and relation derived-from: exports prove it.
 
 - verdict: appropriate or inappropriate.
 - comment: What there is to say, 1 to 2000 bytes.

@@ -15,7 +15,8 @@ CREATE TRIGGER keep_admin AFTER INSERT OR UPDATE OR DELETE ON tenancy.role_permi
     FOR EACH ROW EXECUTE FUNCTION tenancy.keep_admin();
 ALTER TABLE tenancy.membership ENABLE ALWAYS TRIGGER keep_admin;
 ALTER TABLE tenancy.role_permission ENABLE ALWAYS TRIGGER keep_admin;
-COMMENT ON TRIGGER keep_admin ON tenancy.membership IS 'Keeps the last admin of an organization.';
+COMMENT ON TRIGGER keep_admin ON tenancy.membership IS
+'Keeps the last admin of an organization, and revokes grants of break-glass of whoever is no active member any more.';
 COMMENT ON TRIGGER keep_admin ON tenancy.role_permission IS 'Keeps the last admin of each organization.';
 
 CREATE FUNCTION tenancy.add_member(

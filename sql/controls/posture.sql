@@ -218,14 +218,18 @@ SELECT o.organization, c.control, CASE WHEN c.count = 0 THEN 'ok' ELSE c.if_any 
               min(g.activated_at) FILTER (WHERE g.state = 'active' AND g.ends_at > tenancy.clock()) AS active_since,
               count(*) FILTER (WHERE d.is_overdue) AS overdue, min(d.over_at) FILTER (WHERE d.is_overdue) AS over_since,
               count(*) FILTER (WHERE d.is_inappropriate) AS inappropriate,
-              min(g.signed_off_at) FILTER (WHERE d.is_inappropriate) AS inappropriate_since
+              min(g.signed_off_at) FILTER (WHERE d.is_inappropriate) AS inappropriate_since,
+              count(*) FILTER (WHERE d.is_unused) AS unused,
+              min(g.signed_off_at) FILTER (WHERE d.is_unused) AS unused_since
          FROM tenancy.break_glass_grant g
         CROSS JOIN LATERAL (
               SELECT coalesce(g.over_at, g.ends_at) AS over_at,
                      g.state IN ('active', 'ended', 'revoked')
                          AND coalesce(g.over_at, g.ends_at) + g.sign_off_within <= tenancy.clock() AS is_overdue,
                      g.verdict = 'inappropriate' AND g.signed_off_at > tenancy.clock() - interval '90 days'
-                         AS is_inappropriate) d
+                         AS is_inappropriate,
+                     cardinality(g.unused) > 0 AND g.signed_off_at > tenancy.clock() - interval '90 days' AS is_unused
+              ) d
         WHERE g.organization = o.organization) g
  CROSS JOIN LATERAL (
        SELECT count(*) AS pairs, min(p.since) AS since
@@ -244,7 +248,10 @@ SELECT o.organization, c.control, CASE WHEN c.count = 0 THEN 'ok' ELSE c.if_any 
         'SELECT tenancy.break_glass_report(grant_id)'),
        ('controls.break_glass_pairs', 'warn', s.pairs, s.since,
         'Pairs of an approver and a person who used break-glass with 3 approvals or more within 90 days.',
-        'have others approve, or ask for two with tenancy.set_break_glass_policy')) c
+        'have others approve, or ask for two with tenancy.set_break_glass_policy'),
+       ('controls.break_glass_unused', 'warn', g.unused, g.unused_since,
+        'Grants of break-glass, signed off within 90 days, with permissions or overrides that nothing needed.',
+        'ask for less the next time: SELECT unused FROM tenancy.break_glass_grant')) c
            (control, if_any, count, oldest, meaning, mend)
  WHERE o.every_domain OR tenancy.allowed('break_glass', 'read')
 UNION ALL

@@ -30,7 +30,7 @@ pub use capture::statement::{
     before_commit as statements_before_commit, begin as statement_begins, ended as statement_ended,
     ends_by as grants_end_by, transaction_ended as statements_sent, unrecordable,
 };
-pub use export::evidence::{events, given_ids, require_events};
+pub use export::evidence::{events, given_ids, register as register_evidence, require_events};
 pub use sealing::records::keep as take_in_by;
 pub use sealing::sealer::take_in as take_in_records;
 pub use sealing::signed_checkpoint::{has_signing_key, next as next_checkpoint};

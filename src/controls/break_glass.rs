@@ -11,9 +11,9 @@ use super::role;
 use crate::audit::{self, NewEvent, append};
 use crate::context;
 use crate::guardrail::{self, Hit};
-use crate::identity::{held_now, hold_organization, permissions_now};
+use crate::identity::{held_now, hold_organization, is_member, permissions_now};
 use crate::pg::report::OrRaise;
-use crate::pg::{clock, user};
+use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::{Objection, Person};
@@ -205,7 +205,7 @@ fn deny(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
         hold_organization(organization);
         let mut stored = break_glass_grant::by_id(organization, id)?.ok_or_else(|| unknown(id))?;
         stored.grant.deny(clock::now()).map_err(|refusal| not_done(id, refusal))?;
-        stored.store(Some(&Closing { by: &by, reason: Some(reason) }))?;
+        stored.store(Some(&Closing { by: Some(&by), reason: Some(reason) }))?;
         record(organization, "break_glass_denied", Some(reason), &stored.described())
     })
 }
@@ -220,7 +220,7 @@ fn cancel(grant_id: Option<pgrx::Uuid>) -> Result<()> {
         let stored = break_glass_grant::by_id(organization, id)?.filter(|stored| stored.grant.requester == by);
         let mut stored = stored.ok_or_else(|| unknown(id))?;
         stored.grant.cancel(&by, clock::now()).map_err(|refusal| not_done(id, refusal))?;
-        stored.store(Some(&Closing { by: &by, reason: None }))?;
+        stored.store(Some(&Closing { by: Some(&by), reason: None }))?;
         record(organization, "break_glass_cancelled", None, &stored.described())
     })
 }
@@ -253,7 +253,7 @@ pub fn revoke_reviewed(organization: Uuid, id: Uuid, reason: &str, reviewer: &Pe
 
 fn end_one(mut stored: StoredGrant, by: &Person, may_revoke: bool, reason: &str) -> Result<()> {
     let ended = stored.grant.end(by, may_revoke, clock::now()).map_err(|refusal| not_done(stored.id, refusal))?;
-    stored.store(Some(&Closing { by, reason: Some(reason) }))?;
+    stored.store(Some(&Closing { by: Some(by), reason: Some(reason) }))?;
     let operation = match ended {
         End::Ended => "break_glass_ended",
         End::Revoked => "break_glass_revoked",
@@ -261,15 +261,24 @@ fn end_one(mut stored: StoredGrant, by: &Person, may_revoke: bool, reason: &str)
     closed(&stored, operation, Some(reason))
 }
 
-/// A person is no active member of the organization any more: what was granted to them is revoked.
+/// A membership was changed or removed. Where it gives no access any more, what was granted to the person is revoked,
+/// by whoever acts in a context, or by nobody.
 ///
-/// The caller holds the organization, and acts as a superuser.
-pub fn member_gone(organization: Uuid, issuer: &str, subject: &str, by: &Person) -> Result<()> {
-    let (person, now) = (Person { issuer: issuer.to_owned(), subject: subject.to_owned() }, clock::now());
+/// The caller acts as a superuser.
+pub fn member_changed(organization: Uuid, issuer: &str, subject: &str) -> Result<()> {
+    transaction::next_command();
+    let person = Person { issuer: issuer.to_owned(), subject: subject.to_owned() };
+    if transaction::with_latest_snapshot(|| is_member(organization, issuer, subject))
+        || break_glass_grant::of_beneficiary(organization, &person)?.is_empty()
+        || !hold_organization(organization)
+    {
+        return Ok(());
+    }
+    let (by, now) = (context::current()?.map(|context| input::person(&context)), clock::now());
     for mut stored in break_glass_grant::of_beneficiary(organization, &person)? {
         if stored.grant.revoke(now).is_ok() {
             let reason = "the beneficiary is no active member any more";
-            stored.store(Some(&Closing { by, reason: Some(reason) }))?;
+            stored.store(Some(&Closing { by: by.as_ref(), reason: Some(reason) }))?;
             closed(&stored, "break_glass_revoked", Some(reason))?;
         }
     }

@@ -76,7 +76,8 @@ static STORE: Query = Query::new(
 static SIGN_OFF: Query = Query::new(
     "UPDATE tenancy.break_glass_grant
         SET state = $2, over_at = $3, signed_off_at = $4, signed_off_issuer = $5, signed_off_subject = $6,
-            verdict = $7, sign_off_comment = $8, evidence = $9, report_position = $10, report_digest = $11
+            verdict = $7, sign_off_comment = $8, evidence = $9, report_position = $10, report_digest = $11,
+            unused = $12
       WHERE id = $1 RETURNING 1",
 );
 
@@ -107,7 +108,8 @@ pub struct Wish<'a> {
 
 /// Who ended a grant, and why.
 pub struct Closing<'a> {
-    pub by: &'a Person,
+    /// `None` where no member did.
+    pub by: Option<&'a Person>,
     pub reason: Option<&'a str>,
 }
 
@@ -119,6 +121,8 @@ pub struct SignOff<'a> {
     pub evidence: Vec<Uuid>,
     pub position: i64,
     pub digest: &'a [u8],
+    /// What the grant gave and nothing needed: permissions and names of guardrails.
+    pub unused: Vec<String>,
 }
 
 /// The error of a grant that is not there, or not for the caller to know of.
@@ -278,6 +282,7 @@ impl StoredGrant {
 
     /// Stores what the grant has become.
     pub fn store(&self, closing: Option<&Closing>) -> Result<()> {
+        let by = closing.and_then(|closing| closing.by);
         self.update(
             &STORE,
             [
@@ -285,8 +290,8 @@ impl StoredGrant {
                 spi::timestamp(self.activated_at),
                 spi::timestamp(self.grant.ends_at),
                 spi::timestamp(self.grant.over_at),
-                argument(closing.map(|closing| closing.by.issuer.as_str())),
-                argument(closing.map(|closing| closing.by.subject.as_str())),
+                argument(by.map(|by| by.issuer.as_str())),
+                argument(by.map(|by| by.subject.as_str())),
                 argument(closing.and_then(|closing| closing.reason)),
             ],
         )
@@ -307,6 +312,7 @@ impl StoredGrant {
                 argument(evidence),
                 argument(sign_off.position),
                 argument(sign_off.digest),
+                argument(sign_off.unused.clone()),
             ],
         )
     }

@@ -6,19 +6,25 @@
 //! Decision: `docs/decisions/85-break-glass.md`.
 
 use super::break_glass::{id, not_done, record};
-use super::break_glass_grant::{self, SignOff, StoredGrant, rules, unknown};
+use super::break_glass_grant::{self, SignOff, StoredGrant, kinds, rules, unknown};
 use super::break_glass_policy::DOMAIN;
 use super::holding::must_hold_action;
 use super::input;
+use crate::audit;
 use crate::context;
 use crate::identity::hold_organization;
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::{clock, transaction, user};
-use pg_tenancy_core::audit::format::{hex, timestamp};
-use pg_tenancy_core::controls::break_glass::{Grant, Verdict};
+use pg_tenancy_core::audit::export::evidence::Evidence;
+use pg_tenancy_core::audit::format::event::time_ordered_id;
+use pg_tenancy_core::audit::format::hex::{self, Hash};
+use pg_tenancy_core::audit::format::timestamp;
+use pg_tenancy_core::controls::approval::Person;
+use pg_tenancy_core::controls::break_glass::{Grant, Verdict, unused};
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
 use pgrx::{JsonB, pg_extern};
+use rand::RngExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -63,6 +69,22 @@ static STATEMENTS: Query = Query::new(
       WHERE t.organization = $1 AND t.grant_id = $2 AND t.\"position\" <= $3 AND t.batch >= tenancy.lowest_id($4)
         AND t.operation = 'statement'
       GROUP BY t.new_values ->> 'command', t.new_values ->> 'tables', t.result
+      ORDER BY (t.new_values ->> 'command') COLLATE \"C\", (t.new_values ->> 'tables') COLLATE \"C\",
+               t.result COLLATE \"C\"",
+);
+
+/// What statements needed of a grant, and which guardrails were passed by it.
+static NEEDED: Query = Query::new(
+    "SELECT DISTINCT p.permission COLLATE \"C\" FROM tenancy.audit_trail t
+      CROSS JOIN LATERAL jsonb_array_elements_text((t.new_values ->> 'permissions')::jsonb) p (permission)
+      WHERE t.organization = $1 AND t.grant_id = $2 AND t.\"position\" <= $3 AND t.batch >= tenancy.lowest_id($4)
+        AND t.operation = 'statement'
+      ORDER BY 1",
+);
+static PASSED: Query = Query::new(
+    "SELECT DISTINCT (t.new_values ->> 'guardrail') COLLATE \"C\" FROM tenancy.audit_trail t
+      WHERE t.organization = $1 AND t.grant_id = $2 AND t.\"position\" <= $3 AND t.batch >= tenancy.lowest_id($4)
+        AND t.operation = 'guardrail' AND t.result = 'warned'
       ORDER BY 1",
 );
 
@@ -93,7 +115,9 @@ fn tenancy_sign_off_break_glass(
 /// What a report tells, up to a position of the chain.
 struct Report {
     content: Value,
-    digest: Vec<u8>,
+    /// What the grant gave and nothing needed: permissions and names of guardrails.
+    unused: Vec<String>,
+    digest: [u8; 32],
     position: i64,
     /// How many events of the grant it does not tell of.
     later: i64,
@@ -147,16 +171,41 @@ fn sign_off(
             let message = format!("{} events of break-glass grant {id} are not sealed yet", report.later);
             return Err(error::GRANT_STATE.error(message).detail("The report could not tell of them."));
         }
+        let proof = evidence_of(id, organization, &report, now, &by);
+        audit::register_evidence(&proof)?;
+        let mut evidence = evidence;
+        evidence.push(proof.id);
         let mut described = stored.described();
         described["verdict"] = json!(verdict.name());
         described["evidence"] = json!(evidence);
         described["report_position"] = json!(report.position);
         described["report_digest"] = json!(hex::encode(&report.digest));
+        described["unused"] = json!(report.unused);
         let (position, digest) = (report.position, report.digest.as_slice());
-        let sign_off = SignOff { by: &by, verdict: verdict.name(), comment, evidence, position, digest };
+        let sign_off =
+            SignOff { by: &by, verdict: verdict.name(), comment, evidence, position, digest, unused: report.unused };
         stored.store_sign_off(&sign_off, now)?;
         record(organization, "break_glass_signed_off", Some(comment), &described)
     })
+}
+
+/// The report as an artifact, so that exports of the organization's events carry its digest.
+fn evidence_of(grant: Uuid, organization: Uuid, report: &Report, now: i64, by: &Person) -> Evidence {
+    Evidence {
+        id: time_ordered_id(now, rand::rng().random()),
+        organization,
+        digest: Hash(report.digest),
+        media_type: "application/json".into(),
+        source: format!("tenancy.break_glass_report('{grant}')"),
+        collector: "pg_tenancy".into(),
+        collected_at: now,
+        registered_at: now,
+        registered_by: by.subject.clone(),
+        subject: Some(format!("break-glass grant {grant}")),
+        relation: "derived-from".into(),
+        events: Vec::new(),
+        description: None,
+    }
 }
 
 impl Report {
@@ -173,7 +222,7 @@ impl Report {
         };
         // What was never used has no events.
         let since = stored.activated_at.unwrap_or(i64::MAX);
-        let content = content(stored, position)?;
+        let (content, unused) = content(stored, position)?;
         let unreadable = |_| error::STATE_INVALID.error("the report of break-glass cannot be encoded");
         // Members in the order of their names, nothing between them: the same bytes whoever writes them.
         let bytes = serde_json::to_vec(&content).map_err(unreadable)?;
@@ -181,7 +230,7 @@ impl Report {
             Some(_) => number(&LATER, &selection(stored, position, since)).unwrap_or_default(),
             None => 0,
         };
-        Ok(Report { content, digest: Sha256::digest(&bytes).to_vec(), position, later })
+        Ok(Report { content, unused, digest: Sha256::digest(&bytes).into(), position, later })
     }
 }
 
@@ -190,10 +239,11 @@ fn selection(stored: &StoredGrant, position: i64, since: i64) -> [spi::Argument;
 }
 
 /// What does not change any more once the grant is over.
-fn content(stored: &StoredGrant, position: i64) -> Result<Value> {
+fn content(stored: &StoredGrant, position: i64) -> Result<(Value, Vec<String>)> {
     let Grant { requester, beneficiary, ends_at, over_at, .. } = &stored.grant;
     let over = over_at.or(ends_at.filter(|end| clock::now() >= *end));
     let (mut events, mut statements) = (Vec::new(), Vec::new());
+    let (mut needed, mut passed) = (Vec::new(), Vec::new());
     if let Some(since) = stored.activated_at {
         events = rows(&EVENTS, &selection(stored, position, since), |row| {
             let mut event: Value = serde_json::from_str(&row.get::<String>(1)?).ok()?;
@@ -203,7 +253,11 @@ fn content(stored: &StoredGrant, position: i64) -> Result<Value> {
         statements = rows(&STATEMENTS, &selection(stored, position, since), |row| {
             serde_json::from_str(&row.get::<String>(1)?).ok()
         })?;
+        needed = texts(&NEEDED, &selection(stored, position, since))?;
+        passed = texts(&PASSED, &selection(stored, position, since))?;
     }
+    let unused_permissions = unused(&stored.terms.permissions, &kinds(&needed).ok_or_else(unreadable)?);
+    let unused_overrides: Vec<&String> = stored.terms.overrides.iter().filter(|name| !passed.contains(*name)).collect();
     let approvals = rows(&APPROVALS, &[spi::uuid(stored.id)], |row| {
         Some(json!({
             "issuer": row.get::<String>(1)?,
@@ -221,7 +275,7 @@ fn content(stored: &StoredGrant, position: i64) -> Result<Value> {
             "reason": row.get::<String>(4),
         }))
     })?;
-    Ok(json!({
+    let content = json!({
         "version": 1,
         "grant": stored.id,
         "organization": stored.organization,
@@ -239,8 +293,18 @@ fn content(stored: &StoredGrant, position: i64) -> Result<Value> {
         "over_at": over.map(timestamp::text),
         "statements": statements,
         "events": events,
+        "needed_permissions": needed,
+        "unused_permissions": unused_permissions,
+        "unused_overrides": unused_overrides,
         "through_position": position,
-    }))
+    });
+    let unused = unused_permissions.iter().chain(unused_overrides).cloned().collect();
+    Ok((content, unused))
+}
+
+fn texts(query: &Query, arguments: &[spi::Argument]) -> Result<Vec<String>> {
+    let found = transaction::with_latest_snapshot(|| query.read(arguments, |row| row.get::<String>(1)));
+    found.into_iter().collect::<Option<_>>().ok_or_else(unreadable)
 }
 
 fn rows(query: &Query, arguments: &[spi::Argument], read: impl FnMut(&Row) -> Option<Value>) -> Result<Vec<Value>> {

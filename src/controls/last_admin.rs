@@ -6,6 +6,7 @@
 //!
 //! Decision: `docs/decisions/84-roles-of-an-organization.md`.
 
+use super::break_glass;
 use crate::audit;
 use crate::context;
 use crate::guardrail::{self, Hit};
@@ -99,16 +100,17 @@ fn unreadable(column: &str) -> Error {
     error::STATE_INVALID.error(format!("the column {column} of a changed row cannot be read"))
 }
 
-/// A membership was changed or removed.
+/// A membership was changed or removed. Grants of break-glass go with it.
 fn membership_changed(before: &ChangedRow) -> Result<()> {
     let end = before.shape.column("valid_until").and_then(|column| before.values.get(column));
     let end = end.map(|datum| transaction::from_timestamptz(datum.value() as i64));
     let is_active = before.text("status")? == "active" && end.is_none_or(|end| end > clock::now());
+    let organization = before.uuid("organization")?;
     // As it was before the statement that changed the membership.
-    if !is_active || !permits_everything(before.uuid("role_organization")?, &before.text("role")?) {
-        return Ok(());
+    if is_active && permits_everything(before.uuid("role_organization")?, &before.text("role")?) {
+        keeps(organization, Admins::with_end(end.is_none_or(|end| end == i64::MAX)))?;
     }
-    keeps(before.uuid("organization")?, Admins::with_end(end.is_none_or(|end| end == i64::MAX)))
+    break_glass::member_changed(organization, &before.text("issuer")?, &before.text("subject")?)
 }
 
 /// A permission was given to a role, or taken from it.

@@ -2,7 +2,6 @@
 //!
 //! Decision: `docs/decisions/84-roles-of-an-organization.md`.
 
-use super::break_glass;
 use super::holding::{Giver, must_hold};
 use super::input;
 use crate::audit;
@@ -267,9 +266,6 @@ fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -
         ends(after.valid_until),
     ];
     audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
-    if after.status != ACTIVE {
-        break_glass::member_gone(member.organization, &member.issuer, member.subject, &giver.person())?;
-    }
     Ok(())
 }
 
@@ -277,21 +273,21 @@ fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>
     let context = permitted("delete")?;
     let member = Member::named(&context, subject, issuer)?;
     let reason = input::reason(reason)?;
-    user::as_superuser(|| remove(&member, reason, &input::person(&context)))
+    user::as_superuser(|| remove(&member, reason))
 }
 
 /// Ends a membership as a reviewer has decided. The caller acts as a superuser.
-pub fn drop_reviewed(organization: Uuid, member: &Person, reason: &str, reviewer: &Person) -> Result<()> {
+pub fn drop_reviewed(organization: Uuid, member: &Person, reason: &str) -> Result<()> {
     let member = Member { organization, issuer: member.issuer.clone(), subject: &member.subject };
-    remove(&member, reason, reviewer)
+    remove(&member, reason)
 }
 
-fn remove(member: &Member, reason: &str, by: &Person) -> Result<()> {
+fn remove(member: &Member, reason: &str) -> Result<()> {
     hold_organization(member.organization);
     if audit::for_reason(Some(reason), || DROP.write(&member.key(), |_| ())).is_empty() {
         return Err(member.unknown());
     }
-    break_glass::member_gone(member.organization, &member.issuer, member.subject, by)
+    Ok(())
 }
 
 /// The role that a call gives a member, if the caller may give it. It stays until the end of the transaction.

@@ -240,7 +240,7 @@ pub fn apply(review: &StoredReview, item: &StoredItem) -> Result<Option<String>>
     match (review.kind, decision) {
         (_, Decision::Keep) => (),
         (_, Decision::Change) => return apply_change(review, item, by, reason),
-        (Kind::Memberships, Decision::Revoke) => member::drop_reviewed(organization, &member()?, reason, by)?,
+        (Kind::Memberships, Decision::Revoke) => member::drop_reviewed(organization, &member()?, reason)?,
         (Kind::Roles, Decision::Revoke) => audit::for_reason(Some(reason), || role::remove(organization, role()?))?,
         (Kind::Exceptions, Decision::Revoke) => exception::revoke_reviewed(organization, by_id()?, reason, by)?,
         (Kind::Secrets, Decision::Revoke) => (rooms.destroy_secret)(organization, by_id()?, reason)?,

@@ -6,6 +6,7 @@
 
 use super::approval::{Approvers, Objection, Person};
 use super::break_glass_policy::Policy;
+use super::permission_set::{PermissionSet, Rule};
 
 /// Where a grant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,6 +345,15 @@ fn most_covered(kinds: &[Kind], approvers: &[Approver]) -> usize {
     covering.max(most_covered(others, approvers))
 }
 
+/// The rules of a grant that permitted nothing of what was needed, each written as `domain:action`.
+pub fn unused(permissions: &PermissionSet, needed: &[Kind]) -> Vec<String> {
+    let is_unused = |rule: &Rule| {
+        let alone: PermissionSet = [rule.clone()].into_iter().collect();
+        !needed.iter().any(|(domain, action)| alone.allows(domain, action))
+    };
+    permissions.rules().filter(is_unused).map(|rule| rule.to_string()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,6 +390,18 @@ mod tests {
     fn requested(approvals: usize) -> (Grant, Policy) {
         let policy = policy(approvals, 0, 10, 10);
         (Grant::request(person(0), person(2), 5, &policy, 0), policy)
+    }
+
+    #[test]
+    fn a_rule_is_unused_that_permits_nothing_of_what_was_needed() {
+        let granted: PermissionSet =
+            ["finding:*", "*:read", "secret:reveal"].iter().map(|rule| Rule::parse(rule).unwrap()).collect();
+        let needed = |kinds: &[(&str, &str)]| -> Vec<Kind> {
+            kinds.iter().map(|(domain, action)| ((*domain).to_owned(), (*action).to_owned())).collect()
+        };
+        assert_eq!(unused(&granted, &needed(&[])), ["*:read", "finding:*", "secret:reveal"]);
+        assert_eq!(unused(&granted, &needed(&[("finding", "update")])), ["*:read", "secret:reveal"]);
+        assert_eq!(unused(&granted, &needed(&[("finding", "read"), ("a", "b")])), ["secret:reveal"]);
     }
 
     #[test]

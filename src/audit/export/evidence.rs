@@ -88,6 +88,12 @@ fn add(given: Given) -> Result<Uuid> {
         return Err(error::READ_ONLY.error("evidence cannot be registered on a standby or in a READ ONLY transaction"));
     }
     require_events(evidence.organization, &evidence.events)?;
+    register(&evidence)?;
+    Ok(evidence.id)
+}
+
+/// Registers it as a row, and as an event of whoever acts. The caller has checked it.
+pub fn register(evidence: &Evidence) -> Result<()> {
     let registration = append(NewEvent {
         organization: evidence.organization,
         operation: "insert",
@@ -97,10 +103,10 @@ fn add(given: Given) -> Result<Uuid> {
         row_key: Some(json!({ "id": evidence.id }).to_string()),
         result: "success",
         reason: None,
-        payload: payload(&evidence),
+        payload: payload(evidence),
     })?;
-    user::as_superuser(|| write(&evidence, registration));
-    Ok(evidence.id)
+    user::as_superuser(|| write(evidence, registration));
+    Ok(())
 }
 
 /// Checks who registers, and everything but the events.
