@@ -119,6 +119,32 @@ fn what_another_approves_counts_for_a_while_and_a_third_person_signs_it_off() {
 }
 
 #[test]
+fn whoever_works_under_a_grant_can_end_it_and_approves_nothing_by_it() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        prepare(&superuser).await;
+        let exception = "SELECT tenancy.add_exception('finding', 'disk', 'a reason that says enough', now() + '1 day')";
+        let exception = act(&client, &database.token("alice"), exception).await.unwrap();
+        let id = act(&client, &database.token("nora"), &request(", permissions => '{exception:*}'")).await.unwrap();
+        act(&client, &database.token("dora"), &approve(&id)).await.unwrap();
+        as_tenant(&client, &database.token("nora")).await;
+        run(&client, &elevate(&id)).await;
+        let decide = format!("SELECT tenancy.decide_exception('{exception}', true, 'test')");
+        let refusal = refused_within(&client, &decide).await;
+        assert_eq!((&refusal.sqlstate[..], refusal.message.contains("by itself")), ("42501", true), "{refusal:?}");
+        run(&client, &end(&id)).await;
+        assert!(refused(&client, CHANGE).await.message.contains("has ended"));
+        run(&client, "ROLLBACK").await;
+        assert_eq!(state(&superuser, &id).await, "active", "the end was rolled back");
+        as_tenant(&client, &database.token("nora")).await;
+        run(&client, &elevate(&id)).await;
+        run(&client, &end(&id)).await;
+        run(&client, "COMMIT").await;
+        assert_eq!(state(&superuser, &id).await, "ended");
+    });
+}
+
+#[test]
 fn neither_who_asks_nor_who_gains_approves_it() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

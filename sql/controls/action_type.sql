@@ -142,7 +142,8 @@ CREATE FUNCTION tenancy.decide_action_type(request uuid, approve boolean, reason
 COMMENT ON FUNCTION tenancy.decide_action_type(uuid, boolean, text) IS
 'Approves or denies a request for an action type. An approval is in force at once, for the time that the request names.
 Whoever asked cannot approve: requester and approver are compared by issuer and subject (guardrail
-self_approved_action).
+self_approved_action). Whoever decides holds the permission in the role by what is committed now, without what an
+elevation adds.
 
 - request: Id of the request, from tenancy.request_action_type.
 - approve: true approves, false denies.

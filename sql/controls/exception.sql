@@ -255,7 +255,8 @@ CREATE FUNCTION tenancy.decide_exception(exception uuid, approve boolean, reason
 COMMENT ON FUNCTION tenancy.decide_exception(uuid, boolean, text) IS
 'Approves or denies an exception that is asked for. With the last approval that its kind asks for it is active, and the
 exception that it replaces is superseded. One denial denies it. Neither the requester nor the owner may approve: persons
-are compared by issuer and subject (guardrail self_approved_exception). The rules of the kind count as they are now.
+are compared by issuer and subject (guardrail self_approved_exception). Whoever decides holds the permission in the role
+by what is committed now, without what an elevation adds. The rules of the kind count as they are now.
 
 - exception: Id of the exception, from tenancy.add_exception or tenancy.amend_exception.
 - approve: true approves, false denies.

@@ -4,6 +4,7 @@
 
 use super::action_type_request::{self, StoredRequest};
 use super::alert::raise_alert;
+use super::holding::must_hold_action;
 use super::input::person;
 use super::{guard, input};
 use crate::audit::{self, NewEvent, append};
@@ -124,6 +125,7 @@ fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&st
     let (organization, by) = (context.organization.id, person(&context));
     let mut stored = user::as_superuser(|| {
         hold_organization(organization);
+        must_hold_action(&context, DOMAIN, APPROVE)?;
         action_type_request::by_id(organization, id)
     })?;
     // The clock is read under the lock: a decision that waited for another one is not older than it.

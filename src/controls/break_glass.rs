@@ -162,13 +162,13 @@ fn approve(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (id, reason) = (id(grant_id)?, input::reason(reason)?);
     input::must_write()?;
     let organization = context.organization.id;
-    let held = must_hold_action(&context, DOMAIN, APPROVE)?;
-    let (mut stored, policy) = user::as_superuser(|| {
+    let (held, mut stored, policy) = user::as_superuser(|| {
         hold_organization(organization);
+        let held = must_hold_action(&context, DOMAIN, APPROVE)?;
         let stored = break_glass_grant::by_id(organization, id)?.ok_or_else(|| unknown(id))?;
         let policy = in_force(organization)?;
         must_be_allowed(organization, &policy, &stored.terms, &stored.grant.beneficiary)?;
-        Ok((stored, policy))
+        Ok((held, stored, policy))
     })?;
     must_hold(&context, DOMAIN, &stored.terms.permissions)?;
     // The clock is read under the lock: a decision that waited for another one is not older than it.
@@ -199,10 +199,10 @@ fn deny(grant_id: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (context, by) = acting(APPROVE)?;
     let (id, reason) = (id(grant_id)?, input::reason(reason)?);
     input::must_write()?;
-    must_hold_action(&context, DOMAIN, APPROVE)?;
     let organization = context.organization.id;
     user::as_superuser(|| {
         hold_organization(organization);
+        must_hold_action(&context, DOMAIN, APPROVE)?;
         let mut stored = break_glass_grant::by_id(organization, id)?.ok_or_else(|| unknown(id))?;
         stored.grant.deny(clock::now()).map_err(|refusal| not_done(id, refusal))?;
         stored.store(Some(&Closing { by: Some(&by), reason: Some(reason) }))?;
@@ -253,12 +253,13 @@ pub fn revoke_reviewed(organization: Uuid, id: Uuid, reason: &str, reviewer: &Pe
 
 fn end_one(mut stored: StoredGrant, by: &Person, may_revoke: bool, reason: &str) -> Result<()> {
     let ended = stored.grant.end(by, may_revoke, clock::now()).map_err(|refusal| not_done(stored.id, refusal))?;
-    stored.store(Some(&Closing { by: Some(by), reason: Some(reason) }))?;
     let operation = match ended {
         End::Ended => "break_glass_ended",
         End::Revoked => "break_glass_revoked",
     };
-    closed(&stored, operation, Some(reason))
+    closed(&stored, operation, Some(reason))?;
+    // Last: in a transaction that works under this grant, no statement is let through after it.
+    stored.store(Some(&Closing { by: Some(by), reason: Some(reason) }))
 }
 
 /// A membership was changed or removed. Where it gives no access any more, what was granted to the person is revoked,

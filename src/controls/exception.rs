@@ -5,6 +5,7 @@
 use super::alert::raise_alert;
 use super::exception_kind::settings;
 use super::exception_row::{self, Ending, StoredException, active, by_id, requested};
+use super::holding::must_hold_action;
 use super::input;
 use crate::audit::{self, NewEvent, append};
 use crate::context;
@@ -182,6 +183,7 @@ fn decide(exception: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&
     let organization = context.organization.id;
     let stored = user::as_superuser(|| {
         hold_organization(organization);
+        must_hold_action(&context, DOMAIN, APPROVE)?;
         by_id(organization, id)
     })?;
     let (settings, now) = (user::as_superuser(|| settings(organization, &stored.kind))?, clock::now());

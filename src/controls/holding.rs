@@ -39,7 +39,8 @@ impl Giver<'_> {
     }
 }
 
-/// What the caller holds, without what an elevation adds, if that has the action: whoever decides holds it now.
+/// What the caller holds, without what an elevation adds, if that has the action: whoever decides holds it now. The
+/// caller has locked the organization, so that nobody takes it away at the same moment.
 pub fn must_hold_action(context: &Context, domain: &str, action: &str) -> Result<PermissionSet> {
     let now = held_now(context)?;
     if context.permissions.allows(domain, action) && now.allows(domain, action) {

@@ -103,6 +103,8 @@ fn define(name: Option<&str>, permissions: Option<Vec<Option<String>>>, descript
     user::as_superuser(|| {
         let exists = hold(context.organization.id, name)?;
         context::authorize(DOMAIN, if exists { "update" } else { "create" })?;
+        // Whoever decides by what a role permits, and whoever changes it, take turns. Everybody locks the role first.
+        hold_organization(context.organization.id);
         give(Giver::Caller(&context), context.organization.id, name, description, exists, &rules)
     })
 }
@@ -151,7 +153,6 @@ fn write(organization: Uuid, name: &str, description: Option<&str>, exists: bool
     if exists {
         DESCRIBE.write(&[id, named, argument(description)], |_| ());
     } else {
-        hold_organization(organization);
         let counted = || COUNT.read(&[spi::uuid(organization)], |row| row.get::<i64>(1));
         let roles = transaction::with_latest_snapshot(counted).pop().flatten().unwrap_or_default();
         if roles >= MAX_ROLES {
@@ -187,6 +188,7 @@ pub fn remove(organization: Uuid, name: &str) -> Result<()> {
     if FOR_CHANGE.write(&key(), |_| ()).is_empty() {
         return Err(unknown(name));
     }
+    hold_organization(organization);
     let counted = || MEMBERS.read(&key(), |row| row.get::<i64>(1));
     let members = transaction::with_latest_snapshot(counted).pop().flatten().unwrap_or_default();
     if members > 0 {
