@@ -2,6 +2,7 @@
 //! permissions that a function asks for. And what a member of another organization learns, which is nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::action_types::{act, prepare, request};
 use crate::common::*;
@@ -127,14 +128,14 @@ impl Version {
 
 /// How far a caller gets.
 #[derive(Debug, PartialEq)]
-enum Access {
+pub enum Access {
     Unknown,
     Denied,
     /// The function did its work, or refused it for another reason.
     Granted,
 }
 
-fn access(done: &Result<Vec<Vec<Option<String>>>, Refusal>) -> Access {
+pub fn access(done: &Result<Vec<Vec<Option<String>>>, Refusal>) -> Access {
     match done {
         Err(refusal) if refusal.sqlstate == "42704" => Access::Unknown,
         Err(refusal) if refusal.sqlstate == "42501" => Access::Denied,
@@ -240,7 +241,7 @@ async fn with_secrets(database: &Database, client: &Client) -> Vec<Version> {
 }
 
 /// Runs a call within the open transaction, and takes it back.
-async fn attempt(client: &Client, function: &str, arguments: &str) -> Result<Vec<Vec<Option<String>>>, Refusal> {
+pub async fn attempt(client: &Client, function: &str, arguments: &str) -> Result<Vec<Vec<Option<String>>>, Refusal> {
     run(client, "SAVEPOINT before").await;
     let done = try_rows(client, &format!("SELECT tenancy.{function}({arguments})")).await;
     run(client, "ROLLBACK TO before; RELEASE before").await;
@@ -251,7 +252,7 @@ async fn attempt(client: &Client, function: &str, arguments: &str) -> Result<Vec
 const OF_VIEWS: [&str; 5] =
     ["clock", "database_posture_for_caller", "posture_scope", "rotation_due_at", "unusable_keys"];
 
-/// The matrix of these is in `tests/roles.rs`.
+/// The matrix of these is in `tests/member_access.rs`.
 const OF_MEMBERS: [&str; 7] = [
     "add_member",
     "allowed_actions",
@@ -275,26 +276,35 @@ const OF_BREAK_GLASS: [&str; 9] = [
     "sign_off_break_glass",
 ];
 
+/// The functions of the catalog that an application may call, and that files of these folders or names declare.
+pub async fn callable(superuser: &Client, of: &[&str]) -> BTreeSet<String> {
+    let callable = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'tenancy'::regnamespace
+                       AND has_function_privilege('tenancy_application', oid, 'EXECUTE')";
+    let callable = column(superuser, callable).await;
+    let mut declared = BTreeSet::new();
+    for place in of {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(place);
+        let files = match path.is_dir() {
+            true => std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect(),
+            false => vec![path],
+        };
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap();
+            let name = |rest: &str| rest.split('(').next().unwrap().to_owned();
+            declared.extend(text.split("FUNCTION tenancy.").skip(1).map(name));
+            declared.extend(text.split("PROCEDURE tenancy.").skip(1).map(name));
+        }
+    }
+    callable.into_iter().filter(|name| declared.contains(name)).collect()
+}
+
 #[test]
 fn each_function_of_secrets_that_an_application_may_call_has_a_rule_here() {
     in_database(async |database| {
         let superuser = database.superuser().await;
-        let callable = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'tenancy'::regnamespace
-                           AND has_function_privilege('tenancy_application', oid, 'EXECUTE')";
-        let callable = column(&superuser, callable).await;
-        let mut declared = BTreeSet::new();
-        for room in ["secrets", "controls"] {
-            for file in std::fs::read_dir(format!("{}/sql/{room}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
-                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-                let name = |rest: &str| rest.split('(').next().unwrap().to_owned();
-                declared.extend(text.split("FUNCTION tenancy.").skip(1).map(name));
-                declared.extend(text.split("PROCEDURE tenancy.").skip(1).map(name));
-            }
-        }
-        let theirs: BTreeSet<&str> =
-            callable.iter().map(String::as_str).filter(|name| declared.contains(*name)).collect();
+        let theirs = callable(&superuser, &["sql/secrets", "sql/controls"]).await;
         let ruled = RULES.iter().map(|Rule(function, _, _)| *function).chain(OF_VIEWS).chain(OF_MEMBERS);
-        let ruled = ruled.chain(OF_BREAK_GLASS);
+        let ruled = ruled.chain(OF_BREAK_GLASS).map(str::to_owned);
         assert_eq!(theirs, ruled.collect());
     });
 }

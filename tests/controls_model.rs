@@ -1,0 +1,459 @@
+//! All operating controls against one model, on a server with a clock that the test sets: three connections, two
+//! organizations, six persons, random calls in transactions of every isolation level, with savepoints and rollbacks.
+//!
+//! Whoever changes an organization holds it until the end of the transaction, so the model of a transaction is what is
+//! committed with what it has done itself. A call that has to wait for another transaction is made while that one ends.
+
+mod call;
+mod exceptions;
+mod grants;
+mod organization;
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use self::call::{Call, SUBJECTS};
+use self::grants::GrantCall;
+use self::organization::{Admins, Caller, Member, NO_END, NO_MEMBER, NOT_PERMITTED, Organization, STORED, VIOLATIONS};
+use crate::common::*;
+use crate::rotation_model::{Random, with_a_clock};
+use futures_util::future::{Either, select};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// How many calls the model test makes, and after how many of them the chain is verified.
+const STEPS: u32 = 20_000;
+const VERIFIED: u32 = 5_000;
+const SECOND: i64 = 1_000_000;
+
+const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
+const PLACES: [Uuid; 2] = [ACME, GLOBEX];
+
+/// What has been said to the server, as a script for psql. It is printed if the test fails.
+#[derive(Default)]
+struct Script(Vec<String>);
+
+impl Script {
+    fn says(&mut self, connection: usize, sql: &str) {
+        self.0.push(format!("-- connection {connection}\n{sql};"));
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.0.join("\n"));
+        }
+    }
+}
+
+/// A transaction that is open.
+struct Transaction {
+    place: usize,
+    level: &'static str,
+    caller: Caller,
+    /// How often the organization had changed when the transaction began.
+    began_at: u64,
+    /// What the transaction has made of the organization, if it holds it.
+    work: Option<Organization>,
+    /// The same for each savepoint, and who called then.
+    savepoints: Vec<(Option<Organization>, Caller)>,
+}
+
+impl Transaction {
+    fn holds(&self) -> bool {
+        self.work.is_some() || self.savepoints.iter().any(|(work, _)| work.is_some())
+    }
+
+    /// Whether a grant under which it works is over, by what is committed.
+    fn elevation_is_over(&self, committed: &Organization, now: i64) -> bool {
+        let seen = self.work.as_ref().unwrap_or(committed);
+        self.caller.elevations.iter().any(|(id, _)| !grants::in_force(seen, id, now))
+    }
+}
+
+/// An organization as it is committed.
+#[derive(Default)]
+struct Committed {
+    is: Organization,
+    changes: u64,
+}
+
+struct Model {
+    random: Random,
+    script: Script,
+    now: i64,
+    places: [Committed; 2],
+    clients: Vec<Client>,
+    /// The processes of the connections.
+    pids: Vec<i64>,
+    open: [Option<Transaction>; 3],
+    tokens: BTreeMap<&'static str, String>,
+    /// How often each function did something, and how often it was refused.
+    done: BTreeMap<String, [u32; 2]>,
+    waited: u32,
+    /// How many calls were made under a grant, and how many of them were refused because it had ended.
+    elevated: [u32; 2],
+}
+
+impl Model {
+    /// Says something to the server; the first value of the last result.
+    async fn say(&mut self, connection: usize, sql: &str) -> Result<String, Refusal> {
+        self.script.says(connection, sql);
+        let rows = try_rows(&self.clients[connection], sql).await?;
+        Ok(rows.into_iter().next_back().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
+    }
+
+    async fn run(&mut self, connection: usize, sql: &str) {
+        let said = self.say(connection, sql).await;
+        assert!(said.is_ok(), "{sql}: {said:?}");
+    }
+
+    fn clock(&self) -> String {
+        format!("SET tenancy.test_clock = '{}'", self.now)
+    }
+
+    /// Which connection holds the organization.
+    fn holder(&self, place: usize) -> Option<usize> {
+        let holds = |open: &Option<Transaction>| open.as_ref().is_some_and(|open| open.place == place && open.holds());
+        self.open.iter().position(holds)
+    }
+
+    /// Who signs in: most often a member, and often one who has a grant to use.
+    fn somebody(&mut self, place: usize) -> &'static str {
+        let is = &self.places[place].is;
+        let usable = is.grants.values().find(|granted| granted.can_be_used(self.now));
+        let members: Vec<&str> = is.members.keys().copied().collect();
+        match (self.random.below(10), usable) {
+            (0, _) => self.random.pick(&SUBJECTS),
+            (1..6, Some(granted)) => granted.beneficiary(),
+            _ => self.random.pick(&members),
+        }
+    }
+
+    async fn begin(&mut self, connection: usize) {
+        let place = self.random.below(2) as usize;
+        let subject = self.somebody(place);
+        let level = self.random.pick(&LEVELS);
+        self.run(connection, &format!("BEGIN ISOLATION LEVEL {level}; {}", self.clock())).await;
+        let sql = |token: &str| format!("SELECT tenancy.authenticate({token}, '{}')", PLACES[place]);
+        self.script.says(connection, &sql(&format!(":'{subject}'")));
+        let said = try_rows(&self.clients[connection], &sql(&format!("'{}'", self.tokens[subject]))).await;
+        let committed = &self.places[place];
+        match committed.is.held(subject) {
+            Some(signed_in) => {
+                assert!(said.is_ok(), "{subject} could sign in: {said:?}");
+                let role = committed.is.members[subject].role.clone();
+                let caller = Caller { subject, role, signed_in, elevations: Vec::new() };
+                let (began_at, savepoints) = (committed.changes, Vec::new());
+                self.open[connection] = Some(Transaction { place, level, caller, began_at, work: None, savepoints });
+            }
+            None => {
+                let refusal = said.unwrap_err();
+                assert_eq!(refusal.sqlstate, NO_MEMBER, "{subject}: {refusal:?}");
+                self.run(connection, "ROLLBACK").await;
+            }
+        }
+    }
+
+    async fn roll_back(&mut self, connection: usize) {
+        self.run(connection, "ROLLBACK").await;
+        self.open[connection] = None;
+    }
+
+    /// Ends the transaction; what it did is then what is stored.
+    async fn commit(&mut self, connection: usize, superuser: &Client) {
+        let said = self.say(connection, "COMMIT").await;
+        self.committed(connection, said);
+        self.compare(superuser).await;
+    }
+
+    fn committed(&mut self, connection: usize, said: Result<String, Refusal>) {
+        let open = self.open[connection].take().unwrap();
+        match said {
+            Ok(_) => {
+                if let Some(work) = open.work {
+                    self.places[open.place].is = work;
+                    self.places[open.place].is.forget();
+                    self.places[open.place].changes += 1;
+                }
+            }
+            Err(refusal) => assert!(refusal.sqlstate == "40001" && open.level == "SERIALIZABLE", "{refusal:?}"),
+        }
+    }
+
+    async fn compare(&self, superuser: &Client) {
+        for (place, committed) in PLACES.iter().zip(&self.places) {
+            let stored: String = superuser.query_one(STORED, &[place]).await.unwrap().get(0);
+            assert_eq!(stored, committed.is.text(), "what is stored of {place}");
+            assert!(committed.is.admins() == Admins::Lasting, "{place} has no admin without an end");
+        }
+    }
+
+    async fn savepoint(&mut self, connection: usize) {
+        let open = self.open[connection].as_mut().unwrap();
+        open.savepoints.push((open.work.clone(), open.caller.clone()));
+        let name = open.savepoints.len();
+        self.run(connection, &format!("SAVEPOINT s{name}")).await;
+    }
+
+    /// Takes back what was done since the last savepoint, or since the beginning.
+    async fn take_back(&mut self, connection: usize) {
+        let open = self.open[connection].as_mut().unwrap();
+        let name = open.savepoints.len();
+        match open.savepoints.pop() {
+            Some((work, caller)) => {
+                (open.work, open.caller) = (work, caller);
+                self.run(connection, &format!("ROLLBACK TO s{name}; RELEASE s{name}")).await;
+            }
+            None => self.roll_back(connection).await,
+        }
+    }
+
+    async fn call(&mut self, connection: usize, superuser: &Client) {
+        let open = self.open[connection].as_ref().unwrap();
+        let (place, committed) = (open.place, &self.places[open.place].is);
+        let seen = open.work.as_ref().unwrap_or(committed);
+        let call = Call::some(&mut self.random, seen, &open.caller, self.now);
+        let activates = matches!(call, Call::Grant(_, GrantCall::Elevate));
+        if activates && let Some(holder) = self.holder(place) {
+            // The process that records an activation would wait for that transaction.
+            self.commit(holder, superuser).await;
+            if holder == connection {
+                return;
+            }
+        }
+        let holder = self.holder(place);
+        if matches!(call, Call::Grant(_, GrantCall::SignOff)) {
+            // A grant is signed off once all that was done under it is sealed.
+            seal_all(superuser).await;
+        }
+        let holder = holder.filter(|holder| *holder != connection && !call.reads());
+        let sql = format!("{}; {}", self.clock(), call.sql());
+        let said = match holder {
+            None => self.say(connection, &sql).await,
+            Some(_) if !call.takes_turns() => return,
+            Some(holder) => self.wait(connection, holder, &sql, superuser).await,
+        };
+        self.judge(connection, &call, said).await;
+        if holder.is_some() || activates {
+            self.compare(superuser).await;
+        }
+    }
+
+    /// Makes a call that has to wait for the holder of the organization, which then ends. What is refused before it
+    /// comes to that is refused by what is committed.
+    async fn wait(
+        &mut self,
+        connection: usize,
+        holder: usize,
+        sql: &str,
+        superuser: &Client,
+    ) -> Result<String, Refusal> {
+        let end = if self.random.one_in(4) { "ROLLBACK" } else { "COMMIT" };
+        self.script.says(connection, sql);
+        let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {}", self.pids[connection]);
+        let first = |rows: Vec<Vec<Option<String>>>| {
+            rows.into_iter().next_back().and_then(|row| row[0].clone()).unwrap_or_default()
+        };
+        let mut call = Box::pin(try_rows(&self.clients[connection], sql));
+        loop {
+            match select(call, Box::pin(value(superuser, &waits))).await {
+                Either::Left((said, _)) => {
+                    assert!(said.is_err(), "{sql} did not wait for connection {holder}");
+                    return said.map(first);
+                }
+                Either::Right((waiting, pending)) => {
+                    call = pending;
+                    if waiting == "Lock" {
+                        break;
+                    }
+                }
+            }
+        }
+        self.waited += 1;
+        self.script.says(holder, end);
+        let ended = try_rows(&self.clients[holder], end).await.map(|_| String::new());
+        let said = call.await;
+        match end {
+            "COMMIT" => self.committed(holder, ended),
+            _ => self.open[holder] = None,
+        }
+        said.map(first)
+    }
+
+    /// Compares the answer with that of the model, and keeps what the call did.
+    async fn judge(&mut self, connection: usize, call: &Call, said: Result<String, Refusal>) {
+        let open = self.open[connection].as_mut().unwrap();
+        let committed = &mut self.places[open.place];
+        let mut work = open.work.clone().unwrap_or_else(|| committed.is.clone());
+        let over = open.elevation_is_over(&committed.is, self.now);
+        self.elevated[usize::from(over)] += u32::from(!open.caller.elevations.is_empty());
+        let expected = match over {
+            true => Err(NOT_PERMITTED),
+            false => call.make(&mut work, &open.caller, self.now, said.as_deref().ok()),
+        };
+        let sql = call.sql();
+        let name = sql.split_once("tenancy.").unwrap().1.split('(').next().unwrap().to_owned();
+        self.done.entry(name).or_default()[usize::from(said.is_err())] += 1;
+        match said {
+            Ok(answer) => {
+                assert_eq!(Ok(answer.as_str()), expected.as_deref(), "{call:?} by {:?}", open.caller);
+                if let Call::Grant(id, GrantCall::Elevate) = call {
+                    // Another process has committed it.
+                    open.caller.elevations.push((id.clone(), grants::adds(&work, id)));
+                    if work.events != committed.is.events {
+                        committed.is = work;
+                        committed.changes += 1;
+                    }
+                } else if !call.reads() {
+                    open.work = Some(work);
+                }
+            }
+            Err(refusal) => {
+                // What others have committed since its snapshot is in the way of a transaction that looks back.
+                let looks_back = open.level != "READ COMMITTED" && committed.changes != open.began_at;
+                let serialized = open.level == "SERIALIZABLE" && refusal.sqlstate == "40001";
+                let unsealed = matches!(call, Call::Grant(_, GrantCall::SignOff)) && refusal.message.contains("sealed");
+                assert!(
+                    looks_back || serialized || unsealed || expected.as_ref().err() == Some(&&*refusal.sqlstate),
+                    "{call:?} by {:?}: {refusal:?} instead of {expected:?}",
+                    open.caller
+                );
+                self.take_back(connection).await;
+            }
+        }
+    }
+
+    /// Has what time has ended recorded, where nobody is in the way.
+    async fn settle(&mut self, superuser: &Client) {
+        if (0..2).any(|place| self.holder(place).is_some()) {
+            return;
+        }
+        let sql = format!("{}; SELECT tenancy.settle_due(); RESET tenancy.test_clock", self.clock());
+        self.script.says(9, &sql);
+        run(superuser, &sql).await;
+        for committed in &mut self.places {
+            let before = committed.is.events.clone();
+            committed.is.settle(self.now);
+            committed.changes += u64::from(committed.is.events != before);
+        }
+        self.compare(superuser).await;
+    }
+}
+
+/// The members that each organization begins with.
+async fn prepare(superuser: &Client) -> [Committed; 2] {
+    run(superuser, &Organization::create_roles()).await;
+    // Nobody seals here but the test, and so nobody records what a rollback takes back.
+    run(superuser, "SELECT tenancy.set_guardrail('unrecorded_break_glass', 'off', 'test')").await;
+    run(superuser, &format!("SELECT tenancy.set_break_glass_policy('{}', 'test')", grants::POLICY)).await;
+    for (name, settings) in exceptions::KINDS {
+        run(superuser, &format!("SELECT tenancy.define_exception_kind('{name}', 'test', '{settings}', 'test')")).await;
+    }
+    let mut places = [Organization::new(), Organization::new()];
+    run(
+        superuser,
+        "SELECT tenancy.remove_membership(organization, subject) FROM tenancy.membership
+                     WHERE subject = 'victor'",
+    )
+    .await;
+    for (number, of) in places.iter_mut().enumerate() {
+        for (subject, role) in SUBJECTS.into_iter().zip(["admin", "admin", "admin", "keeper", "approver", "oncall"]) {
+            let sql = format!("SELECT tenancy.set_membership('{}', '{subject}', '{role}')", PLACES[number]);
+            run(superuser, &sql).await;
+            of.members.insert(subject, Member { role: role.to_owned(), active: true, until: NO_END });
+        }
+        of.approvals = number + 1;
+        let approvals = format!(r#"{{"approvals": {}}}"#, of.approvals);
+        let place = PLACES[number];
+        run(superuser, &format!("SELECT tenancy.set_break_glass_policy('{approvals}', 'test', '{place}')")).await;
+        of.events = events(superuser, place).await;
+    }
+    places.map(|is| Committed { is, changes: 0 })
+}
+
+/// How many events there are of each domain and operation that the model counts.
+async fn events(superuser: &Client, place: Uuid) -> BTreeMap<String, u64> {
+    let sql = format!(
+        "SELECT domain || ' ' || operation, count(*) FROM tenancy.event
+          WHERE organization = '{place}' AND result = 'success'
+            AND (domain IN ('membership', 'role') OR operation ~ '^(break_glass|exception)_')
+          GROUP BY 1"
+    );
+    let counted = rows(superuser, &sql).await;
+    let pair = |row: Vec<Option<String>>| (row[0].clone().unwrap(), row[1].as_ref().unwrap().parse().unwrap());
+    counted.into_iter().map(pair).collect()
+}
+
+#[test]
+fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say() {
+    let seed = std::env::var("CONTROLS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff).unwrap()
+    });
+    let steps = std::env::var("CONTROLS_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
+    println!("again with CONTROLS_SEED={seed}");
+    with_a_clock("controls", async |database, superuser| {
+        let places = prepare(superuser).await;
+        run(superuser, &format!("GRANT SET ON PARAMETER tenancy.test_clock TO {APPLICATION}")).await;
+        let mut model = Model {
+            random: Random(seed),
+            script: Script::default(),
+            now: now() * SECOND,
+            places,
+            clients: Vec::new(),
+            pids: Vec::new(),
+            open: [None, None, None],
+            tokens: SUBJECTS.map(|subject| (subject, database.token(subject))).into(),
+            done: BTreeMap::new(),
+            waited: 0,
+            elevated: [0, 0],
+        };
+        for _ in 0..3 {
+            model.clients.push(database.application().await);
+            let client = model.clients.last().unwrap();
+            model.pids.push(count(client, "SET lock_timeout = '20s'; SELECT pg_backend_pid()").await);
+        }
+        for step in 0..steps {
+            model.now += model.random.pick(&[0, 0, 1, 1, 5, 20, 60]) * SECOND;
+            if model.random.one_in(80) {
+                model.now += model.random.pick(&[1800, 1800, 3600, 86_400, 4 * 86_400]) * SECOND;
+            }
+            if model.random.one_in(100) {
+                model.settle(superuser).await;
+            }
+            let connection = model.random.below(3) as usize;
+            if model.open[connection].is_none() {
+                model.begin(connection).await;
+            } else {
+                match model.random.below(20) {
+                    0..2 => model.commit(connection, superuser).await,
+                    2 => model.roll_back(connection).await,
+                    3..5 => model.savepoint(connection).await,
+                    5 => model.take_back(connection).await,
+                    _ => model.call(connection, superuser).await,
+                }
+            }
+            if step % VERIFIED == VERIFIED - 1 || step == steps - 1 {
+                for connection in 0..3 {
+                    if model.open[connection].is_some() {
+                        model.commit(connection, superuser).await;
+                    }
+                }
+                for (place, committed) in PLACES.into_iter().zip(&model.places) {
+                    assert_eq!(events(superuser, place).await, committed.is.events, "the events of {place}");
+                }
+                assert_eq!(column(superuser, VIOLATIONS).await, [""; 0]);
+                seal_all(superuser).await;
+                assert_audit_is_whole(superuser).await;
+            }
+        }
+        println!("done and refused: {:?}; {} waited; under grants: {:?}", model.done, model.waited, model.elevated);
+        let never = |done: &&[u32; 2]| done.contains(&0);
+        assert!(
+            model.waited > 0 && !model.elevated.contains(&0) && model.done.values().filter(never).count() < 2,
+            "{:?}",
+            model.done
+        );
+    });
+}
