@@ -134,6 +134,30 @@ fn a_role_of_all_and_one_of_an_organization_that_are_made_at_once_do_not_share_a
     });
 }
 
+#[test]
+fn a_role_permits_what_was_defined_last_and_nothing_of_a_definition_that_a_snapshot_does_not_show() {
+    in_database(async |database| {
+        let (client, other) = (database.application().await, database.application().await);
+        let alice = database.token("alice");
+        for level in LEVELS {
+            let define = |rules: &str| format!("SELECT tenancy.define_role('narrow', '{{{rules}}}')");
+            act(&client, &alice, &define("finding:read")).await.unwrap();
+            run(&client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            authenticate(&client, &alice).await.unwrap();
+            run(&client, "SELECT count(*) FROM tenancy.role").await;
+            act(&other, &alice, &define("finding:read, secret:reveal")).await.unwrap();
+            let done = try_rows(&client, &define("finding:read, finding:update")).await;
+            run(&client, if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+            assert_eq!(done.err().map(|refusal| refusal.sqlstate), (level != LEVELS[0]).then(|| "40001".to_owned()));
+            let rules = "SELECT string_agg(domain || ':' || action, ' ' ORDER BY domain, action)
+                           FROM tenancy.role_permission WHERE role = 'narrow'";
+            let expected =
+                if level == LEVELS[0] { "finding:read finding:update" } else { "finding:read secret:reveal" };
+            assert_eq!(act(&client, &alice, rules).await.unwrap(), expected, "{level}");
+        }
+    });
+}
+
 /// A set of few rules over few names, so that sets often lie within each other.
 fn some_rules(random: &mut StdRng) -> Vec<String> {
     let rule = |random: &mut StdRng| {

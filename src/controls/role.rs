@@ -5,7 +5,7 @@
 use super::holding::Giver;
 use super::input;
 use crate::context;
-use crate::identity::hold_organization;
+use crate::identity::{hold_organization, role_of};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, argument};
 use crate::pg::{clock, transaction, user};
@@ -170,6 +170,12 @@ fn write(organization: Uuid, name: &str, description: Option<&str>, exists: bool
         let columns = [column(|rule| &rule.domain), column(|rule| &rule.action), column(|rule| rule.effect.name())];
         let [domains, actions, effects] = columns;
         statement.write(&[id, named, domains, actions, effects], |_| ());
+    }
+    // A snapshot that is older than a change by somebody else does not show what that one gave the role.
+    transaction::next_command();
+    if role_of(organization, name)?.permissions != rules.iter().cloned().collect() {
+        let message = format!("role \"{name}\" was changed after this transaction had begun");
+        return Err(error::APPROVAL_CONFLICT.error(message));
     }
     Ok(())
 }
