@@ -43,7 +43,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: private ## set up, build, and show in a private Postgres what the extension does
-	@tools/cluster.sh fresh demo
+	@LOADING=shared tools/cluster.sh fresh demo
 	@eval "$$(tools/cluster.sh env demo)"; exec tools/demo.sh
 
 .PHONY: test

@@ -19,9 +19,13 @@ fi
 
 read -ra flags <<<"${CARGOFLAGS:-}"
 programs=$ROOT/target/build-$PG/release/examples
-if [[ ! -x $programs/sign_token || ! -x $programs/seal_value ]]; then echo 'Building what signs and seals for the demo'; fi
+verifier=${programs%/examples}/pg-tenancy-verify
+if [[ ! -x $programs/sign_token || ! -x $programs/seal_value || ! -x $verifier ]]; then
+    echo 'Building what signs, seals and verifies for the demo'
+fi
 (cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --example seal_value \
-    --target-dir "target/build-$PG" "${flags[@]}")
+    --target-dir "target/build-$PG" "${flags[@]}" \
+    && "${CARGO:-cargo}" build --quiet --release --package pg-tenancy-verify --target-dir "target/build-$PG" "${flags[@]}")
 sign() { "$programs/sign_token" "$@"; }
 base64url() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
 
@@ -45,7 +49,7 @@ supabase='"iss": "https://finops.supabase.example/auth/v1", "aud": "authenticate
 declare -A token
 token[alice]=$(sign token "$tokens/sso-es256.key" "{$sso, \"sub\": \"alice\", \"org_id\": \"$northwind\"}" 43200)
 token[bob]=$(sign token "$tokens/sso-eddsa.key" "{$sso, \"sub\": \"bob\", \"org_id\": \"contoso\"}" 43200)
-for name in carol dan; do
+for name in carol dan erin; do
     token[$name]=$(sign token "$tokens/sso-es256.key" "{$sso, \"sub\": \"$name\", \"org_id\": \"$northwind\"}" 43200)
 done
 token[victor]=$(sign token "$tokens/supabase.key" \
@@ -130,7 +134,7 @@ run() {
     printf '  %sshell>%s %s%s%s\n' "$cyan" "$plain" "$bold" "$1" "$plain"
     mapfile -t answer < <("${@:2}" 2>&1)
     state=00000
-    if ((${#answer[@]})); then printf '%s\n' "${answer[@]}" | fold -w 92 | sed 's/^/      /'; fi
+    if ((${#answer[@]})); then printf '%s\n' "${answer[@]}" | fold -s -w 92 | sed 's/^/      /'; fi
 }
 
 heading() {
@@ -346,6 +350,7 @@ ask "SELECT tenancy.verify_inclusion(int8send(e.\"position\") || e.batch_hash, e
 shows ' t' "Alice's change is under that signature, and nothing is told of other organizations"
 
 source "$ROOT/tools/demo/secrets.sh"
+source "$ROOT/tools/demo/controls.sh"
 
 cat <<END
 
