@@ -284,7 +284,7 @@ fn what_a_rule_forbids_fails_and_the_rest_is_done() {
         let of_dora = number("dora").await;
         act(&client, &alice, &decide(&review, &of_dora, "keep", "")).await.unwrap();
         keep_the_rest(database, &superuser, "dora", &review).await;
-        run(&superuser, "SELECT tenancy.deny_permission('steward', 'finding', 'read')").await;
+        run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'viewer')")).await;
         act(&client, &alice, &close(&review)).await.unwrap();
         let failed = format!(
             "SELECT string_agg(what ->> 'subject', ' ' ORDER BY what ->> 'subject') FROM tenancy.review_item
@@ -299,6 +299,13 @@ fn what_a_rule_forbids_fails_and_the_rest_is_done() {
             "{detail}"
         );
         assert_eq!(role(&superuser, "max").await, "none", "the others are done");
+        let (state, detail) = outcome(&superuser, &review, &number("mia").await).await;
+        assert_eq!(
+            (&state[..], &detail[..]),
+            ("failed", "nobody gives more than they hold"),
+            "not at the close either"
+        );
+        assert_eq!(role(&superuser, "mia").await, "member");
         let finding = format!(
             "SELECT state FROM tenancy.posture
               WHERE organization = '{ACME}' AND control = 'controls.review_findings'"

@@ -6,7 +6,7 @@ use super::holding::{Giver, must_hold};
 use super::input;
 use crate::audit;
 use crate::context;
-use crate::identity::{RoleOf, hold_organization, role_of};
+use crate::identity::{RoleOf, hold_organization, role_of, role_organization};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::{clock, transaction, user};
@@ -238,7 +238,7 @@ fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -
     let before = stored.ok_or_else(|| error::STATE_INVALID.error("the membership cannot be read"))?;
     let after = Stored {
         role: change.role.unwrap_or(&before.role).to_owned(),
-        role_organization: given.map_or(before.role_organization, |of| of.organization),
+        role_organization: given.as_ref().map_or(before.role_organization, |of| of.organization),
         status: change.status.unwrap_or(&before.status).to_owned(),
         valid_until: change.valid_until.unwrap_or(before.valid_until),
     };
@@ -253,7 +253,8 @@ fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -
         return Err(audit::refused(DOMAIN, error::MORE_THAN_HELD.error("nobody makes their own membership longer")));
     }
     if longer || after.role != before.role {
-        giver.must_hold(DOMAIN, &role_of(member.organization, &after.role)?.permissions)?;
+        let of = given.map_or_else(|| role_of(member.organization, &after.role), Ok)?;
+        giver.must_hold(DOMAIN, &of.permissions)?;
     }
     let [organization, issuer, subject] = member.key();
     let row = [
@@ -299,8 +300,8 @@ fn give(context: &Context, member: &Member, role: &str) -> Result<RoleOf> {
 }
 
 fn keep_role(organization: Uuid, role: &str) -> Result<RoleOf> {
-    let named = role_of(organization, role)?;
-    KEEP_ROLE.write(&[spi::uuid(named.organization), argument(role)], |_| ());
+    let named = role_organization(organization, role)?;
+    KEEP_ROLE.write(&[spi::uuid(named), argument(role)], |_| ());
     // What it permits once nobody else can drop it.
     role_of(organization, role)
 }

@@ -5,7 +5,7 @@ use super::revalidate::ended;
 use crate::pg::transaction;
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::permission_set::PermissionSet;
-use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::error::{self, Error, Result};
 use pg_tenancy_core::identity::membership::Membership;
 use uuid::Uuid;
 
@@ -22,9 +22,21 @@ pub struct RoleOf {
 pub fn role_of(organization: Uuid, name: &str) -> Result<RoleOf> {
     transaction::with_latest_snapshot(|| {
         let of = Tables::READ.role_organization(organization, name);
-        let of = of.ok_or_else(|| error::NOT_FOUND.error(format!("role \"{name}\" does not exist")))?;
+        let of = of.ok_or_else(|| unknown_role(name))?;
         Ok(RoleOf { organization: of, permissions: Tables::READ.permissions(of, name) })
     })
+}
+
+/// Whose role of that name the organization has: its own, or the nil UUID for one of every organization.
+///
+/// Errors: [`error::NOT_FOUND`], also for a role of another organization.
+pub fn role_organization(organization: Uuid, name: &str) -> Result<Uuid> {
+    let of = transaction::with_latest_snapshot(|| Tables::READ.role_organization(organization, name));
+    of.ok_or_else(|| unknown_role(name))
+}
+
+fn unknown_role(name: &str) -> Error {
+    error::NOT_FOUND.error(format!("role \"{name}\" does not exist"))
 }
 
 /// What the role of the context permits now. An operator who assumed the organization holds what was assumed.
