@@ -119,6 +119,39 @@ fn what_another_approves_counts_for_a_while_and_a_third_person_signs_it_off() {
 }
 
 #[test]
+fn what_a_grant_adds_is_given_on_only_where_the_guardrail_lets_it() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        prepare(&superuser).await;
+        let permissions = ", permissions => '{member:create, finding:update}'";
+        let id = act(&client, &database.token("nora"), &request(permissions)).await.unwrap();
+        act(&client, &database.token("dora"), &approve(&id)).await.unwrap();
+        let define = |name: &str, rules: &str| format!("SELECT tenancy.define_role('{name}', '{{{rules}}}')");
+        for (name, rules) in [("within", "finding:read, finding:update"), ("beyond", "finding:read, finding:delete")] {
+            act(&client, &database.token("alice"), &define(name, rules)).await.unwrap();
+        }
+        let hits = "SELECT count(*) FROM tenancy.event WHERE operation = 'guardrail' AND result = 'warned'
+                       AND payload -> 'new' ->> 'guardrail' = 'grant_under_elevation'";
+        for (state, passes, warned) in [("enforce", false, 0), ("warn", true, 1), ("off", true, 1)] {
+            run(&superuser, &format!("SELECT tenancy.set_guardrail('grant_under_elevation', '{state}', 'test')")).await;
+            as_tenant(&client, &database.token("nora")).await;
+            run(&client, &elevate(&id)).await;
+            let beyond = refused_within(&client, "SELECT tenancy.add_member('beyond', 'beyond')").await;
+            assert_eq!((&beyond.sqlstate[..], beyond.message.contains("more than")), ("42501", true), "{state}");
+            match passes {
+                true => run(&client, &format!("SELECT tenancy.add_member('{state}', 'within')")).await,
+                false => {
+                    let within = refused_within(&client, "SELECT tenancy.add_member('within', 'within')").await;
+                    assert_eq!((&within.sqlstate[..], within.message.contains("adds")), ("42501", true), "{state}");
+                }
+            }
+            run(&client, "COMMIT").await;
+            assert_eq!(count(&superuser, hits).await, warned, "{state}");
+        }
+    });
+}
+
+#[test]
 fn whoever_works_under_a_grant_can_end_it_and_approves_nothing_by_it() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

@@ -80,6 +80,15 @@ pub static FAILED_ROTATION: Guardrail = Guardrail {
               WARNING; enforce: the version before is current again.",
 };
 
+/// Permissions given on that only an elevation adds to the giver's role.
+pub static GRANT_UNDER_ELEVATION: Guardrail = Guardrail {
+    name: "grant_under_elevation",
+    default: State::Enforce,
+    scope: Scope::Organization,
+    meaning: "Permissions that somebody gives, or approves, who holds them by break-glass alone. warn: a WARNING, \
+              recorded; enforce: refused.",
+};
+
 /// The last member of an organization who may do everything.
 pub static LAST_ADMIN: Guardrail = Guardrail {
     name: "last_admin",
@@ -245,9 +254,10 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 20] = [
+pub static ALL: [&Guardrail; 21] = [
     &CROSS_TENANT_CHANGE,
     &FAILED_ROTATION,
+    &GRANT_UNDER_ELEVATION,
     &LAST_ADMIN,
     &LITERAL_SECRET,
     &NEW_TABLES,
