@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::action_types::act;
 use crate::common::server::{Folder, Server, as_server, programs, succeeds};
 use crate::common::*;
 use crate::rotation::{CALLS, assert_invariants, call, states};
@@ -130,6 +131,54 @@ fn a_standby_lets_in_whom_the_primary_lets_in_and_writes_nothing() {
         assert_eq!(refused(&primary, "BEGIN READ ONLY; SELECT tenancy.seal()").await.sqlstate, "25006");
         run(&primary, "ROLLBACK").await;
         assert_eq!(findings(&reader).await, []);
+    });
+}
+
+#[test]
+fn what_is_excepted_is_told_on_a_standby_and_nothing_is_asked_or_decided_there() {
+    in_database(async |database| {
+        let Some(standby) = Standby::copy("controls_standby") else {
+            skipped("the server is not one to be copied");
+            return;
+        };
+        standby.server.start("");
+        let (primary, writer) = (database.superuser().await, database.application().await);
+        let (alice, dora) = (database.token("alice"), database.token("dora"));
+        run(&primary, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'admin')")).await;
+        let add =
+            "SELECT tenancy.add_exception('finding', 't', 'a reason that says enough', now() + interval '9 days')";
+        let exception = act(&writer, &alice, add).await.unwrap();
+        act(&writer, &dora, &format!("SELECT tenancy.decide_exception('{exception}', true, 'test')")).await.unwrap();
+        let open = "SELECT tenancy.open_review('exceptions', 'test', now() + interval '9 days')";
+        let review = act(&writer, &alice, open).await.unwrap();
+        let reader = standby.application(database).await;
+        catch_up(&primary, &connect(&standby.config(database)).await).await;
+        let asked = "SELECT tenancy.is_excepted('finding', 't')";
+        assert_eq!(act(&reader, &alice, asked).await.unwrap(), "t");
+        let row = "SELECT (tenancy.exception_of('finding', 't')).id";
+        assert_eq!(act(&reader, &alice, row).await.unwrap(), exception);
+        for sql in [
+            add.to_owned(),
+            format!("SELECT tenancy.decide_exception('{exception}', true, 'test')"),
+            format!("SELECT tenancy.amend_exception('{exception}', now() + interval '10 days')"),
+            format!("SELECT tenancy.revoke_exception('{exception}', 'test')"),
+            open.to_owned(),
+            format!("SELECT tenancy.decide('{review}', 1, 'keep', 'test')"),
+            format!("SELECT tenancy.close_review('{review}')"),
+            format!("SELECT tenancy.cancel_review('{review}', 'test')"),
+            "SELECT tenancy.schedule_review('memberships', '30 days', '9 days')".to_owned(),
+            "SELECT tenancy.add_member('new', 'viewer')".to_owned(),
+            "SELECT tenancy.define_role('own', '{finding:read}')".to_owned(),
+        ] {
+            let refusal = act(&reader, &alice, &sql).await.unwrap_err();
+            assert_eq!(refusal.sqlstate, "25006", "{sql}: {}", refusal.message);
+        }
+        // What ends on the primary ends here as soon as it is replayed, also within an open transaction.
+        as_tenant(&reader, &alice).await;
+        assert_eq!(value(&reader, asked).await, "t");
+        act(&writer, &dora, &format!("SELECT tenancy.revoke_exception('{exception}', 'test')")).await.unwrap();
+        eventually(&reader, "SELECT NOT tenancy.is_excepted('finding', 't')").await;
+        run(&reader, "COMMIT").await;
     });
 }
 

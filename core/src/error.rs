@@ -282,7 +282,7 @@ kinds! {
     OPERATOR_REVEAL, "42501", "Have a member of the organization reveal it, with a token; where operators are meant \
         to: tenancy.set_guardrail('operator_reveal', 'warn', reason).";
     /// Somebody would approve what they asked for.
-    SELF_APPROVAL, "42501", "Somebody else decides, who has the permission approve in the same domain.";
+    SELF_APPROVAL, "42501", "Somebody else decides, whom it is not about and who has the permission for it.";
     /// An operator who assumed an organization would ask for something, or approve it.
     ASSUMED_REFUSED, "42501", "A member of the organization does it, with a token: tenancy.authenticate(token).";
     /// An exception is in another state than the call needs.
