@@ -2,7 +2,7 @@
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
 //! machine in the same mood; the figure is the median of the pairs' ratios.
-//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets,exceptions,reviews` chooses
+//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets,exceptions,reviews,permissions` chooses
 //! some.
 //! `BENCH_ORGANIZATIONS` and `BENCH_EVENTS` say how large scale and history become. `FIGURES=sustained` takes minutes,
 //! so it must be asked for.
@@ -12,6 +12,7 @@ mod signer;
 
 mod exceptions;
 mod history;
+mod permissions;
 mod reviews;
 mod scale;
 mod secrets;
@@ -78,6 +79,9 @@ async fn main() -> Result<()> {
     }
     if wanted("exceptions") {
         exceptions::measure(&client, &signer).await?;
+    }
+    if wanted("permissions") {
+        permissions::measure(&client, &signer).await?;
     }
     if wanted("reviews") {
         reviews::measure(&client, &signer).await?;
