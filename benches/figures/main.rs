@@ -2,14 +2,15 @@
 //!
 //! Each pair runs the same work without and with the extension, one right after the other, so that both meet the same
 //! machine in the same mood; the figure is the median of the pairs' ratios.
-//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets,exceptions,reviews,permissions` chooses
-//! some.
+//! `FIGURES=reads,verification,writes,shapes,sign_in,scale,history,secrets,exceptions,reviews,permissions,elevation`
+//! chooses some.
 //! `BENCH_ORGANIZATIONS` and `BENCH_EVENTS` say how large scale and history become. `FIGURES=sustained` takes minutes,
 //! so it must be asked for.
 
 #[path = "../../tests/common/signer.rs"]
 mod signer;
 
+mod elevation;
 mod exceptions;
 mod history;
 mod permissions;
@@ -85,6 +86,9 @@ async fn main() -> Result<()> {
     }
     if wanted("reviews") {
         reviews::measure(&client, &signer).await?;
+    }
+    if wanted("elevation") {
+        elevation::measure(&client, &signer).await?;
     }
     if !chosen.is_empty() && wanted("sustained") {
         sustained::measure(&client, &signer).await?;

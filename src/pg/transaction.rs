@@ -4,6 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
 /// The nesting level: 1 in the transaction itself, one more for each open savepoint.
@@ -190,19 +191,28 @@ pub fn commit_durably() {
     // SAFETY: a plain read of a setting.
     let now = unsafe { pg_sys::synchronous_commit } as pg_sys::SyncCommitLevel::Type;
     if now < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH {
-        // SAFETY: NUL-terminated texts, which are copied; the end of the transaction takes it back.
-        unsafe {
-            pg_sys::set_config_option(
-                c"synchronous_commit".as_ptr(),
-                c"on".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_LOCAL,
-                true,
-                0,
-                false,
-            );
-        }
+        set_synchronous_commit(c"on");
+    }
+}
+
+/// Has the commit of this transaction not wait for the disk: for one whose caller has written nothing.
+pub fn commit_without_waiting() {
+    set_synchronous_commit(c"off");
+}
+
+fn set_synchronous_commit(value: &CStr) {
+    // SAFETY: NUL-terminated texts, which are copied; the end of the transaction takes it back.
+    unsafe {
+        pg_sys::set_config_option(
+            c"synchronous_commit".as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
     }
 }
 
