@@ -143,8 +143,7 @@ impl Model {
         match committed.is.held(subject) {
             Some(signed_in) => {
                 assert!(said.is_ok(), "{subject} could sign in: {said:?}");
-                let role = committed.is.members[subject].role.clone();
-                let caller = Caller { subject, role, signed_in, elevations: Vec::new() };
+                let caller = Caller { subject, signed_in, elevations: Vec::new() };
                 let (began_at, savepoints) = (committed.changes, Vec::new());
                 self.open[connection] = Some(Transaction { place, level, caller, began_at, work: None, savepoints });
             }

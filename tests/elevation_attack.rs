@@ -3,7 +3,7 @@
 
 use crate::action_types::act;
 use crate::break_glass::{CHANGE, approved, elevate, end, prepare, state};
-use crate::common::server::{kill, reconnect};
+use crate::common::server::{kill, lose, reconnect};
 use crate::common::*;
 use crate::pooler::pooled;
 use crate::reads::{drained, on_a_server};
@@ -281,7 +281,8 @@ fn an_activation_outlives_the_death_of_its_server() {
         as_tenant(&client, &database.token("nora")).await;
         let end_at = value(&client, &elevate(&id)).await;
         kill(&value(&client, "SELECT pg_backend_pid()").await);
-        drop((client, superuser));
+        drop(client);
+        lose(superuser).await;
         let superuser = reconnect(&database.config()).await;
         assert_eq!(state(&superuser, &id).await, "active");
         let ends = format!("SELECT ends_at = '{end_at}' FROM tenancy.break_glass_grant WHERE id = '{id}'");

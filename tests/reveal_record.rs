@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::server::{Folder, Server, as_server, programs, succeeds};
+use crate::common::server::{Folder, Server, as_server, lose, programs, succeeds};
 use crate::common::*;
 use crate::secrets::{put, with_a_key};
 use futures_util::future::join_all;
@@ -202,13 +202,7 @@ fn a_reveal_is_one_event_whatever_becomes_of_its_transaction() {
         let pid = value(&killed, "SELECT pg_backend_pid()").await;
         reveal(&killed, "9 then killed").await;
         host.kill("-9", &pid);
-        for _ in 0..400 {
-            if superuser.batch_execute("SELECT 1").await.is_err() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-
+        lose(superuser).await;
         let superuser = reconnect(&database.config()).await;
         assert_eq!(purposes(&superuser).await.len(), 0, "nobody has sealed");
         let modes = host.in_records("stat -c %a . * */*");

@@ -666,6 +666,39 @@ fn what_an_administrator_changes_during_a_close_is_not_overwritten() {
 }
 
 #[test]
+fn who_loses_the_right_while_waiting_for_the_organization_does_nothing_with_reviews() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        prepare(&superuser).await;
+        let (client, admin) = (database.application().await, database.superuser().await);
+        let (alice, dora) = (database.token("alice"), database.token("dora"));
+        let only_mia = open("memberships", r#", filter => '{"subject": "mia"}'"#);
+        let review = act(&client, &alice, &only_mia).await.unwrap();
+        for sql in [decide(&review, "1", "revoke", ""), close(&review), only_mia] {
+            let lose = format!(
+                "BEGIN; SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE;
+                 SELECT tenancy.set_membership('{ACME}', 'dora', 'viewer')"
+            );
+            run(&admin, &lose).await;
+            let calling = async { act(&client, &dora, &sql).await };
+            let losing = async {
+                let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                                               AND datname = current_database())";
+                eventually(&superuser, waits).await;
+                run(&admin, "COMMIT").await;
+            };
+            let (called, ()) = join(calling, losing).await;
+            let refusal = called.expect_err(&sql);
+            assert_eq!((&refusal.sqlstate[..], refusal.message.contains("by itself now")), ("42501", true), "{sql}");
+            run(&admin, &format!("SELECT tenancy.set_membership('{ACME}', 'dora', 'admin')")).await;
+        }
+        let states = "SELECT string_agg(v.state || ' ' || (i.decision IS NULL), ', ') FROM tenancy.review v
+                        JOIN tenancy.review_item i ON i.review = v.id";
+        assert_eq!(value(&superuser, states).await, "open true");
+    });
+}
+
+#[test]
 fn a_dump_carries_reviews() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

@@ -231,15 +231,16 @@ fn what_the_giver_lost_since_the_sign_in_is_not_given() {
                 "INSERT INTO tenancy.role_permission SELECT organization, name, 'invoice', 'pay', 'deny' FROM \
                     tenancy.role
                   WHERE name = 'boss'",
+                &format!("SELECT tenancy.set_membership('{ACME}', 'kim', 'member')"),
             ];
-            for (sql, sqlstate) in lost.iter().zip(["28000", "42501"]) {
+            for (sql, sqlstate) in lost.iter().zip(["28000", "42501", "42501"]) {
                 let other = database.superuser().await;
                 run(&other, sql).await;
                 run(&client, "SAVEPOINT s").await;
                 let refused = refused(&client, "SELECT tenancy.add_member('new', 'admin')").await;
                 assert_eq!(refused.sqlstate, sqlstate, "{level}: {refused:?}");
                 run(&client, "ROLLBACK TO s").await;
-                run(&other, "UPDATE tenancy.membership SET status = 'active' WHERE subject = 'kim'").await;
+                run(&other, &format!("SELECT tenancy.set_membership('{ACME}', 'kim', 'boss')")).await;
                 run(&other, "DELETE FROM tenancy.role_permission WHERE role = 'boss' AND effect = 'deny'").await;
             }
             run(&client, "ROLLBACK").await;

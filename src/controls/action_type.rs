@@ -119,7 +119,7 @@ fn request(action_type: Option<&str>, reason: Option<&str>, valid_for: Option<In
 fn decide(request: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&str>) -> Result<()> {
     context::authorize(DOMAIN, APPROVE)?;
     let context = context::require()?;
-    let id = Uuid::from_bytes(*require_not_null(request, "request")?.as_bytes());
+    let id = input::id(request, "request")?;
     let (approve, reason) = (require_not_null(approve, "approve")?, input::text(reason, "reason")?);
     input::must_write()?;
     let (organization, by) = (context.organization.id, person(&context));

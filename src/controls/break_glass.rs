@@ -346,7 +346,7 @@ pub fn must_be_allowed(organization: Uuid, policy: &Policy, terms: &Terms, benef
 }
 
 pub fn id(grant_id: Option<pgrx::Uuid>) -> Result<Uuid> {
-    Ok(Uuid::from_bytes(*require_not_null(grant_id, "grant_id")?.as_bytes()))
+    input::id(grant_id, "grant_id")
 }
 
 fn own_grant() -> Error {

@@ -176,7 +176,7 @@ fn decide(exception: Option<pgrx::Uuid>, approve: Option<bool>, reason: Option<&
     context::authorize(DOMAIN, APPROVE)?;
     let context = context::require()?;
     let by = input::acting_person(&context)?;
-    let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
+    let id = input::id(exception, "exception")?;
     let approve = require_not_null(approve, "approve")?;
     let reason = input::reason(reason)?;
     input::must_write()?;
@@ -234,7 +234,7 @@ fn amend(exception: Option<pgrx::Uuid>, amendment: &Amendment) -> Result<Uuid> {
     context::authorize(DOMAIN, REQUEST)?;
     let context = context::require()?;
     let requester = input::acting_person(&context)?;
-    let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
+    let id = input::id(exception, "exception")?;
     let Amendment { expires_at, reason, owner } = amendment;
     if expires_at.is_none() && reason.is_none() && owner.subject.is_none() && owner.issuer.is_none() {
         return Err(error::ARGUMENT_INVALID.error("an amendment changes the end, the reason or the owner"));
@@ -288,7 +288,7 @@ pub fn ask_instead(organization: Uuid, id: Uuid, requester: Person, amendment: &
 fn revoke(exception: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let context = context::require()?;
     let by = input::person(&context);
-    let id = Uuid::from_bytes(*require_not_null(exception, "exception")?.as_bytes());
+    let id = input::id(exception, "exception")?;
     let reason = input::reason(reason)?;
     let organization = context.organization.id;
     // Whoever could be refused for the lack of a permission must not learn by it what there is.

@@ -1,5 +1,6 @@
 //! Nobody gives more than they hold.
 
+use super::input;
 use crate::audit;
 use crate::guardrail::{self, Hit};
 use crate::identity::{held_now, permissions_now};
@@ -23,7 +24,7 @@ impl Giver<'_> {
     /// The person.
     pub fn person(&self) -> Person {
         match self {
-            Giver::Caller(context) => Person { issuer: context.issuer.clone(), subject: context.subject.clone() },
+            Giver::Caller(context) => input::person(context),
             Giver::Reviewer(_, person) => Person::clone(person),
         }
     }

@@ -85,6 +85,11 @@ pub fn must_write() -> Result<()> {
     Ok(())
 }
 
+/// The id of something that a call is about.
+pub fn id(id: Option<pgrx::Uuid>, what: &str) -> Result<Uuid> {
+    Ok(Uuid::from_bytes(*require_not_null(id, what)?.as_bytes()))
+}
+
 /// Why something is done, where it has to be said.
 pub fn reason(reason: Option<&str>) -> Result<&str> {
     text_within(reason, "reason", MAX_REASON_BYTES)

@@ -80,18 +80,19 @@ fn tenancy_refresh_item(review: Option<pgrx::Uuid>, item: Option<i32>) {
     refresh(review, item).or_raise();
 }
 
-/// The member who calls, whose role permits an action with reviews, by the sign-in and now.
+/// The member who calls, whose role permits an action with reviews by the sign-in.
 pub fn acting(action: &str) -> Result<(Rc<Context>, Person)> {
     context::authorize(DOMAIN, action)?;
     let context = context::require()?;
     let person = input::acting_person(&context)?;
     input::must_write()?;
-    must_hold_action(&context, DOMAIN, action)?;
     Ok((context, person))
 }
 
-pub fn id(id: Option<pgrx::Uuid>, what: &str) -> Result<Uuid> {
-    Ok(Uuid::from_bytes(*require_not_null(id, what)?.as_bytes()))
+/// Holds the organization for an action that the role of the caller permits now, too.
+pub fn hold(context: &Context, action: &str) -> Result<()> {
+    hold_organization(context.organization.id);
+    must_hold_action(context, DOMAIN, action).map(drop)
 }
 
 /// The review, if it is open. The caller holds the organization.
@@ -119,12 +120,12 @@ fn assign(
     issuer: Option<&str>,
 ) -> Result<()> {
     let (context, _) = acting(OPEN)?;
-    let (id, numbers) = (id(review, "review")?, numbers(items)?);
+    let (id, numbers) = (input::id(review, "review")?, numbers(items)?);
     let subject = input::text(subject, "subject")?.to_owned();
     let to = Person { issuer: issuer.unwrap_or(&context.issuer).to_owned(), subject };
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, OPEN)?;
         let review = open_review(organization, id)?;
         if !is_active_member(organization, &to.issuer, &to.subject, clock::now()) {
             let message = format!("\"{}\" is no active member of the organization", to.subject);
@@ -151,7 +152,7 @@ fn decide(
     apply_now: Option<bool>,
 ) -> Result<()> {
     let (context, by) = acting(DECIDE)?;
-    let (id, number) = (id(review, "review")?, require_not_null(item, "item")?);
+    let (id, number) = (input::id(review, "review")?, require_not_null(item, "item")?);
     let (decision, comment) = (read_decision(decision)?, input::text_within(comment, "comment", MAX_REASON_BYTES)?);
     let evidence = audit::events(require_not_null(evidence, "evidence")?)?;
     let apply_now = require_not_null(apply_now, "apply_now")?;
@@ -174,7 +175,7 @@ fn decide(
         if apply_now {
             review_subject::hold_roles(organization, id, Some(&[number]));
         }
-        hold_organization(organization);
+        hold(&context, DECIDE)?;
         let review = open_review(organization, id)?;
         if apply_now {
             review_subject::hold(&review, Some(&[number]));
@@ -199,7 +200,7 @@ fn decide_many(
     comment: Option<&str>,
 ) -> Result<()> {
     let (context, by) = acting(DECIDE)?;
-    let (id, numbers) = (id(review, "review")?, numbers(items)?);
+    let (id, numbers) = (input::id(review, "review")?, numbers(items)?);
     let (decision, comment) = (read_decision(decision)?, input::text_within(comment, "comment", MAX_REASON_BYTES)?);
     if decision == Decision::Change {
         return Err(
@@ -208,7 +209,7 @@ fn decide_many(
     }
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, DECIDE)?;
         let review = open_review(organization, id)?;
         let said = Said { decision, comment, change: None, evidence: &[], by: &by, at: clock::now() };
         decide_about(&review, &numbers, None, &said).map(drop)
@@ -225,8 +226,8 @@ fn decide_about(review: &StoredReview, numbers: &[i32], shown: Option<Digest>, s
     let mut items = review.items(numbers)?;
     let mut seen = Sha256::new();
     for item in &mut items {
-        item.now = current(review, &item.what)?.map(|state| state.digest());
-        let decided = item.item.decide(said.decision, said.by, review.kind, shown, item.now);
+        let now = current(review, &item.what)?.map(|state| state.digest());
+        let decided = item.item.decide(said.decision, said.by, review.kind, shown, now);
         decided.map_err(|refusal| refused(review, Some(item.number), refusal))?;
         item.comment = Some(said.comment.to_owned());
         seen.update(item.item.seen);
@@ -251,10 +252,10 @@ fn decide_about(review: &StoredReview, numbers: &[i32], shown: Option<Digest>, s
 
 fn refresh(review: Option<pgrx::Uuid>, item: Option<i32>) -> Result<()> {
     let (context, by) = acting(DECIDE)?;
-    let (id, number) = (id(review, "review")?, require_not_null(item, "item")?);
+    let (id, number) = (input::id(review, "review")?, require_not_null(item, "item")?);
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, DECIDE)?;
         let review = open_review(organization, id)?;
         for mut item in review.items(&[number])? {
             let state = current(&review, &item.what)?.ok_or_else(|| {

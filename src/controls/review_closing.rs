@@ -1,7 +1,7 @@
 //! Closing reviews: what was decided is done, and what nobody decided becomes what the rules say.
 
 use super::exception::on_no_review;
-use super::review::{OPEN, acting, id, open_review, record, refused};
+use super::review::{OPEN, acting, hold, open_review, record, refused};
 use super::review_row::{StoredItem, StoredReview, by_id};
 use super::{input, review_report, review_subject};
 use crate::guardrail::{self, Hit};
@@ -47,16 +47,20 @@ type ItemOutcome = (i32, Outcome, Option<String>);
 
 fn close(review: Option<pgrx::Uuid>) -> Result<Vec<ItemOutcome>> {
     let (context, by) = acting(OPEN)?;
-    let (organization, id) = (context.organization.id, id(review, "review")?);
-    user::as_superuser(|| close_by(organization, id, Some(by)))
+    let (organization, id) = (context.organization.id, input::id(review, "review")?);
+    user::as_superuser(|| {
+        review_subject::hold_roles(organization, id, None);
+        hold(&context, OPEN)?;
+        close_held(organization, id, Some(by))
+    })
 }
 
 fn cancel(review: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (context, by) = acting(OPEN)?;
-    let (id, reason) = (id(review, "review")?, input::reason(reason)?);
+    let (id, reason) = (input::id(review, "review")?, input::reason(reason)?);
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, OPEN)?;
         let mut review = open_review(organization, id)?;
         review.state = State::Cancelled;
         (review.closed_at, review.closed_by) = (Some(clock::now()), Some(by));
@@ -66,10 +70,8 @@ fn cancel(review: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     })
 }
 
-/// Closes a review: by a member, or by time. The caller acts as a superuser.
-fn close_by(organization: Uuid, id: Uuid, by: Option<Person>) -> Result<Vec<ItemOutcome>> {
-    review_subject::hold_roles(organization, id, None);
-    hold_organization(organization);
+/// Closes a review: by a member, or by time. The caller holds its roles and the organization, and acts as a superuser.
+fn close_held(organization: Uuid, id: Uuid, by: Option<Person>) -> Result<Vec<ItemOutcome>> {
     let (mut review, now) = (by_id(organization, id)?, clock::now());
     let closing = rules::may_close(review.state, review.undecided(), review.due_at, now);
     closing.map_err(|refusal| refused(&review, None, refusal))?;
@@ -207,7 +209,9 @@ pub fn close_overdue(now: i64, at_most: i64) -> Result<i64> {
     let mut closed = 0;
     for (organization, id) in overdue.into_iter().flatten() {
         if guardrail::state(&OVERDUE_REVIEW, organization) == GuardrailState::Enforce {
-            close_by(organization, id, None)?;
+            review_subject::hold_roles(organization, id, None);
+            hold_organization(organization);
+            close_held(organization, id, None)?;
             closed += 1;
         }
     }

@@ -1,8 +1,8 @@
 //! Opening reviews: by a member, and by a schedule.
 
 use super::alert::raise_alert;
-use super::review::{DECIDE, DOMAIN, OPEN, acting, id, record};
-use super::review_row::{StoredReview, by_id, described};
+use super::review::{DECIDE, DOMAIN, OPEN, acting, hold, record};
+use super::review_row::{StoredReview, by_id, described, people};
 use super::{guard, input};
 use crate::identity::{hold_organization, is_active_member, permissions_now};
 use crate::pg::json::Jsonb;
@@ -154,7 +154,7 @@ fn open(
     let due_at = require_not_null(due_at, "due_at")?;
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, OPEN)?;
         let now = clock::now();
         if due_at <= now || due_at.saturating_sub(now) > LONGEST {
             return Err(error::ARGUMENT_INVALID.error("due_at is in the future, and at most 366 days away"));
@@ -308,7 +308,7 @@ fn schedule(
     }
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, OPEN)?;
         let now = clock::now();
         let reviewers = read_reviewers(organization, &by.issuer, reviewers, now)?;
         let (issuers, subjects) = columns(&reviewers);
@@ -342,10 +342,10 @@ fn schedule(
 
 fn end_schedule(schedule: Option<pgrx::Uuid>, reason: Option<&str>) -> Result<()> {
     let (context, _) = acting(OPEN)?;
-    let (id, reason) = (id(schedule, "schedule")?, input::reason(reason)?);
+    let (id, reason) = (input::id(schedule, "schedule")?, input::reason(reason)?);
     let organization = context.organization.id;
     user::as_superuser(|| {
-        hold_organization(organization);
+        hold(&context, OPEN)?;
         let row = [spi::uuid(organization), spi::uuid(id)];
         let kind = guard::writing(|| END_SCHEDULE.write(&row, |row| row.get::<String>(1))).pop().flatten();
         let kind = kind.ok_or_else(|| error::NOT_FOUND.error(format!("there is no review schedule {id}")))?;
@@ -369,13 +369,12 @@ struct DueSchedule {
 
 impl DueSchedule {
     fn read(row: &Row) -> Option<Self> {
-        let (issuers, subjects) = (row.get::<Vec<String>>(5)?, row.get::<Vec<String>>(6)?);
         Some(DueSchedule {
             kind: Kind::parse(&row.get::<String>(1)?)?,
             every: row.get(2)?,
             due_after: row.get(3)?,
             filter: row.get(4)?,
-            reviewers: issuers.into_iter().zip(subjects).map(|(issuer, subject)| Person { issuer, subject }).collect(),
+            reviewers: people(row.get(5)?, row.get(6)?),
             next_at: row.timestamp(7)?,
         })
     }

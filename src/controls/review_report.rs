@@ -3,7 +3,8 @@
 //! The digest of a report is over lines: first the report without its items, then each item. So a review of any size is
 //! hashed as it is read.
 
-use super::review::{DOMAIN, id};
+use super::input;
+use super::review::DOMAIN;
 use super::review_row::{self, StoredItem, StoredReview, described};
 use crate::context;
 use crate::pg::json::Jsonb;
@@ -25,7 +26,7 @@ fn tenancy_review_report(review: Option<pgrx::Uuid>) -> Jsonb {
 /// The text of a JSON object: the values of the items go into it as they are read.
 fn report(review: Option<pgrx::Uuid>) -> Result<String> {
     context::authorize(DOMAIN, "read")?;
-    let (context, id) = (context::require()?, id(review, "review")?);
+    let (context, id) = (context::require()?, input::id(review, "review")?);
     user::as_superuser(|| {
         let review = review_row::by_id(context.organization.id, id)?;
         let mut items = String::new();

@@ -143,7 +143,8 @@ fn unreadable() -> Error {
     error::STATE_INVALID.error("a review cannot be read")
 }
 
-fn people(issuers: Vec<String>, subjects: Vec<String>) -> Vec<Person> {
+/// People of two columns, in their order.
+pub fn people(issuers: Vec<String>, subjects: Vec<String>) -> Vec<Person> {
     issuers.into_iter().zip(subjects).map(|(issuer, subject)| Person { issuer, subject }).collect()
 }
 

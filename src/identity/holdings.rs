@@ -39,7 +39,8 @@ fn unknown_role(name: &str) -> Error {
     error::NOT_FOUND.error(format!("role \"{name}\" does not exist"))
 }
 
-/// What the role of the context permits now. An operator who assumed the organization holds what was assumed.
+/// What the role of the context permits now, or that of the membership where another was given since. An operator who
+/// assumed the organization holds what was assumed.
 ///
 /// Errors: [`error::MEMBERSHIP_MISSING`] for a member who could not sign in any more.
 pub fn held_now(context: &Context) -> Result<PermissionSet> {
@@ -48,8 +49,11 @@ pub fn held_now(context: &Context) -> Result<PermissionSet> {
     }
     let organization = context.organization.id;
     transaction::with_latest_snapshot(|| {
-        if !is_member(organization, &context.issuer, &context.subject) {
+        let Some(membership) = membership(organization, &context.issuer, &context.subject) else {
             return Err(ended("It was suspended or removed since the transaction began."));
+        };
+        if membership.role != context.membership_role {
+            return Ok(Tables::READ.permissions(membership.role_organization, &membership.role));
         }
         let of = Tables::READ.role_organization(organization, &context.role);
         Ok(of.map(|of| Tables::READ.permissions(of, &context.role)).unwrap_or_default())

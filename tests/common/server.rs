@@ -70,6 +70,17 @@ pub fn kill(pid: &str) {
     as_server("kill").args(["-9", pid]).status().unwrap();
 }
 
+/// Waits until a crash has taken this connection along: until then the postmaster may still take new ones and end them.
+pub async fn lose(client: Client) {
+    for _ in 0..400 {
+        if client.simple_query("SELECT 1").await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the connection is still there");
+}
+
 /// A superuser's connection to a server that comes back.
 pub async fn reconnect(config: &Config) -> Client {
     for _ in 0..400 {

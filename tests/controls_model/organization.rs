@@ -39,7 +39,6 @@ pub enum Admins {
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub subject: &'static str,
-    pub role: String,
     pub signed_in: PermissionSet,
     /// The last one is what counts, as it was asked for; all of them must be in force.
     pub elevations: Vec<(String, PermissionSet)>,
@@ -160,9 +159,9 @@ impl Organization {
         Some(self.permissions(&member.role))
     }
 
-    /// What the role of the sign-in permits a person who could still sign in.
+    /// What the role that a person has by now permits.
     pub fn held_now(&self, caller: &Caller) -> Result<PermissionSet, Refused> {
-        self.held(caller.subject).map(|_| self.permissions(&caller.role)).ok_or(NO_MEMBER)
+        self.held(caller.subject).ok_or(NO_MEMBER)
     }
 
     /// Whoever decides holds the right to it by the role, at the sign-in and now.
