@@ -5,7 +5,9 @@
 //! can be.
 
 use crate::error::{ARGUMENT_INVALID, Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -94,15 +96,45 @@ fn not_a_rule(text: &str) -> Error {
 /// Domains with their actions.
 type Patterns = BTreeMap<String, BTreeSet<String>>;
 
-/// What a role, or several together, permit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What a role, or several together, permit. Clones share the rules, and their encoding once there is one.
+#[derive(Debug, Clone, Default)]
 pub struct PermissionSet(Rc<Rules>);
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+impl PartialEq for PermissionSet {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |one: &Rules, two: &Rules| one.allow == two.allow && one.deny == two.deny;
+        Rc::ptr_eq(&self.0, &other.0) || same(&self.0, &other.0)
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Rules {
     allow: Patterns,
     #[serde(default, skip_serializing_if = "Patterns::is_empty")]
     deny: Patterns,
+    /// As JSON. Each sign-in with the same role encodes the same rules.
+    #[serde(skip)]
+    encoded: OnceCell<Box<RawValue>>,
+}
+
+impl Serialize for PermissionSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let rules = &self.0;
+        let encoded = match rules.encoded.get() {
+            Some(encoded) => encoded,
+            None => {
+                let encoded = to_raw_value(&**rules).map_err(serde::ser::Error::custom)?;
+                rules.encoded.get_or_init(|| encoded)
+            }
+        };
+        encoded.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PermissionSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Rules::deserialize(deserializer).map(|rules| PermissionSet(Rc::new(rules)))
+    }
 }
 
 impl PermissionSet {
@@ -385,6 +417,8 @@ mod tests {
         #[test]
         fn a_set_survives_its_encoding(set in any_set()) {
             let text = serde_json::to_string(&set).unwrap();
+            // Once more, from the encoding that is kept.
+            prop_assert_eq!(serde_json::to_string(&set.clone()).unwrap(), &*text);
             prop_assert_eq!(serde_json::from_str::<PermissionSet>(&text).unwrap(), set);
         }
     }
