@@ -43,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
     controls::define(controls::Rooms { destroy_secret: secrets::destroy_reviewed, own_secret: secrets::own_reviewed });
     identity::TABLES.watch();
     controls::EXCEPTIONS.watch();
+    controls::GRANTS.watch();
     pg::tables::catalog::watch();
     log::redact(log::Redactions {
         tokens: log::Redaction { needed: token_redaction::holds_token, in_place: token_redaction::in_place },

@@ -49,6 +49,7 @@ mod random_schemas;
 mod reads;
 mod redaction;
 mod remembered;
+mod remembered_grants;
 mod retention;
 mod reveal_record;
 mod reviews;

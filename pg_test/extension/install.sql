@@ -104,6 +104,7 @@ $$, $$ VALUES
     ('allowed_actions',          's', 'u', false, false),
     ('alter_sso_connection',     'v', 'u', false, true),
     ('amend_exception',          'v', 'u', false, false),
+    ('announce_break_glass_change', 'v', 'u', false, false),
     ('announce_exception_change','v', 'u', false, false),
     ('announce_identity_change', 'v', 'u', false, false),
     ('approve_break_glass',      'v', 'u', false, false),

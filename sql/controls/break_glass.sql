@@ -173,6 +173,18 @@ SELECT pg_extension_config_dump('tenancy.break_glass_policy', '');
 SELECT pg_extension_config_dump('tenancy.break_glass_grant', '');
 SELECT pg_extension_config_dump('tenancy.break_glass_approval', '');
 
+-- What tenancy.break_glass reads is remembered by each session until it changes. Code:
+-- src/controls/break_glass_memory.rs.
+CREATE TYPE tenancy.break_glass_signal AS ();
+REVOKE ALL ON TYPE tenancy.break_glass_signal FROM PUBLIC;
+COMMENT ON TYPE tenancy.break_glass_signal IS
+'Internal: sessions learn of a change of break-glass by an invalidation message for this type. It has no other use.';
+
+CREATE FUNCTION tenancy.announce_break_glass_change() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_announce_break_glass_change';
+COMMENT ON FUNCTION tenancy.announce_break_glass_change() IS
+'Internal: trigger of the tables of break-glass. At the commit every session discards what it has remembered of them.';
+
 DO $$
 DECLARE
     kept text;
@@ -189,6 +201,14 @@ BEGIN
             'CREATE POLICY every_organization ON tenancy.%I FOR SELECT TO tenancy_auditor USING (true)', kept);
         EXECUTE format('COMMENT ON POLICY every_organization ON tenancy.%I IS
             ''Auditors read the rows of every organization.''', kept);
+        -- FOR EACH ROW, because logical replication fires no statement triggers. TRUNCATE is a change of the table
+        -- itself.
+        EXECUTE format(
+            'CREATE TRIGGER announce_break_glass_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.%I
+                 FOR EACH ROW EXECUTE FUNCTION tenancy.announce_break_glass_change()', kept);
+        EXECUTE format('ALTER TABLE tenancy.%I ENABLE ALWAYS TRIGGER announce_break_glass_change', kept);
+        EXECUTE format('COMMENT ON TRIGGER announce_break_glass_change ON tenancy.%I IS
+            ''Makes every session discard what it has remembered of the table.''', kept);
     END LOOP;
 END
 $$;

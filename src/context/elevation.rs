@@ -6,11 +6,11 @@
 //!
 //! Decision: `docs/decisions/86-elevation.md`.
 
-use super::current::{begin, forget, record_refusal, require, require_grant};
+use super::current::{begin_encoded, forget, record_refusal, require, require_grant};
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::report::OrRaise;
 use crate::pg::transaction;
-use pg_tenancy_core::context::{Context, ELEVATED, Elevation, Scope};
+use pg_tenancy_core::context::Context;
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::savepoint_stack::SavepointStack;
 use pgrx::pg_guard;
@@ -29,16 +29,10 @@ static ANY: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
 /// Elevates the transaction: its identity stays, and gets what the grant adds. It ends with the transaction, also where
 /// the identity is that of the session.
 ///
-/// The caller has checked the grant. Errors: those of [`begin`] and what [`require`] raises.
-pub fn elevate(elevation: Elevation) -> Result<()> {
-    let context = require()?;
-    let elevated = Context {
-        scope: Scope::Transaction,
-        method: ELEVATED.into(),
-        elevation: Some(elevation),
-        ..Context::clone(&context)
-    };
-    begin(elevated)?;
+/// The context is that of the transaction with an elevation, beside its encoding; the caller has checked the grant.
+/// Errors: those of [`begin_encoded`] and what [`require`] raises.
+pub fn elevate(elevated: Rc<Context>, encoded: String) -> Result<()> {
+    begin_encoded(elevated, encoded)?;
     // As it was just sealed.
     let sealed = require()?;
     ELEVATED_CONTEXTS.borrow_mut().change(transaction::level()).push(sealed);

@@ -2,6 +2,7 @@
 //!
 //! Decision: `docs/decisions/87-statement-events.md`.
 
+use super::break_glass_memory;
 use crate::audit;
 use crate::context;
 use crate::guardrail::{self, Hit};
@@ -35,8 +36,11 @@ fn ended(number: u64, run: StatementRun) {
     audit::statement_ended(number, run, context::take_needed(), clock::now());
 }
 
-/// When the grant was over, as it is committed.
+/// When the grant was over, or will be, as it is committed; `None` while it is known to be in force.
 pub fn grant_end(grant: Uuid, organization: Uuid) -> Option<i64> {
+    if break_glass_memory::is_in_force(grant, |known| known.organization.id == organization) {
+        return None;
+    }
     let key = [IndexKey::uuid(1, &grant)];
     let ends = find(c"break_glass_grant", c"break_glass_grant_pkey", &key, |row| {
         // ends_at, over_at

@@ -9,6 +9,7 @@
 use super::alert::raise_alert;
 use super::break_glass::{id, must_be_allowed, not_done, record, refused};
 use super::break_glass_grant::{self, StoredGrant, unknown};
+use super::break_glass_memory::{self, Moment};
 use super::break_glass_policy::{DOMAIN, in_force};
 use super::break_glass_statement::must_be_recordable;
 use super::holding::must_hold_action;
@@ -23,7 +24,7 @@ use crate::pg::report::{self, OrRaise};
 use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::audit::format::event::Actor;
-use pg_tenancy_core::context::{Context, Elevation};
+use pg_tenancy_core::context::{Context, Elevation, EncodedContext, Scope};
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::break_glass::{Refusal, State};
@@ -65,30 +66,55 @@ fn tenancy_break_glass(grant_id: Option<pgrx::Uuid>) -> TimestampWithTimeZone {
 fn break_glass(grant_id: Option<pgrx::Uuid>) -> Result<i64> {
     let context = context::require()?;
     let (id, person) = (id(grant_id)?, input::acting_person(&context)?);
+    // Before anything is read.
+    let now = Moment::now();
+    let known = now.as_ref().and_then(|now| break_glass_memory::elevated(id, &context, now));
+    let (elevated, encoded) = match known {
+        Some(known) => {
+            must_be_recordable(id, context.organization.id)?;
+            known?
+        }
+        None => {
+            let elevation = elevation(&context, id, &person)?;
+            let encoding = EncodedContext::new(context.elevated_by(elevation.clone()))?;
+            let of_call = encoding.for_call(Scope::Transaction, context.correlation_id.as_deref())?;
+            if let Some(now) = now {
+                break_glass_memory::keep(now, &elevation, context, encoding, of_call.1.len());
+            }
+            of_call
+        }
+    };
+    let ends_at =
+        elevated.elevation.as_ref().map(|elevation| elevation.ends_at).ok_or_else(context::elevation_ended)?;
+    context::elevate(elevated, encoded)?;
+    statement::listened_to();
+    Ok(ends_at)
+}
+
+/// What the grant adds to the context, if the rules let this person use it now. The first use activates it.
+fn elevation(context: &Context, id: Uuid, person: &Person) -> Result<Elevation> {
     let organization = context.organization.id;
     let stored = user::as_superuser(|| break_glass_grant::by_id(organization, id))?;
     let stored = stored.ok_or_else(|| refused(unknown(id)))?;
-    if stored.grant.beneficiary != person {
+    if stored.grant.beneficiary != *person {
         return Err(not_done(id, Refusal::SomebodyElse));
     }
-    must_hold_action(&context, DOMAIN, USE)?;
+    must_hold_action(context, DOMAIN, USE)?;
     let policy = user::as_superuser(|| {
         let policy = in_force(organization)?;
-        must_be_allowed(organization, &policy, &stored.terms, &person).map(|()| policy)
+        must_be_allowed(organization, &policy, &stored.terms, person).map(|()| policy)
     })?;
     must_be_recordable(id, organization)?;
     // What is refused here need not be refused by the process that records it.
-    stored.grant.clone().activate(&person, &policy, clock::now()).map_err(|refusal| not_done(id, refusal))?;
+    stored.grant.clone().activate(person, &policy, clock::now()).map_err(|refusal| not_done(id, refusal))?;
     let stored = match stored.grant.state {
-        State::Approved => activated(&context, stored, &person)?,
+        State::Approved => activated(context, stored, person)?,
         _ => stored,
     };
     let (state, end) = (stored.grant.state_at(clock::now()), stored.grant.ends_at);
     let (State::Active, Some(ends_at)) = (state, end) else { return Err(not_done(id, Refusal::State(state))) };
     let Terms { permissions, overrides, .. } = stored.terms;
-    context::elevate(Elevation { grant: id, permissions, overrides, ends_at })?;
-    statement::listened_to();
-    Ok(ends_at)
+    Ok(Elevation { grant: id, permissions, overrides, ends_at })
 }
 
 /// Has the grant activated, and returns it as it is then.
@@ -194,6 +220,9 @@ fn keep(message: &[u8]) -> Result<()> {
 /// Refuses to go on under a grant that is not in force any more, by what is committed at this moment: called for each
 /// statement of an elevated transaction.
 pub fn grant_in_force(context: &Context, elevation: &Elevation) -> Result<()> {
+    if break_glass_memory::is_in_force(elevation.grant, |known| known.is_of_the_same(context)) {
+        return Ok(());
+    }
     let organization = context.organization.id;
     let is_active = |row: &Tuple| {
         let is = |column, text: &str| row.get::<&str>(column) == Some(text);

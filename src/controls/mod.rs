@@ -8,6 +8,7 @@ mod action_type_request;
 mod alert;
 mod break_glass;
 mod break_glass_grant;
+mod break_glass_memory;
 mod break_glass_policy;
 mod break_glass_report;
 mod break_glass_statement;
@@ -34,6 +35,7 @@ mod settling;
 
 pub use action_type_request::approval_in_force;
 pub use alert::raise_alert;
+pub use break_glass_memory::GRANTS;
 pub use break_glass_statement::{STATEMENTS, before_prepare, grant_end};
 pub use break_glass_use::grant_in_force;
 pub use exception_memory::{EXCEPTIONS, statement_started};

@@ -68,6 +68,12 @@ pub fn permissions_now(organization: Uuid, issuer: &str, subject: &str) -> Optio
     })
 }
 
+/// When the membership of this person ends that gives access, by the active snapshot, in microseconds since 1970:
+/// `i64::MAX` for one without an end, `None` for nobody who could sign in.
+pub fn access_ends(organization: Uuid, issuer: &str, subject: &str) -> Option<i64> {
+    membership(organization, issuer, subject).map(|membership| membership.valid_until.unwrap_or(i64::MAX))
+}
+
 /// Whether this person could sign in, by the active snapshot.
 pub fn is_member(organization: Uuid, issuer: &str, subject: &str) -> bool {
     membership(organization, issuer, subject).is_some()

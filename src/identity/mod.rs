@@ -12,7 +12,9 @@ mod sso;
 mod test_sso;
 mod verdict;
 
-pub use holdings::{RoleOf, held_now, is_member, permissions_now, permits_everything, role_of, role_organization};
+pub use holdings::{
+    RoleOf, access_ends, held_now, is_member, permissions_now, permits_everything, role_of, role_organization,
+};
 pub use organization::{hold as hold_organization, is_active_member};
 pub use revalidate::revalidate;
 pub use verdict::TABLES;

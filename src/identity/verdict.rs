@@ -12,7 +12,7 @@ use crate::pg::report::OrRaise;
 use crate::pg::settings::configuration;
 use crate::pg::tables::remembered::WatchedTables;
 use crate::pg::trigger::Call;
-use pg_tenancy_core::context::{Context, Scope};
+use pg_tenancy_core::context::{Context, EncodedContext, Scope};
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::identity::bounded_cache::{BoundedCache, Bounds, Fingerprint};
 use pg_tenancy_core::identity::token::VerifiedToken;
@@ -61,10 +61,7 @@ pub type VerdictKey = (Fingerprint, Option<Uuid>);
 
 /// An admission.
 pub struct Verdict {
-    /// With the scope and the correlation id of no call.
-    context: Rc<Context>,
-    /// [`Context::encode_identity`].
-    identity: String,
+    context: EncodedContext,
     /// The generation of the issuer.
     generation: u64,
     /// From this time on it says nothing any more, in microseconds since 1970.
@@ -87,23 +84,15 @@ impl Verdict {
         let retirement = token.key_id.as_ref().and_then(|key_id| issuer.policy.retired_keys.get(key_id));
         let retirement = retirement.map_or(i64::MAX, |seconds| seconds.saturating_mul(SECOND));
         Ok(Verdict {
-            identity: context.encode_identity()?,
             generation: issuer.generation,
             until: context.expires_at.min(retirement),
-            context: Rc::new(context),
+            context: EncodedContext::new(context)?,
         })
     }
 
     /// The context of a call, and its encoding.
     pub fn for_call(&self, scope: Scope, correlation_id: Option<&str>) -> Result<(Rc<Context>, String)> {
-        let context = if self.context.scope == scope && correlation_id.is_none() {
-            Rc::clone(&self.context)
-        } else {
-            let correlation_id = correlation_id.map(str::to_owned);
-            Rc::new(Context { scope, correlation_id, ..Context::clone(&self.context) })
-        };
-        let encoded = context.encode_with(&self.identity)?;
-        Ok((context, encoded))
+        self.context.for_call(scope, correlation_id)
     }
 }
 
@@ -119,7 +108,7 @@ pub fn find(key: &VerdictKey, state: u64, now: i64) -> Option<Rc<Verdict>> {
     let Remembered { verdict, .. } = known;
     let holds = known.state == state
         && (known.since..verdict.until).contains(&now)
-        && issuer::generation(&verdict.context.issuer) == Some(verdict.generation);
+        && issuer::generation(&verdict.context.context().issuer) == Some(verdict.generation);
     holds.then(|| Rc::clone(verdict))
 }
 

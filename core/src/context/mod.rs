@@ -6,4 +6,4 @@ mod value;
 
 pub use answers::Answers;
 pub use transaction_identity::TransactionIdentity;
-pub use value::{ASSUMED, Context, ELEVATED, Elevation, Organization, Scope};
+pub use value::{ASSUMED, Context, ELEVATED, Elevation, EncodedContext, Organization, Scope};

@@ -3,6 +3,7 @@
 use crate::controls::permission_set::PermissionSet;
 use crate::error::{self, Result};
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// How long an identity lasts.
@@ -47,7 +48,7 @@ pub const ASSUMED: &str = "assumed";
 /// The verified identity of a transaction or session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Context {
-    // Scope and correlation id stand first, so that the rest of the encoding is one piece: see `encode_identity`.
+    // Scope and correlation id stand first, so that the rest of the encoding is one piece: see `EncodedContext`.
     /// How long the identity lasts.
     pub scope: Scope,
     /// The request id that the caller passed, by which its log and the audit events can be joined.
@@ -112,25 +113,16 @@ impl Context {
         to_json(self)
     }
 
-    /// The part of the encoding that is the same for every scope and correlation id.
-    ///
-    /// Errors: `STATE_INVALID`.
-    pub fn encode_identity(&self) -> Result<String> {
-        let (text, beginning) = (self.encode()?, self.beginning()?);
-        text.strip_prefix(&beginning).map(str::to_owned).ok_or_else(not_encoded)
-    }
-
-    /// The encoding, made of what [`Context::encode_identity`] gave for another scope and correlation id.
-    ///
-    /// Errors: `STATE_INVALID`.
-    pub fn encode_with(&self, identity: &str) -> Result<String> {
-        Ok(self.beginning()? + identity)
-    }
-
     /// The encoding of scope and correlation id, which is its beginning.
     fn beginning(&self) -> Result<String> {
         let (scope, correlation_id) = (self.scope.name(), to_json(&self.correlation_id)?);
         Ok(format!("{{\"scope\":\"{scope}\",\"correlation_id\":{correlation_id},"))
+    }
+
+    /// The same identity with what a grant adds, until the end of the transaction.
+    pub fn elevated_by(&self, elevation: Elevation) -> Context {
+        let method = ELEVATED.into();
+        Context { scope: Scope::Transaction, method, elevation: Some(elevation), ..self.clone() }
     }
 
     /// Whether an operator assumed the organization, without a token.
@@ -143,12 +135,92 @@ impl Context {
         self.organization.id == other.organization.id && self.issuer == other.issuer && self.subject == other.subject
     }
 
+    /// Whether both are equal but for scope and correlation id.
+    pub fn differs_by_call_alone(&self, other: &Context) -> bool {
+        let Context {
+            scope: _,
+            correlation_id: _,
+            method,
+            organization,
+            subject,
+            issuer,
+            role,
+            membership_role,
+            key_id,
+            session_id,
+            reason,
+            expires_at,
+            permissions,
+            elevation,
+            claims,
+        } = self;
+        (method, organization, subject, issuer, role, membership_role, claims)
+            == (
+                &other.method,
+                &other.organization,
+                &other.subject,
+                &other.issuer,
+                &other.role,
+                &other.membership_role,
+                &other.claims,
+            )
+            && (key_id, session_id, reason, expires_at, permissions, elevation)
+                == (
+                    &other.key_id,
+                    &other.session_id,
+                    &other.reason,
+                    &other.expires_at,
+                    &other.permissions,
+                    &other.elevation,
+                )
+    }
+
     /// Decodes the text of the setting.
     ///
     /// Errors: `STATE_INVALID` if the text is not an encoded context.
     pub fn decode(text: &str) -> Result<Self> {
         serde_json::from_str(text)
             .map_err(|_| error::STATE_INVALID.error("the context of the transaction is unreadable"))
+    }
+}
+
+/// A context and its encoding, of which each call takes one with a scope and a correlation id of its own.
+pub struct EncodedContext {
+    context: Rc<Context>,
+    /// The part of the encoding that is the same for every scope and correlation id.
+    identity: String,
+}
+
+impl EncodedContext {
+    /// Encodes a context.
+    ///
+    /// Errors: `STATE_INVALID`.
+    pub fn new(context: Context) -> Result<Self> {
+        let (mut text, beginning) = (context.encode()?, context.beginning()?);
+        if !text.starts_with(&beginning) {
+            return Err(not_encoded());
+        }
+        text.drain(..beginning.len());
+        Ok(EncodedContext { context: Rc::new(context), identity: text })
+    }
+
+    /// As it was encoded.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The context of a call, and its encoding.
+    ///
+    /// Errors: `STATE_INVALID`.
+    pub fn for_call(&self, scope: Scope, correlation_id: Option<&str>) -> Result<(Rc<Context>, String)> {
+        let context = if self.context.scope == scope && self.context.correlation_id.as_deref() == correlation_id {
+            Rc::clone(&self.context)
+        } else {
+            let correlation_id = correlation_id.map(str::to_owned);
+            Rc::new(Context { scope, correlation_id, ..Context::clone(&self.context) })
+        };
+        let text = context.beginning()? + &self.identity;
+        Ok((context, text))
     }
 }
 
@@ -198,14 +270,14 @@ mod tests {
         rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect()
     }
 
+    fn elevation(rules: &[&str]) -> Elevation {
+        Elevation { grant: Uuid::from_u128(1), permissions: set(rules), overrides: vec![], ends_at: 9 }
+    }
+
     #[test]
     fn an_elevation_adds_what_no_rule_of_either_denies() {
-        let elevation = |rules: &[&str]| {
-            Some(Elevation { grant: Uuid::from_u128(1), permissions: set(rules), overrides: vec![], ends_at: 9 })
-        };
         let reader = Context { permissions: set(&["*:read", "!secret:*"]), ..context() };
-        let elevated =
-            Context { elevation: elevation(&["finding:*", "!finding:purge", "secret:reveal"]), ..reader.clone() };
+        let elevated = reader.elevated_by(elevation(&["finding:*", "!finding:purge", "secret:reveal"]));
         assert!(!reader.allows("finding", "delete") && elevated.allows("finding", "delete"));
         assert!(elevated.allows("invoice", "read") && !elevated.allows("invoice", "delete"));
         assert!(!elevated.allows("finding", "purge"), "what the elevation denies");
@@ -217,12 +289,39 @@ mod tests {
 
     #[test]
     fn one_identity_is_encoded_for_every_scope_and_correlation_id() {
-        let identity = context().encode_identity().unwrap();
+        let encoded = EncodedContext::new(context()).unwrap();
         for scope in [Scope::Session, Scope::Transaction] {
-            for correlation_id in [None, Some("r-1".to_owned()), Some("\"}\n,{".to_owned())] {
-                let other = Context { scope, correlation_id, ..context() };
-                assert_eq!(other.encode_with(&identity).unwrap(), other.encode().unwrap());
+            for correlation_id in [None, Some("r-1"), Some("\"}\n,{"), context().correlation_id.as_deref()] {
+                let other = Context { scope, correlation_id: correlation_id.map(str::to_owned), ..context() };
+                let (of_call, text) = encoded.for_call(scope, correlation_id).unwrap();
+                assert_eq!(*of_call, other);
+                assert_eq!(text, other.encode().unwrap());
+                assert!(other.differs_by_call_alone(&context()));
             }
+        }
+    }
+
+    #[test]
+    fn contexts_that_differ_by_more_than_the_call_are_others() {
+        let changes: [fn(&mut Context); 13] = [
+            |other| other.method.push('x'),
+            |other| other.organization.id = Uuid::from_u128(8),
+            |other| other.subject.push('x'),
+            |other| other.issuer.push('x'),
+            |other| other.role.push('x'),
+            |other| other.membership_role.push('x'),
+            |other| other.key_id = Some("x".into()),
+            |other| other.session_id = Some("x".into()),
+            |other| other.reason = Some("x".into()),
+            |other| other.expires_at -= 1,
+            |other| other.permissions = set(&["*:*", "!a:b"]),
+            |other| *other = other.elevated_by(elevation(&["a:b"])),
+            |other| other.claims.push('x'),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut other = context();
+            change(&mut other);
+            assert!(!other.differs_by_call_alone(&context()), "{number}");
         }
     }
 }
