@@ -178,6 +178,43 @@ fn whoever_works_under_a_grant_can_end_it_and_approves_nothing_by_it() {
 }
 
 #[test]
+fn who_loses_the_right_while_waiting_for_the_organization_decides_about_no_grant() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        prepare(&superuser).await;
+        let alice = database.token("alice");
+        for (name, rules) in [("seconder", "finding:*, break_glass:*"), ("finder", "finding:*")] {
+            act(&client, &alice, &format!("SELECT tenancy.define_role('{name}', '{{{rules}}}')")).await.unwrap();
+        }
+        let become_one = |role: &str| format!("SELECT tenancy.set_membership('{ACME}', 'sam', '{role}')");
+        run(&superuser, &become_one("seconder")).await;
+        let (sam, other) = (database.token("sam"), database.superuser().await);
+        let asked = act(&client, &database.token("nora"), &request(FINDINGS)).await.unwrap();
+        let used = approved(database, &client, ", ticket => 'T-1'").await;
+        act(&client, &database.token("nora"), &elevate(&used)).await.unwrap();
+        let deny = format!("SELECT tenancy.deny_break_glass('{asked}', 'no')");
+        for sql in [approve(&asked), deny, end(&used)] {
+            // What is asked for lies within the role of sam all the time.
+            let lose = format!("SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE");
+            run(&other, &format!("BEGIN; {lose}; {}", become_one("finder"))).await;
+            let losing = async {
+                let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                                               AND datname = current_database())";
+                eventually(&superuser, waits).await;
+                run(&other, "COMMIT").await;
+            };
+            let (decided, ()) = join(act(&client, &sam, &sql), losing).await;
+            let refusal = decided.expect_err(&sql);
+            assert_eq!((&refusal.sqlstate[..], refusal.message.contains("by itself now")), ("42501", true), "{sql}");
+            run(&superuser, &become_one("seconder")).await;
+        }
+        let states = (state(&superuser, &asked).await, state(&superuser, &used).await);
+        assert_eq!(states, ("requested".to_owned(), "active".to_owned()));
+        act(&client, &sam, &approve(&asked)).await.unwrap();
+    });
+}
+
+#[test]
 fn neither_who_asks_nor_who_gains_approves_it() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

@@ -256,6 +256,35 @@ fn what_the_giver_lost_since_the_sign_in_is_not_given() {
 }
 
 #[test]
+fn what_the_giver_gained_since_the_sign_in_is_not_given() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        act(&client, &database.token("alice"), "SELECT tenancy.define_role('keeper', '{member:*}')").await.unwrap();
+        let give = "SELECT tenancy.add_member('new', 'admin')";
+        for level in LEVELS {
+            for gained in [
+                &format!("SELECT tenancy.set_membership('{ACME}', 'kim', 'admin')"),
+                "INSERT INTO tenancy.role_permission SELECT organization, name, '*', '*', 'allow' FROM tenancy.role
+                  WHERE name = 'keeper'",
+            ] {
+                run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', 'kim', 'keeper')")).await;
+                run(&client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+                authenticate(&client, &database.token("kim")).await.unwrap();
+                run(&superuser, gained).await;
+                let refused = refused(&client, give).await;
+                let too_much = (refused.sqlstate.as_str(), refused.message.contains("more than they hold"));
+                assert_eq!(too_much, ("42501", true), "{level}: {refused:?}");
+                run(&client, "ROLLBACK").await;
+                // The next transaction has it.
+                act(&client, &database.token("kim"), give).await.unwrap();
+                run(&superuser, &format!("SELECT tenancy.remove_membership('{ACME}', 'new')")).await;
+                run(&superuser, "DELETE FROM tenancy.role_permission WHERE role = 'keeper' AND domain = '*'").await;
+            }
+        }
+    });
+}
+
+#[test]
 fn the_last_admin_stays_whatever_is_called() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);
