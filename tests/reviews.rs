@@ -699,6 +699,35 @@ fn who_loses_the_right_while_waiting_for_the_organization_does_nothing_with_revi
 }
 
 #[test]
+fn a_review_is_of_all_that_is_committed_whatever_the_snapshot_of_its_transaction_shows() {
+    in_database(async |database| {
+        let superuser = database.superuser().await;
+        prepare(&superuser).await;
+        let client = database.application().await;
+        for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+            run(&client, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            authenticate(&client, &database.token("alice")).await.unwrap();
+            let newcomer = format!("new in {level}");
+            run(&superuser, &format!("SELECT tenancy.set_membership('{ACME}', '{newcomer}', 'viewer')")).await;
+            let refused = try_rows(&client, &open("memberships", "")).await.err().map(|refusal| refusal.sqlstate);
+            let expected = (level != "READ COMMITTED").then(|| "40001".to_owned());
+            assert_eq!(refused, expected, "{level}");
+            run(&client, "COMMIT").await;
+            if expected.is_some() {
+                act(&client, &database.token("alice"), &open("memberships", "")).await.unwrap();
+            }
+            let shown = format!(
+                "SELECT count(*) FROM tenancy.review v JOIN tenancy.review_item i ON i.review = v.id
+                  WHERE v.id = (SELECT id FROM tenancy.review ORDER BY opened_at DESC LIMIT 1)
+                    AND i.what ->> 'subject' = '{newcomer}'"
+            );
+            assert_eq!(count(&superuser, &shown).await, 1, "{level}");
+        }
+        assert_eq!(count(&superuser, "SELECT count(*) FROM tenancy.review").await, 3, "what is refused leaves nothing");
+    });
+}
+
+#[test]
 fn a_dump_carries_reviews() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

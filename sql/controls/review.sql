@@ -292,7 +292,8 @@ over all of them. Needs the permission review:open.
 
 Raises 42501 without the permission or (assumed_refused) for an operator without a token, 28000 without a context, 22023
 and 22004 for an argument that is not allowed, also where there is nothing to review or more than 1,000,000 items.
-Raises 25006 in a read-only transaction or on a standby.';
+Raises 40001 in a transaction that began before the last change of what is reviewed, 25006 in a read-only transaction or
+on a standby.';
 
 CREATE FUNCTION tenancy.assign_review(review uuid, items integer[], subject text, issuer text DEFAULT NULL)
     RETURNS void

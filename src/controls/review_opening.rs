@@ -25,18 +25,29 @@ const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 const LONGEST: i64 = 366 * DAY;
 const MAX_REVIEWERS: usize = 1000;
 
+/// What a review is of. $2 is the organization, $3 the kind, $5 the filter, $13 how many items are read at most.
+macro_rules! to_review {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM tenancy.reviewable r
+               WHERE r.organization = $2 AND r.kind = $3 AND r.snapshot @> $5::jsonb
+                 AND NOT ($3 = 'break_glass'
+                          AND EXISTS (SELECT FROM tenancy.review_item p JOIN tenancy.review v ON v.id = p.review
+                                       WHERE p.organization = $2 AND p.what = r.what
+                                         AND p.outcome IN ('kept', 'applied') AND v.state = 'closed'))
+               LIMIT $13"
+        )
+    };
+}
+
 /// Review and items in one statement, so that all of it is of one snapshot. An item goes to the reviewers in turn; one
 /// that is about the reviewer whose turn it is goes to the next.
-static OPEN_REVIEW: Query = Query::new(
-    "WITH item AS (
-         SELECT row_number() OVER (ORDER BY r.id, r.issuer, r.name)::integer AS number, r.what, r.about, r.snapshot
-           FROM tenancy.reviewable r
-          WHERE r.organization = $2 AND r.kind = $3 AND r.snapshot @> $5::jsonb
-            AND NOT ($3 = 'break_glass'
-                     AND EXISTS (SELECT FROM tenancy.review_item p JOIN tenancy.review v ON v.id = p.review
-                                  WHERE p.organization = $2 AND p.what = r.what AND p.outcome IN ('kept', 'applied')
-                                    AND v.state = 'closed'))
-          LIMIT $13),
+static OPEN_REVIEW: Query = Query::new(concat!(
+    "WITH item AS (",
+    to_review!("row_number() OVER (ORDER BY r.id, r.issuer, r.name)::integer AS number, r.what, r.about, r.snapshot"),
+    "),
      added AS (
          INSERT INTO tenancy.review_item (review, number, organization, what, about, snapshot, snapshot_digest,
                                           opening_digest, assignee_issuer, assignee_subject)
@@ -56,8 +67,17 @@ static OPEN_REVIEW: Query = Query::new(
                                  due_at, items, items_digest, schedule, opened_at, opened_issuer, opened_subject)
      SELECT $1, $2, $3, $4, 'open', $5::jsonb, $6, $7, $8, t.items, t.digest, $9, $10, $11, $12
        FROM total t WHERE t.items BETWEEN 1 AND $13 - 1
-     RETURNING 1",
-);
+     RETURNING 1"
+));
+
+/// Whether the items of the review $1 are what there is to review.
+static IS_COMPLETE: Query = Query::new(concat!(
+    "WITH found AS (",
+    to_review!("r.id, r.issuer, r.name, sha256(convert_to(r.snapshot::text, 'UTF8')) AS digest"),
+    ") SELECT 1 FROM tenancy.review v
+        WHERE v.id = $1
+          AND v.items_digest = (SELECT sha256(string_agg(f.digest, '' ORDER BY f.id, f.issuer, f.name)) FROM found f)"
+));
 
 /// What the statement before would have found.
 static COUNT: Query = Query::new(
@@ -190,6 +210,12 @@ impl Wish {
             return self.nothing().map(Err);
         }
         transaction::next_command();
+        // A snapshot that is older than a change by somebody else does not show what there is now.
+        let is_complete = || !IS_COMPLETE.read(&row, |_| ()).is_empty();
+        if !transaction::sees_commits() && !transaction::with_latest_snapshot(is_complete) {
+            let message = "what is to be reviewed has changed after this transaction had begun";
+            return Err(error::APPROVAL_CONFLICT.error(message));
+        }
         let review = by_id(self.organization, id)?;
         self.record(&review)?;
         raise_alert(self.organization, DOMAIN, AlertKind::ReviewOpened, review.described());
