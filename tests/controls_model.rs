@@ -7,7 +7,9 @@
 mod call;
 mod exceptions;
 mod grants;
+mod members;
 mod organization;
+mod reviews;
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -361,13 +363,18 @@ async fn prepare(superuser: &Client) -> [Committed; 2] {
         for (subject, role) in SUBJECTS.into_iter().zip(["admin", "admin", "admin", "keeper", "approver", "oncall"]) {
             let sql = format!("SELECT tenancy.set_membership('{}', '{subject}', '{role}')", PLACES[number]);
             run(superuser, &sql).await;
-            of.members.insert(subject, Member { role: role.to_owned(), active: true, until: NO_END });
+            let member = Member { role: role.to_owned(), active: true, until: NO_END, since: 0 };
+            of.members.insert(subject, member);
         }
         of.approvals = number + 1;
         let approvals = format!(r#"{{"approvals": {}}}"#, of.approvals);
         let place = PLACES[number];
         run(superuser, &format!("SELECT tenancy.set_break_glass_policy('{approvals}', 'test', '{place}')")).await;
         of.events = events(superuser, place).await;
+    }
+    for name in ["overdue_review", "unreviewed_exception"] {
+        run(superuser, &format!("SELECT tenancy.set_guardrail('{name}', 'enforce', 'test', '{GLOBEX}')")).await;
+        places[1].enforced.insert(name);
     }
     places.map(|is| Committed { is, changes: 0 })
 }
@@ -377,7 +384,7 @@ async fn events(superuser: &Client, place: Uuid) -> BTreeMap<String, u64> {
     let sql = format!(
         "SELECT domain || ' ' || operation, count(*) FROM tenancy.event
           WHERE organization = '{place}' AND result = 'success'
-            AND (domain IN ('membership', 'role') OR operation ~ '^(break_glass|exception)_')
+            AND (domain IN ('membership', 'role') OR operation ~ '^(break_glass|exception|review)_')
           GROUP BY 1"
     );
     let counted = rows(superuser, &sql).await;
@@ -448,6 +455,11 @@ fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say
             }
         }
         println!("done and refused: {:?}; {} waited; under grants: {:?}", model.done, model.waited, model.elevated);
+        let ends = model.places.each_ref().map(|place| place.is.reviews_over());
+        println!("reviews and their items: {ends:?}");
+        for end in ["closed", "cancelled", "kept", "applied", "failed", "stale", "gone", "undecided"] {
+            assert!(ends.iter().any(|ends| ends.contains_key(end)), "no review or item came to be {end}");
+        }
         let never = |done: &&[u32; 2]| done.contains(&0);
         assert!(
             model.waited > 0 && !model.elevated.contains(&0) && model.done.values().filter(never).count() < 2,

@@ -1,15 +1,16 @@
 //! Calls, each as SQL and as what it should do.
 
 use super::exceptions::ExceptionCall;
-use super::grants::{GrantCall, member_gone};
+use super::grants::GrantCall;
+use super::members::{self, Change, Giver, known};
 use super::organization::*;
+use super::reviews::{ReviewCall, any_review_call};
 use crate::rotation_model::Random;
-use pg_tenancy_core::controls::permission_set::PermissionSet;
 
 pub const SUBJECTS: [&str; 6] = ["alice", "bob", "carol", "dora", "emil", "nora"];
 const ROLES: [&str; 9] = ["admin", "observer", "keeper", "approver", "oncall", "r1", "r2", "r3", "nothing"];
 const OWN_ROLES: [&str; 4] = ["r1", "r2", "r3", "observer"];
-const RULES: [&str; 12] = [
+const RULES: [&str; 14] = [
     "*:*",
     "*:*",
     "*:read",
@@ -22,9 +23,11 @@ const RULES: [&str; 12] = [
     "!break_glass:approve",
     "exception:*",
     "!role:delete",
+    "review:*",
+    "!review:decide",
 ];
 /// An end that no clock of the test comes to.
-const FAR: i64 = 32_503_680_000_000_000;
+pub const FAR: i64 = 32_503_680_000_000_000;
 
 #[derive(Clone, Debug)]
 pub enum Call {
@@ -35,9 +38,7 @@ pub enum Call {
     },
     ChangeMember {
         subject: &'static str,
-        role: Option<&'static str>,
-        active: Option<bool>,
-        until: Option<i64>,
+        change: Change,
     },
     DropMember {
         subject: &'static str,
@@ -56,6 +57,7 @@ pub enum Call {
     /// With the id of what it is about.
     Grant(String, GrantCall),
     Exception(String, ExceptionCall),
+    Review(String, ReviewCall),
 }
 
 fn microseconds(time: i64) -> String {
@@ -90,9 +92,13 @@ impl Call {
     }
 
     fn any(random: &mut Random, seen: &Organization, now: i64) -> Self {
-        match random.below(12) {
+        match random.below(18) {
             0..2 => Call::of_members(random),
-            2..7 => Call::Grant(some_id(random, seen.grants.keys()), any_grant_call(random)),
+            2..9 => Call::Grant(some_id(random, seen.grants.keys()), any_grant_call(random)),
+            9..12 => {
+                let (id, call) = any_review_call(random, seen, now);
+                Call::Review(id, call)
+            }
             _ => Call::Exception(some_id(random, seen.exceptions.keys()), any_exception_call(random, now)),
         }
     }
@@ -103,19 +109,9 @@ impl Call {
             0..2 => {
                 Call::AddMember { subject, role: random.pick(&ROLES), until: random.pick(&[NO_END, NO_END, FAR, 0]) }
             }
-            5..10 => Call::ChangeMember {
-                subject,
-                role: random.one_in(2).then(|| random.pick(&ROLES)),
-                active: random.one_in(2).then(|| !random.one_in(6)),
-                until: random.one_in(4).then(|| random.pick(&[NO_END, FAR])),
-            },
+            5..10 => Call::ChangeMember { subject, change: some_change(random) },
             10 => Call::DropMember { subject },
-            11..13 => {
-                let mut rules: Vec<String> = (0..1 + random.below(4)).map(|_| random.pick(&RULES).to_owned()).collect();
-                rules.sort();
-                rules.dedup();
-                Call::DefineRole { name: random.pick(&OWN_ROLES), rules }
-            }
+            11..13 => Call::DefineRole { name: random.pick(&OWN_ROLES), rules: some_rules(random) },
             13 => Call::DropRole { name: random.pick(&OWN_ROLES) },
             _ => Call::Allowed {
                 domain: random.pick(&["finding", "member", "break_glass"]),
@@ -129,7 +125,7 @@ impl Call {
             Call::AddMember { subject, role, until } => {
                 format!("add_member('{subject}', '{role}', valid_until => {})", microseconds(*until))
             }
-            Call::ChangeMember { subject, role, active, until } => {
+            Call::ChangeMember { subject, change: Change { role, active, until } } => {
                 let status = active.map(|active| if active { "'active'" } else { "'suspended'" }.to_owned());
                 format!(
                     "change_member('{subject}'{}{}{})",
@@ -148,6 +144,8 @@ impl Call {
             }
             Call::Grant(id, call) => call.sql(id),
             Call::Exception(id, call) => call.sql(id),
+            Call::Review(id, ReviewCall::Close) => return ReviewCall::Close.sql(id),
+            Call::Review(id, call) => call.sql(id),
         };
         format!("SELECT tenancy.{call}")
     }
@@ -188,45 +186,19 @@ impl Call {
                 if of.members.contains_key(subject) {
                     return Err(THERE_ALREADY);
                 }
-                of.members.insert(subject, Member { role: role.to_string(), active: true, until: *until });
+                let since = now;
+                of.members.insert(subject, Member { role: role.to_string(), active: true, until: *until, since });
                 of.told("membership", "insert", 1);
                 done
             }
-            Call::ChangeMember { subject, role, active, until } => {
+            Call::ChangeMember { subject, change } => {
                 permitted("member", "update")?;
-                role.map(|role| known(of, role)).transpose()?;
-                let before = of.members.get(subject).cloned().ok_or(UNKNOWN)?;
-                let after = Member {
-                    role: role.map_or_else(|| before.role.clone(), str::to_owned),
-                    active: active.unwrap_or(before.active),
-                    until: until.unwrap_or(before.until),
-                };
-                if after == before {
-                    return done;
-                }
-                let longer = after.until > before.until || after.active && !before.active;
-                if longer && *subject == caller.subject {
-                    return Err(NOT_PERMITTED);
-                }
-                if longer || after.role != before.role {
-                    of.must_hold(caller, &known(of, &after.role)?)?;
-                }
-                let (counted, active) = (of.as_admin(subject), after.active);
-                of.members.insert(subject, after);
-                stays(of, counted)?;
-                of.told("membership", "update", 1);
-                if !active {
-                    member_gone(of, subject, caller, now)?;
-                }
+                members::change(of, subject, change, &Giver::Caller(caller), Some(caller), now)?;
                 done
             }
             Call::DropMember { subject } => {
                 permitted("member", "delete")?;
-                let counted = of.as_admin(subject);
-                of.members.remove(subject).ok_or(UNKNOWN)?;
-                stays(of, counted)?;
-                of.told("membership", "delete", 1);
-                member_gone(of, subject, caller, now)?;
+                members::remove(of, subject, Some(caller), now)?;
                 done
             }
             Call::DefineRole { name, rules } => {
@@ -234,52 +206,40 @@ impl Call {
                 if Organization::is_of_all(name) {
                     return Err(THERE_ALREADY);
                 }
-                let before = of.roles.get(*name).cloned();
-                permitted("role", if before.is_some() { "update" } else { "create" })?;
-                of.must_hold(caller, &set(rules))?;
-                let having = of.members.iter().filter(|(_, member)| member.role == *name);
-                let counted = having.map(|(subject, _)| of.as_admin(subject)).max().unwrap_or(Admins::None);
-                of.roles.insert(name.to_string(), rules.clone());
-                stays(of, counted)?;
-                let count =
-                    |of: &[String], without: &[String]| of.iter().filter(|rule| !without.contains(rule)).count() as u64;
-                of.told("role", "insert", count(rules, before.as_deref().unwrap_or_default()));
-                of.told("role", "delete", count(before.as_deref().unwrap_or_default(), rules));
-                if before.is_none() {
-                    of.told("role", "insert", 1);
-                }
+                permitted("role", if of.roles.contains_key(*name) { "update" } else { "create" })?;
+                members::define_role(of, name, rules, &Giver::Caller(caller), now)?;
                 done
             }
             Call::DropRole { name } => {
                 permitted("role", "delete")?;
-                if Organization::is_of_all(name) || !of.roles.contains_key(*name) {
-                    return Err(UNKNOWN);
-                }
-                if of.members.values().any(|member| member.role == *name) {
-                    return Err(WRONG_STATE);
-                }
-                let rules = of.roles.remove(*name).unwrap_or_default();
-                of.told("role", "delete", 1 + rules.len() as u64);
+                members::drop_role(of, name)?;
                 done
             }
             Call::Allowed { domain, action } => Ok(if caller.may(domain, action) { "t" } else { "f" }.to_owned()),
             Call::Grant(id, call) => call.make(id, of, caller, now, answer),
             Call::Exception(id, call) => call.make(id, of, caller, now, answer),
+            Call::Review(id, call) => call.make(id, of, caller, now, answer),
         }
     }
 }
 
-fn known(of: &Organization, role: &str) -> Result<PermissionSet, Refused> {
-    of.roles.get(role).map(|rules| set(rules)).ok_or(UNKNOWN)
+pub fn some_change(random: &mut Random) -> Change {
+    Change {
+        role: random.one_in(2).then(|| random.pick(&ROLES)),
+        active: random.one_in(2).then(|| !random.one_in(6)),
+        until: random.one_in(4).then(|| random.pick(&[NO_END, FAR])),
+    }
 }
 
-/// An organization that had somebody who counts so much as an admin keeps one.
-fn stays(of: &Organization, counted: Admins) -> Result<(), Refused> {
-    if of.admins() < counted { Err(WRONG_STATE) } else { Ok(()) }
+pub fn some_rules(random: &mut Random) -> Vec<String> {
+    let mut rules: Vec<String> = (0..1 + random.below(4)).map(|_| random.pick(&RULES).to_owned()).collect();
+    rules.sort();
+    rules.dedup();
+    rules
 }
 
 /// The id of one of the newest, most often, or of nothing.
-fn some_id<'a>(random: &mut Random, ids: impl DoubleEndedIterator<Item = &'a String>) -> String {
+pub fn some_id<'a>(random: &mut Random, ids: impl DoubleEndedIterator<Item = &'a String>) -> String {
     let newest: Vec<&String> = ids.rev().take(8).collect();
     match newest.is_empty() || random.one_in(40) {
         true => "00000000-0000-4000-8000-000000000000".to_owned(),
@@ -291,7 +251,14 @@ fn any_grant_call(random: &mut Random) -> GrantCall {
     match random.below(14) {
         0..3 => GrantCall::Request {
             beneficiary: random.pick(&SUBJECTS),
-            permissions: random.pick(&["finding:*", "finding:update", "member:update", "exception:*", "role:*"]),
+            permissions: random.pick(&[
+                "finding:*",
+                "finding:update",
+                "member:update",
+                "exception:*",
+                "review:*",
+                "role:*",
+            ]),
             minutes: random.pick(&[10, 30, 60, 120, 0, 121]),
         },
         3..7 => GrantCall::Approve,

@@ -2,18 +2,21 @@
 
 use super::grants::person;
 use super::organization::*;
-use pg_tenancy_core::controls::exception::{EVERY_TARGET, End, Exception, Refusal, Settings, State};
+use pg_tenancy_core::controls::approval::Person;
+use pg_tenancy_core::controls::exception::{EVERY_TARGET, End, Exception, OnNoReview, Refusal, Settings, State};
 
 const DAY: i64 = 86_400_000_000;
 
 /// Kinds that need no approval and two, of all organizations. The kind `finding` needs one.
-pub const KINDS: [(&str, &str); 2] =
-    [("free", r#"{"approvals": 0, "max_duration": "2 days", "broad": true}"#), ("two", r#"{"approvals": 2}"#)];
+pub const KINDS: [(&str, &str); 2] = [
+    ("free", r#"{"approvals": 0, "max_duration": "2 days", "broad": true, "on_no_review": "keep"}"#),
+    ("two", r#"{"approvals": 2}"#),
+];
 
 #[derive(Clone, Debug)]
 pub struct Excepted {
     pub is: Exception,
-    kind: &'static str,
+    pub kind: &'static str,
     target: &'static str,
     pub replaces: Option<String>,
 }
@@ -45,9 +48,15 @@ pub enum ExceptionCall {
     },
 }
 
-fn settings(kind: &str) -> Settings {
+pub fn settings(kind: &str) -> Settings {
     match kind {
-        "free" => Settings { approvals: 0, max_duration: 2 * DAY, broad: true, ..Settings::default() },
+        "free" => Settings {
+            approvals: 0,
+            max_duration: 2 * DAY,
+            broad: true,
+            on_no_review: OnNoReview::Keep,
+            ..Settings::default()
+        },
         "two" => Settings { approvals: 2, ..Settings::default() },
         _ => Settings::default(),
     }
@@ -62,12 +71,16 @@ fn sqlstate(refusal: Refusal) -> Refused {
 
 /// Whether the target is excepted: somebody approved it, nobody ended it, and its time is not over.
 fn is_excepted(of: &Organization, kind: &str, target: &str, now: i64) -> bool {
-    of.exceptions.values().any(|excepted| {
-        let (is, settings) = (&excepted.is, settings(kind));
-        let fits = excepted.kind == kind && [target, EVERY_TARGET].contains(&excepted.target);
-        let since = is.active_from.unwrap_or(i64::MAX - settings.max_duration);
-        fits && is.state == State::Active && now < is.expires_at && now < since + settings.max_duration
-    })
+    let fits = |excepted: &&Excepted| excepted.kind == kind && [target, EVERY_TARGET].contains(&excepted.target);
+    of.exceptions.values().filter(fits).any(|excepted| excepted.in_force(now))
+}
+
+impl Excepted {
+    pub fn in_force(&self, now: i64) -> bool {
+        let (is, longest) = (&self.is, settings(self.kind).max_duration);
+        let since = is.active_from.unwrap_or(i64::MAX - longest);
+        is.state == State::Active && now < is.expires_at && now < since + longest
+    }
 }
 
 pub fn settle(of: &mut Organization, now: i64) {
@@ -108,6 +121,75 @@ fn keep(of: &mut Organization, made: Excepted, answer: Option<&str>) -> String {
     of.exceptions.insert(id.clone(), made);
     of.told("exception", "exception_requested", 1);
     id
+}
+
+/// Ends an exception in force, and what is asked for in its place.
+pub fn revoke(of: &mut Organization, id: &str, now: i64) -> Result<(), Refused> {
+    let excepted = end(of, id, End::Revoked, now)?;
+    let amended = found(of, excepted.kind, excepted.target, State::Requested)
+        .filter(|amended| of.exceptions[amended].replaces.as_deref() == Some(id));
+    if let Some(amended) = amended
+        && settled(of, &amended, now).is.state == State::Requested
+    {
+        end(of, &amended, End::Cancelled, now)?;
+    }
+    Ok(())
+}
+
+/// Somebody ends an exception, or nobody by not deciding.
+pub fn end(of: &mut Organization, id: &str, how: End, now: i64) -> Result<Excepted, Refused> {
+    let excepted = of.exceptions.get_mut(id).ok_or(UNKNOWN)?;
+    excepted.is.end(how, &settings(excepted.kind), now).map_err(sqlstate)?;
+    let ended = excepted.clone();
+    let operation = match how {
+        End::Denied => "exception_denied",
+        End::Cancelled => "exception_cancelled",
+        End::Revoked => "exception_revoked",
+        End::Lapsed => "exception_lapsed",
+    };
+    of.told("exception", operation, 1);
+    Ok(ended)
+}
+
+/// Asks for an exception in the place of another one, until another time; the id.
+pub fn ask_instead(
+    of: &mut Organization,
+    id: &str,
+    by: Person,
+    expires_at: i64,
+    now: i64,
+    answer: Option<&str>,
+) -> Result<String, Refused> {
+    of.exceptions.get(id).ok_or(UNKNOWN)?;
+    let old = settled(of, id, now);
+    let settings = settings(old.kind);
+    let owner = old.is.approvers.interested[1].clone();
+    of.held(&owner.subject).ok_or(BAD_ARGUMENT)?;
+    let ask = |replaced| {
+        let people = [by.clone(), owner.clone()];
+        Exception::request(people, old.is.broad, expires_at, replaced, &settings, now)
+    };
+    let is = ask(None).map_err(|_| BAD_ARGUMENT)?;
+    let made = Excepted { is, replaces: Some(id.to_owned()), ..old.clone() };
+    match there(of, &made, State::Requested, now) {
+        Some((id, excepted)) if same(&excepted, &made) => return Ok(id),
+        Some(_) => return Err(WRONG_STATE),
+        None => {}
+    }
+    let active = found(of, made.kind, made.target, State::Active);
+    if let Some(active) = active.filter(|id| same(&of.exceptions[id], &made)) {
+        return Ok(active);
+    }
+    let mut replaced = old.clone();
+    if replaced.is.state != State::Active {
+        return Err(WRONG_STATE);
+    }
+    ask(Some(&mut replaced.is)).map_err(|_| BAD_ARGUMENT)?;
+    if replaced.is.state == State::Superseded {
+        of.exceptions.insert(id.to_owned(), replaced);
+        of.told("exception", "exception_superseded", 1);
+    }
+    Ok(keep(of, made, answer))
 }
 
 impl ExceptionCall {
@@ -171,14 +253,11 @@ impl ExceptionCall {
             ExceptionCall::Decide { approve } => {
                 caller.must("exception", "approve")?;
                 of.must_hold_action(caller, "exception", "approve")?;
+                if !approve {
+                    return end(of, id, End::Denied, now).map(|_| String::new());
+                }
                 let mut excepted = known(of)?;
                 let settings = settings(excepted.kind);
-                if !approve {
-                    excepted.is.end(End::Denied, &settings, now).map_err(sqlstate)?;
-                    of.exceptions.insert(id.to_owned(), excepted);
-                    of.told("exception", "exception_denied", 1);
-                    return Ok(String::new());
-                }
                 of.held(&excepted.is.approvers.interested[1].subject).ok_or(WRONG_STATE)?;
                 let replaced = excepted.replaces.clone();
                 let mut old = replaced.as_ref().map(|old| settled(of, old, now).is);
@@ -193,61 +272,17 @@ impl ExceptionCall {
             }
             ExceptionCall::Amend { expires_at } => {
                 caller.must("exception", "request")?;
-                known(of)?;
-                let old = settled(of, id, now);
-                let settings = settings(old.kind);
-                let owner = old.is.approvers.interested[1].clone();
-                of.held(&owner.subject).ok_or(BAD_ARGUMENT)?;
-                let ask = |replaced| {
-                    let people = [by.clone(), owner.clone()];
-                    Exception::request(people, old.is.broad, *expires_at, replaced, &settings, now)
-                };
-                let is = ask(None).map_err(|_| BAD_ARGUMENT)?;
-                let made = Excepted { is, replaces: Some(id.to_owned()), ..old.clone() };
-                match there(of, &made, State::Requested, now) {
-                    Some((id, excepted)) if same(&excepted, &made) => return Ok(id),
-                    Some(_) => return Err(WRONG_STATE),
-                    None => {}
-                }
-                let active = found(of, made.kind, made.target, State::Active);
-                if let Some(active) = active.filter(|id| same(&of.exceptions[id], &made)) {
-                    return Ok(active);
-                }
-                let mut replaced = old.clone();
-                if replaced.is.state != State::Active {
-                    return Err(WRONG_STATE);
-                }
-                ask(Some(&mut replaced.is)).map_err(|_| BAD_ARGUMENT)?;
-                if replaced.is.state == State::Superseded {
-                    of.exceptions.insert(id.to_owned(), replaced);
-                    of.told("exception", "exception_superseded", 1);
-                }
-                Ok(keep(of, made, answer))
+                ask_instead(of, id, by, *expires_at, now, answer)
             }
             ExceptionCall::Revoke => {
                 let known = known(of);
                 if !known.as_ref().is_ok_and(|excepted| excepted.is.approvers.is_interested(&by)) {
                     caller.must("exception", "approve")?;
                 }
-                let mut excepted = known?;
-                let settings = settings(excepted.kind);
-                if excepted.is.state_at(&settings, now) == State::Requested {
-                    excepted.is.end(End::Cancelled, &settings, now).map_err(sqlstate)?;
-                    of.exceptions.insert(id.to_owned(), excepted);
-                    of.told("exception", "exception_cancelled", 1);
-                    return Ok(String::new());
-                }
-                excepted.is.end(End::Revoked, &settings, now).map_err(sqlstate)?;
-                of.exceptions.insert(id.to_owned(), excepted.clone());
-                of.told("exception", "exception_revoked", 1);
-                let amended = found(of, excepted.kind, excepted.target, State::Requested)
-                    .filter(|amended| of.exceptions[amended].replaces.as_deref() == Some(id));
-                if let Some(amended) = amended
-                    && settled(of, &amended, now).is.state == State::Requested
-                {
-                    let ended = of.exceptions.get_mut(&amended).unwrap().is.end(End::Cancelled, &settings, now);
-                    ended.map_err(sqlstate)?;
-                    of.told("exception", "exception_cancelled", 1);
+                let excepted = known?;
+                match excepted.is.state_at(&settings(excepted.kind), now) {
+                    State::Requested => end(of, id, End::Cancelled, now).map(drop)?,
+                    _ => revoke(of, id, now)?,
                 }
                 Ok(String::new())
             }

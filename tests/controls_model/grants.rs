@@ -11,9 +11,10 @@ use pg_tenancy_core::controls::permission_set::PermissionSet;
 const MINUTE: i64 = 60_000_000;
 
 /// The policies of the organizations, as `tenancy.set_break_glass_policy` takes them.
-pub const POLICY: &str = r#"{"max_duration": "2 hours", "ceiling": ["finding:*", "member:*", "exception:*"]}"#;
+pub const POLICY: &str =
+    r#"{"max_duration": "2 hours", "ceiling": ["finding:*", "member:*", "exception:*", "review:*"]}"#;
 const MAX_DURATION: i64 = 120 * MINUTE;
-const CEILING: [&str; 3] = ["finding:*", "member:*", "exception:*"];
+const CEILING: [&str; 4] = ["finding:*", "member:*", "exception:*", "review:*"];
 const MAX_OPEN: usize = 3;
 
 #[derive(Clone, Debug)]
@@ -82,13 +83,24 @@ fn must_be_allowed(of: &Organization, written: &str, duration: i64, beneficiary:
 }
 
 /// A person is no active member any more. Under their own grant nobody goes on from there.
-pub fn member_gone(of: &mut Organization, subject: &str, caller: &Caller, now: i64) -> Result<(), Refused> {
-    if subject == caller.subject && !caller.elevations.is_empty() {
+pub fn member_gone(of: &mut Organization, subject: &str, caller: Option<&Caller>, now: i64) -> Result<(), Refused> {
+    if caller.is_some_and(|caller| subject == caller.subject && !caller.elevations.is_empty()) {
         return Err(NOT_PERMITTED);
     }
     let theirs = of.grants.values_mut().filter(|granted| granted.is.beneficiary.subject == subject);
     let revoked = theirs.map(|granted| u64::from(granted.is.revoke(now).is_ok())).sum();
     of.told("break_glass", "break_glass_revoked", revoked);
+    Ok(())
+}
+
+/// Somebody ends a grant, or revokes it.
+pub fn end(of: &mut Organization, id: &str, by: &Person, may_revoke: bool, now: i64) -> Result<(), Refused> {
+    let granted = of.grants.get_mut(id).ok_or(UNKNOWN)?;
+    let operation = match granted.is.end(by, may_revoke, now).map_err(sqlstate)? {
+        End::Ended => "break_glass_ended",
+        End::Revoked => "break_glass_revoked",
+    };
+    of.told("break_glass", operation, 1);
     Ok(())
 }
 
@@ -193,11 +205,9 @@ impl GrantCall {
                 }
                 let may = || of.held_now(caller).map(|now| now.allows("break_glass", "approve"));
                 let may_revoke = !own || caller.signed_in.allows("break_glass", "approve") && may()?;
-                let mut granted = found?;
-                match granted.is.end(&by, may_revoke, now).map_err(sqlstate)? {
-                    End::Ended => (granted, "break_glass_ended"),
-                    End::Revoked => (granted, "break_glass_revoked"),
-                }
+                found?;
+                end(of, id, &by, may_revoke, now)?;
+                return Ok(String::new());
             }
             GrantCall::SignOff => {
                 caller.must("break_glass", "sign_off")?;

@@ -1,10 +1,11 @@
 //! What an organization should be like: members, roles, grants of break-glass, exceptions, and how many events tell of
 //! it. Who holds what, what is in force and who may decide is written here once more, from the description alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::exceptions::Excepted;
 use super::grants::Granted;
+use super::reviews::Reviewed;
 use pg_tenancy_core::controls::permission_set::{PermissionSet, Rule};
 
 /// A time without an end, as the model has it.
@@ -19,12 +20,22 @@ pub const UNKNOWN: Refused = "42704";
 pub const THERE_ALREADY: Refused = "23505";
 pub const BAD_ARGUMENT: Refused = "22023";
 pub const WRONG_STATE: Refused = "55000";
+pub const STALE: Refused = "40001";
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Member {
     pub role: String,
     pub active: bool,
     pub until: i64,
+    /// When it was made, by the clock of the test.
+    pub since: i64,
+}
+
+#[derive(Clone, Default, Debug)]
+pub struct Role {
+    pub rules: Vec<String>,
+    /// As of a member.
+    pub since: i64,
 }
 
 /// How well an organization is provided with admins.
@@ -60,12 +71,19 @@ impl Caller {
 pub struct Organization {
     pub members: BTreeMap<&'static str, Member>,
     /// Of every organization and its own.
-    pub roles: BTreeMap<String, Vec<String>>,
+    pub roles: BTreeMap<String, Role>,
     pub grants: BTreeMap<String, Granted>,
     pub exceptions: BTreeMap<String, Excepted>,
+    pub reviews: BTreeMap<String, Reviewed>,
+    /// Grants that a closed review has kept or revoked.
+    pub reviewed: BTreeSet<String>,
+    /// The guardrails of reviews that are enforced here. The others warn.
+    pub enforced: BTreeSet<&'static str>,
     /// How many that are over have been left out of the lists, by their states.
     grants_over: BTreeMap<&'static str, u32>,
     exceptions_over: BTreeMap<&'static str, u32>,
+    /// The same of reviews, and of what became of their items.
+    reviews_over: BTreeMap<&'static str, u32>,
     /// How many must approve a grant of break-glass.
     pub approvals: usize,
     /// How many events there are of each domain and operation.
@@ -76,9 +94,13 @@ pub struct Organization {
 const OF_ALL: [(&str, &str); 5] = [
     ("admin", "*:*"),
     ("observer", "*:read"),
-    ("keeper", "member:* role:* finding:* break_glass:request break_glass:use exception:request exception:read"),
-    ("approver", "finding:* break_glass:* exception:*"),
-    ("oncall", "finding:read break_glass:request break_glass:use exception:request"),
+    (
+        "keeper",
+        "member:* role:* finding:* break_glass:request break_glass:use exception:request exception:read review:open \
+         review:read",
+    ),
+    ("approver", "finding:* break_glass:* exception:* review:*"),
+    ("oncall", "finding:read break_glass:request break_glass:use exception:request review:decide"),
 ];
 
 /// The states of which nothing becomes any more.
@@ -92,7 +114,8 @@ pub fn set(rules: &[String]) -> PermissionSet {
 impl Organization {
     pub fn new() -> Self {
         let words = |rules: &str| rules.split(' ').map(str::to_owned).collect();
-        let roles = OF_ALL.into_iter().map(|(name, rules)| (name.to_owned(), words(rules))).collect();
+        let role = |(name, rules): (&str, &str)| (name.to_owned(), Role { rules: words(rules), since: 0 });
+        let roles = OF_ALL.into_iter().map(role).collect();
         Organization { roles, ..Organization::default() }
     }
 
@@ -130,6 +153,12 @@ impl Organization {
         for excepted in gone.iter().filter_map(|id| self.exceptions.remove(id)) {
             *self.exceptions_over.entry(excepted.is.state.name()).or_default() += 1;
         }
+        let old = self.reviews.len().saturating_sub(12);
+        let over = |(_, review): &(&String, &Reviewed)| !review.is_open();
+        let gone: Vec<String> = self.reviews.iter().take(old).filter(over).map(|(id, _)| id.clone()).collect();
+        for review in gone.iter().filter_map(|id| self.reviews.remove(id)) {
+            review.ends().for_each(|end| *self.reviews_over.entry(end).or_default() += 1);
+        }
     }
 
     /// What can still change, and how many have come to each end.
@@ -150,7 +179,7 @@ impl Organization {
     }
 
     pub fn permissions(&self, role: &str) -> PermissionSet {
-        self.roles.get(role).map(|rules| set(rules)).unwrap_or_default()
+        self.roles.get(role).map(|role| set(&role.rules)).unwrap_or_default()
     }
 
     /// What a person may do who signs in now; `None` for nobody who can.
@@ -175,6 +204,7 @@ impl Organization {
     pub fn settle(&mut self, now: i64) {
         super::grants::settle(self, now);
         super::exceptions::settle(self, now);
+        super::reviews::settle(self, now);
     }
 
     pub fn must_hold(&self, caller: &Caller, given: &PermissionSet) -> Result<(), Refused> {
@@ -183,8 +213,8 @@ impl Organization {
         if holds { Ok(()) } else { Err(NOT_PERMITTED) }
     }
 
-    fn permits_everything(&self, role: &str) -> bool {
-        let rules = &self.roles[role];
+    pub fn permits_everything(&self, role: &str) -> bool {
+        let rules = &self.roles[role].rules;
         rules.iter().any(|rule| rule == "*:*") && !rules.iter().any(|rule| rule.starts_with('!'))
     }
 
@@ -209,6 +239,14 @@ impl Organization {
         }
     }
 
+    /// How many reviews have come to each end, and how many of their items.
+    pub fn reviews_over(&self) -> BTreeMap<&'static str, u32> {
+        let mut over = self.reviews_over.clone();
+        let ends = self.reviews.values().filter(|review| !review.is_open()).flat_map(Reviewed::ends);
+        ends.for_each(|end| *over.entry(end).or_default() += 1);
+        over
+    }
+
     /// Everything as one text; [`STORED`] says the same of what is stored.
     pub fn text(&self) -> String {
         let member = |(subject, member): (&&str, &Member)| {
@@ -217,8 +255,8 @@ impl Organization {
             format!("{subject} {} {status} {end}", member.role)
         };
         let members: Vec<String> = self.members.iter().map(member).collect();
-        let role = |(name, rules): (&String, &Vec<String>)| {
-            let mut rules = rules.clone();
+        let role = |(name, role): (&String, &Role)| {
+            let mut rules = role.rules.clone();
             rules.sort();
             format!("{name}: {}", rules.join(" "))
         };
@@ -237,7 +275,10 @@ impl Organization {
             &EXCEPTION_ENDS,
             &self.exceptions_over,
         );
-        format!("{}\n{}\n{grants}\n{exceptions}", members.join(", "), roles.join(", "))
+        let open = self.reviews.iter().filter(|(_, review)| review.is_open()).map(|(id, review)| review.text(id));
+        let over: Vec<String> = self.reviews_over().into_iter().map(|(end, count)| format!("{count} {end}")).collect();
+        let reviews = format!("{}; {}", open.collect::<Vec<_>>().join(", "), over.join(", "));
+        format!("{}\n{}\n{grants}\n{exceptions}\n{reviews}", members.join(", "), roles.join(", "))
     }
 }
 
@@ -272,7 +313,21 @@ pub const STORED: &str = r#"
         || '; ' ||
         (SELECT coalesce(string_agg(concat_ws(' ', n, state), ', ' ORDER BY state COLLATE "C"), '')
            FROM (SELECT state, count(*) AS n FROM tenancy.exception
-                  WHERE organization = $1 AND state NOT IN ('requested', 'active') GROUP BY state) s))"#;
+                  WHERE organization = $1 AND state NOT IN ('requested', 'active') GROUP BY state) s),
+        (SELECT coalesce(string_agg(format('%s %s: %s', v.id, v.kind,
+                    (SELECT string_agg(concat_ws(' ', i.number, coalesce(i.assignee_subject, '-'),
+                                                 coalesce(i.decision, '-'), coalesce(i.decided_subject, '-'),
+                                                 coalesce(i.outcome, '-')), '; ' ORDER BY i.number)
+                       FROM tenancy.review_item i WHERE i.review = v.id)), ', ' ORDER BY v.id), '')
+           FROM tenancy.review v WHERE v.organization = $1 AND v.state = 'open')
+        || '; ' ||
+        (SELECT coalesce(string_agg(concat_ws(' ', n, "end"), ', ' ORDER BY "end" COLLATE "C"), '')
+           FROM (SELECT "end", count(*) AS n
+                   FROM (SELECT v.state AS "end" FROM tenancy.review v WHERE v.organization = $1 AND v.state <> 'open'
+                          UNION ALL
+                         SELECT i.outcome FROM tenancy.review v JOIN tenancy.review_item i ON i.review = v.id
+                          WHERE v.organization = $1 AND v.state = 'closed') e
+                  GROUP BY "end") s))"#;
 
 /// What no call and no time may lead to, each with what it is.
 pub const VIOLATIONS: &str = "
@@ -295,5 +350,19 @@ pub const VIOLATIONS: &str = "
        AND (SELECT count(*) FROM tenancy.exception_approval a WHERE a.exception = e.id) < e.approvals
     UNION ALL SELECT 'two exceptions in force for one target' FROM tenancy.exception
      WHERE state = 'active' GROUP BY organization, kind, target HAVING count(*) > 1
+    UNION ALL SELECT 'an item decided by whom it is about' FROM tenancy.review_item i
+     WHERE i.about @> jsonb_build_array(jsonb_build_object('issuer', i.decided_issuer, 'subject', i.decided_subject))
+    UNION ALL SELECT 'an item done without a decision' FROM tenancy.review_item i
+     WHERE i.outcome IN ('kept', 'applied', 'failed', 'stale') AND i.decision IS NULL
+    UNION ALL SELECT 'a closed review with an item that nothing became of' FROM tenancy.review v
+      JOIN tenancy.review_item i ON i.review = v.id WHERE v.state = 'closed' AND i.outcome IS NULL
+    UNION ALL SELECT 'something done by a review that is not closed' FROM tenancy.review v
+      JOIN tenancy.review_item i ON i.review = v.id WHERE v.state <> 'closed' AND i.outcome <> 'applied'
+    UNION ALL SELECT 'a revoked exception in force' FROM tenancy.review_item i
+      JOIN tenancy.exception e ON e.id = (i.what ->> 'exception')::uuid
+     WHERE (i.outcome = 'applied' AND i.decision = 'revoke' OR i.outcome = 'lapsed') AND e.state = 'active'
+    UNION ALL SELECT 'a revoked grant in force' FROM tenancy.review_item i
+      JOIN tenancy.break_glass_grant g ON g.id = (i.what ->> 'grant')::uuid
+     WHERE i.outcome = 'applied' AND i.decision = 'revoke' AND g.state = 'active'
     UNION ALL SELECT 'a person outside the organization decided' FROM tenancy.break_glass_approval a
       JOIN tenancy.break_glass_grant g ON g.id = a.grant_id WHERE a.organization <> g.organization";
