@@ -315,6 +315,74 @@ fn what_a_rule_forbids_fails_and_the_rest_is_done() {
 }
 
 #[test]
+fn members_who_are_changed_by_one_statement_come_to_the_same_end_as_one_by_one() {
+    in_database(async |database| {
+        let (superuser, client) = (database.superuser().await, database.application().await);
+        let sql = format!(
+            "SELECT tenancy.create_role('manager'), tenancy.grant_permission('manager', 'review', '*'),
+                    tenancy.grant_permission('manager', 'member', '*');
+             SELECT tenancy.set_membership('{ACME}', who, 'viewer')
+               FROM unnest('{{bert,dave,fred,gina,hank,ivan}}'::text[]) who;
+             SELECT tenancy.set_membership('{ACME}', 'carl', 'manager'),
+                    tenancy.set_membership('{ACME}', 'zoe', 'admin', valid_until => now() + interval '90 days'),
+                    tenancy.remove_membership('{ACME}', 'carol');
+             CREATE TABLE public.written (number bigserial);
+             CREATE FUNCTION public.count_statement() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN INSERT INTO public.written DEFAULT VALUES; RETURN NULL; END';
+             CREATE TRIGGER counted AFTER UPDATE ON tenancy.membership EXECUTE FUNCTION public.count_statement();
+             CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not this one''; END'"
+        );
+        run(&superuser, &sql).await;
+        let [alice, zoe, carl] = ["alice", "zoe", "carl"].map(|subject| database.token(subject));
+        let review = act(&client, &zoe, &open("memberships", "")).await.unwrap();
+        for (by, who, role) in [
+            // The only admin without an end, who stays: bert becomes one after that.
+            (&zoe, "alice", "viewer"),
+            (&zoe, "bert", "admin"),
+            // carl may not give the role any more that he has decided to give dave.
+            (&zoe, "carl", "viewer"),
+            (&carl, "dave", "manager"),
+            (&zoe, "fred", "member"),
+            (&zoe, "gina", "member"),
+            (&zoe, "hank", "member"),
+            (&zoe, "ivan", "member"),
+        ] {
+            let number = of_member(&superuser, &review, who).await;
+            let change = decide(&review, &number, "change", &format!(r#", change => '{{"role": "{role}"}}'"#));
+            act(&client, by, &change).await.unwrap();
+        }
+        let of_zoe = of_member(&superuser, &review, "zoe").await;
+        act(&client, &alice, &decide(&review, &of_zoe, "keep", "")).await.unwrap();
+        keep_the_rest(database, &superuser, "zoe", &review).await;
+        let outcomes = format!(
+            "SELECT what ->> 'subject' || ' ' || outcome || coalesce(' ' || detail, '') FROM tenancy.review_item
+              WHERE review = '{review}' AND decision = 'change' ORDER BY number"
+        );
+        let expected = |fred: &str| {
+            let alice =
+                format!("alice failed every member of organization {ACME} who may do everything would have an end");
+            let dave = "dave failed nobody gives more than they hold";
+            let [bert, carl] = ["bert applied", "carl applied"];
+            [&alice, bert, carl, dave, fred, "gina applied", "hank applied", "ivan applied"].map(str::to_owned)
+        };
+        let owner = database.superuser().await;
+        as_tenant(&owner, &zoe).await;
+        run(&owner, &close(&review)).await;
+        assert_eq!(column(&owner, &outcomes).await, expected("fred applied"));
+        // bert, carl, and all after them.
+        assert_eq!(count(&owner, "SELECT count(*) FROM public.written").await, 3);
+        run(&owner, "ROLLBACK").await;
+        // One whose statement fails is none of the others' concern.
+        let fails = "CREATE TRIGGER fails BEFORE UPDATE ON tenancy.membership FOR EACH ROW
+                         WHEN (NEW.subject = 'fred') EXECUTE FUNCTION public.fail()";
+        run(&superuser, fails).await;
+        act(&client, &zoe, &close(&review)).await.unwrap();
+        assert_eq!(column(&superuser, &outcomes).await, expected("fred failed not this one"));
+        assert_eq!((&role(&superuser, "fred").await[..], &role(&superuser, "gina").await[..]), ("viewer", "member"));
+    });
+}
+
+#[test]
 fn each_kind_is_kept_changed_and_revoked() {
     in_database(async |database| {
         let (superuser, client) = (database.superuser().await, database.application().await);

@@ -13,10 +13,11 @@ use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::context::Context;
 use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
-use pg_tenancy_core::error::{self, Result};
+use pg_tenancy_core::error::{self, Error, Result};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -47,6 +48,23 @@ static FOR_CHANGE: Query = Query::new(
 static CHANGE: Query = Query::new(
     "UPDATE tenancy.membership SET role = $4, role_organization = $5, status = $6, valid_until = $7
       WHERE organization = $1 AND issuer = $2 AND subject = $3 RETURNING 1",
+);
+
+/// Of several members of the organization $1, whose issuers and subjects stand side by side in $2 and $3.
+static ALL: Query = Query::new(
+    "SELECT m.role, m.role_organization, m.status, m.valid_until, m.issuer, m.subject FROM tenancy.membership m
+       JOIN ROWS FROM (unnest($2::text[]), unnest($3::text[])) AS n (issuer, subject)
+         ON m.issuer = n.issuer AND m.subject = n.subject
+      WHERE m.organization = $1",
+);
+
+static CHANGE_ALL: Query = Query::new(
+    "UPDATE tenancy.membership m
+        SET role = n.role, role_organization = n.role_organization, status = n.status, valid_until = n.valid_until
+       FROM ROWS FROM (unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::uuid[]),
+                       unnest($6::text[]), unnest($7::timestamptz[]))
+            AS n (issuer, subject, role, role_organization, status, valid_until)
+      WHERE m.organization = $1 AND m.issuer = n.issuer AND m.subject = n.subject RETURNING 1",
 );
 
 static DROP: Query =
@@ -154,6 +172,10 @@ impl<'a> Member<'a> {
         Ok(Member { organization: context.organization.id, issuer, subject })
     }
 
+    fn of(organization: Uuid, person: &'a Person) -> Self {
+        Member { organization, issuer: person.issuer.clone(), subject: &person.subject }
+    }
+
     fn is(&self, person: &Person) -> bool {
         self.issuer == person.issuer && self.subject == person.subject
     }
@@ -198,7 +220,7 @@ fn add(
             subject,
             argument(role),
             spi::uuid(of.organization),
-            ends(end),
+            spi::timestamp(stored_end(end)),
             spi::timestamp(clock::now()),
         ];
         if ADD.write(&row, |_| ()).is_empty() {
@@ -215,35 +237,123 @@ fn change(subject: Option<&str>, issuer: Option<&str>, change: &Change, reason: 
     user::as_superuser(|| apply(Giver::Caller(&context), &member, change, reason))
 }
 
+/// A change of a member that a reviewer has decided.
+pub struct DecidedChange<'a> {
+    pub member: Person,
+    pub change: Change<'a>,
+    pub reviewer: &'a Person,
+}
+
 /// Changes a member as a reviewer has decided. The caller acts as a superuser.
-pub fn change_reviewed(
-    organization: Uuid,
-    member: &Person,
-    change: &Change,
-    reason: &str,
-    reviewer: &Person,
-) -> Result<()> {
-    let member = Member { organization, issuer: member.issuer.clone(), subject: &member.subject };
-    apply(Giver::Reviewer(organization, reviewer), &member, change, Some(reason))
+pub fn change_reviewed(organization: Uuid, decided: &DecidedChange, reason: &str) -> Result<()> {
+    let DecidedChange { member, change, reviewer } = decided;
+    apply(Giver::Reviewer(organization, reviewer), &Member::of(organization, member), change, Some(reason))
+}
+
+/// As [`change_reviewed`], of several members by one statement; returns what the rules say of each, in their order. The
+/// caller holds the organization and the memberships.
+pub fn change_all_reviewed(organization: Uuid, decided: &[DecidedChange], reason: &str) -> Result<Vec<Result<()>>> {
+    let mut roles: HashMap<&str, Result<RoleOf>> = HashMap::new();
+    for role in decided.iter().filter_map(|decided| decided.change.role) {
+        roles.entry(role).or_insert_with(|| keep_role(organization, role));
+    }
+    let key = keys(organization, &decided.iter().map(|decided| &decided.member).collect::<Vec<_>>());
+    let read = |row: &Row| Some((Person { issuer: row.get(5)?, subject: row.get(6)? }, Stored::read(row)));
+    let stored = transaction::with_latest_snapshot(|| ALL.read(&key, read));
+    let stored: HashMap<Person, Option<Stored>> = stored.into_iter().collect::<Option<_>>().ok_or_else(unreadable)?;
+    // Who may give which role; nothing of it changes before all are asked.
+    let mut may_give: HashSet<(&Person, String)> = HashSet::new();
+    let mut after: Vec<(&Person, Stored)> = Vec::new();
+    let outcomes = decided.iter().map(|DecidedChange { member, change, reviewer }| {
+        let of = Member::of(organization, member);
+        check_status(change)?;
+        let given = change.role.map(|role| roles[role].as_ref().map_err(Error::clone)).transpose()?;
+        let before = stored.get(member).ok_or_else(|| of.unknown())?.as_ref().ok_or_else(unreadable)?;
+        let giver = Giver::Reviewer(organization, reviewer);
+        let changed = changed(&giver, &of, before, change, given, |role, permissions| {
+            if may_give.contains(&(*reviewer, role.to_owned())) {
+                return Ok(());
+            }
+            giver.must_hold(DOMAIN, permissions)?;
+            may_give.insert((*reviewer, role.to_owned()));
+            Ok(())
+        })?;
+        after.extend(changed.map(|changed| (member, changed)));
+        Ok(())
+    });
+    let outcomes = outcomes.collect();
+    if !after.is_empty() {
+        let (people, after): (Vec<&Person>, Vec<Stored>) = after.into_iter().unzip();
+        let [organization, issuers, subjects] = keys(organization, &people);
+        let row = [
+            organization,
+            issuers,
+            subjects,
+            argument(after.iter().map(|stored| stored.role.as_str()).collect::<Vec<_>>()),
+            spi::uuids(after.iter().map(|stored| stored.role_organization)),
+            argument(after.iter().map(|stored| stored.status.as_str()).collect::<Vec<_>>()),
+            spi::timestamps(after.iter().map(|stored| stored_end(stored.valid_until))).ok_or_else(unreadable)?,
+        ];
+        audit::for_reason(Some(reason), || CHANGE_ALL.write(&row, |_| ()));
+    }
+    Ok(outcomes)
+}
+
+/// Of several members: the organization, and issuers and subjects side by side.
+fn keys(organization: Uuid, people: &[&Person]) -> [spi::Argument; 3] {
+    let issuers: Vec<&str> = people.iter().map(|person| person.issuer.as_str()).collect();
+    let subjects: Vec<&str> = people.iter().map(|person| person.subject.as_str()).collect();
+    [spi::uuid(organization), argument(issuers), argument(subjects)]
+}
+
+fn check_status(change: &Change) -> Result<()> {
+    match change.status {
+        None | Some(ACTIVE | SUSPENDED) => Ok(()),
+        Some(_) => Err(error::ARGUMENT_INVALID.error("the status of a member is active or suspended")),
+    }
 }
 
 fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -> Result<()> {
-    if change.status.is_some_and(|status| ![ACTIVE, SUSPENDED].contains(&status)) {
-        return Err(error::ARGUMENT_INVALID.error("the status of a member is active or suspended"));
-    }
+    check_status(change)?;
     // Before the membership: everybody takes the locks in this order.
     let given = change.role.map(|role| keep_role(member.organization, role)).transpose()?;
     hold_organization(member.organization);
     let stored = FOR_CHANGE.write(&member.key(), Stored::read).pop().ok_or_else(|| member.unknown())?;
-    let before = stored.ok_or_else(|| error::STATE_INVALID.error("the membership cannot be read"))?;
+    let before = stored.ok_or_else(unreadable)?;
+    let may_give = |_: &str, permissions: &PermissionSet| giver.must_hold(DOMAIN, permissions);
+    let Some(after) = changed(&giver, member, &before, change, given.as_ref(), may_give)? else { return Ok(()) };
+    let [organization, issuer, subject] = member.key();
+    let row = [
+        organization,
+        issuer,
+        subject,
+        argument(after.role.as_str()),
+        spi::uuid(after.role_organization),
+        argument(after.status.as_str()),
+        spi::timestamp(stored_end(after.valid_until)),
+    ];
+    audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
+    Ok(())
+}
+
+/// The membership as a change leaves it; `None` where it leaves it as it is. `may_give` refuses to give a role that
+/// permits what the giver does not hold.
+fn changed(
+    giver: &Giver,
+    member: &Member,
+    before: &Stored,
+    change: &Change,
+    given: Option<&RoleOf>,
+    may_give: impl FnOnce(&str, &PermissionSet) -> Result<()>,
+) -> Result<Option<Stored>> {
     let after = Stored {
         role: change.role.unwrap_or(&before.role).to_owned(),
-        role_organization: given.as_ref().map_or(before.role_organization, |of| of.organization),
+        role_organization: given.map_or(before.role_organization, |of| of.organization),
         status: change.status.unwrap_or(&before.status).to_owned(),
         valid_until: change.valid_until.unwrap_or(before.valid_until),
     };
-    if after == before {
-        return Ok(());
+    if after == *before {
+        return Ok(None);
     }
     if after.valid_until != before.valid_until {
         future(after.valid_until)?;
@@ -253,21 +363,16 @@ fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -
         return Err(audit::refused(DOMAIN, error::MORE_THAN_HELD.error("nobody makes their own membership longer")));
     }
     if longer || after.role != before.role {
-        let of = given.map_or_else(|| role_of(member.organization, &after.role), Ok)?;
-        giver.must_hold(DOMAIN, &of.permissions)?;
+        match given {
+            Some(of) => may_give(&after.role, &of.permissions)?,
+            None => may_give(&after.role, &role_of(member.organization, &after.role)?.permissions)?,
+        }
     }
-    let [organization, issuer, subject] = member.key();
-    let row = [
-        organization,
-        issuer,
-        subject,
-        argument(after.role.as_str()),
-        spi::uuid(after.role_organization),
-        argument(after.status.as_str()),
-        ends(after.valid_until),
-    ];
-    audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
-    Ok(())
+    Ok(Some(after))
+}
+
+fn unreadable() -> Error {
+    error::STATE_INVALID.error("the membership cannot be read")
 }
 
 fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>) -> Result<()> {
@@ -279,8 +384,7 @@ fn drop_member(subject: Option<&str>, reason: Option<&str>, issuer: Option<&str>
 
 /// Ends a membership as a reviewer has decided. The caller acts as a superuser.
 pub fn drop_reviewed(organization: Uuid, member: &Person, reason: &str) -> Result<()> {
-    let member = Member { organization, issuer: member.issuer.clone(), subject: &member.subject };
-    remove(&member, reason)
+    remove(&Member::of(organization, member), reason)
 }
 
 fn remove(member: &Member, reason: &str) -> Result<()> {
@@ -314,8 +418,8 @@ fn future(end: i64) -> Result<i64> {
 }
 
 /// The end as it is stored.
-fn ends(end: i64) -> spi::Argument {
-    spi::timestamp((end != NO_END).then_some(end))
+fn stored_end(end: i64) -> Option<i64> {
+    (end != NO_END).then_some(end)
 }
 
 /// A rule of somebody's: domain, action, effect, and where it comes from.

@@ -3,6 +3,7 @@
 use super::exception::on_no_review;
 use super::review::{OPEN, acting, hold, open_review, record, refused};
 use super::review_row::{StoredItem, StoredReview, by_id};
+use super::review_subject::Grouping;
 use super::{input, review_report, review_subject};
 use crate::guardrail::{self, Hit};
 use crate::identity::hold_organization;
@@ -89,9 +90,7 @@ fn close_held(organization: Uuid, id: Uuid, by: Option<Person>) -> Result<Vec<It
         Ok(())
     })?;
     undecided.warn()?;
-    for (item, closing) in &to_do {
-        done.push(apply(&review, item, *closing)?);
-    }
+    done.extend(apply_all(&review, &to_do)?);
     review.store_outcomes(&done)?;
     outcomes.extend(done);
     outcomes.sort_by_key(|(number, ..)| *number);
@@ -109,6 +108,41 @@ fn close_held(organization: Uuid, id: Uuid, by: Option<Person>) -> Result<Vec<It
     new["report_digest"] = json!(hex::encode(&digest));
     record(organization, "review_closed", None, &new)?;
     Ok(outcomes)
+}
+
+/// Does what was decided about items, in their order, and as much as can be by one statement.
+fn apply_all(review: &StoredReview, to_do: &[(StoredItem, Closing)]) -> Result<Vec<ItemOutcome>> {
+    let grouping = Grouping::new(review, to_do.iter().map(|(item, _)| item));
+    let groups: Vec<Option<&str>> = to_do
+        .iter()
+        .map(|(item, closing)| if matches!(closing, Closing::Apply(_)) { grouping.of(item) } else { None })
+        .collect();
+    let (mut done, mut start) = (Vec::new(), 0);
+    while start < to_do.len() {
+        let group = groups[start];
+        let others = groups[start..].iter().skip(1).take_while(|other| group.is_some() && **other == group).count();
+        let items = &to_do[start..=start + others];
+        start += items.len();
+        match items {
+            [(item, closing)] => done.push(apply(review, item, *closing)?),
+            _ => done.extend(apply_together(review, items)?),
+        }
+    }
+    Ok(done)
+}
+
+/// Does what was decided about several members by one statement, or one by one if that fails.
+fn apply_together(review: &StoredReview, to_do: &[(StoredItem, Closing)]) -> Result<Vec<ItemOutcome>> {
+    let items: Vec<&StoredItem> = to_do.iter().map(|(item, _)| item).collect();
+    let one = |(item, said): (&&StoredItem, Result<()>)| match said {
+        Ok(()) => (item.number, Outcome::Applied, None),
+        Err(error) => (item.number, Outcome::Failed, Some(error.message)),
+    };
+    match transaction::attempt(|| review_subject::apply_together(review, &items).or_raise()) {
+        Ok(said) => Ok(items.iter().zip(said).map(one).collect()),
+        Err(failure) if failure.is_conflict() => failure.raise(),
+        Err(_) => to_do.iter().map(|(item, closing)| apply(review, item, *closing)).collect(),
+    }
 }
 
 /// Does what was decided about an item, if the rules let it.

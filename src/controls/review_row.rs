@@ -1,6 +1,7 @@
 //! Rows of `tenancy.review` and `tenancy.review_item`.
 
 use super::guard;
+use crate::pg::settings::scoped::with_settings;
 use crate::pg::spi::{self, Argument, Query, Row, argument};
 use crate::pg::transaction;
 use pg_tenancy_core::audit::format::{hex, timestamp};
@@ -8,6 +9,7 @@ use pg_tenancy_core::controls::approval::Person;
 use pg_tenancy_core::controls::review::{Assignee, Decision, Digest, Item, Kind, Outcome, State};
 use pg_tenancy_core::error::{self, Error, Result};
 use serde_json::{Value, json};
+use std::ffi::CStr;
 use uuid::Uuid;
 
 static BY_ID: Query = Query::new(
@@ -38,11 +40,24 @@ macro_rules! items {
 static SOME: Query =
     Query::new(items!("NULL::bytea", "JOIN unnest($2::integer[]) AS n (number) ON n.number = i.number", ""));
 
+/// To compile such a query takes longer than to run it.
+const NOT_COMPILED: (&CStr, &CStr) = (c"jit", c"off");
+
 /// The items with the digests of what they are about, as it is now. $2 is the organization, $3 the kind.
 const WITH_STATES: &str = items!(
     "r.digest",
     "LEFT JOIN (SELECT w.what, sha256(convert_to(w.snapshot::text, 'UTF8')) AS digest FROM tenancy.reviewable w
                  WHERE w.organization = $2 AND w.kind = $3) r ON r.what = i.what",
+    ""
+);
+
+/// The same of memberships, each found by its key: an organization may have many more than the review has. OFFSET keeps
+/// the planner from a join with all of them.
+const MEMBERS_WITH_STATES: &str = items!(
+    "r.digest",
+    "LEFT JOIN LATERAL (SELECT sha256(convert_to(w.snapshot::text, 'UTF8')) AS digest FROM tenancy.reviewable w
+                         WHERE w.organization = $2 AND w.kind = $3 AND w.issuer = i.what ->> 'issuer'
+                           AND w.name = i.what ->> 'subject' OFFSET 0) r ON true",
     ""
 );
 
@@ -215,9 +230,14 @@ impl StoredReview {
         if with_states {
             arguments.extend([spi::uuid(self.organization), argument(self.kind.name())]);
         }
-        let text = if with_states { WITH_STATES } else { WITHOUT_STATES };
+        let (text, settings): (_, &[_]) = match self.kind {
+            _ if !with_states => (WITHOUT_STATES, &[NOT_COMPILED]),
+            Kind::Memberships => (MEMBERS_WITH_STATES, &[NOT_COMPILED, (c"enable_seqscan", c"off")]),
+            _ => (WITH_STATES, &[NOT_COMPILED]),
+        };
         transaction::with_latest_snapshot(|| {
-            spi::stream(text, &arguments, |row| each(StoredItem::read(self, row).ok_or_else(unreadable)?))
+            let mut each = |row: &Row| each(StoredItem::read(self, row).ok_or_else(unreadable)?);
+            with_settings(settings, || spi::stream(text, &arguments, &mut each))
         })
     }
 

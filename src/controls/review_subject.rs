@@ -1,6 +1,7 @@
 //! What items of reviews are about: its state as it is now, and what is done with it.
 
 use super::holding::Giver;
+use super::member::DecidedChange;
 use super::review_row::{StoredItem, StoredReview};
 use super::{action_type, break_glass, exception, member, role};
 use crate::audit;
@@ -14,7 +15,8 @@ use pg_tenancy_core::controls::review::{Decision, Digest, Kind};
 use pg_tenancy_core::error::{self, Error, Result};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 static BY_ID: Query = Query::new(
@@ -257,7 +259,7 @@ fn apply_change(review: &StoredReview, item: &StoredItem, by: &Person, reason: &
     match Change::read(review.kind, change, by)? {
         Change::Member(change) => {
             let member = person(&item.what).ok_or_else(unreadable)?;
-            member::change_reviewed(organization, &member, &change, reason, by)?;
+            member::change_reviewed(organization, &DecidedChange { member, change, reviewer: by }, reason)?;
         }
         Change::Role { rules, description } => {
             let name = text(&item.what, "role").ok_or_else(unreadable)?;
@@ -273,6 +275,60 @@ fn apply_change(review: &StoredReview, item: &StoredItem, by: &Person, reason: &
         }
     }
     Ok(None)
+}
+
+/// What the items can be changed by in one statement, as several by [`apply_together`] and as one by [`apply`] with the
+/// same end: neighbours for which that is the same text.
+pub struct Grouping<'r> {
+    review: &'r StoredReview,
+    /// Who decided: what they hold may change with their own membership.
+    reviewers: HashSet<&'r Person>,
+    /// Whether a role permits everything. The last of its members stays, so the order of changes matters.
+    permits_everything: RefCell<HashMap<String, bool>>,
+}
+
+impl<'r> Grouping<'r> {
+    pub fn new(review: &'r StoredReview, items: impl Iterator<Item = &'r StoredItem>) -> Self {
+        let reviewers = items.filter_map(|item| item.item.decided.as_ref().map(|(_, by)| by)).collect();
+        Grouping { review, reviewers, permits_everything: RefCell::default() }
+    }
+
+    /// The comment of items that can be changed together; `None` for one that is applied alone.
+    pub fn of<'i>(&self, item: &'i StoredItem) -> Option<&'i str> {
+        let is_change = matches!(item.item.decided, Some((Decision::Change, _)));
+        let alone = self.review.kind != Kind::Memberships
+            || !is_change
+            || self.reviewers.contains(&person(&item.what)?)
+            || self.permits_everything(item)?;
+        if alone { None } else { item.comment.as_deref() }
+    }
+
+    /// Of the role that the member has, which is that of the snapshot: nothing else is applied.
+    fn permits_everything(&self, item: &StoredItem) -> Option<bool> {
+        let snapshot: Value = serde_json::from_str(&item.snapshot).ok()?;
+        let role = text(&snapshot, "role")?;
+        if let Some(known) = self.permits_everything.borrow().get(role) {
+            return Some(*known);
+        }
+        let permits = role_of(self.review.organization, role).ok()?.permissions.is_all();
+        self.permits_everything.borrow_mut().insert(role.to_owned(), permits);
+        Some(permits)
+    }
+}
+
+/// As [`apply`] of each item, by one statement: members with the same comment. Returns what the rules say of each.
+pub fn apply_together(review: &StoredReview, items: &[&StoredItem]) -> Result<Vec<Result<()>>> {
+    let reason = items.first().and_then(|item| item.comment.as_deref()).ok_or_else(unreadable)?;
+    let decided = items.iter().map(|item| {
+        let (_, reviewer) = item.item.decided.as_ref().ok_or_else(unreadable)?;
+        match Change::read(review.kind, item.change.as_ref().ok_or_else(unreadable)?, reviewer)? {
+            Change::Member(change) => {
+                Ok(DecidedChange { member: person(&item.what).ok_or_else(unreadable)?, change, reviewer })
+            }
+            _ => Err(unreadable()),
+        }
+    });
+    member::change_all_reviewed(review.organization, &decided.collect::<Result<Vec<_>>>()?, reason)
 }
 
 /// Ends an exception that nobody decided about.

@@ -13,6 +13,7 @@ use super::backend_local::BackendLocal;
 use super::settings::scoped::with_settings;
 use super::transaction;
 use super::user;
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
@@ -39,6 +40,21 @@ pub fn uuid(id: impl Into<Option<Uuid>>) -> Argument {
 pub fn timestamp(microseconds: impl Into<Option<i64>>) -> Argument {
     let datum = microseconds.into().map(|at| pg_sys::Datum::from(transaction::to_timestamptz(at)));
     Argument(pg_sys::TIMESTAMPTZOID, datum)
+}
+
+/// A `uuid[]` argument.
+pub fn uuids(ids: impl IntoIterator<Item = Uuid>) -> Argument {
+    argument(ids.into_iter().map(|id| pgrx::Uuid::from_bytes(*id.as_bytes())).collect::<Vec<_>>())
+}
+
+/// A `timestamptz[]` argument, as [`timestamp`]; `None` for a time that Postgres does not have.
+pub fn timestamps(times: impl IntoIterator<Item = Option<i64>>) -> Option<Argument> {
+    let time = |at| TimestampWithTimeZone::try_from(transaction::to_timestamptz(at)).ok();
+    let times = times.into_iter().map(|at| match at {
+        Some(at) => time(at).map(Some),
+        None => Some(None),
+    });
+    times.collect::<Option<Vec<_>>>().map(argument)
 }
 
 /// Makes an argument of a Rust value.

@@ -4,7 +4,7 @@
 //! state says so yet.
 
 /// A person, who is an issuer's subject. A name alone is none: another issuer may give it to somebody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Person {
     /// `iss` of the token.
     pub issuer: String,
