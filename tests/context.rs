@@ -406,7 +406,7 @@ fn the_value_of_the_context_is_not_shown_to_the_application() {
             assert_eq!(refused_within(&client, sql).await.sqlstate, "42501", "{sql}");
         }
         let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND name !~ \
-            '^tenancy.((seal|audit|checkpoint|settle)_|max_unsealed_events$|(token|issuer|key)_cache_(size|lifetime)$|\
+            '^tenancy.((seal|audit|checkpoint|settle|dormant)_|max_unsealed_events$|(token|issuer|key)_cache_(size|lifetime)$|\
              exception_cache$)' AND setting <> ''";
         assert_eq!(column(&client, listed).await, Vec::<String>::new());
     });

@@ -49,6 +49,15 @@ fn named_paths(text: &str) -> Vec<&str> {
         .collect()
 }
 
+#[test]
+fn no_text_has_both_sides_of_a_conflict() {
+    let marker =
+        |line: &str| [0x3c, 0x3e, 0x7c].iter().any(|c| line.starts_with(&char::from(*c).to_string().repeat(7)));
+    let found: Vec<String> =
+        texts().into_iter().filter(|(_, text)| text.lines().any(marker)).map(|(path, _)| path).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// True for a name that the pattern stands for, in which `*` stands for any characters.
 fn fits(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {

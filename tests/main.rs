@@ -20,6 +20,7 @@ mod common;
 mod context;
 mod controls_model;
 mod crash;
+mod dormant_members;
 mod elevation_attack;
 mod erasure;
 mod evidence;

@@ -82,6 +82,7 @@ async fn with_everything(database: &Database, superuser: &Client) -> String {
              SELECT tenancy.set_external_role('{ISSUER}', 'org:admin', 'admin');
              SELECT tenancy.retire_key('{ISSUER}', 'HS256', 'infinity');
              SELECT tenancy.revoke_session('{ISSUER}', 'of nobody'), tenancy.revoke_subject('{ISSUER}', 'nobody');
+             SELECT tenancy.set_guardrail('dormant_member', 'off', 'test');
              INSERT INTO tenancy.sso_connection (organization, name, issuer, state, break_glass_issuer,
                  break_glass_subject) VALUES ('{ACME}', 'sso', '{ISSUER}', 'enforced', '{ISSUER}', 'alice');
              INSERT INTO tenancy.sso_domain (connection, organization, name, challenge, verified_at, verified_by)
@@ -117,6 +118,7 @@ fn a_change_of_any_table_behind_a_verdict_has_it_found_out_anew() {
     in_database(async |database| {
         let (client, superuser) = (database.superuser().await, database.superuser().await);
         let token = with_everything(database, &superuser).await;
+        run(&superuser, "ALTER TABLE tenancy.guardrail DISABLE TRIGGER keep_controls").await;
         for table in announced(&superuser).await {
             let row = format!("ctid = (SELECT max(ctid) FROM tenancy.{table})");
             let column = format!(
@@ -173,6 +175,7 @@ fn every_way_to_change_a_row_ends_a_remembered_admission() {
         // A trigger on a column keeps the column's type.
         run(&superuser, "SET tenancy.override_reason = 'a test'").await;
         run(&superuser, "DROP TRIGGER audit_row ON tenancy.revoked_subject").await;
+        run(&superuser, "ALTER TABLE tenancy.member_activity DISABLE TRIGGER keep_member_activity").await;
         let again = "SET session_replication_role = origin; DELETE FROM tenancy.revoked_session;
                      UPDATE tenancy.revoked_subject SET issued_before = '2000-01-01';
                      DELETE FROM tenancy.membership; INSERT INTO tenancy.membership SELECT * FROM public.kept";
@@ -183,8 +186,8 @@ fn every_way_to_change_a_row_ends_a_remembered_admission() {
             SUSPEND.to_owned(),
             format!("{replica}; {SUSPEND}"),
             format!("{replica}; DELETE FROM tenancy.membership WHERE subject = 'alice'"),
-            "TRUNCATE tenancy.membership".to_owned(),
-            format!("{replica}; TRUNCATE tenancy.membership"),
+            "TRUNCATE tenancy.membership CASCADE".to_owned(),
+            format!("{replica}; TRUNCATE tenancy.membership CASCADE"),
             format!("COPY tenancy.revoked_session (issuer, session_id) FROM '/tmp/{name}.copy'"),
             format!("{replica}; COPY tenancy.revoked_session (issuer, session_id) FROM '/tmp/{name}.copy'"),
             format!("BEGIN; {SUSPEND}; PREPARE TRANSACTION '{name}'; COMMIT PREPARED '{name}'"),
@@ -564,9 +567,9 @@ async fn tokens_of_issuers(database: &Database, superuser: &Client, issuers: usi
     tokens
 }
 
-/// Waits until all of the tokens, in their order, are admitted from memory.
+/// Waits until all of the tokens, in their order, are admitted from memory, which other tests may empty in between.
 async fn all_remembered(client: &Client, tokens: &[String]) {
-    for _ in 0..20 {
+    for _ in 0..200 {
         if from_memory(client, tokens).await == tokens.len() {
             return;
         }

@@ -26,7 +26,7 @@ SELECT throws_ok(statement, CASE WHEN statement LIKE '%tenancy.anything%' OR sta
     $$ ALTER TABLE app.finding DISABLE ROW LEVEL SECURITY $$, $$ DROP POLICY tenancy_isolation ON app.finding $$, $$ CREATE POLICY mine ON app.finding USING (true) $$,
     $$ ALTER TABLE app.finding DISABLE TRIGGER ALL $$, $$ DROP TRIGGER tenancy_audit ON app.finding $$, $$ SET session_replication_role = replica $$, $$ ALTER TABLE app.finding ALTER organization_id DROP DEFAULT $$
 ]) statement;
-SELECT is_empty($$ SELECT name FROM pg_settings WHERE name LIKE 'tenancy.%' AND name NOT IN ('tenancy.audit_retention', 'tenancy.audit_value_limit', 'tenancy.checkpoint_interval', 'tenancy.checkpoint_origin', 'tenancy.exception_cache', 'tenancy.issuer_cache_size', 'tenancy.key_cache_lifetime', 'tenancy.key_cache_size', 'tenancy.max_unsealed_events', 'tenancy.override_reason', 'tenancy.seal_batch', 'tenancy.seal_interval', 'tenancy.settle_interval', 'tenancy.token_cache_size') $$, 'the context does not show in pg_settings');
+SELECT is_empty($$ SELECT name FROM pg_settings WHERE name LIKE 'tenancy.%' AND name NOT IN ('tenancy.audit_retention', 'tenancy.audit_value_limit', 'tenancy.checkpoint_interval', 'tenancy.checkpoint_origin', 'tenancy.dormant_after', 'tenancy.exception_cache', 'tenancy.issuer_cache_size', 'tenancy.key_cache_lifetime', 'tenancy.key_cache_size', 'tenancy.max_unsealed_events', 'tenancy.override_reason', 'tenancy.seal_batch', 'tenancy.seal_interval', 'tenancy.settle_interval', 'tenancy.token_cache_size') $$, 'the context does not show in pg_settings');
 SELECT is(tenancy.org_id(), test.acme(), 'after all this the context is what it was');
 SELECT results_eq('SELECT id FROM app.finding ORDER BY 1', '{1,2,3}'::integer[], 'and shows what it did');
 RESET ALL;

@@ -30,7 +30,7 @@ $$;
 SELECT is_empty($$
     SELECT c.relname FROM pg_class c
      WHERE c.relnamespace = 'tenancy'::regnamespace AND c.relkind IN ('r', 'p')
-       AND NOT (EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgfoid IN ('tenancy.audit_row'::regproc, 'tenancy.refuse_change'::regproc, 'tenancy.keep_secret_keys'::regproc, 'tenancy.keep_controls'::regproc))
+       AND NOT (EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgfoid IN ('tenancy.audit_row'::regproc, 'tenancy.refuse_change'::regproc, 'tenancy.keep_secret_keys'::regproc, 'tenancy.keep_controls'::regproc, 'tenancy.keep_member_activity'::regproc))
                 -- 32: TRUNCATE
                 AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 32 <> 0))
        -- Made of the events, and made anew at any time.

@@ -67,16 +67,16 @@ SELECT bag_eq($$
     SELECT r.rolname::text, c.relname::text, a.privilege_type FROM pg_class c JOIN test.member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,
            aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname LIKE 'tenancy\_%'
 $$, $$
-    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
+    SELECT 'tenancy_admin' AS role, unnest('{organization,role,role_permission,membership,member_activity,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive}'::text[]) AS relation, 'SELECT' AS privilege
     UNION ALL SELECT 'tenancy_auditor', 'erasure', 'SELECT'
-    UNION ALL SELECT role, unnest('{role,role_permission,membership}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_operator}'::text[]) role
+    UNION ALL SELECT role, unnest('{role,role_permission,membership,member_activity}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_operator}'::text[]) role
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator}'::text[]), 'organization_audit_trail', 'SELECT'
     UNION ALL SELECT 'tenancy_trail', unnest('{event_batch,event_actor,seal}'::text[]), 'SELECT'
     -- What an owner has: from Postgres 17 on one more.
     UNION ALL SELECT 'tenancy_trail', 'organization_audit_trail', privilege_type FROM pg_class c, aclexplode(acldefault('r', c.relowner))
               WHERE c.oid = 'tenancy.organization_audit_trail'::regclass
     UNION ALL SELECT unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]), 'evidence', 'SELECT'
-    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification,reveal_journal}'::text[]), 'SELECT'
+    UNION ALL SELECT 'tenancy_auditor', unnest('{organization,role,role_permission,membership,member_activity,issuer,retired_key,external_organization,external_role,revoked_session,revoked_subject,sso_connection,sso_domain,sso_test,protected_schema,exclusion,sensitive_table,archive,event,event_batch,event_actor,block,seal,entry,tree_node,incarnation,audit_trail,verification,reveal_journal}'::text[]), 'SELECT'
     UNION ALL SELECT 'tenancy_auditor', unnest('{coverage,checkpoint,head_leaf,head_node,signing_key,checkpoint_status,audit_lag}'::text[]), 'SELECT'
     UNION ALL SELECT unnest('{tenancy_admin,tenancy_auditor}'::text[]), 'verify_progress', 'SELECT'
     UNION ALL SELECT role, unnest('{secret_kind,secret,secret_version,secret_use,rotation,health_report}'::text[]), 'SELECT' FROM unnest('{tenancy_application,tenancy_admin,tenancy_operator,tenancy_auditor}'::text[]) role

@@ -1,6 +1,6 @@
 -- A guardrail that only warns: what is recorded of each, and what guardrail_trial says of it. unrecorded_reveal, which
 -- takes a disk that is full, is in tests/reveal_record.rs, retire_in_use, which takes time, in tests/guard.rs, and
--- those of reviews in tests/reviews.rs.
+-- those of reviews in tests/reviews.rs. dormant_member, which needs a worker, is in tests/dormant_members.rs.
 BEGIN;
 \ir ../helpers/fixture.sql
 SELECT plan(62);
@@ -31,7 +31,7 @@ INSERT INTO test.deed VALUES
     ('statement_statistics', NULL, 'test_application', NULL, 'EXPLAIN ANALYZE SELECT 1', ARRAY['00000000-0000-0000-0000-000000000000', 'EXPLAIN ANALYZE', NULL, NULL]),
     ('unverified_secret', 'eve', 'test_application', 'SELECT tenancy.put_secret(''old'', lower(''OLD''))',
         'SELECT tenancy.reveal_secret(''old'', ''test'')', ARRAY[test.acme()::text, 'reveal_secret', NULL, 'old']);
-SELECT bag_eq('SELECT guardrail FROM test.deed UNION ALL SELECT unnest(''{grant_under_elevation,literal_secret,retire_in_use,unrecorded_reveal,self_approved_break_glass,unrecorded_break_glass,unsigned_break_glass,overdue_review,unreviewed_exception}''::text[])', 'SELECT name FROM tenancy.guardrails()', 'there is a deed for each guardrail, but for those below and elsewhere');
+SELECT bag_eq('SELECT guardrail FROM test.deed UNION ALL SELECT unnest(''{dormant_member,grant_under_elevation,literal_secret,retire_in_use,unrecorded_reveal,self_approved_break_glass,unrecorded_break_glass,unsigned_break_glass,overdue_review,unreviewed_exception}''::text[])', 'SELECT name FROM tenancy.guardrails()', 'there is a deed for each guardrail, but for those below and elsewhere');
 
 CREATE PROCEDURE test.sign_in_as(who text) LANGUAGE plpgsql AS $$
 BEGIN

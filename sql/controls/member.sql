@@ -46,7 +46,8 @@ later end or access again needs everything that the role permits.
 
 - subject, issuer: The member, as in tenancy.add_member.
 - role: Another role; NULL leaves it.
-- status: active or suspended; NULL leaves it.
+- status: active or suspended; NULL leaves it. active lets a member in again who has not signed in for a long time
+  (guardrail dormant_member).
 - valid_until: Another end, infinity for none; NULL leaves it.
 - reason: Why, at most 2000 bytes. The event of the change has it.
 

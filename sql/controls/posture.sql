@@ -167,6 +167,28 @@ SELECT o.organization, 'identity.admins',
           AND (m.valid_until IS NULL OR m.valid_until > tenancy.clock())) a
  WHERE o.every_domain OR tenancy.allowed('member', 'read')
 UNION ALL
+SELECT o.organization, 'identity.dormant_members',
+       CASE WHEN r.since IS NULL THEN 'off' WHEN d.members = 0 THEN 'ok' ELSE 'warn' END, d.members, d.oldest,
+       'Active members who have not signed in for tenancy.dormant_after. off: the guardrail dormant_member is off.',
+       'SELECT tenancy.drop_member(subject, reason), or tenancy.change_member(subject, status => ''active'')'
+  FROM tenancy.posture_scope() o
+ -- OFFSET 0 keeps the order: the library, which knows the setting, is loaded by then.
+ CROSS JOIN LATERAL (SELECT tenancy.clock() AS now OFFSET 0) t
+ CROSS JOIN LATERAL (
+       SELECT min(g.on_since) AS since, t.now - current_setting('tenancy.dormant_after')::interval AS latest
+         FROM tenancy.guardrail g
+        WHERE g.name = 'dormant_member'
+          AND g.organization IN ('00000000-0000-0000-0000-000000000000', o.organization)) r
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS members, min(l.active_at) AS oldest
+         FROM tenancy.membership m
+         LEFT JOIN tenancy.member_activity a USING (issuer, subject, organization)
+        CROSS JOIN LATERAL (
+              SELECT greatest(m.created_at, m.reinstated_at, a.signed_in_at, r.since) AS active_at) l
+        WHERE m.organization = o.organization AND r.since IS NOT NULL AND m.status = 'active'
+          AND (m.valid_until IS NULL OR m.valid_until > t.now) AND l.active_at <= r.latest) d
+ WHERE o.every_domain OR tenancy.allowed('member', 'read')
+UNION ALL
 SELECT o.organization, 'controls.action_requests',
        CASE WHEN r.oldest <= tenancy.clock() - interval '7 days' THEN 'warn' ELSE 'ok' END, r.requests, r.oldest,
        'Requests for action types that nobody has decided. warn: for 7 days.',

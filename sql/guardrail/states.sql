@@ -1,6 +1,6 @@
 -- The guardrails: what is refused, what is only said. Code: src/guardrail/.
 
--- The library reads the first three columns by their order.
+-- The library reads columns by their order.
 CREATE TABLE tenancy.guardrail (
     name text COLLATE "C" NOT NULL,
     organization uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
@@ -10,6 +10,7 @@ CREATE TABLE tenancy.guardrail (
     changed_issuer text,
     changed_subject text,
     changed_at timestamptz NOT NULL,
+    on_since timestamptz,
     PRIMARY KEY (name, organization)
 );
 COMMENT ON TABLE tenancy.guardrail IS
@@ -27,6 +28,8 @@ COMMENT ON COLUMN tenancy.guardrail.changed_issuer IS
 'Issuer of the person who changed it under a context. With changed_subject it names the person.';
 COMMENT ON COLUMN tenancy.guardrail.changed_subject IS 'Subject of the person who changed it under a context.';
 COMMENT ON COLUMN tenancy.guardrail.changed_at IS 'When the state was set or cleared.';
+COMMENT ON COLUMN tenancy.guardrail.on_since IS
+'Since when the state has been warn or enforce without a break; NULL for off, and once it was cleared.';
 
 CREATE TABLE tenancy.protected_schema (
     schema_name text COLLATE "C" PRIMARY KEY,

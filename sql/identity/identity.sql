@@ -113,6 +113,7 @@ CREATE TABLE tenancy.membership (
     created_at timestamptz NOT NULL DEFAULT now(),
     role_organization uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
         CHECK (role_organization IN ('00000000-0000-0000-0000-000000000000', organization)),
+    reinstated_at timestamptz,
     PRIMARY KEY (issuer, subject, organization),
     FOREIGN KEY (role_organization, role) REFERENCES tenancy.role
 );
@@ -134,6 +135,27 @@ COMMENT ON COLUMN tenancy.membership.created_at IS 'When the membership was crea
 COMMENT ON COLUMN tenancy.membership.role_organization IS
 'Whose role it is: the organization''s own, or the nil UUID for one of every organization. No other organization''s role
 can be named.';
+COMMENT ON COLUMN tenancy.membership.reinstated_at IS
+'When somebody let the member in again who had not signed in for a long time (guardrail dormant_member); NULL for never.';
+
+-- The library reads columns by their order.
+CREATE TABLE tenancy.member_activity (
+    organization uuid NOT NULL,
+    issuer text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
+    signed_in_at timestamptz NOT NULL,
+    PRIMARY KEY (issuer, subject, organization),
+    FOREIGN KEY (issuer, subject, organization) REFERENCES tenancy.membership ON DELETE CASCADE
+);
+COMMENT ON TABLE tenancy.member_activity IS
+'When members have signed in, to the day. Written by the background worker where the guardrail dormant_member is not off,
+for a member without a row, or whose row is older than a day. Members read those of their organization with the
+permission member:read.';
+COMMENT ON COLUMN tenancy.member_activity.organization IS 'The organization.';
+COMMENT ON COLUMN tenancy.member_activity.issuer IS 'Issuer of the member.';
+COMMENT ON COLUMN tenancy.member_activity.subject IS 'Subject of the member.';
+COMMENT ON COLUMN tenancy.member_activity.signed_in_at IS
+'A sign-in of the member. There is none that is more than a day later.';
 
 CREATE TABLE tenancy.revoked_session (
     issuer text COLLATE "C" NOT NULL REFERENCES tenancy.issuer ON DELETE CASCADE,
@@ -175,6 +197,7 @@ SELECT pg_extension_config_dump('tenancy.external_role', '');
 SELECT pg_extension_config_dump('tenancy.revoked_session', '');
 SELECT pg_extension_config_dump('tenancy.revoked_subject', '');
 SELECT pg_extension_config_dump('tenancy.membership', '');
+SELECT pg_extension_config_dump('tenancy.member_activity', '');
 
 ALTER TABLE tenancy.membership ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY own_organization ON tenancy.membership FOR SELECT TO tenancy_application, tenancy_operator
@@ -183,6 +206,25 @@ CREATE POLICY every_organization ON tenancy.membership FOR SELECT TO tenancy_adm
 COMMENT ON POLICY own_organization ON tenancy.membership IS
 'Members read the memberships of the context''s organization, with the permission member:read.';
 COMMENT ON POLICY every_organization ON tenancy.membership IS 'Administrators and auditors read all memberships.';
+
+CREATE FUNCTION tenancy.keep_member_activity() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_keep_member_activity';
+COMMENT ON FUNCTION tenancy.keep_member_activity() IS
+'Internal: trigger of tenancy.member_activity. Raises 42501 (control_table_refused) for a change that comes neither from
+the extension nor from the restore of a dump. Rows go with their membership.';
+CREATE TRIGGER keep_member_activity BEFORE INSERT OR UPDATE OR TRUNCATE ON tenancy.member_activity
+    FOR EACH STATEMENT EXECUTE FUNCTION tenancy.keep_member_activity();
+ALTER TABLE tenancy.member_activity ENABLE ALWAYS TRIGGER keep_member_activity;
+COMMENT ON TRIGGER keep_member_activity ON tenancy.member_activity IS
+'Refuses changes that do not come from the extension.';
+
+ALTER TABLE tenancy.member_activity ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own_organization ON tenancy.member_activity FOR SELECT TO tenancy_application, tenancy_operator
+    USING (organization = tenancy.org_id() AND tenancy.allowed('member', 'read'));
+CREATE POLICY every_organization ON tenancy.member_activity FOR SELECT TO tenancy_admin, tenancy_auditor USING (true);
+COMMENT ON POLICY own_organization ON tenancy.member_activity IS
+'Members read those of the context''s organization, with the permission member:read.';
+COMMENT ON POLICY every_organization ON tenancy.member_activity IS 'Administrators and auditors read all of them.';
 
 CREATE FUNCTION tenancy.assume_organization(organization uuid, reason text, role text DEFAULT NULL, correlation_id text
     DEFAULT NULL) RETURNS uuid
@@ -360,6 +402,11 @@ COMMENT ON FUNCTION tenancy.set_issuer_status(text, text) IS
 'Sets the status of an issuer to active or disabled. Tokens of a disabled issuer are refused from the next
 authentication on. Raises 42704 for an unknown issuer, 23514 for another status.';
 
+CREATE FUNCTION tenancy.is_dormant(organization uuid, issuer text, subject text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tenancy_is_dormant_wrapper';
+COMMENT ON FUNCTION tenancy.is_dormant(uuid, text, text) IS
+'Internal: whether the guardrail dormant_member, which is not off, is about this member now.';
+
 CREATE FUNCTION tenancy.set_membership(
     organization uuid, subject text, role text, issuer text DEFAULT NULL,
     status text DEFAULT 'active', valid_until timestamptz DEFAULT NULL) RETURNS void
@@ -387,7 +434,11 @@ BEGIN
             set_membership.status, set_membership.valid_until)
     ON CONFLICT ON CONSTRAINT membership_pkey DO UPDATE
        SET role = EXCLUDED.role, role_organization = EXCLUDED.role_organization, status = EXCLUDED.status,
-           valid_until = EXCLUDED.valid_until;
+           valid_until = EXCLUDED.valid_until,
+           reinstated_at = CASE
+               WHEN EXCLUDED.status = 'active'
+                    AND tenancy.is_dormant(EXCLUDED.organization, EXCLUDED.issuer, EXCLUDED.subject)
+               THEN tenancy.clock() ELSE m.reinstated_at END;
 EXCEPTION WHEN foreign_key_violation THEN
     RAISE EXCEPTION 'the organization, the role or the issuer of the membership does not exist'
         USING ERRCODE = 'undefined_object',
@@ -401,7 +452,8 @@ COMMENT ON FUNCTION tenancy.set_membership(uuid, text, text, text, text, timesta
 - subject: The "sub" claim of the member''s tokens.
 - role: The role of the member in the organization, one of every organization or its own.
 - issuer: The issuer of the member''s tokens. Optional while exactly one is registered.
-- status: active or suspended.
+- status: active or suspended. active lets a member in again who has not signed in for a long time (guardrail
+  dormant_member).
 - valid_until: When the membership ends; NULL for no end.
 
 The change applies from the next authentication on. Raises 42704 if organization, role or issuer do not exist, 23514

@@ -127,8 +127,8 @@ DO $$
 DECLARE
     identity_table text;
 BEGIN
-    FOREACH identity_table IN ARRAY ARRAY['external_organization', 'external_role', 'issuer', 'membership',
-        'organization', 'retired_key', 'revoked_session', 'revoked_subject', 'role', 'role_permission',
+    FOREACH identity_table IN ARRAY ARRAY['external_organization', 'external_role', 'guardrail', 'issuer',
+        'membership', 'organization', 'retired_key', 'revoked_session', 'revoked_subject', 'role', 'role_permission',
         'sso_connection', 'sso_domain']
     LOOP
         EXECUTE format(

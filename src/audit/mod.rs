@@ -20,6 +20,7 @@ pub use capture::append::{
 };
 pub use capture::commitment_key::key as commitment_key;
 pub use capture::ddl::{as_part, cluster_changed, table_changed};
+pub use capture::message_queue::post;
 pub use capture::partition::create_ahead as create_partitions;
 pub use capture::read::{LISTENER as READS, read_for_the_audit};
 pub use capture::record_message;

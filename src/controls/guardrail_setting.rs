@@ -14,7 +14,7 @@ use crate::pg::tables::table;
 use crate::pg::{clock, transaction, user};
 use pg_tenancy_core::controls::alert::AlertKind;
 use pg_tenancy_core::error::{self, Error, Result, require_not_null};
-use pg_tenancy_core::guardrail::{self as rules, Guardrail, Scope, Setting, State};
+use pg_tenancy_core::guardrail::{self as rules, DORMANT_MEMBER, Guardrail, Scope, Setting, State};
 use pgrx::pg_extern;
 use serde_json::json;
 use uuid::Uuid;
@@ -26,12 +26,13 @@ static IS_SET: Query =
 
 static SET: Query = Query::new(
     "INSERT INTO tenancy.guardrail (name, organization, state, reason, changed_by, changed_issuer, changed_subject,
-                                    changed_at)
-     VALUES ($1, $2, $3, $4, session_user, $5, $6, $7)
+                                    changed_at, on_since)
+     VALUES ($1, $2, $3, $4, session_user, $5, $6, $7, CASE WHEN $3 <> 'off' THEN $7 END)
      ON CONFLICT (name, organization) DO UPDATE
         SET state = EXCLUDED.state, reason = EXCLUDED.reason, changed_by = EXCLUDED.changed_by,
             changed_issuer = EXCLUDED.changed_issuer, changed_subject = EXCLUDED.changed_subject,
-            changed_at = EXCLUDED.changed_at",
+            changed_at = EXCLUDED.changed_at,
+            on_since = CASE WHEN EXCLUDED.state <> 'off' THEN coalesce(guardrail.on_since, EXCLUDED.on_since) END",
 );
 
 /// `tenancy.set_guardrail(name, state, reason, organization)`.
@@ -133,6 +134,13 @@ impl<'a> Change<'a> {
         };
         if state.is_none() && set.is_none() || state.is_some_and(|state| self.is_set(state)) {
             return Ok(());
+        }
+        if self.guardrail == &DORMANT_MEMBER
+            && state.is_some_and(|state| state > State::Off)
+            && let Some(why) = audit::unrecordable()
+        {
+            let message = "the guardrail \"dormant_member\" needs sign-ins that are recorded";
+            return Err(error::SIGN_INS_UNRECORDED.error(message).detail(why));
         }
         self.write(state)?;
         if after.loosens(&before) {

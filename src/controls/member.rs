@@ -6,7 +6,7 @@ use super::holding::{Giver, must_hold};
 use super::input;
 use crate::audit;
 use crate::context;
-use crate::identity::{RoleOf, hold_organization, role_of, role_organization};
+use crate::identity::{RoleOf, hold_organization, is_dormant, role_of, role_organization};
 use crate::pg::report::OrRaise;
 use crate::pg::spi::{self, Query, Row, argument};
 use crate::pg::{clock, transaction, user};
@@ -41,18 +41,20 @@ static ADD: Query = Query::new(
 );
 
 static FOR_CHANGE: Query = Query::new(
-    "SELECT role, role_organization, status, valid_until FROM tenancy.membership
+    "SELECT role, role_organization, status, valid_until, reinstated_at FROM tenancy.membership
       WHERE organization = $1 AND issuer = $2 AND subject = $3 FOR NO KEY UPDATE",
 );
 
 static CHANGE: Query = Query::new(
-    "UPDATE tenancy.membership SET role = $4, role_organization = $5, status = $6, valid_until = $7
+    "UPDATE tenancy.membership SET role = $4, role_organization = $5, status = $6, valid_until = $7,
+            reinstated_at = $8
       WHERE organization = $1 AND issuer = $2 AND subject = $3 RETURNING 1",
 );
 
 /// Of several members of the organization $1, whose issuers and subjects stand side by side in $2 and $3.
 static ALL: Query = Query::new(
-    "SELECT m.role, m.role_organization, m.status, m.valid_until, m.issuer, m.subject FROM tenancy.membership m
+    "SELECT m.role, m.role_organization, m.status, m.valid_until, m.reinstated_at, m.issuer, m.subject
+       FROM tenancy.membership m
        JOIN ROWS FROM (unnest($2::text[]), unnest($3::text[])) AS n (issuer, subject)
          ON m.issuer = n.issuer AND m.subject = n.subject
       WHERE m.organization = $1",
@@ -60,10 +62,11 @@ static ALL: Query = Query::new(
 
 static CHANGE_ALL: Query = Query::new(
     "UPDATE tenancy.membership m
-        SET role = n.role, role_organization = n.role_organization, status = n.status, valid_until = n.valid_until
+        SET role = n.role, role_organization = n.role_organization, status = n.status, valid_until = n.valid_until,
+            reinstated_at = n.reinstated_at
        FROM ROWS FROM (unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::uuid[]),
-                       unnest($6::text[]), unnest($7::timestamptz[]))
-            AS n (issuer, subject, role, role_organization, status, valid_until)
+                       unnest($6::text[]), unnest($7::timestamptz[]), unnest($8::timestamptz[]))
+            AS n (issuer, subject, role, role_organization, status, valid_until, reinstated_at)
       WHERE m.organization = $1 AND m.issuer = n.issuer AND m.subject = n.subject RETURNING 1",
 );
 
@@ -71,7 +74,7 @@ static DROP: Query =
     Query::new("DELETE FROM tenancy.membership WHERE organization = $1 AND issuer = $2 AND subject = $3 RETURNING 1");
 
 static ROLE_NOW: Query = Query::new(
-    "SELECT role, role_organization, status, valid_until FROM tenancy.membership
+    "SELECT role, role_organization, status, valid_until, reinstated_at FROM tenancy.membership
       WHERE organization = $1 AND issuer = $2 AND subject = $3",
 );
 
@@ -136,6 +139,7 @@ struct Stored {
     status: String,
     /// [`NO_END`] without one.
     valid_until: i64,
+    reinstated_at: Option<i64>,
 }
 
 impl Stored {
@@ -145,6 +149,7 @@ impl Stored {
             role_organization: row.uuid(2)?,
             status: row.get(3)?,
             valid_until: row.timestamp(4).unwrap_or(NO_END),
+            reinstated_at: row.timestamp(5),
         })
     }
 }
@@ -258,7 +263,7 @@ pub fn change_all_reviewed(organization: Uuid, decided: &[DecidedChange], reason
         roles.entry(role).or_insert_with(|| keep_role(organization, role));
     }
     let key = keys(organization, &decided.iter().map(|decided| &decided.member).collect::<Vec<_>>());
-    let read = |row: &Row| Some((Person { issuer: row.get(5)?, subject: row.get(6)? }, Stored::read(row)));
+    let read = |row: &Row| Some((Person { issuer: row.get(6)?, subject: row.get(7)? }, Stored::read(row)));
     let stored = transaction::with_latest_snapshot(|| ALL.read(&key, read));
     let stored: HashMap<Person, Option<Stored>> = stored.into_iter().collect::<Option<_>>().ok_or_else(unreadable)?;
     // Who may give which role; nothing of it changes before all are asked.
@@ -293,6 +298,7 @@ pub fn change_all_reviewed(organization: Uuid, decided: &[DecidedChange], reason
             spi::uuids(after.iter().map(|stored| stored.role_organization)),
             argument(after.iter().map(|stored| stored.status.as_str()).collect::<Vec<_>>()),
             spi::timestamps(after.iter().map(|stored| stored_end(stored.valid_until))).ok_or_else(unreadable)?,
+            spi::timestamps(after.iter().map(|stored| stored.reinstated_at)).ok_or_else(unreadable)?,
         ];
         audit::for_reason(Some(reason), || CHANGE_ALL.write(&row, |_| ()));
     }
@@ -331,6 +337,7 @@ fn apply(giver: Giver, member: &Member, change: &Change, reason: Option<&str>) -
         spi::uuid(after.role_organization),
         argument(after.status.as_str()),
         spi::timestamp(stored_end(after.valid_until)),
+        spi::timestamp(after.reinstated_at),
     ];
     audit::for_reason(reason, || CHANGE.write(&row, |_| ()));
     Ok(())
@@ -346,11 +353,14 @@ fn changed(
     given: Option<&RoleOf>,
     may_give: impl FnOnce(&str, &PermissionSet) -> Result<()>,
 ) -> Result<Option<Stored>> {
+    // Who has not signed in for long is let in again by whoever says so, whether suspended or not.
+    let reinstated = change.status == Some(ACTIVE) && is_dormant(member.organization, &member.issuer, member.subject);
     let after = Stored {
         role: change.role.unwrap_or(&before.role).to_owned(),
         role_organization: given.map_or(before.role_organization, |of| of.organization),
         status: change.status.unwrap_or(&before.status).to_owned(),
         valid_until: change.valid_until.unwrap_or(before.valid_until),
+        reinstated_at: if reinstated { Some(clock::now()) } else { before.reinstated_at },
     };
     if after == *before {
         return Ok(None);
@@ -358,7 +368,8 @@ fn changed(
     if after.valid_until != before.valid_until {
         future(after.valid_until)?;
     }
-    let longer = after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE;
+    let longer =
+        after.valid_until > before.valid_until || after.status == ACTIVE && before.status != ACTIVE || reinstated;
     if longer && member.is(&giver.person()) {
         return Err(audit::refused(DOMAIN, error::MORE_THAN_HELD.error("nobody makes their own membership longer")));
     }

@@ -15,7 +15,7 @@ pub use bypass::accessed;
 pub use crossing::row_changed;
 pub use ddl::before_commit;
 pub use hit::{Hit, hit, warned};
-pub use state::{overridden, setting, state};
+pub use state::{in_force_since, overridden, setting, state};
 pub use statistics::statistics_used;
 
 /// The transaction is over.

@@ -38,6 +38,20 @@ pub fn setting(guardrail: &Guardrail, organization: Uuid) -> Setting {
     })
 }
 
+/// The state that binds an organization, and since when it has not been off without a break, in microseconds since 1970;
+/// `None` where it is off, which it is by default. Of the active snapshot.
+pub fn in_force_since(guardrail: &Guardrail, organization: Uuid) -> Option<(State, i64)> {
+    let since = |of: &Uuid| {
+        let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, of)];
+        let state = stored(guardrail, of).filter(|state| *state > State::Off)?;
+        let since = find(c"guardrail", c"guardrail_pkey", &key, |row| row.timestamp(9)).pop().flatten();
+        Some((state, since.unwrap_or(i64::MIN)))
+    };
+    let set = [since(&Uuid::nil()), since(&organization)];
+    let set = set.into_iter().flatten();
+    set.reduce(|(state, since), (other, earlier)| (state.max(other), since.min(earlier)))
+}
+
 /// The state that is set, if one is; one that cannot be read is enforced.
 fn stored(guardrail: &Guardrail, organization: &Uuid) -> Option<State> {
     let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, organization)];

@@ -2,6 +2,7 @@
 //!
 //! Decision: `docs/decisions/07-token-verification.md`.
 
+use super::dormancy;
 use super::issuer::{self, Issuer};
 use super::lookup::Tables;
 use super::sso;
@@ -70,10 +71,12 @@ fn authenticate_with_scope(
         };
         audit::sign_in_refused("authenticate", error, &refused);
     }
-    let (context, encoded) = verdict.or_raise();
-    let entered = pgrx::Uuid::from_bytes(*context.organization.id.as_bytes());
-    context::begin_encoded(context, encoded).or_raise();
-    entered
+    let Admitted { context, encoded, warning } = verdict.or_raise();
+    context::begin_encoded(Rc::clone(&context), encoded).or_raise();
+    if let Some(warning) = warning {
+        dormancy::warn(&context, &warning).or_raise();
+    }
+    pgrx::Uuid::from_bytes(*context.organization.id.as_bytes())
 }
 
 /// What the caller passed.
@@ -94,8 +97,16 @@ pub(super) fn check_correlation_id(id: Option<&str>) -> Result<()> {
     }
 }
 
-/// The context and its encoding. `attempted` gets the token once it is verified: who is refused after that is known.
-fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Result<(Rc<Context>, String)> {
+/// Who is let in.
+struct Admitted {
+    context: Rc<Context>,
+    encoded: String,
+    /// What a guardrail would have refused them with.
+    warning: Option<error::Error>,
+}
+
+/// `attempted` gets the token once it is verified: who is refused after that is known.
+fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Result<Admitted> {
     check_correlation_id(request.correlation_id)?;
     let given = GivenToken::new(request.token);
     let key = given.fingerprint.map(|token| (token, request.organization));
@@ -104,10 +115,11 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
     if let (Some(key), Some(state)) = (&key, state)
         && let Some(known) = verdict::find(key, state, now)
     {
-        return known.for_call(request.scope, request.correlation_id);
+        let (context, encoded) = known.for_call(request.scope, request.correlation_id)?;
+        return Ok(Admitted { context, encoded, warning: None });
     }
     // The newest committed state, whatever the isolation level: a member suspended a moment ago is refused.
-    let verdict = transaction::with_latest_snapshot(|| {
+    let (verdict, warning) = transaction::with_latest_snapshot(|| {
         // News of what the snapshot shows already would make the memory older than it.
         let tables = Tables::in_state(state.filter(|_| TABLES.state() == state));
         let (issuer, token) = verify(tables, &given)?;
@@ -115,13 +127,15 @@ fn authenticate(request: &Request, attempted: &mut Option<VerifiedToken>) -> Res
         let membership = membership(tables, &issuer, token, request.organization)?;
         let role = role(tables, &issuer, token, &membership)?;
         let method = sso::check_sso(tables, membership.organization.id, sso::presented(token), &role.permissions)?;
-        Verdict::new(&issuer, token, build_context(&issuer, token, membership, role, method))
+        let admission = dormancy::admit(tables, &token.issuer, &token.subject, &membership)?;
+        let context = build_context(&issuer, token, membership, role, method);
+        Ok((Verdict::new(&issuer, token, context, admission.until)?, admission.warning))
     })?;
-    let answer = verdict.for_call(request.scope, request.correlation_id);
+    let (context, encoded) = verdict.for_call(request.scope, request.correlation_id)?;
     if let (Some(key), Some(state)) = (key, state) {
         verdict::keep(key, state, now, verdict, request.token.len());
     }
-    answer
+    Ok(Admitted { context, encoded, warning })
 }
 
 /// What was given as a token, and its fingerprint.

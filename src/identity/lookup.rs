@@ -6,13 +6,16 @@
 //!
 //! Decision: `docs/decisions/09-authentication-lookups.md`.
 
+use crate::guardrail;
 use crate::pg::backend_local::BackendLocal;
 use crate::pg::settings::configuration;
 use crate::pg::tables::remembered::OfState;
 use crate::pg::tables::table::{self, IndexKey, Tuple, find};
 use pg_tenancy_core::context::Organization;
 use pg_tenancy_core::controls::permission_set::{Effect, PermissionSet, Rule};
+use pg_tenancy_core::guardrail::{DORMANT_MEMBER, State};
 use pg_tenancy_core::identity::bounded_cache::{BoundedCache, Bounds};
+use pg_tenancy_core::identity::dormancy::Activity;
 use pg_tenancy_core::identity::membership::Membership;
 use pg_tenancy_core::identity::token::session_ids;
 use serde_json::{Map, Value};
@@ -29,6 +32,14 @@ pub struct IssuerVersion {
     pub revision: Uuid,
 }
 
+/// The guardrail on dormant members, where it is not off.
+#[derive(Clone, Copy)]
+pub struct DormancyRule {
+    pub state: State,
+    /// Since when it has not been off, and sign-ins are recorded.
+    pub recorded_since: i64,
+}
+
 /// Rows that sign-ins of many subjects share. Memberships and revocations are read each time.
 #[derive(Default)]
 struct KnownRows {
@@ -41,6 +52,7 @@ struct KnownRows {
     /// By the organization whose role it is, and name.
     permissions: BoundedCache<(Uuid, String), PermissionSet>,
     sso: BoundedCache<Uuid, bool>,
+    dormancy: BoundedCache<Uuid, Option<DormancyRule>>,
     has_rows: HashMap<&'static CStr, bool>,
 }
 
@@ -198,6 +210,28 @@ impl Tables {
         let exists = || Some(self.exists(c"sso_connection", c"sso_connection_enforced_idx", &key));
         // Where it cannot be told, the connections themselves are asked for.
         self.known(|known| &mut known.sso, *organization, |_| 0, exists).unwrap_or(true)
+    }
+
+    /// The guardrail on dormant members in the organization; `None` where it is off.
+    pub fn dormancy_rule(self, organization: Uuid) -> Option<DormancyRule> {
+        if !self.has_rows(c"guardrail") {
+            return None;
+        }
+        let find = || {
+            let in_force = guardrail::in_force_since(&DORMANT_MEMBER, organization);
+            Some(in_force.map(|(state, recorded_since)| DormancyRule { state, recorded_since }))
+        };
+        self.known(|known| &mut known.dormancy, organization, |_| 0, find).flatten()
+    }
+
+    /// What is known of the activity of a member; `None` for nobody.
+    pub fn activity(self, organization: Uuid, issuer: &str, subject: &str, recorded_since: i64) -> Option<Activity> {
+        let keys = [IndexKey::text(2, issuer), IndexKey::text(3, subject), IndexKey::uuid(1, &organization)];
+        let since = |row: &Tuple| Some(row.timestamp(9).unwrap_or(i64::MIN).max(row.timestamp(7)?));
+        let member_since = find(c"membership", c"membership_pkey", &keys, since).pop()??;
+        let signed_in_at =
+            find(c"member_activity", c"member_activity_pkey", &keys, |row| row.timestamp(4)).pop().flatten();
+        Some(Activity { signed_in_at, member_since, recorded_since })
     }
 
     /// When the issuer's key was retired, in microseconds since 1970, if it was.

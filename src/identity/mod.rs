@@ -2,6 +2,7 @@
 
 mod assume;
 mod authenticate;
+mod dormancy;
 mod holdings;
 mod issuer;
 mod lookup;
@@ -12,6 +13,7 @@ mod sso;
 mod test_sso;
 mod verdict;
 
+pub use dormancy::{is_dormant, record as record_sign_in};
 pub use holdings::{
     RoleOf, access_ends, held_now, is_member, permissions_now, permits_everything, role_of, role_organization,
 };

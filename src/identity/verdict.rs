@@ -26,6 +26,7 @@ pub static TABLES: WatchedTables = WatchedTables::new(
     &[
         c"external_organization",
         c"external_role",
+        c"guardrail",
         c"issuer",
         c"membership",
         c"organization",
@@ -80,12 +81,13 @@ static VERDICTS: BackendLocal<RefCell<Option<BoundedCache<VerdictKey, Remembered
     BackendLocal::new(RefCell::new(None));
 
 impl Verdict {
-    pub fn new(issuer: &Issuer, token: &VerifiedToken, context: Context) -> Result<Self> {
+    /// `until`: when it has to be found out anew, if before the end of the token.
+    pub fn new(issuer: &Issuer, token: &VerifiedToken, context: Context, until: Option<i64>) -> Result<Self> {
         let retirement = token.key_id.as_ref().and_then(|key_id| issuer.policy.retired_keys.get(key_id));
         let retirement = retirement.map_or(i64::MAX, |seconds| seconds.saturating_mul(SECOND));
         Ok(Verdict {
             generation: issuer.generation,
-            until: context.expires_at.min(retirement),
+            until: context.expires_at.min(retirement).min(until.unwrap_or(i64::MAX)),
             context: EncodedContext::new(context)?,
         })
     }

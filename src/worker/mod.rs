@@ -7,6 +7,7 @@
 //! Decision: `docs/decisions/38-sealing-worker.md`.
 
 use crate::audit;
+use crate::identity;
 use crate::pg::processes::shared::{self, Shared};
 use crate::pg::processes::{progress, throttle, worker};
 use crate::pg::report::{self, OrRaise};
@@ -206,7 +207,11 @@ pub extern "C-unwind" fn tenancy_sealer(argument: pg_sys::Datum) {
         if worker::transaction(audit::restore_is_under_way) {
             return;
         }
-        let record = || messages.iter().try_for_each(|message| audit::record_message(message)).or_raise();
+        let record_one = |message: &Vec<u8>| match identity::record_sign_in(message) {
+            true => Ok(()),
+            false => audit::record_message(message),
+        };
+        let record = || messages.iter().try_for_each(record_one).or_raise();
         let recorded = worker::transaction(|| transaction::attempt(record));
         if recorded.is_ok() {
             shared.received(database);

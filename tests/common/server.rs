@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_postgres::{Client, Config, NoTls};
@@ -53,7 +54,9 @@ impl Folder {
     /// `None` where the server is not one that the tests may put anything beside.
     pub fn create(name: &str) -> Option<Self> {
         let data = PathBuf::from(std::env::var_os("PG_TENANCY_DATA")?);
-        let folder = Folder(data.parent()?.join(format!("{name}-{}", std::process::id())));
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = Folder(data.parent()?.join(format!("{name}-{}-{number}", std::process::id())));
         succeeds(as_server("mkdir").args(["-m", "700"]).arg(&folder.0));
         Some(folder)
     }

@@ -71,6 +71,15 @@ pub static CROSS_TENANT_CHANGE: Guardrail = Guardrail {
               that no policy binds. warn: a WARNING; enforce: refused.",
 };
 
+/// Sign-ins of members who have not signed in for a long time.
+pub static DORMANT_MEMBER: Guardrail = Guardrail {
+    name: "dormant_member",
+    default: State::Off,
+    scope: Scope::Organization,
+    meaning: "A sign-in of a member whose last one is longer ago than tenancy.dormant_after. warn: a WARNING, recorded; \
+              enforce: refused.",
+};
+
 /// Negative health reports of a version that was promoted lately.
 pub static FAILED_ROTATION: Guardrail = Guardrail {
     name: "failed_rotation",
@@ -254,8 +263,9 @@ pub static UNVERIFIED_SECRET: Guardrail = Guardrail {
 };
 
 /// Every guardrail, in the order of their names.
-pub static ALL: [&Guardrail; 21] = [
+pub static ALL: [&Guardrail; 22] = [
     &CROSS_TENANT_CHANGE,
+    &DORMANT_MEMBER,
     &FAILED_ROTATION,
     &GRANT_UNDER_ELEVATION,
     &LAST_ADMIN,
@@ -311,7 +321,8 @@ mod tests {
     fn no_grant_passes_four_eyes_or_recording_or_the_last_admin() {
         for guardrail in PASSABLE {
             let name = guardrail.name;
-            let never = ["self_approved", "unrecorded", "unsigned", "last_admin", "under_elevation", "unreviewed"];
+            let never =
+                ["self_approved", "unrecorded", "unsigned", "last_admin", "under_elevation", "unreviewed", "dormant"];
             assert!(ALL.contains(&guardrail) && !never.iter().any(|part| name.contains(part)), "{name}");
             assert!(guardrail.scope == Scope::Organization || name == "protected_tables");
         }

@@ -97,7 +97,8 @@ fn choose_unnamed<'a>(memberships: &[&'a Membership], now: i64) -> Result<&'a Me
     }
 }
 
-fn missing(obstacle: Option<&str>) -> error::Error {
+/// The error of a subject who has no membership that gives access, with the reason as its detail.
+pub fn missing(obstacle: Option<&str>) -> error::Error {
     let error = error::MEMBERSHIP_MISSING.error("the token is valid, but its subject has no active membership here");
     match obstacle {
         Some(obstacle) => error.detail(obstacle),

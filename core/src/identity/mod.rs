@@ -3,6 +3,7 @@
 pub mod algorithm;
 pub mod bounded_cache;
 pub mod claim_mapping;
+pub mod dormancy;
 pub mod keys;
 pub mod membership;
 pub mod role;

@@ -16,12 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Hands a message to the worker. Where there is none, or no place, it is a line of the server's log. `what` names
 /// it there.
 pub fn deliver(what: &str, message: &str) {
-    let recorded = configuration::seal_interval().is_some()
-        && !transaction::in_recovery()
-        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()));
-    if !recorded {
+    if !post(message) {
         report::log(format!("pg_tenancy: {what} {message}"));
     }
+}
+
+/// Hands a message to the worker; false where there is none, or no place.
+pub fn post(message: &str) -> bool {
+    configuration::seal_interval().is_some()
+        && !transaction::in_recovery()
+        && shared::shared().is_some_and(|shared| shared.post(message.as_bytes()))
 }
 
 /// Why messages of this transaction would not be recorded; `None` where they will be. Waits a moment for the worker

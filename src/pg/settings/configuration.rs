@@ -38,6 +38,8 @@ static ISSUER_CACHE_SIZE: Integer = Integer::new(256);
 static CHECKPOINT_INTERVAL: Integer = Integer::new(60_000);
 /// In milliseconds.
 static SETTLE_INTERVAL: Integer = Integer::new(600_000);
+/// In minutes.
+static DORMANT_AFTER: Integer = Integer::new(90 * 24 * 60);
 /// In keys.
 static KEY_CACHE_SIZE: Integer = Integer::new(64);
 /// In exceptions.
@@ -137,7 +139,7 @@ const TEXTS: [TextSetting; 10] = [
 /// A setting that holds a number from 0 or 1: as [`TextSetting`], with the range before who may set it.
 type IntegerSetting = (&'static CStr, &'static CStr, &'static CStr, &'static Integer, [i32; 2], GucContext, GucFlags);
 
-const INTEGERS: [IntegerSetting; 12] = [
+const INTEGERS: [IntegerSetting; 13] = [
     (
         // Suset: whoever could lower it would keep what they write out of the audit.
         c"tenancy.audit_value_limit",
@@ -203,6 +205,16 @@ const INTEGERS: [IntegerSetting; 12] = [
         [0, 86_400_000],
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    ),
+    (
+        // Sighup: it is the same for every sign-in.
+        c"tenancy.dormant_after",
+        c"How long after the last sign-in the guardrail dormant_member is about a member.",
+        c"Sign-ins are recorded to the day.",
+        &DORMANT_AFTER,
+        [2 * 24 * 60, 10 * 366 * 24 * 60],
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
     ),
     (
         // Suset: it is the server's memory.
@@ -342,6 +354,11 @@ pub fn seal_interval() -> Option<Duration> {
 /// `tenancy.settle_interval`; `None` where the worker does not call `tenancy.settle_due()`.
 pub fn settle_interval() -> Option<Duration> {
     milliseconds(&SETTLE_INTERVAL)
+}
+
+/// `tenancy.dormant_after`, in microseconds.
+pub fn dormant_after() -> i64 {
+    i64::from(DORMANT_AFTER.get()) * 60_000_000
 }
 
 /// `tenancy.seal_batch`.
