@@ -84,15 +84,16 @@ GRANT EXECUTE ON FUNCTION
 TO tenancy_admin;
 GRANT EXECUTE ON PROCEDURE tenancy.backfill_in_batches(regclass, text, text, integer) TO tenancy_admin;
 -- tenancy.issuer holds public keys and names of files, no secret.
-GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.member_activity, tenancy.issuer,
-    tenancy.retired_key,
+GRANT SELECT ON tenancy.organization, tenancy.role, tenancy.role_permission, tenancy.membership,
+    tenancy.member_activity, tenancy.issuer, tenancy.retired_key,
     tenancy.external_organization, tenancy.external_role, tenancy.revoked_session, tenancy.revoked_subject,
     tenancy.sso_connection, tenancy.sso_domain, tenancy.sso_test, tenancy.protected_schema,
         tenancy.exclusion
 TO tenancy_admin, tenancy_auditor;
 
 -- Row-level security binds what members see of them.
-GRANT SELECT ON tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.member_activity TO tenancy_application, tenancy_operator;
+GRANT SELECT ON tenancy.role, tenancy.role_permission, tenancy.membership, tenancy.member_activity
+TO tenancy_application, tenancy_operator;
 
 -- Reading and checking what happened.
 GRANT SELECT ON tenancy.coverage TO tenancy_auditor;

@@ -55,7 +55,8 @@ fn who_has_not_signed_in_for_long_is_refused_until_somebody_lets_them_in_again()
         let database = &Database::create(server.config()).await;
         let superuser = database.superuser().await;
         let more = format!(
-            "SELECT tenancy.set_membership('{ACME}', 'dora', 'admin'), tenancy.set_membership('{ACME}', 'emil', 'member')"
+            "SELECT tenancy.set_membership('{ACME}', 'dora', 'admin'),
+                    tenancy.set_membership('{ACME}', 'emil', 'member')"
         );
         run(&superuser, &more).await;
         assert_eq!(sign_in(database, "emil").await, None);

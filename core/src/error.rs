@@ -332,7 +332,8 @@ kinds! {
         context's organization; a member of tenancy_admin sets any state: \
         tenancy.set_guardrail(name, state, reason, organization).";
     /// Sign-ins are not recorded, so that after a time every member would be dormant.
-    SIGN_INS_UNRECORDED, "55000", "Set it with pg_tenancy in shared_preload_libraries and tenancy.seal_interval above 0.";
+    SIGN_INS_UNRECORDED, "55000", "Set it with pg_tenancy in shared_preload_libraries and tenancy.seal_interval above \
+        0.";
     /// A reveal could not be recorded durably, and the guardrail `unrecorded_reveal` refuses it.
     REVEAL_UNRECORDED, "55000", "Reveal it on the primary server, whose data folder can be written. Where a reveal may \
         go unrecorded: tenancy.set_guardrail('unrecorded_reveal', 'warn', reason).";

@@ -148,8 +148,8 @@ CREATE TABLE tenancy.member_activity (
     FOREIGN KEY (issuer, subject, organization) REFERENCES tenancy.membership ON DELETE CASCADE
 );
 COMMENT ON TABLE tenancy.member_activity IS
-'When members have signed in, to the day. Written by the background worker where the guardrail dormant_member is not off,
-for a member without a row, or whose row is older than a day. Members read those of their organization with the
+'When members have signed in, to the day. Written by the background worker where the guardrail dormant_member is not
+off, for a member without a row, or whose row is older than a day. Members read those of their organization with the
 permission member:read.';
 COMMENT ON COLUMN tenancy.member_activity.organization IS 'The organization.';
 COMMENT ON COLUMN tenancy.member_activity.issuer IS 'Issuer of the member.';

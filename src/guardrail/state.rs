@@ -38,8 +38,8 @@ pub fn setting(guardrail: &Guardrail, organization: Uuid) -> Setting {
     })
 }
 
-/// The state that binds an organization, and since when it has not been off without a break, in microseconds since 1970;
-/// `None` where it is off, which it is by default. Of the active snapshot.
+/// The state that binds an organization, and since when it has not been off without a break, in microseconds since
+/// 1970; `None` where it is off, which it is by default. Of the active snapshot.
 pub fn in_force_since(guardrail: &Guardrail, organization: Uuid) -> Option<(State, i64)> {
     let since = |of: &Uuid| {
         let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, of)];

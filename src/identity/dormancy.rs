@@ -1,7 +1,7 @@
 //! Members who have not signed in for a long time: what is known of sign-ins, and the guardrail `dormant_member`.
 //!
-//! A sign-in is recorded once a day, and only where the guardrail is not off. It goes to the worker as a message, because
-//! a transaction that only reads writes nothing, and one that rolls back leaves nothing.
+//! A sign-in is recorded once a day, and only where the guardrail is not off. It goes to the worker as a message,
+//! because a transaction that only reads writes nothing, and one that rolls back leaves nothing.
 //!
 //! Decision: `docs/decisions/90-dormant-members.md`.
 

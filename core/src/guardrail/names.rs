@@ -76,8 +76,8 @@ pub static DORMANT_MEMBER: Guardrail = Guardrail {
     name: "dormant_member",
     default: State::Off,
     scope: Scope::Organization,
-    meaning: "A sign-in of a member whose last one is longer ago than tenancy.dormant_after. warn: a WARNING, recorded; \
-              enforce: refused.",
+    meaning: "A sign-in of a member whose last one is longer ago than tenancy.dormant_after. warn: a WARNING, \
+              recorded; enforce: refused.",
 };
 
 /// Negative health reports of a version that was promoted lately.
