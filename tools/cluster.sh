@@ -7,6 +7,7 @@
 #   destroy   stops it and deletes its data; without NAME, every cluster of this checkout
 #   env       prints the shell code that points psql, pg_prove and the tests to it
 # LOADING says how the library gets into a server process: demand, session or shared (the preload setting of that name).
+# Without it a cluster keeps what it had, and a new one has demand.
 source "$(dirname "$0")/lib.sh"
 
 command=${1:-} name=${2:-}
@@ -37,8 +38,10 @@ create() {
     as_server tee -a "$data/postgresql.conf" >/dev/null <<<"include = 'pg_tenancy.conf'"
 }
 
+loading() { sed -n 's/_preload_libraries = .*//p' "$data/pg_tenancy.conf" 2>/dev/null | grep . || echo demand; }
+
 configure() {
-    local socket loading=${LOADING:-demand} key=$state/commitment_key
+    local socket loading=${LOADING:-$(loading)} key=$state/commitment_key
     socket=$(cat "$state/socket")
     if [[ ! -e $key ]]; then
         head -c 32 /dev/urandom | base64 | as_server tee "$key" >/dev/null
@@ -144,7 +147,7 @@ environment() {
         PG_TENANCY_DATA "$data" \
         PG_TENANCY_JWKS "$state/jwks" \
         PG_TENANCY_RUN "$( ((EUID == 0)) && echo 'runuser -u postgres --')" \
-        PG_TENANCY_LOADING "$(sed -n 's/_preload_libraries = .*//p' "$data/pg_tenancy.conf" | grep . || echo demand)"
+        PG_TENANCY_LOADING "$(loading)"
 }
 
 each() {
