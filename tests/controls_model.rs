@@ -10,6 +10,7 @@ mod grants;
 mod members;
 mod organization;
 mod reviews;
+mod script;
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::call::{Call, SUBJECTS};
 use self::grants::GrantCall;
 use self::organization::{Admins, Caller, Member, NO_END, NO_MEMBER, NOT_PERMITTED, Organization, STORED, VIOLATIONS};
+use self::script::{SUPERUSER, Script};
 use crate::common::*;
 use crate::rotation_model::{Random, with_a_clock};
 use futures_util::future::{Either, select};
@@ -27,27 +29,12 @@ use uuid::Uuid;
 const STEPS: u32 = 20_000;
 const VERIFIED: u32 = 5_000;
 const SECOND: i64 = 1_000_000;
+/// Where the clock of the test begins, in the future of any server: a seed makes the same run each day.
+const START: i64 = 2_000_000_000 * SECOND;
+const TEN_YEARS: i64 = 10 * 365 * 86_400;
 
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 const PLACES: [Uuid; 2] = [ACME, GLOBEX];
-
-/// What has been said to the server, as a script for psql. It is printed if the test fails.
-#[derive(Default)]
-struct Script(Vec<String>);
-
-impl Script {
-    fn says(&mut self, connection: usize, sql: &str) {
-        self.0.push(format!("-- connection {connection}\n{sql};"));
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", self.0.join("\n"));
-        }
-    }
-}
 
 /// A transaction that is open.
 struct Transaction {
@@ -102,8 +89,9 @@ impl Model {
     /// Says something to the server; the first value of the last result.
     async fn say(&mut self, connection: usize, sql: &str) -> Result<String, Refusal> {
         self.script.says(connection, sql);
-        let rows = try_rows(&self.clients[connection], sql).await?;
-        Ok(rows.into_iter().next_back().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
+        let said = try_rows(&self.clients[connection], sql).await.map(last_value);
+        self.script.answered(&said);
+        said
     }
 
     async fn run(&mut self, connection: usize, sql: &str) {
@@ -138,9 +126,10 @@ impl Model {
         let subject = self.somebody(place);
         let level = self.random.pick(&LEVELS);
         self.run(connection, &format!("BEGIN ISOLATION LEVEL {level}; {}", self.clock())).await;
-        let sql = |token: &str| format!("SELECT tenancy.authenticate({token}, '{}')", PLACES[place]);
-        self.script.says(connection, &sql(&format!(":'{subject}'")));
-        let said = try_rows(&self.clients[connection], &sql(&format!("'{}'", self.tokens[subject]))).await;
+        let sql = |token: &str| format!("SELECT tenancy.authenticate('{token}', '{}')", PLACES[place]);
+        self.script.says(connection, &sql(&script::token_of(subject)));
+        let said = try_rows(&self.clients[connection], &sql(&self.tokens[subject])).await.map(last_value);
+        self.script.answered(&said);
         let committed = &self.places[place];
         match committed.is.held(subject) {
             Some(signed_in) => {
@@ -227,6 +216,7 @@ impl Model {
         let holder = self.holder(place);
         if matches!(call, Call::Grant(_, GrantCall::SignOff)) {
             // A grant is signed off once all that was done under it is sealed.
+            self.script.says(SUPERUSER, "SELECT tenancy.seal()");
             seal_all(superuser).await;
         }
         let holder = holder.filter(|holder| *holder != connection && !call.reads());
@@ -236,6 +226,9 @@ impl Model {
             Some(_) if !call.takes_turns() => return,
             Some(holder) => self.wait(connection, holder, &sql, superuser).await,
         };
+        if activates && said.is_ok() {
+            self.script.answers_otherwise_each_time();
+        }
         self.judge(connection, &call, said).await;
         if holder.is_some() || activates {
             self.compare(superuser).await;
@@ -254,15 +247,14 @@ impl Model {
         let end = if self.random.one_in(4) { "ROLLBACK" } else { "COMMIT" };
         self.script.says(connection, sql);
         let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {}", self.pids[connection]);
-        let first = |rows: Vec<Vec<Option<String>>>| {
-            rows.into_iter().next_back().and_then(|row| row[0].clone()).unwrap_or_default()
-        };
         let mut call = Box::pin(try_rows(&self.clients[connection], sql));
         loop {
             match select(call, Box::pin(value(superuser, &waits))).await {
                 Either::Left((said, _)) => {
                     assert!(said.is_err(), "{sql} did not wait for connection {holder}");
-                    return said.map(first);
+                    let said = said.map(last_value);
+                    self.script.answered(&said);
+                    return said;
                 }
                 Either::Right((waiting, pending)) => {
                     call = pending;
@@ -273,14 +265,16 @@ impl Model {
             }
         }
         self.waited += 1;
-        self.script.says(holder, end);
+        self.script.waits_for(holder, end);
         let ended = try_rows(&self.clients[holder], end).await.map(|_| String::new());
-        let said = call.await;
+        self.script.ended(&ended);
+        let said = call.await.map(last_value);
+        self.script.answered(&said);
         match end {
             "COMMIT" => self.committed(holder, ended),
             _ => self.open[holder] = None,
         }
-        said.map(first)
+        said
     }
 
     /// Compares the answer with that of the model, and keeps what the call did.
@@ -332,7 +326,7 @@ impl Model {
             return;
         }
         let sql = format!("{}; SELECT tenancy.settle_due(); RESET tenancy.test_clock", self.clock());
-        self.script.says(9, &sql);
+        self.script.says(SUPERUSER, &sql);
         run(superuser, &sql).await;
         for committed in &mut self.places {
             let before = committed.is.events.clone();
@@ -343,40 +337,41 @@ impl Model {
     }
 }
 
-/// The members that each organization begins with.
-async fn prepare(superuser: &Client) -> [Committed; 2] {
-    run(superuser, &Organization::create_roles()).await;
-    // Nobody seals here but the test, and so nobody records what a rollback takes back.
-    run(superuser, "SELECT tenancy.set_guardrail('unrecorded_break_glass', 'off', 'test')").await;
-    run(superuser, &format!("SELECT tenancy.set_break_glass_policy('{}', 'test')", grants::POLICY)).await;
-    for (name, settings) in exceptions::KINDS {
-        run(superuser, &format!("SELECT tenancy.define_exception_kind('{name}', 'test', '{settings}', 'test')")).await;
-    }
+/// The first value of the last row, or nothing.
+fn last_value(rows: Vec<Vec<Option<String>>>) -> String {
+    rows.into_iter().next_back().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default()
+}
+
+/// The organizations as they begin, and the statements that make them so.
+fn prepared() -> ([Organization; 2], Vec<String>) {
+    let mut statements = vec![
+        Organization::create_roles(),
+        // Nobody seals here but the test, and so nobody records what a rollback takes back.
+        "SELECT tenancy.set_guardrail('unrecorded_break_glass', 'off', 'test')".to_owned(),
+        format!("SELECT tenancy.set_break_glass_policy('{}', 'test')", grants::POLICY),
+        format!("GRANT SET ON PARAMETER tenancy.test_clock TO {APPLICATION}"),
+    ];
+    let kind =
+        |(name, settings)| format!("SELECT tenancy.define_exception_kind('{name}', 'test', '{settings}', 'test')");
+    statements.extend(exceptions::KINDS.map(kind));
+    statements.push(format!("SELECT tenancy.remove_membership('{ACME}', 'victor')"));
     let mut places = [Organization::new(), Organization::new()];
-    run(
-        superuser,
-        "SELECT tenancy.remove_membership(organization, subject) FROM tenancy.membership
-                     WHERE subject = 'victor'",
-    )
-    .await;
     for (number, of) in places.iter_mut().enumerate() {
+        let place = PLACES[number];
         for (subject, role) in SUBJECTS.into_iter().zip(["admin", "admin", "admin", "keeper", "approver", "oncall"]) {
-            let sql = format!("SELECT tenancy.set_membership('{}', '{subject}', '{role}')", PLACES[number]);
-            run(superuser, &sql).await;
+            statements.push(format!("SELECT tenancy.set_membership('{place}', '{subject}', '{role}')"));
             let member = Member { role: role.to_owned(), active: true, until: NO_END, since: 0 };
             of.members.insert(subject, member);
         }
         of.approvals = number + 1;
         let approvals = format!(r#"{{"approvals": {}}}"#, of.approvals);
-        let place = PLACES[number];
-        run(superuser, &format!("SELECT tenancy.set_break_glass_policy('{approvals}', 'test', '{place}')")).await;
-        of.events = events(superuser, place).await;
+        statements.push(format!("SELECT tenancy.set_break_glass_policy('{approvals}', 'test', '{place}')"));
     }
     for name in ["overdue_review", "unreviewed_exception"] {
-        run(superuser, &format!("SELECT tenancy.set_guardrail('{name}', 'enforce', 'test', '{GLOBEX}')")).await;
+        statements.push(format!("SELECT tenancy.set_guardrail('{name}', 'enforce', 'test', '{GLOBEX}')"));
         places[1].enforced.insert(name);
     }
-    places.map(|is| Committed { is, changes: 0 })
+    (places, statements)
 }
 
 /// How many events there are of each domain and operation that the model counts.
@@ -392,25 +387,27 @@ async fn events(superuser: &Client, place: Uuid) -> BTreeMap<String, u64> {
     counted.into_iter().map(pair).collect()
 }
 
-#[test]
-fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say() {
-    let seed = std::env::var("CONTROLS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff).unwrap()
-    });
-    let steps = std::env::var("CONTROLS_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
-    println!("again with CONTROLS_SEED={seed}");
-    with_a_clock("controls", async |database, superuser| {
-        let places = prepare(superuser).await;
-        run(superuser, &format!("GRANT SET ON PARAMETER tenancy.test_clock TO {APPLICATION}")).await;
+impl Model {
+    /// A model of organizations that have been prepared.
+    async fn new(database: &Database, superuser: &Client, seed: u64) -> Self {
+        let (mut places, statements) = prepared();
+        for sql in &statements {
+            run(superuser, sql).await;
+        }
+        for (place, of) in PLACES.into_iter().zip(&mut places) {
+            of.events = events(superuser, place).await;
+        }
+        let token = |subject| (subject, database.issuer.token_until(subject, TEN_YEARS));
+        let tokens = SUBJECTS.map(token).into();
         let mut model = Model {
             random: Random(seed),
-            script: Script::default(),
-            now: now() * SECOND,
-            places,
+            script: Script::new(&database.issuer, &statements, &tokens),
+            now: START,
+            places: places.map(|is| Committed { is, changes: 0 }),
             clients: Vec::new(),
             pids: Vec::new(),
             open: [None, None, None],
-            tokens: SUBJECTS.map(|subject| (subject, database.token(subject))).into(),
+            tokens,
             done: BTreeMap::new(),
             waited: 0,
             elevated: [0, 0],
@@ -420,38 +417,59 @@ fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say
             let client = model.clients.last().unwrap();
             model.pids.push(count(client, "SET lock_timeout = '20s'; SELECT pg_backend_pid()").await);
         }
-        for step in 0..steps {
-            model.now += model.random.pick(&[0, 0, 1, 1, 5, 20, 60]) * SECOND;
-            if model.random.one_in(80) {
-                model.now += model.random.pick(&[1800, 1800, 3600, 86_400, 4 * 86_400]) * SECOND;
+        model
+    }
+
+    async fn step(&mut self, superuser: &Client) {
+        self.now += self.random.pick(&[0, 0, 1, 1, 5, 20, 60]) * SECOND;
+        if self.random.one_in(80) {
+            self.now += self.random.pick(&[1800, 1800, 3600, 86_400, 4 * 86_400]) * SECOND;
+        }
+        if self.random.one_in(100) {
+            self.settle(superuser).await;
+        }
+        let connection = self.random.below(3) as usize;
+        if self.open[connection].is_none() {
+            return self.begin(connection).await;
+        }
+        match self.random.below(20) {
+            0..2 => self.commit(connection, superuser).await,
+            2 => self.roll_back(connection).await,
+            3..5 => self.savepoint(connection).await,
+            5 => self.take_back(connection).await,
+            _ => self.call(connection, superuser).await,
+        }
+    }
+
+    /// Ends all transactions, and looks at what cannot be seen after each.
+    async fn verify(&mut self, superuser: &Client) {
+        for connection in 0..3 {
+            if self.open[connection].is_some() {
+                self.commit(connection, superuser).await;
             }
-            if model.random.one_in(100) {
-                model.settle(superuser).await;
-            }
-            let connection = model.random.below(3) as usize;
-            if model.open[connection].is_none() {
-                model.begin(connection).await;
-            } else {
-                match model.random.below(20) {
-                    0..2 => model.commit(connection, superuser).await,
-                    2 => model.roll_back(connection).await,
-                    3..5 => model.savepoint(connection).await,
-                    5 => model.take_back(connection).await,
-                    _ => model.call(connection, superuser).await,
-                }
-            }
-            if step % VERIFIED == VERIFIED - 1 || step == steps - 1 {
-                for connection in 0..3 {
-                    if model.open[connection].is_some() {
-                        model.commit(connection, superuser).await;
-                    }
-                }
-                for (place, committed) in PLACES.into_iter().zip(&model.places) {
-                    assert_eq!(events(superuser, place).await, committed.is.events, "the events of {place}");
-                }
-                assert_eq!(column(superuser, VIOLATIONS).await, [""; 0]);
-                seal_all(superuser).await;
-                assert_audit_is_whole(superuser).await;
+        }
+        for (place, committed) in PLACES.into_iter().zip(&self.places) {
+            assert_eq!(events(superuser, place).await, committed.is.events, "the events of {place}");
+        }
+        assert_eq!(column(superuser, VIOLATIONS).await, [""; 0]);
+        seal_all(superuser).await;
+        assert_audit_is_whole(superuser).await;
+    }
+}
+
+#[test]
+fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say() {
+    let seed = std::env::var("CONTROLS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff).unwrap()
+    });
+    let steps = std::env::var("CONTROLS_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
+    println!("again with CONTROLS_SEED={seed}");
+    with_a_clock("controls", async |database, superuser| {
+        let mut model = Model::new(database, superuser, seed).await;
+        for step in 1..=steps {
+            model.step(superuser).await;
+            if step % VERIFIED == 0 || step == steps {
+                model.verify(superuser).await;
             }
         }
         println!("done and refused: {:?}; {} waited; under grants: {:?}", model.done, model.waited, model.elevated);
@@ -466,5 +484,33 @@ fn whatever_several_persons_call_at_once_what_is_committed_is_what_the_rules_say
             "{:?}",
             model.done
         );
+    });
+}
+
+#[test]
+fn the_script_of_a_run_is_answered_in_psql_as_the_run_was() {
+    with_a_clock("script", async |database, superuser| {
+        let mut model = Model::new(database, superuser, 1).await;
+        while model.waited < 5 || model.elevated[0] == 0 {
+            model.step(superuser).await;
+        }
+        model.verify(superuser).await;
+        let script = model.script.text();
+        let said = script.matches("SELECT pg_temp.say(").count() + script.matches("SELECT pg_temp.wait(").count();
+        let again = |script: &str| {
+            let mut psql = database.program("psql");
+            let config = database.config();
+            let [tokio_postgres::config::Host::Unix(socket), ..] = config.get_hosts() else {
+                panic!("the server has a socket")
+            };
+            psql.env("PGHOST", socket).env("PGPORT", config.get_ports()[0].to_string()).env("PGUSER", "postgres");
+            run_script(psql, script.as_bytes())
+        };
+        assert_eq!(again(&script), "", "what differs is a WARNING");
+        assert!(said > 50, "{said} steps");
+        let other =
+            script.replace(script::DATABASE, "controls_otherwise").replacen("$say$, 'refused ", "$say$, 'not ", 1);
+        let told = again(&other);
+        assert_eq!(told.matches("WARNING").count(), 1, "{told}");
     });
 }

@@ -34,7 +34,8 @@ pub const APPLICATION: &str = "test_tenancy_application";
 /// Who owns the application's tables; no superuser.
 pub const OWNER: &str = "test_tenancy_owner";
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// The tables, organizations and members of a database of the tests.
+pub const SCHEMA: &str = include_str!("schema.sql");
 
 /// A database with the extension, the application's tables, three organizations and their members.
 pub struct Database {
