@@ -4,9 +4,11 @@
 //! Whoever changes an organization holds it until the end of the transaction, so the model of a transaction is what is
 //! committed with what it has done itself. A call that has to wait for another transaction is made while that one ends.
 
+mod action_types;
 mod call;
 mod exceptions;
 mod grants;
+mod guardrails;
 mod members;
 mod organization;
 mod reviews;
@@ -17,12 +19,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::call::{Call, SUBJECTS};
 use self::grants::GrantCall;
+use self::guardrails::GuardrailCall;
 use self::organization::{Admins, Caller, Member, NO_END, NO_MEMBER, NOT_PERMITTED, Organization, STORED, VIOLATIONS};
 use self::script::{SUPERUSER, Script};
 use crate::common::*;
 use crate::rotation_model::{Random, with_a_clock};
 use futures_util::future::{Either, select};
-use tokio_postgres::Client;
+use pg_tenancy_core::guardrail::State;
+use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 /// How many calls the model test makes, and after how many of them the chain is verified.
@@ -74,6 +78,8 @@ struct Model {
     now: i64,
     places: [Committed; 2],
     clients: Vec<Client>,
+    /// What reads an organization.
+    stored: Statement,
     /// The processes of the connections.
     pids: Vec<i64>,
     open: [Option<Transaction>; 3],
@@ -115,6 +121,7 @@ impl Model {
         let usable = is.grants.values().find(|granted| granted.can_be_used(self.now));
         let members: Vec<&str> = is.members.keys().copied().collect();
         match (self.random.below(10), usable) {
+            _ if members.is_empty() => self.random.pick(&SUBJECTS),
             (0, _) => self.random.pick(&SUBJECTS),
             (1..6, Some(granted)) => granted.beneficiary(),
             _ => self.random.pick(&members),
@@ -153,9 +160,10 @@ impl Model {
 
     /// Ends the transaction; what it did is then what is stored.
     async fn commit(&mut self, connection: usize, superuser: &Client) {
+        let place = self.open[connection].as_ref().unwrap().place;
         let said = self.say(connection, "COMMIT").await;
         self.committed(connection, said);
-        self.compare(superuser).await;
+        self.compare(superuser, place).await;
     }
 
     fn committed(&mut self, connection: usize, said: Result<String, Refusal>) {
@@ -172,11 +180,17 @@ impl Model {
         }
     }
 
-    async fn compare(&self, superuser: &Client) {
-        for (place, committed) in PLACES.iter().zip(&self.places) {
-            let stored: String = superuser.query_one(STORED, &[place]).await.unwrap().get(0);
-            assert_eq!(stored, committed.is.text(), "what is stored of {place}");
-            assert!(committed.is.admins() == Admins::Lasting, "{place} has no admin without an end");
+    async fn compare(&self, superuser: &Client, place: usize) {
+        let (id, committed) = (PLACES[place], &self.places[place]);
+        let stored: String = superuser.query_one(&self.stored, &[&id]).await.unwrap().get(0);
+        assert_eq!(stored, committed.is.text(), "what is stored of {id}");
+        let provided = committed.is.admins() == Admins::Lasting;
+        assert!(provided || id == GLOBEX, "{id} has no admin without an end");
+    }
+
+    async fn compare_both(&self, superuser: &Client) {
+        for place in 0..2 {
+            self.compare(superuser, place).await;
         }
     }
 
@@ -231,7 +245,7 @@ impl Model {
         }
         self.judge(connection, &call, said).await;
         if holder.is_some() || activates {
-            self.compare(superuser).await;
+            self.compare(superuser, place).await;
         }
     }
 
@@ -310,8 +324,14 @@ impl Model {
                 let looks_back = open.level != "READ COMMITTED" && committed.changes != open.began_at;
                 let serialized = open.level == "SERIALIZABLE" && refusal.sqlstate == "40001";
                 let unsealed = matches!(call, Call::Grant(_, GrantCall::SignOff)) && refusal.message.contains("sealed");
+                // Whoever waits has looked for the role before, so that all lock roles before the organization.
+                let made_meanwhile = matches!(call, Call::DefineRole { .. }) && refusal.message.contains("same moment");
                 assert!(
-                    looks_back || serialized || unsealed || expected.as_ref().err() == Some(&&*refusal.sqlstate),
+                    looks_back
+                        || serialized
+                        || unsealed
+                        || made_meanwhile
+                        || expected.as_ref().err() == Some(&&*refusal.sqlstate),
                     "{call:?} by {:?}: {refusal:?} instead of {expected:?}",
                     open.caller
                 );
@@ -333,7 +353,32 @@ impl Model {
             committed.is.settle(self.now);
             committed.changes += u64::from(committed.is.events != before);
         }
-        self.compare(superuser).await;
+        self.compare_both(superuser).await;
+        self.administer(superuser).await;
+    }
+
+    /// Whoever administers the database loosens guardrails of Globex, and gives it an admin where it has none left.
+    async fn administer(&mut self, superuser: &Client) {
+        let mut statements = Vec::new();
+        let globex = &mut self.places[1];
+        if globex.is.admins() != Admins::Lasting {
+            statements.push(format!("SELECT tenancy.set_membership('{GLOBEX}', 'alice', 'admin')"));
+            members::appoint(&mut globex.is, "alice", self.now);
+        }
+        for (name, _) in guardrails::ALL {
+            if self.random.one_in(3) {
+                let clear = GuardrailCall::Clear(name);
+                statements.push(format!("SELECT tenancy.{}", clear.sql(&format!("'{GLOBEX}'"))));
+                clear.make(&mut globex.is);
+            }
+        }
+        globex.changes += 1;
+        for sql in statements {
+            let sql = format!("{}; {sql}; RESET tenancy.test_clock", self.clock());
+            self.script.says(SUPERUSER, &sql);
+            run(superuser, &sql).await;
+        }
+        self.compare_both(superuser).await;
     }
 }
 
@@ -354,6 +399,7 @@ fn prepared() -> ([Organization; 2], Vec<String>) {
     let kind =
         |(name, settings)| format!("SELECT tenancy.define_exception_kind('{name}', 'test', '{settings}', 'test')");
     statements.extend(exceptions::KINDS.map(kind));
+    statements.extend(action_types::TYPES.map(|name| format!("SELECT tenancy.add_action_type('{name}', 'test')")));
     statements.push(format!("SELECT tenancy.remove_membership('{ACME}', 'victor')"));
     let mut places = [Organization::new(), Organization::new()];
     for (number, of) in places.iter_mut().enumerate() {
@@ -367,9 +413,14 @@ fn prepared() -> ([Organization; 2], Vec<String>) {
         let approvals = format!(r#"{{"approvals": {}}}"#, of.approvals);
         statements.push(format!("SELECT tenancy.set_break_glass_policy('{approvals}', 'test', '{place}')"));
     }
-    for name in ["overdue_review", "unreviewed_exception"] {
-        statements.push(format!("SELECT tenancy.set_guardrail('{name}', 'enforce', 'test', '{GLOBEX}')"));
-        places[1].enforced.insert(name);
+    for (name, state) in guardrails::ALL {
+        statements.push(format!("SELECT tenancy.set_guardrail('{name}', '{}', 'test')", state.name()));
+        // Acme is as every organization is by default, but for what reviews leave.
+        if name != "overdue_review" && name != "unreviewed_exception" {
+            let enforce = GuardrailCall::Set(name, State::Enforce);
+            statements.push(format!("SELECT tenancy.{}", enforce.sql(&format!("'{ACME}'"))));
+            enforce.make(&mut places[0]);
+        }
     }
     (places, statements)
 }
@@ -379,7 +430,8 @@ async fn events(superuser: &Client, place: Uuid) -> BTreeMap<String, u64> {
     let sql = format!(
         "SELECT domain || ' ' || operation, count(*) FROM tenancy.event
           WHERE organization = '{place}' AND result = 'success'
-            AND (domain IN ('membership', 'role') OR operation ~ '^(break_glass|exception|review)_')
+            AND (domain IN ('membership', 'role') OR domain = 'guardrail' AND operation IN ('insert', 'update')
+                 OR operation ~ '^(break_glass|exception|review|action)_')
           GROUP BY 1"
     );
     let counted = rows(superuser, &sql).await;
@@ -405,6 +457,7 @@ impl Model {
             now: START,
             places: places.map(|is| Committed { is, changes: 0 }),
             clients: Vec::new(),
+            stored: superuser.prepare(STORED).await.unwrap(),
             pids: Vec::new(),
             open: [None, None, None],
             tokens,
@@ -422,7 +475,8 @@ impl Model {
 
     async fn step(&mut self, superuser: &Client) {
         self.now += self.random.pick(&[0, 0, 1, 1, 5, 20, 60]) * SECOND;
-        if self.random.one_in(80) {
+        let elevated = self.open.iter().flatten().any(|open| !open.caller.elevations.is_empty());
+        if self.random.one_in(if elevated { 20 } else { 80 }) {
             self.now += self.random.pick(&[1800, 1800, 3600, 86_400, 4 * 86_400]) * SECOND;
         }
         if self.random.one_in(100) {
@@ -448,6 +502,7 @@ impl Model {
                 self.commit(connection, superuser).await;
             }
         }
+        self.compare_both(superuser).await;
         for (place, committed) in PLACES.into_iter().zip(&self.places) {
             assert_eq!(events(superuser, place).await, committed.is.events, "the events of {place}");
         }

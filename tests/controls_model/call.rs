@@ -1,7 +1,9 @@
 //! Calls, each as SQL and as what it should do.
 
+use super::action_types::{ActionCall, any_action_call};
 use super::exceptions::ExceptionCall;
-use super::grants::GrantCall;
+use super::grants::{GrantCall, OVERRIDE};
+use super::guardrails::{GuardrailCall, any_guardrail_call};
 use super::members::{self, Change, Giver, known};
 use super::organization::*;
 use super::reviews::{ReviewCall, any_review_call};
@@ -58,6 +60,8 @@ pub enum Call {
     Grant(String, GrantCall),
     Exception(String, ExceptionCall),
     Review(String, ReviewCall),
+    Guardrail(GuardrailCall),
+    Action(String, ActionCall),
 }
 
 fn microseconds(time: i64) -> String {
@@ -92,14 +96,16 @@ impl Call {
     }
 
     fn any(random: &mut Random, seen: &Organization, now: i64) -> Self {
-        match random.below(18) {
+        match random.below(21) {
             0..2 => Call::of_members(random),
             2..9 => Call::Grant(some_id(random, seen.grants.keys()), any_grant_call(random)),
             9..12 => {
                 let (id, call) = any_review_call(random, seen, now);
                 Call::Review(id, call)
             }
-            _ => Call::Exception(some_id(random, seen.exceptions.keys()), any_exception_call(random, now)),
+            12..18 => Call::Exception(some_id(random, seen.exceptions.keys()), any_exception_call(random, now)),
+            18..20 => Call::Action(some_id(random, seen.requests.keys()), any_action_call(random)),
+            _ => Call::Guardrail(any_guardrail_call(random)),
         }
     }
 
@@ -146,6 +152,8 @@ impl Call {
             Call::Exception(id, call) => call.sql(id),
             Call::Review(id, ReviewCall::Close) => return ReviewCall::Close.sql(id),
             Call::Review(id, call) => call.sql(id),
+            Call::Guardrail(call) => call.sql("tenancy.org_id()"),
+            Call::Action(id, call) => call.sql(id),
         };
         format!("SELECT tenancy.{call}")
     }
@@ -155,6 +163,7 @@ impl Call {
         match self {
             Call::Allowed { .. } => true,
             Call::Exception(_, call) => call.reads(),
+            Call::Action(_, call) => call.reads(),
             _ => false,
         }
     }
@@ -219,6 +228,8 @@ impl Call {
             Call::Grant(id, call) => call.make(id, of, caller, now, answer),
             Call::Exception(id, call) => call.make(id, of, caller, now, answer),
             Call::Review(id, call) => call.make(id, of, caller, now, answer),
+            Call::Guardrail(call) => call.make_by(of, caller),
+            Call::Action(id, call) => call.make(id, of, caller, now, answer),
         }
     }
 }
@@ -259,6 +270,7 @@ fn any_grant_call(random: &mut Random) -> GrantCall {
                 "review:*",
                 "role:*",
             ]),
+            overrides: random.pick(&["", "", "", "", OVERRIDE, OVERRIDE, "overdue_rotation"]),
             minutes: random.pick(&[10, 30, 60, 120, 0, 121]),
         },
         3..7 => GrantCall::Approve,

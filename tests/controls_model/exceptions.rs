@@ -116,8 +116,7 @@ fn same(one: &Excepted, other: &Excepted) -> bool {
 }
 
 fn keep(of: &mut Organization, made: Excepted, answer: Option<&str>) -> String {
-    let id = answer.unwrap_or_default().to_owned();
-    assert!(!of.exceptions.contains_key(&id), "{id} is another one's id");
+    let id = new_id(&of.exceptions, answer);
     of.exceptions.insert(id.clone(), made);
     of.told("exception", "exception_requested", 1);
     id
@@ -257,11 +256,11 @@ impl ExceptionCall {
                     return end(of, id, End::Denied, now).map(|_| String::new());
                 }
                 let mut excepted = known(of)?;
-                let settings = settings(excepted.kind);
+                let (settings, own) = (settings(excepted.kind), !of.enforces("self_approved_exception"));
                 of.held(&excepted.is.approvers.interested[1].subject).ok_or(WRONG_STATE)?;
                 let replaced = excepted.replaces.clone();
                 let mut old = replaced.as_ref().map(|old| settled(of, old, now).is);
-                excepted.is.approve(&by, false, old.as_mut(), &settings, now).map_err(sqlstate)?;
+                excepted.is.approve(&by, own, old.as_mut(), &settings, now).map_err(sqlstate)?;
                 if let (Some(id), Some(old)) = (replaced, old.filter(|old| old.state == State::Superseded)) {
                     of.exceptions.get_mut(&id).unwrap().is = old;
                     of.told("exception", "exception_superseded", 1);

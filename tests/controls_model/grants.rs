@@ -11,8 +11,10 @@ use pg_tenancy_core::controls::permission_set::PermissionSet;
 const MINUTE: i64 = 60_000_000;
 
 /// The policies of the organizations, as `tenancy.set_break_glass_policy` takes them.
-pub const POLICY: &str =
-    r#"{"max_duration": "2 hours", "ceiling": ["finding:*", "member:*", "exception:*", "review:*"]}"#;
+pub const POLICY: &str = r#"{"max_duration": "2 hours", "ceiling": ["finding:*", "member:*", "exception:*", "review:*"],
+    "overrides": ["retire_in_use"]}"#;
+/// The only guardrail that a grant may pass here.
+pub const OVERRIDE: &str = "retire_in_use";
 const MAX_DURATION: i64 = 120 * MINUTE;
 const CEILING: [&str; 4] = ["finding:*", "member:*", "exception:*", "review:*"];
 const MAX_OPEN: usize = 3;
@@ -21,6 +23,8 @@ const MAX_OPEN: usize = 3;
 pub struct Granted {
     pub is: Grant,
     pub permissions: &'static str,
+    /// A guardrail that it passes, if it names one.
+    overrides: &'static str,
 }
 
 impl Granted {
@@ -36,7 +40,7 @@ impl Granted {
 
 #[derive(Clone, Debug)]
 pub enum GrantCall {
-    Request { beneficiary: &'static str, permissions: &'static str, minutes: i64 },
+    Request { beneficiary: &'static str, permissions: &'static str, overrides: &'static str, minutes: i64 },
     Approve,
     Deny,
     Cancel,
@@ -82,6 +86,14 @@ fn must_be_allowed(of: &Organization, written: &str, duration: i64, beneficiary:
     if within && uses { Ok(()) } else { Err(NOT_PERMITTED) }
 }
 
+/// Whether a person has used a grant whose sign-off is overdue.
+fn is_unsigned(of: &Organization, beneficiary: &Person, now: i64) -> bool {
+    let within = policy(of).sign_off_within;
+    let theirs = of.grants.values().map(|granted| &granted.is).filter(|grant| grant.beneficiary == *beneficiary);
+    let mut open = theirs.filter(|grant| grant.state != State::SignedOff);
+    open.any(|grant| grant.over_at.or(grant.ends_at).is_some_and(|over| over + within <= now))
+}
+
 /// A person is no active member any more. Under their own grant nobody goes on from there.
 pub fn member_gone(of: &mut Organization, subject: &str, caller: Option<&Caller>, now: i64) -> Result<(), Refused> {
     if caller.is_some_and(|caller| subject == caller.subject && !caller.elevations.is_empty()) {
@@ -121,9 +133,9 @@ pub fn settle(of: &mut Organization, now: i64) {
 impl GrantCall {
     pub fn sql(&self, id: &str) -> String {
         match self {
-            GrantCall::Request { beneficiary, permissions, minutes } => format!(
+            GrantCall::Request { beneficiary, permissions, overrides, minutes } => format!(
                 "request_break_glass('test', duration => '{minutes} minutes', permissions => '{{{permissions}}}', \
-                 for_subject => '{beneficiary}')"
+                 overrides => '{{{overrides}}}', for_subject => '{beneficiary}')"
             ),
             GrantCall::Approve => format!("approve_break_glass('{id}', 'test')"),
             GrantCall::Deny => format!("deny_break_glass('{id}', 'test')"),
@@ -146,7 +158,7 @@ impl GrantCall {
         let policy = policy(of);
         let known = |of: &Organization| of.grants.get(id).cloned().ok_or(UNKNOWN);
         let (granted, operation) = match self {
-            GrantCall::Request { beneficiary, permissions, minutes } => {
+            GrantCall::Request { beneficiary, permissions, overrides, minutes } => {
                 caller.must("break_glass", "request")?;
                 let (beneficiary, duration) = (person(beneficiary), minutes * MINUTE);
                 let theirs = of.grants.iter().filter(|(_, granted)| granted.is.beneficiary == beneficiary);
@@ -155,19 +167,25 @@ impl GrantCall {
                     granted.is.state == State::Requested
                         && granted.is.requester == by
                         && granted.permissions == *permissions
+                        && granted.overrides == *overrides
                         && granted.is.duration == duration
                 });
                 if let Some((id, _)) = same {
                     return Ok(id.to_string());
                 }
                 must_be_allowed(of, permissions, duration, &beneficiary)?;
+                if !["", OVERRIDE].contains(overrides) {
+                    return Err(NOT_PERMITTED);
+                }
                 if open.len() >= MAX_OPEN {
                     return Err(WRONG_STATE);
                 }
+                if of.enforces("unsigned_break_glass") && is_unsigned(of, &beneficiary, now) {
+                    return Err(WRONG_STATE);
+                }
                 let is = Grant::request(by, beneficiary, duration, &policy, now);
-                let id = answer.unwrap_or_default().to_owned();
-                assert!(!of.grants.contains_key(&id), "{id} is another one's id");
-                of.grants.insert(id.clone(), Granted { is, permissions });
+                let id = new_id(&of.grants, answer);
+                of.grants.insert(id.clone(), Granted { is, permissions, overrides });
                 of.told("break_glass", "break_glass_requested", 1);
                 return Ok(id);
             }
@@ -178,7 +196,8 @@ impl GrantCall {
                 must_be_allowed(of, granted.permissions, granted.is.duration, &granted.is.beneficiary)?;
                 of.must_hold(caller, &permissions(granted.permissions))?;
                 let approver = Approver { person: by, held: Vec::new() };
-                granted.is.approve(approver, false, &policy, now).map_err(sqlstate)?;
+                let own = !of.enforces("self_approved_break_glass");
+                granted.is.approve(approver, own, &policy, now).map_err(sqlstate)?;
                 (granted, "break_glass_approved")
             }
             GrantCall::Deny => {

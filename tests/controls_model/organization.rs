@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::action_types::Requested;
 use super::exceptions::Excepted;
 use super::grants::Granted;
 use super::reviews::Reviewed;
 use pg_tenancy_core::controls::permission_set::{PermissionSet, Rule};
+use pg_tenancy_core::guardrail::State;
 
 /// A time without an end, as the model has it.
 pub const NO_END: i64 = i64::MAX;
@@ -74,14 +76,19 @@ pub struct Organization {
     pub roles: BTreeMap<String, Role>,
     pub grants: BTreeMap<String, Granted>,
     pub exceptions: BTreeMap<String, Excepted>,
+    /// Requests for action types, and their approvals.
+    pub requests: BTreeMap<String, Requested>,
     pub reviews: BTreeMap<String, Reviewed>,
     /// Grants that a closed review has kept or revoked.
     pub reviewed: BTreeSet<String>,
-    /// The guardrails of reviews that are enforced here. The others warn.
-    pub enforced: BTreeSet<&'static str>,
+    /// What the organization has set, beside what is set for all.
+    pub guardrails: BTreeMap<&'static str, State>,
+    /// Which of them were ever set.
+    pub guardrails_set: BTreeSet<&'static str>,
     /// How many that are over have been left out of the lists, by their states.
     grants_over: BTreeMap<&'static str, u32>,
     exceptions_over: BTreeMap<&'static str, u32>,
+    requests_over: BTreeMap<&'static str, u32>,
     /// The same of reviews, and of what became of their items.
     reviews_over: BTreeMap<&'static str, u32>,
     /// How many must approve a grant of break-glass.
@@ -99,13 +106,21 @@ const OF_ALL: [(&str, &str); 5] = [
         "member:* role:* finding:* break_glass:request break_glass:use exception:request exception:read review:open \
          review:read",
     ),
-    ("approver", "finding:* break_glass:* exception:* review:*"),
-    ("oncall", "finding:read break_glass:request break_glass:use exception:request review:decide"),
+    ("approver", "finding:* break_glass:* exception:* review:* action:*"),
+    ("oncall", "finding:read break_glass:request break_glass:use exception:request review:decide action:request"),
 ];
 
 /// The states of which nothing becomes any more.
 const GRANT_ENDS: [&str; 4] = ["denied", "cancelled", "expired", "signed_off"];
+const REQUEST_ENDS: [&str; 3] = ["denied", "expired", "withdrawn"];
 const EXCEPTION_ENDS: [&str; 6] = ["denied", "cancelled", "superseded", "revoked", "expired", "lapsed"];
+
+/// The id of something new, as the server answered it.
+pub fn new_id<T>(known: &BTreeMap<String, T>, answer: Option<&str>) -> String {
+    let id = answer.unwrap_or_default().to_owned();
+    assert!(!known.contains_key(&id), "{id} is another one's id");
+    id
+}
 
 pub fn set(rules: &[String]) -> PermissionSet {
     rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect()
@@ -152,6 +167,12 @@ impl Organization {
         let gone: Vec<String> = self.exceptions.iter().take(old).filter(over).map(|(id, _)| id.clone()).collect();
         for excepted in gone.iter().filter_map(|id| self.exceptions.remove(id)) {
             *self.exceptions_over.entry(excepted.is.state.name()).or_default() += 1;
+        }
+        let old = self.requests.len().saturating_sub(12);
+        let over = |(_, requested): &(&String, &Requested)| REQUEST_ENDS.contains(&requested.is.state.name());
+        let gone: Vec<String> = self.requests.iter().take(old).filter(over).map(|(id, _)| id.clone()).collect();
+        for requested in gone.iter().filter_map(|id| self.requests.remove(id)) {
+            *self.requests_over.entry(requested.is.state.name()).or_default() += 1;
         }
         let old = self.reviews.len().saturating_sub(12);
         let over = |(_, review): &(&String, &Reviewed)| !review.is_open();
@@ -202,6 +223,7 @@ impl Organization {
 
     /// Records what time has ended.
     pub fn settle(&mut self, now: i64) {
+        super::action_types::settle(self, now);
         super::grants::settle(self, now);
         super::exceptions::settle(self, now);
         super::reviews::settle(self, now);
@@ -209,8 +231,13 @@ impl Organization {
 
     pub fn must_hold(&self, caller: &Caller, given: &PermissionSet) -> Result<(), Refused> {
         let now = self.held_now(caller)?;
-        let holds = given.within(&caller.signed_in) && given.within(&now);
-        if holds { Ok(()) } else { Err(NOT_PERMITTED) }
+        let within = |held: &PermissionSet, added: &PermissionSet| given.within(&held.union(added));
+        let nothing = PermissionSet::default();
+        let added = caller.elevations.last().filter(|_| !self.enforces("grant_under_elevation"));
+        let added = added.map_or(&nothing, |(_, added)| added);
+        let holds = |added| within(&caller.signed_in, added) && within(&now, added);
+        // What an elevation denies takes nothing from what the role holds.
+        if holds(&nothing) || holds(added) { Ok(()) } else { Err(NOT_PERMITTED) }
     }
 
     pub fn permits_everything(&self, role: &str) -> bool {
@@ -263,6 +290,8 @@ impl Organization {
         let own = self.roles.iter().filter(|(name, _)| !Organization::is_of_all(name));
         let roles: Vec<String> = own.map(role).collect();
         let grant = |(id, granted): (_, &Granted)| (id, granted.is.state.name(), granted.is.approvers.len());
+        let guardrail = |(name, state): (&&str, &State)| format!("{name} {}", state.name());
+        let guardrails: Vec<String> = self.guardrails.iter().map(guardrail).collect();
         let grants = Organization::text_of(
             self.grants.iter().map(|(id, granted)| grant((id, granted))),
             &GRANT_ENDS,
@@ -275,10 +304,19 @@ impl Organization {
             &EXCEPTION_ENDS,
             &self.exceptions_over,
         );
+        let request = |(id, requested): (_, &Requested)| {
+            (id, requested.is.state.name(), requested.is.approvers.approved_by.len())
+        };
+        let requests = Organization::text_of(
+            self.requests.iter().map(|(id, requested)| request((id, requested))),
+            &REQUEST_ENDS,
+            &self.requests_over,
+        );
         let open = self.reviews.iter().filter(|(_, review)| review.is_open()).map(|(id, review)| review.text(id));
         let over: Vec<String> = self.reviews_over().into_iter().map(|(end, count)| format!("{count} {end}")).collect();
         let reviews = format!("{}; {}", open.collect::<Vec<_>>().join(", "), over.join(", "));
-        format!("{}\n{}\n{grants}\n{exceptions}\n{reviews}", members.join(", "), roles.join(", "))
+        let [members, roles, guardrails] = [members, roles, guardrails].map(|lines| lines.join(", "));
+        format!("{members}\n{roles}\n{guardrails}\n{grants}\n{exceptions}\n{requests}\n{reviews}")
     }
 }
 
@@ -296,6 +334,8 @@ pub const STORED: &str = r#"
                               WHERE organization = r.organization AND role = r.name) p)),
                     ', ' ORDER BY r.name COLLATE "C"), '')
            FROM tenancy.role r WHERE r.organization = $1),
+        (SELECT coalesce(string_agg(concat_ws(' ', w.name, w.state), ', ' ORDER BY w.name COLLATE "C"), '')
+           FROM tenancy.guardrail w WHERE w.organization = $1 AND w.state IS NOT NULL),
         (SELECT coalesce(string_agg(concat_ws(' ', g.id, g.state,
                     (SELECT count(*) FROM tenancy.break_glass_approval a WHERE a.grant_id = g.id)),
                     ', ' ORDER BY g.id), '')
@@ -314,6 +354,13 @@ pub const STORED: &str = r#"
         (SELECT coalesce(string_agg(concat_ws(' ', n, state), ', ' ORDER BY state COLLATE "C"), '')
            FROM (SELECT state, count(*) AS n FROM tenancy.exception
                   WHERE organization = $1 AND state NOT IN ('requested', 'active') GROUP BY state) s),
+        (SELECT coalesce(string_agg(concat_ws(' ', q.id, q.state, num_nonnulls(q.decided_subject)), ', ' ORDER BY q.id),
+                         '')
+           FROM tenancy.action_type_request q WHERE q.organization = $1 AND q.state IN ('requested', 'approved'))
+        || '; ' ||
+        (SELECT coalesce(string_agg(concat_ws(' ', n, state), ', ' ORDER BY state COLLATE "C"), '')
+           FROM (SELECT state, count(*) AS n FROM tenancy.action_type_request
+                  WHERE organization = $1 AND state NOT IN ('requested', 'approved') GROUP BY state) s),
         (SELECT coalesce(string_agg(format('%s %s: %s', v.id, v.kind,
                     (SELECT string_agg(concat_ws(' ', i.number, coalesce(i.assignee_subject, '-'),
                                                  coalesce(i.decision, '-'), coalesce(i.decided_subject, '-'),
@@ -334,6 +381,7 @@ pub const VIOLATIONS: &str = "
     SELECT 'a grant approved by who asked for it or uses it' FROM tenancy.break_glass_grant g
       JOIN tenancy.break_glass_approval a ON a.grant_id = g.id
      WHERE a.subject IN (g.requested_subject, g.beneficiary_subject)
+       AND g.organization = 'aaaaaaaa-0000-4000-8000-000000000001'
     UNION ALL SELECT 'a grant that was active without its approvals' FROM tenancy.break_glass_grant g
      WHERE g.activated_at IS NOT NULL
        AND (SELECT count(*) FROM tenancy.break_glass_approval a WHERE a.grant_id = g.id)
@@ -345,11 +393,15 @@ pub const VIOLATIONS: &str = "
     UNION ALL SELECT 'an exception approved by who asked for it or owns it' FROM tenancy.exception e
       JOIN tenancy.exception_approval a ON a.exception = e.id
      WHERE a.subject IN (e.requested_subject, e.owner_subject)
+       AND e.organization = 'aaaaaaaa-0000-4000-8000-000000000001'
     UNION ALL SELECT 'an exception in force without its approvals' FROM tenancy.exception e
      WHERE e.active_from IS NOT NULL
        AND (SELECT count(*) FROM tenancy.exception_approval a WHERE a.exception = e.id) < e.approvals
     UNION ALL SELECT 'two exceptions in force for one target' FROM tenancy.exception
      WHERE state = 'active' GROUP BY organization, kind, target HAVING count(*) > 1
+    UNION ALL SELECT 'a request approved by who made it' FROM tenancy.action_type_request
+     WHERE state = 'approved' AND decided_subject = requested_subject
+       AND organization = 'aaaaaaaa-0000-4000-8000-000000000001'
     UNION ALL SELECT 'an item decided by whom it is about' FROM tenancy.review_item i
      WHERE i.about @> jsonb_build_array(jsonb_build_object('issuer', i.decided_issuer, 'subject', i.decided_subject))
     UNION ALL SELECT 'an item done without a decision' FROM tenancy.review_item i

@@ -1,5 +1,6 @@
 //! Reviews: the calls, and what each should do.
 
+use super::action_types;
 use super::call::{FAR, SUBJECTS, some_change, some_id, some_rules};
 use super::exceptions;
 use super::grants::{self, person};
@@ -16,7 +17,8 @@ use sha2::Digest as _;
 const HOUR: i64 = 3_600_000_000;
 
 /// What reviews are of, with filters.
-const OPENINGS: [(Kind, &str); 8] = [
+const OPENINGS: [(Kind, &str); 9] = [
+    (Kind::ActionTypes, "{}"),
     (Kind::Memberships, "{}"),
     (Kind::Memberships, r#"{"privileged": true}"#),
     (Kind::Memberships, r#"{"role": "oncall"}"#),
@@ -169,6 +171,12 @@ fn of_exception(of: &Organization, id: &str, now: i64) -> Option<Reviewable> {
     Some(Reviewable { what: id.to_owned(), about: excepted.is.approvers.interested.clone(), state: String::new() })
 }
 
+/// While it is in force, an approval does not change.
+fn of_request(of: &Organization, id: &str, now: i64) -> Option<Reviewable> {
+    let requested = of.requests.get(id).filter(|requested| requested.is.in_force(now))?;
+    Some(Reviewable { what: id.to_owned(), about: requested.is.approvers.interested.clone(), state: String::new() })
+}
+
 /// Of a grant that was used nothing becomes once it is signed off.
 fn of_grant(of: &Organization, id: &str, now: i64) -> Option<Reviewable> {
     let signed_off = |about| Reviewable { what: id.to_owned(), about, state: "signed_off".to_owned() };
@@ -184,6 +192,7 @@ fn current(of: &Organization, kind: Kind, what: &str, now: i64) -> Option<Review
         Kind::Memberships => of_member(of, what, now),
         Kind::Roles => of_role(of, what),
         Kind::Exceptions => of_exception(of, what, now),
+        Kind::ActionTypes => of_request(of, what, now),
         _ => of_grant(of, what, now),
     }
 }
@@ -194,6 +203,7 @@ fn to_review(of: &Organization, kind: Kind, filter: &str, now: i64) -> Vec<Revie
         Kind::Memberships => of.members.keys().map(|subject| (*subject).to_owned()).collect(),
         Kind::Roles => of.roles.keys().cloned().collect(),
         Kind::Exceptions => of.exceptions.keys().cloned().collect(),
+        Kind::ActionTypes => of.requests.keys().cloned().collect(),
         _ => of.grants.keys().filter(|id| !of.reviewed.contains(*id)).cloned().collect(),
     };
     let fits = |found: &Reviewable| match filter {
@@ -263,6 +273,7 @@ fn apply(
         (Kind::Memberships, Decision::Revoke, _) => members::remove(of, &item.what, caller, now)?,
         (Kind::Roles, Decision::Revoke, _) => members::drop_role(of, &item.what)?,
         (Kind::Exceptions, Decision::Revoke, _) => exceptions::revoke(of, &item.what, now)?,
+        (Kind::ActionTypes, Decision::Revoke, _) => action_types::withdraw(of, &item.what, now)?,
         (Kind::BreakGlass, Decision::Revoke, _) => grants::end(of, &item.what, by, true, now)?,
         (_, _, Some(Changing::Member(change))) => {
             let subject = SUBJECTS.into_iter().find(|subject| *subject == item.what).unwrap();
@@ -342,7 +353,7 @@ fn close(
 
 fn on_no_review(of: &Organization, kind: Kind, what: &str) -> OnNoReview {
     match (kind, of.exceptions.get(what)) {
-        (Kind::Exceptions, Some(_)) if of.enforced.contains("unreviewed_exception") => OnNoReview::Lapse,
+        (Kind::Exceptions, Some(_)) if of.enforces("unreviewed_exception") => OnNoReview::Lapse,
         (Kind::Exceptions, Some(excepted)) => exceptions::settings(excepted.kind).on_no_review,
         _ => OnNoReview::Escalate,
     }
@@ -350,7 +361,7 @@ fn on_no_review(of: &Organization, kind: Kind, what: &str) -> OnNoReview {
 
 /// Closes what is overdue, where the guardrail says so.
 pub fn settle(of: &mut Organization, now: i64) {
-    if !of.enforced.contains("overdue_review") {
+    if !of.enforces("overdue_review") {
         return;
     }
     let overdue = |review: &Reviewed| review.is_open() && review.due_at <= now;
@@ -439,8 +450,7 @@ impl ReviewCall {
         match self {
             ReviewCall::Open { kind, filter, reviewers, hours } => {
                 let review = open(of, *kind, filter, reviewers, *hours, now)?;
-                let id = answer.unwrap_or_default().to_owned();
-                assert!(!of.reviews.contains_key(&id), "{id} is another one's id");
+                let id = new_id(&of.reviews, answer);
                 of.reviews.insert(id.clone(), review);
                 of.told("review", "review_opened", 1);
                 return Ok(id);
