@@ -198,9 +198,7 @@ fn who_loses_the_right_while_waiting_for_the_organization_decides_about_no_grant
             let lose = format!("SELECT FROM tenancy.organization WHERE id = '{ACME}' FOR UPDATE");
             run(&other, &format!("BEGIN; {lose}; {}", become_one("finder"))).await;
             let losing = async {
-                let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                                               AND datname = current_database())";
-                eventually(&superuser, waits).await;
+                eventually(&superuser, SOMEBODY_WAITS).await;
                 run(&other, "COMMIT").await;
             };
             let (decided, ()) = join(act(&client, &sam, &sql), losing).await;

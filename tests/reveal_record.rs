@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::server::{Folder, Server, as_server, lose, programs, succeeds};
+use crate::common::server::{Folder, Server, as_server, lose, programs, reconnect, succeeds};
 use crate::common::*;
 use crate::secrets::{put, with_a_key};
 use futures_util::future::join_all;
@@ -114,16 +114,6 @@ fn config_on(server: &Server, database: &Database) -> Config {
     let mut config = server.config();
     config.dbname(&database.name);
     config
-}
-
-async fn reconnect(config: &Config) -> Client {
-    for _ in 0..400 {
-        if let Ok(client) = try_connect(config).await {
-            return client;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the server did not come back");
 }
 
 async fn try_reveal(client: &Client, name: &str, purpose: &str) -> Result<String, tokio_postgres::Error> {

@@ -721,9 +721,7 @@ fn what_an_administrator_changes_during_a_close_is_not_overwritten() {
         run(&admin, &format!("BEGIN; SELECT tenancy.set_membership('{ACME}', 'mia', 'admin')")).await;
         let closing = async { act(&client, &alice, &close(&review)).await };
         let changing = async {
-            let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                                           AND datname = current_database())";
-            eventually(&superuser, waits).await;
+            eventually(&superuser, SOMEBODY_WAITS).await;
             run(&admin, "COMMIT").await;
         };
         let (closed, ()) = join(closing, changing).await;
@@ -750,9 +748,7 @@ fn who_loses_the_right_while_waiting_for_the_organization_does_nothing_with_revi
             run(&admin, &lose).await;
             let calling = async { act(&client, &dora, &sql).await };
             let losing = async {
-                let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                                               AND datname = current_database())";
-                eventually(&superuser, waits).await;
+                eventually(&superuser, SOMEBODY_WAITS).await;
                 run(&admin, "COMMIT").await;
             };
             let (called, ()) = join(calling, losing).await;

@@ -4,7 +4,7 @@ use crate::audit::{self, NewEvent};
 use crate::context;
 use crate::pg::report;
 use crate::pg::settings::configuration;
-use crate::pg::tables::table::{IndexKey, find};
+use crate::pg::tables::table::{IndexKey, Tuple, find};
 use crate::pg::transaction;
 use pg_tenancy_core::error::Result;
 use pg_tenancy_core::guardrail::{Guardrail, PASSABLE, Scope, Setting, State};
@@ -33,30 +33,25 @@ pub fn setting(guardrail: &Guardrail, organization: Uuid) -> Setting {
     let has_own = guardrail.scope == Scope::Organization && !organization.is_nil();
     transaction::with_latest_snapshot(|| Setting {
         default: guardrail.default,
-        global: stored(guardrail, &Uuid::nil()),
-        organization: if has_own { stored(guardrail, &organization) } else { None },
+        global: stored(guardrail, &Uuid::nil()).map(|(state, _)| state),
+        organization: if has_own { stored(guardrail, &organization).map(|(state, _)| state) } else { None },
     })
 }
 
 /// The state that binds an organization, and since when it has not been off without a break, in microseconds since
 /// 1970; `None` where it is off, which it is by default. Of the active snapshot.
 pub fn in_force_since(guardrail: &Guardrail, organization: Uuid) -> Option<(State, i64)> {
-    let since = |of: &Uuid| {
-        let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, of)];
-        let state = stored(guardrail, of).filter(|state| *state > State::Off)?;
-        let since = find(c"guardrail", c"guardrail_pkey", &key, |row| row.timestamp(9)).pop().flatten();
-        Some((state, since.unwrap_or(i64::MIN)))
-    };
-    let set = [since(&Uuid::nil()), since(&organization)];
-    let set = set.into_iter().flatten();
-    set.reduce(|(state, since), (other, earlier)| (state.max(other), since.min(earlier)))
+    let set = [Uuid::nil(), organization].into_iter().filter_map(|of| stored(guardrail, &of));
+    let on = set.filter(|(state, _)| *state > State::Off);
+    on.reduce(|(state, since), (other, earlier)| (state.max(other), since.min(earlier)))
 }
 
-/// The state that is set, if one is; one that cannot be read is enforced.
-fn stored(guardrail: &Guardrail, organization: &Uuid) -> Option<State> {
+/// The state that is set, if one is, and since when it has not been off; one that cannot be read is enforced.
+fn stored(guardrail: &Guardrail, organization: &Uuid) -> Option<(State, i64)> {
     let key = [IndexKey::text(1, guardrail.name), IndexKey::uuid(2, organization)];
-    let stored = find(c"guardrail", c"guardrail_pkey", &key, |row| row.get::<String>(3)).pop();
-    stored.flatten().map(|name| State::parse(&name).unwrap_or(State::Enforce))
+    let read = |row: &Tuple| Some((row.get::<String>(3)?, row.timestamp(9).unwrap_or(i64::MIN)));
+    let (name, since) = find(c"guardrail", c"guardrail_pkey", &key, read).pop().flatten()?;
+    Some((State::parse(&name).unwrap_or(State::Enforce), since))
 }
 
 /// True if the session has said why it passes the guardrails; that it did is recorded then, of no organization: what

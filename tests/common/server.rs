@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls};
+use super::try_connect;
+use tokio_postgres::{Client, Config};
 
 /// Where the programs of the environment's server are; `None` where nobody named the folder.
 pub fn programs() -> Option<PathBuf> {
@@ -87,8 +88,7 @@ pub async fn lose(client: Client) {
 /// A superuser's connection to a server that comes back.
 pub async fn reconnect(config: &Config) -> Client {
     for _ in 0..400 {
-        if let Ok((client, connection)) = config.connect(NoTls).await {
-            tokio::spawn(connection);
+        if let Ok(client) = try_connect(config).await {
             return client;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

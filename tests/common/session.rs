@@ -110,6 +110,10 @@ pub async fn eventually(client: &Client, sql: &str) {
     panic!("{sql} never became true");
 }
 
+/// Whether a session of the test's database waits for a lock: for [`eventually`].
+pub const SOMEBODY_WAITS: &str =
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())";
+
 /// Leaves nothing of the test's database but the extension as it is created: no event, no organization, no table.
 pub async fn begin_anew(superuser: &Client) {
     for sql in [
