@@ -10,10 +10,19 @@ psql() { "$psql" -XqAt -v ON_ERROR_STOP=1 "$@"; }
 drop() { PGOPTIONS='-c client_min_messages=warning' psql -d postgres -c "DROP DATABASE IF EXISTS $PGDATABASE WITH (FORCE)" </dev/null; }
 trap drop EXIT
 
+# The package is built and installed from the built file, as an application has it.
+node_package() {
+    (cd "$ROOT/clients/javascript" && npm pack --silent --pack-destination "$ROOT/target/clients" >/dev/null)
+    (cd "$ROOT/target/clients/node" \
+        && npm install --no-save --offline --ignore-scripts --no-audit --no-fund --silent ../pg-tenancy-*.tgz)
+}
+
 node_suite() {
+    local tests=$ROOT/target/clients/node
+    node_package
     # Beside node_modules, where imports are looked for.
-    cp "$ROOT"/tests/clients/node/*.js "$ROOT"/examples/sealed_delivery/*.js "$ROOT/target/clients/node/"
-    (cd "$ROOT/target/clients/node" && timeout 120 node --test --test-reporter=tap clients.test.js)
+    cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$tests/"
+    (cd "$tests" && timeout 180 node --test --test-reporter=tap clients.test.js package.test.js)
 }
 
 python_suite() {

@@ -159,6 +159,8 @@ setup_clients() {
 
     command -v node >/dev/null || packages nodejs
     command -v npm >/dev/null || packages npm
+    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
+        || die "the clients of the tests need node 20.19 or newer; this is $(node --version)"
     if ! cmp -s "$ROOT/tests/clients/node/package-lock.json" "$clients/node/.installed"; then
         say "Installing the npm packages of tests/clients/node"
         rm -rf "$clients/node" && mkdir -p "$clients/node"

@@ -6,6 +6,10 @@ SELECT 'CREATE ROLE test_tenancy_application'
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'test_tenancy_application') \gexec
 ALTER ROLE test_tenancy_application LOGIN PASSWORD :'password';
 GRANT tenancy_application TO test_tenancy_application;
+SELECT 'CREATE ROLE test_tenancy_operator'
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'test_tenancy_operator') \gexec
+ALTER ROLE test_tenancy_operator LOGIN PASSWORD :'password';
+GRANT tenancy_operator TO test_tenancy_operator;
 
 SELECT tenancy.create_role('reader'), tenancy.grant_permission('reader', '*', 'read');
 SELECT tenancy.create_organization('Acme', 'aaaaaaaa-0000-4000-8000-000000000001', 'acme');

@@ -1,0 +1,2 @@
+export { sqlstateOf, statusOf } from './status.js';
+export { bearer, HttpError } from './http.js';
