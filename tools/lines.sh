@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"
 mapfile -t files < <(git ls-files -co --exclude-standard -- '*.rs' '*.sh' '*.toml' '*.md' '*.yml' 'sql/*' 'src/*.sql' \
-    'core/*.sql' 'examples/*.sql' 'examples/*.py' Makefile .ci/run)
+    'core/*.sql' 'examples/*.sql' 'examples/*.py' 'clients/*.py' Makefile .ci/run)
 found=$(python3 - "${files[@]}" <<'PYTHON'
 import os, re, sys
 for path in sys.argv[1:]:
