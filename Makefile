@@ -28,6 +28,7 @@ SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
 SCRIPTS := $(addprefix sql/,$(shell grep -v '^\#' sql/order))
 UPGRADES := $(wildcard sql/upgrade/*.sql)
+RELEASED := $(wildcard sql/released/*.sql.gz)
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
 
 # Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
@@ -91,13 +92,15 @@ $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
 	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)
 	@touch $@
 
-$(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES)
+# Beside the script of this version those of earlier ones, which a dump of theirs is restored with.
+$(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES) $(RELEASED)
 	@grep -qx "default_version = '$(VERSION)'" pg_tenancy.control \
 	    || { echo 'error: default_version in pg_tenancy.control is not the version in Cargo.toml' >&2; exit 1; }
 	@rm -rf $(SQL_DIR) && mkdir -p $(SQL_DIR)
 	@echo '\echo Use "CREATE EXTENSION pg_tenancy" to load this file. \quit' > $@
 	@awk 'FNR == 1 { print "\n-- " FILENAME } 1' $(SCRIPTS) >> $@
 	@$(foreach file,$(UPGRADES),cp $(file) $(SQL_DIR)/;)
+	@$(foreach file,$(RELEASED),gunzip -c $(file) > $(SQL_DIR)/$(notdir $(file:.gz=));)
 
 .PHONY: install
 install: all ## install into the Postgres that PG_CONFIG names, below DESTDIR if given

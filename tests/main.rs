@@ -79,6 +79,7 @@ mod tampered_batches;
 mod tampering;
 mod throttle;
 mod token_oracle;
+mod upgrade;
 mod verification;
 mod worker;
 mod wycheproof;

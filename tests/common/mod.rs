@@ -51,7 +51,15 @@ impl Database {
         let admin = connect(&database.server).await;
         prepare_cluster(&admin).await;
         run(&admin, &format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await;
-        fill(&database).await;
+        fill(&database, NEWEST).await;
+        database
+    }
+
+    /// Makes one more on the same server, with the extension as that version had it. Whoever makes it drops it.
+    pub async fn of_version(&self, version: &str) -> Self {
+        let database = Database { name: database_name(), issuer: Issuer::generate(), server: self.server.clone() };
+        run(&self.superuser().await, &format!("CREATE DATABASE {} TEMPLATE template0", database.name)).await;
+        fill(&database, &format!("CREATE EXTENSION pg_tenancy VERSION '{version}'")).await;
         database
     }
 
@@ -196,7 +204,7 @@ fn host(test: impl AsyncFnOnce(&Database)) -> Option<([String; 2], [String; 2])>
     });
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            fill(&database).await;
+            fill(&database, NEWEST).await;
             test(&database).await;
         });
     }));
@@ -251,10 +259,13 @@ async fn prepare_cluster(admin: &Client) {
     admin.batch_execute("SELECT pg_advisory_unlock(7325)").await.unwrap();
 }
 
+/// How a database gets the extension, where no older version is asked for.
+const NEWEST: &str = "CREATE EXTENSION pg_tenancy";
+
 /// The extension, the issuer, the tables and the tenants.
-async fn fill(database: &Database) {
+async fn fill(database: &Database, create_extension: &str) {
     let superuser = database.superuser().await;
-    superuser.batch_execute("CREATE EXTENSION pg_tenancy").await.unwrap();
+    superuser.batch_execute(create_extension).await.unwrap();
     register(&superuser, &database.issuer).await;
     superuser.batch_execute(SCHEMA).await.unwrap();
 }
