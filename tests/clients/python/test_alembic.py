@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, pool, select
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from shop import OWNER, Shop, url
+from shop_database import OWNER, Shop, url
 
 TABLES = "address category customer invoice payment product purchase purchase_line shipment warehouse".split()
 

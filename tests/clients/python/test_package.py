@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from shop import ACME, GLOBEX, OWNER, WORKER, Shop, address, url
+from shop_database import ACME, GLOBEX, OWNER, WORKER, Shop, address, url
 
 ROOT = Path(__file__).parents[3]
 NAMES = "SELECT name FROM customer ORDER BY name"
@@ -42,8 +42,8 @@ class Package(unittest.TestCase):
 
     def test_its_metadata_are_those_of_a_package_for_pypi(self):
         about = importlib.metadata.metadata("pg-tenancy")
-        with open(ROOT / "Cargo.toml", "rb") as file:
-            self.assertEqual(about["Version"], tomllib.load(file)["workspace"]["package"]["version"])
+        with open(ROOT / "clients" / "python" / "pyproject.toml", "rb") as file:
+            self.assertEqual(about["Version"], tomllib.load(file)["project"]["version"])
         self.assertEqual(about["License-Expression"], "PostgreSQL")
         self.assertEqual(about["Description-Content-Type"], "text/markdown")
         required = importlib.metadata.requires("pg-tenancy")
@@ -57,6 +57,7 @@ class Package(unittest.TestCase):
             "psycopg": {"psycopg"},
             "sqlalchemy": {"sqlalchemy"},
             "alembic": {"alembic", "sqlalchemy"},
+            "django": {"django"},
             "testing": {"jwt", "cryptography"},
         }
         for module, needed in needs.items():
