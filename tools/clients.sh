@@ -21,8 +21,10 @@ node_suite() {
     local tests=$ROOT/target/clients/node
     node_package
     # Beside node_modules, where imports are looked for.
+    rm -f "$tests"/*.js
     cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$tests/"
-    (cd "$tests" && timeout 180 node --test --test-reporter=tap clients.test.js package.test.js)
+    rm -rf "$tests/shop" && cp -r "$ROOT/examples/shop" "$tests/shop"
+    (cd "$tests" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 *.test.js)
 }
 
 # The package of clients/python is built first, and the tests use the file that was built.

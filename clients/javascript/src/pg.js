@@ -1,3 +1,4 @@
+import { isDrop, withReason } from './provenance.js';
 import { adapter } from './statement.js';
 
 export const { withIdentity, withOrganization } = adapter(async (pool, statement, work) => {
@@ -33,4 +34,20 @@ export async function copyRows(client, table, columns, source) {
     `INSERT INTO ${target} (${names}) SELECT ${names} FROM pg_temp.${COPIED}`);
   await client.query(`DROP TABLE pg_temp.${COPIED}`);
   return rowCount;
+}
+
+export function giveReason(client, reason) {
+  const { query } = client;
+  const run = async (statement) => (await query.call(client, statement)).rows;
+  client.query = (...args) => {
+    const text = typeof args[0] === 'string' ? args[0] : args[0]?.text;
+    if (!isDrop(text) || typeof args[0]?.submit === 'function') return query.apply(client, args);
+    const callback = typeof args.at(-1) === 'function' ? args.pop() : args[0].callback;
+    const { callback: _, ...config } = typeof args[0] === 'string' ? { text } : args[0];
+    const done = withReason(run, text, reason, () => query.call(client, config, ...args.slice(1)));
+    if (!callback) return done;
+    done.then((result) => callback(null, result), (error) => callback(error));
+    return undefined;
+  };
+  return client;
 }

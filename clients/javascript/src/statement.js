@@ -17,6 +17,11 @@ export function assume({ organization, reason, role, correlationId }) {
   return { text: ASSUME, values: [organization, reason, role ?? null, correlationId ?? null] };
 }
 
+/** The statement that gives a reason to the guardrails, until the end of the transaction or the next reason. */
+export function override(reason) {
+  return { text: "SELECT pg_catalog.set_config('tenancy.override_reason', $1::text, true)", values: [reason] };
+}
+
 /** Makes the two functions of an adapter out of `within(db, statement, work)`, which opens the transaction. */
 export function adapter(within) {
   return {
