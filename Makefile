@@ -23,12 +23,13 @@ export PG DESTDIR CARGO CARGOFLAGS WHY
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 LIBRARY := target/build-$(PG)/pg_tenancy.so
-PROGRAM := target/release/pg-tenancy-verify
+PROGRAM := target/build-$(PG)/pg-tenancy-verify
 SQL_DIR := target/sql
 SQL := $(SQL_DIR)/pg_tenancy--$(VERSION).sql
 SCRIPTS := $(addprefix sql/,$(shell grep -v '^\#' sql/order))
 UPGRADES := $(wildcard sql/upgrade/*.sql)
 RELEASED := $(wildcard sql/released/*.sql.gz)
+DEBS ?= target/package
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
 
 # Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
@@ -88,9 +89,11 @@ $(LIBRARY): $(CORE) files/Cargo.toml $(shell find src files/src -type f)
 	@cd target/build-$(PG) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug \
 	    release/libpg_tenancy.so pg_tenancy.so
 
+# Static, so that it runs on an auditor's machine, whatever that has. It shares what the library is built of.
 $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
-	$(CARGO) build --release --package pg-tenancy-verify $(CARGOFLAGS)
-	@touch $@
+	$(CARGO) rustc --release --package pg-tenancy-verify --bin pg-tenancy-verify --target-dir target/build-$(PG) \
+	    $(CARGOFLAGS) -- -C target-feature=+crt-static
+	@strip --strip-unneeded -o $@ target/build-$(PG)/release/pg-tenancy-verify
 
 # Beside the script of this version those of earlier ones, which a dump of theirs is restored with.
 $(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES) $(RELEASED)
@@ -128,6 +131,11 @@ package: all ## make an installable tree and a .tar.gz of it below target/packag
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-0} \
 	    -czf target/package/$(PACKAGE).tar.gz -C target/package/$(PACKAGE) .
 	@echo target/package/$(PACKAGE).tar.gz
+
+.PHONY: deb
+deb: all ## make Debian packages of the extension, its line tables and pg-tenancy-verify in target/package
+	@tools/setup.sh deb
+	@tools/deb.sh $(DEBS) $(LIBRARY) $(SQL_DIR) $(PROGRAM)
 
 .PHONY: lint
 lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and the shell scripts

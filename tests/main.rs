@@ -40,6 +40,7 @@ mod maintenance;
 mod member_access;
 mod monitoring;
 mod online;
+mod packages;
 mod patient_superuser;
 mod pooler;
 mod postgrest;

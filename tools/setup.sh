@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test with Postgres $PG, and nothing else:
-# setup.sh [build|server|clients|lint|fuzz|instructions]...
+# setup.sh [build|server|clients|lint|fuzz|instructions|deb]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
@@ -8,6 +8,7 @@
 #   lint     shellcheck, cargo-deny and pgspot
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
+#   deb      what makes Debian packages
 source "$(dirname "$0")/lib.sh"
 
 as_root() {
@@ -200,9 +201,13 @@ setup_instructions() {
     packages valgrind python3
 }
 
+setup_deb() {
+    packages dpkg-dev binutils python3
+}
+
 for part in "${@:-build}"; do
     case $part in
-    build | server | clients | lint | fuzz | instructions) "setup_$part" ;;
-    *) die "unknown part '$part': build, server, clients, lint, fuzz or instructions" ;;
+    build | server | clients | lint | fuzz | instructions | deb) "setup_$part" ;;
+    *) die "unknown part '$part': build, server, clients, lint, fuzz, instructions or deb" ;;
     esac
 done

@@ -26,6 +26,13 @@ say "Rust tests on Postgres $PG, library loaded: $loading"
 read -ra flags <<<"${CARGOFLAGS:-}"
 PG_TENANCY_CLOCK_BIN=$("$ROOT/tools/clock.sh") || failed+=("the library with a clock of its own")
 export PG_TENANCY_CLOCK_BIN
+# Packages are tried with Debian's server.
+if [[ -x /usr/lib/postgresql/$PG/bin/postgres ]]; then
+    export PG_TENANCY_PACKAGES=$ROOT/target/debs-$PG
+    rm -rf "$PG_TENANCY_PACKAGES"
+    DEB_COMPRESSION='gzip -z1' make --no-print-directory -C "$ROOT" deb DEBS="$PG_TENANCY_PACKAGES" \
+        || failed+=("Debian packages")
+fi
 "$ROOT/tools/pooler.sh" start test
 eval "$("$ROOT/tools/pooler.sh" env test)"
 # Many tests wait for a server of their own, so there are more of them at a time than processors.
