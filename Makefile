@@ -137,6 +137,12 @@ deb: all ## make Debian packages of the extension, its line tables and pg-tenanc
 	@tools/setup.sh deb
 	@tools/deb.sh $(DEBS) $(LIBRARY) $(SQL_DIR) $(PROGRAM)
 
+.PHONY: dist
+dist: ## make the archive of the committed sources for PGXN in target/package
+	@mkdir -p target/package
+	@git archive --format zip --prefix pg_tenancy-$(VERSION)/ --output target/package/pg_tenancy-$(VERSION).zip HEAD
+	@echo target/package/pg_tenancy-$(VERSION).zip
+
 .PHONY: lint
 lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and the shell scripts
 	@tools/setup.sh build lint
@@ -148,6 +154,7 @@ lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and 
 	@tools/lines.sh
 	@tools/deny.sh
 	@tools/pgspot.sh $(SQL)
+	target/tools/hadolint/bin/hadolint Dockerfile
 	shellcheck -x -P SCRIPTDIR tools/*.sh tools/demo/*.sh examples/keys/*.sh .ci/run
 
 .PHONY: psql

@@ -1,5 +1,6 @@
 //! The Debian packages, by dpkg itself: installed, used by a server, upgraded and removed. It works in a root of the
-//! test's own, with a copy of Debian's Postgres, so the machine's installation stays as it is.
+//! test's own, with a copy of Debian's Postgres, so the machine's installation stays as it is. Also what PGXN and the
+//! image for containers say of this version.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,6 +9,7 @@ use std::process::Command;
 
 use crate::common::server::{Folder, Server, succeeds};
 use crate::common::*;
+use serde_json::Value;
 use tokio_postgres::Client;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -284,4 +286,57 @@ fn the_same_files_make_the_same_packages() {
         assert!(fs::read(&one).unwrap() == fs::read(&other).unwrap(), "{name} differs: {one:?} {other:?}");
     }
     fs::remove_dir_all(again).unwrap();
+}
+
+/// What the specification allows, version 1.0.0: https://pgxn.org/meta/spec.txt
+#[test]
+fn the_metadata_for_pgxn_is_valid_and_of_this_version() {
+    let text = fs::read_to_string(Path::new(ROOT).join("META.json")).unwrap();
+    let meta: Value = serde_json::from_str(&text).unwrap();
+    let meta = meta.as_object().unwrap();
+    let of = |key: &str| meta.get(key).and_then(Value::as_str).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((of("name"), of("version"), of("license")), ("pg_tenancy", version, "postgresql"));
+    assert!(!of("abstract").is_empty() && !of("maintainer").is_empty());
+    assert!(["stable", "testing", "unstable"].contains(&of("release_status")));
+    assert_eq!(meta["meta-spec"]["version"], "1.0.0");
+    let known = ["name", "version", "abstract", "maintainer", "license", "provides", "meta-spec", "description"];
+    let known = known.into_iter().chain(["generated_by", "tags", "no_index", "prereqs", "release_status", "resources"]);
+    let known: Vec<&str> = known.collect();
+    let unknown: Vec<&String> = meta.keys().filter(|key| !known.contains(&key.as_str())).collect();
+    assert!(unknown.is_empty(), "no key of the specification: {unknown:?}");
+
+    let provided = meta["provides"].as_object().unwrap();
+    assert_eq!(provided.keys().collect::<Vec<_>>(), ["pg_tenancy"]);
+    for extension in provided.values() {
+        assert_eq!(extension["version"], version);
+        for file in ["file", "docfile"] {
+            let path = extension[file].as_str().unwrap();
+            assert!(Path::new(ROOT).join(path).exists(), "META.json names {path}");
+        }
+    }
+    for (phase, relations) in meta["prereqs"].as_object().unwrap() {
+        assert!(["configure", "build", "test", "runtime", "develop"].contains(&phase.as_str()), "{phase}");
+        for (relation, required) in relations.as_object().unwrap() {
+            assert!(["requires", "recommends", "suggests", "conflicts"].contains(&relation.as_str()), "{relation}");
+            for (name, least) in required.as_object().unwrap() {
+                let three_parts = |text: &str| text.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 3;
+                assert!(least == 0 || least.as_str().is_some_and(three_parts), "{name}: {least}");
+            }
+        }
+    }
+    for tag in meta["tags"].as_array().unwrap() {
+        let tag = tag.as_str().unwrap();
+        assert!(!tag.is_empty() && tag.len() < 256 && !tag.contains(['/', '\\']), "{tag}");
+    }
+}
+
+#[test]
+fn the_image_is_built_with_the_toolchain_of_the_project() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+    let after = |text: &str, start: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("no {start}"));
+        line.trim_matches('"').to_owned()
+    };
+    assert_eq!(after(&read("Dockerfile"), "ARG RUST_VERSION="), after(&read("rust-toolchain.toml"), "channel = \""));
 }

