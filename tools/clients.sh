@@ -18,13 +18,13 @@ node_package() {
 }
 
 node_suite() {
-    local tests=$ROOT/target/clients/node
+    local work=$ROOT/target/clients/node
     node_package
     # Beside node_modules, where imports are looked for.
-    rm -f "$tests"/*.js
-    cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$tests/"
-    rm -rf "$tests/shop" && cp -r "$ROOT/examples/shop" "$tests/shop"
-    (cd "$tests" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 *.test.js)
+    rm -f "$work"/*.js
+    cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$work/"
+    rm -rf "$work/shop" && cp -r "$ROOT/examples/shop" "$work/shop"
+    (cd "$work" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 *.test.js)
 }
 
 # The package of clients/python is built first, and the tests use the file that was built.
