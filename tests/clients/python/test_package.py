@@ -58,6 +58,7 @@ class Package(unittest.TestCase):
             "sqlalchemy": {"sqlalchemy"},
             "alembic": {"alembic", "sqlalchemy"},
             "django": {"django"},
+            "fastapi": {"fastapi"},
             "testing": {"jwt", "cryptography"},
         }
         for module, needed in needs.items():
