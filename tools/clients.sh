@@ -24,7 +24,7 @@ node_suite() {
     rm -f "$work"/*.js
     cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$work/"
     rm -rf "$work/shop" && cp -r "$ROOT/examples/shop" "$work/shop"
-    (cd "$work" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 *.test.js)
+    (cd "$work" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 ./*.test.js)
 }
 
 # The package of clients/python is built first, and the tests use the file that was built.

@@ -1,32 +1,43 @@
 #!/usr/bin/env python3
 """Prints the crates that a package of this workspace is linked with: licences, and the notices that they ask to keep.
 
-licenses.py PACKAGE: in the order of their names; a text that several crates have stands there once.
+licenses.py PACKAGE: in the order of their names. A text that several crates have stands there once.
 """
 
-import json
+import glob
 import os
 import re
 import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CARGO = os.environ.get("CARGO", "cargo")
+REGISTRY = os.path.join(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"), "registry", "src", "*")
 FEATURES = {"pg_tenancy": f"pg{os.environ.get('PG', '15')}"}
 NOTICE = re.compile(r"^(licen[sc]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 
 
-def run(*command):
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def linked(package):
-    """Names and versions: no build scripts, no macros, no tests."""
-    command = [CARGO, "tree", "--quiet", "--locked", "--offline", "--package", package, "--edges", "normal,no-proc-macro",
-               "--prefix", "none", "--format", "{p}", "--no-dedupe"]
+    """Name, version and licence of each crate: no build scripts, no macros, no tests, none of this workspace."""
+    command = [os.environ.get("CARGO", "cargo"), "tree", "--quiet", "--locked", "--offline", "--package", package,
+               "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}\t{l}"]
     if package in FEATURES:
         command += ["--features", FEATURES[package]]
-    return {tuple(line.split(" ")[:2]) for line in run(*command).replace(" v", " ").splitlines()}
+    tree = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    crates = set()
+    for line in tree.splitlines():
+        crate, license = line.split("\t")
+        if f"({ROOT}" not in crate:
+            name, version = crate.split(" ")[:2]
+            crates.add((name, version.lstrip("v"), license))
+    return sorted(crates)
+
+
+def sources(name, version):
+    folders = glob.glob(os.path.join(REGISTRY, f"{name}-{version}"))
+    if not folders:
+        sys.exit(f"error: cargo has no sources of {name} {version} in {REGISTRY}")
+    # What AWS-LC itself asks for is in the folder of its own sources.
+    return [folder for folder in (folders[0], os.path.join(folders[0], "aws-lc")) if os.path.isdir(folder)]
 
 
 def notices(folder):
@@ -38,22 +49,12 @@ def notices(folder):
 
 
 def main():
-    # Crates for other systems were perhaps never downloaded.
-    host = re.search(r"^host: (.*)$", run("rustc", "-vV"), re.MULTILINE)[1]
-    metadata = json.loads(run(CARGO, "metadata", "--quiet", "--locked", "--offline", "--format-version", "1",
-                              "--filter-platform", host, "--features", FEATURES["pg_tenancy"]))
-    names = linked(sys.argv[1])
-    crates = [crate for crate in metadata["packages"] if (crate["name"], crate["version"]) in names and crate["source"]]
-    crates.sort(key=lambda crate: (crate["name"], crate["version"]))
     texts = {}
-    for crate in crates:
-        folder = os.path.dirname(crate["manifest_path"])
-        print(f"{crate['name']} {crate['version']}: {crate['license'] or 'see its notice'}")
-        # What AWS-LC itself asks for is in the folder of its sources.
-        for place in [folder, os.path.join(folder, "aws-lc")]:
-            if os.path.isdir(place):
-                for name, text in notices(place):
-                    texts.setdefault(text, []).append(f"{crate['name']} {crate['version']}, {name}")
+    for name, version, license in linked(sys.argv[1]):
+        print(f"{name} {version}: {license or 'see its notice'}")
+        for folder in sources(name, version):
+            for file, text in notices(folder):
+                texts.setdefault(text, []).append(f"{name} {version}, {file}")
     for text, of in texts.items():
         print("\n" + "-" * 79 + "\n" + "\n".join(of) + "\n\n" + text)
 
