@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the suites of tests/clients (node, python, or those named) through the pooler of the environment: drivers and
+# Runs the suites of tests/clients (all of them, or those named) through the pooler of the environment: drivers and
 # JOSE libraries as applications have them. Each gets a database of its own, which is dropped afterwards.
 source "$(dirname "$0")/lib.sh"
 
@@ -39,8 +39,40 @@ python_suite() {
         && timeout 300 "$python" -B -m unittest -v)
 }
 
+# Tokens for the suites that make none themselves, and the pooler as libpq's variables name a server.
+as_application() {
+    local tokens
+    tokens=$(PYTHONPATH=$ROOT/clients/python/src "$ROOT/target/clients/python/bin/python" -B "$ROOT/tests/clients/tokens.py")
+    eval "$tokens"
+    export PGHOST=${PG_TENANCY_POOLER_HOST:?} PGPORT=$PG_TENANCY_POOLER_PORT PGUSER=test_tenancy_application
+}
+
+# lacks PROGRAM...: without one of them a suite is skipped, and says so, but in CI it fails.
+lacks() {
+    local program
+    for program in "$@"; do
+        if command -v "$program" >/dev/null; then continue; fi
+        if [[ -n ${CI:-} ]]; then die "there is no $program: see tools/setup.sh clients"; fi
+        say "skipped: no $program"
+        return 0
+    done
+    return 1
+}
+
+php_suite() (
+    if lacks php; then return; fi
+    as_application
+    timeout 60 php "$ROOT/tests/clients/php/test.php"
+)
+
+ruby_suite() (
+    if lacks ruby; then return; fi
+    as_application
+    timeout 60 ruby "$ROOT/tests/clients/ruby/test.rb" --verbose
+)
+
 failed=()
-if (($# == 0)); then set -- node python; fi
+if (($# == 0)); then set -- node python php ruby; fi
 for suite in "$@"; do
     export PGDATABASE=pg_tenancy_${suite}_$$
     drop

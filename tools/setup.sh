@@ -4,7 +4,7 @@
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
-#            packages, Python with a venv
+#            packages, Python with a venv, PHP, Ruby
 #   lint     shellcheck, cargo-deny, pgspot and hadolint
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
@@ -175,6 +175,9 @@ setup_clients() {
         say "Installing the Python packages of tests/clients/python"
         python_packages "$ROOT/tests/clients/python/requirements.txt" "$clients/python"
     fi
+
+    # For tests/clients/{php,ruby}: 52 MB.
+    packages php-cli php-pgsql ruby ruby-activerecord ruby-pg
 }
 
 setup_lint() {
