@@ -27,3 +27,12 @@ export function organizationColumn(options?: {
   /** By default UUID. */
   type?: DataType;
 }): ModelAttributeColumnOptions;
+
+/**
+ * Keeps `tenancy.protect` out of what `sync({ alter: true })` does: it leaves the organization column alone, and the
+ * foreign keys that the models still have. Call it for the instance of migrations, before the first query.
+ *
+ * With `reason`, a transaction may also drop foreign keys between protected tables, which the guardrail
+ * `protected_tables` refuses without a reason: see `giveReason` of `pg-tenancy/pg`.
+ */
+export function quiet<Instance extends Sequelize>(sequelize: Instance, options?: { reason?: string }): Instance;
