@@ -13,6 +13,7 @@ endif
 PG ?= 15
 DESTDIR ?=
 LOADING ?= demand,session,shared
+TESTS ?= all
 CLUSTER ?= demo
 FUZZ_SECONDS ?= 60
 CARGO ?= cargo
@@ -32,9 +33,8 @@ RELEASED := $(wildcard sql/released/*.sql.gz)
 DEBS ?= target/package
 PACKAGE := pg_tenancy-$(VERSION)-pg$(PG)-$(shell uname -m)
 
-# Expanded where it is used, because `setup` may just have brought the pg_config that it finds.
-CARGO_PG = PGRX_PG_CONFIG_PATH="$$(tools/pg-config.sh)" $(CARGO)
-CARGO_PG_FLAGS = --release --package pg_tenancy --features pg$(PG) --target-dir target/build-$(PG) $(CARGOFLAGS)
+CARGO_PG = tools/cargo.sh
+CARGO_PG_FLAGS = --release --package pg_tenancy --features pg$(PG) --target-dir target/build $(CARGOFLAGS)
 CORE := Cargo.toml Cargo.lock core/Cargo.toml $(shell find core/src -type f)
 PRIVATE = PG_CONFIG="$$(tools/pg-config.sh --private)" DESTDIR=
 
@@ -49,9 +49,9 @@ demo: private ## set up, build, and show in a private Postgres what the extensio
 	@eval "$$(tools/cluster.sh env demo)"; exec tools/demo.sh
 
 .PHONY: test
-test: private ## set up, build, and run every test (LOADING=demand,session,shared; PG=18)
+test: private ## set up, build, and run every test (LOADING=demand,session,shared; TESTS=short; PG=18)
 	@tools/setup.sh clients
-	@LOADING=$(LOADING) tools/test.sh
+	@LOADING=$(LOADING) TESTS=$(TESTS) tools/test.sh
 
 .PHONY: check
 check: private ## run one suite or test (ONE=pg_test/context/context.sql, ONE=context::a_name)
@@ -82,18 +82,24 @@ build: all
 library: $(LIBRARY) $(SQL)
 all: library $(PROGRAM) ## build the library and the SQL of the extension, and pg-tenancy-verify
 
-# Without line tables, which stand in a file beside it, where debuggers and backtraces look for them.
+# The versions share what they depend on, and cargo has one file for the libraries of all of them, which it would take
+# for up to date after another version was built. Without line tables, which stand in a file beside it, where debuggers
+# and backtraces look for them.
 $(LIBRARY): $(CORE) files/Cargo.toml $(shell find src files/src -type f)
-	$(CARGO_PG) build --lib $(CARGO_PG_FLAGS)
-	@objcopy --only-keep-debug target/build-$(PG)/release/libpg_tenancy.so $@.debug
-	@cd target/build-$(PG) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug \
-	    release/libpg_tenancy.so pg_tenancy.so
+	@mkdir -p target/build $(@D)
+	@exec 9>target/build/versions.lock && flock 9 \
+	    && rm -f target/build/release/{,deps/}libpg_tenancy.so \
+	    && (set -x; $(CARGO_PG) build --lib $(CARGO_PG_FLAGS) 9>&-) \
+	    && cp target/build/release/libpg_tenancy.so $(@D)/libpg_tenancy.so
+	@objcopy --only-keep-debug $(@D)/libpg_tenancy.so $@.debug
+	@cd $(@D) && objcopy --strip-unneeded --add-gnu-debuglink=pg_tenancy.so.debug libpg_tenancy.so pg_tenancy.so
+	@rm $(@D)/libpg_tenancy.so
 
 # Static, so that it runs on an auditor's machine, whatever that has. It shares what the library is built of.
 $(PROGRAM): $(CORE) verifier/Cargo.toml $(shell find verifier/src -type f)
-	$(CARGO) rustc --release --package pg-tenancy-verify --bin pg-tenancy-verify --target-dir target/build-$(PG) \
+	$(CARGO) rustc --release --package pg-tenancy-verify --bin pg-tenancy-verify --target-dir target/build \
 	    $(CARGOFLAGS) -- -C target-feature=+crt-static
-	@strip --strip-unneeded -o $@ target/build-$(PG)/release/pg-tenancy-verify
+	@strip --strip-unneeded -o $@ target/build/release/pg-tenancy-verify
 
 # Beside the script of this version those of earlier ones, which a dump of theirs is restored with.
 $(SQL): Cargo.toml pg_tenancy.control sql/order $(SCRIPTS) $(UPGRADES) $(RELEASED)

@@ -8,7 +8,7 @@ pg_config=$(private_pg_config)
 server=$(server_dir) pg_config=$(realpath "$pg_config")
 original=$server/pg$PG copy=$server/clock-$PG
 read -ra flags <<<"${CARGOFLAGS:-}"
-(cd "$ROOT" && PGRX_PG_CONFIG_PATH=$(build_pg_config) "${CARGO:-cargo}" build --quiet --lib --package pg_tenancy \
+(cd "$ROOT" && tools/cargo.sh build --quiet --lib --package pg_tenancy \
     --features "pg$PG,test_clock" "${flags[@]}" >&2)
 # Links, but for what is replaced. A server that has the old library mapped keeps it.
 rm -rf "$copy"

