@@ -58,7 +58,7 @@ Names in backfill are resolved under the search_path of the caller.
 A table that the organization column references is protected too, by its key. It is left alone if it is protected or
 excluded already, or if the caller does not own it.
 
-Foreign keys between two protected tables become composite, (organization, key), with the unique key that they need,
+Foreign keys between two protected tables become composite, (key, organization), with the unique key that they need,
 if their columns are NOT NULL. Postgres checks foreign keys without row-level security: a plain key accepts a row of
 another tenant, and ON DELETE CASCADE deletes it. ON DELETE SET NULL then names the columns to set. The key becomes
 composite too where NULL means nobody on the referenced side.

@@ -72,7 +72,7 @@ SET LOCAL SESSION AUTHORIZATION test_owner;
 
 -- What takes its place in the same statement, by whatever name.
 SELECT lives_ok('ALTER TABLE app.invoice DROP CONSTRAINT to_customer, ADD CONSTRAINT to_customer FOREIGN KEY (customer_id) REFERENCES app.customer ON DELETE CASCADE', 'another in its place');
-SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'to_customer'), 'FOREIGN KEY (organization_id, customer_id) REFERENCES app.customer(organization_id, id) ON DELETE CASCADE', 'carries the organization and its own actions');
+SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'to_customer'), 'FOREIGN KEY (customer_id, organization_id) REFERENCES app.customer(id, organization_id) ON DELETE CASCADE', 'carries the organization and its own actions');
 SELECT lives_ok('ALTER TABLE app.invoice DROP CONSTRAINT to_customer, ADD CONSTRAINT by_other_name FOREIGN KEY (customer_id) REFERENCES app.customer', 'one of another name too');
 SELECT is(pg_temp.whole(), 0::bigint, 'all is whole');
 SELECT lives_ok('ALTER TABLE app.invoice RENAME CONSTRAINT by_other_name TO third', 'another name alone');

@@ -44,7 +44,7 @@ SELECT is_empty($$ SELECT object, detail FROM tenancy.advise() WHERE rule = 'for
 SELECT is_empty('SELECT * FROM tenancy.drift()', 'and nothing is adrift');
 SELECT results_eq($$ SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tenancy.check_reference()'::regprocedure $$, '{5}'::bigint[], 'those that cannot carry the organization are checked');
 SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'letter_draft_fkey'),
-    'FOREIGN KEY (organization_id, draft) REFERENCES app.draft(organization_id, id)', 'a column that may be NULL on the other side is carried where NULL is nobody''s');
+    'FOREIGN KEY (draft, organization_id) REFERENCES app.draft(id, organization_id)', 'a column that may be NULL on the other side is carried where NULL is nobody''s');
 
 CREATE FUNCTION test.words(statement text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE state text; words text; detail text; hint text; "constraint" text; "table" text; context text;

@@ -32,11 +32,11 @@ SELECT is(tenancy.protect('app."Note"') + tenancy.protect('app.account'), 0, 'af
 SELECT is((SELECT count(*) FROM tenancy.plan('app."Note"') WHERE sql LIKE '%ADD CONSTRAINT % FOREIGN KEY%' AND state = 'done'), 3::bigint, 'the plan shows the keys as done');
 
 SELECT is(pg_temp.keys() -> 'Note account' ->> 0,
-    'FOREIGN KEY ("organizationId", "accountId") REFERENCES app.account(organization_id, id) ON UPDATE CASCADE ON DELETE CASCADE', 'the key carries the organization and its actions');
+    'FOREIGN KEY ("accountId", "organizationId") REFERENCES app.account(id, organization_id) ON UPDATE CASCADE ON DELETE CASCADE', 'the key carries the organization and its actions');
 SELECT is(pg_temp.keys() -> 'Note_reviewed_fkey' ->> 0,
-    'FOREIGN KEY ("organizationId", reviewed) REFERENCES app.account(organization_id, id) ON DELETE SET NULL (reviewed) DEFERRABLE INITIALLY DEFERRED',
+    'FOREIGN KEY (reviewed, "organizationId") REFERENCES app.account(id, organization_id) ON DELETE SET NULL (reviewed) DEFERRABLE INITIALLY DEFERRED',
     'SET NULL leaves the organization alone, and a deferred key stays deferred');
-SELECT is(pg_temp.keys() -> 'Note_parent_fkey' ->> 0, 'FOREIGN KEY ("organizationId", parent) REFERENCES app."Note"("organizationId", id)', 'a key to the same table too');
+SELECT is(pg_temp.keys() -> 'Note_parent_fkey' ->> 0, 'FOREIGN KEY (parent, "organizationId") REFERENCES app."Note"(id, "organizationId")', 'a key to the same table too');
 SELECT is((SELECT bool_and(convalidated) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'app."Note"'::regclass), true, 'all of them are validated, by an owner whom FORCE binds');
 SELECT is((SELECT count(*) FROM pg_constraint WHERE contype = 'u' AND conrelid = 'app.account'::regclass), 1::bigint, 'two foreign keys to the same columns share one key');
 
@@ -113,7 +113,7 @@ INSERT INTO app.parted_note VALUES (1, test.acme(), 1), (2, test.bolt(), 2);
 CREATE TEMP TABLE parted AS SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE conrelid = 'app.parted_note'::regclass AND contype = 'f';
 SELECT is(tenancy.protect('app.parted_note') > 0 AND tenancy.protect('app.parted_note') = 0, true, 'a partitioned table gets its keys too');
 SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.parted_note_1'::regclass AND contype = 'f'),
-    'FOREIGN KEY (organization_id, account) REFERENCES app.account(organization_id, id) ON DELETE CASCADE', 'and its partitions');
+    'FOREIGN KEY (account, organization_id) REFERENCES app.account(id, organization_id) ON DELETE CASCADE', 'and its partitions');
 SELECT is(tenancy.unprotect('app.parted_note') > 0, true, 'which can be taken back');
 SELECT is((SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.parted_note'::regclass AND contype = 'f'), (SELECT definition FROM parted), 'as it was');
 

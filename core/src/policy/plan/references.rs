@@ -1,7 +1,7 @@
 //! Steps that make foreign keys between protected tables carry the organization.
 //!
 //! Postgres checks foreign keys without row-level security: a plain foreign key accepts another tenant's row, and ON
-//! DELETE CASCADE deletes it. A foreign key over `(organization, key)` cannot lead out of the organization.
+//! DELETE CASCADE deletes it. A foreign key over `(key, organization)` cannot lead out of the organization.
 //!
 //! Decision: `docs/decisions/20-composite-foreign-keys.md`.
 
@@ -235,6 +235,12 @@ impl<'a> Link<'a> {
         steps.into_iter().map(|step| step.comparing_rows().unless(permitted)).collect()
     }
 
+    /// The columns of the foreign key with the organization last: tools that read the first column of a foreign key
+    /// alone (Django's inspectdb, schema.rb of Rails) find the relation as it was.
+    fn carried(&self, columns: &[&Name], organization: &Column) -> String {
+        format!("{}, {}", quoted_list(None, columns), organization.quoted)
+    }
+
     fn definition(&self) -> String {
         let Reference { on_delete_columns, .. } = self.reference;
         // The organization stays, whatever becomes of the reference.
@@ -244,9 +250,9 @@ impl<'a> Link<'a> {
             on_delete_columns.iter().map(String::as_str).collect()
         };
         definition(
-            &quoted_list(Some(self.child.organization), &self.child_columns),
+            &self.carried(&self.child_columns, self.child.organization),
             self.parent.facts,
-            &quoted_list(Some(self.parent.organization), &self.parent_columns),
+            &self.carried(&self.parent_columns, self.parent.organization),
             self.reference,
             &sets,
             false,

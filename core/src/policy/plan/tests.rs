@@ -382,7 +382,7 @@ fn a_foreign_key_between_protected_tables_gets_the_organization() {
         "{sql}"
     );
     assert!(sql.contains(
-        "DROP CONSTRAINT fk, ADD CONSTRAINT fk FOREIGN KEY (org_id, account) REFERENCES public.account (org_id, id) \
+        "DROP CONSTRAINT fk, ADD CONSTRAINT fk FOREIGN KEY (account, org_id) REFERENCES public.account (id, org_id) \
          ON DELETE CASCADE NOT VALID"
     ));
     assert!(sql.contains("ALTER TABLE public.\"CloudAccount\" VALIDATE CONSTRAINT fk"));
