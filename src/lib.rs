@@ -34,11 +34,13 @@ pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_to_panics();
     pg::report::bind_unwinder();
     pg::settings::configuration::define();
+    pg::settings::several_identities::define();
     context::define(context::Rooms {
         revalidate: identity::revalidate,
         grant_in_force: controls::grant_in_force,
         refused: audit::operation_refused,
         operator_acts: audit::operator_acts,
+        identity_changed: audit::identity_changed,
     });
     controls::define(controls::Rooms { destroy_secret: secrets::destroy_reviewed, own_secret: secrets::own_reviewed });
     identity::TABLES.watch();

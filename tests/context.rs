@@ -407,7 +407,7 @@ fn the_value_of_the_context_is_not_shown_to_the_application() {
         }
         let listed = "SELECT setting FROM pg_settings WHERE name LIKE 'tenancy%' AND name !~ \
             '^tenancy.((seal|audit|checkpoint|settle|dormant)_|max_unsealed_events$|(token|issuer|key)_cache_(size|lifetime)$|\
-             exception_cache$)' AND setting <> ''";
+             exception_cache$|several_identities$)' AND setting <> ''";
         assert_eq!(column(&client, listed).await, Vec::<String>::new());
     });
 }

@@ -71,6 +71,7 @@ mod secret_rewrapping;
 mod secret_vectors;
 mod secret_verification;
 mod secrets;
+mod several_identities;
 mod sql_reference;
 mod sso;
 mod standby;

@@ -2,7 +2,7 @@
 BEGIN;
 \ir ../helpers/fixture.sql
 \ir ../helpers/leak.sql
-SELECT plan(297);
+SELECT plan(304);
 SET LOCAL client_min_messages = error;
 SET LOCAL tenancy.override_reason = 'leaks to be found';
 
@@ -105,6 +105,8 @@ SELECT test.leak(rule, leak, replace(object, '~', '"o''dd ""s".'), severity) FRO
     ('override_kept', 'ALTER ROLE "le''a ""ky" SET tenancy.override_reason = ''we are in a hurry''', 'role "le''a ""ky"', 'warning'),
     ('override_kept', format('ALTER ROLE "le''a ""ky" IN DATABASE %I SET tenancy.override_reason = ''x''', current_database()), format('role "le''a ""ky" in database %I', current_database()), 'warning'),
     ('override_kept', format('ALTER DATABASE %I SET tenancy.override_reason = ''x''', current_database()), format('database %I', current_database()), 'warning'),
+    ('several_identities', format('ALTER DATABASE %I SET tenancy.several_identities = on', current_database()), format('database %I', current_database()), 'error'),
+    ('several_identities', format('ALTER DATABASE %I SET tenancy.several_identities = TRUE', current_database()), format('database %I', current_database()), 'error'),
     -- Views, rules and functions
     ('view_without_security_invoker', 'ALTER VIEW "Vi;ew''s" RESET (security_invoker)', '~"Vi;ew''s"', 'warning'),
     ('view_without_security_invoker', 'CREATE MATERIALIZED VIEW kept AS SELECT * FROM "No;te''s"; CREATE VIEW "v;" AS SELECT * FROM kept', '~"v;"', 'error'),
@@ -150,6 +152,7 @@ SELECT test.clean(rule, statements) FROM (VALUES
     ('owner_is_application', 'ALTER TABLE "No;te''s" OWNER TO bystander'),
     ('application_escalates', 'GRANT tenancy_admin, pg_read_all_settings TO bystander; GRANT bystander TO "bo;ss"'),
     ('override_kept', 'ALTER ROLE "le''a ""ky" SET tenancy.override_reason = '''''),
+    ('several_identities', format('ALTER DATABASE %I SET tenancy.several_identities = off', current_database())),
     ('view_without_security_invoker', 'CREATE VIEW v AS SELECT * FROM base'),
     ('view_without_security_invoker', 'CREATE VIEW v AS SELECT * FROM "No;te''s"; SELECT tenancy.exclude(''v'', ''counts for our own invoices'')'),
     ('materialized_view', 'CREATE MATERIALIZED VIEW kept AS SELECT * FROM "No;te''s"'),

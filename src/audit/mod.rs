@@ -15,7 +15,7 @@ mod verification;
 use pg_tenancy_core::error::Result;
 
 pub use capture::append::{
-    NewEvent, OtherActor, append, describe_now, describe_without_context, events_wait, operator_acts,
+    NewEvent, OtherActor, append, describe_now, describe_without_context, events_wait, identity_changed, operator_acts,
     statement_finished,
 };
 pub use capture::commitment_key::key as commitment_key;

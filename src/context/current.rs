@@ -2,7 +2,9 @@
 
 use super::maintenance;
 use crate::pg::backend_local::BackendLocal;
+use crate::pg::report;
 use crate::pg::settings::sealed::{self, Lasting};
+use crate::pg::settings::several_identities;
 use crate::pg::spi::{Query, argument, timestamp};
 use crate::pg::transaction;
 use crate::pg::{cursor, user};
@@ -54,6 +56,8 @@ pub struct Rooms {
     pub refused: fn(domain: &str, error: &Error),
     /// Records what an operator does for an organization, as whom and why.
     pub operator_acts: fn(organization: Uuid, operation: &str, role: &str, reason: &str) -> Result<()>,
+    /// Records that the transaction, which had another identity, has the one of the context now.
+    pub identity_changed: fn(&Context) -> Result<()>,
 }
 
 static ROOMS: BackendLocal<Cell<Option<Rooms>>> = BackendLocal::new(Cell::new(None));
@@ -222,8 +226,12 @@ pub fn begin_encoded(context: Rc<Context>, text: String) -> Result<()> {
     if maintenance::in_maintenance() {
         return Err(error::CONTEXT_SEALED.error("this transaction acts for all organizations, and for none alone"));
     }
-    if TRANSACTION_IDENTITY.borrow().refuses(&context) {
-        return Err(sealed());
+    let changes = TRANSACTION_IDENTITY.borrow().refuses(&context);
+    if changes {
+        if context.scope == Scope::Session || !several_identities::are_permitted() {
+            return Err(sealed());
+        }
+        TRANSACTION_IDENTITY.borrow_mut().leave(transaction::level(), transaction::now());
     }
     refuse_what_was_left(&context)?;
     if context.scope == Scope::Transaction && *HOLDING.borrow().get() && cursors_are_open(true, transaction::now()) {
@@ -238,9 +246,21 @@ pub fn begin_encoded(context: Rc<Context>, text: String) -> Result<()> {
     sealed::set(&text, lasting);
     TRANSACTION_IDENTITY.borrow_mut().keep(transaction::level(), Rc::clone(&context));
     // What was just written need not be read again.
-    PARSED.replace(Some(context));
+    PARSED.replace(Some(Rc::clone(&context)));
     STALE.set(false);
-    Ok(())
+    if changes { identity_changed(&context) } else { Ok(()) }
+}
+
+/// Says in the session once, and records each time, what only a database of tests may do.
+fn identity_changed(context: &Context) -> Result<()> {
+    static SAID: BackendLocal<Cell<bool>> = BackendLocal::new(Cell::new(false));
+    if !SAID.replace(true) {
+        let message = "this transaction changes its identity, which only a database of tests may permit";
+        report::warn(
+            &error::CONTEXT_SEALED.error(message).detail("tenancy.several_identities is on for this database."),
+        );
+    }
+    ROOMS.get().map_or(Ok(()), |rooms| (rooms.identity_changed)(context))
 }
 
 /// Refuses an identity while a cursor may hold rows of another one that was rolled back to a savepoint.

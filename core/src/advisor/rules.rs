@@ -160,6 +160,9 @@ rules! {
     setting_shown_to_all, Warning, "Secret in a setting",
         "SHOW tells every role a setting, before the library is loaded also those that it hides: a command line is no \
             place for a secret.";
+    several_identities, Error, "Several identities in a transaction",
+        "Tests of applications keep one transaction open around several users, and need it. Elsewhere what one of \
+            them read can be written as another's.";
     several_organization_columns, Info, "Several organization columns",
         "tenancy.protect takes none of them until somebody names the one that is meant.";
     statistics_granted, Warning, "Statistics of everybody",

@@ -60,6 +60,20 @@ impl TransactionIdentity {
         }
     }
 
+    /// Lets the identity of the transaction go at nesting `level`, for another one that follows it at the time `at`.
+    ///
+    /// Only `tenancy.several_identities` permits that. What is left of it counts as after [`Self::roll_back`].
+    pub fn leave(&mut self, level: i32, at: i64) {
+        if let Some(left) = self.kept.change(level).take() {
+            self.remember_undone(left, at);
+        }
+    }
+
+    fn remember_undone(&mut self, undone: Rc<Context>, at: i64) {
+        self.undone.retain(|(other, _)| !other.is_of_the_same(&undone));
+        self.undone.push((undone, at));
+    }
+
     /// Restores the state after the subtransaction at `level` rolled back at the time `at`.
     ///
     /// Returns true if the rollback removed the identity that the transaction was bound to.
@@ -68,8 +82,7 @@ impl TransactionIdentity {
         self.kept.roll_back(level);
         let broken = before.is_some() && self.kept.get().is_none();
         if let Some(undone) = before.filter(|_| broken) {
-            self.undone.retain(|(other, _)| !other.is_of_the_same(&undone));
-            self.undone.push((undone, at));
+            self.remember_undone(undone, at);
         }
         broken
     }
@@ -150,6 +163,19 @@ mod tests {
         seal.keep(2, Rc::new(ada));
         assert!(!seal.roll_back(2, 7));
         assert!(seal.refuses(&bob));
+    }
+
+    #[test]
+    fn who_is_left_for_another_is_remembered_and_comes_back_with_the_savepoint() {
+        let (ada, bob) = (identity("ada", 1), identity("bob", 2));
+        let mut seal = sealed(&ada);
+        seal.leave(2, 7);
+        assert!(!seal.refuses(&bob));
+        assert_eq!((seal.somebody_else_undone(&bob), seal.somebody_else_undone(&ada)), (Some(7), None));
+        seal.keep(2, Rc::new(bob.clone()));
+        assert!(seal.refuses(&ada));
+        assert!(!seal.roll_back(2, 9));
+        assert!(seal.keeps(&ada) && seal.refuses(&bob));
     }
 
     #[test]

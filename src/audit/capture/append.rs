@@ -226,6 +226,12 @@ pub fn operator_acts(organization: Uuid, operation: &str, role: &str, reason: &s
         .map(drop)
 }
 
+/// Writes that the transaction, which had another identity, acts as the one of the context from now on.
+pub fn identity_changed(context: &Context) -> Result<()> {
+    let details = json!({ "setting": "tenancy.several_identities" });
+    append(NewEvent::of_operation(context.organization.id, "context", "change_identity", None, &details)).map(drop)
+}
+
 /// As [`append`], for what somebody else did a while ago.
 pub fn append_as(actor: Actor, occurred_at: i64, draft: NewEvent) -> Result<()> {
     OtherActor::default().append(actor, occurred_at, draft);
