@@ -109,3 +109,63 @@ BEGIN
     END LOOP;
 END
 $$;
+
+CREATE FUNCTION tenancy.drop_roles() RETURNS text[]
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    roles CONSTANT name[] := ARRAY(
+        SELECT r.rolname FROM pg_roles r
+         WHERE r.rolname IN ('tenancy_application', 'tenancy_admin', 'tenancy_operator', 'tenancy_auditor',
+                             'tenancy_custodian', 'tenancy_trail')
+         ORDER BY r.rolname);
+    wanted name;
+    found text;
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+        RAISE EXCEPTION 'must be superuser to drop the roles of pg_tenancy' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- Without their grants no statement on a protected table works.
+    IF EXISTS (SELECT FROM tenancy.protected_tables()) THEN
+        RAISE EXCEPTION 'cannot drop the roles of pg_tenancy while tables are protected'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'SELECT tenancy.unprotect("table") FROM tenancy.protected_tables() comes first.';
+    END IF;
+    -- Roles belong to the cluster. Rows without a database are of shared objects, which DROP ROLE itself names.
+    SELECT string_agg(DISTINCT quote_ident(d.datname), ', ') INTO found
+      FROM pg_shdepend s
+      JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
+      JOIN pg_database d ON d.oid = s.dbid
+     WHERE r.rolname = ANY (roles) AND d.datname <> current_database();
+    IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'the roles of pg_tenancy are used in other databases'
+            USING ERRCODE = 'dependent_objects_still_exist',
+                  DETAIL = format('Databases: %s.', found),
+                  HINT = 'Drop the extension and the schema tenancy there, and what was granted to its roles. The last database drops the roles.';
+    END IF;
+    -- DROP OWNED would drop them.
+    SELECT string_agg(pg_describe_object(s.classid, s.objid, s.objsubid), ', ' ORDER BY s.classid, s.objid) INTO found
+      FROM pg_shdepend s
+      JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
+     WHERE r.rolname = ANY (roles) AND s.deptype = 'o'
+       AND s.dbid IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = s.classid AND e.objid = s.objid AND e.deptype = 'e');
+    IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'a role of pg_tenancy owns objects'
+            USING ERRCODE = 'dependent_objects_still_exist',
+                  DETAIL = format('Owned: %s.', found),
+                  HINT = 'Give them another owner: REASSIGN OWNED BY ... TO ....';
+    END IF;
+    FOREACH wanted IN ARRAY roles LOOP
+        EXECUTE format('REASSIGN OWNED BY %I TO %I', wanted, current_user);
+        EXECUTE format('DROP OWNED BY %I', wanted);
+        EXECUTE format('DROP ROLE %I', wanted);
+    END LOOP;
+    RETURN roles;
+END
+$$;
+REVOKE ALL ON FUNCTION tenancy.drop_roles() FROM PUBLIC;
+COMMENT ON FUNCTION tenancy.drop_roles() IS
+'Drops the roles that CREATE EXTENSION made, and all that was granted to them in this database; returns their names.
+For superusers, right before DROP EXTENSION and in the same transaction: without the roles nobody else can call a
+function of the extension. Raises 42501 for others, 55000 while tables are protected, and 2BP01 while a role owns
+something or another database of the server uses it.';

@@ -21,6 +21,7 @@ use crate::pg::hooks::{executor, log, permission, planner, reading, statement, s
 use crate::pg::planning::acting_for_all;
 use crate::pg::processes::throttle;
 use crate::pg::report::OrRaise;
+use pg_tenancy_core::error;
 use pg_tenancy_core::identity::token_redaction;
 use pg_tenancy_core::secrets::literal;
 use pgrx::pg_guard;
@@ -53,6 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
         reports_statement: literal::reports_statement,
         literals: log::Redaction { needed: literal::holds_literal, in_place: literal::blot },
         quoted: log::Redaction { needed: literal::holds_quote, in_place: literal::cut },
+        is_error: error::is_kind,
     });
     utility::watch(utility::UtilityListener { held: context::cursor_held, changed: audit::cluster_changed });
     permission::watch(permission::PermissionListener {

@@ -1,4 +1,7 @@
-//! The pages for clients show code that is run: by the suites of `tests/clients`, which `tools/clients.sh` starts.
+//! The pages for clients show code that is run: by the suites of `tests/clients`, which `tools/clients.sh` starts. What
+//! clients are told of errors is tested here.
+
+use crate::common::*;
 
 /// A page shows each file as a block of its language, and no other block of that language.
 fn shows(page: &str, files: &[(&str, &str)]) {
@@ -32,4 +35,32 @@ fn the_pages_of_other_languages_show_the_code_that_is_tested() {
         include_str!("../docs/clients/ruby.md"),
         &[("ruby", include_str!("clients/ruby/identity.rb")), ("ruby", include_str!("clients/ruby/connect.rb"))],
     );
+}
+
+/// diesel shows no SQLSTATE, and each driver shows the constraint.
+#[test]
+fn an_error_has_its_name_as_constraint_and_those_of_postgres_keep_theirs() {
+    in_database(async |database| {
+        let client = database.application().await;
+        let constraint = async |sql: &str| {
+            let error = client.batch_execute(sql).await.unwrap_err();
+            let error = error.as_db_error().expect("an error of the server").clone();
+            client.batch_execute("ROLLBACK").await.unwrap();
+            (error.code().code().to_owned(), error.constraint().map(str::to_owned), error.table().map(str::to_owned))
+        };
+        let of_ours = |sqlstate: &str, name: &str| (sqlstate.to_owned(), Some(name.to_owned()), None);
+        let findings = r#"SELECT count(*) FROM "Finding""#;
+        assert_eq!(constraint(findings).await, of_ours("28000", "tenancy_context_missing"));
+        let bad = "SELECT tenancy.authenticate('x.y.z')";
+        assert_eq!(constraint(bad).await, of_ours("28000", "tenancy_token_malformed"));
+        let sign_in = |subject: &str| format!("BEGIN; SELECT tenancy.authenticate('{}')", database.token(subject));
+        let both = format!("{}; SELECT tenancy.authenticate('{}')", sign_in("alice"), database.token("bob"));
+        assert_eq!(constraint(&both).await, of_ours("28000", "tenancy_context_sealed"));
+        let denied = format!(r#"{}; DELETE FROM "Finding""#, sign_in("victor"));
+        assert_eq!(constraint(&denied).await, of_ours("42501", "tenancy_permission_denied"));
+
+        let twice = format!("{}; INSERT INTO cloud_account (external_id) VALUES ('acme-production')", sign_in("alice"));
+        let key = "cloud_account_organization_id_external_id_key".to_owned();
+        assert_eq!(constraint(&twice).await, ("23505".to_owned(), Some(key), Some("cloud_account".to_owned())));
+    });
 }

@@ -1,5 +1,6 @@
 //! From CREATE EXTENSION to DROP EXTENSION, by way of a dump and a restore.
 
+use crate::common::server::{Folder, Server, programs};
 use crate::common::*;
 use serde_json::json;
 use tokio_postgres::Client;
@@ -287,5 +288,58 @@ fn no_error_takes_the_server_or_the_session_down() {
         }
         assert_eq!(whoami(&client).await, json!({"authenticated": false}));
         // `in_database` compares the start of the server's processes.
+    });
+}
+
+/// A server without a preloaded library, where no other database knows the roles.
+#[test]
+fn the_last_database_drops_the_roles_with_the_extension_and_says_what_is_in_the_way() {
+    let Some((folder, bin)) = Folder::create("roles").zip(programs()) else { return skipped("no server of its own") };
+    let server = Server::at(&bin, folder.0.join("data"));
+    server.initialize();
+    server.start(&format!("-c unix_socket_directories={}", std::env::var("PGHOST").unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (config, drop) = (server.config(), "SELECT tenancy.drop_roles()");
+        let superuser = connect(&config).await;
+        for sql in ["CREATE EXTENSION pg_tenancy", "CREATE DATABASE other", "CREATE ROLE owner"] {
+            run(&superuser, sql).await;
+        }
+        run(&superuser, "CREATE TABLE doc (id integer, organization_id uuid NOT NULL)").await;
+        run(&superuser, "SELECT tenancy.protect('doc')").await;
+
+        // The session that drops the extension has not loaded the library.
+        let refusal = refused(&connect(&config).await, "DROP EXTENSION pg_tenancy").await;
+        assert_eq!(refusal.sqlstate, "2BP01");
+        assert_eq!(refusal.message, "cannot drop extension pg_tenancy while tables are protected");
+        assert_eq!(refusal.detail.as_deref(), Some("Protected: public.doc."));
+        let refusal = refused(&superuser, drop).await;
+        assert!(refusal.sqlstate == "55000" && refusal.hint.unwrap().contains("tenancy.unprotect"));
+        run(&superuser, r#"SELECT tenancy.unprotect("table") FROM tenancy.protected_tables()"#).await;
+
+        let mut other = config.clone();
+        let there = connect(other.dbname("other")).await;
+        run(&there, "CREATE EXTENSION pg_tenancy").await;
+        let refusal = refused(&superuser, drop).await;
+        assert_eq!((refusal.sqlstate.as_str(), refusal.detail.as_deref()), ("2BP01", Some("Databases: other.")));
+        run(&there, "DROP EXTENSION pg_tenancy; DROP SCHEMA tenancy").await;
+
+        run(&superuser, "CREATE TABLE kept (); ALTER TABLE kept OWNER TO tenancy_admin").await;
+        let refusal = refused(&superuser, drop).await;
+        assert_eq!(
+            (refusal.sqlstate.as_str(), refusal.detail.as_deref()),
+            ("2BP01", Some("Owned: table public.kept."))
+        );
+        run(&superuser, "ALTER TABLE kept OWNER TO owner; GRANT SELECT ON kept TO tenancy_application").await;
+        run(&superuser, "SET ROLE owner").await;
+        assert_eq!(refused(&superuser, drop).await.sqlstate, "42501");
+        run(&superuser, "RESET ROLE").await;
+
+        run(&superuser, &format!("BEGIN; {drop}; DROP EXTENSION pg_tenancy; COMMIT")).await;
+        let left = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'tenancy%'";
+        assert_eq!(column(&superuser, left).await, Vec::<String>::new());
+        assert_eq!(count(&superuser, "SELECT count(*) FROM kept").await, 0);
+        run(&superuser, "CREATE EXTENSION pg_tenancy").await;
+        assert_eq!(column(&superuser, left).await.len(), 6);
     });
 }

@@ -38,6 +38,7 @@ mod leaks;
 mod lifecycle;
 mod maintenance;
 mod member_access;
+mod migrations;
 mod monitoring;
 mod online;
 mod packages;

@@ -69,6 +69,11 @@ macro_rules! kinds {
     };
 }
 
+/// Whether a kind has this name. Neither allocates nor panics.
+pub fn is_kind(name: &[u8]) -> bool {
+    ALL.iter().any(|kind| kind.name.as_bytes() == name)
+}
+
 kinds! {
     /// The text is not a compact JWS (RFC 7515 section 7.1) of at most 16 KiB with a JSON header and JSON claims.
     TOKEN_MALFORMED, "28000", "Pass the access token exactly as the identity provider issued it: three base64url \
@@ -164,6 +169,9 @@ kinds! {
     /// A table with an organization column in a protected schema would remain unprotected.
     TABLE_UNPROTECTED, "55000", "Protect it in the same transaction, or say why not: tenancy.exclude(table, reason), \
         or SET tenancy.override_reason before the statement.";
+    /// The extension is to be dropped while tables are protected.
+    TABLES_PROTECTED, "2BP01", "Take the protection back first: SELECT tenancy.unprotect(\"table\") FROM \
+        tenancy.protected_tables(). CASCADE drops the policies, after which only superusers see rows.";
     /// A statement would remove something that tenancy.protect created.
     PROTECTION_CHANGED, "42501", "tenancy.unprotect(table) takes all of it back. If it must be done by hand, say why \
         first: SET LOCAL tenancy.override_reason = '...'.";

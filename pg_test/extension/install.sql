@@ -166,6 +166,7 @@ $$, $$ VALUES
     ('drop_member',              'v', 'u', false, false),
     ('drop_own_roles',           'v', 'u', false, false),
     ('drop_role',                'v', 'u', false, false),
+    ('drop_roles',               'v', 'u', false, false),
     ('drop_sso_connection',      'v', 'u', false, true),
     ('effective_permissions',    's', 'u', false, false),
     ('end_break_glass',          'v', 'u', false, false),

@@ -238,7 +238,8 @@ CREATE FUNCTION tenancy.guard_start() RETURNS event_trigger
 COMMENT ON FUNCTION tenancy.guard_start() IS
 'Event trigger function: loads the library before a table is created or altered, so that a new foreign key is
 validated over the rows of all organizations. Raises 55000 (table_unprotected) if a role that is no member of
-tenancy_admin adds a partition to a protected table.';
+tenancy_admin adds a partition to a protected table, and 2BP01 (tables_protected) if the extension is to be dropped
+while tables are protected.';
 
 -- ALWAYS: session_replication_role = replica would switch them off.
 CREATE EVENT TRIGGER tenancy_guard_ddl ON ddl_command_end EXECUTE FUNCTION tenancy.guard_ddl();
@@ -248,7 +249,7 @@ CREATE EVENT TRIGGER tenancy_guard_drop ON sql_drop EXECUTE FUNCTION tenancy.gua
 ALTER EVENT TRIGGER tenancy_guard_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER tenancy_guard_drop IS 'pg_tenancy: the guardrail protected_tables.';
 CREATE EVENT TRIGGER tenancy_guard_start ON ddl_command_start
-    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE') EXECUTE FUNCTION tenancy.guard_start();
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'DROP EXTENSION') EXECUTE FUNCTION tenancy.guard_start();
 ALTER EVENT TRIGGER tenancy_guard_start ENABLE ALWAYS;
 CREATE EVENT TRIGGER tenancy_guard_rewrite ON table_rewrite EXECUTE FUNCTION tenancy.guard_rewrite();
 ALTER EVENT TRIGGER tenancy_guard_rewrite ENABLE ALWAYS;

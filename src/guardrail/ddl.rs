@@ -6,7 +6,7 @@ use super::hit::{Hit, warned};
 use super::state::{overridden, state};
 use crate::audit;
 use crate::pg::backend_local::BackendLocal;
-use crate::pg::ddl::event_trigger::{self, DdlStatement, Table};
+use crate::pg::ddl::event_trigger::{self, DdlStatement, Part, Table};
 use crate::pg::fmgr::fmgr_function;
 use crate::pg::report::{OrRaise, warn};
 use crate::pg::spi::{Query, argument};
@@ -53,6 +53,12 @@ fmgr_function! {
 /// A partition of a protected table comes with its triggers, whose functions Postgres would say it may not call
 /// without a name.
 fn on_ddl_command_start(statement: &DdlStatement) -> Result<()> {
+    if statement.drops_extensions.iter().any(|name| name == "pg_tenancy") {
+        return require_nothing_protected();
+    }
+    if let Some(table) = statement.changes_columns_of.filter(|_| !protect::working()) {
+        keep_organization_column(statement, table)?;
+    }
     let parent = statement.partition_of.filter(|_| !protect::working() && !user::has_role(c"tenancy_admin"));
     match parent.filter(|parent| protect::is_marked(protect::root_of(*parent))) {
         Some(parent) => {
@@ -61,6 +67,32 @@ fn on_ddl_command_start(statement: &DdlStatement) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Postgres would name the policies that depend on the column, and advise nothing, or CASCADE, which is refused.
+fn keep_organization_column(statement: &DdlStatement, table: pg_sys::Oid) -> Result<()> {
+    let Some(column) = protect::organization_column(table) else { return Ok(()) };
+    let drops = |part: &Part| {
+        ["drop_column", "alter_column_type"].contains(&part.name) && part.object.as_deref() == Some(column.as_str())
+    };
+    match protect::table(table).filter(|_| statement.parts.iter().any(drops)) {
+        Some(table) => {
+            refuse_missing_protection(statement, &table, &format!("The policies compare column \"{column}\"."))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Postgres would name policies and triggers of each table, and advise CASCADE.
+fn require_nothing_protected() -> Result<()> {
+    let tables = protect::marked_tables();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let (some, more) = tables.split_at(tables.len().min(5));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let message = "cannot drop extension pg_tenancy while tables are protected";
+    Err(error::TABLES_PROTECTED.error(message).detail(format!("Protected: {}{more}.", some.join(", "))))
 }
 
 const NO_ADMIN: &str = "The role in force is no member of tenancy_admin, so it cannot protect it.";
@@ -129,6 +161,9 @@ fn on_ddl_command_end(statement: &DdlStatement) -> Result<()> {
         }
         if statement.brings {
             on_table_created(statement, &table)?;
+        }
+        if statement.attaches {
+            refuse_open_parents(statement, &table)?;
         }
         if statement.brings_keys {
             keep_keys(statement, &table)?;
@@ -230,6 +265,17 @@ fn warn_of_loss(statement: &DdlStatement, table: &Table, what: &str) {
         let detail = format!("SELECT tenancy.protect('{}')", name.replace('\'', "''"));
         warn(&error::PROTECTION_CHANGED.error(message).detail(detail));
     }
+}
+
+/// A query of a parent reads the rows of its children by the policies of the parent alone.
+fn refuse_open_parents(statement: &DdlStatement, table: &Table) -> Result<()> {
+    for (child, parent) in protect::open_parents(table.oid) {
+        let Some(child) = protect::table(child) else { continue };
+        let parent = protect::name_of(parent);
+        let damage = format!("Its rows would be read through {parent}, which has no policies. Protect that first.");
+        refuse_missing_protection(statement, &child, &damage)?;
+    }
+    Ok(())
 }
 
 fn refuse_missing_protection(statement: &DdlStatement, table: &Table, damage: &str) -> Result<()> {

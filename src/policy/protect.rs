@@ -295,6 +295,42 @@ pub fn is_marked(table: pg_sys::Oid) -> bool {
     facts(table).is_ok_and(|facts| plan::is_marked(&facts))
 }
 
+/// Protected tables at and below that one, each with a parent that is not protected.
+pub fn open_parents(table: pg_sys::Oid) -> Vec<(pg_sys::Oid, pg_sys::Oid)> {
+    let pairs = OPEN_PARENTS.write(&[argument(table)], |row| Some((row.get(1)?, row.get(2)?)));
+    pairs.into_iter().flatten().collect()
+}
+
+static OPEN_PARENTS: Query = Query::new(
+    "WITH RECURSIVE part (oid) AS (
+         SELECT $1
+          UNION
+         SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid),
+     above (child, parent) AS (
+         SELECT i.inhrelid, i.inhparent FROM part p JOIN pg_inherits i ON i.inhrelid = p.oid
+          UNION
+         SELECT a.child, i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.parent),
+     marked (oid) AS (
+         SELECT p.polrelid FROM pg_policy p
+          WHERE p.polname = 'tenancy_isolation'
+            AND obj_description(p.oid, 'pg_policy') ~~ 'Made by tenancy.protect;%')
+     SELECT a.child, a.parent FROM above a
+      WHERE a.child IN (SELECT m.oid FROM marked m) AND a.parent NOT IN (SELECT m.oid FROM marked m)
+      ORDER BY a.child, a.parent",
+);
+
+/// The column by which a protected table is, or leads to, an organization's.
+pub fn organization_column(table: pg_sys::Oid) -> Option<String> {
+    mark(table).map(|mark| mark.column)
+}
+
+/// Schema and name, quoted, of every table that `protect` has marked.
+pub fn marked_tables() -> Vec<String> {
+    let tables = MARKS.read(&[], |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)));
+    let marked = tables.into_iter().flatten().filter(|(_, comment)| plan::mark(comment).is_some());
+    marked.map(|(table, _)| name_of(table)).collect()
+}
+
 /// True if the table has the organization column of its schema, or one of a usual name.
 pub fn has_organization_column(table: pg_sys::Oid) -> bool {
     facts(table).is_ok_and(|facts| plan::has_organization_column(&facts))

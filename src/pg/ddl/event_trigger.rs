@@ -22,6 +22,10 @@ pub struct DdlStatement {
     pub brings_keys: bool,
     /// The table that it makes or attaches a partition of.
     pub partition_of: Option<pg_sys::Oid>,
+    /// The table whose columns it drops, without what depends on them, or gives other types; they are among the parts.
+    pub changes_columns_of: Option<pg_sys::Oid>,
+    /// The extensions that it drops, without what depends on them.
+    pub drops_extensions: Vec<String>,
     /// The table that it takes out of another.
     pub detached: Option<pg_sys::Oid>,
     /// The parts of an ALTER TABLE.
@@ -128,6 +132,12 @@ unsafe fn look(mut statement: DdlStatement, tree: *mut pg_sys::Node) -> DdlState
                 statement.renamed_from = node::text(rename.subname).or_else(of_relation);
                 statement.renamed_to = node::text(rename.newname);
             }
+            T_DropStmt => {
+                let drop = &*tree.cast::<pg_sys::DropStmt>();
+                if drop.removeType == OBJECT_EXTENSION && drop.behavior == pg_sys::DropBehavior::DROP_RESTRICT {
+                    statement.drops_extensions = node::strings(drop.objects);
+                }
+            }
             T_DropOwnedStmt => {
                 statement.owners = Some((node::roles((*tree.cast::<pg_sys::DropOwnedStmt>()).roles), None));
             }
@@ -142,6 +152,11 @@ unsafe fn look(mut statement: DdlStatement, tree: *mut pg_sys::Node) -> DdlState
                 let alter = &*tree.cast::<pg_sys::AlterTableStmt>();
                 for command in node::each(alter.cmds) {
                     let command: &pg_sys::AlterTableCmd = &*command;
+                    let drops = command.subtype == pg_sys::AlterTableType::AT_DropColumn
+                        && command.behavior == pg_sys::DropBehavior::DROP_RESTRICT;
+                    if drops || command.subtype == pg_sys::AlterTableType::AT_AlterColumnType {
+                        statement.changes_columns_of = node::relation(alter.relation);
+                    }
                     if command.subtype == pg_sys::AlterTableType::AT_AttachPartition {
                         statement.partition_of = node::relation(alter.relation);
                     }

@@ -42,6 +42,8 @@ pub struct Redactions {
     pub literals: Redaction,
     /// In what Postgres reports of data there: it may quote a value in any way.
     pub quoted: Redaction,
+    /// True for the name of an error of this library.
+    pub is_error: fn(&[u8]) -> bool,
 }
 
 static REDACTIONS: BackendLocal<Cell<Option<Redactions>>> = BackendLocal::new(Cell::new(None));
@@ -155,12 +157,41 @@ unsafe extern "C-unwind" fn emit(report: *mut pg_sys::ErrorData) {
                 unsafe { redact_text(text, redactions.quoted) };
             }
         }
+        // SAFETY: the report is an error at hand.
+        unsafe { name_error(report, redactions.is_error) };
         let hidden = hide_statement(redactions.tokens) && (!blotted || hide_statement(redactions.literals));
         report.hide_stmt |= !hidden;
     }
     if let Some(previous) = PREVIOUS_EMIT.get() {
         // SAFETY: passes on what Postgres gave.
         unsafe { previous(report) };
+    }
+}
+
+/// Gives an error of this library its name as a constraint name: beside the message that is the one field which each
+/// client shows. The name stands where Postgres has that of the raising function; pgrx passes nothing else on.
+///
+/// # Safety
+/// The report is one that Postgres is about to send.
+unsafe fn name_error(report: &mut pg_sys::ErrorData, is_error: fn(&[u8]) -> bool) {
+    const PREFIX: &[u8] = b"tenancy_";
+    if report.elevel != pg_sys::PGERROR as c_int || report.funcname.is_null() || !report.constraint_name.is_null() {
+        return;
+    }
+    // SAFETY: a C string of a binary, or of the report.
+    let name = unsafe { CStr::from_ptr(report.funcname) }.to_bytes();
+    if !is_error(name) {
+        return;
+    }
+    let (length, flags) = (PREFIX.len() + name.len() + 1, pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO);
+    // SAFETY: with NO_OOM it answers NULL instead of raising. Postgres frees the field with the others of the report.
+    let copy = unsafe { allocate(report.assoc_context, length, flags as c_int) };
+    if !copy.is_null() {
+        // SAFETY: the allocation has this length, and nobody else knows of it. The last byte stays zero.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(copy.cast::<u8>(), length) };
+        let letters = PREFIX.iter().chain(name).map(u8::to_ascii_lowercase);
+        bytes.iter_mut().zip(letters).for_each(|(byte, letter)| *byte = letter);
+        report.constraint_name = copy.cast();
     }
 }
 
