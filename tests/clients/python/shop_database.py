@@ -36,6 +36,7 @@ END
 $$;
 GRANT tenancy_admin TO {owner};
 GRANT tenancy_operator TO {worker};
+GRANT tenancy_application TO {application};
 GRANT CREATE ON SCHEMA public TO {owner};
 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES
     TO {application}, {worker};
@@ -49,10 +50,11 @@ class Shop(unittest.TestCase):
     """Each class has a database, and a copy of the example that it may change: `folder`."""
 
     example: str
+    prefix = ""
 
     @classmethod
     def setUpClass(cls):
-        cls.database = f"{os.environ['PGDATABASE']}_{cls.__name__.lower()}"
+        cls.database = f"{cls.prefix}{os.environ['PGDATABASE']}_{cls.__name__.lower()}"
         cls.addClassCleanup(cls.as_superuser, "DROP DATABASE IF EXISTS {} WITH (FORCE)", database="postgres")
         cls.as_superuser("DROP DATABASE IF EXISTS {} WITH (FORCE)", database="postgres")
         cls.as_superuser("CREATE DATABASE {} TEMPLATE template0", database="postgres")

@@ -31,7 +31,7 @@ class Django(Shop):
         """Commands of manage.py in a process of their own, as the owner of the tables. Returns what they say."""
         environment = {
             **os.environ,
-            "PGDATABASE": cls.database,
+            "PGDATABASE": cls.database.removeprefix(cls.prefix),
             "PGUSER": OWNER,
             "DJANGO_SETTINGS_MODULE": "site_of_shop.settings",
         }
@@ -180,6 +180,24 @@ class Migrations(Django):
         path.write_text(self.models_at_first)
         for migration in (self.folder / "shop" / "migrations").glob("000[2-9]*.py"):
             migration.unlink()
+
+    def test_a_relation_that_is_no_constraint_any_more_needs_a_reason(self):
+        first = next((self.folder / "shop" / "migrations").glob("0001*.py")).stem
+        name = "SELECT conname FROM pg_constraint WHERE conrelid = 'shop_payment'::regclass AND contype = 'f'"
+        [(key,)] = self.admin.execute(name).fetchall()
+        plain = "models.ForeignKey('shop.Invoice', models.PROTECT, db_constraint=False)"
+        drop = f"ALTER TABLE shop_payment DROP CONSTRAINT {key}"
+        reason = "SET LOCAL tenancy.override_reason = 'payments come from elsewhere'"
+        alter = f"migrations.AlterField('payment', 'invoice', {plain})"
+        self.write_migration("0002", "plain", first, alter, f'migrations.RunSQL("{drop}", migrations.RunSQL.noop)')
+        self.assertIn("less protected", self.manage("migrate", fails=True))
+        sql_with_reason = f'migrations.RunSQL("{reason}; {drop}", migrations.RunSQL.noop)'
+        self.write_migration("0002", "plain", first, alter, sql_with_reason)
+        self.manage("migrate")
+        self.assertNotIn("shop_payment -> shop_invoice", self.relations())
+        self.manage("migrate shop 0001")
+        (self.folder / "shop" / "migrations" / "0002_plain.py").unlink()
+        self.assert_protected(TABLES)
 
     def test_inspectdb_shows_the_tables_as_they_were_before(self):
         shown = self.manage("inspectdb")
@@ -435,6 +453,27 @@ class Requests(Django):
         self.assertEqual(self.rows(), [(ACME, "acme"), (GLOBEX, "globex")])
         with self.assertRaises(ImproperlyConfigured):
             with_identity(asynchronous)
+
+    def test_a_member_of_several_organizations_chooses_one(self):
+        from pg_tenancy.django import IdentityMiddleware, identity
+
+        from shop.models import Customer
+
+        class ByHeader(IdentityMiddleware):
+            def organization(self, request):
+                return request.headers.get("X-Organization")
+
+        middleware = type(sys)("middleware_of_a_test")
+        middleware.ByHeader = ByHeader
+        self.enterContext(mock.patch.dict(sys.modules, {"middleware_of_a_test": middleware}))
+        self.enterContext(override_settings(MIDDLEWARE=["middleware_of_a_test.ByHeader"]))
+        for organization, name in ((ACME, "acme"), (GLOBEX, "globex")):
+            self.issuer.add_member(self.admin, organization, "erin", "viewer")
+            headers = {**self.issuer.headers("erin"), "X-Organization": organization}
+            self.assertEqual(self.client.get("/customers", headers=headers).json(), [name])
+            with identity(self.issuer.token("erin"), organization=organization):
+                self.assertEqual(Customer.objects.get().name, name)
+        self.assertEqual(self.get(self.issuer.token("erin")).status_code, 401)
 
     def test_jobs_have_an_identity_or_assume_an_organization(self):
         from django.db import DatabaseError

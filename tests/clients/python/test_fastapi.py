@@ -4,6 +4,7 @@ import sys
 import warnings
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import FastAPI, HTTPException
 from pg_tenancy.fastapi import answer_refusals, identity
@@ -142,6 +143,31 @@ class FastApi(Shop):
                     answer = client.post(f"/customers/{what}", headers=self.issuer.headers("alice"))
                     self.assertEqual(answer.status_code, status, what)
                 self.assertEqual(self.rows(), [(ACME, "acme"), (GLOBEX, "globex"), (ACME, "new")])
+
+    def test_a_member_of_several_organizations_chooses_one_by_the_path(self):
+        for organization in (ACME, GLOBEX):
+            self.issuer.add_member(self.admin, organization, "erin", "viewer")
+        engine = create_engine(
+            url("psycopg", self.database), poolclass=pool.NullPool, connect_args={"prepare_threshold": None}
+        )
+
+        def of_path(organization: UUID) -> UUID:
+            return organization
+
+        for source in (engine, sessionmaker(engine)):
+            app = FastAPI()
+            answer_refusals(app)
+
+            @app.get("/{organization}/names")
+            def names(connection: Annotated[Any, identity(source, of_path)]):
+                return list(connection.scalars(text(NAMES)))
+
+            with TestClient(app) as client:
+                headers = self.issuer.headers("erin")
+                self.assertEqual(client.get(f"/{ACME}/names", headers=headers).json(), ["acme"])
+                self.assertEqual(client.get(f"/{GLOBEX}/names", headers=headers).json(), ["globex"])
+                answer = client.get(f"/{GLOBEX}/names", headers=self.issuer.headers("alice"))
+                self.assertEqual(answer.status_code, 401)
 
     def test_the_documentation_of_the_interface_names_the_token(self):
         engine = create_engine(url("psycopg", self.database), poolclass=pool.NullPool)

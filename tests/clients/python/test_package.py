@@ -183,6 +183,20 @@ class Drivers(Shop):
 
         self.assertEqual(asyncio.run(names()), ([("globex",)], 2, [("acme",)]))
 
+    def test_a_member_of_several_organizations_chooses_one(self):
+        for organization in (ACME, GLOBEX):
+            self.issuer.add_member(self.admin, organization, "erin", "admin")
+        token = self.token("erin")
+        self.assert_refused("28000", lambda: tenancy.identity(self.pool, token).__enter__())
+        for organization, own in ((ACME, "acme"), (UUID(GLOBEX), "globex")):
+            with tenancy.identity(self.pool, token, organization=organization) as connection:
+                self.assertEqual(connection.execute(NAMES).fetchall(), [(own,)])
+            with with_identity(Session(self.engine), token, organization=organization) as session:
+                self.assertEqual(self.names(session), [own])
+            with tenancy_sqlalchemy.identity(self.engine, token, organization=organization) as connection:
+                self.assertEqual(connection.scalars(text(NAMES)).all(), [own])
+        self.assert_refused("28000", lambda: tenancy.identity(self.pool, self.token("bob"), organization=ACME).__enter__())
+
     def test_a_refused_token_is_401_and_a_viewer_that_writes_is_403(self):
         def write(token):
             with tenancy.identity(self.pool, token) as connection:

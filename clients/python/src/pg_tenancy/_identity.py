@@ -19,12 +19,20 @@ class Member:
 
     token: str
     correlation_id: str | None = None
+    organization: UUID | str | None = None
 
     @property
     def call(self) -> tuple[str, dict[str, str | None]]:
         """The SQL, with {name} for each parameter, and the parameters."""
-        sql = "SELECT tenancy.authenticate({token}, correlation_id => {correlation_id})"
-        return sql, {"token": Token(self.token), "correlation_id": self.correlation_id}
+        sql = (
+            "SELECT tenancy.authenticate({token}, organization => CAST({organization} AS uuid),"
+            " correlation_id => {correlation_id})"
+        )
+        return sql, {
+            "token": Token(self.token),
+            "organization": None if self.organization is None else str(self.organization),
+            "correlation_id": self.correlation_id,
+        }
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,11 @@ class _Authentication:
     """An execute wrapper that sets the identity of each transaction before its first statement.
 
     Django opens savepoints by statements too, so the identity is set before each of them, and a rollback to a
-    savepoint keeps it.
+    savepoint keeps it. Without an actor, a transaction that began before loses the identity that it has: in a TestCase
+    a request without a token would act as the one before.
     """
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Actor | None) -> None:
         self._actor = actor
         self._is_set = False
 
@@ -64,11 +65,18 @@ class _Authentication:
             # In a transaction that began before this wrapper, as in a TestCase, the identity is set once. A failed
             # transaction takes no statement but the rollback.
             if status == _IDLE or (status == _IN_TRANSACTION and not self._is_set):
-                # By a cursor of the driver, so that the token is not logged as a query.
-                with connection.wrap_database_errors, _cursor(connection.connection) as cursor:
-                    cursor.execute(*statement(self._actor, "%({})s"))
+                if self._actor is not None:
+                    self._run(connection, *statement(self._actor, "%({})s"))
+                elif status == _IN_TRANSACTION:
+                    self._run(connection, "SELECT tenancy.sign_out()")
                 self._is_set = True
         return execute(sql, params, many, context)
+
+    @staticmethod
+    def _run(connection: Any, *query: Any) -> None:
+        # By a cursor of the driver, so that the token is not logged as a query.
+        with connection.wrap_database_errors, _cursor(connection.connection) as cursor:
+            cursor.execute(*query)
 
 
 def _cursor(raw: Any) -> Any:
@@ -81,7 +89,7 @@ def _cursor(raw: Any) -> Any:
 
 
 @contextmanager
-def _acting(actor: Actor, databases: Sequence[str]) -> Iterator[None]:
+def _acting(actor: Actor | None, databases: Sequence[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for alias in databases:
             stack.enter_context(connections[alias].execute_wrapper(_Authentication(actor)))
@@ -89,9 +97,18 @@ def _acting(actor: Actor, databases: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def identity(token: str, correlation_id: str | None = None, *, using: str = "default") -> Iterator[None]:
-    """One transaction (`transaction.atomic`) as the member that the token names."""
-    with _acting(Member(token, correlation_id), [using]), transaction.atomic(using=using):
+def identity(
+    token: str,
+    correlation_id: str | None = None,
+    *,
+    organization: UUID | str | None = None,
+    using: str = "default",
+) -> Iterator[None]:
+    """One transaction (`transaction.atomic`) as the member that the token names.
+
+    `organization` chooses among the organizations of a member of several, where the token names none.
+    """
+    with _acting(Member(token, correlation_id, organization), [using]), transaction.atomic(using=using):
         yield
 
 
@@ -155,11 +172,16 @@ class IdentityMiddleware:
         """What is stored with each event of the request."""
         return _request_id(request)
 
+    def organization(self, request: HttpRequest) -> UUID | str | None:
+        """The organization that a member of several acts for, where the token names none."""
+        return None
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         token = self.token(request)
-        if token is None:
-            return self.get_response(request)
-        with _acting(Member(token, self.correlation_id(request)), self.databases):
+        actor = None
+        if token is not None:
+            actor = Member(token, self.correlation_id(request), self.organization(request))
+        with _acting(actor, self.databases):
             return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -195,9 +217,7 @@ def with_identity(view: View) -> View:
         request = next(one for one in arguments if isinstance(one, HttpRequest))
         token = bearer_token(request)
         try:
-            if token is None:
-                return view(*arguments, **named)
-            with _acting(Member(token, _request_id(request)), ["default"]):
+            with _acting(None if token is None else Member(token, _request_id(request)), ["default"]):
                 return view(*arguments, **named)
         except Exception as error:
             refusal = _refusal(error)

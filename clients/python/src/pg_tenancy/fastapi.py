@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -42,8 +43,8 @@ def _has_base(source: Any, library: str) -> bool:
     return any(base.__module__.partition(".")[0] == library for base in type(source).__mro__)
 
 
-def _transactions(source: Any) -> tuple[Callable[[str, str | None], Any], bool]:
-    """What opens a transaction for a token and a correlation id, and whether it is asynchronous."""
+def _transactions(source: Any) -> tuple[Callable[..., Any], bool]:
+    """What opens a transaction for a token, a correlation id and an organization; whether it is asynchronous."""
     if _has_base(source, "psycopg_pool"):
         from psycopg_pool import AsyncConnectionPool
 
@@ -57,13 +58,17 @@ def _transactions(source: Any) -> tuple[Callable[[str, str | None], Any], bool]:
         from pg_tenancy import sqlalchemy
 
         @contextmanager
-        def session(token: str, correlation_id: str | None) -> Iterator[Any]:
-            with sqlalchemy.with_identity(source(), token, correlation_id) as one, one.begin():
+        def session(token: str, correlation_id: str | None, organization: UUID | str | None) -> Iterator[Any]:
+            marked = sqlalchemy.with_identity(source(), token, correlation_id, organization=organization)
+            with marked as one, one.begin():
                 yield one
 
         @asynccontextmanager
-        async def async_session(token: str, correlation_id: str | None) -> AsyncIterator[Any]:
-            async with sqlalchemy.with_identity(source(), token, correlation_id) as one, one.begin():
+        async def async_session(
+            token: str, correlation_id: str | None, organization: UUID | str | None
+        ) -> AsyncIterator[Any]:
+            marked = sqlalchemy.with_identity(source(), token, correlation_id, organization=organization)
+            async with marked as one, one.begin():
                 yield one
 
         if isinstance(source, sessionmaker):
@@ -74,26 +79,35 @@ def _transactions(source: Any) -> tuple[Callable[[str, str | None], Any], bool]:
     raise TypeError(f"identity() takes a pool of psycopg, an engine or a sessionmaker of SQLAlchemy, not {source!r}")
 
 
-def identity(source: Any) -> Any:
+def _no_organization() -> None:
+    return None
+
+
+def identity(source: Any, organization: Callable[..., UUID | str | None] = _no_organization) -> Any:
     """A dependency: the connection or session of a transaction as the member that the request's bearer token names.
 
     `source` is a `ConnectionPool` or `AsyncConnectionPool` of psycopg, or an engine or sessionmaker of SQLAlchemy,
     asynchronous or not. The transaction is committed before the response is sent, and rolled back by an exception,
     HTTPException included. A request without a token is answered with 401. The header X-Request-ID is stored with
-    each event of the audit.
+    each event of the audit. `organization` is a dependency itself: it chooses among the organizations of a member of
+    several, for example by a parameter of the path.
     """
     opened, asynchronous = _transactions(source)
 
     def transaction(
-        token: Annotated[str, Depends(_bearer_token)], request_id: Annotated[str | None, Depends(_request_id)]
+        token: Annotated[str, Depends(_bearer_token)],
+        request_id: Annotated[str | None, Depends(_request_id)],
+        chosen: Annotated[Any, Depends(organization)],
     ) -> Iterator[Any]:
-        with opened(token, request_id) as connection:
+        with opened(token, request_id, organization=chosen) as connection:
             yield connection
 
     async def async_transaction(
-        token: Annotated[str, Depends(_bearer_token)], request_id: Annotated[str | None, Depends(_request_id)]
+        token: Annotated[str, Depends(_bearer_token)],
+        request_id: Annotated[str | None, Depends(_request_id)],
+        chosen: Annotated[Any, Depends(organization)],
     ) -> AsyncIterator[Any]:
-        async with opened(token, request_id) as connection:
+        async with opened(token, request_id, organization=chosen) as connection:
             yield connection
 
     # The scope of the function: by default FastAPI would commit after the response, which then says what may not be.

@@ -59,20 +59,23 @@ def _is_async(source: Any) -> bool:
 
 @overload
 def identity(
-    source: AsyncSource, token: str, correlation_id: str | None = None
+    source: AsyncSource, token: str, correlation_id: str | None = None, *, organization: UUID | str | None = None
 ) -> AbstractAsyncContextManager[AnyAsyncConnection]: ...
 @overload
 def identity(
-    source: Source, token: str, correlation_id: str | None = None
+    source: Source, token: str, correlation_id: str | None = None, *, organization: UUID | str | None = None
 ) -> AbstractContextManager[AnyConnection]: ...
-def identity(source: Any, token: str, correlation_id: str | None = None) -> Any:
+def identity(
+    source: Any, token: str, correlation_id: str | None = None, *, organization: UUID | str | None = None
+) -> Any:
     """One transaction as the member that the token names; the connection is its value.
 
     The transaction is committed at the end of the block, and rolled back by an exception. On a connection that is in
-    a transaction already, it is a savepoint. `correlation_id` is stored with each event of the audit.
+    a transaction already, it is a savepoint. `correlation_id` is stored with each event of the audit. `organization`
+    chooses among the organizations of a member of several, where the token names none.
     Raises `psycopg.Error` with SQLSTATE 28000 for a token that is refused.
     """
-    actor = Member(token, correlation_id)
+    actor = Member(token, correlation_id, organization)
     return _acting_async(source, actor) if _is_async(source) else _acting(source, actor)
 
 

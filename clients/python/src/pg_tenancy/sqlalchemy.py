@@ -71,13 +71,20 @@ def _mark(session: Any, actor: Actor) -> None:
         event.listen(one, "after_begin", _authenticate)
 
 
-def with_identity(session: AnySession, token: str, correlation_id: str | None = None) -> AnySession:
+def with_identity(
+    session: AnySession,
+    token: str,
+    correlation_id: str | None = None,
+    *,
+    organization: UUID | str | None = None,
+) -> AnySession:
     """Has every transaction of the session act as the member that the token names, and returns the session.
 
     Call it before the first statement of a transaction: the identity is set when the session takes its connection.
+    `organization` chooses among the organizations of a member of several, where the token names none.
     A refused token raises SQLAlchemy's `DBAPIError` with SQLSTATE 28000 at that statement.
     """
-    _mark(session, Member(token, correlation_id))
+    _mark(session, Member(token, correlation_id, organization))
     return session
 
 
@@ -130,18 +137,28 @@ def _enter(source: Any, actor: Actor) -> Any:
 
 @overload
 def identity(
-    source: Engine | Connection, token: str, correlation_id: str | None = None
+    source: Engine | Connection,
+    token: str,
+    correlation_id: str | None = None,
+    *,
+    organization: UUID | str | None = None,
 ) -> AbstractContextManager[Connection]: ...
 @overload
 def identity(
-    source: AsyncEngine | AsyncConnection, token: str, correlation_id: str | None = None
+    source: AsyncEngine | AsyncConnection,
+    token: str,
+    correlation_id: str | None = None,
+    *,
+    organization: UUID | str | None = None,
 ) -> AbstractAsyncContextManager[AsyncConnection]: ...
-def identity(source: Any, token: str, correlation_id: str | None = None) -> Any:
+def identity(
+    source: Any, token: str, correlation_id: str | None = None, *, organization: UUID | str | None = None
+) -> Any:
     """One transaction of Core as the member that the token names; the connection is its value.
 
     On a connection that is in a transaction already, it is a savepoint.
     """
-    return _enter(source, Member(token, correlation_id))
+    return _enter(source, Member(token, correlation_id, organization))
 
 
 @overload

@@ -25,7 +25,8 @@ _RELATIONS = """
       JOIN pg_catalog.pg_attribute child ON child.attrelid = c.conrelid AND child.attnum = k.child
       JOIN pg_catalog.pg_attribute parent ON parent.attrelid = c.confrelid AND parent.attnum = k.parent
      WHERE t.relname = %s AND c.contype = 'f' AND pg_catalog.pg_table_is_visible(t.oid)
-       AND k.position = CASE WHEN d.description IS NULL OR cardinality(c.conkey) = 1 THEN 1 ELSE 2 END
+       AND CASE WHEN d.description IS NULL THEN k.position = 1
+                ELSE child.attname IS DISTINCT FROM substring(d.description FROM '"child_organization":"([^"]*)"') END
 """
 
 _KEYS = """
