@@ -14,6 +14,7 @@ import psycopg
 from django.test import override_settings
 from pg_tenancy.psycopg import identity as psycopg_identity
 from pg_tenancy.psycopg import sqlstate_of
+from psycopg import sql
 
 from shop_database import ACME, GLOBEX, OWNER, Shop, address
 
@@ -225,6 +226,32 @@ class Migrations(Django):
                 self.assertIn("less protected", self.manage("migrate", fails=True))
             (self.folder / "shop" / "migrations" / f"0002_{name}.py").unlink()
         self.assert_protected(TABLES)
+
+
+class TestsOfTheShop(Django):
+    prefix = "test_"  # what Django calls the database of the tests
+
+    def test_they_run_as_the_owner_of_a_database_that_a_superuser_made(self):
+        """The migrations of the shop with one that protects, and its tests."""
+        self.manage("makemigrations shop")
+        first = next((self.folder / "shop" / "migrations").glob("0001*.py")).stem
+        (self.folder / "shop" / "migrations" / "0002_protect.py").write_text(
+            f"""from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "{first}")]
+    operations = [migrations.RunSQL("SELECT tenancy.protect_schema('public')")]
+"""
+        )
+        self.admin.execute(sql.SQL("ALTER DATABASE {} SET tenancy.several_identities = on").format(
+            sql.Identifier(self.database)))
+        said = self.manage("test --keepdb shop")
+        self.assertIn("Ran 4 tests", said)
+        self.assert_protected(TABLES)
+        self.admin.execute(sql.SQL("ALTER DATABASE {} RESET tenancy.several_identities").format(
+            sql.Identifier(self.database)))
+        said = self.manage("test --keepdb shop", fails=True)
+        self.assertIn("FAILED", said)
 
 
 class Requests(Django):

@@ -19,6 +19,7 @@ from pg_tenancy import psycopg as tenancy
 from pg_tenancy import sqlalchemy as tenancy_sqlalchemy
 from pg_tenancy.sqlalchemy import with_assumed_organization, with_identity, without_identity
 from pg_tenancy.testing import Issuer
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from sqlalchemy import create_engine, insert, pool, select, text
 from sqlalchemy.exc import DBAPIError
@@ -405,3 +406,62 @@ class Drivers(Shop):
         self.assertEqual(json.loads(json.dumps(issuer.jwks))["keys"][0]["alg"], "ES256")
         self.assertNotIn("d", issuer.jwks["keys"][0], "a public key")
         self.assertRegex(issuer.headers("carol")["Authorization"], r"^Bearer \S+\.\S+\.\S+$")
+
+
+class TestsOfApplications(Shop):
+    """SQLAlchemy's "join a session into an external transaction": two tenants act in one that is rolled back."""
+
+    example = "sqlalchemy"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        sys.modules.pop("models", None)
+        import models
+
+        cls.models = models
+        # As docs/migrations/README.md has it: tests are run as the owner of the tables.
+        cls.engine = create_engine(url("psycopg", cls.database, OWNER), poolclass=pool.NullPool)
+        models.Base.metadata.create_all(cls.engine)
+        cls.protect()
+
+    def permit(self, state):
+        statement = sql.SQL("ALTER DATABASE {} SET tenancy.several_identities = {}")
+        self.admin.execute(statement.format(sql.Identifier(self.database), sql.SQL(state)))
+
+    def act_as_both(self):
+        Customer = self.models.Customer
+        with self.engine.connect() as connection, connection.begin() as outer:
+
+            def session(subject):
+                joined = Session(bind=connection, join_transaction_mode="create_savepoint")
+                return with_identity(joined, self.issuer.token(subject))
+
+            def names(subject):
+                with session(subject) as one:
+                    return one.scalars(select(Customer.name).order_by(Customer.name)).all()
+
+            with session("alice") as one:
+                one.add(Customer(name="Ada", email=""))
+                one.commit()
+            seen = [names("bob")]
+            with session("bob") as one:
+                one.add(Customer(name="Bert", email=""))
+                one.commit()
+            with session("victor") as one:
+                one.add(Customer(name="never", email=""))
+                with self.assertRaises(DBAPIError) as refused:
+                    one.commit()
+                seen.append(tenancy_sqlalchemy.status_of(refused.exception))
+            seen += [names("bob"), names("alice")]
+            outer.rollback()
+        return seen
+
+    def test_two_tenants_act_in_a_transaction_that_is_rolled_back(self):
+        self.permit("on")
+        self.assertEqual(self.act_as_both(), [[], 403, ["Bert"], ["Ada"]])
+        self.assertEqual(self.admin.execute("SELECT count(*) FROM customer").fetchone(), (0,))
+        self.permit("off")
+        with self.assertRaises(DBAPIError) as refused:
+            self.act_as_both()
+        self.assertEqual(pg_tenancy.sqlstate_of(refused.exception), "28000")

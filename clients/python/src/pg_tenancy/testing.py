@@ -59,10 +59,6 @@ class Issuer:
         sql = "SELECT tenancy.set_issuer({name}, ARRAY[CAST({audience} AS text)], {jwks})"
         _run(connection, sql, {"name": self.name, "audience": self.audience, "jwks": json.dumps(self.jwks)})
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Issuer:
-        # Django copies what setUpTestData makes, and a private key is not copied.
-        return self
-
     @property
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
         """The JWK Set with the public key, to be served or registered elsewhere."""
