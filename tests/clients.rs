@@ -28,6 +28,11 @@ fn the_page_for_clients_shows_the_code_that_is_tested() {
 #[test]
 fn the_pages_of_other_languages_show_the_code_that_is_tested() {
     shows(
+        include_str!("../docs/clients/go.md"),
+        &[("go", include_str!("clients/go/identity.go")), ("go", include_str!("clients/go/connect.go"))],
+    );
+    shows(include_str!("../docs/clients/java.md"), &[("java", include_str!("clients/java/Identity.java"))]);
+    shows(
         include_str!("../docs/clients/php.md"),
         &[("php", include_str!("clients/php/identity.php")), ("php", include_str!("clients/php/connect.php"))],
     );

@@ -71,8 +71,27 @@ ruby_suite() (
     timeout 60 ruby "$ROOT/tests/clients/ruby/test.rb" --verbose
 )
 
+java_suite() (
+    if lacks java javac; then return; fi
+    local classes=$ROOT/target/clients/java driver=/usr/share/java/postgresql.jar
+    rm -rf "$classes"
+    javac -Xlint:all -Werror -d "$classes" -cp "$driver" "$ROOT"/tests/clients/java/*.java
+    as_application
+    timeout 60 java -Xshare:auto -XX:TieredStopAtLevel=1 -cp "$classes:$driver" Clients
+)
+
+# The driver is Debian's source, so there is no module to download.
+go_suite() (
+    local go=$ROOT/target/clients/go
+    if lacks "$go/go/bin/go"; then return; fi
+    as_application
+    cd "$ROOT/tests/clients/go"
+    export GOPATH=$go/debian/usr/share/gocode GOCACHE=$go/cache GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0
+    timeout 300 "$go/go/bin/go" test -vet=off -count=1 -v
+)
+
 failed=()
-if (($# == 0)); then set -- node python php ruby; fi
+if (($# == 0)); then set -- node python php ruby java go; fi
 for suite in "$@"; do
     export PGDATABASE=pg_tenancy_${suite}_$$
     drop

