@@ -309,6 +309,17 @@ class Drivers(Shop):
         self.assert_refused("28000", lambda: self.names(scoped))
         scoped.remove()
 
+    def test_a_session_of_psycopg2_has_an_identity_too(self):
+        engine = create_engine(url("psycopg2", self.database), poolclass=pool.NullPool)
+        for subject, own in (("alice", ["acme"]), ("bob", ["globex"])):
+            with with_identity(Session(engine), self.token(subject)) as session:
+                self.assertEqual(self.names(session), own)
+        for token, status in (("no token", 401), (self.token("victor"), 403)):
+            with with_identity(Session(engine), token) as session, self.assertRaises(DBAPIError) as refused:
+                session.execute(insert(self.models.Customer).values(name="never", email=""))
+            self.assertEqual(tenancy_sqlalchemy.status_of(refused.exception), status)
+            self.assertNotIn(token, str(refused.exception).replace("no token", ""))
+
     def test_a_savepoint_at_first_keeps_the_identity_of_its_transaction(self):
         with with_identity(Session(self.engine), self.token("alice")) as session:
             with session.begin_nested() as savepoint:

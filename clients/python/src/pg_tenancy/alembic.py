@@ -203,6 +203,8 @@ def _look_past_protection(
     connection = context.connection
     if connection is None or connection.dialect.name != "postgresql":
         return PriorityDispatchResult.CONTINUE
+    # With include_schemas: the tables of the extension belong to no model.
+    schemas.discard("tenancy")
     default = connection.dialect.default_schema_name
     metadata = context.metadata
     models: list[MetaData] = [metadata] if isinstance(metadata, MetaData) else list(metadata or ())
