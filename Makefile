@@ -154,6 +154,7 @@ lint: $(SQL) ## check format, clippy, licences and sources of dependencies, and 
 	@tools/setup.sh build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path tests/clients/rust/Cargo.toml
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	$(CARGO_PG) clippy --lib $(CARGO_PG_FLAGS) -- -D warnings

@@ -37,9 +37,36 @@ fn the_pages_of_other_languages_show_the_code_that_is_tested() {
         &[("php", include_str!("clients/php/identity.php")), ("php", include_str!("clients/php/connect.php"))],
     );
     shows(
+        include_str!("../docs/clients/rust.md"),
+        &[
+            ("rust", include_str!("clients/rust/src/with_sqlx.rs")),
+            ("rust", include_str!("clients/rust/src/with_diesel.rs")),
+        ],
+    );
+    shows(
         include_str!("../docs/clients/ruby.md"),
         &[("ruby", include_str!("clients/ruby/identity.rb")), ("ruby", include_str!("clients/ruby/connect.rb"))],
     );
+}
+
+#[test]
+fn the_names_of_errors_that_diesel_is_told_are_those_of_the_extension() {
+    let names = |sqlstate: &str| -> Vec<String> {
+        let kinds = include_str!("../core/src/error.rs").split_once("kinds! {").expect("the table of errors").1;
+        let ends = format!(", \"{sqlstate}\"");
+        kinds.lines().filter_map(|line| Some(line.trim().split_once(&ends)?.0.to_lowercase())).collect()
+    };
+    let listed = |name: &str| -> Vec<String> {
+        let code =
+            include_str!("clients/rust/src/with_diesel.rs").split_once(&format!("const {name}: &str = \"")).unwrap();
+        let (words, _) = code.1.split_once('"').unwrap();
+        words.split([' ', '\n', '\\']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let mut unauthenticated = names("28000");
+    unauthenticated.sort();
+    assert_eq!(listed("UNAUTHENTICATED"), unauthenticated);
+    let forbidden = names("42501");
+    assert!(listed("FORBIDDEN").iter().all(|name| forbidden.contains(name)));
 }
 
 /// diesel shows no SQLSTATE, and each driver shows the constraint.

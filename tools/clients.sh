@@ -90,8 +90,15 @@ go_suite() (
     timeout 300 "$go/go/bin/go" test -vet=off -count=1 -v
 )
 
+# The crates are this suite's alone, so they have a lock file of their own.
+rust_suite() (
+    as_application
+    export CARGO_TARGET_DIR=$ROOT/target/clients/rust
+    timeout 600 "${CARGO:-cargo}" test --quiet --locked --manifest-path "$ROOT/tests/clients/rust/Cargo.toml"
+)
+
 failed=()
-if (($# == 0)); then set -- node python php ruby java go; fi
+if (($# == 0)); then set -- node python php ruby java go rust; fi
 for suite in "$@"; do
     export PGDATABASE=pg_tenancy_${suite}_$$
     drop

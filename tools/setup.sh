@@ -238,8 +238,8 @@ setup_clients() {
         python_packages "$ROOT/tests/clients/python/requirements.txt" "$clients/python"
     fi
 
-    # 52 MB and 1 MB. Java itself, 266 MB, is for CI and whoever has it.
-    packages php-cli php-pgsql ruby ruby-activerecord ruby-pg libpostgresql-jdbc-java
+    # 52 MB, and 1 MB each. Java itself, 266 MB, is for CI and whoever has it.
+    packages php-cli php-pgsql ruby ruby-activerecord ruby-pg libpostgresql-jdbc-java libpq-dev
     if [[ -n ${CI:-} ]] && ! command -v javac >/dev/null; then packages openjdk-17-jdk-headless; fi
     setup_go
 }

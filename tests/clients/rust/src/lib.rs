@@ -1,0 +1,4 @@
+//! What docs/clients/rust.md shows.
+
+pub mod with_diesel;
+pub mod with_sqlx;
