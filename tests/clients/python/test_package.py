@@ -309,6 +309,11 @@ class Drivers(Shop):
         self.assert_refused("28000", lambda: self.names(scoped))
         scoped.remove()
 
+    def test_an_engine_without_transactions_is_refused(self):
+        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with with_identity(Session(engine), self.token("alice")) as session:
+            self.assert_refused("28000", lambda: self.names(session))
+
     def test_a_session_of_psycopg2_has_an_identity_too(self):
         engine = create_engine(url("psycopg2", self.database), poolclass=pool.NullPool)
         for subject, own in (("alice", ["acme"]), ("bob", ["globex"])):
