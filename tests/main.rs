@@ -53,6 +53,7 @@ mod reads;
 mod redaction;
 mod remembered;
 mod remembered_grants;
+mod report;
 mod retention;
 mod reveal_record;
 mod reviews;

@@ -3,8 +3,8 @@
 # setup.sh [build|server|clients|lint|fuzz|instructions|deb]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
-#   clients  PgBouncer, exporters for Prometheus, age, and the clients of the tests in tests/clients: node with npm
-#            packages, Python with a venv, PHP, Ruby, Go, a driver for Java
+#   clients  PgBouncer, exporters for Prometheus, Chromium, age, and the clients of the tests in tests/clients:
+#            node with npm packages, Python with a venv, PHP, Ruby, Go, a driver for Java
 #   lint     shellcheck, cargo-deny, pgspot and hadolint
 #   fuzz     a C++ compiler, for libFuzzer
 #   instructions  valgrind, to count them
@@ -219,6 +219,8 @@ setup_clients() {
     setup_pooler
     unpacked prometheus-postgres-exporter
     unpacked prometheus-sql-exporter
+    # The browser of tests/report.rs, with a font.
+    command -v chromium >/dev/null || packages chromium fonts-dejavu-core
 
     command -v node >/dev/null || packages nodejs
     command -v npm >/dev/null || packages npm

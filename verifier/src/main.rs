@@ -1,10 +1,16 @@
 //! Checks a bundle of `tenancy.export_evidence` without the database, and says in words what it proves.
 
+mod report;
+
+use crate::report::file;
+use crate::report::page::{Verification, page};
+use crate::report::tally::Tally;
 use lexopt::prelude::*;
+use pg_tenancy_core::audit::export::bundle::failure::Failure;
 use pg_tenancy_core::audit::export::bundle::reader::MAX_LINE;
-use pg_tenancy_core::audit::export::bundle::report::{self, Names, Verdict};
+use pg_tenancy_core::audit::export::bundle::report::{self as words, Names, Verdict};
 use pg_tenancy_core::audit::export::bundle::reviewed::Report;
-use pg_tenancy_core::audit::export::bundle::verify::{Expected, verify};
+use pg_tenancy_core::audit::export::bundle::verify::{Expected, Outcome, verify, verify_with};
 use pg_tenancy_core::audit::format::encoding::Digest;
 use pg_tenancy_core::audit::log::signed_note::Verifier;
 use serde_json::json;
@@ -14,6 +20,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 Checks a bundle of tenancy.export_evidence without the database, and says in words what it proves.
@@ -27,6 +34,9 @@ Checks a bundle of tenancy.export_evidence without the database, and says in wor
       --report FILE      file with what tenancy.review_report or tenancy.break_glass_report returned: tells whether an
                          event has its digest; may be given several times
       --json             the result as JSON
+      --html FILE        writes a report for people who know no SQL: one page, for a browser or a printer, with the
+                         outcome, who changed what when, evidence, erasures, gaps, elevated access and reviews. A
+                         bundle that is refused has a page too, which shows nothing of its content
       --max-line BYTES   refuses longer lines, 67108864 unless given
       --help, --version
 
@@ -53,6 +63,18 @@ struct Arguments {
     expected: Expected,
     names: Names,
     json: bool,
+    html: Option<PathBuf>,
+    /// Every file that is read.
+    inputs: Vec<PathBuf>,
+}
+
+/// What came of a verification.
+struct Done {
+    verdict: Verdict,
+    /// What is printed.
+    text: String,
+    /// Why the page could not be written.
+    failed: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -62,17 +84,18 @@ fn main() -> ExitCode {
         Err(error) => return complain(&error),
     };
     match run(&arguments) {
-        Ok((verdict, text)) => match io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::from(verdict as u8),
+        Ok(Done { verdict, text, failed }) => match (io::stdout().write_all(text.as_bytes()), failed) {
+            (Ok(()), None) => ExitCode::from(verdict as u8),
+            (Ok(()), Some(error)) => complain(&error),
             // Whoever closed the pipe must not take silence for a proof.
-            Err(_) => ExitCode::from(Verdict::Unreadable as u8),
+            (Err(_), _) => ExitCode::from(Verdict::Unreadable as u8),
         },
         Err(error) => complain(&error),
     }
 }
 
 fn complain(error: &str) -> ExitCode {
-    eprintln!("pg-tenancy-verify: {}\nTry pg-tenancy-verify --help.", report::plain(error));
+    eprintln!("pg-tenancy-verify: {}\nTry pg-tenancy-verify --help.", words::plain(error));
     ExitCode::from(Verdict::Unreadable as u8)
 }
 
@@ -87,12 +110,21 @@ fn arguments() -> Result<Option<Arguments>, String> {
                 let text = parser.value().and_then(|value| value.string()).map_err(say)?;
                 arguments.expected.keys.push(key(&text)?);
             }
-            Long("keys") => arguments.expected.keys.extend(keys(&parser.value().map_err(say)?)?),
-            Long("earlier") => arguments.expected.earlier = Some(text_of(&parser.value().map_err(say)?)?),
+            Long("keys") => {
+                let path = parser.value().map_err(say)?;
+                arguments.expected.keys.extend(keys(&path)?);
+                arguments.inputs.push(path.into());
+            }
+            Long("earlier") => {
+                let path = parser.value().map_err(say)?;
+                arguments.expected.earlier = Some(text_of(&path)?);
+                arguments.inputs.push(path.into());
+            }
             Long("artifact") => {
                 let path = PathBuf::from(parser.value().map_err(say)?);
                 arguments.expected.artifacts.push(digest_of(&path)?);
                 arguments.names.artifacts.push(path.display().to_string());
+                arguments.inputs.push(path);
             }
             Long("report") => {
                 let path = parser.value().map_err(say)?;
@@ -100,8 +132,12 @@ fn arguments() -> Result<Option<Arguments>, String> {
                 let text = text_within(&path, MAX_REPORT)?;
                 arguments.expected.reports.push(Report::read(&text).map_err(|error| format!("{name}: {error}"))?);
                 arguments.names.reports.push(name);
+                arguments.inputs.push(path.into());
             }
             Long("json") => arguments.json = true,
+            Long("html") if arguments.html.is_none() => {
+                arguments.html = Some(parser.value().map_err(say)?.into());
+            }
             Long("max-line") => arguments.expected.max_line = parser.value().and_then(|v| v.parse()).map_err(say)?,
             Short('h') | Long("help") => {
                 print!("{HELP}");
@@ -115,8 +151,12 @@ fn arguments() -> Result<Option<Arguments>, String> {
             other => return Err(other.unexpected().to_string()),
         }
     }
-    if arguments.bundle.is_none() {
-        return Err("no bundle is named".into());
+    let Some(bundle) = &arguments.bundle else { return Err("no bundle is named".into()) };
+    if bundle != "-" {
+        arguments.inputs.push(bundle.into());
+    }
+    if let Some(target) = &arguments.html {
+        file::check(target, &arguments.inputs)?;
     }
     Ok(Some(arguments))
 }
@@ -163,18 +203,81 @@ fn digest_of(path: &Path) -> Result<Digest, String> {
     }
 }
 
-/// Verifies, and makes the text that is printed.
-fn run(arguments: &Arguments) -> Result<(Verdict, String), String> {
+/// What is read, with the digest of all that was.
+struct Hashed<R> {
+    input: R,
+    digest: Sha256,
+}
+
+impl<R: BufRead> io::Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.digest.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What is consumed was in the buffer before, so nothing is read here.
+        if let Ok(buffer) = self.input.fill_buf() {
+            self.digest.update(&buffer[..amount.min(buffer.len())]);
+        }
+        self.input.consume(amount);
+    }
+}
+
+/// Verifies, makes the text that is printed, and writes the page.
+fn run(arguments: &Arguments) -> Result<Done, String> {
     let bundle = arguments.bundle.as_deref().unwrap_or_default();
-    let input: Box<dyn BufRead> = match bundle.to_str() {
+    let mut input: Box<dyn BufRead> = match bundle.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
         _ => Box::new(BufReader::with_capacity(1 << 16, open(Path::new(bundle))?)),
     };
-    Ok(match verify(input, &arguments.expected) {
+    let Some(target) = &arguments.html else {
+        let (verdict, text) = said(&verify(input, &arguments.expected), arguments);
+        return Ok(Done { verdict, text, failed: None });
+    };
+    let (mut hashed, mut tally) = (Hashed { input: &mut input, digest: Sha256::new() }, Tally::default());
+    let found = verify_with(&mut hashed, &arguments.expected, &mut tally);
+    let (verdict, text) = said(&found, arguments);
+    let name = match bundle.to_str() {
+        Some("-") => "standard input".into(),
+        _ => Path::new(bundle).display().to_string(),
+    };
+    let verification = Verification {
+        bundle: &name,
+        // A bundle that is refused was not read to its end.
+        digest: found.is_ok().then(|| hashed.digest.finalize().into()),
+        keys: &arguments.expected.keys,
+        names: &arguments.names,
+        outcome: found.as_ref(),
+        tally: &tally,
+        verified_at: now(),
+    };
+    let page = page(&verification);
+    // Once more, since verifying takes its time.
+    let failed = file::check(target, &arguments.inputs).and_then(|()| file::write(target, &page)).err();
+    Ok(Done { verdict, text, failed })
+}
+
+/// Microseconds since 1970 UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What is printed of a verification.
+fn said(found: &Result<Outcome, Failure>, arguments: &Arguments) -> (Verdict, String) {
+    match found {
         Ok(outcome) if arguments.json => {
-            (outcome.verdict(), format!("{}\n", report::to_json(&outcome, &arguments.names)))
+            (outcome.verdict(), format!("{}\n", words::to_json(outcome, &arguments.names)))
         }
-        Ok(outcome) => (outcome.verdict(), report::lines(&outcome, &arguments.names).join("\n") + "\n"),
+        Ok(outcome) => (outcome.verdict(), words::lines(outcome, &arguments.names).join("\n") + "\n"),
         Err(failure) if arguments.json => {
             let verdict = failure.verdict();
             let text = json!({"verdict": verdict.name(), "status": verdict as i32, "why": failure.text()});
@@ -185,9 +288,9 @@ fn run(arguments: &Arguments) -> Result<(Verdict, String), String> {
                 Verdict::Tampered => "TAMPERED WITH, nothing in it is proved",
                 _ => "Cannot be read",
             };
-            (failure.verdict(), format!("{heading}: {}.\n", report::plain(failure.text())))
+            (failure.verdict(), format!("{heading}: {}.\n", words::plain(failure.text())))
         }
-    })
+    }
 }
 
 /// Memory stays bounded unless the caller says otherwise.

@@ -6,6 +6,7 @@
 
 pub mod failure;
 pub mod line;
+pub mod observer;
 pub mod reader;
 pub mod report;
 pub mod reviewed;

@@ -71,20 +71,28 @@ impl Outcome {
     }
 
     /// Whether the bundle has the whole history of the organization up to the checkpoint.
-    fn is_all(&self) -> bool {
+    pub fn is_all(&self) -> bool {
         self.manifest.first == 1 && self.manifest.last == self.head
     }
 }
 
+/// Whether a character shows nothing of itself, begins a new line, or changes the direction of the text around it.
+pub fn is_invisible(c: char) -> bool {
+    // Unicode 16, DerivedCoreProperties: Default_Ignorable_Code_Point; and separators and interlinear annotations.
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// Makes foreign text safe to print within a line.
 ///
-/// Characters that move the cursor, begin a new line, or change the direction of the text become escapes.
+/// Characters that move the cursor, begin a new line, change the direction of the text or cannot be seen become
+/// escapes.
 pub fn plain(text: &str) -> String {
-    let invisible = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if invisible(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_invisible(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 
 /// The names of files of the caller.
@@ -122,7 +130,8 @@ fn heading(outcome: &Outcome) -> String {
     format!("Organization {organization}, {period}; exported {exported} by {}.", exporter(outcome))
 }
 
-fn exporter(outcome: &Outcome) -> String {
+/// Who exported the bundle, in words.
+pub fn exporter(outcome: &Outcome) -> String {
     let exporter = &outcome.manifest.exporter;
     match &exporter.subject {
         Some(subject) => format!("{subject} through {}", exporter.session_user),
@@ -130,11 +139,21 @@ fn exporter(outcome: &Outcome) -> String {
     }
 }
 
-fn names_of(keys: &[Verifier]) -> String {
+/// The keys in one line.
+pub fn names_of(keys: &[Verifier]) -> String {
     keys.iter().map(Verifier::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(outcome: &Outcome, names: &Names) -> Vec<String> {
+    let mut lines = history(outcome);
+    lines.extend(outcome.evidence.iter().filter(|artifact| artifact.in_history).map(registered));
+    lines.extend(outcome.reviews.reviews.iter().map(Review::text));
+    lines.extend(files(outcome, names));
+    lines
+}
+
+/// What the bundle proves of the history, in sentences that may have foreign text in them: see [`plain`].
+pub fn history(outcome: &Outcome) -> Vec<String> {
     let (checkpoint, contents) = (&outcome.checkpoint, &outcome.contents);
     let (number, origin, made) = (checkpoint.size, &checkpoint.origin, timestamp::text(outcome.made_at));
     let mut lines = Vec::new();
@@ -154,12 +173,16 @@ fn shown(outcome: &Outcome, names: &Names) -> Vec<String> {
     if let Some(EarlierCheckpoint::Continued { number }) = &outcome.earlier {
         lines.push(format!("Nothing that stood in the log at your checkpoint {number} has changed or gone since."));
     }
-    lines.extend(outcome.evidence.iter().filter(|artifact| artifact.in_history).map(registered));
+    lines
+}
+
+/// What the files of the caller are, in sentences that may have foreign text in them: see [`plain`].
+pub fn files(outcome: &Outcome, names: &Names) -> Vec<String> {
+    let mut lines = Vec::new();
     for (name, found) in names.artifacts.iter().zip(&outcome.artifacts).filter(|(_, found)| !found.is_empty()) {
         let ids: Vec<String> = found.iter().map(ToString::to_string).collect();
         lines.push(format!("The file {name} is the artifact of evidence {}, byte for byte.", ids.join(", ")));
     }
-    lines.extend(outcome.reviews.reviews.iter().map(Review::text));
     for (name, found) in names.reports.iter().zip(&outcome.reports) {
         if let Some((of, at)) = found {
             let at = timestamp::text(*at);
@@ -213,7 +236,8 @@ fn registered(artifact: &Artifact) -> String {
     )
 }
 
-fn not_shown(outcome: &Outcome, names: &Names) -> Vec<String> {
+/// What the bundle does not prove, in sentences that may have foreign text in them: see [`plain`].
+pub fn not_shown(outcome: &Outcome, names: &Names) -> Vec<String> {
     let mut lines = Vec::new();
     if outcome.signers.is_empty() {
         lines.push(

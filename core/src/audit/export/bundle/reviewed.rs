@@ -146,7 +146,8 @@ impl Review {
     }
 }
 
-fn in_words(outcome: &str) -> &str {
+/// What an outcome of an item is called.
+pub fn in_words(outcome: &str) -> &str {
     match outcome {
         "kept" => "kept",
         "applied" => "changed or revoked",

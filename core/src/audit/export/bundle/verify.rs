@@ -4,6 +4,7 @@
 
 use super::failure::Failure;
 use super::line::{self, Absent, Batch, Checkpoint, End, Event, Evidence, Head, Line, Manifest, Range, Withheld};
+use super::observer::Observer;
 use super::reader::{Lines, MAX_LINE};
 use super::reviewed::{Report, Reviews};
 use crate::audit::export::evidence;
@@ -124,6 +125,13 @@ fn count(value: i64, what: &str) -> Result<u64, Failure> {
 ///
 /// Errors: [`Failure::Unreadable`], [`Failure::Tampered`].
 pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failure> {
+    verify_with(input, expected, &mut ())
+}
+
+/// Verifies a bundle as [`verify`] does, and tells an observer of its events.
+///
+/// Errors: those of [`verify`]. Nothing that the observer heard is proved then.
+pub fn verify_with(input: impl BufRead, expected: &Expected, observer: &mut dyn Observer) -> Result<Outcome, Failure> {
     let mut lines = Lines::new(input, expected.max_line);
     let manifest = lines.manifest()?;
     let Some(Line::Checkpoint(checkpoint)) = lines.line()? else {
@@ -136,7 +144,7 @@ pub fn verify(input: impl BufRead, expected: &Expected) -> Result<Outcome, Failu
     let earlier =
         expected.earlier.as_deref().map(|note| continued(note, &checkpoint, &signed, expected)).transpose()?;
 
-    let mut walk = BundleVerifier::new(&manifest, &head, range, &signed.stated, &expected.keys)?;
+    let mut walk = BundleVerifier::new(&manifest, &head, range, (&signed.stated, &expected.keys), observer)?;
     let end = loop {
         match lines.line()? {
             Some(Line::End(end)) => break end,
@@ -351,6 +359,7 @@ struct BundleVerifier<'a> {
     proof: Vec<Digest>,
     stated: &'a [Verifier],
     known: &'a [Verifier],
+    observer: &'a mut dyn Observer,
     position: i64,
     chain: Digest,
     /// All chain values so far.
@@ -415,8 +424,8 @@ impl<'a> BundleVerifier<'a> {
         manifest: &'a Manifest,
         head: &'a Head,
         range: Range,
-        stated: &'a [Verifier],
-        known: &'a [Verifier],
+        (stated, known): (&'a [Verifier], &'a [Verifier]),
+        observer: &'a mut dyn Observer,
     ) -> Result<Self, Failure> {
         let (first, last) = (manifest.first, manifest.last);
         if first < 1 || last > head.position || Some(last) < first.checked_sub(1) {
@@ -437,6 +446,7 @@ impl<'a> BundleVerifier<'a> {
             proof: line::digests(&range.proof),
             stated,
             known,
+            observer,
             position: first - 1,
             chain: range.chain.0,
             chains: HashSet::from([range.chain.0]),
@@ -476,7 +486,10 @@ impl<'a> BundleVerifier<'a> {
         let person = actor.subject.clone().unwrap_or_else(|| format!("the database role {}", actor.session_user));
         self.people.insert(actor.id, person);
         match self.actors.insert(actor.id, actor.digest()) {
-            None => Ok(()),
+            None => {
+                self.observer.actor(actor);
+                Ok(())
+            }
             Some(_) => Err("an actor stands twice".into()),
         }
     }
@@ -484,7 +497,10 @@ impl<'a> BundleVerifier<'a> {
     fn withheld(&mut self, actor: &Withheld) -> Checked {
         self.withheld.insert(actor.id);
         match self.actors.insert(actor.id, actor.digest.0) {
-            None => Ok(()),
+            None => {
+                self.observer.withheld(actor);
+                Ok(())
+            }
             Some(_) => Err("an actor stands twice".into()),
         }
     }
@@ -521,10 +537,12 @@ impl<'a> BundleVerifier<'a> {
         let who = self.people.get(&batch.actor).map_or("somebody who is not shown", String::as_str);
         self.found.reviews.add(batch, who);
         match (&batch.chain, batch.leaf, &batch.proof) {
-            (None, Some(leaf), Some(proof)) => self.elsewhere(batch, last, leaf, &line::digests(proof), &place),
-            (Some(chain), None, None) => self.in_range(batch, last, &chain.0, &place),
-            _ => Err(format!("{place} has neither a chain value nor leaf and proof, or something of both")),
+            (None, Some(leaf), Some(proof)) => self.elsewhere(batch, last, leaf, &line::digests(proof), &place)?,
+            (Some(chain), None, None) => self.in_range(batch, last, &chain.0, &place)?,
+            _ => return Err(format!("{place} has neither a chain value nor leaf and proof, or something of both")),
         }
+        self.observer.batch(batch, batch.chain.is_some());
+        Ok(())
     }
 
     fn add(&mut self, batch: Uuid, seen: Seen) -> Checked {
@@ -610,8 +628,10 @@ impl<'a> BundleVerifier<'a> {
             let (id, position) = (absent.id, absent.position);
             return Err(format!("batch {id} cannot end at position {position}, where {expected} is the next"));
         }
+        let first = self.position + 1;
         self.add(absent.id, Seen { events, absent: true })?;
         self.extend(absent.position, &absent.hash.0, &absent.chain.0)?;
+        self.observer.absent(first, absent.position);
         self.before = None;
         self.found.contents.absent += events.unsigned_abs();
         Ok(())
