@@ -3,7 +3,7 @@
 # setup.sh [build|server|clients|lint|fuzz|instructions|deb]...
 #   build    what `cargo build` needs
 #   server   a private Postgres installation with pgTAP below target/server, beside the system's, which stays as it is
-#   clients  PgBouncer, exporters for Prometheus, Chromium, age, and the clients of the tests in tests/clients:
+#   clients  PgBouncer, Prometheus and exporters for it, Chromium, age, and the clients of the tests in tests/clients:
 #            node with npm packages, Python with a venv, PHP, Ruby, Go, a driver for Java
 #   lint     shellcheck, cargo-deny, pgspot and hadolint
 #   fuzz     a C++ compiler, for libFuzzer
@@ -219,6 +219,8 @@ setup_clients() {
     setup_pooler
     unpacked prometheus-postgres-exporter
     unpacked prometheus-sql-exporter
+    # Its promtool checks examples/monitoring/alerts.yml.
+    unpacked prometheus
     # The browser of tests/report.rs, with a font.
     command -v chromium >/dev/null || packages chromium fonts-dejavu-core
 
