@@ -67,8 +67,12 @@ php_suite() (
 
 ruby_suite() (
     if lacks ruby; then return; fi
+    local suite=$ROOT/tests/clients/ruby server=("PGHOST=$PGHOST" "PGPORT=$PGPORT")
+    (as_application && timeout 60 ruby "$suite/test.rb" --verbose) || exit 1
+    # What permits several members in one transaction counts for new sessions, so these tests come without a pooler.
+    psql -c "ALTER DATABASE $PGDATABASE SET tenancy.several_identities = on"
     as_application
-    timeout 60 ruby "$ROOT/tests/clients/ruby/test.rb" --verbose
+    env "${server[@]}" timeout 60 ruby "$suite/transactional_test.rb" --verbose
 )
 
 java_suite() (
