@@ -18,6 +18,7 @@ import { identity as fastifyIdentity } from 'pg-tenancy/fastify';
 import * as forKnex from 'pg-tenancy/knex';
 import * as forKysely from 'pg-tenancy/kysely';
 import * as forPg from 'pg-tenancy/pg';
+import * as forPrisma from 'pg-tenancy/prisma';
 import * as forPostgres from 'pg-tenancy/postgres';
 import * as forSequelize from 'pg-tenancy/sequelize';
 import { createTestIssuer } from 'pg-tenancy/testing';
@@ -26,6 +27,7 @@ import * as forTypeorm from 'pg-tenancy/typeorm';
 declare const sql: Sql;
 declare const kysely: Kysely<{ bill: { title: string } }>;
 declare const knex: Knex;
+declare const prisma: forPrisma.PrismaClient & { bill: { findMany(): Promise<{ title: string }[]> } };
 declare const source: DataSource;
 declare const sequelize: Sequelize;
 
@@ -39,6 +41,8 @@ const titles = async (token: string | undefined): Promise<string[]> => [
   ...(await forKnex.withIdentity(knex, who, async (tx) => (await tx<{ title: string }>('bill').pluck('title')) as string[])),
   ...(await forDrizzle.withIdentity(drizzle(pool), who, (tx) => tx.select().from(bill))).map((row) => row.title),
   ...(await forTypeorm.withIdentity(source, who, (manager) => manager.find<{ title: string }>('bill'))).map((row) => row.title),
+  ...(await forPrisma.withIdentity(prisma, who, (tx) => tx.bill.findMany())).map((row) => row.title),
+  ...(await forPrisma.identity(token)(prisma).bill.findMany()).map((row) => row.title),
   await forSequelize.withIdentity(sequelize, who, (transaction) => sequelize.query('', { transaction })).then(String),
 ];
 const count: Promise<number> = forPg.withIdentity(pool, who, (client) => forPg.copyRows(client, 'bill', ['title'], ['a\n']));
