@@ -224,6 +224,8 @@ fn on_sql_drop(statement: &DdlStatement) -> Result<()> {
             if points_at_what_is_there && protect::misses(key.table.oid, &key.name, &key.columns) {
                 let damage = format!("The foreign key \"{}\" carried the organization and is gone.", key.name);
                 refuse_missing_protection(statement, &key.table, &damage)?;
+            } else {
+                protect::forget_key(key.table.oid, &key.name)?;
             }
         } else if protect::is_made_index(key.table.oid, &key.name) {
             warn_of_loss(statement, &key.table, &format!("the index \"{}\"", key.name));

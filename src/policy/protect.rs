@@ -265,6 +265,12 @@ pub fn misses(table: pg_sys::Oid, name: &str, columns: &[String]) -> bool {
     facts(table).is_ok_and(|facts| plan::misses(&facts, name, columns))
 }
 
+/// Forgets a foreign key that carried the organization and went with one of its columns, or with its other table.
+pub fn forget_key(table: pg_sys::Oid, name: &str) -> Result<()> {
+    let step = facts(table).ok().and_then(|facts| plan::forgetting(&facts, name));
+    step.map_or(Ok(()), |step| protect_by(table, &[step]).map(drop))
+}
+
 /// True for the index that `protect` made.
 pub fn is_made_index(table: pg_sys::Oid, name: &str) -> bool {
     facts(table).is_ok_and(|facts| plan::made_index(&facts).as_deref() == Some(name))

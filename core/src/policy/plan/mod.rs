@@ -244,6 +244,15 @@ pub fn lost_references(facts: &Facts) -> Vec<String> {
     remembered.into_iter().flatten().filter(|name| !there(name)).map(|name| format!("\"{name}\"")).collect()
 }
 
+/// The step that forgets a foreign key which carried the organization; `None` if it is there, or was never remembered.
+pub fn forgetting(facts: &Facts, name: &str) -> Option<Step> {
+    let before: Provenance = provenance::read(facts.remembered())?;
+    let there = facts.references.iter().any(|found| found.child == facts.oid && found.name == name);
+    let left: Vec<String> = before.references.iter().filter(|known| *known != name).cloned().collect();
+    let forgets = !there && left.len() < before.references.len();
+    forgets.then(|| references::remembered(facts, left)).flatten()
+}
+
 /// Whether the table has the organization column of its schema, or one of a usual name.
 pub fn has_organization_column(facts: &Facts) -> bool {
     !super::column::candidates(facts).is_empty()
