@@ -9,5 +9,7 @@ pub mod file;
 pub mod page;
 #[cfg(test)]
 mod parsed;
+mod parts;
+mod sections;
 pub mod tally;
 mod values;
