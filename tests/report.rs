@@ -29,7 +29,7 @@ fn browse(browser: &Path, folder: &Path, arguments: &[&str]) -> String {
     // Root has no sandbox of Chromium's, and the page of a test comes from the test.
     let own = format!("--user-data-dir={}", folder.join("browser").display());
     let done = Command::new("timeout")
-        .args(["90", browser.to_str().unwrap(), "--headless", "--no-sandbox", "--disable-gpu", &own])
+        .args(["180", browser.to_str().unwrap(), "--headless", "--no-sandbox", "--disable-gpu", &own])
         .args(["--disable-dev-shm-usage", "--virtual-time-budget=2000"])
         .args(arguments)
         .output()
