@@ -23,7 +23,9 @@ node_suite() {
     # Beside node_modules, where imports are looked for.
     rm -f "$work"/*.js
     cp "$ROOT"/tests/clients/node/{*.js,types.ts,tsconfig.json} "$ROOT"/examples/sealed_delivery/*.js "$work/"
-    rm -rf "$work/shop" && cp -r "$ROOT/examples/shop" "$work/shop"
+    rm -rf "$work"/{shop,pages}
+    cp -r "$ROOT/examples/shop" "$work/shop"
+    cp -r "$ROOT/docs/migrations" "$work/pages"
     (cd "$work" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 ./*.test.js)
 }
 

@@ -5,14 +5,14 @@ export type { Identity, Job };
 
 /** Runs the work in one transaction as the member that the token names. */
 export function withIdentity<T>(
-  source: DataSource,
+  source: DataSource | EntityManager,
   identity: Identity,
   work: (manager: EntityManager) => T | PromiseLike<T>,
 ): Promise<T>;
 
 /** Runs the work of a job in one transaction for an organization, without a token. */
 export function withOrganization<T>(
-  source: DataSource,
+  source: DataSource | EntityManager,
   job: Job,
   work: (manager: EntityManager) => T | PromiseLike<T>,
 ): Promise<T>;

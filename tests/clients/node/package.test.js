@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
@@ -348,6 +349,14 @@ test('the error of the middleware has the error of the database as its cause', a
   } finally {
     await app.close();
     await pool.end();
+  }
+});
+
+test('the pages show the code of the shop, which runs here', async () => {
+  for (const [page, file] of [['drizzle', 'migrate.js'], ['typeorm', 'data-source.js'], ['knex', 'knexfile.js']]) {
+    const code = (await readFile(`shop/${page}/${file}`, 'utf8')).replace(/^\/\/.*\n\n/, '');
+    const shown = (await readFile(`pages/${page}.md`, 'utf8')).split('```js\n').map((part) => part.split('```')[0]);
+    assert.ok(shown.includes(code), `${page}.md does not show ${file}`);
   }
 });
 
