@@ -82,7 +82,8 @@ export async function createShop(tool) {
     async intact() {
       assert.equal(await this.unprotected(), 0);
       assert.deepEqual((await admin.query('SELECT * FROM tenancy.drift()')).rows, []);
-      assert.deepEqual((await admin.query("SELECT * FROM tenancy.advise('error')")).rows, []);
+      const advice = "SELECT * FROM tenancy.advise('error') WHERE rule <> 'server_too_old'"; // of the tests' server
+      assert.deepEqual((await admin.query(advice)).rows, []);
       const { rows } = await admin.query(`
         SELECT conrelid::regclass::text AS "table", conname FROM pg_constraint
          WHERE contype = 'f' AND connamespace = 'public'::regnamespace AND cardinality(conkey) < 2`);
