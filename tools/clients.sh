@@ -74,7 +74,9 @@ ruby_suite() (
     # What permits several members in one transaction counts for new sessions, so these tests come without a pooler.
     psql -c "ALTER DATABASE $PGDATABASE SET tenancy.several_identities = on"
     as_application
-    env "${server[@]}" timeout 60 ruby "$suite/transactional_test.rb" --verbose
+    env "${server[@]}" timeout 60 ruby "$suite/transactional_test.rb" --verbose || exit 1
+    # pg_dump and psql are those of the server.
+    env "${server[@]}" PATH="${PG_TENANCY_BIN:+$PG_TENANCY_BIN:}$PATH" timeout 60 ruby "$suite/migrations_test.rb" --verbose
 )
 
 java_suite() (
