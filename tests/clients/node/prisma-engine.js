@@ -7,23 +7,12 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 
 import { PrismaPg } from '@prisma/adapter-pg';
-import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import { ColumnTypeEnum, bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
 import * as glue from '@prisma/schema-engine-wasm/schema_engine_bg';
-import pg from 'pg';
 
 // The adapter does not know the types "char" and name of the catalogs.
-const TEXT = { 18: 25, 19: 25, 1002: 1009, 1003: 1009 };
-const asText = (result) => {
-  for (const field of result?.fields ?? []) field.dataTypeID = TEXT[field.dataTypeID] ?? field.dataTypeID;
-  return result;
-};
-const { query } = pg.Client.prototype;
-pg.Client.prototype.query = function queryCatalogs(...args) {
-  const callback = typeof args.at(-1) === 'function' ? args.pop() : undefined;
-  if (callback) return query.call(this, ...args, (error, result) => callback(error, asText(result)));
-  const result = query.apply(this, args);
-  return typeof result?.then === 'function' ? result.then(asText) : result;
-};
+const CHAR = 18;
+const KNOWN = { [CHAR]: 25, 19: 25, 1002: 1009, 1003: 1009 }; // text and arrays of text
 
 // The engine forgets a timer of a minute with each lock. The process must not wait for it.
 const { setTimeout: start } = globalThis;
@@ -40,6 +29,19 @@ globalThis.PRISMA_WASM_PANIC_REGISTRY = { set_message: (message) => console.erro
 async function connect(config) {
   const adapter = await new PrismaPg(config).connect();
   adapter.executeScript = (script) => adapter.underlyingDriver().query(script).then(() => {}, (error) => adapter.onError(error));
+  const { performIO, queryRaw } = adapter;
+  let characters = [];
+  adapter.performIO = async (query) => {
+    const result = await performIO.call(adapter, query);
+    characters = result.fields.map((field) => field.dataTypeID === CHAR);
+    for (const field of result.fields) field.dataTypeID = KNOWN[field.dataTypeID] ?? field.dataTypeID;
+    return result;
+  };
+  adapter.queryRaw = async (query) => {
+    const result = await queryRaw.call(adapter, query);
+    characters.forEach((is, n) => { if (is) result.columnTypes[n] = ColumnTypeEnum.Character; });
+    return result;
+  };
   return adapter;
 }
 
