@@ -49,7 +49,7 @@ demo: private ## set up, build, and show in a private Postgres what the extensio
 	@eval "$$(tools/cluster.sh env demo)"; exec tools/demo.sh
 
 .PHONY: test
-test: private ## set up, build, and run every test (LOADING=demand,session,shared; TESTS=short; PG=18)
+test: private ## set up, build, and run every test (LOADING=demand,session,shared; TESTS=server, short; PG=18)
 	@tools/setup.sh clients
 	@LOADING=$(LOADING) TESTS=$(TESTS) tools/test.sh
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test against a fresh private cluster: the SQL suites once for each way of LOADING the library, and once the
 # Rust tests (those of the crates and the integration tests in tests/) and the client suites (tests/clients), both with
-# a private PgBouncer before the cluster. TESTS=short leaves out the Rust tests and the client suites but one. A failure
-# does not keep the rest from running.
+# a private PgBouncer before the cluster. TESTS=server leaves out the tests of the crates that know no server,
+# TESTS=short all Rust tests and the client suites but one. A failure does not keep the rest from running.
 source "$(dirname "$0")/lib.sh"
 
 failed=()
@@ -35,8 +35,9 @@ short)
     "$ROOT/tools/clients.sh" python || failed+=("clients")
     finish "The SQL suites and one of the client suites passed"
     ;;
-all) ;;
-*) die "TESTS is all or short, not '$TESTS'" ;;
+all) programs=() ;;
+server) programs=(--test promises) ;;
+*) die "TESTS is all, server or short, not '$TESTS'" ;;
 esac
 [[ -x $PG_TENANCY_BIN/pg_dump ]] \
     || die "the Rust tests need pg_dump, which this installation does not have; run: make test PG=$PG TESTS=short"
@@ -55,7 +56,7 @@ if [[ -x /usr/lib/postgresql/$PG/bin/postgres ]]; then
 fi
 # Many tests wait for a server of their own, so there are more of them at a time than processors.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
-(cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast "${flags[@]}") \
+(cd "$ROOT" && "${CARGO:-cargo}" test --quiet --no-fail-fast "${flags[@]}" "${programs[@]}") \
     || failed+=("Rust tests")
 "$ROOT/tools/clients.sh" || failed+=("clients")
 
