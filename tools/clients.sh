@@ -26,7 +26,7 @@ node_suite() {
     rm -rf "$work"/{shop,pages}
     cp -r "$ROOT/examples/shop" "$work/shop"
     cp -r "$ROOT/docs/migrations" "$work/pages"
-    (cd "$work" && timeout 600 node --test --test-reporter=tap --test-concurrency=2 ./*.test.js)
+    (cd "$work" && timeout 300 node --test --test-reporter=tap --test-concurrency=2 ./*.test.js)
 }
 
 # The package of clients/python is built first, and the tests use the file that was built.
