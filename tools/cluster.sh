@@ -121,12 +121,14 @@ destroy() {
     rm -rf "$state"
 }
 
-# Where the programs of lower versions are that have the extension too: what pg_upgrade can come from.
+# Where the programs of lower versions are that have the extension too: what pg_upgrade can come from. It needs more of
+# them than the installation of 17 has.
 older() {
     local major pg_config
     for ((major = 15; major < PG; major++)); do
         pg_config=$(PG=$major private_pg_config)
-        if [[ -n $pg_config && -e $("$pg_config" --sharedir)/extension/pg_tenancy.control ]]; then
+        if [[ -n $pg_config && -e $("$pg_config" --sharedir)/extension/pg_tenancy.control \
+            && -x $("$pg_config" --bindir)/pg_controldata ]]; then
             dirname "$(realpath "$pg_config")"
         fi
     done | paste -sd:
