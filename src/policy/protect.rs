@@ -332,9 +332,7 @@ pub fn organization_column(table: pg_sys::Oid) -> Option<String> {
 
 /// Schema and name, quoted, of every table that `protect` has marked.
 pub fn marked_tables() -> Vec<String> {
-    let tables = MARKS.read(&[], |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)));
-    let marked = tables.into_iter().flatten().filter(|(_, comment)| plan::mark(comment).is_some());
-    marked.map(|(table, _)| name_of(table)).collect()
+    marks().map(|(table, _)| name_of(table)).collect()
 }
 
 /// True if the table has the organization column of its schema, or one of a usual name.
@@ -398,6 +396,12 @@ static MARKS: Query = Query::new(
       ORDER BY p.polrelid",
 );
 
+/// The tables that `protect` has marked.
+fn marks() -> impl Iterator<Item = (pg_sys::Oid, plan::Mark)> {
+    let marks = MARKS.read(&[], |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)));
+    marks.into_iter().flatten().filter_map(|(table, comment)| Some((table, plan::mark(&comment)?)))
+}
+
 /// `tenancy.protected_tables()`: what `protect` has marked.
 #[allow(clippy::type_complexity)]
 #[pg_extern(sql = false)]
@@ -411,10 +415,8 @@ fn tenancy_protected_tables() -> TableIterator<
         name!(null_rows, Option<String>),
     ),
 > {
-    let marks = MARKS.read(&[], |row| Some((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?)));
-    TableIterator::new(marks.into_iter().flatten().filter_map(|(table, comment)| {
-        let plan::Mark { column, domain, through, null_rows } = plan::mark(&comment)?;
-        Some((table, column, domain, through, null_rows.map(|rows| rows.name().to_owned())))
+    TableIterator::new(marks().map(|(table, plan::Mark { column, domain, through, null_rows })| {
+        (table, column, domain, through, null_rows.map(|rows| rows.name().to_owned()))
     }))
 }
 

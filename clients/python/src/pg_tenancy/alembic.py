@@ -35,21 +35,14 @@ _MADE = "Made by tenancy.protect; tenancy.unprotect takes it back. Before: "
 
 _COMMENTS = text(
     """
-    SELECT n.nspname, t.relname, 'foreign_key' AS kind, c.conname AS name, d.description
+    SELECT n.nspname, t.relname, CASE c.contype WHEN 'f' THEN 'foreign_key' ELSE 'key' END AS kind, c.conname AS name,
+           d.description
       FROM pg_catalog.pg_constraint c
       JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
       JOIN pg_catalog.pg_description d
         ON d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
-     WHERE c.contype = 'f' AND starts_with(d.description, :made)
-    UNION ALL
-    SELECT n.nspname, t.relname, 'key', c.conname, d.description
-      FROM pg_catalog.pg_constraint c
-      JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
-      JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-      JOIN pg_catalog.pg_description d
-        ON d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
-     WHERE c.contype = 'u' AND starts_with(d.description, :made)
+     WHERE c.contype IN ('f', 'u') AND starts_with(d.description, :made)
     UNION ALL
     SELECT n.nspname, t.relname, 'key', i.relname, d.description
       FROM pg_catalog.pg_index x

@@ -240,16 +240,23 @@ pub fn table_of_tenants<'a>(subject: &'a TableFamily, options: &Options) -> Opti
 /// Quoted names of foreign keys of the table that carried the organization and are gone.
 pub fn lost_references(facts: &Facts) -> Vec<String> {
     let remembered = provenance::read::<Provenance>(facts.remembered()).map(|found| found.references);
-    let there = |name: &String| facts.references.iter().any(|found| found.child == facts.oid && found.name == *name);
-    remembered.into_iter().flatten().filter(|name| !there(name)).map(|name| format!("\"{name}\"")).collect()
+    remembered
+        .into_iter()
+        .flatten()
+        .filter(|name| !has_reference(facts, name))
+        .map(|name| format!("\"{name}\""))
+        .collect()
+}
+
+fn has_reference(facts: &Facts, name: &str) -> bool {
+    facts.references.iter().any(|found| found.child == facts.oid && found.name == name)
 }
 
 /// The step that forgets a foreign key which carried the organization; `None` if it is there, or was never remembered.
 pub fn forgetting(facts: &Facts, name: &str) -> Option<Step> {
     let before: Provenance = provenance::read(facts.remembered())?;
-    let there = facts.references.iter().any(|found| found.child == facts.oid && found.name == name);
     let left: Vec<String> = before.references.iter().filter(|known| *known != name).cloned().collect();
-    let forgets = !there && left.len() < before.references.len();
+    let forgets = !has_reference(facts, name) && left.len() < before.references.len();
     forgets.then(|| references::remembered(facts, left)).flatten()
 }
 
